@@ -1,0 +1,170 @@
+"""Every error that this service raises on purpose.
+
+    VoucherSyncError
+    ├── SettingsError            a setting is missing or wrong
+    ├── DatabaseError            the mirror's database
+    │   ├── DatabaseUnavailable  cannot be reached, or went away
+    │   └── NotMigrated          reached, but its schema is not this version's
+    ├── Stopped                  given up because the service is stopping; nothing was in flight
+    └── ApiError                 one call of the Mews Connector API
+        ├── NotProcessed         certainly without effect
+        │   ├── NotConnected     no connection came about, nothing was sent
+        │   ├── CircuitOpen      not tried: too many calls failed just before
+        │   ├── InvalidRequest   400: malformed, or an id in the wrong state
+        │   ├── Unauthorized     401: token, integration or permission
+        │   ├── Forbidden        403: a business rule; the message is for people
+        │   ├── WrongAddress     404 or a redirect
+        │   ├── Conflict         409: the data changed meanwhile
+        │   ├── TooLarge         413: the body must be split
+        │   └── RateLimited      429: wait `retry_after_s`
+        └── OutcomeUnknown       a write may or may not have happened
+            ├── TooHeavy         408: ask for less
+            ├── ServerFault      5xx
+            ├── ConnectionLost   broken or timed out after something was sent
+            └── Unreadable       status 200 with a body that is not what was asked for
+
+Foreign errors become one of these in one place each: `sync.mews.failures` for HTTP, `sync.db.engine` for PostgreSQL.
+No message carries a token or a code's value.
+"""
+
+
+class VoucherSyncError(Exception):
+    """Names the cause and the next step; shown to the operator as it is."""
+
+
+class SettingsError(VoucherSyncError):
+    """A setting is missing or wrong."""
+
+
+class DatabaseError(VoucherSyncError):
+    """The mirror's database."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached, or went away in the middle."""
+
+
+class NotMigrated(DatabaseError):
+    """The database answers, but its schema is not the one this version works with."""
+
+
+class Stopped(VoucherSyncError):
+    """Given up because the service is stopping; nothing was in flight."""
+
+
+class ApiError(VoucherSyncError):
+    """One call failed.
+
+    `operation` is for example `voucherCodes/getAll`; `status` the HTTP status, or None without an answer;
+    `request_id` the API's own name for the call, which the vendor's support asks for; `api_message` the API's words.
+    """
+
+    summary = "the call failed"
+
+    def __init__(
+        self,
+        operation: str,
+        detail: str = "",
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(operation, detail)
+        self.operation = operation
+        self.api_message = detail
+        self.status = status
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        status = f" ({self.status})" if self.status else ""
+        message = f": {self.api_message}" if self.api_message else ""
+        request = f" [Request-Id {self.request_id}]" if self.request_id else ""
+        return f"{self.operation}: {self.summary}{status}{message}{request}"
+
+
+class NotProcessed(ApiError):
+    """The call certainly had no effect."""
+
+
+class OutcomeUnknown(ApiError):
+    """If the call was a write, it may have happened."""
+
+
+class NotConnected(NotProcessed):
+    """No connection came about, so nothing was sent."""
+
+    summary = "the API cannot be reached"
+
+
+class CircuitOpen(NotProcessed):
+    """Not tried, because too many calls failed just before; `retry_after_s` until the next probe."""
+
+    summary = "not tried, the API has been failing"
+
+
+class InvalidRequest(NotProcessed):
+    """400: malformed, or `Invalid {Parameter}`: an id that does not exist or is in the wrong state."""
+
+    summary = "refused as invalid"
+
+
+class Unauthorized(NotProcessed):
+    """401: the token is invalid or expired, the integration disabled, or this operation not permitted."""
+
+    summary = "not authorised"
+
+
+class Forbidden(NotProcessed):
+    """403: a business rule was broken."""
+
+    summary = "refused by a rule"
+
+
+class WrongAddress(NotProcessed):
+    """404 or a redirect: the platform address is probably wrong."""
+
+    summary = "this is not the API's address"
+
+
+class Conflict(NotProcessed):
+    """409: the data changed meanwhile."""
+
+    summary = "the data changed meanwhile"
+
+
+class TooLarge(NotProcessed):
+    """413: the request's body must be split."""
+
+    summary = "the request is too large"
+
+
+class RateLimited(NotProcessed):
+    """429: too many requests; `retry_after_s` says how long to wait, when the API says it."""
+
+    summary = "too many requests"
+
+
+class TooHeavy(OutcomeUnknown):
+    """408: the API gave up; ask for fewer vouchers, a shorter window or a smaller page."""
+
+    summary = "too heavy for the API"
+
+
+class ServerFault(OutcomeUnknown):
+    """5xx: a fault of the API or of a proxy on the way."""
+
+    summary = "the API failed"
+
+
+class ConnectionLost(OutcomeUnknown):
+    """The connection broke, or time ran out, after something was sent."""
+
+    summary = "the connection was lost"
+
+
+class Unreadable(OutcomeUnknown):
+    """Status 200, and a body that is not the JSON that was asked for."""
+
+    summary = "the answer cannot be read"

@@ -1,0 +1,68 @@
+"""When to try again: pure decisions."""
+
+import random
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with full jitter: a pause drawn evenly from zero to a bound that doubles.
+
+    Full jitter is what spreads clients that failed together; a fixed pause is what the API's vendor forbids.
+    """
+
+    base_s: float
+    cap_s: float
+
+    def pause_s(self, failures: int, rng: random.Random) -> float:
+        """Seconds to wait after `failures` (1 or more) failures in a row."""
+        # Past 2**32 times the base every bound is the cap, and a float would overflow after a long outage.
+        bound_s = min(self.cap_s, self.base_s * 2 ** min(failures - 1, 32))
+        return rng.uniform(0, bound_s)
+
+
+class Circuit:
+    """Stops calls after repeated failures, then lets one through at a time until it succeeds.
+
+    Time comes in as `now_s`, in seconds of any clock that only goes forward.
+    """
+
+    def __init__(self, backoff: Backoff, rng: random.Random, *, threshold: int = 5) -> None:
+        self._backoff = backoff
+        self._rng = rng
+        self._threshold = threshold
+        self._failures = 0
+        self._closed_until_s = 0.0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are being held back."""
+        return self._failures >= self._threshold
+
+    def wait_s(self, now_s: float) -> float:
+        """0 if a call may go now (when the circuit is open, this call is then the probe), else the seconds to wait."""
+        if not self.is_open:
+            return 0.0
+        if self._probing:
+            return self._backoff.base_s
+        if now_s < self._closed_until_s:
+            return self._closed_until_s - now_s
+        self._probing = True
+        return 0.0
+
+    def succeeded(self) -> None:
+        """A call was answered in a way that shows the API works."""
+        self._failures = 0
+        self._probing = False
+
+    def failed(self, now_s: float) -> None:
+        """A call failed in a way that says nothing about the call itself."""
+        self._failures += 1
+        self._probing = False
+        if self.is_open:
+            self._closed_until_s = now_s + self._backoff.pause_s(self._failures - self._threshold + 1, self._rng)
+
+    def abandoned(self) -> None:
+        """A call ended without telling anything: the probe, if it was one, is free again."""
+        self._probing = False

@@ -1,0 +1,165 @@
+"""Calls of the API for one access token: within its budget, with retries for reads, and with every failure mapped."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+
+from sync.mews import failures
+from sync.mews.budget import Budget
+from sync.mews.clock import ServerClock
+from sync.mews.pages import UNREADABLE
+from sync.mews.transport import Transport
+from sync.model import errors
+from sync.model.retry import Backoff, Circuit
+
+T = TypeVar("T")
+
+PATH_PREFIX = "/api/connector/v1/"
+MAX_CONNECTIONS = 16
+MAX_ATTEMPTS = 6
+MAX_PATIENCE_S = 30.0
+READ_BACKOFF = Backoff(base_s=0.5, cap_s=10.0)
+CIRCUIT_BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
+
+RETRIED = (
+    errors.NotConnected,
+    errors.CircuitOpen,
+    errors.Conflict,
+    errors.RateLimited,
+    errors.ServerFault,
+    errors.ConnectionLost,
+    errors.Unreadable,
+)
+"""What a read tries again by itself. A 408 is not among them: the caller must ask for less."""
+
+API_IS_DOWN = (errors.NotConnected, errors.ServerFault, errors.ConnectionLost, errors.Unreadable)
+"""What says that the API or the way to it is broken, whatever was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What every call's body carries; the tokens never show in a representation."""
+
+    client_token: str = field(repr=False)
+    access_token: str = field(repr=False)
+    client: str
+
+
+class Client:
+    """One access token on one platform address.
+
+    `clock` gives seconds that only go forward. Once `stop` is set, nothing new is sent and every wait ends with
+    `Stopped`; what is in flight goes on.
+    """
+
+    def __init__(
+        self,
+        platform_address: str,
+        credentials: Credentials,
+        *,
+        budget_requests: int,
+        budget_window_s: float,
+        read_timeout_s: float,
+        clock: Callable[[], float],
+        rng: random.Random,
+        stop: asyncio.Event,
+    ) -> None:
+        self._credentials = credentials
+        self._read_timeout_s = read_timeout_s
+        self._now_s = clock
+        self._rng = rng
+        self._stop = stop
+        self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS)
+        self._circuit = Circuit(CIRCUIT_BACKOFF, rng)
+        self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
+        self.server_clock = ServerClock(clock)
+
+    async def read(self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T]) -> T:
+        """Call an operation that changes nothing, again where that may help, and decode its answer.
+
+        `operation` is for example `voucherCodes/getAll`, `parameters` its body beside the tokens. `decode` raises one
+        of `UNREADABLE`. Raises `ApiError` in its variants, and `Stopped`.
+        """
+        failed = 0
+        while True:
+            try:
+                return await self._call(operation, parameters, decode, self._read_timeout_s)
+            except RETRIED as error:
+                failed += 1
+                pause_s = max(error.retry_after_s or 0.0, READ_BACKOFF.pause_s(failed, self._rng))
+                if failed >= MAX_ATTEMPTS or pause_s > MAX_PATIENCE_S:
+                    raise
+            await self._pause(pause_s)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._transport.aclose()
+
+    async def _call(
+        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
+    ) -> T:
+        if (wait_s := self._circuit.wait_s(self._now_s())) > 0:
+            raise errors.CircuitOpen(operation, retry_after_s=wait_s)
+        try:
+            response = await self._send(operation, parameters, timeout_s)
+            answer = self._answer(operation, response, decode)
+        except API_IS_DOWN:
+            self._circuit.failed(self._now_s())
+            raise
+        except errors.NotProcessed:
+            self._circuit.succeeded()
+            raise
+        except BaseException:
+            self._circuit.abandoned()
+            raise
+        self._circuit.succeeded()
+        return answer
+
+    async def _send(self, operation: str, parameters: Mapping[str, Any], timeout_s: float) -> httpx.Response:
+        credentials = self._credentials
+        body = msgspec.json.encode(
+            {
+                "ClientToken": credentials.client_token,
+                "AccessToken": credentials.access_token,
+                "Client": credentials.client,
+                **parameters,
+            }
+        )
+        async with self.budget.place():
+            if self._stop.is_set():
+                raise errors.Stopped(f"{operation} was not sent: the service is stopping")
+            try:
+                return await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
+            except TimeoutError as error:
+                raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
+            except httpx.HTTPError as error:
+                raise failures.from_exception(operation, error) from error
+
+    def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
+        self.server_clock.observe(response.headers.get("Date"))
+        if response.status_code not in {200, 204}:
+            error = failures.from_response(operation, response, now=self._server_now())
+            if error.retry_after_s is not None:
+                self.budget.hold(error.retry_after_s)
+            raise error
+        try:
+            return decode(response.content)
+        except UNREADABLE as error:
+            request_id = response.headers.get("Request-Id")
+            raise errors.Unreadable(operation, str(error), status=200, request_id=request_id) from error
+
+    def _server_now(self) -> datetime:
+        return self.server_clock.now() or datetime.now(UTC)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return
+        raise errors.Stopped("the service is stopping")

@@ -1,0 +1,98 @@
+"""Every way in which a call can fail, mapped once to the error tree.
+
+Source: mews-api.md, *Limits and errors*; what httpx can raise is its documented exception hierarchy.
+"""
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+import msgspec
+
+from sync.model import errors
+
+BY_STATUS: dict[int, type[errors.ApiError]] = {
+    400: errors.InvalidRequest,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
+    404: errors.WrongAddress,
+    408: errors.TooHeavy,
+    409: errors.Conflict,
+    413: errors.TooLarge,
+    429: errors.RateLimited,
+}
+
+BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
+    # Nothing was sent before these.
+    httpx.ConnectError: errors.NotConnected,
+    httpx.ConnectTimeout: errors.NotConnected,
+    httpx.PoolTimeout: errors.NotConnected,
+    httpx.UnsupportedProtocol: errors.NotConnected,
+    httpx.ProxyError: errors.NotConnected,
+    httpx.LocalProtocolError: errors.NotConnected,
+    # Something may have been sent before these.
+    httpx.ReadTimeout: errors.ConnectionLost,
+    httpx.WriteTimeout: errors.ConnectionLost,
+    httpx.ReadError: errors.ConnectionLost,
+    httpx.WriteError: errors.ConnectionLost,
+    httpx.CloseError: errors.ConnectionLost,
+    httpx.RemoteProtocolError: errors.ConnectionLost,
+    httpx.DecodingError: errors.Unreadable,
+    httpx.TooManyRedirects: errors.WrongAddress,
+}
+
+MAX_MESSAGE_CHARACTERS = 500
+
+
+class _ErrorBody(msgspec.Struct):
+    Message: str = ""
+
+
+def from_response(operation: str, response: httpx.Response, *, now: datetime) -> errors.ApiError:
+    """The error that an answer other than 200 and 204 stands for."""
+    status = response.status_code
+    error = BY_STATUS.get(status)
+    if error is None:
+        error = errors.WrongAddress if status < 400 else errors.InvalidRequest if status < 500 else errors.ServerFault
+    return error(
+        operation,
+        api_message(response.content),
+        status=status,
+        request_id=response.headers.get("Request-Id"),
+        retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
+    )
+
+
+def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiError:
+    """The error that a failure of the connection stands for."""
+    for kind in type(exception).__mro__:
+        if error := BY_EXCEPTION.get(kind):
+            return error(operation, _describe(exception))
+    # An exception that httpx may grow later says nothing about whether the request was sent.
+    return errors.ConnectionLost(operation, _describe(exception))
+
+
+def api_message(body: bytes) -> str:
+    """The `Message` of an error's body, or a note that a proxy on the way answered with something else."""
+    try:
+        message = msgspec.json.decode(body, type=_ErrorBody).Message
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return "the body is not the API's JSON" if body else ""
+    return " ".join(message.split())[:MAX_MESSAGE_CHARACTERS]
+
+
+def retry_after_s(header: str | None, *, now: datetime) -> float | None:
+    """Seconds to wait by a `Retry-After` header in either of its forms; `now` is the server's clock."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        until = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds())
+
+
+def _describe(exception: httpx.HTTPError) -> str:
+    return str(exception) or type(exception).__name__

@@ -1,0 +1,110 @@
+"""The operations that are used, each as one function: what goes into its body and what comes out.
+
+Source: mews-api.md, *Operations used*. All are reads and raise what `Client.read` raises.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sync.mews import wire
+from sync.mews.client import Client
+from sync.mews.pages import Listing, Page, read_all
+from sync.model.errors import Unreadable
+from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.model.windows import MAX_PAGE_SIZE, Window
+
+ENTERPRISES_GET_ALL = "enterprises/getAll"
+SERVICES_GET_ALL = "services/getAll"
+VOUCHERS_GET_ALL = "vouchers/getAll"
+VOUCHER_CODES_GET_ALL = "voucherCodes/getAll"
+
+ENTERPRISES: Listing[Enterprise] = Listing("Enterprises", wire.EnterpriseWire, required=True)
+SERVICES: Listing[Service] = Listing("Services", wire.ServiceWire, required=True)
+VOUCHERS: Listing[Voucher] = Listing("Vouchers", wire.VoucherWire, required=False)
+VOUCHER_ASSIGNMENTS: Listing[VoucherAssignment] = Listing(
+    "VoucherAssignments", wire.VoucherAssignmentWire, required=False
+)
+VOUCHER_CODES: Listing[VoucherCode] = Listing("VoucherCodes", wire.VoucherCodeWire, required=True)
+
+EXTENT = {"Vouchers": True, "VoucherAssignments": True, "Rates": False}
+
+
+@dataclass(frozen=True, slots=True)
+class VoucherPage:
+    """One answer of `vouchers/getAll`: vouchers, and the rates that they give access to."""
+
+    vouchers: Page[Voucher]
+    assignments: Page[VoucherAssignment]
+
+
+def enterprises(client: Client) -> AsyncIterator[Page[Enterprise]]:
+    """Every enterprise that the token can see."""
+
+    async def read_page(cursor: UUID | None) -> Page[Enterprise]:
+        return await client.read(ENTERPRISES_GET_ALL, limitation(MAX_PAGE_SIZE, cursor), ENTERPRISES.decode)
+
+    return read_all(ENTERPRISES_GET_ALL, read_page, _next_cursor)
+
+
+def services(client: Client, enterprise_ids: Sequence[UUID]) -> AsyncIterator[Page[Service]]:
+    """Every service of up to 1000 enterprises."""
+
+    async def read_page(cursor: UUID | None) -> Page[Service]:
+        parameters = {"EnterpriseIds": enterprise_ids, **limitation(MAX_PAGE_SIZE, cursor)}
+        return await client.read(SERVICES_GET_ALL, parameters, SERVICES.decode)
+
+    return read_all(SERVICES_GET_ALL, read_page, _next_cursor)
+
+
+def vouchers(client: Client, service_ids: Sequence[UUID]) -> AsyncIterator[VoucherPage]:
+    """Every voucher of up to 1000 services, deleted ones too.
+
+    `InvalidRequest` if one of the services cannot carry vouchers.
+    """
+
+    def decode(body: bytes) -> VoucherPage:
+        return VoucherPage(VOUCHERS.decode(body), VOUCHER_ASSIGNMENTS.decode(body))
+
+    async def read_page(cursor: UUID | None) -> VoucherPage:
+        parameters = {"Extent": EXTENT, "ServiceIds": service_ids, **limitation(MAX_PAGE_SIZE, cursor)}
+        return await client.read(VOUCHERS_GET_ALL, parameters, decode)
+
+    return read_all(VOUCHERS_GET_ALL, read_page, lambda page: _next_cursor(page.vouchers))
+
+
+async def voucher_codes(
+    client: Client, voucher_ids: Sequence[UUID], window: Window, *, page_size: int, cursor: UUID | None
+) -> Page[VoucherCode]:
+    """One page of the codes of up to 1000 vouchers that were updated within a window, newest first.
+
+    `InvalidRequest` for an unknown voucher or cursor, `TooHeavy` when less must be asked for.
+    """
+    parameters = {
+        "VoucherIds": voucher_ids,
+        "UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)},
+        **limitation(page_size, cursor),
+    }
+    return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode)
+
+
+async def server_now(client: Client) -> datetime:
+    """The server's time, asked for with the cheapest call if no answer has told it yet."""
+    if (known := client.server_clock.now()) is not None:
+        return known
+    await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
+    now = client.server_clock.now()
+    if now is None:
+        raise Unreadable(ENTERPRISES_GET_ALL, "the answer has no Date header, and no other clock is safe to go by")
+    return now
+
+
+def limitation(page_size: int, cursor: UUID | None) -> dict[str, Any]:
+    """The `Limitation` of a request; a null cursor is left out, since absent is what the API documents for none."""
+    return {"Limitation": {"Count": page_size} | ({"Cursor": cursor} if cursor else {})}
+
+
+def _next_cursor(page: Page[Any]) -> UUID | None:
+    return None if page.is_last(MAX_PAGE_SIZE) else page.cursor

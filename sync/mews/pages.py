@@ -1,0 +1,114 @@
+"""Pages of the API's listings, and how to read them to the end.
+
+Pages run from the newest to the oldest; `Cursor` names the last item of a page and asks for what is older. The end is a
+page without a cursor, or with fewer items than asked for (mews-api.md, *Pagination*).
+
+A record that cannot be stored never spoils its page: pages are decoded whole, and only where that fails record by
+record, the unreadable ones kept as they came.
+"""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from sync.model.errors import Unreadable
+from sync.model.records import Rejected
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises for a body that is not what was asked for."""
+
+
+class WireRecord(Protocol[R_co]):
+    """A decoded JSON object that becomes a record, or raises ValueError."""
+
+    def record(self) -> R_co: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """One answer: the records, what could not be stored, and where the next page begins."""
+
+    records: list[R]
+    rejected: list[Rejected]
+    cursor: UUID | None
+
+    def is_last(self, page_size: int) -> bool:
+        """Whether nothing older is left, by the vendor's rule."""
+        return self.cursor is None or len(self.records) + len(self.rejected) < page_size
+
+
+class Listing(Generic[R]):
+    """One list in the API's answers: the property it comes in and how its items are read.
+
+    A body without a required list is no answer: reading it as an empty one would take a fault for 'nothing new'.
+    """
+
+    def __init__(self, name: str, wire: type[WireRecord[R]], *, required: bool) -> None:
+        self._name = name
+        self._wire = wire
+        self._required = required
+        self._items: msgspec.json.Decoder[list[WireRecord[R]]] = msgspec.json.Decoder(list[wire])  # type: ignore[valid-type]
+
+    def decode(self, body: bytes) -> Page[R]:
+        """One page from the body of an answer; raises one of `UNREADABLE`."""
+        try:
+            envelope = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+            raw = envelope.get(self._name, msgspec.Raw(b"null"))
+            records = (
+                [] if self._is_absent(bytes(raw) == b"null") else [one.record() for one in self._items.decode(raw)]
+            )
+            cursor = msgspec.json.decode(envelope.get("Cursor", msgspec.Raw(b"null")), type=UUID | None)
+        except UNREADABLE:
+            return self._decode_one_by_one(body)
+        return Page(records, [], cursor)
+
+    def _decode_one_by_one(self, body: bytes) -> Page[R]:
+        # The standard library's parser is slower and takes more: a lone surrogate, say, spoils a record, not the page.
+        envelope = msgspec.convert(json.loads(body), dict[str, Any])
+        items = envelope.get(self._name)
+        cursor = msgspec.convert(envelope.get("Cursor"), UUID | None)
+        if self._is_absent(items is None):
+            return Page([], [], cursor)
+        records: list[R] = []
+        rejected: list[Rejected] = []
+        for item in msgspec.convert(items, list[Any]):
+            try:
+                records.append(msgspec.convert(item, self._wire).record())
+            except UNREADABLE as error:
+                record_id = item.get("Id") if isinstance(item, dict) else None
+                rejected.append(Rejected(self._name, text_id(record_id), json.dumps(item), str(error)))
+        return Page(records, rejected, cursor)
+
+    def _is_absent(self, is_null: bool) -> bool:
+        if is_null and self._required:
+            raise ValueError(f"the answer has no {self._name}")
+        return is_null
+
+
+def text_id(value: object) -> str | None:
+    """A rejected record's id, where it has one that can be shown."""
+    return value if isinstance(value, str) and value.isprintable() else None
+
+
+async def read_all(
+    operation: str, read_page: Callable[[UUID | None], Awaitable[R]], next_cursor: Callable[[R], UUID | None]
+) -> AsyncIterator[R]:
+    """Pages until `next_cursor` says None. A cursor that comes twice is `Unreadable`, instead of a loop for ever."""
+    cursor: UUID | None = None
+    seen: set[UUID] = set()
+    while True:
+        page = await read_page(cursor)
+        yield page
+        cursor = next_cursor(page)
+        if cursor is None:
+            return
+        if cursor in seen:
+            raise Unreadable(operation, "the same cursor came twice")
+        seen.add(cursor)

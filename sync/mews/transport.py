@@ -1,0 +1,71 @@
+"""HTTP connections that survive cancelled requests.
+
+httpcore 1.0.9 can lose a pool's slot for ever when a request is cancelled while it waits for a connection or makes one
+(encode/httpcore issue 1093): after enough cancellations every later request times out. A total time-out is a
+cancellation too. So a client in which a request was cancelled takes no further ones: a fresh one replaces it, and it is
+closed with its sockets as soon as its last request is done.
+"""
+
+import asyncio
+import ssl
+
+import httpx
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class Transport:
+    """POSTs bodies to one platform address."""
+
+    def __init__(self, platform_address: str, *, max_connections: int) -> None:
+        self._platform_address = platform_address
+        self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+        # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
+        self._tls = ssl.create_default_context()
+        self._current = self._fresh()
+
+    async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
+        """One POST with `timeout_s` for all of it: connecting, sending, and reading the whole answer.
+
+        Raises `TimeoutError` when time ran out, and `httpx.HTTPError` as httpx does.
+        """
+        client = self._current
+        client.requests += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await client.http.post(path, content=body)
+        except (TimeoutError, asyncio.CancelledError):
+            self._retire(client)
+            raise
+        finally:
+            client.requests -= 1
+            await self._close_if_done(client)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._current.http.aclose()
+
+    def _fresh(self) -> "_Client":
+        return _Client(
+            httpx.AsyncClient(
+                base_url=self._platform_address,
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                limits=self._limits,
+                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+                verify=self._tls,
+            )
+        )
+
+    def _retire(self, client: "_Client") -> None:
+        if client is self._current:
+            self._current = self._fresh()
+
+    async def _close_if_done(self, client: "_Client") -> None:
+        if client is not self._current and client.requests == 0:
+            await asyncio.shield(client.http.aclose())
+
+
+class _Client:
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+        self.requests = 0

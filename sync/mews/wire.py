@@ -1,0 +1,147 @@
+"""The API's JSON, read into records (`sync.model.records`), and instants written the API's way.
+
+Shapes: mews-api.md, *Operations used*. Unknown fields are ignored. `record()` raises ValueError for what the database
+cannot store.
+"""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import msgspec
+
+from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+
+
+class Wire(msgspec.Struct, rename="pascal"):
+    """A JSON object of the API, with its property names in PascalCase."""
+
+
+class EnterpriseWire(Wire):
+    id: UUID
+    name: str
+    time_zone_identifier: str | None = None
+
+    def record(self) -> Enterprise:
+        return Enterprise(self.id, text(self.name), optional_text(self.time_zone_identifier))
+
+
+class ServiceDataWire(Wire):
+    discriminator: str | None = None
+
+
+class ServiceWire(Wire):
+    id: UUID
+    enterprise_id: UUID
+    is_active: bool = True
+    name: str | None = None
+    names: dict[str, str] | None = None
+    data: ServiceDataWire | None = None
+
+    def record(self) -> Service:
+        names = self.names or {}
+        name = self.name or names.get("en-US") or next(iter(names.values()), None)
+        kind = self.data.discriminator if self.data else None
+        return Service(self.id, self.enterprise_id, optional_text(name), optional_text(kind), self.is_active)
+
+
+class VoucherWire(Wire):
+    id: UUID
+    service_id: UUID
+    enterprise_id: UUID | None = None
+    name: str | None = None
+    type: str | None = None
+    company_id: UUID | None = None
+    travel_agency_id: UUID | None = None
+    occupiable_interval_start_utc: datetime | None = None
+    occupiable_interval_end_utc: datetime | None = None
+    external_identifier: str | None = None
+    created_utc: datetime | None = None
+    updated_utc: datetime | None = None
+    is_active: bool | None = None
+    activity_state: str | None = None
+
+    def record(self) -> Voucher:
+        return Voucher(
+            self.id,
+            self.service_id,
+            self.enterprise_id,
+            optional_text(self.name),
+            optional_text(self.type),
+            self.company_id,
+            self.travel_agency_id,
+            optional_instant(self.occupiable_interval_start_utc),
+            optional_instant(self.occupiable_interval_end_utc),
+            optional_text(self.external_identifier),
+            optional_instant(self.created_utc),
+            optional_instant(self.updated_utc),
+            activity(self.is_active, self.activity_state),
+        )
+
+
+class VoucherAssignmentWire(Wire):
+    voucher_id: UUID
+    rate_id: UUID
+
+    def record(self) -> VoucherAssignment:
+        return VoucherAssignment(self.voucher_id, self.rate_id)
+
+
+class VoucherCodeWire(Wire):
+    id: UUID
+    voucher_id: UUID
+    value: str | None = None
+    validity_start_utc: datetime | None = None
+    validity_end_utc: datetime | None = None
+    created_utc: datetime | None = None
+    updated_utc: datetime | None = None
+    is_active: bool | None = None
+    activity_state: str | None = None
+
+    def record(self) -> VoucherCode:
+        return VoucherCode(
+            self.id,
+            self.voucher_id,
+            optional_text(self.value),
+            optional_instant(self.validity_start_utc),
+            optional_instant(self.validity_end_utc),
+            optional_instant(self.created_utc),
+            optional_instant(self.updated_utc),
+            activity(self.is_active, self.activity_state),
+        )
+
+
+def text(value: str) -> str:
+    """A text that PostgreSQL can store; ValueError otherwise."""
+    if "\x00" in value:
+        raise ValueError("a text contains NUL, which PostgreSQL cannot store")
+    value.encode()  # a lone surrogate is no character of UTF-8: UnicodeEncodeError, a ValueError
+    return value
+
+
+def optional_text(value: str | None) -> str | None:
+    """As `text`, with null as it is."""
+    return value if value is None else text(value)
+
+
+def optional_instant(value: datetime | None) -> datetime | None:
+    """An instant in UTC; one without a zone is in UTC already, since the API's property names say so."""
+    if value is None or value.tzinfo is UTC:
+        return value
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("an instant lies outside the years 1 to 9999 in UTC") from error
+
+
+def activity(is_active: bool | None, activity_state: str | None) -> bool:
+    """Whether a record is active: `IsActive`, or the deprecated `ActivityState` where that is all there is."""
+    if is_active is not None:
+        return is_active
+    if activity_state in {"Active", "Deleted"}:
+        return activity_state == "Active"
+    raise ValueError("neither IsActive nor a known ActivityState is given")
+
+
+def utc(instant: datetime) -> str:
+    """An instant as the API reads it, for example `2026-01-31T00:00:00Z`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

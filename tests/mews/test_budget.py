@@ -1,0 +1,106 @@
+"""The budget as the server sees it: whatever the network does to requests on their way, never over the limit."""
+
+import asyncio
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync.mews.budget import CLOCK_TOLERANCE, Budget
+
+
+class StopWatch:
+    """A clock that moves only while something waits for it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def pause(self, seconds: float) -> None:
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+def most_in_any_window(arrivals: list[float], window_s: float) -> int:
+    return max(sum(1 for other in arrivals if start <= other < start + window_s) for start in arrivals)
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 8), st.integers(0, 2**32), st.integers(9, 40))
+def test_no_window_of_arrivals_holds_more_than_the_limit(limit: int, seed: int, requests: int) -> None:
+    rng = random.Random(seed)
+    watch = StopWatch()
+    budget = Budget(limit, 30.0, clock=watch, pause=watch.pause)
+    arrivals = []
+
+    async def send_all() -> None:
+        for _ in range(requests):
+            async with budget.place():
+                # The way there and the way back each take any time at all.
+                watch.now += rng.choice([0.0, 0.01, rng.uniform(0, 40)])
+                arrivals.append(watch.now)
+                watch.now += rng.choice([0.0, 0.01, rng.uniform(0, 40)])
+
+    asyncio.run(send_all())
+    assert most_in_any_window(arrivals, 30.0) <= limit
+
+
+async def test_requests_under_way_at_once_all_count() -> None:
+    watch = StopWatch()
+    budget = Budget(3, 30.0, clock=watch, pause=watch.pause)
+    arrivals: list[float] = []
+    answer = asyncio.Event()
+
+    async def send() -> None:
+        async with budget.place():
+            arrivals.append(watch.now)
+            await answer.wait()
+
+    first = [asyncio.create_task(send()) for _ in range(3)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(arrivals) == 3
+    assert budget.spent() == 3
+    answer.set()
+    await asyncio.gather(*first)
+    await send()
+    assert arrivals[3] >= arrivals[2] + 30.0
+
+
+async def test_it_is_spent_to_the_full_without_waste() -> None:
+    watch = StopWatch()
+    budget = Budget(200, 30.0, clock=watch, pause=watch.pause)
+    began = watch.now
+    for _ in range(2000):
+        async with budget.place():
+            watch.now += 0.02
+    assert watch.now - began <= 9 * 30.0 * CLOCK_TOLERANCE + 2000 * 0.02
+
+
+async def test_a_hold_lets_nothing_through() -> None:
+    watch = StopWatch()
+    budget = Budget(200, 30.0, clock=watch, pause=watch.pause)
+    budget.hold(12.0)
+    budget.hold(3.0)
+    async with budget.place():
+        assert watch.now == 1012.0
+
+
+async def test_a_cancelled_wait_takes_no_place() -> None:
+    watch = StopWatch()
+    never = asyncio.Event()
+
+    async def wait_for_ever(seconds: float) -> None:
+        await never.wait()
+
+    budget = Budget(1, 30.0, clock=watch, pause=wait_for_ever)
+    async with budget.place():
+        waiting = asyncio.create_task(budget.place().__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    watch.now += 31.0
+    async with budget.place():
+        assert budget.spent() == 1

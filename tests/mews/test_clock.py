@@ -1,0 +1,50 @@
+"""The server's clock is never believed to be later than it is."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.mews.clock import ServerClock
+
+
+class Watch:
+    now = 50.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def header(instant: datetime) -> str:
+    return instant.strftime("%a, %d %b %Y %H:%M:%S GMT")
+
+
+@given(st.floats(0, 60), st.floats(0, 86_400), st.floats(-0.0009, 0.0009))
+def test_it_stays_behind_the_servers_own(way_back_s: float, later_s: float, drift: float) -> None:
+    watch = Watch()
+    clock = ServerClock(watch)
+    sent_at = datetime(2026, 3, 1, 12, 0, 0, 999_999, tzinfo=UTC)
+    watch.now += way_back_s * (1 + drift)
+    clock.observe(header(sent_at))
+    watch.now += later_s * (1 + drift)
+    now = clock.now()
+    assert now is not None
+    assert now <= sent_at + timedelta(seconds=way_back_s + later_s)
+
+
+def test_it_goes_on_with_the_stop_watch() -> None:
+    watch = Watch()
+    clock = ServerClock(watch)
+    clock.observe("Sun, 01 Mar 2026 12:00:00 GMT")
+    watch.now += 100
+    now = clock.now()
+    assert now is not None
+    assert now - datetime(2026, 3, 1, 12, 0, tzinfo=UTC) == timedelta(seconds=99.9)
+
+
+@pytest.mark.parametrize("bad", [None, "", "yesterday", "Sun, 01 Mar 2026 12:00:00 -0000"])
+def test_a_header_that_tells_no_time_is_passed_over(bad: str | None) -> None:
+    clock = ServerClock(Watch())
+    clock.observe(bad)
+    assert clock.now() is None

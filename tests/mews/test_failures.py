@@ -1,0 +1,93 @@
+"""Every way in which a call can fail is mapped, and a new one of httpx's would be noticed."""
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from sync.mews import failures
+from sync.model import errors
+
+NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
+
+
+def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
+    return httpx.Response(
+        status, content=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "is_processed_for_sure_not"),
+    [
+        (301, errors.WrongAddress, True),
+        (400, errors.InvalidRequest, True),
+        (401, errors.Unauthorized, True),
+        (403, errors.Forbidden, True),
+        (404, errors.WrongAddress, True),
+        (408, errors.TooHeavy, False),
+        (409, errors.Conflict, True),
+        (413, errors.TooLarge, True),
+        (418, errors.InvalidRequest, True),
+        (429, errors.RateLimited, True),
+        (500, errors.ServerFault, False),
+        (502, errors.ServerFault, False),
+        (503, errors.ServerFault, False),
+        (504, errors.ServerFault, False),
+    ],
+)
+def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is_processed_for_sure_not: bool) -> None:
+    error = failures.from_response("a/b", response(status, b'{"Message": "why"}', Request_Id="r-1"), now=NOW)
+    assert type(error) is kind
+    assert isinstance(error, errors.NotProcessed) is is_processed_for_sure_not
+    assert (error.api_message, error.request_id, error.status) == ("why", "r-1", status)
+    assert all(part in str(error) for part in ("a/b", "why", "r-1", str(status)))
+
+
+def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:
+    return {kind}.union(*(subclasses(one) for one in kind.__subclasses__()))
+
+
+def test_every_exception_that_httpx_can_raise_in_a_call_is_mapped() -> None:
+    abstract = {httpx.TransportError, httpx.TimeoutException, httpx.NetworkError, httpx.ProtocolError}
+    raised = {one for one in subclasses(httpx.TransportError) if one.__module__.startswith("httpx")} - abstract
+    raised |= {httpx.DecodingError, httpx.TooManyRedirects}
+    assert raised == set(failures.BY_EXCEPTION)
+
+
+@pytest.mark.parametrize("exception", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")])
+def test_a_connection_that_never_was_is_not_processed(exception: httpx.HTTPError) -> None:
+    assert isinstance(failures.from_exception("a/b", exception), errors.NotProcessed)
+
+
+@pytest.mark.parametrize(
+    "exception", [httpx.ReadError("reset"), httpx.RemoteProtocolError("closed"), httpx.HTTPError("?")]
+)
+def test_a_connection_that_broke_leaves_the_outcome_unknown(exception: httpx.HTTPError) -> None:
+    assert isinstance(failures.from_exception("a/b", exception), errors.OutcomeUnknown)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected_s"),
+    [
+        (None, None),
+        ("7", 7.0),
+        (" 30 ", 30.0),
+        ("Sat, 31 Jan 2026 12:00:05 GMT", 5.0),
+        ("Sat, 31 Jan 2026 11:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-3", None),
+    ],
+)
+def test_retry_after_in_both_its_forms(header: str | None, expected_s: float | None) -> None:
+    assert failures.retry_after_s(header, now=NOW) == expected_s
+
+
+@pytest.mark.parametrize("body", [b"<html>Bad gateway</html>", b"{", b'{"Message": 5}', b"\xff", b"[" * 100_000])
+def test_a_body_that_is_not_the_apis_is_said_to_be_so(body: bytes) -> None:
+    assert failures.api_message(body) == "the body is not the API's JSON"
+
+
+def test_a_message_is_one_short_line() -> None:
+    assert failures.api_message(b'{"Message": "a\\n  b"}') == "a b"
+    assert len(failures.api_message(b'{"Message": "' + b"x" * 9999 + b'"}')) == failures.MAX_MESSAGE_CHARACTERS

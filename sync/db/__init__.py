@@ -1,0 +1,1 @@
+"""The mirror's database: what is stored, and every statement that stores it."""

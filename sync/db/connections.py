@@ -1,0 +1,98 @@
+"""How each connection is doing, for `status` and for whoever watches the daemon."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Double, ScalarSelect, Table, cast, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.db.tables import connections, plans, refusals, rejected_records, voucher_codes, vouchers, watermarks, windows
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A pull that left nothing to read: begun at `as_of` by the database's clock, it reached `through` by the server's.
+
+    Every voucher whose watermark existed at `as_of` is complete through `through`.
+    """
+
+    as_of: datetime
+    through: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown."""
+
+    name: str
+    state: str
+    state_since: datetime
+    error: str | None
+    heartbeat_age_s: float | None
+    caught_up_through: datetime | None
+    vouchers: int
+    voucher_codes: int
+    open_windows: int
+    complete_through: datetime | None
+    refused: int
+    rejected_records: int
+
+
+async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> bool:
+    """Note that a connection works, or why it does not; True if that is a change of state. Writes only a change."""
+    state = "failing" if error else "ok"
+    statement = insert(connections).values(name=name, state=state, error=error)
+    changed = await transaction.execute(
+        statement.on_conflict_do_update(
+            index_elements=[connections.c.name],
+            set_={"state": state, "error": error, "state_since": func.now()},
+            where=connections.c.state != state,
+        )
+    )
+    if changed.rowcount:
+        return True
+    differs = connections.c.error.is_distinct_from(error)
+    await transaction.execute(update(connections).where(connections.c.name == name, differs).values(error=error))
+    return False
+
+
+async def beat(transaction: AsyncConnection, name: str, caught_up: CaughtUp | None) -> None:
+    """Note that a daemon is alive, and how far it has caught up; one row, written in place."""
+    values: dict[str, object] = {"heartbeat_at": func.now()}
+    if caught_up:
+        values |= {"caught_up_as_of": caught_up.as_of, "caught_up_through": caught_up.through}
+    statement = insert(connections).values(name=name, state="ok", **values)
+    await transaction.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values))
+
+
+async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
+    """Every connection that has ever been used, by name."""
+    name = connections.c.name
+    open_windows = (
+        select(func.count()).select_from(windows).join(plans).where(plans.c.connection == name).scalar_subquery()
+    )
+    rows = await transaction.execute(
+        select(
+            name,
+            connections.c.state,
+            connections.c.state_since,
+            connections.c.error,
+            cast(func.extract("epoch", func.now() - connections.c.heartbeat_at), Double).label("heartbeat_age_s"),
+            connections.c.caught_up_through,
+            _count_of(vouchers).label("vouchers"),
+            _count_of(voucher_codes).label("voucher_codes"),
+            open_windows.label("open_windows"),
+            select(func.min(watermarks.c.complete_through))
+            .where(watermarks.c.connection == name)
+            .scalar_subquery()
+            .label("complete_through"),
+            _count_of(refusals).label("refused"),
+            _count_of(rejected_records).label("rejected_records"),
+        ).order_by(name)
+    )
+    return [ConnectionStatus(*row) for row in rows]
+
+
+def _count_of(table: Table) -> ScalarSelect[int]:
+    return select(func.count()).select_from(table).where(table.c.connection == connections.c.name).scalar_subquery()

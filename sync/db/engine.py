@@ -1,0 +1,92 @@
+"""Connections to PostgreSQL, and its errors in this service's words."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
+
+POOL_SIZE = 10
+CONNECT_TIMEOUT_S = 10
+
+# What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
+UNAVAILABLE_CLASSES = ("08", "53", "57")
+
+
+def make_engine(database_url: str) -> AsyncEngine:
+    """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read."""
+    options = connect_options(database_url)
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        connect_args=options,
+        pool_size=POOL_SIZE,
+        pool_pre_ping=True,
+        hide_parameters=True,  # values of codes must not reach an error's text
+        execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
+    )
+    event.listen(engine.sync_engine, "connect", _send_lists_as_binary)
+    return engine
+
+
+def connect_options(database_url: str) -> dict[str, Any]:
+    """Connection parameters by libpq's own reading of the URL, so that everything libpq understands works."""
+    try:
+        options = conninfo_to_dict(libpq_url(database_url))
+    except psycopg.ProgrammingError as error:
+        # libpq's message may quote the URL, and with it the password.
+        raise SettingsError(
+            "DATABASE_URL cannot be read: give it as postgresql://user:password@host:5432/database"
+        ) from error
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    options.setdefault("application_name", "voucher-sync")
+    # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
+    return {**options, "prepare_threshold": None}
+
+
+def libpq_url(database_url: str) -> str:
+    """The URL without SQLAlchemy's driver name, which libpq does not know."""
+    scheme, separator, rest = database_url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
+def describe_address(database_url: str) -> str:
+    """Where a URL leads, without its password."""
+    options = conninfo_to_dict(libpq_url(database_url))
+    shown = ((name, str(value)) for name, value in options.items() if name != "password")
+    return make_conninfo(**dict(shown))
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants."""
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise translate(error) from error
+
+
+def translate(error: DBAPIError) -> DatabaseError:
+    """This service's error for one of the database's."""
+    cause = error.orig
+    sqlstate = getattr(cause, "sqlstate", None)
+    words = str(cause).strip().partition("\n")[0]
+    if isinstance(
+        cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName
+    ):
+        return NotMigrated(f"the database is not migrated to this version ({words}): run `voucher-sync migrate`")
+    if sqlstate is None or sqlstate.startswith(UNAVAILABLE_CLASSES):
+        return DatabaseUnavailable(f"the database does not answer: {words}")
+    return DatabaseError(f"the database refused a statement ({sqlstate}): {words}")
+
+
+def _send_lists_as_binary(dbapi_connection: Any, _record: object) -> None:
+    # psycopg sends lists as text by default, at nearly twice the processor time a page.
+    dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)

@@ -1,0 +1,285 @@
+"""The incremental pull: reads every window that is due, page by page, several windows at a time.
+
+A step reads one page and commits it together with what it means for its window, so that a crash between any two steps
+loses nothing and repeats at most the page in flight.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.db import mirror, refusals, rejected, watermarks
+from sync.db.connections import CaughtUp
+from sync.db.engine import transaction
+from sync.db.watermarks import Group, Reading, Work
+from sync.flows.connection import Connection
+from sync.mews import operations
+from sync.mews.pages import Page
+from sync.model.errors import (
+    ApiError,
+    CircuitOpen,
+    InvalidRequest,
+    NotConnected,
+    Stopped,
+    TooHeavy,
+    Unauthorized,
+    Unreadable,
+    WrongAddress,
+)
+from sync.model.records import VoucherCode
+from sync.model.windows import Pace, Window, ease, plan_backfill, plan_pull, split
+
+READERS = 8
+"""Windows read at once. At 200 ms a call, two readers already use up the API's budget; the rest is for slower days."""
+
+MAX_ROUNDS = 10
+MAX_RESTARTS = 10
+MAX_PROBES = 64
+"""Calls spent on finding which vouchers of a group the API refuses, before the refusal is taken to mean all of them."""
+
+CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen)
+"""After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
+
+
+@dataclass(slots=True)
+class PullReport:
+    """What one pull did: windows read to their end of those planned, codes read, and rows written.
+
+    `errors` holds what kept windows from their end; they stay open for the next pull. `caught_up` is None unless
+    nothing was left to read.
+    """
+
+    windows_planned: int = 0
+    windows_done: int = 0
+    pages: int = 0
+    codes: int = 0
+    written: int = 0
+    rejected: int = 0
+    refused: list[UUID] = field(default_factory=list)
+    errors: list[ApiError] = field(default_factory=list)
+    stopped: bool = False
+    caught_up: CaughtUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullSettings:
+    """How far windows reach back behind the watermark, and where a backfill begins (None: at the oldest voucher)."""
+
+    overlap: timedelta
+    backfill_from: datetime | None = None
+
+
+async def pull(
+    connection: Connection, settings: PullSettings, on_progress: Callable[[PullReport], None] = lambda report: None
+) -> PullReport:
+    """Read until caught up with the server's clock. Raises `DatabaseError` in its variants.
+
+    After a backfill, which may take hours, another round reads what changed meanwhile.
+    """
+    report = PullReport()
+    try:
+        for _ in range(MAX_ROUNDS):
+            round_ = _Round(connection, settings, report, on_progress)
+            if not await round_.run():
+                break
+    except Stopped:
+        report.stopped = True
+    except ApiError as error:
+        report.errors.append(error)
+    return report
+
+
+class _Round:
+    """Everything that is due at one instant of the server's clock."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: PullSettings,
+        report: PullReport,
+        on_progress: Callable[[PullReport], None],
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._report = report
+        self._on_progress = on_progress
+        self._resolving = asyncio.Lock()
+        self._api_is_down = False
+
+    async def run(self) -> bool:
+        """Read it; True if another round is worth while."""
+        now = await operations.server_now(self._connection.client)
+        async with transaction(self._connection.engine) as tx:
+            work = await watermarks.load_work(tx, self._connection.name)
+            readings, has_backfill = await self._plan(tx, work, now)
+        self._report.windows_planned += len(readings)
+        self._on_progress(self._report)
+        await self._read_all(iter(readings))
+        if self._report.errors or self._report.stopped:
+            return False
+        is_late = has_backfill or bool(work.open)
+        if not is_late:
+            self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
+        return is_late
+
+    async def _plan(self, tx: AsyncConnection, work: Work, now: datetime) -> tuple[list[Reading], bool]:
+        overlap = self._settings.overlap
+        backfills = list(
+            plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
+        )
+        at_once, later = list[Reading](), list(work.open)
+        for plan in [*plan_pull(work.watermarks, now=now, overlap=overlap), *backfills]:
+            if plan.is_backfill or len(plan.windows) > 1:
+                later += await watermarks.open_plan(tx, self._connection.name, plan)
+            else:
+                at_once.append(Reading(Group(plan.voucher_ids, plan.pace), plan.windows[0]))
+        return at_once + later, bool(backfills)
+
+    async def _read_all(self, readings: Iterator[Reading]) -> None:
+        try:
+            async with asyncio.TaskGroup() as readers:
+                for _ in range(READERS):
+                    readers.create_task(self._read_some(readings))
+        except ExceptionGroup as group:
+            # One reader's fault ends the others; the first tells the cause.
+            raise group.exceptions[0] from group
+
+    async def _read_some(self, readings: Iterator[Reading]) -> None:
+        for reading in readings:
+            if self._api_is_down or self._report.stopped:
+                return
+            try:
+                await self._read_window(reading)
+            except Stopped:
+                self._report.stopped = True
+            except ApiError as error:
+                self._report.errors.append(error)
+                self._api_is_down |= isinstance(error, CONCERNS_ALL)
+
+    async def _read_window(self, first: Reading) -> None:
+        """Read a window to its end, or the parts it is split into, oldest first."""
+        left, seen, restarts = [first], set[UUID](), 0
+        while left:
+            reading, *others = left
+            rest = await self._step(reading)
+            left = [*rest, *others]
+            if not rest:
+                self._report.windows_done += 1
+            elif (cursor := rest[0].cursor) != reading.cursor:
+                # Pages that go round in a circle would keep this reader for ever.
+                restarts += cursor is None
+                if cursor in seen or restarts > MAX_RESTARTS:
+                    raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle")
+                seen = seen | {cursor} if cursor else set()
+            self._on_progress(self._report)
+
+    async def _step(self, reading: Reading) -> list[Reading]:
+        """Read and commit one page; what is left of the window then, oldest first."""
+        group = reading.group
+        voucher_ids, pace = group.voucher_ids, group.pace
+        if not voucher_ids:
+            return []
+        try:
+            page = await operations.voucher_codes(
+                self._connection.client, voucher_ids, reading.window, page_size=pace.page_size, cursor=reading.cursor
+            )
+        except TooHeavy as error:
+            return await self._slow_down(reading, pace, error)
+        except InvalidRequest as error:
+            if reading.cursor is not None:
+                return [await self._begin_again(reading)]
+            return await self._drop_refused(reading, voucher_ids, error)
+        return await self._store(reading, page, pace)
+
+    async def _store(self, reading: Reading, page: Page[VoucherCode], pace: Pace) -> list[Reading]:
+        connection, report = self._connection, self._report
+        is_last = page.is_last(pace.page_size)
+        if not is_last and page.cursor == reading.cursor:
+            raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
+        rest: list[Reading] = []
+        async with transaction(connection.engine) as tx:
+            written = await mirror.store_voucher_codes(tx, connection.name, page.records)
+            rejected_now = await rejected.keep(tx, connection.name, page.rejected)
+            if not is_last:
+                rest = [await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)]
+            elif reading.group.plan_id is not None or written or rejected_now:
+                # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
+                await watermarks.complete(tx, reading)
+        report.pages += 1
+        report.codes += len(page.records)
+        report.written += written
+        report.rejected += rejected_now
+        return rest
+
+    async def _begin_again(self, reading: Reading) -> Reading:
+        """The API no longer knows a cursor, and nothing else says which pages are left: read the window anew."""
+        async with transaction(self._connection.engine) as tx:
+            return await watermarks.keep_cursor(tx, self._connection.name, reading, None)
+
+    async def _slow_down(self, reading: Reading, tried: Pace, error: TooHeavy) -> list[Reading]:
+        """Ask for less, from now on in every window of the group."""
+        group, window = reading.group, reading.window
+        slower = ease(tried, window) if group.pace == tried else group.pace
+        if slower is None:
+            raise error
+        async with transaction(self._connection.engine) as tx:
+            parts = list(split(window.start, window.end, slower.window_limit))
+            rest = await watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
+        group.pace = slower
+        self._report.windows_planned += len(rest) - 1
+        return rest
+
+    async def _drop_refused(self, reading: Reading, tried: tuple[UUID, ...], error: InvalidRequest) -> list[Reading]:
+        """Find the vouchers that the API refuses, remember them, and go on without them."""
+        group = reading.group
+        async with self._resolving:
+            # Another window of the group may have met the same refusal, and have settled it meanwhile.
+            if group.voucher_ids != tried:
+                return [reading]
+            probe = _Probe(self._connection, reading.window, error)
+            culprits = await probe.refused_among(tried)
+            if not culprits:
+                raise error
+            remaining = tuple(one for one in tried if one not in culprits)
+            async with transaction(self._connection.engine) as tx:
+                await refusals.refuse(tx, self._connection.name, "voucher", sorted(culprits), error)
+                await watermarks.drop_vouchers(tx, group, remaining)
+            group.voucher_ids = remaining
+        self._report.refused += sorted(culprits)
+        return [reading]
+
+
+class _Probe:
+    """Halves a refused group until the culprits stand alone."""
+
+    def __init__(self, connection: Connection, window: Window, error: InvalidRequest) -> None:
+        self._connection = connection
+        self._window = window
+        self._error = error
+        self._calls = 0
+
+    async def refused_among(self, voucher_ids: Sequence[UUID]) -> set[UUID]:
+        """The refused ones of a group that is refused as a whole; raises its refusal after too many calls."""
+        if len(voucher_ids) == 1:
+            return set(voucher_ids)
+        middle = len(voucher_ids) // 2
+        culprits: set[UUID] = set()
+        for half in (voucher_ids[:middle], voucher_ids[middle:]):
+            if await self._is_refused(half):
+                culprits |= await self.refused_among(half)
+        return culprits
+
+    async def _is_refused(self, voucher_ids: Sequence[UUID]) -> bool:
+        self._calls += 1
+        # A refusal that has nothing to do with the vouchers would have every single one of them probed.
+        if self._calls > MAX_PROBES:
+            raise self._error
+        try:
+            await operations.voucher_codes(self._connection.client, voucher_ids, self._window, page_size=1, cursor=None)
+        except InvalidRequest:
+            return True
+        return False

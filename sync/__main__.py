@@ -1,0 +1,5 @@
+"""`python -m sync` is `voucher-sync`."""
+
+from sync.cli import main
+
+main()

@@ -1,0 +1,63 @@
+"""The one place where the parts are put together; the daemon, `once` and the tests all start from here."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sync.db.engine import make_engine
+from sync.flows.connection import Connection
+from sync.flows.pull import PullSettings
+from sync.mews.client import Client, Credentials
+from sync.model.errors import SettingsError
+from sync.schedule import Intervals, Jobs
+from sync.settings import Settings
+
+CONNECTION_NAME = "default"
+"""The name of the connection whose tokens come straight from the environment."""
+
+
+@asynccontextmanager
+async def open_connection(settings: Settings, database_url: str, stop: asyncio.Event) -> AsyncIterator[Connection]:
+    """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing."""
+    client = make_client(settings, stop)
+    engine = make_engine(database_url)
+    try:
+        yield Connection(CONNECTION_NAME, client, engine, stop)
+    finally:
+        await client.aclose()
+        await engine.dispose()
+
+
+def make_client(settings: Settings, stop: asyncio.Event) -> Client:
+    """The API's client for the connection of the environment."""
+    return Client(
+        settings.mews_platform_address,
+        credentials(settings),
+        budget_requests=settings.sync_rate_limit_requests,
+        budget_window_s=settings.sync_rate_limit_window_s,
+        read_timeout_s=settings.sync_request_timeout_s,
+        clock=time.monotonic,
+        rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+        stop=stop,
+    )
+
+
+def credentials(settings: Settings) -> Credentials:
+    """The tokens, or `SettingsError`."""
+    client_token, access_token = settings.mews_client_token, settings.mews_access_token
+    if client_token is None or access_token is None:
+        missing = "MEWS_CLIENT_TOKEN" if client_token is None else "MEWS_ACCESS_TOKEN"
+        raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE, to the token that Mews issued")
+    return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
+
+
+def make_jobs(connection: Connection, settings: Settings) -> Jobs:
+    """The jobs of a connection."""
+    return Jobs(connection, PullSettings(settings.overlap, settings.sync_backfill_from))
+
+
+def intervals(settings: Settings) -> Intervals:
+    """How often each job runs."""
+    return Intervals(pull_s=settings.sync_pull_interval_s, discovery_s=settings.sync_discovery_interval_s)

@@ -1,0 +1,5 @@
+"""The command line: `voucher-sync`."""
+
+from sync.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,26 @@
+"""The database of a command: the one in the settings, or the embedded one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from sync.db.embedded import default_directory, embedded_postgres
+from sync.db.migrations import migrate
+from sync.settings import Settings
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[str]:
+    """The database's URL, usable while the block runs.
+
+    Without a DATABASE_URL this starts the embedded PostgreSQL, says so, and migrates it: nobody else looks after it.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    directory = default_directory()
+    click.echo(f"No DATABASE_URL is set: using the embedded PostgreSQL in {directory}", err=True)
+    with embedded_postgres(directory) as url:
+        migrate(url)
+        yield url

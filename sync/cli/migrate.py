@@ -1,0 +1,18 @@
+"""`voucher-sync migrate`."""
+
+import click
+
+from sync.cli.database import open_database
+from sync.db import migrations
+from sync.settings import load_settings
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to this version's schema. Safe to run from several places at once."""
+    with open_database(load_settings()) as url:
+        before, after = migrations.migrate(url)
+    if before == after:
+        click.echo(f"The database is at revision {after} already.")
+    else:
+        click.echo(f"The database is at revision {after} now (before: {before or 'empty'}).")

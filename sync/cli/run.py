@@ -1,0 +1,97 @@
+"""`voucher-sync run` and `voucher-sync once`."""
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+
+from sync import app, daemon, logs
+from sync.cli.database import open_database
+from sync.cli.progress import pull_progress
+from sync.flows.discover import DiscoverReport
+from sync.flows.pull import PullReport
+from sync.model.errors import VoucherSyncError
+from sync.settings import Settings, load_settings
+
+
+@click.command()
+def run() -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    settings = load_settings()
+    app.credentials(settings)
+    logs.configure(settings.sync_log_format, settings.sync_log_level)
+    with open_database(settings) as url:
+        asyncio.run(daemon.run(settings, url))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def once(as_json: bool) -> None:
+    """Discover, pull until caught up, then exit: 0 only if all of it succeeded."""
+    settings = load_settings()
+    app.credentials(settings)
+    logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
+    with open_database(settings) as url:
+        outcome = asyncio.run(_once(settings, url))
+    click.echo(json.dumps(outcome.summary()) if as_json else outcome.sentence())
+    for error in outcome.errors:
+        click.echo(f"Error: {error}", err=True)
+    sys.exit(0 if outcome.is_complete else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one cycle did."""
+
+    discovered: DiscoverReport | None
+    pulled: PullReport | None
+    errors: list[VoucherSyncError]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the mirror is caught up."""
+        return self.discovered is not None and self.pulled is not None and self.pulled.caught_up is not None
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for scripts."""
+        return {
+            "ok": self.is_complete,
+            "discovered": _counts(self.discovered),
+            "pulled": _counts(self.pulled),
+            "errors": [str(error) for error in self.errors],
+        }
+
+    def sentence(self) -> str:
+        """Counts for people."""
+        if self.pulled is None or self.discovered is None:
+            return "Nothing was pulled."
+        windows = f"{self.pulled.windows_done} of {self.pulled.windows_planned} windows"
+        return (
+            f"{self.discovered.vouchers} vouchers, {windows}, {self.pulled.codes} codes read, "
+            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}."
+        )
+
+
+async def _once(settings: Settings, url: str) -> Outcome:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    async with app.open_connection(settings, url, stop) as connection:
+        jobs = app.make_jobs(connection, settings)
+        discovered = await jobs.discover()
+        with pull_progress() as on_progress:
+            pulled = await jobs.pull(on_progress) if discovered else None
+        if pulled and pulled.written:
+            await jobs.beat()
+        return Outcome(discovered, pulled, jobs.health.errors)
+
+
+def _counts(report: DiscoverReport | PullReport | None) -> dict[str, int] | None:
+    if report is None:
+        return None
+    counts = {name: value for name, value in asdict(report).items() if isinstance(value, int | bool)}
+    return {**counts, "refused": len(report.refused)}

@@ -1,0 +1,77 @@
+"""`voucher-sync status`."""
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from sync.cli.database import open_database
+from sync.db.connections import ConnectionStatus, load_status
+from sync.db.engine import make_engine, transaction
+from sync.schedule import HEARTBEAT_INTERVAL_S
+from sync.settings import load_settings
+
+MAX_HEARTBEAT_AGE_S = 3 * HEARTBEAT_INTERVAL_S
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
+def status(as_json: bool, healthy: bool) -> None:
+    """Show how every connection is doing. Exits 1 if one is failing."""
+    with open_database(load_settings()) as url:
+        statuses = asyncio.run(_load(url))
+    if healthy:
+        sys.exit(0 if any(_is_alive(one) for one in statuses) else 1)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in statuses], default=datetime.isoformat))
+    else:
+        _print(statuses)
+    sys.exit(1 if any(one.state == "failing" for one in statuses) else 0)
+
+
+async def _load(url: str) -> list[ConnectionStatus]:
+    engine = make_engine(url)
+    try:
+        async with transaction(engine) as tx:
+            return await load_status(tx)
+    finally:
+        await engine.dispose()
+
+
+def _is_alive(one: ConnectionStatus) -> bool:
+    return one.heartbeat_age_s is not None and one.heartbeat_age_s <= MAX_HEARTBEAT_AGE_S
+
+
+def _print(statuses: list[ConnectionStatus]) -> None:
+    if not statuses:
+        click.echo("Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`.")
+        return
+    for one in statuses:
+        table = Table("connection", one.name, title_justify="left", show_header=True)
+        table.add_row("state", f"{one.state} since {_instant(one.state_since)}")
+        if one.error:
+            table.add_row("error", one.error)
+        table.add_row("daemon", _daemon(one))
+        table.add_row("complete through", _instant(one.complete_through))
+        table.add_row("vouchers", f"{one.vouchers:,}")
+        table.add_row("codes", f"{one.voucher_codes:,}")
+        table.add_row("open windows", f"{one.open_windows:,}")
+        table.add_row("refused by the API", f"{one.refused:,}")
+        table.add_row("rejected records", f"{one.rejected_records:,}")
+        Console().print(table)
+
+
+def _daemon(one: ConnectionStatus) -> str:
+    if one.heartbeat_age_s is None:
+        return "never seen"
+    return f"{'alive' if _is_alive(one) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+
+
+def _instant(value: datetime | None) -> str:
+    return "unknown" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"

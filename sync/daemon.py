@@ -1,0 +1,70 @@
+"""The process: signals, and what systemd wants to know."""
+
+import asyncio
+import os
+import signal
+import socket
+
+import structlog
+
+from sync import app
+from sync.schedule import run_until_stopped
+from sync.settings import Settings
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, database_url: str) -> None:
+    """Run until SIGTERM or SIGINT; a second signal cancels whatever is still going on."""
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with app.open_connection(settings, database_url, stop) as connection:
+        jobs = app.make_jobs(connection, settings)
+        notify_systemd("READY=1")
+        log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
+        watchdog = asyncio.create_task(_feed_watchdog())
+        try:
+            await run_until_stopped(jobs, app.intervals(settings), stop)
+        finally:
+            watchdog.cancel()
+    log.info("stopped")
+
+
+def notify_systemd(state: str) -> None:
+    """Send one line of the sd_notify protocol, when a supervisor listens (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+        # A leading @ stands for the NUL byte of an abstract socket's name.
+        notifications.connect("\\0" + address[1:] if address.startswith("@") else address)
+        notifications.sendall(state.encode())
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd, twice in its watchdog's time, that the event loop still turns."""
+    watchdog_us = os.environ.get("WATCHDOG_USEC")
+    while watchdog_us:
+        notify_systemd("WATCHDOG=1")
+        await asyncio.sleep(int(watchdog_us) / 2_000_000)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal(name: str) -> None:
+        if not stop.is_set():
+            log.info("stopping", signal=name)
+            notify_systemd("STOPPING=1")
+            stop.set()
+            return
+        log.warning("stopping_at_once", signal=name)
+        # From here on the default handling is back: a third signal ends the process without more ado.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)

@@ -1,0 +1,137 @@
+"""When each flow runs: the jobs of one connection, fired by APScheduler until the service stops."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from sync.db import connections
+from sync.db.connections import CaughtUp
+from sync.db.engine import transaction
+from sync.flows.connection import Connection
+from sync.flows.discover import DiscoverReport, discover
+from sync.flows.pull import PullReport, PullSettings, pull
+from sync.health import Health
+from sync.model.errors import Stopped, VoucherSyncError
+
+R = TypeVar("R")
+
+HEARTBEAT_INTERVAL_S = 10
+GRACE_S = 8.0
+"""How long a stop waits for the pages in flight; within 10 s the service must be gone."""
+JITTER = 0.1
+"""Share of an interval by which its runs are spread, so that many services do not call at the same second."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Seconds between the runs of each job."""
+
+    pull_s: float
+    discovery_s: float
+
+
+class Jobs:
+    """The flows of one connection, run one at a time."""
+
+    def __init__(self, connection: Connection, pull_settings: PullSettings) -> None:
+        self.health = Health(connection)
+        self._connection = connection
+        self._pull_settings = pull_settings
+        self._one_at_a_time = asyncio.Lock()
+        self._caught_up: CaughtUp | None = None
+
+    async def discover(self) -> DiscoverReport | None:
+        """One discovery; None if it failed or the service is stopping."""
+
+        async def run() -> DiscoverReport:
+            report = await discover(self._connection)
+            _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
+            await self.health.note("discovery", None)
+            return report
+
+        return await self._alone("discovery", run)
+
+    async def pull(self, on_progress: Callable[[PullReport], None] = lambda report: None) -> PullReport | None:
+        """One pull; None if it failed as a whole or the service is stopping."""
+
+        async def run() -> PullReport:
+            report = await pull(self._connection, self._pull_settings, on_progress)
+            _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
+            self._caught_up = report.caught_up or self._caught_up
+            if not report.stopped:
+                await self.health.note("pull", report.errors[0] if report.errors else None)
+            return report
+
+        return await self._alone("pull", run)
+
+    async def beat(self) -> None:
+        """Note in the database that this process is alive and how far it has caught up."""
+        try:
+            async with transaction(self._connection.engine) as tx:
+                await connections.beat(tx, self._connection.name, self._caught_up)
+        except VoucherSyncError as error:
+            await self.health.note("heartbeat", error)
+        else:
+            await self.health.note("heartbeat", None)
+
+    async def idle(self) -> None:
+        """Wait until no flow is running."""
+        async with self._one_at_a_time:
+            return
+
+    async def _alone(self, job: str, run: Callable[[], Awaitable[R]]) -> R | None:
+        async with self._one_at_a_time:
+            if self._connection.stop.is_set():
+                return None
+            try:
+                return await run()
+            except Stopped:
+                return None
+            except VoucherSyncError as error:
+                await self.health.note(job, error)
+                return None
+
+
+async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
+    """Fire every job at its intervals, the first time at once, until `stop`; then let the pages in flight end."""
+    scheduler = AsyncIOScheduler(
+        timezone=UTC,
+        # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
+        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+    )
+    _every(scheduler, intervals.discovery_s, jobs.discover)
+    _every(scheduler, intervals.pull_s, jobs.pull)
+    _every(scheduler, HEARTBEAT_INTERVAL_S, jobs.beat)
+    scheduler.start()
+    try:
+        await stop.wait()
+        scheduler.pause()
+        async with asyncio.timeout(GRACE_S):
+            await jobs.idle()
+    except TimeoutError:
+        log.warning("stopping_in_the_middle", after_s=GRACE_S)
+    finally:
+        scheduler.shutdown(wait=False)
+
+
+def _every(scheduler: AsyncIOScheduler, interval_s: float, job: Callable[[], Awaitable[object]]) -> None:
+    trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
+    scheduler.add_job(job, trigger, next_run_time=datetime.now(UTC))
+
+
+def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:
+    """Counts, at INFO only where something was written; and as warnings what was refused or could not be stored."""
+    counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
+    (log.info if is_news else log.debug)(event, connection=connection, **counts)
+    if report.refused:
+        log.warning("refused", connection=connection, flow=event, ids=[str(one) for one in report.refused])
+    if report.rejected:
+        log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)

@@ -1,0 +1,121 @@
+"""Every setting, from the environment, an `.env` file, or for any of them a file named by `NAME_FILE`."""
+
+import os
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from apscheduler.triggers.cron import CronTrigger
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from sync.model.errors import SettingsError
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+def _platform_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError("give an address such as https://api.mews.com")
+    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+        raise ValueError("tokens are sent only over https (plain http is for this machine's own addresses)")
+    if parts.path not in {"", "/"} or parts.query:
+        raise ValueError("give only the base address, without a path")
+    return value.rstrip("/")
+
+
+def _cron(value: str) -> str:
+    CronTrigger.from_crontab(value)
+    return value
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _http_bind(value: str) -> str:
+    host, separator, port = value.rpartition(":")
+    if value and not (separator and host and port.isdecimal() and int(port) < 65536):
+        raise ValueError("give it as host:port, or empty for none")
+    return value
+
+
+def _not_empty(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value():
+        raise ValueError("is set but empty: give a value, or unset it")
+    return value
+
+
+Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """The design's table of settings; a field's name in capitals is the variable's."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+
+    database_url: Secret | None = None
+    mews_platform_address: Annotated[str, AfterValidator(_platform_address)] = "https://api.mews.com"
+    mews_client_token: Secret | None = None
+    mews_access_token: Secret | None = None
+    mews_client: Annotated[str, Field(min_length=1)] = f"voucher-sync {version('voucher-sync')}"
+    sync_pull_interval_s: PositiveSeconds = 60
+    sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 120
+    sync_discovery_interval_s: PositiveSeconds = 600
+    sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
+    sync_backfill_from: Annotated[datetime, AfterValidator(_utc)] | None = None
+    sync_rate_limit_requests: Annotated[int, Field(ge=1)] = 200
+    sync_rate_limit_window_s: PositiveSeconds = 30
+    sync_request_timeout_s: PositiveSeconds = 60
+    sync_lease_s: PositiveSeconds = 30
+    sync_http_bind: Annotated[str, AfterValidator(_http_bind)] = "127.0.0.1:8321"
+    sync_log_format: Literal["json", "console"] | None = None
+    sync_log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far an incremental window reaches back behind the watermark."""
+        return timedelta(seconds=self.sync_overlap_s)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given directly wins over the environment, that over the files it names, and those over `.env`."""
+        return init_settings, env_settings, partial(_read_named_files, settings_cls), dotenv_settings  # type: ignore[return-value]
+
+
+def load_settings() -> Settings:
+    """The settings; `SettingsError` with one line for each that is wrong, without its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_describe(one["loc"], one["msg"]) for one in error.errors())) from None
+
+
+def _read_named_files(settings_cls: type[BaseSettings]) -> dict[str, str]:
+    """Values from the files that variables such as `MEWS_ACCESS_TOKEN_FILE` name."""
+    values = {}
+    for field in settings_cls.model_fields:
+        name = f"{field.upper()}_FILE"
+        if path := os.environ.get(name):
+            try:
+                values[field] = Path(path).read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error
+    return values
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    name = str(location[0]).upper() if location else "settings"
+    return f"{name}: {message.removeprefix('Value error, ')}"

@@ -1,0 +1,27 @@
+"""Where the API's documentation leaves a choice, or an installation differs: the choices, with the usual one first."""
+
+from dataclasses import dataclass, field
+
+from sync.demo.simulator.wire import Activity
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """How this API behaves. May be changed while it runs.
+
+    `allow_duplicates`: a voucher may have several active codes of one value (else 403).
+    `lenient_delete`: unknown and already deleted ids are passed over (else 400).
+    `shuffle_added`: the answer to an add lists the new codes in any order.
+    `short_page_ends`: asking on after a page of fewer than `Count` items is a violation, not only after an empty one.
+    `hide_writes_for_s`: what is written through the API becomes readable so much later, by the world's clock.
+    `refused_values`: an add that holds one of these values is refused by a business rule (403).
+    """
+
+    allow_duplicates: bool = False
+    lenient_delete: bool = False
+    shuffle_added: bool = False
+    activity: Activity = "both"
+    short_page_ends: bool = True
+    hide_writes_for_s: float = 0.0
+    refused_values: set[str] = field(default_factory=set)
+    max_body_bytes: int = 4 * 1024 * 1024

@@ -1,0 +1,202 @@
+"""The demo: everything real but the API, and people who keep changing codes in it."""
+
+import asyncio
+import random
+import shlex
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.db.connections import ConnectionStatus, load_status
+from sync.db.embedded import embedded_postgres, psql_path
+from sync.db.engine import make_engine, transaction
+from sync.db.migrations import migrate
+from sync.demo.comparison import Comparison, compare
+from sync.demo.daemon_process import running_daemon
+from sync.demo.simulator import OtherUsers, Simulator, demo_world
+
+SEED = 2027
+CHANGE_EVERY_S = 0.25
+LOOK_EVERY_S = 2.0
+CATCH_UP_S = 60.0
+QUICK = {"SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "3"}
+"""What a demo has not the patience for; within the API's budget even so."""
+LOGS = {"SYNC_LOG_FORMAT": "console", "SYNC_LOG_LEVEL": "warning"}
+LIVE = {
+    "MEWS_PLATFORM_ADDRESS": "https://api.mews-demo.com",
+    # The vendor publishes these two for anyone's tests.
+    "MEWS_CLIENT_TOKEN": "E0D439EE522F44368DC78E1BFB03710C-D24FB11DBE31D4621C4817E028D9E1D",
+    "MEWS_ACCESS_TOKEN": "C66EF7B239D24632943D115EDE9CB810-EA00F8FD8294692C940F6B5A8F9453D",
+}
+
+TRY_NEXT = """
+Ask it something:
+  SELECT enterprise_name, voucher_name, count(*) FROM mews.active_voucher_codes GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10;
+  SELECT voucher_name, mirrored_from, complete_through, lag_seconds FROM mews.coverage LIMIT 10;
+  SELECT value, is_active, updated_utc, mirrored_at FROM mews.voucher_codes ORDER BY mirrored_at DESC LIMIT 10;
+
+Try to break it: kill -9 the daemon's process, and see that nothing is lost. Ctrl-C ends the demo.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A directory of the demo's own, gone afterwards, and the migrated database in it."""
+
+    directory: Path
+    database_url: str
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """The embedded PostgreSQL in a temporary directory."""
+    with tempfile.TemporaryDirectory(prefix="voucher-sync-demo-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        click.echo(f"Starting PostgreSQL in {directory} ...")
+        with embedded_postgres(directory) as url:
+            migrate(url)
+            yield Stage(directory, url)
+
+
+async def show_simulated(stage: Stage, seconds: float | None) -> bool:
+    """The daemon against the simulator until Ctrl-C, or for `seconds`; whether the mirror was equal in the end."""
+    demo = demo_world(lambda: datetime.now(UTC), SEED)
+    world, others = demo.world, OtherUsers(demo.world, SEED)
+    say, stop = _Narrator(), _stop_signal()
+
+    async with Simulator(world, max_records=1000).serve() as address, _opened(stage.database_url) as engine:
+        settings = {
+            "DATABASE_URL": stage.database_url,
+            "MEWS_PLATFORM_ADDRESS": address,
+            "MEWS_CLIENT_TOKEN": demo.client_token,
+            "MEWS_ACCESS_TOKEN": demo.portfolio_token,
+        }
+        click.echo(f"Simulating the Mews API at {address}:")
+        click.echo(
+            f"  {len(world.enterprises)} hotels seen by one portfolio token, {len(world.vouchers)} vouchers, "
+            f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time."
+        )
+        _explain(stage)
+
+        async def look() -> Comparison:
+            return await compare(engine, world.codes_visible_to(demo.portfolio_token))
+
+        changes: list[str] = []
+
+        async def change() -> None:
+            changes.append(others.step())
+
+        async def report() -> None:
+            comparison = await look()
+            say(f"{len(changes)} changes by the hotels' people, the last: {changes[-1] if changes else 'none'}")
+            say(f"  the mirror: {comparison}")
+
+        async with running_daemon(settings | QUICK | LOGS, stage.directory, say) as daemon:
+            await _until(stop, seconds, daemon, {CHANGE_EVERY_S: change, LOOK_EVERY_S: report})
+            say("nobody changes anything now; waiting until the mirror has it all ...")
+            comparison = await _caught_up(look, daemon)
+    click.echo(f"\nMirror and simulator compared row by row: {comparison}.")
+    return comparison.is_equal
+
+
+async def show_live(stage: Stage, seconds: float | None) -> bool:
+    """The daemon against the vendor's public demo environment; whether it had caught up in the end."""
+    say, stop = _Narrator(), _stop_signal()
+    click.echo(f"Pulling from the vendor's public demo environment, {LIVE['MEWS_PLATFORM_ADDRESS']}.")
+    _explain(stage)
+    status: list[ConnectionStatus] = []
+
+    async def report() -> None:
+        async with transaction(engine) as tx:
+            status[:] = await load_status(tx)
+        for one in status:
+            say(f"the mirror: {one.voucher_codes:,} codes of {one.vouchers:,} vouchers; {one.error or one.state}")
+
+    async with _opened(stage.database_url) as engine:
+        settings = {"DATABASE_URL": stage.database_url, **LIVE, **LOGS}
+        async with running_daemon(settings, stage.directory, say) as daemon:
+            await _until(stop, seconds, daemon, {LOOK_EVERY_S: report})
+        await report()
+    return bool(status) and all(one.state == "ok" and one.open_windows == 0 for one in status)
+
+
+class _Narrator:
+    """Prints what happens, each line with the seconds since the start."""
+
+    def __init__(self) -> None:
+        self._started_s = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        click.echo(f"{time.monotonic() - self._started_s:6.1f} s  {text}")
+
+
+def _explain(stage: Stage) -> None:
+    click.echo(f"\nQuery the mirror from another terminal:\n  {psql_path()} {shlex.quote(stage.database_url)}")
+    click.echo(TRY_NEXT)
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by the first Ctrl-C or SIGTERM; a second one cancels the demo."""
+    stop, loop, main = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
+
+    def on_signal() -> None:
+        if stop.is_set() and main is not None:
+            main.cancel()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    return stop
+
+
+@asynccontextmanager
+async def _opened(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = make_engine(database_url)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+
+
+async def _until(
+    stop: asyncio.Event,
+    seconds: float | None,
+    daemon: asyncio.Task[None],
+    actions: dict[float, Callable[[], Awaitable[None]]],
+) -> None:
+    """Act at these intervals until told to stop, until time is up, or until the daemon cannot be kept up."""
+
+    async def act(every_s: float, action: Callable[[], Awaitable[None]]) -> None:
+        rng = random.Random(every_s)
+        while True:
+            await asyncio.sleep(rng.uniform(0.5, 1.5) * every_s)
+            await action()
+
+    acting = [asyncio.create_task(act(every_s, action)) for every_s, action in actions.items()]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([*acting, stopping, daemon], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in (*acting, stopping):
+        task.cancel()
+    await asyncio.gather(*acting, stopping, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _caught_up(look: Callable[[], Awaitable[Comparison]], daemon: asyncio.Task[None]) -> Comparison:
+    """The first comparison without a difference, or the last before patience ends."""
+    deadline = time.monotonic() + CATCH_UP_S
+    while True:
+        comparison = await look()
+        if comparison.is_equal or time.monotonic() > deadline:
+            return comparison
+        done, _ = await asyncio.wait([daemon], timeout=0.5)
+        for task in done:
+            task.result()

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from sync.db.engine import make_engine
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
-from sync.mews.client import Client, Credentials
+from sync.mews.client import Client, Credentials, Patience
 from sync.model.errors import SettingsError
 from sync.schedule import Intervals, Jobs
 from sync.settings import Settings
@@ -19,9 +19,11 @@ CONNECTION_NAME = "default"
 
 
 @asynccontextmanager
-async def open_connection(settings: Settings, database_url: str, stop: asyncio.Event) -> AsyncIterator[Connection]:
+async def open_connection(
+    settings: Settings, database_url: str, stop: asyncio.Event, patience: Patience = Patience()
+) -> AsyncIterator[Connection]:
     """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing."""
-    client = make_client(settings, stop)
+    client = make_client(settings, stop, patience)
     engine = make_engine(database_url)
     try:
         yield Connection(CONNECTION_NAME, client, engine, stop)
@@ -30,7 +32,7 @@ async def open_connection(settings: Settings, database_url: str, stop: asyncio.E
         await engine.dispose()
 
 
-def make_client(settings: Settings, stop: asyncio.Event) -> Client:
+def make_client(settings: Settings, stop: asyncio.Event, patience: Patience = Patience()) -> Client:
     """The API's client for the connection of the environment."""
     return Client(
         settings.mews_platform_address,
@@ -41,6 +43,7 @@ def make_client(settings: Settings, stop: asyncio.Event) -> Client:
         clock=time.monotonic,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
         stop=stop,
+        patience=patience,
     )
 
 

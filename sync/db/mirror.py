@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, Text, and_, bindparam, column, delete, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import ARRAY, UUID, insert
+from sqlalchemy.dialects.postgresql import ARRAY, UUID, distinct_on, insert
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,7 +31,7 @@ def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = ()) ->
     )
     freshest = (
         select(page)
-        .distinct(page.c.id)
+        .ext(distinct_on(page.c.id))
         .order_by(page.c.id, *([page.c.updated_utc.desc().nulls_last()] if "updated_utc" in names else []))
         .order_by(page.c.position.desc())
         .subquery("freshest")

@@ -22,10 +22,6 @@ T = TypeVar("T")
 
 PATH_PREFIX = "/api/connector/v1/"
 MAX_CONNECTIONS = 16
-MAX_ATTEMPTS = 6
-MAX_PATIENCE_S = 30.0
-READ_BACKOFF = Backoff(base_s=0.5, cap_s=10.0)
-CIRCUIT_BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
 
 RETRIED = (
     errors.NotConnected,
@@ -40,6 +36,19 @@ RETRIED = (
 
 API_IS_DOWN = (errors.NotConnected, errors.ServerFault, errors.ConnectionLost, errors.Unreadable)
 """What says that the API or the way to it is broken, whatever was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a read is tried, and how long the pauses are.
+
+    A pause longer than `max_pause_s` is left to the caller, who can do something else meanwhile.
+    """
+
+    max_attempts: int = 6
+    max_pause_s: float = 30.0
+    backoff: Backoff = Backoff(base_s=0.5, cap_s=10.0)
+    circuit_backoff: Backoff = Backoff(base_s=1.0, cap_s=60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,16 @@ class Client:
         clock: Callable[[], float],
         rng: random.Random,
         stop: asyncio.Event,
+        patience: Patience = Patience(),
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
         self._now_s = clock
         self._rng = rng
         self._stop = stop
+        self._patience = patience
         self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS)
-        self._circuit = Circuit(CIRCUIT_BACKOFF, rng)
+        self._circuit = Circuit(patience.circuit_backoff, rng)
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
@@ -86,14 +97,14 @@ class Client:
         `operation` is for example `voucherCodes/getAll`, `parameters` its body beside the tokens. `decode` raises one
         of `UNREADABLE`. Raises `ApiError` in its variants, and `Stopped`.
         """
-        failed = 0
+        failed, patience = 0, self._patience
         while True:
             try:
                 return await self._call(operation, parameters, decode, self._read_timeout_s)
             except RETRIED as error:
                 failed += 1
-                pause_s = max(error.retry_after_s or 0.0, READ_BACKOFF.pause_s(failed, self._rng))
-                if failed >= MAX_ATTEMPTS or pause_s > MAX_PATIENCE_S:
+                pause_s = max(error.retry_after_s or 0.0, patience.backoff.pause_s(failed, self._rng))
+                if failed >= patience.max_attempts or pause_s > patience.max_pause_s:
                     raise
             await self._pause(pause_s)
 

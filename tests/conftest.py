@@ -1,0 +1,37 @@
+"""One fixture for the database: a real PostgreSQL, and in it a fresh copy of a migrated database for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sync.db.migrations import migrate
+from tests.support.postgres import database_of, new_database, postgres_server
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """A PostgreSQL server."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template(server_url: str) -> Iterator[str]:
+    """Name of a migrated database that tests copy."""
+    with new_database(server_url) as url:
+        migrate(url)
+        yield database_of(url)
+
+
+@pytest.fixture
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """A migrated database without rows, for one test."""
+    with new_database(server_url, template=template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A database with nothing in it."""
+    with new_database(server_url) as url:
+        yield url

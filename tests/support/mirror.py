@@ -1,0 +1,129 @@
+"""A simulated API, a database, and the connection that mirrors the one into the other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import RowMapping, text
+
+from sync import app
+from sync.db.engine import transaction
+from sync.demo.comparison import Comparison, compare
+from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
+from sync.flows.connection import Connection
+from sync.flows.discover import DiscoverReport, discover
+from sync.flows.pull import PullReport, PullSettings, pull
+from sync.mews.client import Patience
+from sync.model.retry import Backoff
+from sync.settings import Settings
+
+CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
+OVERLAP = timedelta(seconds=120)
+IMPATIENT = Patience(backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_backoff=Backoff(base_s=0.001, cap_s=0.01))
+"""The usual number of tries, with pauses too short to notice."""
+
+
+class Clock:
+    """The real time, shifted: the API's clock in the tests."""
+
+    def __init__(self) -> None:
+        self.shift = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.shift
+
+    def advance(self, shift: timedelta) -> None:
+        """Lets the time jump."""
+        self.shift += shift
+
+
+class Mirror:
+    """One hotel with a service; vouchers and codes are the tests' own. `patience` is short, and there is no budget."""
+
+    def __init__(self, database_url: str, **simulator_options: Any) -> None:
+        self.database_url = database_url
+        self.clock = Clock()
+        self.world = World(self.clock, client_token=CLIENT_TOKEN)
+        self.hotel = self.world.add_enterprise("Hotel A")
+        self.service = self.world.add_service(self.hotel.id, "Stay")
+        self.world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[self.hotel.id])
+        self.simulator = Simulator(self.world, **({"rate_limit": UNLIMITED} | simulator_options))
+        self.stop = asyncio.Event()
+        self.address = ""
+        self.connection: Connection
+
+    @asynccontextmanager
+    async def opened(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator["Mirror"]:
+        """Serves the API and opens the connection to it."""
+        async with self.simulator.serve() as self.address:
+            async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
+                self.connection = opened
+                yield self
+
+    def settings(self, **settings: Any) -> Settings:
+        """The daemon's settings, with its tokens and without its budget."""
+        return Settings(
+            **{
+                "database_url": self.database_url,
+                "mews_platform_address": self.address,
+                "mews_client_token": CLIENT_TOKEN,
+                "mews_access_token": ACCESS_TOKEN,
+                "sync_rate_limit_requests": 1_000_000,
+                **settings,
+            }
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The same settings, for a process."""
+        return {
+            "DATABASE_URL": self.database_url,
+            "MEWS_PLATFORM_ADDRESS": self.address,
+            "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
+            "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
+            "SYNC_RATE_LIMIT_REQUESTS": "1000000",
+        }
+
+    def add_voucher(self, name: str = "Summer", *, days_old: float = 30) -> Voucher:
+        """A voucher of the hotel, created so long ago."""
+        return self.world.add_voucher(self.service.id, name, created_utc=self.clock() - timedelta(days=days_old))
+
+    def add_codes(self, voucher: Voucher, values: Iterable[str], *, days_old: float = 1) -> list[Code]:
+        """Codes, created so long ago and not changed since."""
+        instant = self.clock() - timedelta(days=days_old)
+        return self.world.add_codes(voucher.id, list(values), created_utc=instant, updated_utc=instant)
+
+    async def discover(self) -> DiscoverReport:
+        """One discovery."""
+        return await discover(self.connection)
+
+    async def pull(self, **settings: Any) -> PullReport:
+        """One pull."""
+        return await pull(self.connection, PullSettings(**({"overlap": OVERLAP} | settings)))
+
+    async def once(self) -> PullReport:
+        """Discovery, then a pull, which must find no error."""
+        await self.discover()
+        report = await self.pull()
+        assert report.errors == []
+        return report
+
+    async def compare(self) -> Comparison:
+        """The mirror against the truth."""
+        return await compare(self.connection.engine, self.world.codes_visible_to(ACCESS_TOKEN))
+
+    async def rows(self, statement: str, **parameters: Any) -> Sequence[RowMapping]:
+        """What a query finds."""
+        async with transaction(self.connection.engine) as tx:
+            return (await tx.execute(text(statement), parameters)).mappings().all()
+
+    async def execute(self, statement: str, **parameters: Any) -> None:
+        """Runs a statement that returns nothing."""
+        async with transaction(self.connection.engine) as tx:
+            await tx.execute(text(statement), parameters)
+
+    def requests(self, operation: Operation = Operation.GET_CODES) -> list[RequestRecord]:
+        """The requests of one operation so far."""
+        return [record for record in self.simulator.requests if record.operation is operation]

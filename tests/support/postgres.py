@@ -1,0 +1,80 @@
+"""A real PostgreSQL for the tests, and databases on it."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import docker
+import psycopg
+from docker.errors import DockerException
+from psycopg import sql
+from testcontainers.community.postgres import PostgresContainer
+
+from sync.db.embedded import embedded_postgres
+from sync.db.engine import libpq_url
+
+IMAGE = "postgres:18-alpine"
+DOCKER_SOCKET = "/var/run/docker.sock"
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
+"""What a database that is gone after the tests has no need for."""
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URL of a database on a server where databases may be created.
+
+    TEST_DATABASE_URL if it is set, else a container where a Docker engine answers, else the embedded server.
+    """
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield libpq_url(url)
+    elif _docker_answers():
+        command = ["postgres", *(word for name, value in NOT_DURABLE.items() for word in ("-c", f"{name}={value}"))]
+        with PostgresContainer(IMAGE, driver=None).with_command(command) as container:
+            yield container.get_connection_url()
+    else:
+        with tempfile.TemporaryDirectory(prefix="voucher-sync-tests-", ignore_cleanup_errors=True) as directory:
+            with embedded_postgres(Path(directory), options=NOT_DURABLE) as url:
+                yield url
+
+
+@contextmanager
+def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
+    """The URL of a new database, a copy of `template`, gone afterwards."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+    yield in_database(server, name)
+    with psycopg.connect(server, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def in_database(url: str, name: str) -> str:
+    """The URL with another database's name in it."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def database_of(url: str) -> str:
+    """The name of the database in a URL."""
+    return urlsplit(url).path.removeprefix("/")
+
+
+def _docker_answers() -> bool:
+    # Where nobody listens, the docker package raises an error and leaves its socket open: an error in these tests.
+    if "DOCKER_HOST" not in os.environ and not _someone_listens(DOCKER_SOCKET):
+        return False
+    try:
+        client = docker.from_env(timeout=5)
+    except DockerException:
+        return False
+    with closing(client):
+        return bool(client.ping())
+
+
+def _someone_listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0

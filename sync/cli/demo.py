@@ -5,8 +5,6 @@ import sys
 
 import click
 
-from sync.demo.show import show_live, show_simulated, stage
-
 
 @click.command()
 @click.option("--seconds", type=click.FloatRange(min=0), help="End by itself after so long.")
@@ -16,6 +14,9 @@ def demo(seconds: float | None, live: bool) -> None:
 
     Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
     """
+    # Imported late, so that the daemon does not carry the simulator and its web server in memory.
+    from sync.demo.show import show_live, show_simulated, stage  # noqa: PLC0415
+
     with stage() as it:
         show = show_live if live else show_simulated
         is_equal = asyncio.run(show(it, seconds))

@@ -16,6 +16,8 @@ from sync.settings import Settings
 
 CONNECTION_NAME = "default"
 """The name of the connection whose tokens come straight from the environment."""
+HEARTBEATS_PER_LEASE = 3
+"""Two may be missed before a daemon counts as silent."""
 
 
 @asynccontextmanager
@@ -63,4 +65,8 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
 
 def intervals(settings: Settings) -> Intervals:
     """How often each job runs."""
-    return Intervals(pull_s=settings.sync_pull_interval_s, discovery_s=settings.sync_discovery_interval_s)
+    return Intervals(
+        pull_s=settings.sync_pull_interval_s,
+        discovery_s=settings.sync_discovery_interval_s,
+        heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
+    )

@@ -1,10 +1,14 @@
 """When each flow runs: the jobs of one connection, fired by APScheduler until the service stops."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
+from uuid import UUID
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -21,11 +25,13 @@ from sync.model.errors import Stopped, VoucherSyncError
 
 R = TypeVar("R")
 
-HEARTBEAT_INTERVAL_S = 10
 GRACE_S = 8.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone."""
+TURN_S = 20.0
+"""How long a pull goes on before others have their turn: discovery, and what is new in vouchers mirrored already."""
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
+MAX_IDS_LOGGED = 10
 
 log = structlog.get_logger()
 
@@ -36,6 +42,7 @@ class Intervals:
 
     pull_s: float
     discovery_s: float
+    heartbeat_s: float
 
 
 class Jobs:
@@ -46,6 +53,7 @@ class Jobs:
         self._connection = connection
         self._pull_settings = pull_settings
         self._one_at_a_time = asyncio.Lock()
+        self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
 
     async def discover(self) -> DiscoverReport | None:
@@ -59,11 +67,21 @@ class Jobs:
 
         return await self._alone("discovery", run)
 
-    async def pull(self, on_progress: Callable[[PullReport], None] = lambda report: None) -> PullReport | None:
-        """One pull; None if it failed as a whole or the service is stopping."""
+    async def pull(self) -> None:
+        """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
+        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over:
+            pass
+
+    async def pull_turn(
+        self, *, turn_s: float = math.inf, on_progress: Callable[[PullReport], None] = lambda report: None
+    ) -> PullReport | None:
+        """One pull of about `turn_s` seconds; None if it failed as a whole or the service is stopping."""
 
         async def run() -> PullReport:
-            report = await pull(self._connection, self._pull_settings, on_progress)
+            ends_s = time.monotonic() + turn_s
+            report = await pull(
+                self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
+            )
             _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
             self._caught_up = report.caught_up or self._caught_up
             if not report.stopped:
@@ -74,17 +92,20 @@ class Jobs:
 
     async def beat(self) -> None:
         """Note in the database that this process is alive and how far it has caught up."""
-        try:
-            async with transaction(self._connection.engine) as tx:
-                await connections.beat(tx, self._connection.name, self._caught_up)
-        except VoucherSyncError as error:
-            await self.health.note("heartbeat", error)
-        else:
-            await self.health.note("heartbeat", None)
+        async with self._beating:
+            if self._connection.stop.is_set():
+                return
+            try:
+                async with transaction(self._connection.engine) as tx:
+                    await connections.beat(tx, self._connection.name, self._caught_up)
+            except VoucherSyncError as error:
+                await self.health.note("heartbeat", error)
+            else:
+                await self.health.note("heartbeat", None)
 
     async def idle(self) -> None:
-        """Wait until no flow is running."""
-        async with self._one_at_a_time:
+        """Wait until nothing is running."""
+        async with self._one_at_a_time, self._beating:
             return
 
     async def _alone(self, job: str, run: Callable[[], Awaitable[R]]) -> R | None:
@@ -109,7 +130,7 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     )
     _every(scheduler, intervals.discovery_s, jobs.discover)
     _every(scheduler, intervals.pull_s, jobs.pull)
-    _every(scheduler, HEARTBEAT_INTERVAL_S, jobs.beat)
+    _every(scheduler, intervals.heartbeat_s, jobs.beat)
     scheduler.start()
     try:
         await stop.wait()
@@ -119,19 +140,32 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     except TimeoutError:
         log.warning("stopping_in_the_middle", after_s=GRACE_S)
     finally:
-        scheduler.shutdown(wait=False)
+        scheduler.shutdown(wait=False)  # cancels what is left
+        await jobs.idle()
 
 
 def _every(scheduler: AsyncIOScheduler, interval_s: float, job: Callable[[], Awaitable[object]]) -> None:
+    async def run() -> None:
+        # A job that is cancelled because the grace is over would be logged as one that failed.
+        with suppress(asyncio.CancelledError):
+            await job()
+
     trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
-    scheduler.add_job(job, trigger, next_run_time=datetime.now(UTC))
+    scheduler.add_job(run, trigger, next_run_time=datetime.now(UTC), name=job.__name__)
 
 
 def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:
-    """Counts, at INFO only where something was written; and as warnings what was refused or could not be stored."""
+    """Counts, at INFO only where something was written; and as warnings what is left out or could not be stored."""
     counts = {name: value for name, value in asdict(report).items() if isinstance(value, int)}
     (log.info if is_news else log.debug)(event, connection=connection, **counts)
     if report.refused:
-        log.warning("refused", connection=connection, flow=event, ids=[str(one) for one in report.refused])
+        _warn_of_skipped("refused", connection, event, report.refused)
+    if isinstance(report, DiscoverReport) and report.unlisted:
+        _warn_of_skipped("unlisted", connection, event, report.unlisted)
     if report.rejected:
         log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)
+
+
+def _warn_of_skipped(reason: str, connection: str, flow: str, ids: Sequence[UUID]) -> None:
+    shown = [str(one) for one in ids[:MAX_IDS_LOGGED]]
+    log.warning("skipped", reason=reason, connection=connection, flow=flow, count=len(ids), ids=shown)

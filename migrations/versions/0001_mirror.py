@@ -23,18 +23,24 @@ WHERE code.is_active AND voucher.is_active AND code.missing_since IS NULL
   AND (code.validity_end_utc IS NULL OR code.validity_end_utc > now())
 """
 
-# A quiet pull writes no watermark, so a voucher that was known when the last pull caught up has come as far as that one.
+# A quiet pull writes no watermark: a voucher that the last pull which caught up has read is as far as that pull came.
+# It has read those whose watermark stood when it began, but for those that were skipped then or since.
 COVERAGE = """
 CREATE VIEW mews.coverage AS
 SELECT voucher.id AS voucher_id, voucher.name AS voucher_name, voucher.connection, watermark.mirrored_from,
-       CASE WHEN step.kept THEN greatest(watermark.complete_through, connection.caught_up_through)
+       CASE WHEN step.was_read THEN greatest(watermark.complete_through, connection.caught_up_through)
             ELSE watermark.complete_through END AS complete_through,
-       extract(epoch FROM now() - CASE WHEN step.kept THEN connection.caught_up_as_of
-                                       ELSE watermark.complete_through END)::double precision AS lag_seconds
+       extract(epoch FROM now() - CASE WHEN step.was_read THEN connection.caught_up_as_of
+                                       ELSE watermark.complete_through END)::double precision AS lag_seconds,
+       CASE WHEN coalesce(skipped.until > now(), true) THEN skipped.reason END AS skipped_because
 FROM mews.vouchers AS voucher
 LEFT JOIN sync.watermarks AS watermark ON watermark.voucher_id = voucher.id
 LEFT JOIN sync.connections AS connection ON connection.name = watermark.connection
-CROSS JOIN LATERAL (SELECT coalesce(watermark.first_saved_at <= connection.caught_up_as_of, false) AS kept) AS step
+LEFT JOIN sync.skipped AS skipped ON skipped.connection = voucher.connection AND skipped.id = voucher.id
+CROSS JOIN LATERAL (
+  SELECT coalesce(watermark.first_saved_at <= connection.caught_up_as_of, false)
+     AND (skipped.id IS NULL OR coalesce(skipped.until <= connection.caught_up_as_of, false)) AS was_read
+) AS step
 """
 
 COMMENTS = {
@@ -56,6 +62,7 @@ COMMENTS = {
     "COLUMN mews.coverage.mirrored_from": "First instant from which changes are mirrored; null: not begun.",
     "COLUMN mews.coverage.complete_through": "Every change before this instant of the API is mirrored.",
     "COLUMN mews.coverage.lag_seconds": "Age of that instant.",
+    "COLUMN mews.coverage.skipped_because": "Why it is not read at present; null: it is.",
 }
 
 
@@ -270,25 +277,6 @@ def upgrade() -> None:
     )
     op.create_index(op.f("plans_connection_idx"), "plans", ["connection"], unique=False, schema="sync")
     op.create_table(
-        "refusals",
-        sa.Column("connection", sa.Text(), nullable=False, comment="The connection whose call was refused."),
-        sa.Column("id", sa.UUID(), nullable=False, comment="The service or voucher that the API refuses to read."),
-        sa.Column("kind", sa.Text(), nullable=False, comment="service, or voucher."),
-        sa.Column("reason", sa.Text(), nullable=False, comment="The API's words."),
-        sa.Column("request_id", sa.Text(), comment="The API's name of the refused call."),
-        sa.Column(
-            "refused_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-            comment="When it was last refused.",
-        ),
-        sa.CheckConstraint("kind IN ('service', 'voucher')", name=op.f("refusals_kind_check")),
-        sa.PrimaryKeyConstraint("connection", "id", name=op.f("refusals_pkey")),
-        schema="sync",
-        comment="What the API refuses to read, skipped until it is tried again.",
-    )
-    op.create_table(
         "rejected_records",
         sa.Column("connection", sa.Text(), nullable=False, comment="The connection that received it."),
         sa.Column(
@@ -313,6 +301,32 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("connection", "digest", name=op.f("rejected_records_pkey")),
         schema="sync",
         comment="Records from the API that the mirror cannot hold.",
+    )
+    op.create_table(
+        "skipped",
+        sa.Column("connection", sa.Text(), nullable=False, comment="The connection that leaves it out."),
+        sa.Column("id", sa.UUID(), nullable=False, comment="The service or voucher that is left out."),
+        sa.Column("kind", sa.Text(), nullable=False, comment="service, or voucher."),
+        sa.Column(
+            "reason", sa.Text(), nullable=False, comment="The API's words, or that it is no longer listed."
+        ),
+        sa.Column("request_id", sa.Text(), comment="The API's name of the refused call."),
+        sa.Column(
+            "since",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+            comment="When the reason was last found.",
+        ),
+        sa.Column(
+            "until",
+            sa.DateTime(timezone=True),
+            comment="When it is read again, or since when; null: once the API lists it again.",
+        ),
+        sa.CheckConstraint("kind IN ('service', 'voucher')", name=op.f("skipped_kind_check")),
+        sa.PrimaryKeyConstraint("connection", "id", name=op.f("skipped_pkey")),
+        schema="sync",
+        comment="What is left out of reading: refused by the API, or no longer listed by it.",
     )
     op.create_table(
         "watermarks",
@@ -384,7 +398,7 @@ def downgrade() -> None:
     op.drop_index(op.f("watermarks_connection_idx"), table_name="watermarks", schema="sync")
     op.drop_table("watermarks", schema="sync")
     op.drop_table("rejected_records", schema="sync")
-    op.drop_table("refusals", schema="sync")
+    op.drop_table("skipped", schema="sync")
     op.drop_index(op.f("plans_connection_idx"), table_name="plans", schema="sync")
     op.drop_table("plans", schema="sync")
     op.drop_table("connections", schema="sync")

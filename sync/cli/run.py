@@ -84,7 +84,7 @@ async def _once(settings: Settings, url: str) -> Outcome:
         jobs = app.make_jobs(connection, settings)
         discovered = await jobs.discover()
         with pull_progress() as on_progress:
-            pulled = await jobs.pull(on_progress) if discovered else None
+            pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
         if pulled and pulled.written:
             await jobs.beat()
         return Outcome(discovered, pulled, jobs.health.errors)

@@ -13,10 +13,7 @@ from rich.table import Table
 from sync.cli.database import open_database
 from sync.db.connections import ConnectionStatus, load_status
 from sync.db.engine import make_engine, transaction
-from sync.schedule import HEARTBEAT_INTERVAL_S
-from sync.settings import load_settings
-
-MAX_HEARTBEAT_AGE_S = 3 * HEARTBEAT_INTERVAL_S
+from sync.settings import Settings, load_settings
 
 
 @click.command()
@@ -24,14 +21,15 @@ MAX_HEARTBEAT_AGE_S = 3 * HEARTBEAT_INTERVAL_S
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
 def status(as_json: bool, healthy: bool) -> None:
     """Show how every connection is doing. Exits 1 if one is failing."""
-    with open_database(load_settings()) as url:
+    settings = load_settings()
+    with open_database(settings) as url:
         statuses = asyncio.run(_load(url))
     if healthy:
-        sys.exit(0 if any(_is_alive(one) for one in statuses) else 1)
+        sys.exit(0 if any(_is_alive(one, settings) for one in statuses) else 1)
     if as_json:
         click.echo(json.dumps([asdict(one) for one in statuses], default=datetime.isoformat))
     else:
-        _print(statuses)
+        _print(statuses, settings)
     sys.exit(1 if any(one.state == "failing" for one in statuses) else 0)
 
 
@@ -44,11 +42,11 @@ async def _load(url: str) -> list[ConnectionStatus]:
         await engine.dispose()
 
 
-def _is_alive(one: ConnectionStatus) -> bool:
-    return one.heartbeat_age_s is not None and one.heartbeat_age_s <= MAX_HEARTBEAT_AGE_S
+def _is_alive(one: ConnectionStatus, settings: Settings) -> bool:
+    return one.heartbeat_age_s is not None and one.heartbeat_age_s <= settings.sync_lease_s
 
 
-def _print(statuses: list[ConnectionStatus]) -> None:
+def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
     if not statuses:
         click.echo("Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`.")
         return
@@ -57,20 +55,20 @@ def _print(statuses: list[ConnectionStatus]) -> None:
         table.add_row("state", f"{one.state} since {_instant(one.state_since)}")
         if one.error:
             table.add_row("error", one.error)
-        table.add_row("daemon", _daemon(one))
+        table.add_row("daemon", _daemon(one, settings))
         table.add_row("complete through", _instant(one.complete_through))
         table.add_row("vouchers", f"{one.vouchers:,}")
         table.add_row("codes", f"{one.voucher_codes:,}")
         table.add_row("open windows", f"{one.open_windows:,}")
-        table.add_row("refused by the API", f"{one.refused:,}")
+        table.add_row("skipped", f"{one.skipped:,} services and vouchers")
         table.add_row("rejected records", f"{one.rejected_records:,}")
         Console().print(table)
 
 
-def _daemon(one: ConnectionStatus) -> str:
+def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
-    return f"{'alive' if _is_alive(one) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+    return f"{'alive' if _is_alive(one, settings) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
 
 
 def _instant(value: datetime | None) -> str:

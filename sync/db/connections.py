@@ -3,11 +3,21 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Double, ScalarSelect, Table, cast, func, select, update
+from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, cast, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import connections, plans, refusals, rejected_records, voucher_codes, vouchers, watermarks, windows
+from sync.db.skipped import is_in_force
+from sync.db.tables import (
+    connections,
+    coverage,
+    plans,
+    rejected_records,
+    skipped,
+    voucher_codes,
+    vouchers,
+    windows,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +45,7 @@ class ConnectionStatus:
     voucher_codes: int
     open_windows: int
     complete_through: datetime | None
-    refused: int
+    skipped: int
     rejected_records: int
 
 
@@ -83,16 +93,17 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             _count_of(vouchers).label("vouchers"),
             _count_of(voucher_codes).label("voucher_codes"),
             open_windows.label("open_windows"),
-            select(func.min(watermarks.c.complete_through))
-            .where(watermarks.c.connection == name)
+            select(func.min(coverage.c.complete_through))
+            .where(coverage.c.connection == name, coverage.c.skipped_because.is_(None))
             .scalar_subquery()
             .label("complete_through"),
-            _count_of(refusals).label("refused"),
+            _count_of(skipped, is_in_force()).label("skipped"),
             _count_of(rejected_records).label("rejected_records"),
         ).order_by(name)
     )
     return [ConnectionStatus(*row) for row in rows]
 
 
-def _count_of(table: Table) -> ScalarSelect[int]:
-    return select(func.count()).select_from(table).where(table.c.connection == connections.c.name).scalar_subquery()
+def _count_of(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    of_connection = table.c.connection == connections.c.name
+    return select(func.count()).select_from(table).where(of_connection, *conditions).scalar_subquery()

@@ -17,7 +17,9 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    column,
     func,
+    table,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
 
@@ -138,18 +140,19 @@ connections = Table(
     comment="How each connection is doing.",
 )
 
-refusals = Table(
-    "refusals",
+skipped = Table(
+    "skipped",
     metadata,
-    Column("connection", Text, primary_key=True, comment="The connection whose call was refused."),
-    Column("id", UUID, primary_key=True, comment="The service or voucher that the API refuses to read."),
+    Column("connection", Text, primary_key=True, comment="The connection that leaves it out."),
+    Column("id", UUID, primary_key=True, comment="The service or voucher that is left out."),
     Column("kind", Text, nullable=False, comment="service, or voucher."),
-    Column("reason", Text, nullable=False, comment="The API's words."),
+    Column("reason", Text, nullable=False, comment="The API's words, or that it is no longer listed."),
     Column("request_id", Text, comment="The API's name of the refused call."),
-    Column("refused_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was last refused."),
+    Column("since", TIMESTAMP, nullable=False, server_default=func.now(), comment="When the reason was last found."),
+    Column("until", TIMESTAMP, comment="When it is read again, or since when; null: once the API lists it again."),
     CheckConstraint("kind IN ('service', 'voucher')", name="kind"),
     schema="sync",
-    comment="What the API refuses to read, skipped until it is tried again.",
+    comment="What is left out of reading: refused by the API, or no longer listed by it.",
 )
 
 watermarks = Table(
@@ -208,3 +211,12 @@ rejected_records = Table(
     schema="sync",
     comment="Records from the API that the mirror cannot hold.",
 )
+
+coverage = table(
+    "coverage",
+    column("connection", Text),
+    column("complete_through", TIMESTAMP),
+    column("skipped_because", Text),
+    schema="mews",
+)
+"""The view of that name, as far as it is read here."""

@@ -35,7 +35,7 @@ from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import tables
-from sync.db.refusals import is_refused
+from sync.db.skipped import is_skipped
 from sync.db.tables import plans, vouchers, watermarks, windows
 from sync.model.windows import Beginning, Pace, Plan, Watermark, Window
 
@@ -127,7 +127,7 @@ async def complete(transaction: AsyncConnection, reading: Reading) -> None:
         await _move_watermarks(transaction, group, reading.window.end)
         return
     plan_end = await _lock_plan(transaction, group)
-    if plan_end is None:  # the plan went with its last voucher, refused in another of its windows
+    if plan_end is None:  # the plan went with its last voucher, skipped meanwhile
         return
     await transaction.execute(_of_window(delete(windows), reading))
     of_plan = windows.c.plan_id == group.plan_id
@@ -151,16 +151,6 @@ async def slow_down(
     await transaction.execute(_of_window(delete(windows), reading))
     await _open_windows(transaction, group, parts)
     return [Reading(group, part) for part in parts]
-
-
-async def drop_vouchers(transaction: AsyncConnection, group: Group, remaining: Sequence[UUID]) -> None:
-    """Let a group go on with only its `remaining` vouchers; its plan ends if there are none."""
-    if group.plan_id is None:
-        return
-    of_plan = plans.c.id == group.plan_id
-    await transaction.execute(
-        update(plans).where(of_plan).values(voucher_ids=list(remaining)) if remaining else delete(plans).where(of_plan)
-    )
 
 
 async def _load_open(transaction: AsyncConnection, connection: str) -> list[Reading]:
@@ -213,7 +203,7 @@ def _of_window(statement: S, reading: Reading) -> S:
 
 
 def _known_vouchers() -> Select[Any]:
-    """Vouchers of a connection that the API does not refuse, with their watermark, if any.
+    """Vouchers of a connection that are not skipped, with their watermark, if any.
 
     Where the API hides when a voucher was created, the creation of the connection's oldest voucher stands for it.
     """
@@ -227,7 +217,7 @@ def _known_vouchers() -> Select[Any]:
             watermarks.c.window_limit,
         )
         .outerjoin(watermarks, watermarks.c.voucher_id == vouchers.c.id)
-        .where(vouchers.c.connection == bindparam("connection"), ~is_refused(vouchers.c.connection, vouchers.c.id))
+        .where(vouchers.c.connection == bindparam("connection"), ~is_skipped(vouchers.c.connection, vouchers.c.id))
     )
 
 

@@ -2,19 +2,21 @@
 
 `enterprises/getAll` → `services/getAll` → `vouchers/getAll`. Not every service can carry vouchers, and one that cannot
 spoils the call for its whole group (mews-api.md, *Operations used*): a refused group is halved until the culprit stands
-alone, which is then remembered and left out.
+alone, which is then remembered and left out. So are vouchers that are no longer listed: a hotel that a token has lost
+would have every pull refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-from sync.db import mirror, refusals, rejected
+from sync.db import mirror, rejected, skipped
 from sync.db.engine import transaction
 from sync.flows.connection import Connection
 from sync.mews import operations
 from sync.model.errors import InvalidRequest
-from sync.model.records import Rejected, Service, Voucher, VoucherAssignment
+from sync.model.records import Rejected, Voucher, VoucherAssignment
 from sync.model.windows import chunks
 
 MAX_IDS = 1000
@@ -22,7 +24,7 @@ MAX_IDS = 1000
 
 @dataclass(slots=True)
 class DiscoverReport:
-    """What one discovery saw, how many rows it wrote, and which services it found refused."""
+    """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone."""
 
     enterprises: int = 0
     services: int = 0
@@ -30,68 +32,77 @@ class DiscoverReport:
     written: int = 0
     rejected: int = 0
     refused: list[UUID] = field(default_factory=list)
+    unlisted: list[UUID] = field(default_factory=list)
 
 
 async def discover(connection: Connection) -> DiscoverReport:
     """One discovery. Raises `ApiError`, `DatabaseError` and `Stopped` in their variants."""
     report = DiscoverReport()
     enterprise_ids = await _enterprises(connection, report)
-    services: list[Service] = []
+    service_ids: list[UUID] = []
+    enterprise_of: dict[UUID, UUID] = {}
     for group in chunks(enterprise_ids, MAX_IDS):
-        services += await _services(connection, group, report)
-    enterprise_of = {service.id: service.enterprise_id for service in services}
+        service_ids += await _services(connection, group, enterprise_of, report)
     async with transaction(connection.engine) as tx:
-        skipped = await refusals.refused_ids(tx, connection.name, "service")
-    for service_ids in chunks([service.id for service in services if service.id not in skipped], MAX_IDS):
-        await _vouchers(connection, service_ids, enterprise_of, report)
+        refused_before = await skipped.skipped_ids(tx, connection.name, "service")
+    listed: list[UUID] = []
+    for asked in chunks([one for one in service_ids if one not in refused_before], MAX_IDS):
+        listed += await _vouchers(connection, asked, enterprise_of, report)
+    async with transaction(connection.engine) as tx:
+        report.unlisted = await skipped.follow_listing(tx, connection.name, listed)
+    report.enterprises, report.services, report.vouchers = len(enterprise_ids), len(service_ids), len(listed)
     return report
 
 
 async def _enterprises(connection: Connection, report: DiscoverReport) -> list[UUID]:
+    """Mirror the enterprises; the ids of all, those that could not be stored too."""
     ids: list[UUID] = []
     async for page in operations.enterprises(connection.client):
         async with transaction(connection.engine) as tx:
             report.written += await mirror.store_enterprises(tx, connection.name, page.records)
             report.rejected += await rejected.keep(tx, connection.name, page.rejected)
-        ids += [enterprise.id for enterprise in page.records]
-    report.enterprises = len(ids)
+        ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids
 
 
-async def _services(connection: Connection, enterprise_ids: Sequence[UUID], report: DiscoverReport) -> list[Service]:
-    services: list[Service] = []
+async def _services(
+    connection: Connection, enterprise_ids: Sequence[UUID], enterprise_of: dict[UUID, UUID], report: DiscoverReport
+) -> list[UUID]:
+    """Mirror the services of a group of enterprises, noting whose each is; the ids of all."""
+    ids: list[UUID] = []
     async for page in operations.services(connection.client, enterprise_ids):
         async with transaction(connection.engine) as tx:
             report.written += await mirror.store_services(tx, connection.name, page.records)
             report.rejected += await rejected.keep(tx, connection.name, page.rejected)
-        services += page.records
-    report.services += len(services)
-    return services
+        enterprise_of.update({one.id: one.enterprise_id for one in page.records})
+        ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
+    return ids
 
 
 async def _vouchers(
     connection: Connection, service_ids: Sequence[UUID], enterprise_of: dict[UUID, UUID], report: DiscoverReport
-) -> None:
-    """Mirror the vouchers of a group of services, refusing those that the API refuses."""
+) -> list[UUID]:
+    """Mirror the vouchers of a group of services, leaving out services that the API refuses; the vouchers' ids."""
     try:
         vouchers, assignments, unreadable = await _read_vouchers(connection, service_ids)
     except InvalidRequest as error:
         if len(service_ids) > 1:
             middle = len(service_ids) // 2
-            await _vouchers(connection, service_ids[:middle], enterprise_of, report)
-            await _vouchers(connection, service_ids[middle:], enterprise_of, report)
-            return
+            return [
+                *await _vouchers(connection, service_ids[:middle], enterprise_of, report),
+                *await _vouchers(connection, service_ids[middle:], enterprise_of, report),
+            ]
         async with transaction(connection.engine) as tx:
-            await refusals.refuse(tx, connection.name, "service", service_ids, error)
+            await skipped.refuse(tx, connection.name, "service", service_ids, error)
         report.refused += service_ids
-        return
+        return []
     # Only some tokens are told a voucher's enterprise; its service's is the same.
     vouchers = [replace(one, enterprise_id=one.enterprise_id or enterprise_of.get(one.service_id)) for one in vouchers]
     async with transaction(connection.engine) as tx:
         report.written += await mirror.store_vouchers(tx, connection.name, vouchers)
         report.written += await mirror.store_assignments(tx, [one.id for one in vouchers], assignments)
         report.rejected += await rejected.keep(tx, connection.name, unreadable)
-    report.vouchers += len(vouchers)
+    return [*(one.id for one in vouchers), *_rejected_ids(unreadable)]
 
 
 async def _read_vouchers(
@@ -105,3 +116,10 @@ async def _read_vouchers(
         assignments += page.assignments.records
         unreadable += [*page.vouchers.rejected, *page.assignments.rejected]
     return vouchers, assignments, unreadable
+
+
+def _rejected_ids(records: Sequence[Rejected]) -> Iterator[UUID]:
+    """The ids of records that cannot be stored: what hangs on them is read all the same."""
+    for record in records:
+        with suppress(ValueError):
+            yield UUID(record.record_id or "")

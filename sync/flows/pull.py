@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import mirror, refusals, rejected, watermarks
+from sync.db import mirror, rejected, skipped, watermarks
 from sync.db.connections import CaughtUp
 from sync.db.engine import transaction
 from sync.db.watermarks import Group, Reading, Work
@@ -41,6 +41,9 @@ MAX_RESTARTS = 10
 MAX_PROBES = 64
 """Calls spent on finding which vouchers of a group the API refuses, before the refusal is taken to mean all of them."""
 
+VOUCHER_IDS = "VoucherIds"
+"""How the API's refusal names the parameter (`Invalid VoucherIds`)."""
+
 CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen)
 """After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
 
@@ -49,8 +52,8 @@ CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen)
 class PullReport:
     """What one pull did: windows read to their end of those planned, codes read, and rows written.
 
-    `errors` holds what kept windows from their end; they stay open for the next pull. `caught_up` is None unless
-    nothing was left to read.
+    `errors` holds what kept windows from their end; they stay open for the next pull. `left_over`: the turn was over
+    before everything was read. `caught_up` is None unless nothing was left to read.
     """
 
     windows_planned: int = 0
@@ -62,6 +65,7 @@ class PullReport:
     refused: list[UUID] = field(default_factory=list)
     errors: list[ApiError] = field(default_factory=list)
     stopped: bool = False
+    left_over: bool = False
     caught_up: CaughtUp | None = None
 
 
@@ -74,16 +78,21 @@ class PullSettings:
 
 
 async def pull(
-    connection: Connection, settings: PullSettings, on_progress: Callable[[PullReport], None] = lambda report: None
+    connection: Connection,
+    settings: PullSettings,
+    on_progress: Callable[[PullReport], None] = lambda report: None,
+    *,
+    is_turn_over: Callable[[], bool] = lambda: False,
 ) -> PullReport:
-    """Read until caught up with the server's clock. Raises `DatabaseError` in its variants.
+    """Read until caught up with the server's clock, or until the turn is over. Raises `DatabaseError` in its variants.
 
-    After a backfill, which may take hours, another round reads what changed meanwhile.
+    After a backfill, which may take hours, another round reads what changed meanwhile. A turn that ends leaves open
+    windows, and the next one goes on with them after it has read what is new.
     """
     report = PullReport()
     try:
         for _ in range(MAX_ROUNDS):
-            round_ = _Round(connection, settings, report, on_progress)
+            round_ = _Round(connection, settings, report, on_progress, is_turn_over)
             if not await round_.run():
                 break
     except Stopped:
@@ -102,11 +111,13 @@ class _Round:
         settings: PullSettings,
         report: PullReport,
         on_progress: Callable[[PullReport], None],
+        is_turn_over: Callable[[], bool],
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._report = report
         self._on_progress = on_progress
+        self._is_turn_over = is_turn_over
         self._resolving = asyncio.Lock()
         self._api_is_down = False
 
@@ -119,7 +130,7 @@ class _Round:
         self._report.windows_planned += len(readings)
         self._on_progress(self._report)
         await self._read_all(iter(readings))
-        if self._report.errors or self._report.stopped:
+        if self._report.errors or self._report.stopped or self._report.left_over:
             return False
         is_late = has_backfill or bool(work.open)
         if not is_late:
@@ -152,6 +163,9 @@ class _Round:
         for reading in readings:
             if self._api_is_down or self._report.stopped:
                 return
+            if self._is_turn_over():
+                self._report.left_over = True
+                return
             try:
                 await self._read_window(reading)
             except Stopped:
@@ -176,6 +190,9 @@ class _Round:
                     raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle")
                 seen = seen | {cursor} if cursor else set()
             self._on_progress(self._report)
+            if left and self._is_turn_over():
+                self._report.left_over = True
+                return
 
     async def _step(self, reading: Reading) -> list[Reading]:
         """Read and commit one page; what is left of the window then, oldest first."""
@@ -242,13 +259,12 @@ class _Round:
                 return [reading]
             probe = _Probe(self._connection, reading.window, error)
             culprits = await probe.refused_among(tried)
-            if not culprits:
+            if not culprits or (len(culprits) == len(tried) and VOUCHER_IDS not in error.api_message):
+                # Whatever it is that the API refuses, it is not for these vouchers that it does.
                 raise error
-            remaining = tuple(one for one in tried if one not in culprits)
             async with transaction(self._connection.engine) as tx:
-                await refusals.refuse(tx, self._connection.name, "voucher", sorted(culprits), error)
-                await watermarks.drop_vouchers(tx, group, remaining)
-            group.voucher_ids = remaining
+                await skipped.refuse(tx, self._connection.name, "voucher", sorted(culprits), error)
+            group.voucher_ids = tuple(one for one in tried if one not in culprits)
         self._report.refused += sorted(culprits)
         return [reading]
 

@@ -88,6 +88,7 @@ class Client:
         self._patience = patience
         self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS)
         self._circuit = Circuit(patience.circuit_backoff, rng)
+        self._last_fault = ""
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
@@ -116,12 +117,13 @@ class Client:
         self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
     ) -> T:
         if (wait_s := self._circuit.wait_s(self._now_s())) > 0:
-            raise errors.CircuitOpen(operation, retry_after_s=wait_s)
+            raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
         try:
             response = await self._send(operation, parameters, timeout_s)
             answer = self._answer(operation, response, decode)
-        except API_IS_DOWN:
+        except API_IS_DOWN as error:
             self._circuit.failed(self._now_s())
+            self._last_fault = str(error)
             raise
         except errors.NotProcessed:
             self._circuit.succeeded()

@@ -1,12 +1,12 @@
 """A simulated API, a database, and the connection that mirrors the one into the other."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 
 from sync import app
 from sync.db.engine import transaction
@@ -57,10 +57,26 @@ class Mirror:
     @asynccontextmanager
     async def opened(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator["Mirror"]:
         """Serves the API and opens the connection to it."""
-        async with self.simulator.serve() as self.address:
-            async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
-                self.connection = opened
-                yield self
+        async with self.served(), self.connected(patience=patience, **settings):
+            yield self
+
+    @asynccontextmanager
+    async def served(self, *, port: int = 0) -> AsyncIterator[None]:
+        """Serves the API; left and entered again with the same port, it is an outage."""
+        async with self.simulator.serve(port=port) as self.address:
+            yield
+
+    @asynccontextmanager
+    async def connected(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator[None]:
+        """Opens the connection to the served API."""
+        async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
+            self.connection = opened
+            yield
+
+    @property
+    def port(self) -> int:
+        """The port of the served API."""
+        return int(self.address.rpartition(":")[2])
 
     def settings(self, **settings: Any) -> Settings:
         """The daemon's settings, with its tokens and without its budget."""
@@ -99,9 +115,10 @@ class Mirror:
         """One discovery."""
         return await discover(self.connection)
 
-    async def pull(self, **settings: Any) -> PullReport:
+    async def pull(self, *, is_turn_over: Callable[[], bool] = lambda: False, **settings: Any) -> PullReport:
         """One pull."""
-        return await pull(self.connection, PullSettings(**({"overlap": OVERLAP} | settings)))
+        settings = {"overlap": OVERLAP} | settings
+        return await pull(self.connection, PullSettings(**settings), is_turn_over=is_turn_over)
 
     async def once(self) -> PullReport:
         """Discovery, then a pull, which must find no error."""
@@ -114,10 +131,10 @@ class Mirror:
         """The mirror against the truth."""
         return await compare(self.connection.engine, self.world.codes_visible_to(ACCESS_TOKEN))
 
-    async def rows(self, statement: str, **parameters: Any) -> Sequence[RowMapping]:
+    async def rows(self, statement: str, **parameters: Any) -> list[dict[str, Any]]:
         """What a query finds."""
         async with transaction(self.connection.engine) as tx:
-            return (await tx.execute(text(statement), parameters)).mappings().all()
+            return [dict(row) for row in (await tx.execute(text(statement), parameters)).mappings()]
 
     async def execute(self, statement: str, **parameters: Any) -> None:
         """Runs a statement that returns nothing."""

@@ -1,0 +1,176 @@
+"""The daemon's life: it starts, mirrors, outlasts what breaks around it, and stops when told to."""
+
+import asyncio
+import signal
+import socket
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sync.db.embedded import embedded_postgres
+from sync.db.migrations import migrate
+from sync.demo.simulator import Hang, Operation
+from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.process import run
+
+from .rig import PATIENCE_S, Daemon, running
+
+
+@pytest.fixture
+def mirror(database_url: str) -> Mirror:
+    """A hotel with a voucher and some codes."""
+    mirror = Mirror(database_url)
+    mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
+    return mirror
+
+
+async def mirrored(mirror: Mirror, daemon: Daemon) -> None:
+    """Waits until the daemon has written everything."""
+    while not (await mirror.compare()).is_equal:
+        await daemon.event("pulled")
+
+
+async def hanging(mirror: Mirror) -> None:
+    """Lets the next reading of codes hang, and waits until it is under way."""
+    asked = asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Any) -> None:
+        if operation is Operation.GET_CODES:
+            asked.set()
+
+    mirror.simulator.on_request = on_request
+    mirror.simulator.faults.script(Operation.GET_CODES, Hang())
+    await asked.wait()
+
+
+async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        await mirrored(mirror, daemon)
+        mirror.world.add_codes(mirror.add_voucher("Winter").id, ["D", "E"])
+        await mirrored(mirror, daemon)
+        assert mirror.simulator.violations == []
+        assert await daemon.stopped(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it(mirror: Mirror, tmp_path: Path, number: signal.Signals) -> None:
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        await daemon.event("started")
+        assert await daemon.stopped(number) == 0
+        assert daemon.logs[-1]["event"] == "stopped"
+
+
+async def test_the_page_in_flight_is_finished(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened():
+        answer, asked = asyncio.Event(), asyncio.Event()
+
+        async def on_request(operation: Operation, _body: Any) -> None:
+            if operation is Operation.GET_CODES:
+                asked.set()
+                await answer.wait()
+
+        mirror.simulator.on_request = on_request
+        async with running(mirror, tmp_path) as daemon:
+            await asked.wait()
+            daemon.process.send_signal(signal.SIGTERM)
+            await daemon.event("stopping")
+            answer.set()
+            assert await daemon.stopped() == 0
+        assert (await mirror.compare()).is_equal
+
+
+async def test_it_does_not_wait_for_an_answer_that_never_comes(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        await hanging(mirror)
+        assert await daemon.stopped(signal.SIGTERM) == 0
+        assert daemon.count("stopping_in_the_middle") == 1
+
+
+async def test_a_second_signal_ends_it_at_once(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        await hanging(mirror)
+        assert await daemon.stopped(signal.SIGINT, signal.SIGTERM) == 130
+        assert daemon.count("stopping_in_the_middle") == 0
+
+
+async def test_an_outage_of_the_api_is_told_once_and_outlasted(mirror: Mirror, tmp_path: Path) -> None:
+    async with AsyncExitStack() as uptime:
+        await uptime.enter_async_context(mirror.served())
+        async with mirror.connected(), running(mirror, tmp_path) as daemon:
+            await mirrored(mirror, daemon)
+            await uptime.aclose()
+            assert "cannot be reached" in (await daemon.event("failing"))["error"]
+            mirror.world.add_codes(next(iter(mirror.world.vouchers)), ["D"])
+            async with mirror.served(port=mirror.port):
+                await daemon.event("recovered")
+                await mirrored(mirror, daemon)
+                assert await daemon.stopped(signal.SIGTERM) == 0
+            assert (daemon.count("failing"), daemon.count("recovered")) == (1, 1)
+
+
+async def test_it_starts_before_the_api_does(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.served():
+        port = mirror.port
+    async with running(mirror, tmp_path) as daemon:
+        await daemon.event("failing")
+        async with mirror.served(port=port), mirror.connected():
+            await daemon.event("recovered")
+            await mirrored(mirror, daemon)
+
+
+async def test_it_outlasts_a_restart_of_the_database(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as name, embedded_postgres(Path(name)) as url:
+        migrate(url)
+        mirror = Mirror(url)
+        voucher = mirror.add_voucher()
+        async with mirror.opened(), running(mirror, tmp_path) as daemon:
+            await mirrored(mirror, daemon)
+            server = psutil.Process(int((Path(name) / "data/postmaster.pid").read_text().partition("\n")[0]))
+            server.send_signal(signal.SIGINT)
+            await daemon.event("failing")
+            await asyncio.to_thread(server.wait)
+            mirror.add_codes(voucher, ["A", "B"], days_old=0)
+            with embedded_postgres(Path(name)):
+                await daemon.event("recovered")
+                await mirrored(mirror, daemon)
+                assert await daemon.stopped(signal.SIGTERM) == 0
+                assert (daemon.count("failing"), daemon.count("recovered")) == (1, 1)
+
+
+async def test_it_waits_for_the_migration(empty_database_url: str, tmp_path: Path) -> None:
+    mirror = Mirror(empty_database_url)
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        assert "voucher-sync migrate" in (await daemon.event("failing"))["error"]
+        ended = await run("migrate", settings=mirror.environment, directory=tmp_path)
+        assert ended.code == 0, ended.stderr
+        await daemon.event("recovered")
+        await mirrored(mirror, daemon)
+
+
+async def test_systemd_is_told_how_it_goes(mirror: Mirror, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(f"{directory}/notify")
+        supervisor.settimeout(PATIENCE_S)
+        systemd = {"NOTIFY_SOCKET": f"{directory}/notify", "WATCHDOG_USEC": "100000"}
+        async with mirror.opened(), running(mirror, tmp_path, **systemd) as daemon:
+            told = [await asyncio.to_thread(supervisor.recv, 100) for _ in range(3)]
+            assert told == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+            assert await daemon.stopped(signal.SIGTERM) == 0
+        while told[-1] == b"WATCHDOG=1":
+            told.append(supervisor.recv(100))
+        assert told[-1] == b"STOPPING=1"
+
+
+async def test_no_token_is_logged(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+        await mirrored(mirror, daemon)
+        mirror.world.permit(ACCESS_TOKEN, set())
+        await daemon.event("failing")
+        await daemon.stopped(signal.SIGTERM)
+    logs = str(daemon.logs)
+    assert CLIENT_TOKEN not in logs
+    assert ACCESS_TOKEN not in logs

@@ -1,0 +1,169 @@
+"""What the tests of the flows share: a look at the database, and hooks on the simulated API."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+
+from sync import app
+from sync.db import connections
+from sync.db.engine import transaction
+from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Service, Voucher
+from sync.demo.simulator.wire import code as shown_code
+from sync.demo.simulator.wire import page as shown_page
+from sync.flows.pull import PullReport
+from tests.support.mirror import ACCESS_TOKEN, IMPATIENT, Mirror
+
+Interval = tuple[datetime, datetime]
+Row = Mapping[str, Any]
+
+
+def numbered(count: int, prefix: str = "CODE") -> list[str]:
+    """So many different values."""
+    return [f"{prefix}-{number}" for number in range(count)]
+
+
+def interval(record: RequestRecord) -> Interval:
+    """The interval that a request for codes asked for."""
+    assert record.body is not None
+    return interval_of(record.body)
+
+
+def interval_of(body: Mapping[str, Any]) -> Interval:
+    """The interval that a body asks for."""
+    updated = body["UpdatedUtc"]
+    return datetime.fromisoformat(updated["StartUtc"]), datetime.fromisoformat(updated["EndUtc"])
+
+
+def page_size(record: RequestRecord) -> int:
+    """How many items a request asked for."""
+    assert record.body is not None
+    count: int = record.body["Limitation"]["Count"]
+    return count
+
+
+def ids(record: RequestRecord, parameter: str = "VoucherIds") -> set[UUID]:
+    """The ids that a request named."""
+    assert record.body is not None
+    return {UUID(one) for one in record.body[parameter]}
+
+
+async def later(mirror: Mirror, seconds: float = 2) -> PullReport:
+    """Lets the API's time pass, so that what was changed lies before its current second; then a full cycle."""
+    mirror.clock.advance(timedelta(seconds=seconds))
+    return await mirror.once()
+
+
+async def pull_later(mirror: Mirror, seconds: float = 2) -> PullReport:
+    """As `later`, but without the discovery that would notice what is no longer listed."""
+    mirror.clock.advance(timedelta(seconds=seconds))
+    mirror.connection.client.server_clock.observe(format_datetime(mirror.clock(), usegmt=True))
+    return await mirror.pull()
+
+
+async def beat(mirror: Mirror, report: PullReport) -> None:
+    """Notes how far a pull has caught up, as the daemon does."""
+    async with transaction(mirror.connection.engine) as tx:
+        await connections.beat(tx, mirror.connection.name, report.caught_up)
+
+
+async def watermarks(mirror: Mirror) -> dict[UUID, datetime]:
+    """How far each voucher is mirrored."""
+    rows = await mirror.rows("SELECT voucher_id, complete_through FROM sync.watermarks")
+    return {row["voucher_id"]: row["complete_through"] for row in rows}
+
+
+async def open_windows(mirror: Mirror) -> dict[Interval, UUID | None]:
+    """The windows that are not read to their end, and their cursors."""
+    rows = await mirror.rows("SELECT * FROM sync.windows ORDER BY start_utc")
+    return {(row["start_utc"], row["end_utc"]): row["cursor"] for row in rows}
+
+
+async def skipped(mirror: Mirror) -> dict[UUID, Row]:
+    """What is or was left out, by id."""
+    return {row["id"]: row for row in await mirror.rows("SELECT * FROM sync.skipped")}
+
+
+async def a_day_passes_for_refusals(mirror: Mirror) -> None:
+    """Shifts what is left out by more than a day into the past."""
+    await mirror.execute(
+        "UPDATE sync.skipped SET since = since - interval '25 hours', until = until - interval '25 hours'"
+    )
+
+
+async def footprint(mirror: Mirror) -> set[tuple[object, ...]]:
+    """Every row version of every table with what ever touched or locked it, and every sequence."""
+    tables = await mirror.rows(
+        "SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables WHERE schemaname IN ('mews', 'sync')"
+    )
+    versions = " UNION ALL ".join(
+        f"SELECT '{table['name']}', ctid::text, xmin::text, xmax::text FROM {table['name']}" for table in tables
+    )
+    sequences = "SELECT schemaname, sequencename, last_value::text, '' FROM pg_sequences"
+    return {tuple(row.values()) for row in await mirror.rows(f"{versions} UNION ALL {sequences}")}
+
+
+def add_hotel(mirror: Mirror, name: str, *, visible: bool = True) -> tuple[Enterprise, Service]:
+    """Another hotel with a service; the token becomes a portfolio token, and sees it or not yet."""
+    mirror.world.tokens[ACCESS_TOKEN].portfolio = True
+    hotel = mirror.world.add_enterprise(name)
+    if visible:
+        mirror.world.grant(ACCESS_TOKEN, hotel.id)
+    return hotel, mirror.world.add_service(hotel.id, "Stay")
+
+
+def add_voucher_to(mirror: Mirror, service: Service, name: str = "Winter", *, days_old: float = 30) -> Voucher:
+    """A voucher of another service."""
+    return mirror.world.add_voucher(service.id, name, created_utc=mirror.clock() - timedelta(days=days_old))
+
+
+def page_of(codes: Iterable[Code], *broken: str, cursor: UUID | None = None) -> bytes:
+    """A body with these codes, and with records that are JSON texts of one's own."""
+    shown = list(codes)
+    body = shown_page({"VoucherCodes": [shown_code(one, "both") for one in shown]}, items=len(shown), cursor=cursor)
+    if not broken:
+        return body.body
+    records = ",".join(broken)
+    return body.body.replace(b"],", f"{',' if shown else ''}{records}],".encode(), 1)
+
+
+def at_page(mirror: Mirror, number: int, act: Callable[[RequestRecord], None]) -> None:
+    """Acts once, after the API has made up its `number`-th answer with codes from now and before that is sent."""
+    left = number
+
+    async def on_answer(record: RequestRecord) -> None:
+        nonlocal left
+        if record.operation is Operation.GET_CODES:
+            left -= 1
+            if left == 0:
+                act(record)
+
+    mirror.simulator.on_answer = on_answer
+
+
+def fail_where(
+    mirror: Mirror, is_concerned: Callable[[Mapping[str, Any]], bool], status: type[web.HTTPException]
+) -> None:
+    """Requests for codes whose body fulfils the condition end in an error status."""
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_CODES and is_concerned(body):
+            raise status(text='{"Message": "Simulated fault"}', content_type="application/json")
+
+    mirror.simulator.on_request = on_request
+
+
+@asynccontextmanager
+async def reconnected(mirror: Mirror) -> AsyncIterator[Mirror]:
+    """The mirror with a new connection of its own, as a new process has it."""
+    before = mirror.connection
+    try:
+        settings = mirror.settings()
+        async with app.open_connection(settings, mirror.database_url, mirror.stop, IMPATIENT) as mirror.connection:
+            yield mirror
+    finally:
+        mirror.connection = before

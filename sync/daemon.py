@@ -11,6 +11,11 @@ from sync import app
 from sync.schedule import run_until_stopped
 from sync.settings import Settings
 
+STOPPED_AFTER_S = 9.5
+"""After a signal; within 10 s the service must be gone."""
+AT_ONCE_S = 0.5
+"""After a second one."""
+
 log = structlog.get_logger()
 
 
@@ -37,7 +42,7 @@ def notify_systemd(state: str) -> None:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         # A leading @ stands for the NUL byte of an abstract socket's name.
-        notifications.connect("\\0" + address[1:] if address.startswith("@") else address)
+        notifications.connect("\0" + address[1:] if address.startswith("@") else address)
         notifications.sendall(state.encode())
 
 
@@ -49,6 +54,12 @@ async def _feed_watchdog() -> None:
         await asyncio.sleep(int(watchdog_us) / 2_000_000)
 
 
+def _end_now(event: str, after_s: float) -> None:
+    """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
+    log.warning(event, after_s=after_s)
+    os._exit(1)
+
+
 def _stop_on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -58,8 +69,10 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             log.info("stopping", signal=name)
             notify_systemd("STOPPING=1")
             stop.set()
+            loop.call_later(STOPPED_AFTER_S, _end_now, "still_stopping", STOPPED_AFTER_S)
             return
         log.warning("stopping_at_once", signal=name)
+        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S)
         # From here on the default handling is back: a third signal ends the process without more ado.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

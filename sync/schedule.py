@@ -21,14 +21,14 @@ from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
-from sync.model.errors import Stopped, VoucherSyncError
+from sync.model.errors import Defect, Stopped, VoucherSyncError
 
 R = TypeVar("R")
 
 GRACE_S = 8.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone."""
 TURN_S = 20.0
-"""How long a pull goes on before others have their turn: discovery, and what is new in vouchers mirrored already."""
+"""After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
 MAX_IDS_LOGGED = 10
@@ -69,7 +69,7 @@ class Jobs:
 
     async def pull(self) -> None:
         """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
-        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over:
+        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over and not report.errors:
             pass
 
     async def pull_turn(
@@ -118,6 +118,12 @@ class Jobs:
                 return None
             except VoucherSyncError as error:
                 await self.health.note(job, error)
+                return None
+            except Exception as error:
+                log.exception("defect", connection=self._connection.name, job=job)
+                await self.health.note(
+                    job, Defect(f"{job} ended with {type(error).__name__}, which is a fault of ours")
+                )
                 return None
 
 

@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from apscheduler.triggers.cron import CronTrigger
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from sync.mews.transport import LOOPBACK
 from sync.model.errors import SettingsError
 
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+MAX_SECONDS = 366 * 86_400
 
 
 def _platform_address(value: str) -> str:
@@ -23,6 +24,12 @@ def _platform_address(value: str) -> str:
         raise ValueError("give an address such as https://api.mews.com")
     if parts.scheme == "http" and parts.hostname not in LOOPBACK:
         raise ValueError("tokens are sent only over https (plain http is for this machine's own addresses)")
+    if parts.username or parts.password:
+        raise ValueError("give it without a user and password: calls carry tokens instead")
+    try:
+        parts.port  # noqa: B018 - reading it is what checks it
+    except ValueError:
+        raise ValueError("the port must be a number from 0 to 65535") from None
     if parts.path not in {"", "/"} or parts.query:
         raise ValueError("give only the base address, without a path")
     return value.rstrip("/")
@@ -30,6 +37,12 @@ def _platform_address(value: str) -> str:
 
 def _cron(value: str) -> str:
     CronTrigger.from_crontab(value)
+    return value
+
+
+def _not_a_number(value: object) -> object:
+    if isinstance(value, str) and value.strip().lstrip("+-").replace(".", "", 1).isdigit():
+        raise ValueError("give it as a date, such as 2024-01-31 or 2024-01-31T12:00:00Z")
     return value
 
 
@@ -51,7 +64,7 @@ def _not_empty(value: SecretStr) -> SecretStr:
 
 
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
-PositiveSeconds = Annotated[float, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -68,7 +81,7 @@ class Settings(BaseSettings):
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 120
     sync_discovery_interval_s: PositiveSeconds = 600
     sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
-    sync_backfill_from: Annotated[datetime, AfterValidator(_utc)] | None = None
+    sync_backfill_from: Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_utc)] | None = None
     sync_rate_limit_requests: Annotated[int, Field(ge=1)] = 200
     sync_rate_limit_window_s: PositiveSeconds = 30
     sync_request_timeout_s: PositiveSeconds = 60
@@ -101,6 +114,15 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         raise SettingsError("\n".join(_describe(one["loc"], one["msg"]) for one in error.errors())) from None
+    except UnicodeDecodeError:
+        raise SettingsError(".env cannot be read: it is not a text in UTF-8") from None
+
+
+def unknown_settings() -> list[str]:
+    """Names in the environment that look like settings of this service and are none: slips of the pen."""
+    known = {name.upper() for name in Settings.model_fields}
+    ours = (name for name in os.environ if name.upper().startswith("SYNC_"))
+    return sorted(name for name in ours if name.upper().removesuffix("_FILE") not in known)
 
 
 def _read_named_files(settings_cls: type[BaseSettings]) -> dict[str, str]:
@@ -111,8 +133,9 @@ def _read_named_files(settings_cls: type[BaseSettings]) -> dict[str, str]:
         if path := os.environ.get(name):
             try:
                 values[field] = Path(path).read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from error
+            except (OSError, UnicodeDecodeError) as error:
+                cause = "it is not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
+                raise SettingsError(f"{name}: {path} cannot be read: {cause}") from error
     return values
 
 

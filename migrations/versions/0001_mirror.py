@@ -263,7 +263,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "plans",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False, comment="Number of the plan."),
         sa.Column("connection", sa.Text(), nullable=False, comment="The connection that reads it."),
         sa.Column(
             "voucher_ids", postgresql.ARRAY(sa.UUID()), nullable=False, comment="The vouchers that are read together."
@@ -352,6 +352,11 @@ def upgrade() -> None:
             comment="Longest window to ask for, after the API called longer ones too heavy.",
         ),
         sa.Column(
+            "slowed_at",
+            sa.DateTime(timezone=True),
+            comment="When the API last called what was asked for too heavy.",
+        ),
+        sa.Column(
             "first_saved_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
@@ -366,7 +371,7 @@ def upgrade() -> None:
     op.create_index(op.f("watermarks_connection_idx"), "watermarks", ["connection"], unique=False, schema="sync")
     op.create_table(
         "windows",
-        sa.Column("plan_id", sa.BigInteger(), nullable=False),
+        sa.Column("plan_id", sa.BigInteger(), nullable=False, comment="The plan it belongs to."),
         sa.Column("start_utc", sa.DateTime(timezone=True), nullable=False, comment="First instant of the window."),
         sa.Column("end_utc", sa.DateTime(timezone=True), nullable=False, comment="End of the window, not in it."),
         sa.Column(

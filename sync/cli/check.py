@@ -13,14 +13,13 @@ from sync.cli.database import open_database
 from sync.db import migrations
 from sync.db.engine import describe_address
 from sync.mews import operations
-from sync.mews.client import Client
+from sync.mews.client import Client, Patience
 from sync.model import errors
 from sync.model.records import Service, Voucher
 from sync.model.windows import split
-from sync.settings import Settings, load_settings
+from sync.settings import Settings, load_settings, unknown_settings
 
 MAX_CLOCK_DIFFERENCE_S = 60
-MAX_IDS = 1000
 MAX_SERVICES = 20
 
 TO_DO: dict[type[errors.ApiError], str] = {
@@ -30,6 +29,9 @@ TO_DO: dict[type[errors.ApiError], str] = {
     errors.NotConnected: "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
     errors.InvalidRequest: "check that the tokens are complete, and MEWS_CLIENT is not empty",
 }
+
+TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
+ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[Finding]:
-    findings = [Finding("settings", "readable")]
+    findings = [_check_names()]
     try:
         with open_database(settings) as url:
             findings.append(await asyncio.to_thread(_check_database, url))
@@ -68,13 +70,22 @@ async def _check(settings: Settings) -> list[Finding]:
         app.credentials(settings)
     except errors.SettingsError as error:
         return [*findings, Finding("credentials", str(error), "ask Mews for the tokens, or try `voucher-sync demo`")]
-    client = app.make_client(settings, asyncio.Event())
+    # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
+    client = app.make_client(settings, asyncio.Event(), Patience(max_attempts=2))
     try:
-        findings += [finding async for finding in _check_api(client)]
-        findings.append(_check_clock(client))
+        of_api = [finding async for finding in _check_api(client)]
+        findings += of_api
+        if client.server_clock.now() is not None or not any(finding.is_wrong for finding in of_api):
+            findings.append(_check_clock(client))
     finally:
         await client.aclose()
     return findings
+
+
+def _check_names() -> Finding:
+    if unknown := unknown_settings():
+        return Finding("settings", f"unknown: {', '.join(unknown)}", "see the README for the names of the settings")
+    return Finding("settings", "readable")
 
 
 def _check_database(url: str) -> Finding:
@@ -82,7 +93,9 @@ def _check_database(url: str) -> Finding:
     at, needed = migrations.revisions(url)
     if at != needed:
         detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
-        return Finding("database", detail, "run `voucher-sync migrate`")
+        is_older = migrations.is_known(at)
+        to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
+        return Finding("database", detail, to_do)
     return Finding("database", f"{address} is migrated (revision {at})")
 
 
@@ -90,13 +103,14 @@ async def _check_api(client: Client) -> AsyncIterator[Finding]:
     """What the token may do, call by call, each with what the one before it found."""
     try:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
-        yield Finding("credentials", f"accepted; {len(enterprises)} enterprises")
+        yield Finding("credentials", f"accepted; hotels: {len(enterprises)}")
     except errors.ApiError as error:
-        yield Finding(
-            "credentials", str(error), TO_DO.get(type(error), "try again later; if it stays, tell the vendor")
-        )
+        yield Finding("credentials", str(error), TO_DO.get(type(error), TRY_LATER))
         return
-    ids = [one.id for one in enterprises][:MAX_IDS]
+    if not enterprises:
+        yield Finding("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
+        return
+    ids = [one.id for one in enterprises][: operations.MAX_IDS]
     try:
         services = [one async for page in operations.services(client, ids) for one in page.records]
         yield Finding("services/getAll", f"permitted; {len(services)} services")
@@ -106,8 +120,8 @@ async def _check_api(client: Client) -> AsyncIterator[Finding]:
             await _read_codes(client, vouchers[0])
             yield Finding("voucherCodes/getAll", "permitted")
     except errors.ApiError as error:
-        to_do = "ask Mews to permit this operation for the integration, then run this again"
-        yield Finding(error.operation, str(error), to_do)
+        is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
+        yield Finding(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
 
 
 async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Voucher]:

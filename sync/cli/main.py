@@ -32,9 +32,13 @@ for command in (run, once, migrate, check, status, demo):
 def main() -> None:
     """Run a command; what it raises on purpose ends it with a message instead of a traceback."""
     try:
-        voucher_sync()
+        # On its own click would end an interrupted command with code 1, as if it had failed.
+        sys.exit(voucher_sync(standalone_mode=False))
     except VoucherSyncError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2 if isinstance(error, SettingsError) else 1)
-    except (KeyboardInterrupt, asyncio.CancelledError):
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
         sys.exit(130)

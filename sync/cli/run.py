@@ -12,6 +12,8 @@ import click
 from sync import app, daemon, logs
 from sync.cli.database import open_database
 from sync.cli.progress import pull_progress
+from sync.db import connections
+from sync.db.engine import transaction
 from sync.flows.discover import DiscoverReport
 from sync.flows.pull import PullReport
 from sync.model.errors import VoucherSyncError
@@ -85,8 +87,9 @@ async def _once(settings: Settings, url: str) -> Outcome:
         discovered = await jobs.discover()
         with pull_progress() as on_progress:
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
-        if pulled and pulled.written:
-            await jobs.beat()
+        if pulled and pulled.written and pulled.caught_up:
+            async with transaction(connection.engine) as tx:
+                await connections.note_caught_up(tx, connection.name, pulled.caught_up)
         return Outcome(discovered, pulled, jobs.health.errors)
 
 

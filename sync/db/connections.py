@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, cast, func, select, update
+from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -24,7 +24,7 @@ from sync.db.tables import (
 class CaughtUp:
     """A pull that left nothing to read: begun at `as_of` by the database's clock, it reached `through` by the server's.
 
-    Every voucher whose watermark existed at `as_of` is complete through `through`.
+    Every voucher whose watermark existed at `as_of`, and which was not skipped, is complete through `through`.
     """
 
     as_of: datetime
@@ -49,27 +49,31 @@ class ConnectionStatus:
     rejected_records: int
 
 
-async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> bool:
-    """Note that a connection works, or why it does not; True if that is a change of state. Writes only a change."""
+async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> None:
+    """Note that a connection works, or why it does not. Writes only a change."""
     state = "failing" if error else "ok"
     statement = insert(connections).values(name=name, state=state, error=error)
-    changed = await transaction.execute(
+    since = case((connections.c.state == state, connections.c.state_since), else_=func.now())
+    await transaction.execute(
         statement.on_conflict_do_update(
             index_elements=[connections.c.name],
-            set_={"state": state, "error": error, "state_since": func.now()},
-            where=connections.c.state != state,
+            set_={"state": state, "error": error, "state_since": since},
+            where=or_(connections.c.state != state, connections.c.error.is_distinct_from(error)),
         )
     )
-    if changed.rowcount:
-        return True
-    differs = connections.c.error.is_distinct_from(error)
-    await transaction.execute(update(connections).where(connections.c.name == name, differs).values(error=error))
-    return False
 
 
 async def beat(transaction: AsyncConnection, name: str, caught_up: CaughtUp | None) -> None:
     """Note that a daemon is alive, and how far it has caught up; one row, written in place."""
-    values: dict[str, object] = {"heartbeat_at": func.now()}
+    await _note(transaction, name, {"heartbeat_at": func.now()}, caught_up)
+
+
+async def note_caught_up(transaction: AsyncConnection, name: str, caught_up: CaughtUp) -> None:
+    """Note how far a single cycle has caught up, which leaves no daemon behind."""
+    await _note(transaction, name, {}, caught_up)
+
+
+async def _note(transaction: AsyncConnection, name: str, values: dict[str, object], caught_up: CaughtUp | None) -> None:
     if caught_up:
         values |= {"caught_up_as_of": caught_up.as_of, "caught_up_through": caught_up.through}
     statement = insert(connections).values(name=name, state="ok", **values)
@@ -93,7 +97,10 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             _count_of(vouchers).label("vouchers"),
             _count_of(voucher_codes).label("voucher_codes"),
             open_windows.label("open_windows"),
-            select(func.min(coverage.c.complete_through))
+            # A voucher that is not begun has no instant, and hides that of all the others.
+            select(
+                case((func.bool_and(coverage.c.complete_through.is_not(None)), func.min(coverage.c.complete_through)))
+            )
             .where(coverage.c.connection == name, coverage.c.skipped_because.is_(None))
             .scalar_subquery()
             .label("complete_through"),

@@ -69,10 +69,13 @@ def embedded_postgres(directory: Path, *, options: dict[str, str] | None = None)
         yield server.url(DATABASE)
     finally:
         with _locked(server.directory / "starting.lock", fcntl.LOCK_EX):
-            with suppress(BlockingIOError):  # somebody else still uses it
+            try:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 server.stop()
-            os.close(users)
+            except BlockingIOError:
+                pass  # somebody else still uses it
+            finally:
+                os.close(users)
 
 
 class _Server:
@@ -103,7 +106,9 @@ class _Server:
                 time.sleep(0.1)  # starting, recovering or stopping under a process that was killed meanwhile
 
     def stop(self) -> None:
-        """Stop the server: sessions are cut, nothing is lost."""
+        """Stop the server: sessions are cut, nothing is lost. One that died by itself is stopped already."""
+        if not self._is_running():
+            return
         self._run("pg_ctl", "stop", "-D", str(self._data), "-w", "-m", "fast")
 
     def url(self, database: str) -> str:
@@ -123,7 +128,8 @@ class _Server:
 
     def _launch(self, options: dict[str, str]) -> None:
         # Left by a server that was killed: its process id may be another program's by now, and would stop the start.
-        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        for lock in (self._data / "postmaster.pid", self._sockets / ".s.PGSQL.5432.lock"):
+            lock.unlink(missing_ok=True)
         settings = {"listen_addresses": "", "unix_socket_directories": str(self._sockets), **options}
         arguments = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
         # Without -l the server would keep our own output open, and whoever reads it would wait for ever.
@@ -149,7 +155,8 @@ class _Server:
             return False
 
     def _socket_directory(self) -> Path:
-        if len(os.fsencode(self._data)) <= MAX_SOCKET_DIRECTORY:
+        # A comma divides the directories in PostgreSQL's setting, and the hosts in libpq's URL.
+        if len(os.fsencode(self._data)) <= MAX_SOCKET_DIRECTORY and "," not in str(self._data):
             return self._data
         name = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
         short = Path(tempfile.gettempdir()) / f"voucher-sync-{name}"

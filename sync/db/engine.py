@@ -1,5 +1,6 @@
 """Connections to PostgreSQL, and its errors in this service's words."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,6 +16,10 @@ from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, S
 
 POOL_SIZE = 10
 CONNECT_TIMEOUT_S = 10
+TRANSACTION_TIMEOUT_S = 60
+"""Of a page's worth of rows. A server that stopped answering without closing the line is given up then."""
+SILENCE_MS = 15_000
+SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 
 # What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
 UNAVAILABLE_CLASSES = ("08", "53", "57")
@@ -31,23 +36,30 @@ def make_engine(database_url: str) -> AsyncEngine:
         hide_parameters=True,  # values of codes must not reach an error's text
         execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
     )
-    event.listen(engine.sync_engine, "connect", _send_lists_as_binary)
+    event.listen(engine.sync_engine, "connect", _prepare)
     return engine
 
 
 def connect_options(database_url: str) -> dict[str, Any]:
     """Connection parameters by libpq's own reading of the URL, so that everything libpq understands works."""
+    options = _read_url(database_url)
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    options.setdefault("application_name", "voucher-sync")
+    # Without these, a line that was cut silently (a failover, a router that forgot it) is noticed after hours.
+    options.setdefault("tcp_user_timeout", SILENCE_MS)
+    options.setdefault("keepalives_idle", SILENCE_MS // 1000)
+    # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
+    return {**options, "prepare_threshold": None}
+
+
+def _read_url(database_url: str) -> dict[str, Any]:
     try:
-        options = conninfo_to_dict(libpq_url(database_url))
+        return conninfo_to_dict(libpq_url(database_url))
     except psycopg.ProgrammingError as error:
         # libpq's message may quote the URL, and with it the password.
         raise SettingsError(
             "DATABASE_URL cannot be read: give it as postgresql://user:password@host:5432/database"
         ) from error
-    options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
-    options.setdefault("application_name", "voucher-sync")
-    # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
-    return {**options, "prepare_threshold": None}
 
 
 def libpq_url(database_url: str) -> str:
@@ -57,20 +69,21 @@ def libpq_url(database_url: str) -> str:
 
 
 def describe_address(database_url: str) -> str:
-    """Where a URL leads, without its password."""
-    options = conninfo_to_dict(libpq_url(database_url))
-    shown = ((name, str(value)) for name, value in options.items() if name != "password")
-    return make_conninfo(**dict(shown))
+    """Where a URL leads, without its secrets."""
+    options = _read_url(database_url)
+    return make_conninfo(**{name: str(options[name]) for name in SHOWN if options.get(name)})
 
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants."""
     try:
-        async with engine.begin() as connection:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.begin() as connection:
             yield connection
     except DBAPIError as error:
         raise translate(error) from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
 
 
 def translate(error: DBAPIError) -> DatabaseError:
@@ -82,11 +95,15 @@ def translate(error: DBAPIError) -> DatabaseError:
         cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName
     ):
         return NotMigrated(f"the database is not migrated to this version ({words}): run `voucher-sync migrate`")
-    if sqlstate is None or sqlstate.startswith(UNAVAILABLE_CLASSES):
+    is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}")
-    return DatabaseError(f"the database refused a statement ({sqlstate}): {words}")
+    return DatabaseError(f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}")
 
 
-def _send_lists_as_binary(dbapi_connection: Any, _record: object) -> None:
+def _prepare(dbapi_connection: Any, _record: object) -> None:
     # psycopg sends lists as text by default, at nearly twice the processor time a page.
     dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
+    # In a zone behind UTC the first hours of the year 1 lie in the year 0, which Python does not have.
+    dbapi_connection.cursor().execute("SET TIME ZONE 'UTC'")
+    dbapi_connection.commit()

@@ -6,11 +6,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 import sync
 from sync.db.engine import connect_options, translate
+from sync.model.errors import NotMigrated
 
 VERSION_TABLE_SCHEMA = "sync"
 
@@ -30,6 +32,16 @@ def migrate(database_url: str) -> tuple[str | None, str | None]:
             return before, current_revision(connection)
     except DBAPIError as error:
         raise translate(error) from error
+    except CommandError as error:
+        raise NotMigrated(
+            "a newer voucher-sync migrated the database, to a revision that this version does not know: run that one"
+        ) from error
+
+
+def is_known(revision: str | None) -> bool:
+    """Whether this version knows a database's revision (None: never migrated)."""
+    scripts = ScriptDirectory.from_config(_config())
+    return revision is None or revision in {script.revision for script in scripts.walk_revisions()}
 
 
 def revisions(database_url: str) -> tuple[str | None, str | None]:

@@ -4,7 +4,7 @@ One such voucher would spoil the call of its whole group. What is skipped keeps 
 once it is read again; until then `mews.coverage` tells how far it came, and why it stands still.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, Literal
 from uuid import UUID
@@ -12,15 +12,13 @@ from uuid import UUID
 from sqlalchemy import (
     Delete,
     Exists,
-    Insert,
+    Select,
     Text,
     Update,
     bindparam,
     delete,
     exists,
     func,
-    literal,
-    null,
     select,
     update,
 )
@@ -44,27 +42,36 @@ async def refuse(
 ) -> None:
     """Leave out for a day what the API refused to read."""
     row = {"connection": connection, "kind": kind, "reason": error.api_message, "request_id": error.request_id}
-    statement = insert(skipped).values([{"id": one, "until": func.now() + REFUSAL_LASTS, **row} for one in ids])
-    new = statement.excluded
-    await transaction.execute(
-        statement.on_conflict_do_update(
-            index_elements=[skipped.c.connection, skipped.c.id],
-            set_={"reason": new.reason, "request_id": new.request_id, "since": func.now(), "until": new.until},
-        )
-    )
+    await _skip(transaction, [{"id": one, "until": func.now() + REFUSAL_LASTS, **row} for one in ids])
     if kind == "voucher":
         await _take_out_of_plans(transaction, connection, ids)
 
 
-async def follow_listing(transaction: AsyncConnection, connection: str, listed: Sequence[UUID]) -> list[UUID]:
-    """Leave out the vouchers that a whole discovery did not see, until one does; those that are left out from now on.
+async def _skip(transaction: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    statement = insert(skipped).values(rows)
+    new = statement.excluded
+    changes = {"reason": new.reason, "request_id": new.request_id, "since": func.now(), "until": new.until}
+    await transaction.execute(
+        statement.on_conflict_do_update(index_elements=[skipped.c.connection, skipped.c.id], set_=changes)
+    )
+
+
+async def unlisted(transaction: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
+    """The vouchers that a whole discovery did not see, and that are not left out for that yet.
 
     A service that is refused at present hides its vouchers, which says nothing about them.
     """
     parameters = {"of_connection": connection, "listed": list(listed)}
-    await transaction.execute(_READ_AGAIN, parameters)
-    gone = list((await transaction.execute(_SKIP_UNLISTED, parameters)).scalars())
+    return list((await transaction.execute(_UNLISTED, parameters)).scalars())
+
+
+async def follow_listing(transaction: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
+    """Leave out the vouchers that are unlisted, until they are listed; those that are left out from now on."""
+    await transaction.execute(_READ_AGAIN, {"of_connection": connection, "listed": list(listed)})
+    gone = await unlisted(transaction, connection, listed)
     if gone:
+        row = {"connection": connection, "kind": "voucher", "reason": NOT_LISTED, "request_id": None, "until": None}
+        await _skip(transaction, [{"id": one, **row} for one in gone])
         await _take_out_of_plans(transaction, connection, gone)
     return gone
 
@@ -106,20 +113,17 @@ def _read_again() -> Update:
     return update(skipped).where(*is_unlisted, _is_listed(skipped.c.id)).values(until=func.now())
 
 
-def _skip_unlisted() -> Insert:
-    connection: Any = bindparam("of_connection", type_=Text)
-    of_refused_service = is_skipped(vouchers.c.connection, vouchers.c.service_id)
-    gone = select(vouchers.c.id, connection, literal("voucher"), literal(NOT_LISTED), null()).where(
-        vouchers.c.connection == connection, ~_is_listed(vouchers.c.id), ~of_refused_service
+def _unlisted() -> Select[UUID]:
+    of_connection: Any = bindparam("of_connection", type_=Text)
+    is_left_out = exists().where(
+        skipped.c.connection == of_connection, skipped.c.id == vouchers.c.id, skipped.c.until.is_(None)
     )
-    statement = insert(skipped).from_select(
-        ["id", "connection", "kind", "reason", "until"], gone, include_defaults=False
+    return select(vouchers.c.id).where(
+        vouchers.c.connection == of_connection,
+        ~_is_listed(vouchers.c.id),
+        ~is_left_out,
+        ~is_skipped(vouchers.c.connection, vouchers.c.service_id),
     )
-    return statement.on_conflict_do_update(
-        index_elements=[skipped.c.connection, skipped.c.id],
-        set_={"reason": NOT_LISTED, "request_id": None, "since": func.now(), "until": None},
-        where=skipped.c.until.is_not(None),
-    ).returning(skipped.c.id)
 
 
 def _take_out() -> Update:
@@ -140,6 +144,6 @@ def _end_empty_plans() -> Delete:
 
 
 _READ_AGAIN = _read_again()
-_SKIP_UNLISTED = _skip_unlisted()
+_UNLISTED = _unlisted()
 _TAKE_OUT = _take_out()
 _END_EMPTY_PLANS = _end_empty_plans()

@@ -164,6 +164,7 @@ watermarks = Table(
     Column("complete_through", TIMESTAMP, nullable=False, comment="Every change before this instant is mirrored."),
     Column("page_size", Integer, nullable=False, comment="Codes asked for in one call."),
     Column("window_limit", INTERVAL, comment="Longest window to ask for, after the API called longer ones too heavy."),
+    Column("slowed_at", TIMESTAMP, comment="When the API last called what was asked for too heavy."),
     Column("first_saved_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When the row was made."),
     Index(None, "connection"),
     schema="sync",
@@ -175,7 +176,7 @@ watermarks = Table(
 plans = Table(
     "plans",
     metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the plan."),
     Column("connection", Text, nullable=False, comment="The connection that reads it."),
     Column("voucher_ids", ARRAY(UUID), nullable=False, comment="The vouchers that are read together."),
     Column("end_utc", TIMESTAMP, nullable=False, comment="End of its last window."),
@@ -189,7 +190,13 @@ plans = Table(
 windows = Table(
     "windows",
     metadata,
-    Column("plan_id", BigInteger, ForeignKey(plans.c.id, ondelete="CASCADE"), primary_key=True),
+    Column(
+        "plan_id",
+        BigInteger,
+        ForeignKey(plans.c.id, ondelete="CASCADE"),
+        primary_key=True,
+        comment="The plan it belongs to.",
+    ),
     Column("start_utc", TIMESTAMP, primary_key=True, comment="First instant of the window."),
     Column("end_utc", TIMESTAMP, nullable=False, comment="End of the window, not in it."),
     Column("cursor", UUID, comment="Where reading goes on, after the pages that are committed; null: at the newest."),

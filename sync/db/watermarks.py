@@ -37,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db import tables
 from sync.db.skipped import is_skipped
 from sync.db.tables import plans, vouchers, watermarks, windows
-from sync.model.windows import Beginning, Pace, Plan, Watermark, Window
+from sync.model.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark, Window
 
 S = TypeVar("S", Delete, Update)
 
@@ -46,12 +46,13 @@ S = TypeVar("S", Delete, Update)
 class Group:
     """Vouchers that are read together; what one of their windows teaches about them holds for the others at once.
 
-    `plan_id` is None as long as nothing of it stands in the database.
+    `plan_id` and `end`, that of its last window, are None as long as nothing of it stands in the database.
     """
 
     voucher_ids: tuple[UUID, ...]
     pace: Pace
     plan_id: int | None = None
+    end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +77,22 @@ class Work:
     as_of: datetime
 
 
-async def load_work(transaction: AsyncConnection, connection: str) -> Work:
-    """What is to be read for a connection; open windows come oldest first."""
+async def load_work(transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None) -> Work:
+    """What is to be read for a connection; open windows come oldest first.
+
+    A voucher that is mirrored from later than `backfill_from` on, which was set since, begins anew.
+    """
     readings = await _load_open(transaction, connection)
     planned = {voucher_id for reading in readings for voucher_id in reading.group.voucher_ids}
     known = (await transaction.execute(_KNOWN_VOUCHERS, {"connection": connection})).all()
     free = [row for row in known if row.id not in planned]
     as_of: datetime = (await transaction.execute(select(func.now()))).scalar_one()
+    begun = [row for row in free if row.mirrored_from and not (backfill_from and backfill_from < row.mirrored_from)]
+    begun_ids = {row.id for row in begun}
     return Work(
         readings,
-        [
-            Watermark(row.id, row.complete_through, Pace(row.page_size, row.window_limit))
-            for row in free
-            if row.complete_through
-        ],
-        [Beginning(row.id, row.created_utc) for row in free if not row.complete_through],
+        [Watermark(row.id, row.complete_through, _pace(row, as_of)) for row in begun],
+        [Beginning(row.id, row.created_utc) for row in free if row.id not in begun_ids],
         as_of,
     )
 
@@ -110,6 +112,20 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
             },
         )
     return [Reading(group, window) for window in plan.windows]
+
+
+async def extend(transaction: AsyncConnection, group: Group, window: Window) -> Reading:
+    """Open one more window of a plan, up to a later end."""
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=window.end))
+    await _open_windows(transaction, group, [window])
+    group.end = window.end
+    return Reading(group, window)
+
+
+async def set_back(transaction: AsyncConnection, connection: str, now: datetime) -> None:
+    """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
+    is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
+    await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
 
 
 async def keep_cursor(transaction: AsyncConnection, connection: str, reading: Reading, cursor: UUID | None) -> Reading:
@@ -144,10 +160,11 @@ async def slow_down(
     group = reading.group
     if group.plan_id is None:
         await _save_group(transaction, connection, group, [reading.window])
-    await _lock_plan(transaction, group)
+    if await _lock_plan(transaction, group) is None:  # another process has read it to its end meanwhile
+        return []
     values = {"page_size": pace.page_size, "window_limit": pace.window_limit}
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(values))
-    await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(values))
+    await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
     await transaction.execute(_of_window(delete(windows), reading))
     await _open_windows(transaction, group, parts)
     return [Reading(group, part) for part in parts]
@@ -155,7 +172,7 @@ async def slow_down(
 
 async def _load_open(transaction: AsyncConnection, connection: str) -> list[Reading]:
     groups = {
-        row.id: Group(tuple(row.voucher_ids), Pace(row.page_size, row.window_limit), row.id)
+        row.id: Group(tuple(row.voucher_ids), Pace(row.page_size, row.window_limit), row.id, row.end_utc)
         for row in await transaction.execute(select(plans).where(plans.c.connection == connection))
     }
     rows = await transaction.execute(
@@ -173,12 +190,13 @@ async def _save_group(transaction: AsyncConnection, connection: str, group: Grou
         window_limit=group.pace.window_limit,
     )
     group.plan_id = (await transaction.execute(statement.returning(plans.c.id))).scalar_one()
+    group.end = to_read[-1].end
     await _open_windows(transaction, group, to_read)
 
 
 async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> None:
     rows = [{"plan_id": group.plan_id, "start_utc": window.start, "end_utc": window.end} for window in to_read]
-    await transaction.execute(windows.insert(), rows)
+    await transaction.execute(insert(windows).on_conflict_do_nothing(), rows)
 
 
 async def _lock_plan(transaction: AsyncConnection, group: Group) -> datetime | None:
@@ -192,6 +210,10 @@ async def _move_watermarks(transaction: AsyncConnection, group: Group, through: 
     is_behind = watermarks.c.complete_through < through
     statement = update(watermarks).where(_has_voucher_of(group), is_behind).values(complete_through=through)
     await transaction.execute(statement)
+
+
+def _pace(row: Any, as_of: datetime) -> Pace:
+    return Pace(row.page_size, row.window_limit) if row.slowed_at and row.slowed_at > as_of - SLOW_FOR else Pace()
 
 
 def _has_voucher_of(group: Group) -> ColumnElement[bool]:
@@ -212,7 +234,9 @@ def _known_vouchers() -> Select[Any]:
         select(
             vouchers.c.id,
             func.coalesce(vouchers.c.created_utc, oldest).label("created_utc"),
+            watermarks.c.mirrored_from,
             watermarks.c.complete_through,
+            watermarks.c.slowed_at,
             watermarks.c.page_size,
             watermarks.c.window_limit,
         )
@@ -227,7 +251,10 @@ def _begin_watermarks() -> Insert:
     start = bindparam("start", type_=tables.TIMESTAMP)
     rows = select(ids.c.id, bindparam("connection", type_=Text), start, start, bindparam("page_size", type_=Integer))
     names = ["voucher_id", "connection", "mirrored_from", "complete_through", "page_size"]
-    return insert(watermarks).from_select(names, rows, include_defaults=False).on_conflict_do_nothing()
+    statement = insert(watermarks).from_select(names, rows, include_defaults=False)
+    begin = {"mirrored_from": start, "complete_through": start, "first_saved_at": func.now()}
+    is_later = watermarks.c.mirrored_from > start
+    return statement.on_conflict_do_update(index_elements=[watermarks.c.voucher_id], set_=begin, where=is_later)
 
 
 _KNOWN_VOUCHERS = _known_vouchers()

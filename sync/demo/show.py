@@ -82,7 +82,8 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
         click.echo(f"Simulating the Mews API at {address}:")
         click.echo(
             f"  {len(world.enterprises)} hotels seen by one portfolio token, {len(world.vouchers)} vouchers, "
-            f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time."
+            f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time.\n"
+            f"  Some services cannot carry vouchers, as in the field: the daemon warns of them once and skips them."
         )
         _explain(stage)
 

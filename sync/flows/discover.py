@@ -14,12 +14,10 @@ from uuid import UUID
 from sync.db import mirror, rejected, skipped
 from sync.db.engine import transaction
 from sync.flows.connection import Connection
-from sync.mews import operations
+from sync.mews import operations, wire
 from sync.model.errors import InvalidRequest
 from sync.model.records import Rejected, Voucher, VoucherAssignment
 from sync.model.windows import chunks
-
-MAX_IDS = 1000
 
 
 @dataclass(slots=True)
@@ -38,20 +36,31 @@ class DiscoverReport:
 async def discover(connection: Connection) -> DiscoverReport:
     """One discovery. Raises `ApiError`, `DatabaseError` and `Stopped` in their variants."""
     report = DiscoverReport()
+    listed = await _list_vouchers(connection, report)
+    async with transaction(connection.engine) as tx:
+        unlisted = await skipped.unlisted(tx, connection.name, listed)
+    if unlisted:
+        # One that was changed while its listing was read has moved to a page that was behind us.
+        listed |= await _list_vouchers(connection, report)
+    async with transaction(connection.engine) as tx:
+        report.unlisted = await skipped.follow_listing(tx, connection.name, listed)
+    return report
+
+
+async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[UUID]:
+    """Mirror everything down to the vouchers; the ids of all vouchers."""
     enterprise_ids = await _enterprises(connection, report)
     service_ids: list[UUID] = []
     enterprise_of: dict[UUID, UUID] = {}
-    for group in chunks(enterprise_ids, MAX_IDS):
+    for group in chunks(enterprise_ids, operations.MAX_IDS):
         service_ids += await _services(connection, group, enterprise_of, report)
     async with transaction(connection.engine) as tx:
         refused_before = await skipped.skipped_ids(tx, connection.name, "service")
-    listed: list[UUID] = []
-    for asked in chunks([one for one in service_ids if one not in refused_before], MAX_IDS):
-        listed += await _vouchers(connection, asked, enterprise_of, report)
-    async with transaction(connection.engine) as tx:
-        report.unlisted = await skipped.follow_listing(tx, connection.name, listed)
+    listed: set[UUID] = set()
+    for asked in chunks([one for one in service_ids if one not in refused_before], operations.MAX_IDS):
+        listed |= await _vouchers(connection, asked, enterprise_of, report)
     report.enterprises, report.services, report.vouchers = len(enterprise_ids), len(service_ids), len(listed)
-    return report
+    return listed
 
 
 async def _enterprises(connection: Connection, report: DiscoverReport) -> list[UUID]:
@@ -81,28 +90,30 @@ async def _services(
 
 async def _vouchers(
     connection: Connection, service_ids: Sequence[UUID], enterprise_of: dict[UUID, UUID], report: DiscoverReport
-) -> list[UUID]:
+) -> set[UUID]:
     """Mirror the vouchers of a group of services, leaving out services that the API refuses; the vouchers' ids."""
     try:
         vouchers, assignments, unreadable = await _read_vouchers(connection, service_ids)
     except InvalidRequest as error:
+        if not error.names(operations.SERVICE_IDS):
+            raise
         if len(service_ids) > 1:
             middle = len(service_ids) // 2
-            return [
-                *await _vouchers(connection, service_ids[:middle], enterprise_of, report),
-                *await _vouchers(connection, service_ids[middle:], enterprise_of, report),
-            ]
+            halves = (service_ids[:middle], service_ids[middle:])
+            return set().union(*[await _vouchers(connection, half, enterprise_of, report) for half in halves])
         async with transaction(connection.engine) as tx:
             await skipped.refuse(tx, connection.name, "service", service_ids, error)
         report.refused += service_ids
-        return []
+        return set()
+    # The codes of a voucher that cannot be stored are mirrored all the same.
+    vouchers += [one for record in unreadable if (one := wire.bare_voucher(record)) is not None]
     # Only some tokens are told a voucher's enterprise; its service's is the same.
     vouchers = [replace(one, enterprise_id=one.enterprise_id or enterprise_of.get(one.service_id)) for one in vouchers]
     async with transaction(connection.engine) as tx:
         report.written += await mirror.store_vouchers(tx, connection.name, vouchers)
         report.written += await mirror.store_assignments(tx, [one.id for one in vouchers], assignments)
         report.rejected += await rejected.keep(tx, connection.name, unreadable)
-    return [*(one.id for one in vouchers), *_rejected_ids(unreadable)]
+    return {one.id for one in vouchers}
 
 
 async def _read_vouchers(
@@ -119,7 +130,7 @@ async def _read_vouchers(
 
 
 def _rejected_ids(records: Sequence[Rejected]) -> Iterator[UUID]:
-    """The ids of records that cannot be stored: what hangs on them is read all the same."""
+    """The ids of enterprises and services that cannot be stored: what hangs on them is read all the same."""
     for record in records:
         with suppress(ValueError):
             yield UUID(record.record_id or "")

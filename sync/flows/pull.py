@@ -5,8 +5,9 @@ loses nothing and repeats at most the page in flight.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from sync.db.connections import CaughtUp
 from sync.db.engine import transaction
 from sync.db.watermarks import Group, Reading, Work
 from sync.flows.connection import Connection
+from sync.flows.refused import refused_among
 from sync.mews import operations
 from sync.mews.pages import Page
 from sync.model.errors import (
@@ -38,11 +40,11 @@ READERS = 8
 
 MAX_ROUNDS = 10
 MAX_RESTARTS = 10
-MAX_PROBES = 64
-"""Calls spent on finding which vouchers of a group the API refuses, before the refusal is taken to mean all of them."""
-
-VOUCHER_IDS = "VoucherIds"
-"""How the API's refusal names the parameter (`Invalid VoucherIds`)."""
+CLOCK_JITTER = timedelta(seconds=2)
+"""Two looks at the server's clock, which shows whole seconds, may differ by so much."""
+FRESH = timedelta(days=1)
+MAX_OPEN_WINDOWS = 200
+"""Of one plan; more than that are not opened while an API that fails leaves them open."""
 
 CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen)
 """After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
@@ -123,9 +125,10 @@ class _Round:
 
     async def run(self) -> bool:
         """Read it; True if another round is worth while."""
-        now = await operations.server_now(self._connection.client)
+        # In whole seconds, as windows are, or `caught_up` would claim the part of a second that no window reached.
+        now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
         async with transaction(self._connection.engine) as tx:
-            work = await watermarks.load_work(tx, self._connection.name)
+            work = await watermarks.load_work(tx, self._connection.name, self._settings.backfill_from)
             readings, has_backfill = await self._plan(tx, work, now)
         self._report.windows_planned += len(readings)
         self._on_progress(self._report)
@@ -139,16 +142,28 @@ class _Round:
 
     async def _plan(self, tx: AsyncConnection, work: Work, now: datetime) -> tuple[list[Reading], bool]:
         overlap = self._settings.overlap
+        if any(one.complete_through > now + CLOCK_JITTER for one in work.watermarks):
+            await watermarks.set_back(tx, self._connection.name, now)
         backfills = list(
             plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
         )
-        at_once, later = list[Reading](), list(work.open)
+        at_once, later = list[Reading](), [*work.open, *await self._extend_plans(tx, work.open, now)]
         for plan in [*plan_pull(work.watermarks, now=now, overlap=overlap), *backfills]:
             if plan.is_backfill or len(plan.windows) > 1:
                 later += await watermarks.open_plan(tx, self._connection.name, plan)
             else:
                 at_once.append(Reading(Group(plan.voucher_ids, plan.pace), plan.windows[0]))
-        return at_once + later, bool(backfills)
+        return at_once + sorted(later, key=lambda reading: _urgency(reading.window, now)), bool(backfills)
+
+    async def _extend_plans(self, tx: AsyncConnection, opened: Sequence[Reading], now: datetime) -> list[Reading]:
+        """What is new for vouchers whose plan is not read to its end: a window that fails must not keep it back."""
+        groups = {reading.group.plan_id: reading.group for reading in opened}
+        count = Counter(reading.group.plan_id for reading in opened)
+        return [
+            await watermarks.extend(tx, group, Window(group.end - self._settings.overlap, now))
+            for plan_id, group in groups.items()
+            if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS
+        ]
 
     async def _read_all(self, readings: Iterator[Reading]) -> None:
         try:
@@ -184,11 +199,14 @@ class _Round:
             if not rest:
                 self._report.windows_done += 1
             elif (cursor := rest[0].cursor) != reading.cursor:
-                # Pages that go round in a circle would keep this reader for ever.
-                restarts += cursor is None
-                if cursor in seen or restarts > MAX_RESTARTS:
+                # A cursor's own record that has changed is the newest now, and the listing goes on from there.
+                if cursor is None or cursor in seen:
+                    restarts += 1
+                    seen.clear()
+                if restarts > MAX_RESTARTS:
                     raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle")
-                seen = seen | {cursor} if cursor else set()
+                if cursor is not None:
+                    seen.add(cursor)
             self._on_progress(self._report)
             if left and self._is_turn_over():
                 self._report.left_over = True
@@ -207,9 +225,11 @@ class _Round:
         except TooHeavy as error:
             return await self._slow_down(reading, pace, error)
         except InvalidRequest as error:
+            if error.names(operations.VOUCHER_IDS):
+                return await self._drop_refused(reading, voucher_ids, error)
             if reading.cursor is not None:
                 return [await self._begin_again(reading)]
-            return await self._drop_refused(reading, voucher_ids, error)
+            raise
         return await self._store(reading, page, pace)
 
     async def _store(self, reading: Reading, page: Page[VoucherCode], pace: Pace) -> list[Reading]:
@@ -222,7 +242,12 @@ class _Round:
             written = await mirror.store_voucher_codes(tx, connection.name, page.records)
             rejected_now = await rejected.keep(tx, connection.name, page.rejected)
             if not is_last:
-                rest = [await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)]
+                is_noted = reading.group.plan_id is not None or written or rejected_now
+                rest = [
+                    await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)
+                    if is_noted
+                    else replace(reading, cursor=page.cursor)
+                ]
             elif reading.group.plan_id is not None or written or rejected_now:
                 # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
                 await watermarks.complete(tx, reading)
@@ -243,6 +268,7 @@ class _Round:
         slower = ease(tried, window) if group.pace == tried else group.pace
         if slower is None:
             raise error
+        await self._connection.client.back_off()
         async with transaction(self._connection.engine) as tx:
             parts = list(split(window.start, window.end, slower.window_limit))
             rest = await watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
@@ -251,51 +277,22 @@ class _Round:
         return rest
 
     async def _drop_refused(self, reading: Reading, tried: tuple[UUID, ...], error: InvalidRequest) -> list[Reading]:
-        """Find the vouchers that the API refuses, remember them, and go on without them."""
+        """Find vouchers that the API refuses, remember them, and go on without them."""
         group = reading.group
         async with self._resolving:
             # Another window of the group may have met the same refusal, and have settled it meanwhile.
             if group.voucher_ids != tried:
                 return [reading]
-            probe = _Probe(self._connection, reading.window, error)
-            culprits = await probe.refused_among(tried)
-            if not culprits or (len(culprits) == len(tried) and VOUCHER_IDS not in error.api_message):
-                # Whatever it is that the API refuses, it is not for these vouchers that it does.
-                raise error
+            refused = await refused_among(self._connection.client, tried, reading.window)
             async with transaction(self._connection.engine) as tx:
-                await skipped.refuse(tx, self._connection.name, "voucher", sorted(culprits), error)
-            group.voucher_ids = tuple(one for one in tried if one not in culprits)
-        self._report.refused += sorted(culprits)
+                await skipped.refuse(tx, self._connection.name, "voucher", refused, error)
+            group.voucher_ids = tuple(one for one in tried if one not in refused)
+        self._report.refused += refused
         return [reading]
 
 
-class _Probe:
-    """Halves a refused group until the culprits stand alone."""
-
-    def __init__(self, connection: Connection, window: Window, error: InvalidRequest) -> None:
-        self._connection = connection
-        self._window = window
-        self._error = error
-        self._calls = 0
-
-    async def refused_among(self, voucher_ids: Sequence[UUID]) -> set[UUID]:
-        """The refused ones of a group that is refused as a whole; raises its refusal after too many calls."""
-        if len(voucher_ids) == 1:
-            return set(voucher_ids)
-        middle = len(voucher_ids) // 2
-        culprits: set[UUID] = set()
-        for half in (voucher_ids[:middle], voucher_ids[middle:]):
-            if await self._is_refused(half):
-                culprits |= await self.refused_among(half)
-        return culprits
-
-    async def _is_refused(self, voucher_ids: Sequence[UUID]) -> bool:
-        self._calls += 1
-        # A refusal that has nothing to do with the vouchers would have every single one of them probed.
-        if self._calls > MAX_PROBES:
-            raise self._error
-        try:
-            await operations.voucher_codes(self._connection.client, voucher_ids, self._window, page_size=1, cursor=None)
-        except InvalidRequest:
-            return True
-        return False
+def _urgency(window: Window, now: datetime) -> tuple[bool, float]:
+    """What is new goes first, the newest at the head, and need not wait for a backfill; the rest oldest first."""
+    is_old = now - window.end > FRESH
+    start_s = window.start.timestamp()
+    return is_old, start_s if is_old else -start_s

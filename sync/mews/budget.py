@@ -50,6 +50,10 @@ class Budget:
         """Let nothing through for some seconds: the API's `Retry-After` concerns every request of the token."""
         self._held_until = max(self._held_until, self._clock() + seconds)
 
+    def held_s(self) -> float:
+        """Seconds for which nothing is let through."""
+        return max(0.0, self._held_until - self._clock())
+
     def spent(self) -> int:
         """Places that are taken now."""
         now = self._clock()

@@ -34,6 +34,11 @@ RETRIED = (
 )
 """What a read tries again by itself. A 408 is not among them: the caller must ask for less."""
 
+HOLDING = (errors.RateLimited, errors.ServerFault)
+"""What may ask, by `Retry-After`, for silence from the whole token."""
+MAX_HOLD_S = 3600.0
+"""A date that is wrong by a year must not silence the service for one."""
+
 API_IS_DOWN = (errors.NotConnected, errors.ServerFault, errors.ConnectionLost, errors.Unreadable)
 """What says that the API or the way to it is broken, whatever was asked."""
 
@@ -101,6 +106,8 @@ class Client:
         failed, patience = 0, self._patience
         while True:
             try:
+                if (silent_s := self.budget.held_s()) > patience.max_pause_s:
+                    raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 return await self._call(operation, parameters, decode, self._read_timeout_s)
             except RETRIED as error:
                 failed += 1
@@ -108,6 +115,10 @@ class Client:
                 if failed >= patience.max_attempts or pause_s > patience.max_pause_s:
                     raise
             await self._pause(pause_s)
+
+    async def back_off(self) -> None:
+        """Wait a moment before asking for less. Raises `Stopped`."""
+        await self._pause(self._patience.backoff.pause_s(1, self._rng))
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -155,11 +166,19 @@ class Client:
                 raise failures.from_exception(operation, error) from error
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
-        self.server_clock.observe(response.headers.get("Date"))
-        if response.status_code not in {200, 204}:
-            error = failures.from_response(operation, response, now=self._server_now())
-            if error.retry_after_s is not None:
-                self.budget.hold(error.retry_after_s)
+        # A proxy's clock may be wrong by hours, and watermarks go by this one.
+        if failures.is_from_api(response):
+            self.server_clock.observe(response.headers.get("Date"))
+        if response.status_code != 200:
+            credentials = self._credentials
+            error = failures.from_response(
+                operation,
+                response,
+                now=self._server_now(),
+                secrets=(credentials.client_token, credentials.access_token),
+            )
+            if isinstance(error, HOLDING) and error.retry_after_s is not None:
+                self.budget.hold(min(error.retry_after_s, MAX_HOLD_S))
             raise error
         try:
             return decode(response.content)

@@ -25,7 +25,7 @@ class ServerClock:
             return
         try:
             date = parsedate_to_datetime(date_header)
-        except ValueError:
+        except (ValueError, OverflowError):
             return
         # "-0000" leaves the zone open, and a naive instant could not be compared with the API's.
         if date.tzinfo is not None:

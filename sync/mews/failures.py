@@ -3,6 +3,7 @@
 Source: mews-api.md, *Limits and errors*; what httpx can raise is its documented exception hierarchy.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -48,15 +49,20 @@ class _ErrorBody(msgspec.Struct):
     Message: str = ""
 
 
-def from_response(operation: str, response: httpx.Response, *, now: datetime) -> errors.ApiError:
-    """The error that an answer other than 200 and 204 stands for."""
+def from_response(
+    operation: str, response: httpx.Response, *, now: datetime, secrets: Sequence[str] = ()
+) -> errors.ApiError:
+    """The error that an answer other than 200 stands for; an answer that echoes `secrets` does not bring them along."""
     status = response.status_code
     error = BY_STATUS.get(status)
     if error is None:
-        error = errors.WrongAddress if status < 400 else errors.InvalidRequest if status < 500 else errors.ServerFault
+        error = errors.WrongAddress if status < 400 else errors.Unexpected if status < 500 else errors.ServerFault
+    message = api_message(response.content)
+    for secret in secrets:
+        message = message.replace(secret, "***")
     return error(
         operation,
-        api_message(response.content),
+        message,
         status=status,
         request_id=response.headers.get("Request-Id"),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
@@ -78,7 +84,9 @@ def api_message(body: bytes) -> str:
         message = msgspec.json.decode(body, type=_ErrorBody).Message
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "the body is not the API's JSON" if body else ""
-    return " ".join(message.split())[:MAX_MESSAGE_CHARACTERS]
+    # A NUL or half a surrogate pair would make the database refuse to keep it.
+    printable = "".join(character if character.isprintable() else " " for character in message)
+    return " ".join(printable.split())[:MAX_MESSAGE_CHARACTERS]
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:
@@ -89,9 +97,15 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
         return float(header)
     try:
         until = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds())
+
+
+def is_from_api(response: httpx.Response) -> bool:
+    """Whether the API itself answered, which puts its name for the call on every answer, or something on the way."""
+    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    return is_json and "Request-Id" in response.headers
 
 
 def _describe(exception: httpx.HTTPError) -> str:

@@ -21,6 +21,8 @@ from sync.model.records import Rejected
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
+MAX_DIGITS = 1000
+
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding raises for a body that is not what was asked for."""
 
@@ -71,7 +73,8 @@ class Listing(Generic[R]):
 
     def _decode_one_by_one(self, body: bytes) -> Page[R]:
         # The standard library's parser is slower and takes more: a lone surrogate, say, spoils a record, not the page.
-        envelope = msgspec.convert(json.loads(body), dict[str, Any])
+        text = body.decode(errors="surrogateescape")
+        envelope = msgspec.convert(json.loads(text, parse_int=_integer), dict[str, Any])
         items = envelope.get(self._name)
         cursor = msgspec.convert(envelope.get("Cursor"), UUID | None)
         if self._is_absent(items is None):
@@ -90,6 +93,11 @@ class Listing(Generic[R]):
         if is_null and self._required:
             raise ValueError(f"the answer has no {self._name}")
         return is_null
+
+
+def _integer(digits: str) -> int | str:
+    """As a text where it is longer than Python converts; no field of the API takes either."""
+    return int(digits) if len(digits) < MAX_DIGITS else digits
 
 
 def text_id(value: object) -> str | None:

@@ -12,6 +12,7 @@ import ssl
 import httpx
 
 CONNECT_TIMEOUT_S = 10.0
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Transport:
@@ -53,6 +54,8 @@ class Transport:
                 limits=self._limits,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
                 verify=self._tls,
+                # A proxy for the outside world would be sent the tokens of a plain-http call to this very machine.
+                trust_env=httpx.URL(self._platform_address).host not in LOOPBACK,
             )
         )
 

@@ -9,7 +9,9 @@ from uuid import UUID
 
 import msgspec
 
-from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.model.records import Enterprise, Rejected, Service, Voucher, VoucherAssignment, VoucherCode
+
+MAX_VALUE_CHARACTERS = 500
 
 
 class Wire(msgspec.Struct, rename="pascal"):
@@ -101,13 +103,35 @@ class VoucherCodeWire(Wire):
         return VoucherCode(
             self.id,
             self.voucher_id,
-            optional_text(self.value),
+            code_value(self.value),
             optional_instant(self.validity_start_utc),
             optional_instant(self.validity_end_utc),
             optional_instant(self.created_utc),
             optional_instant(self.updated_utc),
             activity(self.is_active, self.activity_state),
         )
+
+
+class BareVoucherWire(Wire):
+    """As much of a voucher as its codes need."""
+
+    id: UUID
+    service_id: UUID
+
+
+def bare_voucher(rejected: Rejected) -> Voucher | None:
+    """A voucher without anything that may keep it from being stored; None if not even its ids can be read.
+
+    It has no `updated_utc`, so it never replaces what is stored of the voucher, and gives way to the next readable one.
+    """
+    if rejected.kind != "Vouchers":
+        return None
+    try:
+        ids = msgspec.json.decode(rejected.raw, type=BareVoucherWire)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    nothing = dict.fromkeys(name for name in Voucher.__slots__ if name not in {"id", "service_id", "is_active"})
+    return Voucher(id=ids.id, service_id=ids.service_id, is_active=True, **nothing)
 
 
 def text(value: str) -> str:
@@ -121,6 +145,13 @@ def text(value: str) -> str:
 def optional_text(value: str | None) -> str | None:
     """As `text`, with null as it is."""
     return value if value is None else text(value)
+
+
+def code_value(value: str | None) -> str | None:
+    """A code's value. The API takes 128 characters; far longer ones would not fit the mirror's indexes."""
+    if value is not None and len(value) > MAX_VALUE_CHARACTERS:
+        raise ValueError(f"a code's value is longer than {MAX_VALUE_CHARACTERS} characters")
+    return optional_text(value)
 
 
 def optional_instant(value: datetime | None) -> datetime | None:

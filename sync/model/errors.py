@@ -5,6 +5,7 @@
     ├── DatabaseError            the mirror's database
     │   ├── DatabaseUnavailable  cannot be reached, or went away
     │   └── NotMigrated          reached, but its schema is not this version's
+    ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
     └── ApiError                 one call of the Mews Connector API
         ├── NotProcessed         certainly without effect
@@ -16,7 +17,8 @@
         │   ├── WrongAddress     404 or a redirect
         │   ├── Conflict         409: the data changed meanwhile
         │   ├── TooLarge         413: the body must be split
-        │   └── RateLimited      429: wait `retry_after_s`
+        │   ├── RateLimited      429: wait `retry_after_s`
+        │   └── Unexpected       a refusal that the API does not document, as from a proxy or firewall
         └── OutcomeUnknown       a write may or may not have happened
             ├── TooHeavy         408: ask for less
             ├── ServerFault      5xx
@@ -46,6 +48,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class NotMigrated(DatabaseError):
     """The database answers, but its schema is not the one this version works with."""
+
+
+class Defect(VoucherSyncError):
+    """A fault of this service itself, whose traceback is in the log."""
 
 
 class Stopped(VoucherSyncError):
@@ -109,6 +115,10 @@ class InvalidRequest(NotProcessed):
 
     summary = "refused as invalid"
 
+    def names(self, parameter: str) -> bool:
+        """Whether it is for this parameter, for example `VoucherIds`, that the API refuses."""
+        return parameter in self.api_message
+
 
 class Unauthorized(NotProcessed):
     """401: the token is invalid or expired, the integration disabled, or this operation not permitted."""
@@ -144,6 +154,12 @@ class RateLimited(NotProcessed):
     """429: too many requests; `retry_after_s` says how long to wait, when the API says it."""
 
     summary = "too many requests"
+
+
+class Unexpected(NotProcessed):
+    """A refusal that the API does not document: a proxy or firewall on the way may have made it."""
+
+    summary = "refused in an unexpected way"
 
 
 class TooHeavy(OutcomeUnknown):

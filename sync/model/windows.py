@@ -18,6 +18,8 @@ MAX_WINDOW_MONTHS = 3
 MAX_VOUCHERS = 1000
 MAX_PAGE_SIZE = 1000
 MIN_PAGE_SIZE = 125
+MIN_WINDOW = timedelta(days=1)
+"""Shorter windows would not be lighter, since a page bounds what is read, and too many to ever catch up."""
 OLDEST_START = datetime(2012, 1, 1, tzinfo=UTC)
 """Where a backfill begins when nothing says when any voucher was created: the year the vendor was founded."""
 
@@ -36,6 +38,10 @@ class Window:
     @property
     def length(self) -> timedelta:
         return self.end - self.start
+
+
+SLOW_FOR = timedelta(days=1)
+"""How long a slower pace is kept; then the full one is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +136,18 @@ def split(start: datetime, end: datetime, limit: timedelta | None = None) -> Ite
         begin = stop
 
 
-def halve(window: Window) -> tuple[Window, Window] | None:
-    """Both halves of a window, or None where it is one second long and cannot be halved."""
-    seconds = int(window.length.total_seconds())
-    if seconds < 2:
-        return None
-    middle = window.start + timedelta(seconds=seconds // 2)
-    return Window(window.start, middle), Window(middle, window.end)
-
-
 def ease(pace: Pace, window: Window) -> Pace | None:
     """The pace to go on with after the API called a page of `window` too heavy (408); None if there is no slower one.
 
-    The page shrinks first, since that keeps the number of windows; then the window.
+    The page shrinks first, since that keeps the number of windows; then the window. One that is longer than the pace
+    allows, as those planned before it slowed are, has only to be split.
     """
+    if pace.window_limit and window.length > pace.window_limit:
+        return pace
     if pace.page_size > MIN_PAGE_SIZE:
         return Pace(max(MIN_PAGE_SIZE, pace.page_size // 2), pace.window_limit)
-    halves = halve(window)
-    return Pace(pace.page_size, halves[1].length) if halves else None
+    half = timedelta(seconds=int(window.length.total_seconds()) // 2)
+    return Pace(pace.page_size, max(MIN_WINDOW, half)) if window.length > MIN_WINDOW else None
 
 
 def add_months(instant: datetime, months: int) -> datetime:

@@ -13,6 +13,7 @@ from sync import app
 from sync.db import connections
 from sync.db.engine import transaction
 from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Service, Voucher
+from sync.demo.simulator.instants import position
 from sync.demo.simulator.wire import code as shown_code
 from sync.demo.simulator.wire import page as shown_page
 from sync.flows.pull import PullReport
@@ -167,3 +168,77 @@ async def reconnected(mirror: Mirror) -> AsyncIterator[Mirror]:
             yield mirror
     finally:
         mirror.connection = before
+
+
+def answer_where(
+    mirror: Mirror, is_concerned: Callable[[Mapping[str, Any]], bool], answer: Callable[[], bytes]
+) -> None:
+    """Requests for codes whose body fulfils the condition get a body of one's own, whatever they ask for."""
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_CODES and is_concerned(body):
+            raise web.HTTPOk(text=answer().decode(), content_type="application/json")
+
+    mirror.simulator.on_request = on_request
+
+
+def on_pages(codes: Iterable[Code]) -> list[Code]:
+    """Codes in the order of the API's pages, the newest first."""
+    return sorted(codes, key=lambda code: position(code.updated_utc, code.id), reverse=True)
+
+
+def turn(mirror: Mirror, requests: int) -> Callable[[], bool]:
+    """A turn that is over after so many requests for codes from now."""
+    ends_at = len(mirror.requests()) + requests
+    return lambda: len(mirror.requests()) >= ends_at
+
+
+async def mirrored(mirror: Mirror) -> set[UUID]:
+    """The codes that stand in the mirror."""
+    return {row["id"] for row in await mirror.rows("SELECT id FROM mews.voucher_codes")}
+
+
+async def honest(mirror: Mirror, *, slack: timedelta = timedelta()) -> list[str]:
+    """What is untrue about the watermarks, in a sentence each; nothing if they can be relied on.
+
+    A watermark promises that each code of its voucher that was last changed before it stands in the mirror as it is,
+    save for those that came to light less than `slack` before it, and that the server's clock has passed it.
+    """
+    codes = [code for code in mirror.world.codes.truth.values() if code.updated_utc is not None]
+    missing = await mirror.rows(
+        """
+        SELECT code.id, code.updated_utc, complete_through
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:voucher_ids AS uuid[]), CAST(:updated AS timestamptz[]))
+             AS code (id, voucher_id, updated_utc)
+        JOIN sync.watermarks USING (voucher_id)
+        LEFT JOIN mews.voucher_codes AS stored ON stored.id = code.id AND stored.updated_utc >= code.updated_utc
+        WHERE code.updated_utc < complete_through - CAST(:slack AS interval) AND code.updated_utc >= mirrored_from
+          AND stored.id IS NULL
+        """,
+        ids=[code.id for code in codes],
+        voucher_ids=[code.voucher_id for code in codes],
+        updated=[code.updated_utc for code in codes],
+        slack=slack,
+    )
+    through = await watermarks(mirror)
+    return [
+        *(f"{row['id']} of {row['updated_utc']} is missing before {row['complete_through']}" for row in missing),
+        *(f"{one} is complete beyond the server's clock" for one, end in through.items() if end > mirror.clock()),
+    ]
+
+
+def watch(mirror: Mirror, *, slack: timedelta = timedelta()) -> list[str]:
+    """From now on looks at the watermarks at each answer, before other hooks act; the list fills with what is untrue.
+
+    An assertion in a hook would only make the API answer 500.
+    """
+    found: list[str] = []
+    then = mirror.simulator.on_answer
+
+    async def on_answer(record: RequestRecord) -> None:
+        found.extend(await honest(mirror, slack=slack))
+        if then is not None:
+            await then(record)
+
+    mirror.simulator.on_answer = on_answer
+    return found

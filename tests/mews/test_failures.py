@@ -28,7 +28,7 @@ def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
         (408, errors.TooHeavy, False),
         (409, errors.Conflict, True),
         (413, errors.TooLarge, True),
-        (418, errors.InvalidRequest, True),
+        (418, errors.Unexpected, True),
         (429, errors.RateLimited, True),
         (500, errors.ServerFault, False),
         (502, errors.ServerFault, False),

@@ -5,7 +5,7 @@ from itertools import pairwise
 from uuid import UUID
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync.model.windows import (
@@ -18,7 +18,6 @@ from sync.model.windows import (
     Window,
     add_months,
     ease,
-    halve,
     plan_backfill,
     plan_pull,
     split,
@@ -152,20 +151,8 @@ def test_the_operator_can_say_where_a_backfill_begins() -> None:
     assert plan.windows == (Window(utc(2026, 1, 1), utc(2026, 2, 1)),)
 
 
-@given(instants, instants)
-def test_halves_make_up_the_whole(start: datetime, end: datetime) -> None:
-    start, end = start.replace(microsecond=0), end.replace(microsecond=0)
-    assume(start < end)
-    whole = Window(start, end)
-    halves = halve(whole)
-    if halves is None:
-        assert whole.length == timedelta(seconds=1)
-        return
-    assert (halves[0].start, halves[0].end, halves[1].end) == (whole.start, halves[1].start, whole.end)
-
-
 def test_easing_shrinks_the_page_first_then_the_window_and_ends() -> None:
-    window, pace = Window(utc(2026, 1, 1), utc(2026, 1, 2)), Pace()
+    window, pace = Window(utc(2026, 1, 1), utc(2026, 1, 9)), Pace()
     pages, lengths = [pace.page_size], []
     while (slower := ease(pace, window)) is not None:
         pace = slower
@@ -175,5 +162,10 @@ def test_easing_shrinks_the_page_first_then_the_window_and_ends() -> None:
             lengths.append(pace.window_limit)
             (window, *_) = split(window.start, window.end, pace.window_limit)
     assert pages == [1000, 500, 250, 125]
-    assert lengths[0] == timedelta(hours=12)
-    assert lengths[-1] == timedelta(seconds=1)
+    assert lengths == [timedelta(days=4), timedelta(days=2), timedelta(days=1)]
+
+
+def test_a_window_that_is_longer_than_its_pace_allows_has_only_to_be_split() -> None:
+    slow = Pace(125, timedelta(days=2))
+    assert ease(slow, Window(utc(2026, 1, 1), utc(2026, 3, 1))) == slow
+    assert ease(slow, Window(utc(2026, 1, 1), utc(2026, 1, 1, 1))) is None

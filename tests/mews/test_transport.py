@@ -1,0 +1,159 @@
+"""Connections over real HTTP: cancelled and timed-out requests take nothing with them, and no socket is left behind."""
+
+import asyncio
+import gc
+import json
+import random
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from sync.demo.simulator import Drip, Hang, Operation
+from sync.mews.transport import Transport
+from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+
+POOL = 4
+CANCELLATIONS = 1000
+PATH = f"/api/connector/v1/{Operation.GET_ENTERPRISES}"
+BODY = json.dumps(
+    {"ClientToken": CLIENT_TOKEN, "AccessToken": ACCESS_TOKEN, "Client": "test", "Limitation": {"Count": 1}}
+).encode()
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Mirror]:
+    """The served API; there is no database here."""
+    api = Mirror("no database", latency_s=0.001)
+    async with api.served():
+        yield api
+
+
+@asynccontextmanager
+async def opened(api: Mirror) -> AsyncIterator[Transport]:
+    """A transport with a small pool; nothing of it may be open afterwards."""
+    transport = Transport(api.address, max_connections=POOL)
+    yield transport
+    await transport.aclose()
+    await until(lambda: connections(api) == 0)
+    gc.collect()  # a client that was dropped without being closed would warn here, which is an error
+
+
+async def post(transport: Transport, timeout_s: float = 30) -> httpx.Response:
+    return await transport.post(PATH, BODY, timeout_s=timeout_s)
+
+
+async def turns(count: int) -> None:
+    """Lets the event loop turn so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Waits for something that the event loop is about to do."""
+    async with asyncio.timeout(10):
+        while not is_so():
+            await turns(1)
+
+
+def connections(api: Mirror) -> int:
+    """How many sockets of ours lead to the server."""
+    sockets = psutil.Process().net_connections("tcp")
+    return sum(1 for one in sockets if one.raddr and one.raddr.port == api.port)
+
+
+async def cancel_some(transport: Transport, rng: random.Random) -> int:
+    """Begins more requests than there are connections, cancels each at a random turn, and counts the cancelled."""
+    requests = [asyncio.create_task(post(transport)) for _ in range(4 * POOL)]
+    for request in rng.sample(requests, len(requests)):
+        await turns(rng.randrange(10))
+        request.cancel()
+    ends = await asyncio.gather(*requests, return_exceptions=True)
+    assert all(isinstance(end, CancelledError | httpx.Response) for end in ends)
+    return sum(isinstance(end, CancelledError) for end in ends)
+
+
+async def test_it_survives_a_thousand_cancelled_requests(api: Mirror) -> None:
+    rng = random.Random(1)
+    async with opened(api) as transport:
+        cancelled = 0
+        while cancelled < CANCELLATIONS:
+            cancelled += await cancel_some(transport, rng)
+        # Some were cancelled before they were sent, some while they waited for the answer.
+        assert 100 < len(api.simulator.requests) < CANCELLATIONS
+        answers = await asyncio.gather(*(post(transport) for _ in range(100)))
+        assert [answer.status_code for answer in answers] == [200] * 100
+        await until(lambda: connections(api) <= POOL)
+
+
+async def test_it_survives_requests_cancelled_while_all_connections_are_taken(api: Mirror) -> None:
+    release = hold_answers(api)
+    async with opened(api) as transport:
+        first = [asyncio.create_task(post(transport)) for _ in range(POOL)]
+        await until(lambda: len(api.simulator.requests) == POOL)
+        waiting = [asyncio.create_task(post(transport)) for _ in range(CANCELLATIONS)]
+        await turns(10)
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        release.set()
+        assert [answer.status_code for answer in await asyncio.gather(*first)] == [200] * POOL
+        assert (await post(transport)).status_code == 200
+        await until(lambda: connections(api) <= POOL)
+
+
+async def test_it_survives_answers_that_never_come(api: Mirror) -> None:
+    api.simulator.faults.script(None, Hang(), times=5 * POOL)
+    async with opened(api) as transport:
+        for _ in range(5):
+            ends = await asyncio.gather(*(post(transport, 0.05) for _ in range(POOL)), return_exceptions=True)
+            assert [type(end) for end in ends] == [TimeoutError] * POOL
+        answers = await asyncio.gather(*(post(transport) for _ in range(100)))
+        assert [answer.status_code for answer in answers] == [200] * 100
+        await until(lambda: connections(api) <= POOL)
+
+
+async def test_the_time_is_for_the_whole_answer_however_steadily_it_comes(api: Mirror) -> None:
+    api.simulator.faults.script(None, Drip(0.02))
+    async with opened(api) as transport:
+        with pytest.raises(TimeoutError):
+            await post(transport, 0.2)
+
+
+async def test_the_neighbours_of_a_cancelled_request_go_on(api: Mirror) -> None:
+    release = hold_answers(api)
+    async with opened(api) as transport:
+        neighbours = [asyncio.create_task(post(transport)) for _ in range(POOL - 1)]
+        cancelled = asyncio.create_task(post(transport))
+        await until(lambda: len(api.simulator.requests) == POOL)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        later = asyncio.create_task(post(transport))
+        await until(lambda: len(api.simulator.requests) == POOL + 1)
+        release.set()
+        answers = await asyncio.gather(*neighbours, later)
+        assert [answer.status_code for answer in answers] == [200] * POOL
+        # The three neighbours' client is closed with the last of them; the later one's stays.
+        await until(lambda: connections(api) == 1)
+
+
+async def test_connections_are_used_again(api: Mirror) -> None:
+    async with opened(api) as transport:
+        for _ in range(20):
+            await post(transport)
+            assert connections(api) == 1
+
+
+def hold_answers(api: Mirror) -> asyncio.Event:
+    """Lets every request wait for an event before it is answered."""
+    release = asyncio.Event()
+
+    async def on_request(_operation: Operation, _body: Any) -> None:
+        await release.wait()
+
+    api.simulator.on_request = on_request
+    return release

@@ -1,0 +1,64 @@
+"""Culprits of a refused batch are found, all of them and no others, in few calls."""
+
+import random
+from collections.abc import Collection, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.model.culprits import find_culprits
+
+
+def search(size: int, culprits: Collection[int]) -> tuple[set[int], list[int], int]:
+    """What went through, what stood alone and was refused, and the number of calls, the first refused one included."""
+    through, alone, calls = set[int](), list[int](), 1
+    groups = find_culprits(range(size))
+    group = next(groups)
+    try:
+        while True:
+            calls += 1
+            is_refused = not set(culprits).isdisjoint(group)
+            if not is_refused:
+                assert through.isdisjoint(group)
+                through.update(group)
+            elif len(group) == 1:
+                alone += group
+            group = groups.send(not is_refused)
+    except StopIteration:
+        return through, alone, calls
+
+
+@given(st.integers(2, 60).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))))
+def test_every_item_either_goes_through_or_is_refused_alone(case: tuple[int, set[int]]) -> None:
+    size, culprits = case
+    through, alone, _ = search(size, culprits)
+    assert set(alone) == culprits
+    assert len(alone) == len(culprits)
+    assert through == set(range(size)) - culprits
+
+
+def test_seven_of_a_thousand_take_at_most_80_calls() -> None:
+    rng = random.Random(7)
+    scattered = [rng.sample(range(1000), 7) for _ in range(2000)]
+    crowded = [rng.sample(range(start, start + 50), 7) for start in range(0, 950, 10)]
+    assert max(search(1000, culprits)[2] for culprits in [*scattered, *crowded]) <= 80
+
+
+def test_one_of_a_thousand_takes_at_most_22_calls() -> None:
+    assert max(search(1000, [culprit])[2] for culprit in range(1000)) <= 22
+
+
+def test_a_refusal_that_concerns_no_single_item_is_split_until_everything_goes_through() -> None:
+    def refused(group: Sequence[int]) -> bool:
+        return {3, 7} <= set(group)
+
+    through = set[int]()
+    groups = find_culprits(range(10))
+    group = next(groups)
+    try:
+        while True:
+            if not refused(group):
+                through.update(group)
+            group = groups.send(not refused(group))
+    except StopIteration:
+        assert through == set(range(10))

@@ -1,0 +1,158 @@
+"""`voucher-sync check`: one line for each thing, and beneath a wrong one what to do."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from aiohttp import web
+
+from sync.demo.simulator import Operation
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+
+from .conftest import Cli
+
+ALL = set(Operation)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line of the output, with the advice beneath it."""
+
+    verdict: str
+    detail: str
+    to_do: str
+
+
+async def findings(cli: Cli, settings: Mapping[str, str]) -> dict[str, Finding]:
+    """What is found, by its subject. The exit code must tell whether something is wrong."""
+    ended = await cli("check", settings=settings)
+    assert ended.stderr == ""
+    found: dict[str, Finding] = {}
+    for line in ended.stdout.splitlines():
+        if line.startswith("      -> "):
+            subject, finding = found.popitem()
+            found[subject] = Finding(finding.verdict, finding.detail, line.removeprefix("      -> "))
+            continue
+        verdict, _, rest = line.partition(" ")
+        subject, _, detail = rest.strip().partition(": ")
+        found[subject] = Finding(verdict, detail, "")
+    assert {one.verdict for one in found.values()} <= {"ok", "WRONG"}
+    assert all(bool(one.to_do) is (one.verdict == "WRONG") for one in found.values())
+    assert ended.code == (1 if wrong(found) else 0)
+    return found
+
+
+def wrong(found: Mapping[str, Finding]) -> list[str]:
+    """The subjects of what is wrong."""
+    return [subject for subject, one in found.items() if one.verdict == "WRONG"]
+
+
+@asynccontextmanager
+async def served(status: int, body: str) -> AsyncIterator[str]:
+    """A server that is not the API."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=status, text=body, content_type="text/html")
+
+    other = web.Application()
+    other.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(other, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    assert wrong(found) == []
+    assert list(found) == [
+        "settings",
+        "database",
+        "credentials",
+        "services/getAll",
+        "vouchers/getAll",
+        "voucherCodes/getAll",
+        "clock",
+    ]
+    assert "hotels: 1" in found["credentials"].detail
+    assert mirror.simulator.violations == []
+
+
+async def test_what_is_wrong_here_is_all_told_at_once(cli: Cli, unreachable_url: str) -> None:
+    found = await findings(cli, {"DATABASE_URL": unreachable_url})
+    assert wrong(found) == ["database", "credentials"]
+    assert "Connection refused" in found["database"].detail
+    assert "DATABASE_URL" in found["database"].to_do
+    assert "MEWS_CLIENT_TOKEN is not set" in found["credentials"].detail
+    assert "voucher-sync demo" in found["credentials"].to_do
+
+
+async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:
+    mirror = Mirror(empty_database_url)
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    assert wrong(found) == ["database"]
+    assert "at revision none" in found["database"].detail
+    assert found["database"].to_do == "run `voucher-sync migrate`"
+
+
+async def test_a_token_that_is_refused(cli: Cli, mirror: Mirror) -> None:
+    mirror.world.revoke(ACCESS_TOKEN)
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    (request,) = mirror.simulator.requests
+    assert wrong(found) == ["credentials"]
+    assert "(401)" in found["credentials"].detail
+    assert request.request_id in found["credentials"].detail
+    assert "MEWS_ACCESS_TOKEN" in found["credentials"].to_do
+
+
+@pytest.mark.parametrize("operation", [Operation.GET_SERVICES, Operation.GET_VOUCHERS, Operation.GET_CODES])
+async def test_an_operation_that_is_not_permitted(cli: Cli, mirror: Mirror, operation: Operation) -> None:
+    mirror.world.permit(ACCESS_TOKEN, ALL - {operation})
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    assert wrong(found) == [operation]
+    assert "(401)" in found[operation].detail
+    assert "ask Mews to permit this operation" in found[operation].to_do
+
+
+async def test_a_service_without_vouchers_is_no_fault(cli: Cli, mirror: Mirror) -> None:
+    mirror.world.add_service(mirror.hotel.id, "Restaurant", carries_vouchers=False)
+    async with mirror.served():
+        assert wrong(await findings(cli, mirror.environment)) == []
+
+
+async def test_a_clock_that_is_far_off(cli: Cli, mirror: Mirror) -> None:
+    mirror.clock.advance(timedelta(hours=3))
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    assert wrong(found) == ["clock"]
+    assert "s behind the API" in found["clock"].detail
+    assert "NTP" in found["clock"].to_do
+
+
+async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None:
+    async with served(404, "<h1>Not found</h1>") as address:
+        found = await findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address})
+    assert "credentials" in wrong(found)
+    assert "this is not the API's address (404)" in found["credentials"].detail
+    assert "MEWS_PLATFORM_ADDRESS" in found["credentials"].to_do
+
+
+async def test_a_page_in_the_apis_place_or_nobody_at_all(cli: Cli, mirror: Mirror, closed_port: int) -> None:
+    async with served(200, "<h1>Welcome to our Wi-Fi</h1>") as address:
+        # Both are tried for a while, so they may as well wait together.
+        page, nobody = await asyncio.gather(
+            findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address}),
+            findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": f"http://127.0.0.1:{closed_port}"}),
+        )
+    assert "credentials" in wrong(page)
+    assert "the answer cannot be read" in page["credentials"].detail
+    assert "credentials" in wrong(nobody)
+    assert "the API cannot be reached" in nobody["credentials"].detail

@@ -1,0 +1,59 @@
+"""Without a DATABASE_URL, commands use the embedded PostgreSQL and say so first."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from asyncio.subprocess import DEVNULL, PIPE
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirror import Mirror
+from tests.support.process import OWN_PREFIXES, Ended, end
+
+# Root's directory is a constant, since PostgreSQL runs as a user who reaches only what is not root's own.
+MAIN = """
+import sys
+from pathlib import Path
+from sync.db import embedded
+embedded.ROOTS_DIRECTORY = Path(sys.argv.pop(1))
+from sync.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Where the server is to lie; within the reach of other users, as /var/lib is."""
+    with tempfile.TemporaryDirectory(prefix="voucher-sync-home-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        yield Path(name) / "voucher-sync"
+
+
+async def run_at(home: Path, *arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
+    """Runs a command whose data directory is `home`."""
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
+    environment = {**others, "XDG_DATA_HOME": str(home.parent), **settings}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MAIN, str(home), *arguments,
+        env=environment, cwd=directory, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+    )  # fmt: skip
+    return await end(process)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable")
+async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_path: Path) -> None:
+    mirror = Mirror("no database")
+    mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
+    async with mirror.served():
+        settings = {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
+        once = await run_at(home, "once", settings=settings, directory=tmp_path)
+    status = await run_at(home, "status", settings={}, directory=tmp_path)
+    said = f"No DATABASE_URL is set: using the embedded PostgreSQL in {home}/postgres"
+    assert (once.code, once.stderr.splitlines()[0]) == (0, said), once
+    assert "3 rows written" in once.stdout
+    assert (status.code, status.stderr.splitlines()) == (0, [said]), status
+    assert "ok since" in status.stdout
+    assert not (home / "postgres/data/postmaster.pid").exists()

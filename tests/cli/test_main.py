@@ -1,0 +1,86 @@
+"""The command line as a whole: its help, its exit codes, and wrong settings, whichever the command."""
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirror import CLIENT_TOKEN
+
+from .conftest import Cli
+
+COMMANDS = ("run", "once", "migrate", "check", "status", "demo")
+WITH_SETTINGS = ("run", "once", "migrate", "check", "status")
+TOKENS = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": "an-access-token"}
+
+
+async def test_help_lists_every_command(cli: Cli) -> None:
+    ended = await cli("--help", settings={})
+    assert ended.code == 0
+    assert not [command for command in COMMANDS if f"\n  {command} " not in ended.stdout]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_explains_itself(cli: Cli, command: str) -> None:
+    ended = await cli(command, "--help", settings={"SYNC_LEASE_S": "wrong, but of no importance for this"})
+    assert (ended.code, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("Usage: ")
+    assert f"{command} [OPTIONS]" in ended.stdout
+
+
+async def test_the_version(cli: Cli) -> None:
+    ended = await cli("--version", settings={})
+    assert ended.code == 0
+    assert version("voucher-sync") in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["mirror"], "No such command 'mirror'"),
+        (["status", "--yaml"], "No such option '--yaml'"),
+        (["demo", "--seconds", "soon"], "Invalid value for '--seconds'"),
+    ],
+    ids=" ".join,
+)
+async def test_a_call_that_is_wrong(cli: Cli, arguments: list[str], words: str) -> None:
+    ended = await cli(*arguments, settings={})
+    assert (ended.code, ended.stdout) == (2, "")
+    assert words in ended.stderr
+    assert "--help" in ended.stderr
+
+
+@pytest.mark.parametrize("command", WITH_SETTINGS)
+async def test_wrong_settings_have_one_line_each(cli: Cli, unreachable_url: str, command: str) -> None:
+    wrong = {"SYNC_PULL_INTERVAL_S": "0", "MEWS_PLATFORM_ADDRESS": "http://api.mews.com", "MEWS_ACCESS_TOKEN": ""}
+    settings = {"DATABASE_URL": unreachable_url, "MEWS_CLIENT_TOKEN": CLIENT_TOKEN, **wrong}
+    ended = await cli(command, settings=settings)
+    assert (ended.code, ended.stdout) == (2, "")
+    lines = ended.stderr.removeprefix("Error: ").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "MEWS_PLATFORM_ADDRESS",
+        "MEWS_ACCESS_TOKEN",
+        "SYNC_PULL_INTERVAL_S",
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "status"])
+async def test_a_database_url_that_nobody_can_read(cli: Cli, command: str) -> None:
+    ended = await cli(command, settings={"DATABASE_URL": "the-password@somewhere", **TOKENS})
+    assert ended.code == 2
+    assert ended.stderr.splitlines()[-1].startswith("Error: DATABASE_URL cannot be read: give it as postgresql://")
+
+
+@pytest.mark.parametrize(("command", "missing"), [("run", "MEWS_CLIENT_TOKEN"), ("once", "MEWS_ACCESS_TOKEN")])
+async def test_without_a_token_nothing_starts(cli: Cli, unreachable_url: str, command: str, missing: str) -> None:
+    settings = {"DATABASE_URL": unreachable_url, **{name: value for name, value in TOKENS.items() if name != missing}}
+    ended = await cli(command, settings=settings)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert ended.stderr == (f"Error: {missing} is not set: set it, or {missing}_FILE, to the token that Mews issued\n")
+
+
+async def test_settings_may_come_from_an_env_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SYNC_LEASE_S=long\n")
+    ended = await cli("status", settings={})
+    assert (ended.code, ended.stderr.partition(":")[0]) == (2, "Error")
+    assert "SYNC_LEASE_S" in ended.stderr

@@ -1,0 +1,116 @@
+"""`voucher-sync once`: a whole cycle, what it says, and its exit code."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync.demo.simulator import Operation
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.process import end, start
+
+from .conftest import Cli
+
+
+def errors_of(stderr: str) -> list[str]:
+    """What is said to people on stderr, beside the logs."""
+    return [line for line in stderr.splitlines() if not line.startswith("{")]
+
+
+async def test_it_mirrors_everything_and_then_finds_nothing_to_write(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        first = await cli("once", settings=mirror.environment)
+        assert (first.code, errors_of(first.stderr)) == (0, [])
+        assert first.stdout.startswith("1 vouchers, ")
+        assert first.stdout.endswith("3 codes read, 3 rows written.\n")
+        assert (await mirror.compare()).is_equal
+        again = await cli("once", settings=mirror.environment)
+        assert (again.code, errors_of(again.stderr)) == (0, [])
+        assert again.stdout.endswith(" 0 rows written.\n")
+    assert mirror.simulator.violations == []
+
+
+async def test_the_summary_as_json(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        first = json.loads((await cli("once", "--json", settings=mirror.environment)).stdout)
+        again = json.loads((await cli("once", "--json", settings=mirror.environment)).stdout)
+    assert (first["ok"], first["errors"]) == (True, [])
+    assert (first["discovered"]["vouchers"], first["pulled"]["codes"], first["pulled"]["written"]) == (1, 3, 3)
+    assert (again["ok"], again["discovered"]["written"], again["pulled"]["written"]) == (True, 0, 0)
+
+
+async def test_a_hotel_without_a_voucher_is_caught_up(cli: Cli, database_url: str) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        ended = await cli("once", settings=mirror.environment)
+    assert ended.code == 0, ended
+    assert ended.stdout.startswith("0 vouchers, ")
+
+
+async def test_a_refused_token(cli: Cli, mirror: Mirror) -> None:
+    mirror.world.revoke(ACCESS_TOKEN)
+    async with mirror.opened():
+        text, as_json = await asyncio.gather(
+            cli("once", settings=mirror.environment), cli("once", "--json", settings=mirror.environment)
+        )
+    assert (text.code, text.stdout) == (1, "Nothing was pulled.\n")
+    (error,) = errors_of(text.stderr)
+    assert error.startswith("Error: enterprises/getAll: not authorised (401)")
+    summary = json.loads(as_json.stdout)
+    assert (as_json.code, summary["ok"], summary["discovered"], summary["pulled"]) == (1, False, None, None)
+    assert "not authorised (401)" in summary["errors"][0]
+
+
+async def test_codes_that_may_not_be_read(cli: Cli, mirror: Mirror) -> None:
+    mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_CODES})
+    async with mirror.opened():
+        ended = await cli("once", settings=mirror.environment)
+    assert ended.code == 1
+    assert ended.stdout.endswith(", 0 codes read, 0 rows written; not caught up.\n")
+    (error,) = errors_of(ended.stderr)
+    assert error.startswith("Error: voucherCodes/getAll: not authorised (401)")
+
+
+async def test_a_database_that_is_not_there(cli: Cli, mirror: Mirror, unreachable_url: str) -> None:
+    async with mirror.opened():
+        ended = await cli("once", settings=mirror.environment | {"DATABASE_URL": unreachable_url})
+    assert ended.code == 1
+    assert [line.partition(" connection")[0] for line in errors_of(ended.stderr)] == [
+        "Error: the database does not answer:"
+    ]
+
+
+async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:
+    mirror = Mirror(empty_database_url)
+    async with mirror.opened():
+        ended = await cli("once", settings=mirror.environment)
+    assert ended.code == 1
+    errors = errors_of(ended.stderr)
+    assert errors
+    assert all(error.startswith("Error: the database is not migrated") for error in errors)
+    assert all(error.endswith("run `voucher-sync migrate`") for error in errors)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+async def test_a_signal_in_the_middle(mirror: Mirror, tmp_path: Path, number: signal.Signals, code: int) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Any) -> None:
+        if operation is Operation.GET_CODES:
+            asked.set()
+            await answer.wait()
+
+    mirror.simulator.on_request = on_request
+    async with mirror.opened():
+        process = await start("once", settings=mirror.environment, directory=tmp_path)
+        await asked.wait()
+        process.send_signal(number)
+        if number is signal.SIGTERM:
+            answer.set()
+        async with asyncio.timeout(30):
+            ended = await end(process)
+    assert ended.code == code, ended
+    assert "Traceback" not in ended.stderr

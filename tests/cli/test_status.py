@@ -1,0 +1,80 @@
+"""`voucher-sync status`: for people, for scripts, and for whoever restarts the daemon."""
+
+import json
+
+import psycopg
+import pytest
+
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+
+from .conftest import Cli
+
+
+async def test_nothing_yet(cli: Cli, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url}
+    text = await cli("status", settings=settings)
+    assert (text.code, text.stderr) == (0, "")
+    assert text.stdout == "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`.\n"
+    assert json.loads((await cli("status", "--json", settings=settings)).stdout) == []
+    assert (await cli("status", "--healthy", settings=settings)).code == 1
+
+
+async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment)).code == 0
+    settings = {"DATABASE_URL": mirror.database_url}
+    text = await cli("status", settings=settings)
+    assert (text.code, text.stderr) == (0, "")
+    shown = dict(line.strip("│┃ ").split("│", 1) for line in text.stdout.splitlines() if line.startswith("│"))
+    told = {name.strip(): value.strip() for name, value in shown.items()}
+    assert told["state"].startswith("ok since 20")
+    assert (told["vouchers"], told["codes"], told["open windows"], told["rejected records"]) == ("1", "3", "0", "0")
+    assert told["complete through"].endswith(" UTC")
+
+    as_json = await cli("status", "--json", settings=settings)
+    (one,) = json.loads(as_json.stdout)
+    assert as_json.code == 0
+    assert (one["name"], one["state"], one["error"]) == ("default", "ok", None)
+    assert (one["vouchers"], one["voucher_codes"], one["open_windows"]) == (1, 3, 0)
+    assert one["complete_through"].startswith("20")
+
+
+async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> None:
+    mirror.world.revoke(ACCESS_TOKEN)
+    async with mirror.opened():
+        await cli("once", settings=mirror.environment)
+    settings = {"DATABASE_URL": mirror.database_url}
+    text = await cli("status", settings=settings)
+    assert text.code == 1
+    assert "failing since" in text.stdout
+    assert "not authorised (401)" in text.stdout
+    as_json = await cli("status", "--json", settings=settings)
+    (one,) = json.loads(as_json.stdout)
+    assert (as_json.code, one["state"]) == (1, "failing")
+    assert "not authorised (401)" in one["error"]
+
+
+@pytest.mark.parametrize(("silent_s", "code"), [("500", 0), ("700", 1), (None, 1)])
+async def test_healthy_is_who_was_heard_of_within_a_lease(
+    cli: Cli, database_url: str, silent_s: str | None, code: int
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        heartbeat = "now() - %s * interval '1 s'"
+        connection.execute(
+            f"INSERT INTO sync.connections (name, state, heartbeat_at) VALUES ('default', 'ok', {heartbeat})",
+            [silent_s],
+        )
+    ended = await cli("status", "--healthy", settings={"DATABASE_URL": database_url, "SYNC_LEASE_S": "600"})
+    assert (ended.code, ended.stdout, ended.stderr) == (code, "", "")
+
+
+async def test_a_database_that_is_not_there(cli: Cli, unreachable_url: str) -> None:
+    ended = await cli("status", settings={"DATABASE_URL": unreachable_url})
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: the database does not answer: ")
+
+
+async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:
+    ended = await cli("status", settings={"DATABASE_URL": empty_database_url})
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr.endswith("run `voucher-sync migrate`\n")

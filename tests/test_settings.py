@@ -1,0 +1,241 @@
+"""Settings: where they come from, what each is without a word, and how a wrong one is told."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from sync.model.errors import SettingsError
+from sync.settings import Settings, load_settings
+
+DEFAULTS = {
+    "DATABASE_URL": None,
+    "MEWS_PLATFORM_ADDRESS": "https://api.mews.com",
+    "MEWS_CLIENT_TOKEN": None,
+    "MEWS_ACCESS_TOKEN": None,
+    "MEWS_CLIENT": f"voucher-sync {version('voucher-sync')}",
+    "SYNC_PULL_INTERVAL_S": 60,
+    "SYNC_OVERLAP_S": 120,
+    "SYNC_DISCOVERY_INTERVAL_S": 600,
+    "SYNC_AUDIT_CRON": "0 3 * * *",
+    "SYNC_BACKFILL_FROM": None,
+    "SYNC_RATE_LIMIT_REQUESTS": 200,
+    "SYNC_RATE_LIMIT_WINDOW_S": 30,
+    "SYNC_REQUEST_TIMEOUT_S": 60,
+    "SYNC_LEASE_S": 30,
+    "SYNC_HTTP_BIND": "127.0.0.1:8321",
+    "SYNC_LOG_FORMAT": None,
+    "SYNC_LOG_LEVEL": "info",
+}
+"""The design's table."""
+SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
+
+Set = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
+    """Sets variables; there are no others, and no `.env` but the test's own."""
+    monkeypatch.chdir(tmp_path)
+    for name in DEFAULTS:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(f"{name}_FILE", raising=False)
+
+    def set_variables(**variables: str | Path) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+    return set_variables
+
+
+def value(name: str) -> object:
+    """A setting, out of its wrapping."""
+    given = getattr(load_settings(), name.lower())
+    return given.get_secret_value() if isinstance(given, SecretStr) else given
+
+
+def complaint() -> str:
+    """What is said about the settings, which must be wrong."""
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    return str(raised.value)
+
+
+def test_the_names_and_defaults_are_those_of_the_design() -> None:
+    settings = load_settings()
+    assert {name: getattr(settings, name.lower()) for name in DEFAULTS} == DEFAULTS
+    assert {name.upper() for name in Settings.model_fields} == set(DEFAULTS)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_a_secret_shows_in_no_representation(set_: Set, name: str) -> None:
+    set_(**{name: "hush-hush"})
+    settings = load_settings()
+    assert isinstance(getattr(settings, name.lower()), SecretStr)
+    assert value(name) == "hush-hush"
+    assert "hush-hush" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+# Where they come from
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("content", ["from a file", "from a file\n", " \tfrom a file \r\n\n"])
+def test_a_secret_may_lie_in_a_file_with_or_without_a_line_end(
+    set_: Set, tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / "secret").write_text(content)
+    set_(**{f"{name}_FILE": tmp_path / "secret"})
+    assert value(name) == "from a file"
+
+
+def test_a_file_that_is_not_there_is_named(set_: Set, tmp_path: Path) -> None:
+    set_(MEWS_CLIENT_TOKEN_FILE=tmp_path / "missing")
+    assert complaint() == f"MEWS_CLIENT_TOKEN_FILE: {tmp_path}/missing cannot be read: No such file or directory"
+
+
+def test_a_directory_is_no_file(set_: Set, tmp_path: Path) -> None:
+    set_(MEWS_CLIENT_TOKEN_FILE=tmp_path)
+    assert "cannot be read: Is a directory" in complaint()
+
+
+def test_the_dot_env_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('MEWS_CLIENT_TOKEN="from .env"\nSYNC_OVERLAP_S=7\nSOMETHING_ELSE=1\n')
+    assert value("MEWS_CLIENT_TOKEN") == "from .env"
+    assert value("SYNC_OVERLAP_S") == 7
+
+
+def test_the_environment_wins_over_a_named_file_and_that_over_dot_env(set_: Set, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MEWS_CLIENT_TOKEN=from .env\n")
+    assert value("MEWS_CLIENT_TOKEN") == "from .env"
+    (tmp_path / "secret").write_text("from a file")
+    set_(MEWS_CLIENT_TOKEN_FILE=tmp_path / "secret")
+    assert value("MEWS_CLIENT_TOKEN") == "from a file"
+    set_(MEWS_CLIENT_TOKEN="from the environment")
+    assert value("MEWS_CLIENT_TOKEN") == "from the environment"
+
+
+def test_names_may_be_in_lower_case(set_: Set) -> None:
+    set_(sync_overlap_s="7")
+    assert value("SYNC_OVERLAP_S") == 7
+
+
+# What is right
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("MEWS_PLATFORM_ADDRESS", "https://api.mews-demo.com/", "https://api.mews-demo.com"),
+        ("MEWS_PLATFORM_ADDRESS", "https://proxy.hotel.example:8443", "https://proxy.hotel.example:8443"),
+        ("MEWS_PLATFORM_ADDRESS", "http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("MEWS_PLATFORM_ADDRESS", "http://localhost:8080", "http://localhost:8080"),
+        ("MEWS_PLATFORM_ADDRESS", "http://[::1]:8080", "http://[::1]:8080"),
+        ("SYNC_PULL_INTERVAL_S", "0.5", 0.5),
+        ("SYNC_OVERLAP_S", "86400", 86_400),
+        ("SYNC_AUDIT_CRON", "*/5 2-4 * * mon", "*/5 2-4 * * mon"),
+        ("SYNC_BACKFILL_FROM", "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
+        ("SYNC_BACKFILL_FROM", "2024-05-01T12:00:00", datetime(2024, 5, 1, 12, tzinfo=UTC)),
+        ("SYNC_BACKFILL_FROM", "2024-05-01T12:00:00+02:00", datetime(2024, 5, 1, 10, tzinfo=UTC)),
+        ("SYNC_HTTP_BIND", "", ""),
+        ("SYNC_HTTP_BIND", "0.0.0.0:80", "0.0.0.0:80"),
+        ("SYNC_HTTP_BIND", "[::]:80", "[::]:80"),
+        ("SYNC_LOG_FORMAT", "console", "console"),
+        ("SYNC_LOG_LEVEL", "debug", "debug"),
+    ],
+)
+def test_what_is_accepted(set_: Set, name: str, given: str, expected: object) -> None:
+    set_(**{name: given})
+    assert value(name) == expected
+
+
+def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set) -> None:
+    set_(SYNC_BACKFILL_FROM="2024-05-01")
+    with pytest.MonkeyPatch.context() as far_away:
+        far_away.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        backfill_from = load_settings().sync_backfill_from
+    time.tzset()
+    assert backfill_from == datetime(2024, 5, 1, tzinfo=UTC)
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("MEWS_PLATFORM_ADDRESS", "http://api.mews.com", "only over https"),
+        ("MEWS_PLATFORM_ADDRESS", "http://127.0.0.1.evil.example", "only over https"),
+        ("MEWS_PLATFORM_ADDRESS", "api.mews.com", "such as https://api.mews.com"),
+        ("MEWS_PLATFORM_ADDRESS", "https://", "such as https://api.mews.com"),
+        ("MEWS_PLATFORM_ADDRESS", "ftp://api.mews.com", "such as https://api.mews.com"),
+        ("MEWS_PLATFORM_ADDRESS", "", "such as https://api.mews.com"),
+        ("MEWS_PLATFORM_ADDRESS", "https://api.mews.com/api/connector/v1", "without a path"),
+        ("MEWS_PLATFORM_ADDRESS", "https://api.mews.com?x=1", "without a path"),
+        ("MEWS_CLIENT", "", "at least 1 character"),
+        ("SYNC_PULL_INTERVAL_S", "0", "greater than 0"),
+        ("SYNC_PULL_INTERVAL_S", "-1", "greater than 0"),
+        ("SYNC_PULL_INTERVAL_S", "a minute", "valid number"),
+        ("SYNC_PULL_INTERVAL_S", "", "valid number"),
+        ("SYNC_OVERLAP_S", "0", "greater than or equal to 1"),
+        ("SYNC_OVERLAP_S", "86401", "less than or equal to 86400"),
+        ("SYNC_OVERLAP_S", "1.5", "valid integer"),
+        ("SYNC_DISCOVERY_INTERVAL_S", "0", "greater than 0"),
+        ("SYNC_AUDIT_CRON", "every day", "expected 5"),
+        ("SYNC_AUDIT_CRON", "99 3 * * *", "maximum value"),
+        ("SYNC_BACKFILL_FROM", "last year", "valid datetime or date"),
+        ("SYNC_BACKFILL_FROM", "2024-02-30", "valid datetime or date"),
+        ("SYNC_RATE_LIMIT_REQUESTS", "0", "greater than or equal to 1"),
+        ("SYNC_RATE_LIMIT_WINDOW_S", "-30", "greater than 0"),
+        ("SYNC_REQUEST_TIMEOUT_S", "0", "greater than 0"),
+        ("SYNC_LEASE_S", "0", "greater than 0"),
+        ("SYNC_LEASE_S", "nan", "Input should be"),
+        ("SYNC_HTTP_BIND", "8321", "host:port"),
+        ("SYNC_HTTP_BIND", ":8321", "host:port"),
+        ("SYNC_HTTP_BIND", "127.0.0.1:http", "host:port"),
+        ("SYNC_HTTP_BIND", "127.0.0.1:65536", "host:port"),
+        ("SYNC_LOG_FORMAT", "xml", "'json' or 'console'"),
+        ("SYNC_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_one_line_with_what_to_do(set_: Set, name: str, given: str, words: str) -> None:
+    set_(**{name: given})
+    line = complaint()
+    assert line.startswith(f"{name}: ")
+    assert words in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_an_empty_secret_is_neither_a_secret_nor_none(set_: Set, tmp_path: Path, name: str) -> None:
+    set_(**{name: ""})
+    assert complaint() == f"{name}: is set but empty: give a value, or unset it"
+
+
+def test_an_empty_file_is_an_empty_secret(set_: Set, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(" \n")
+    set_(MEWS_ACCESS_TOKEN_FILE=tmp_path / "secret")
+    assert complaint() == "MEWS_ACCESS_TOKEN: is set but empty: give a value, or unset it"
+
+
+def test_every_wrong_setting_has_its_line_and_no_value_is_shown(set_: Set) -> None:
+    set_(SYNC_LEASE_S="hush-1", SYNC_HTTP_BIND="hush-2", SYNC_AUDIT_CRON="hush-3 * * * *", SYNC_BACKFILL_FROM="hush-4")
+    set_(MEWS_ACCESS_TOKEN="hush-5", MEWS_PLATFORM_ADDRESS="http://hush-6.example")
+    text = complaint()
+    assert [line.partition(":")[0] for line in text.splitlines()] == [
+        "MEWS_PLATFORM_ADDRESS",
+        "SYNC_AUDIT_CRON",
+        "SYNC_BACKFILL_FROM",
+        "SYNC_LEASE_S",
+        "SYNC_HTTP_BIND",
+    ]
+    assert "hush-5" not in text
+    with pytest.raises(SettingsError) as raised:
+        load_settings()
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__  # the original error holds the values

@@ -1,0 +1,45 @@
+"""What the README promises is there, and what is there is in the README."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from sync.cli.main import voucher_sync
+from sync.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_setting_is_in_its_table_and_no_other() -> None:
+    documented = re.findall(r"^\| `([A-Z_]+)` \|", README, flags=re.MULTILINE)
+    assert sorted(documented) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_every_command_is_in_its_table_and_no_other() -> None:
+    documented = re.findall(r"^\| `voucher-sync ([a-z ]+)` \|", README, flags=re.MULTILINE)
+    assert sorted(documented) == sorted(voucher_sync.commands)
+
+
+def test_every_option_that_it_names_exists() -> None:
+    given = {
+        name
+        for line in re.findall(r"^\| `voucher-sync.*", README, re.MULTILINE)
+        for name in re.findall(r"`(--[a-z-]+)`", line)
+    }
+    parameters = (one for command in voucher_sync.commands.values() for one in command.params)
+    assert given
+    assert given <= {name for one in parameters if isinstance(one, click.Option) for name in one.opts}
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^):#]+)\)", README))))
+def test_every_file_that_it_links_to_exists(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
+def test_every_make_target_that_it_names_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"(?:`|^)make ([a-z]+)\b", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -155,8 +155,8 @@ class _Server:
             return False
 
     def _socket_directory(self) -> Path:
-        # A comma divides the directories in PostgreSQL's setting, and the hosts in libpq's URL.
-        if len(os.fsencode(self._data)) <= MAX_SOCKET_DIRECTORY and "," not in str(self._data):
+        # A comma divides the directories in PostgreSQL's setting, and the hosts in libpq's URL; a quote begins a name.
+        if len(os.fsencode(self._data)) <= MAX_SOCKET_DIRECTORY and not {",", '"'} & set(str(self._data)):
             return self._data
         name = hashlib.sha256(os.fsencode(self._data)).hexdigest()[:16]
         short = Path(tempfile.gettempdir()) / f"voucher-sync-{name}"

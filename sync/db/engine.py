@@ -10,6 +10,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
@@ -81,8 +82,9 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.begin() as connection:
             yield connection
     except DBAPIError as error:
-        raise translate(error) from error
-    except TimeoutError as error:
+        # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
+        raise translate(error) from None
+    except (TimeoutError, PoolTimeout) as error:
         raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
 
 

@@ -118,7 +118,8 @@ def plan_backfill(
     older than their voucher, and vouchers that begin together share their calls.
     """
     for members in chunks(sorted(beginnings, key=_creation), limit):
-        start = backfill_from or members[0].created_utc or OLDEST_START
+        # An unset date of .NET lies in the year 1, and would make 8,000 windows.
+        start = backfill_from or max(members[0].created_utc or OLDEST_START, OLDEST_START)
         windows = split(min(start, now - overlap), now)
         yield Plan(tuple(member.voucher_id for member in members), tuple(windows), Pace(), is_backfill=True)
 

@@ -150,6 +150,17 @@ async def test_an_idle_session_that_was_ended_is_replaced_unnoticed(engine: Asyn
     assert after["pid"] != before["pid"]
 
 
+async def test_a_transaction_without_an_end_is_given_up_and_the_next_one_works(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await rows(engine, "SELECT 1 AS one")
+    with monkeypatch.context() as patch:
+        patch.setattr("sync.db.engine.TRANSACTION_TIMEOUT_S", 0.05)
+        with pytest.raises(DatabaseUnavailable, match="does not answer: no end within"):
+            await execute(engine, "SELECT pg_sleep(3600)")
+    assert [row["one"] for row in await rows(engine, "SELECT 1 AS one")] == [1]
+
+
 async def test_a_port_where_nobody_listens_means_unavailable() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]

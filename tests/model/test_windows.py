@@ -151,6 +151,13 @@ def test_the_operator_can_say_where_a_backfill_begins() -> None:
     assert plan.windows == (Window(utc(2026, 1, 1), utc(2026, 2, 1)),)
 
 
+def test_a_voucher_of_the_year_1_is_backfilled_from_the_year_in_which_the_vendor_began() -> None:
+    (plan,) = plan_backfill(
+        [Beginning(UUID(int=1), utc(1, 1, 1))], now=utc(2026, 2, 1), overlap=OVERLAP, backfill_from=None
+    )
+    assert plan.start == OLDEST_START
+
+
 def test_easing_shrinks_the_page_first_then_the_window_and_ends() -> None:
     window, pace = Window(utc(2026, 1, 1), utc(2026, 1, 9)), Pace()
     pages, lengths = [pace.page_size], []

@@ -4,19 +4,42 @@ The API counts a request when it arrives, which nobody here can see: somewhere b
 request holds its place from before it is sent until a whole window after its answer. Whatever the network does to
 requests on their way, the server then never sees more than the limit in any window; the price is one round trip per
 window, 0.7 % at 200 ms. (Counting from the sending instead lets a slow request and a fast one, a window later, meet.)
+
+Writes go before reads, but for one place in so many: a push of hours must not keep the mirror's pulls waiting. And
+while there is more to push than the budget lets through, pulls get no more than that share, since for whatever they
+read now the push has to wait later.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
 
 CLOCK_TOLERANCE = 1.001
 """A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
+PUSHES_PER_PULL = 25
+"""One place in 26 goes to a pull: 4 %, within the 5 % by which a push may take longer than its calls alone."""
+LOOK_AGAIN_S = 1.0
+
+
+class Priority(IntEnum):
+    """Who goes first."""
+
+    PUSH = 0
+    PULL = 1
+
+
+@dataclass(slots=True)
+class Place:
+    """A place among the requests of the current window; without a request in it, it is free again at once."""
+
+    is_used: bool = True
 
 
 class Budget:
-    """A sliding-window log of requests, first come first served.
+    """A sliding-window log of requests, first come first served among those of one priority.
 
     `clock` gives seconds that only go forward; `pause` waits for some seconds, and may raise to end the waiting.
     """
@@ -31,20 +54,46 @@ class Budget:
         self._in_flight = 0
         self._free_at: deque[float] = deque()
         self._held_until = 0.0
-        self._turn = asyncio.Lock()
+        self._turn = _Turn()
+        self._pressed = 0
+        self._pulls_in_flight = 0
+        self._pulls_free_at: deque[float] = deque()
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place among the requests of the current window, and hold it while the request is under way."""
-        async with self._turn:
-            while (wait_s := self._wait_s()) > 0:
-                await self._pause(wait_s)
-            self._in_flight += 1
+    @contextmanager
+    def pressed(self) -> Iterator[None]:
+        """While the block runs, there is more to push than the budget lets through."""
+        self._pressed += 1
         try:
             yield
         finally:
+            self._pressed -= 1
+
+    @asynccontextmanager
+    async def place(self, priority: Priority = Priority.PULL) -> AsyncIterator[Place]:
+        """Wait for a place among the requests of the current window, and hold it while the request is under way."""
+        is_pull = priority is Priority.PULL
+        # Before its turn, and not in it, where pushes would wait behind it.
+        while is_pull and (wait_s := self._pull_wait_s()) > 0:
+            await self._pause(wait_s)
+        await self._turn.take(priority)
+        try:
+            while (wait_s := self._wait_s()) > 0:
+                await self._pause(wait_s)
+            self._in_flight += 1
+            self._pulls_in_flight += is_pull
+        finally:
+            self._turn.pass_on()
+        place = Place()
+        try:
+            yield place
+        finally:
             self._in_flight -= 1
-            self._free_at.append(self._clock() + self._window_s)
+            self._pulls_in_flight -= is_pull
+            if place.is_used:
+                free_at = self._clock() + self._window_s
+                self._free_at.append(free_at)
+                if is_pull:
+                    self._pulls_free_at.append(free_at)
 
     def hold(self, seconds: float) -> None:
         """Let nothing through for some seconds: the API's `Retry-After` concerns every request of the token."""
@@ -59,6 +108,15 @@ class Budget:
         now = self._clock()
         return self._in_flight + sum(1 for free_at in self._free_at if free_at > now)
 
+    def _pull_wait_s(self) -> float:
+        now = self._clock()
+        while self._pulls_free_at and self._pulls_free_at[0] <= now:
+            self._pulls_free_at.popleft()
+        share = max(1, self._limit // PUSHES_PER_PULL)
+        if not self._pressed or self._pulls_in_flight + len(self._pulls_free_at) < share:
+            return 0.0
+        return min(LOOK_AGAIN_S, self._pulls_free_at[0] - now) if self._pulls_free_at else LOOK_AGAIN_S
+
     def _wait_s(self) -> float:
         now = self._clock()
         while self._free_at and self._free_at[0] <= now:
@@ -69,3 +127,43 @@ class Budget:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.
         return self._free_at[0] - now if self._free_at else self._window_s
+
+
+class _Turn:
+    """Held by whoever waits for the next place."""
+
+    def __init__(self) -> None:
+        self._is_taken = False
+        self._waiting: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
+        self._pushes_in_a_row = 0
+
+    async def take(self, priority: Priority) -> None:
+        if not self._is_taken:
+            self._is_taken = True
+            return
+        mine = asyncio.get_running_loop().create_future()
+        self._waiting[priority].append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():
+                self.pass_on()  # the turn came in the same moment, and the next one waits for it
+            raise
+
+    def pass_on(self) -> None:
+        pushes, pulls = (self._still_waiting(priority) for priority in (Priority.PUSH, Priority.PULL))
+        if pushes and not (pulls and self._pushes_in_a_row >= PUSHES_PER_PULL):
+            self._pushes_in_a_row += 1
+            pushes.popleft().set_result(None)
+        elif pulls:
+            self._pushes_in_a_row = 0
+            pulls.popleft().set_result(None)
+        else:
+            self._is_taken = False
+
+    def _still_waiting(self, priority: Priority) -> deque["asyncio.Future[None]"]:
+        """Those of a priority, without the ones at the head who have given up."""
+        waiting = self._waiting[priority]
+        while waiting and waiting[0].cancelled():
+            del waiting[0]
+        return waiting

@@ -2,7 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import httpx
 import msgspec
 
 from sync.mews import failures
-from sync.mews.budget import Budget
+from sync.mews.budget import Budget, Priority
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE
 from sync.mews.transport import Transport
@@ -97,7 +98,13 @@ class Client:
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
-    async def read(self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T]) -> T:
+    async def read(
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        decode: Callable[[bytes], T],
+        priority: Priority = Priority.PULL,
+    ) -> T:
         """Call an operation that changes nothing, again where that may help, and decode its answer.
 
         `operation` is for example `voucherCodes/getAll`, `parameters` its body beside the tokens. `decode` raises one
@@ -108,7 +115,9 @@ class Client:
             try:
                 if (silent_s := self.budget.held_s()) > patience.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
-                return await self._call(operation, parameters, decode, self._read_timeout_s)
+                with self._circuit_of(operation):
+                    async with self.budget.place(priority):
+                        return await self._call(operation, parameters, decode, self._read_timeout_s)
             except RETRIED as error:
                 failed += 1
                 pause_s = max(error.retry_after_s or 0.0, patience.backoff.pause_s(failed, self._rng))
@@ -120,21 +129,35 @@ class Client:
         """Wait a moment before asking for less. Raises `Stopped`."""
         await self._pause(self._patience.backoff.pause_s(1, self._rng))
 
+    async def write(
+        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
+    ) -> T:
+        """Call an operation once, within a place of the budget that the caller holds: what it claims to send, it claims
+        while it holds the place, so that no claim grows old waiting for one.
+
+        Raises as `read` does; never sends twice, since only a look at the API can tell whether the first did it.
+        """
+        with self._circuit_of(operation):
+            return await self._call(operation, parameters, decode, timeout_s)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether too many calls failed just before, and the next probe is not due."""
+        return self._circuit.holds_back(self._now_s())
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()
 
-    async def _call(
-        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
-    ) -> T:
+    @contextmanager
+    def _circuit_of(self, operation: str) -> Iterator[None]:
         if (wait_s := self._circuit.wait_s(self._now_s())) > 0:
             raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
         try:
-            response = await self._send(operation, parameters, timeout_s)
-            answer = self._answer(operation, response, decode)
+            yield
         except API_IS_DOWN as error:
             self._circuit.failed(self._now_s())
-            self._last_fault = str(error)
+            self._last_fault = str(error.without_words())
             raise
         except errors.NotProcessed:
             self._circuit.succeeded()
@@ -143,9 +166,12 @@ class Client:
             self._circuit.abandoned()
             raise
         self._circuit.succeeded()
-        return answer
 
-    async def _send(self, operation: str, parameters: Mapping[str, Any], timeout_s: float) -> httpx.Response:
+    async def _call(
+        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
+    ) -> T:
+        if self._stop.is_set():
+            raise errors.Stopped(f"{operation} was not sent: the service is stopping")
         credentials = self._credentials
         body = msgspec.json.encode(
             {
@@ -155,15 +181,13 @@ class Client:
                 **parameters,
             }
         )
-        async with self.budget.place():
-            if self._stop.is_set():
-                raise errors.Stopped(f"{operation} was not sent: the service is stopping")
-            try:
-                return await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
-            except TimeoutError as error:
-                raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
-            except httpx.HTTPError as error:
-                raise failures.from_exception(operation, error) from error
+        try:
+            response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
+        except httpx.HTTPError as error:
+            raise failures.from_exception(operation, error) from error
+        return self._answer(operation, response, decode)
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
         # A proxy's clock may be wrong by hours, and watermarks go by this one.

@@ -29,6 +29,8 @@ Foreign errors become one of these in one place each: `sync.mews.failures` for H
 No message carries a token or a code's value.
 """
 
+from typing import Self
+
 
 class VoucherSyncError(Exception):
     """Names the cause and the next step; shown to the operator as it is."""
@@ -82,6 +84,12 @@ class ApiError(VoucherSyncError):
         self.status = status
         self.request_id = request_id
         self.retry_after_s = retry_after_s
+
+    def without_words(self) -> Self:
+        """The same without the API's words, which may quote a code's value where the call carried some."""
+        return type(self)(
+            self.operation, status=self.status, request_id=self.request_id, retry_after_s=self.retry_after_s
+        )
 
     def __str__(self) -> str:
         status = f" ({self.status})" if self.status else ""

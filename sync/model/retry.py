@@ -40,6 +40,10 @@ class Circuit:
         """Whether calls are being held back."""
         return self._failures >= self._threshold
 
+    def holds_back(self, now_s: float) -> bool:
+        """Whether no call may go now; unlike `wait_s`, asking takes nothing."""
+        return self.is_open and (self._probing or now_s < self._closed_until_s)
+
     def wait_s(self, now_s: float) -> float:
         """0 if a call may go now (when the circuit is open, this call is then the probe), else the seconds to wait."""
         if not self.is_open:

@@ -6,7 +6,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.mews.budget import CLOCK_TOLERANCE, Budget
+from sync.mews.budget import CLOCK_TOLERANCE, Budget, Priority
 
 
 class StopWatch:
@@ -104,3 +104,62 @@ async def test_a_cancelled_wait_takes_no_place() -> None:
     watch.now += 31.0
     async with budget.place():
         assert budget.spent() == 1
+
+
+async def test_pushes_go_before_pulls_but_for_one_place_in_26() -> None:
+    watch = StopWatch()
+    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
+    order: list[Priority] = []
+
+    async def send(priority: Priority) -> None:
+        async with budget.place(priority):
+            order.append(priority)
+
+    async with asyncio.TaskGroup() as sending:
+        for priority in [Priority.PULL] * 3 + [Priority.PUSH] * 60:
+            sending.create_task(send(priority))
+    assert [place for place, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 27]
+
+
+async def test_while_pressed_pulls_take_no_more_than_their_share_of_a_window() -> None:
+    watch = StopWatch()
+    budget = Budget(100, 30.0, clock=watch, pause=watch.pause)
+    arrivals = []
+    with budget.pressed():
+        for _ in range(9):
+            async with budget.place(Priority.PULL):
+                arrivals.append(watch.now)
+        async with budget.place(Priority.PUSH):
+            pushed = watch.now
+    assert most_in_any_window(arrivals, 30.0) == 4
+    assert pushed == arrivals[-1]
+    before = watch.now
+    for _ in range(20):
+        async with budget.place(Priority.PULL):
+            assert watch.now == before
+
+
+async def test_a_place_in_which_nothing_is_sent_is_free_again_at_once() -> None:
+    watch = StopWatch()
+    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
+    for _ in range(5):
+        async with budget.place() as place:
+            place.is_used = False
+    assert watch.now == 1000.0
+
+
+async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
+    watch = StopWatch()
+    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
+    async with budget.place():
+        waiting = [asyncio.create_task(_hold(budget)) for _ in range(5)]
+        await asyncio.sleep(0)
+        for task in waiting[:4]:
+            task.cancel()
+    await waiting[4]
+    assert all(task.cancelled() for task in waiting[:4])
+
+
+async def _hold(budget: Budget) -> None:
+    async with budget.place():
+        return

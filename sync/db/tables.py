@@ -26,6 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
 metadata = MetaData(
     naming_convention={
         "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
         "fk": "%(table_name)s_%(column_0_name)s_fkey",
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
         "ck": "%(table_name)s_%(constraint_name)s_check",

@@ -1,0 +1,146 @@
+"""The outbox: the states of a row and its moves, what each outcome of a call proves, and what to do with a delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sync.model import errors
+
+
+class Operation(StrEnum):
+    """What a row asks for."""
+
+    ADD = "add"
+    DELETE = "delete"
+
+
+class Status(StrEnum):
+    """Where a row stands; design.md, *Contract*, tells what each means to its user."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    UNCERTAIN = "uncertain"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.SENDING, Status.CANCELLED, Status.HELD}),
+    Status.SENDING: frozenset({Status.DONE, Status.PENDING, Status.UNCERTAIN, Status.FAILED}),
+    Status.UNCERTAIN: frozenset({Status.DONE, Status.PENDING, Status.FAILED}),
+    Status.HELD: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.DONE: frozenset(),
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset(),
+}
+"""Every move there is. A trigger refuses all others, and a test holds the two together."""
+
+USER_MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.CANCELLED}),
+    Status.HELD: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.FAILED: frozenset({Status.PENDING}),
+}
+"""The moves that users may make, by `voucher-sync outbox` or by an UPDATE of `status`; the others are the daemon's."""
+
+
+class Verdict(StrEnum):
+    """What an outcome proves about a write."""
+
+    NOT_PROCESSED = "not processed"
+    """Certainly without effect, for a reason that passes: send it again later."""
+    REFUSED = "refused"
+    """Certainly without effect, because of something in it: find out what, and send the rest."""
+    NOT_ALLOWED = "not allowed"
+    """Certainly without effect, and so is whatever else this connection sends: stop pushing for it."""
+    UNKNOWN = "unknown"
+    """May have had its effect: look before anything is sent again."""
+
+
+VERDICTS: dict[type[errors.ApiError], Verdict] = {
+    errors.NotConnected: Verdict.NOT_PROCESSED,
+    errors.CircuitOpen: Verdict.NOT_PROCESSED,
+    errors.RateLimited: Verdict.NOT_PROCESSED,
+    errors.Conflict: Verdict.NOT_PROCESSED,
+    errors.Unexpected: Verdict.NOT_PROCESSED,
+    errors.InvalidRequest: Verdict.REFUSED,
+    errors.Forbidden: Verdict.REFUSED,
+    errors.TooLarge: Verdict.REFUSED,
+    errors.Unauthorized: Verdict.NOT_ALLOWED,
+    errors.WrongAddress: Verdict.NOT_ALLOWED,
+    errors.TooHeavy: Verdict.UNKNOWN,
+    errors.ServerFault: Verdict.UNKNOWN,
+    errors.ConnectionLost: Verdict.UNKNOWN,
+    errors.Unreadable: Verdict.UNKNOWN,
+}
+"""mews-api.md, *Limits and errors*, read for writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claimed row, as far as sending and settling it go; its shape is checked by the database."""
+
+    id: int
+    operation: Operation
+    voucher_id: UUID | None
+    value: str | None
+    validity_start_utc: datetime | None
+    validity_end_utc: datetime | None
+    voucher_code_id: UUID | None
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send it; a delete for the code with this id."""
+
+    voucher_code_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """Nothing to send: the effect stands already, in the code with this id."""
+
+    voucher_code_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The mirror may not have seen the code yet: decide after the next pull."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It cannot be done, and why."""
+
+    reason: str
+
+
+Decision = Send | Stands | Wait | Fail
+
+
+def resolve_delete(active: Sequence[UUID], deleted: Sequence[UUID], *, mirror_is_fresh: bool) -> Decision:
+    """What to do with a delete, by the mirror's codes that it names, each list newest first.
+
+    `mirror_is_fresh`: a pull that began after the row was queued has caught up.
+    """
+    if len(active) == 1:
+        return Send(active[0])
+    if active:
+        # Which of them is meant is a question of money, so not for us to guess.
+        return Fail(f"{len(active)} active codes have this value: name one by voucher_code_id")
+    if not mirror_is_fresh:
+        # Somebody may have added it a moment ago, even where an older code of this value is deleted.
+        return Wait()
+    if deleted:
+        return Stands(deleted[0])
+    return Fail("the API lists no such code for this connection")
+
+
+def is_suspicious(deletes: int, codes: int, *, share: float, at_least: int) -> bool:
+    """Whether so many recent deletes, of a connection that had so many active codes, look like a wrong WHERE."""
+    return deletes >= at_least and deletes > share * codes

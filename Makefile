@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test check lint lock clean
+.PHONY: help demo test storm lint lock clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -12,6 +12,9 @@ demo: .venv/.installed-runtime  ## the daemon against a simulated API; ARGS="--s
 
 test: .venv/.installed-tests  ## the whole test suite
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --cov --cov-report=term $(ARGS)
+
+storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills
+	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -s tests/daemon/test_push_kills.py
 
 lint: .venv/.installed-tests  ## format, lint, types and the import contract
 	$(BIN)/ruff format --check .

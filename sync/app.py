@@ -5,12 +5,16 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from sync.db.engine import make_engine
+from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
+from sync.flows.push import PushSettings
 from sync.mews.client import Client, Credentials, Patience
 from sync.model.errors import SettingsError
+from sync.outbox_jobs import OutboxSettings
 from sync.schedule import Intervals, Jobs
 from sync.settings import Settings
 
@@ -60,7 +64,18 @@ def credentials(settings: Settings) -> Credentials:
 
 def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     """The jobs of a connection."""
-    return Jobs(connection, PullSettings(settings.overlap, settings.sync_backfill_from))
+    push = PushSettings(
+        lease=timedelta(seconds=settings.sync_lease_s),
+        request_timeout_s=settings.sync_request_timeout_s,
+        settle_after=timedelta(seconds=settings.sync_settle_after_s),
+        brake=BrakeRule(
+            share=settings.sync_delete_brake_share,
+            at_least=settings.sync_delete_brake_min,
+            window=timedelta(seconds=settings.sync_delete_brake_window_s),
+        ),
+    )
+    outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
+    return Jobs(connection, PullSettings(settings.overlap, settings.sync_backfill_from), outbox)
 
 
 def intervals(settings: Settings) -> Intervals:
@@ -69,4 +84,5 @@ def intervals(settings: Settings) -> Intervals:
         pull_s=settings.sync_pull_interval_s,
         discovery_s=settings.sync_discovery_interval_s,
         heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
+        push_poll_s=settings.sync_push_poll_s,
     )

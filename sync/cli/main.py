@@ -11,6 +11,7 @@ import click
 from sync.cli.check import check
 from sync.cli.demo import demo
 from sync.cli.migrate import migrate
+from sync.cli.outbox import outbox
 from sync.cli.run import once, run
 from sync.cli.status import status
 from sync.model.errors import SettingsError, VoucherSyncError
@@ -25,7 +26,7 @@ def voucher_sync() -> None:
     """
 
 
-for command in (run, once, migrate, check, status, demo):
+for command in (run, once, migrate, check, status, outbox, demo):
     voucher_sync.add_command(command)
 
 

@@ -14,6 +14,7 @@ from sync.cli.database import open_database
 from sync.cli.progress import pull_progress
 from sync.db import connections
 from sync.db.engine import transaction
+from sync.flows.conclude import PushReport
 from sync.flows.discover import DiscoverReport
 from sync.flows.pull import PullReport
 from sync.model.errors import VoucherSyncError
@@ -51,12 +52,14 @@ class Outcome:
 
     discovered: DiscoverReport | None
     pulled: PullReport | None
+    pushed: PushReport
     errors: list[VoucherSyncError]
 
     @property
     def is_complete(self) -> bool:
-        """Whether the mirror is caught up."""
-        return self.discovered is not None and self.pulled is not None and self.pulled.caught_up is not None
+        """Whether the mirror is caught up, and everything that was due is pushed."""
+        is_caught_up = self.discovered is not None and self.pulled is not None and self.pulled.caught_up is not None
+        return is_caught_up and not self.pushed.errors
 
     def summary(self) -> dict[str, Any]:
         """Counts for scripts."""
@@ -64,6 +67,7 @@ class Outcome:
             "ok": self.is_complete,
             "discovered": _counts(self.discovered),
             "pulled": _counts(self.pulled),
+            "pushed": {name: value for name, value in asdict(self.pushed).items() if isinstance(value, int)},
             "errors": [str(error) for error in self.errors],
         }
 
@@ -74,8 +78,14 @@ class Outcome:
         windows = f"{self.pulled.windows_done} of {self.pulled.windows_planned} windows"
         return (
             f"{self.discovered.vouchers} vouchers, {windows}, {self.pulled.codes} codes read, "
-            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}."
+            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}.{self._pushed()}"
         )
+
+    def _pushed(self) -> str:
+        if not (self.pushed.done or self.pushed.failed or self.pushed.held):
+            return ""
+        held = f", {self.pushed.held} held" if self.pushed.held else ""
+        return f" Pushed: {self.pushed.done} changes done, {self.pushed.failed} failed{held}."
 
 
 async def _once(settings: Settings, url: str) -> Outcome:
@@ -87,10 +97,12 @@ async def _once(settings: Settings, url: str) -> Outcome:
         discovered = await jobs.discover()
         with pull_progress() as on_progress:
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
+        pushed = await jobs.outbox.push_all()
         if pulled and pulled.written and pulled.caught_up:
             async with transaction(connection.engine) as tx:
                 await connections.note_caught_up(tx, connection.name, pulled.caught_up)
-        return Outcome(discovered, pulled, jobs.health.errors)
+        errors = {str(error): error for error in (*jobs.health.errors, *pushed.errors.values())}
+        return Outcome(discovered, pulled, pushed, list(errors.values()))
 
 
 def _counts(report: DiscoverReport | PullReport | None) -> dict[str, int] | None:

@@ -62,6 +62,7 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         table.add_row("open windows", f"{one.open_windows:,}")
         table.add_row("skipped", f"{one.skipped:,} services and vouchers")
         table.add_row("rejected records", f"{one.rejected_records:,}")
+        table.add_row("outbox", _outbox(one))
         Console().print(table)
 
 
@@ -69,6 +70,13 @@ def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
     return f"{'alive' if _is_alive(one, settings) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+
+
+def _outbox(one: ConnectionStatus) -> str:
+    queued = ", ".join(f"{count:,} {status}" for status, count in sorted(one.outbox.items())) or "nothing waits"
+    if one.outbox.get("held"):
+        queued += ": too many deletes at once; see `voucher-sync outbox list --status held`"
+    return queued
 
 
 def _instant(value: datetime | None) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, f
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.outbox_tables import outbox
 from sync.db.skipped import is_in_force
 from sync.db.tables import (
     connections,
@@ -18,6 +19,7 @@ from sync.db.tables import (
     vouchers,
     windows,
 )
+from sync.model.outbox import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class ConnectionStatus:
     complete_through: datetime | None
     skipped: int
     rejected_records: int
+    outbox: dict[str, int]
 
 
 async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> None:
@@ -108,7 +111,20 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             _count_of(rejected_records).label("rejected_records"),
         ).order_by(name)
     )
-    return [ConnectionStatus(*row) for row in rows]
+    queued = await _count_outbox(transaction)
+    return [ConnectionStatus(**row._mapping, outbox=queued.get(row.name, {})) for row in rows]
+
+
+async def _count_outbox(transaction: AsyncConnection) -> dict[str, dict[str, int]]:
+    """By connection, how many changes are in each status; of those that are done or cancelled nobody need think."""
+    counted = outbox.c.status.not_in([Status.DONE, Status.CANCELLED])
+    columns = (outbox.c.connection, outbox.c.status)
+    counts: dict[str, dict[str, int]] = {}
+    for row in await transaction.execute(
+        select(*columns, func.count().label("count")).where(counted).group_by(*columns)
+    ):
+        counts.setdefault(row.connection, {})[row.status] = row[2]
+    return counts
 
 
 def _count_of(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:

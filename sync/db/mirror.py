@@ -1,9 +1,11 @@
 """What stands in schema `mews`: written only where it differs, never by something staler."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
+from uuid import UUID as UUID_
 
-from sqlalchemy import ColumnElement, Table, Text, and_, bindparam, column, delete, func, literal, or_, select
+from sqlalchemy import ColumnElement, Table, Text, and_, bindparam, column, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, UUID, distinct_on, insert
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -75,6 +77,18 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
     columns = dict(zip(VoucherCode._fields, map(list, zip(*codes, strict=True)), strict=True))
     result = await transaction.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
     return result.rowcount
+
+
+async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> None:
+    """Note that codes were deleted at `not_before`, by the API's clock, or a moment later.
+
+    Pages on their way that were read before are staler than that; what the next pull reads is not.
+    """
+    table = tables.voucher_codes
+    since = func.greatest(table.c.updated_utc, not_before)
+    active = (table.c.id.in_(code_ids), table.c.is_active)
+    values = {"is_active": False, "updated_utc": since, "mirrored_at": func.now()}
+    await transaction.execute(update(table).where(*active).values(values))
 
 
 async def store_vouchers(transaction: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:

@@ -9,7 +9,10 @@ would have every pull refused.
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from uuid import UUID
+
+from sqlalchemy import func, select
 
 from sync.db import mirror, rejected, skipped
 from sync.db.engine import transaction
@@ -22,8 +25,12 @@ from sync.model.windows import chunks
 
 @dataclass(slots=True)
 class DiscoverReport:
-    """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone."""
+    """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone.
 
+    `as_of` is when it began, by the database's clock.
+    """
+
+    as_of: datetime
     enterprises: int = 0
     services: int = 0
     vouchers: int = 0
@@ -35,7 +42,8 @@ class DiscoverReport:
 
 async def discover(connection: Connection) -> DiscoverReport:
     """One discovery. Raises `ApiError`, `DatabaseError` and `Stopped` in their variants."""
-    report = DiscoverReport()
+    async with transaction(connection.engine) as tx:
+        report = DiscoverReport(as_of=(await tx.execute(select(func.now()))).scalar_one())
     listed = await _list_vouchers(connection, report)
     async with transaction(connection.engine) as tx:
         unlisted = await skipped.unlisted(tx, connection.name, listed)

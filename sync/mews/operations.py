@@ -10,9 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from sync.mews import wire
+from sync.mews.budget import Priority
 from sync.mews.client import Client
 from sync.mews.pages import Listing, Page, read_all
 from sync.model.errors import Unreadable
+from sync.model.outbox import Row
 from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 from sync.model.windows import MAX_PAGE_SIZE, Window
 
@@ -20,6 +22,8 @@ ENTERPRISES_GET_ALL = "enterprises/getAll"
 SERVICES_GET_ALL = "services/getAll"
 VOUCHERS_GET_ALL = "vouchers/getAll"
 VOUCHER_CODES_GET_ALL = "voucherCodes/getAll"
+VOUCHER_CODES_ADD = "voucherCodes/add"
+VOUCHER_CODES_DELETE = "voucherCodes/delete"
 
 ENTERPRISES: Listing[Enterprise] = Listing("Enterprises", wire.EnterpriseWire, required=True)
 SERVICES: Listing[Service] = Listing("Services", wire.ServiceWire, required=True)
@@ -80,7 +84,13 @@ def vouchers(client: Client, service_ids: Sequence[UUID]) -> AsyncIterator[Vouch
 
 
 async def voucher_codes(
-    client: Client, voucher_ids: Sequence[UUID], window: Window, *, page_size: int, cursor: UUID | None
+    client: Client,
+    voucher_ids: Sequence[UUID],
+    window: Window,
+    *,
+    page_size: int,
+    cursor: UUID | None,
+    priority: Priority = Priority.PULL,
 ) -> Page[VoucherCode]:
     """One page of the codes of up to 1000 vouchers that were updated within a window, newest first.
 
@@ -91,7 +101,41 @@ async def voucher_codes(
         "UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)},
         **limitation(page_size, cursor),
     }
-    return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode)
+    return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, priority)
+
+
+async def voucher_codes_by_id(
+    client: Client, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID]
+) -> list[Page[VoucherCode]]:
+    """Up to 1000 codes of up to 1000 vouchers, whenever they were updated; before whatever else waits to be read.
+
+    `InvalidRequest` if one of them is unknown to the API.
+    """
+
+    async def read_page(cursor: UUID | None) -> Page[VoucherCode]:
+        parameters = {"VoucherIds": voucher_ids, "VoucherCodeIds": code_ids, **limitation(MAX_PAGE_SIZE, cursor)}
+        return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, Priority.PUSH)
+
+    return [page async for page in read_all(VOUCHER_CODES_GET_ALL, read_page, _next_cursor)]
+
+
+async def add_voucher_codes(
+    client: Client, enterprise_id: UUID | None, rows: Sequence[Row], *, timeout_s: float
+) -> Page[VoucherCode]:
+    """Add up to 1000 codes, of one hotel's vouchers; the new codes, in no particular order.
+
+    Only a portfolio token needs the hotel; to others it makes no difference.
+    """
+    parameters = {"VoucherCodeParameters": [_code_parameters(row) for row in rows], **_of_enterprise(enterprise_id)}
+    return await client.write(VOUCHER_CODES_ADD, parameters, VOUCHER_CODES.decode, timeout_s)
+
+
+async def delete_voucher_codes(
+    client: Client, enterprise_id: UUID | None, code_ids: Sequence[UUID], *, timeout_s: float
+) -> None:
+    """Delete up to 1000 codes of one hotel."""
+    parameters = {"VoucherCodeIds": code_ids, **_of_enterprise(enterprise_id)}
+    await client.write(VOUCHER_CODES_DELETE, parameters, wire.nothing, timeout_s)
 
 
 async def server_now(client: Client) -> datetime:
@@ -108,6 +152,16 @@ async def server_now(client: Client) -> datetime:
 def limitation(page_size: int, cursor: UUID | None) -> dict[str, Any]:
     """The `Limitation` of a request; a null cursor is left out, since absent is what the API documents for none."""
     return {"Limitation": {"Count": page_size} | ({"Cursor": cursor} if cursor else {})}
+
+
+def _of_enterprise(enterprise_id: UUID | None) -> dict[str, Any]:
+    return {"EnterpriseId": enterprise_id} if enterprise_id else {}
+
+
+def _code_parameters(row: Row) -> dict[str, Any]:
+    validity = {"ValidityStartUtc": row.validity_start_utc, "ValidityEndUtc": row.validity_end_utc}
+    given = {name: wire.utc(instant) for name, instant in validity.items() if instant}
+    return {"VoucherId": row.voucher_id, "Value": row.value, **given}
 
 
 def _next_cursor(page: Page[Any]) -> UUID | None:

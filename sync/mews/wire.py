@@ -173,6 +173,11 @@ def activity(is_active: bool | None, activity_state: str | None) -> bool:
     raise ValueError("neither IsActive nor a known ActivityState is given")
 
 
+def nothing(body: bytes) -> None:
+    """Reads the answer to a write that tells nothing: an empty object. Raises ValueError for anything else."""
+    msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+
+
 def utc(instant: datetime) -> str:
     """An instant as the API reads it, for example `2026-01-31T00:00:00Z`."""
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,131 @@
+"""`voucher-sync outbox list` and `voucher-sync outbox show`."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.cli.outbox_options import option_json, option_voucher, with_database
+from sync.db.engine import transaction
+from sync.db.outbox_control import Wanted, counts, newest, row_with_attempts
+from sync.model.errors import VoucherSyncError
+from sync.model.outbox import Operation, Status
+
+LISTED = ("id", "operation", "status", "voucher_id", "created_at", "attempts", "last_error", "note")
+
+
+@click.command("list")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([*map(str, Status)]),
+    help="Only these; may be given several times.",
+)
+@click.option("--operation", type=click.Choice([*map(str, Operation)]), help="Only adds, or only deletes.")
+@option_voucher("Only this voucher's.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many rows.")
+@click.option("--values", "with_values", is_flag=True, help="Show the codes too; they are worth money.")
+@option_json
+def list_rows(
+    *,
+    statuses: tuple[str, ...],
+    operation: str | None,
+    voucher_id: UUID | None,
+    limit: int,
+    with_values: bool,
+    as_json: bool,
+) -> None:
+    """List what is queued and what became of it, the newest first, and count it by status.
+
+    The counts are of all rows of the operation and voucher that are asked for, listed or not. Off a terminal each row
+    is a line with tabs: id, operation, status, voucher, queued at, attempts, last error, note, and with --values the
+    code.
+
+    \b
+    Example:
+      voucher-sync outbox list --status failed --status held
+    """
+    wanted = Wanted([Status(one) for one in statuses], Operation(operation) if operation else None, voucher_id)
+
+    rows, numbers = with_database(partial(_load, wanted=wanted, limit=limit))
+    if as_json:
+        # An application may well have taken the code as its key.
+        hidden = () if with_values else ("value", "idempotency_key")
+        shown = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
+        click.echo(json.dumps({"rows": shown, "counts": numbers}, default=_for_json))
+        return
+    _print(rows, (*LISTED, "value") if with_values else LISTED)
+    told = ", ".join(f"{number:,} {status}" for status, number in numbers.items())
+    click.echo(f"In all: {told}." if told else "Nothing is queued.")
+
+
+async def _load(engine: AsyncEngine, *, wanted: Wanted, limit: int) -> tuple[list[dict[str, Any]], dict[Status, int]]:
+    async with transaction(engine) as tx:
+        return await newest(tx, wanted, limit), await counts(tx, wanted)
+
+
+def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        for row in rows:
+            click.echo("\t".join(_words(row[name]) for name in columns))
+    elif rows:
+        table = Table(*(name.replace("_", " ") for name in columns))
+        for row in rows:
+            table.add_row(*(Text(_words(row[name])) for name in columns))
+        console.print(table)
+
+
+@click.command()
+@click.argument("row_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
+@option_json
+def show(row_id: int, as_json: bool) -> None:
+    """Show everything about one row, its code too, and each attempt to send it.
+
+    \b
+    Example:
+      voucher-sync outbox show 17
+    """
+
+    async def work(engine: AsyncEngine) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
+        async with transaction(engine) as tx:
+            return await row_with_attempts(tx, row_id)
+
+    if (found := with_database(work)) is None:
+        raise VoucherSyncError(f"the outbox has no row {row_id}: see `voucher-sync outbox list`")
+    row, tries = found
+    if as_json:
+        click.echo(json.dumps({**row, "attempt_log": tries}, default=_for_json))
+        return
+    _print_fields(row, "")
+    for number, one in enumerate(tries, 1):
+        click.echo(f"attempt {number}:")
+        _print_fields({name: value for name, value in one.items() if name != "outbox_id"}, "  ")
+
+
+def _print_fields(row: Mapping[str, Any], indent: str) -> None:
+    for name, value in row.items():
+        if value is not None:
+            click.echo(f"{indent}{name}: {_words(value)}")
+
+
+def _words(value: object) -> str:
+    """For a terminal or a line: notes and the API's messages may hold what would move the cursor, or break the line."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "".join(one if one.isprintable() else " " for one in str(value))
+
+
+def _for_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,71 @@
+"""What the mirror knows of the codes that rows of the outbox name."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.model.outbox import Row
+
+
+async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[list[UUID], list[UUID]]]:
+    """The codes that deletes name, by row: those that are active, and those that are not, each newest first."""
+    parameters = {
+        "ids": [row.id for row in rows],
+        "code_ids": [row.voucher_code_id for row in rows],
+        "voucher_ids": [row.voucher_id for row in rows],
+        "named_values": [row.value for row in rows],
+    }
+    named: dict[int, tuple[list[UUID], list[UUID]]] = {row.id: ([], []) for row in rows}
+    for code in await tx.execute(_NAMED_BY, parameters):
+        active, deleted = named[code.row_id]
+        (active if code.is_usable else deleted).append(code.id)
+    return named
+
+
+async def made_for(tx: AsyncConnection, row_ids: Sequence[int]) -> dict[int, UUID]:
+    """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
+
+    They are told by voucher and value, by a creation that is not older than the first attempt (in whole seconds, as the
+    API counts), and by not being another row's.
+    """
+    if not row_ids:
+        return {}
+    return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, {"ids": list(row_ids)})}
+
+
+_NAMED_BY = text("""
+WITH named AS (
+  SELECT * FROM unnest(:ids, :code_ids, :voucher_ids, :named_values) AS given(row_id, code_id, voucher_id, value)
+), codes AS (
+  SELECT named.row_id, code.* FROM named JOIN mews.voucher_codes AS code ON code.id = named.code_id
+UNION ALL
+  SELECT named.row_id, code.* FROM named
+  JOIN mews.voucher_codes AS code ON code.voucher_id = named.voucher_id AND code.value = named.value
+  WHERE named.code_id IS NULL
+)
+SELECT row_id, id, is_active AND missing_since IS NULL AS is_usable FROM codes
+ORDER BY row_id, updated_utc DESC NULLS LAST, id
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("voucher_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("named_values", type_=ARRAY(Text)),
+)
+
+_MADE_FOR = text("""
+SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
+FROM mews.voucher_code_outbox AS row
+JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
+WHERE row.id = ANY (:ids)
+  AND coalesce(code.created_utc >= date_trunc('second', row.first_sent_utc), code.first_seen_at >= row.created_at)
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
+      AND other.status = 'done' AND other.voucher_code_id = code.id
+  )
+ORDER BY row.id, code.created_utc, code.id
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))

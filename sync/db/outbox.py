@@ -1,0 +1,273 @@
+"""Claiming rows of the outbox, and settling them.
+
+A claim is committed before anything is sent. It belongs to an attempt, and only who knows the attempt's id can settle
+its rows; once the attempt's time is over its owner counts as dead, and the rows become uncertain.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Integer,
+    Interval,
+    Text,
+    bindparam,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.db.engine import transaction
+from sync.db.outbox_tables import attempts, outbox, outbox_attempts
+from sync.model.outbox import Operation, Row, Status
+
+UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Rows that may go in one call: of one connection, one hotel and one operation."""
+
+    connection: str
+    operation: Operation
+    enterprise_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What becomes of rows of an attempt, and what is noted of it.
+
+    `wait`: until they are sent, or looked up, again. `was_sent`: False leaves nothing among the attempts.
+    """
+
+    status: Status
+    outcome: str
+    error: str | None = None
+    http_status: int | None = None
+    request_id: str | None = None
+    wait: timedelta = timedelta()
+    was_sent: bool = True
+
+
+@asynccontextmanager
+async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that may change the daemon's columns and make the daemon's moves."""
+    async with transaction(engine) as tx:
+        await tx.execute(select(func.set_config("voucher_sync.daemon", "on", True)))
+        yield tx
+
+
+async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
+    """The lanes in which something is due."""
+    rows = await tx.execute(_DUE_LANES, {"connection": connection})
+    return [Lane(connection, Operation(row.operation), row.enterprise_id) for row in rows]
+
+
+async def lock_due(tx: AsyncConnection, lane: Lane, limit: int) -> list[Row]:
+    """Due rows of a lane, the longest due first, for this transaction to decide on.
+
+    Left out are rows behind an unfinished one for the same code, since their order counts, and rows that somebody else
+    holds.
+    """
+    earlier = outbox.alias("earlier")
+    is_blocked = exists().where(
+        earlier.c.voucher_id == outbox.c.voucher_id,
+        earlier.c.value == outbox.c.value,
+        earlier.c.id < outbox.c.id,
+        earlier.c.status.in_(UNFINISHED),
+    )
+    statement = (
+        select(*(outbox.c[name] for name in Row.__slots__))
+        .where(
+            outbox.c.status == Status.PENDING,
+            outbox.c.connection == lane.connection,
+            outbox.c.operation == lane.operation,
+            outbox.c.enterprise_id == lane.enterprise_id,
+            outbox.c.next_attempt_at <= func.now(),
+            ~is_blocked,
+        )
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [
+        Row(**{**row, "operation": Operation(row["operation"])}) for row in (await tx.execute(statement)).mappings()
+    ]
+
+
+async def begin_attempt(
+    tx: AsyncConnection, lane: Lane, attempt_id: UUID, *, lease: timedelta, server_utc: datetime
+) -> None:
+    """Open an attempt, whose owner has until the end of `lease`. `server_utc` is the API's time, and not later."""
+    values = {"id": attempt_id, "connection": lane.connection, "server_utc": server_utc}
+    await tx.execute(insert(attempts).values(**values, until=func.now() + lease))
+
+
+async def claim(
+    tx: AsyncConnection, attempt_id: UUID, code_ids: Mapping[int, UUID | None], server_utc: datetime
+) -> None:
+    """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code."""
+    parameters = {"ids": list(code_ids), "code_ids": list(code_ids.values())}
+    await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})
+
+
+async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> None:
+    """Make rows that this transaction has locked `sending`, to settle them without sending anything."""
+    claimed = {"status": Status.SENDING, "attempt_id": attempt_id}
+    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(claimed))
+
+
+async def move(
+    tx: AsyncConnection, from_attempt: UUID, to_attempt: UUID, row_ids: Sequence[int], *, lease: timedelta
+) -> set[int]:
+    """Move rows from an attempt that had no effect to another, and give both attempts time; the rows that moved."""
+    both = attempts.c.id.in_([from_attempt, to_attempt])
+    await tx.execute(update(attempts).where(both).values(until=func.now() + lease))
+    mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_attempt, outbox.c.status == Status.SENDING)
+    moved = await tx.execute(update(outbox).where(*mine).values(attempt_id=to_attempt).returning(outbox.c.id))
+    return set(moved.scalars())
+
+
+async def count_attempt(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
+    """Note that claimed rows are sent once more."""
+    sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()}
+    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(sent))
+
+
+async def note_refused(tx: AsyncConnection, attempt_id: UUID, settlement: Settlement) -> None:
+    """Note an attempt that was refused as a whole, whose rows stay claimed."""
+    row = (attempt_id, settlement.outcome, settlement.http_status, settlement.error, settlement.request_id)
+    of_attempt = (outbox.c.attempt_id == attempt_id, outbox.c.status == Status.SENDING)
+    rows = select(
+        outbox.c.id, outbox.c.sent_at, *(literal(value, type_) for value, type_ in zip(row, _NOTED, strict=True))
+    )
+    names = ["outbox_id", "sent_at", "attempt_id", "outcome", "http_status", "message", "request_id"]
+    await tx.execute(
+        insert(outbox_attempts)
+        .from_select(names, rows.where(*of_attempt), include_defaults=False)
+        .on_conflict_do_nothing()
+    )
+
+
+async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta) -> None:
+    """Look at rows again later."""
+    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(next_attempt_at=func.now() + wait))
+
+
+async def settle(
+    tx: AsyncConnection,
+    attempt_id: UUID,
+    row_ids: Sequence[int],
+    settlement: Settlement,
+    code_ids: Mapping[int, UUID] | None = None,
+) -> int:
+    """Settle rows of an attempt that are still its own; how many were. `code_ids`: the code in which each stands."""
+    if not row_ids:
+        return 0
+    parameters = {
+        "ids": list(row_ids),
+        "code_ids": [(code_ids or {}).get(row_id) for row_id in row_ids],
+        "attempt": attempt_id,
+        "new_status": settlement.status.value,
+        "outcome": settlement.outcome,
+        "error": settlement.error,
+        "http_status": settlement.http_status,
+        "request": settlement.request_id,
+        "wait": settlement.wait,
+        "was_sent": settlement.was_sent,
+    }
+    return int((await tx.execute(_SETTLE, parameters)).scalar_one())
+
+
+async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
+    """Forget an attempt none of whose rows is open any more."""
+    await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
+
+
+# One step of the recursion finds the next hotel in the index: a million pending rows of one hotel cost one step.
+_DUE_LANES = text("""
+WITH RECURSIVE hotel AS (
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
+    ORDER BY pending.enterprise_id LIMIT 1
+  ) AS enterprise_id
+  FROM unnest(ARRAY['add', 'delete']) AS kind(operation)
+UNION ALL
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = hotel.operation
+      AND pending.enterprise_id > hotel.enterprise_id
+    ORDER BY pending.enterprise_id LIMIT 1
+  )
+  FROM hotel WHERE hotel.enterprise_id IS NOT NULL
+)
+SELECT operation, enterprise_id FROM hotel
+WHERE EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id = hotel.enterprise_id AND due.next_attempt_at <= now()
+) OR (hotel.enterprise_id IS NULL AND EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id IS NULL AND due.next_attempt_at <= now()
+))
+""")
+
+_CLAIM = text("""
+UPDATE mews.voucher_code_outbox AS row
+SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
+    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), voucher_code_id = claimed.code_id
+FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
+WHERE row.id = claimed.id
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
+
+_NOTED = (UUID_TYPE, Text, Integer, Text, Text)
+
+# A row that goes back to be sent keeps its attempt's id, which then settles nothing.
+_SETTLE = text("""
+WITH settled AS (
+  UPDATE mews.voucher_code_outbox AS row
+  SET status = :new_status, voucher_code_id = coalesce(given.code_id, row.voucher_code_id), last_error = :error,
+      request_id = coalesce(:request, row.request_id), next_attempt_at = now() + :wait,
+      finished_at = CASE WHEN :new_status IN ('done', 'failed') THEN now() END
+  FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS given(id, code_id)
+  WHERE row.id = given.id AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')
+  RETURNING row.id, row.sent_at
+), noted AS (
+INSERT INTO mews.voucher_code_outbox_attempts
+  (outbox_id, attempt_id, sent_at, outcome, http_status, message, request_id)
+SELECT settled.id, :attempt, settled.sent_at, :outcome, :http_status, :error, :request FROM settled WHERE :was_sent
+ON CONFLICT (outbox_id, attempt_id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
+)
+SELECT count(*) FROM settled
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("attempt", type_=UUID_TYPE),
+    bindparam("new_status", type_=Text),
+    bindparam("outcome", type_=Text),
+    bindparam("error", type_=Text),
+    bindparam("http_status", type_=Integer),
+    bindparam("request", type_=Text),
+    bindparam("wait", type_=Interval),
+    bindparam("was_sent", type_=Boolean),
+)
+
+_END_ATTEMPT = text("""
+DELETE FROM sync.attempts AS attempt WHERE attempt.id = :attempt AND NOT EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS row
+  WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain')
+)
+""")

@@ -1,0 +1,201 @@
+"""What keeps the outbox in order: rows that wait for their voucher, claims of the dead, the brake, and old rows."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Interval, Text, bindparam, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.db.outbox_tables import attempts, outbox
+from sync.db.tables import TIMESTAMP, voucher_codes
+from sync.model.outbox import Operation, Status, is_suspicious
+
+MAX_UNCERTAIN = 5000
+MAX_PRUNED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class BrakeRule:
+    """How many deletes within which time are too many: over `share` of the codes there were, and at least so many."""
+
+    share: float
+    at_least: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What rows without a known voucher or code wait for."""
+
+    discovery: bool
+    pull: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A row whose outcome is unknown. `server_utc`: when its attempt began, by the API's clock, and not later."""
+
+    id: int
+    operation: Operation
+    attempt_id: UUID
+    voucher_id: UUID
+    voucher_code_id: UUID | None
+    server_utc: datetime
+
+
+async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
+    """Make the claims of the dead uncertain, to be looked up after `wait`; how many rows."""
+    return (await tx.execute(_RESCUE, {"connection": connection, "wait": wait})).rowcount
+
+
+async def adopt(tx: AsyncConnection, connection: str) -> None:
+    """Give the connection the rows whose voucher or code it has come to know."""
+    await tx.execute(_NAME_CODES)
+    await tx.execute(_ADOPT, {"connection": connection})
+
+
+async def fail_unknown(
+    tx: AsyncConnection, connection: str, *, discovered_as_of: datetime | None, caught_up_as_of: datetime | None
+) -> Waiting:
+    """Fail what names a voucher or code that no reading begun after it was queued has seen; what the others wait for.
+
+    Both instants are by the database's clock, and None where there was no such reading yet.
+    """
+    parameters = {"connection": connection, "discovered": discovered_as_of, "caught_up": caught_up_as_of}
+    unknown = list((await tx.execute(_CLAIM_UNKNOWN, parameters)).scalars())
+    if unknown:
+        await tx.execute(_FAIL_UNKNOWN, {"ids": unknown})
+    row = (await tx.execute(_WAITING)).one()
+    return Waiting(row.discovery, row.pull)
+
+
+async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
+    """Rows that are due to be looked up, the longest due first."""
+    names = ("id", "operation", "attempt_id", "voucher_id", "voucher_code_id")
+    statement = (
+        select(*(outbox.c[name] for name in names), attempts.c.server_utc)
+        .join_from(outbox, attempts, attempts.c.id == outbox.c.attempt_id)
+        .where(
+            outbox.c.status == Status.UNCERTAIN,
+            outbox.c.connection == connection,
+            outbox.c.next_attempt_at <= func.now(),
+        )
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(MAX_UNCERTAIN)
+    )
+    rows = (await tx.execute(statement)).mappings()
+    return [Uncertain(**{**row, "operation": Operation(row["operation"])}) for row in rows]
+
+
+async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
+    """Hold the deletes of a connection that queues too many; how many were held."""
+    counted = (
+        outbox.c.connection == connection,
+        outbox.c.operation == Operation.DELETE,
+        or_(outbox.c.status == Status.PENDING, outbox.c.created_at > func.now() - rule.window),
+        outbox.c.status.not_in([Status.CANCELLED, Status.FAILED]),
+        outbox.c.released_at.is_(None),
+    )
+    is_done = outbox.c.status == Status.DONE
+    recent = select(func.count(), func.count().filter(is_done)).where(*counted)
+    deletes, done = (await tx.execute(recent)).one()
+    if deletes < rule.at_least:
+        return 0
+    usable = (
+        voucher_codes.c.connection == connection,
+        voucher_codes.c.is_active,
+        voucher_codes.c.missing_since.is_(None),
+    )
+    active = (await tx.execute(select(func.count()).select_from(voucher_codes).where(*usable))).scalar_one()
+    if not is_suspicious(deletes, active + done, share=rule.share, at_least=rule.at_least):
+        return 0
+    reason = (
+        f"held: {deletes:,} deletes within {rule.window.total_seconds():g} s are more than {rule.share:.0%} of the "
+        f"{active + done:,} active codes of this connection; release them with `voucher-sync outbox release`, or "
+        "cancel them"
+    )
+    unsent = (
+        outbox.c.connection == connection,
+        outbox.c.operation == Operation.DELETE,
+        outbox.c.status == Status.PENDING,
+        outbox.c.released_at.is_(None),
+    )
+    free = select(outbox.c.id).where(*unsent).with_for_update(skip_locked=True)
+    held = update(outbox).where(outbox.c.id.in_(free)).values(status=Status.HELD, last_error=reason)
+    return (await tx.execute(held)).rowcount
+
+
+async def prune(tx: AsyncConnection, keep: timedelta) -> int:
+    """Delete rows that were finished longer ago than `keep`, some at a time; how many."""
+    return (await tx.execute(_PRUNE, {"keep": keep, "limit": MAX_PRUNED})).rowcount
+
+
+_RESCUE = text("""
+UPDATE mews.voucher_code_outbox AS row
+SET status = 'uncertain', next_attempt_at = now() + :wait,
+    last_error = 'the process that sent it ended before it had noted an answer'
+FROM sync.attempts AS attempt
+WHERE row.attempt_id = attempt.id AND row.status = 'sending'
+  AND attempt.connection = :connection AND attempt.until < now()
+""").bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
+
+_NAME_CODES = text("""
+UPDATE mews.voucher_code_outbox AS row SET voucher_id = named.voucher_id, value = named.value
+FROM (
+  SELECT stray.id, code.voucher_id, code.value
+  FROM mews.voucher_code_outbox AS stray JOIN mews.voucher_codes AS code ON code.id = stray.voucher_code_id
+  WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND stray.voucher_id IS NULL
+  FOR UPDATE OF stray SKIP LOCKED
+) AS named
+WHERE row.id = named.id
+""")
+
+_ADOPT = text("""
+UPDATE mews.voucher_code_outbox AS row SET connection = known.connection, enterprise_id = known.enterprise_id
+FROM (
+  SELECT stray.id, voucher.connection, voucher.enterprise_id
+  FROM mews.voucher_code_outbox AS stray JOIN mews.vouchers AS voucher ON voucher.id = stray.voucher_id
+  WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND voucher.connection = :connection
+  FOR UPDATE OF stray SKIP LOCKED
+) AS known
+WHERE row.id = known.id
+""").bindparams(bindparam("connection", type_=Text))
+
+# Through `sending`, as every row that fails.
+_CLAIM_UNKNOWN = text("""
+UPDATE mews.voucher_code_outbox
+SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
+WHERE id IN (
+  SELECT id FROM mews.voucher_code_outbox
+  WHERE connection IS NULL AND status = 'pending'
+    AND created_at <= :discovered AND (voucher_id IS NOT NULL OR created_at <= :caught_up)
+  FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+""").bindparams(
+    bindparam("connection", type_=Text),
+    bindparam("discovered", type_=TIMESTAMP),
+    bindparam("caught_up", type_=TIMESTAMP),
+)
+
+_FAIL_UNKNOWN = text("""
+UPDATE mews.voucher_code_outbox
+SET status = 'failed', finished_at = now(), connection = NULL, attempt_id = NULL, last_error = CASE
+  WHEN voucher_id IS NULL THEN 'the API lists no code with this voucher_code_id to any connection'
+  ELSE 'the API lists no voucher with this voucher_id to any connection' END
+WHERE id = ANY (:ids)
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+
+_WAITING = text("""
+SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL) > 0 AS discovery,
+       count(*) FILTER (WHERE voucher_id IS NULL) > 0 AS pull
+FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending'
+""")
+
+_PRUNE = text("""
+DELETE FROM mews.voucher_code_outbox WHERE id IN (
+  SELECT id FROM mews.voucher_code_outbox WHERE finished_at < now() - :keep ORDER BY finished_at LIMIT :limit
+)
+""").bindparams(bindparam("keep", type_=Interval))

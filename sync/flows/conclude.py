@@ -1,0 +1,158 @@
+"""What the outcome of a write means for the rows that it carried."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sync.db import mirror, outbox, rejected
+from sync.db.outbox import Settlement, as_daemon
+from sync.flows.claim import Batch
+from sync.flows.connection import Connection
+from sync.mews import operations
+from sync.mews.pages import Page
+from sync.model.errors import ApiError, InvalidRequest, VoucherSyncError
+from sync.model.outbox import Operation, Row, Status, Verdict
+from sync.model.records import VoucherCode
+from sync.model.retry import Backoff
+
+RETRY = Backoff(base_s=1.0, cap_s=60.0)
+
+
+@dataclass(slots=True)
+class PushReport:
+    """What was pushed: calls, and rows by what became of them. `errors` holds the last fault of each kind."""
+
+    calls: int = 0
+    done: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    given_back: int = 0
+    held: int = 0
+    errors: dict[str, VoucherSyncError] = field(default_factory=dict)
+
+    def count(self, status: Status, rows: int) -> None:
+        """Count rows that were settled."""
+        match status:
+            case Status.DONE:
+                self.done += rows
+            case Status.FAILED:
+                self.failed += rows
+            case Status.UNCERTAIN:
+                self.uncertain += rows
+            case Status.PENDING:
+                self.given_back += rows
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a call: `verdict` is None if it did what it was to do, and then `page` has an add's new codes."""
+
+    verdict: Verdict | None
+    error: ApiError | None = None
+    page: Page[VoucherCode] | None = None
+
+
+class Concluder:
+    """Settles the batches of one connection; a write without an answer is settled by a look `settle_after` later."""
+
+    def __init__(self, connection: Connection, settle_after: timedelta, rng: random.Random) -> None:
+        self.report = PushReport()
+        self._connection = connection
+        self._settle_after = settle_after
+        self._rng = rng
+
+    async def conclude(self, batch: Batch, outcome: Outcome) -> None:
+        """Settle all rows of a batch by its outcome."""
+        if outcome.error and outcome.verdict is not Verdict.REFUSED:
+            self.report.errors[type(outcome.error).__name__] = outcome.error.without_words()
+        if outcome.verdict is None:
+            await self._done(batch, outcome.page)
+        elif outcome.verdict is Verdict.REFUSED and await self._stands_already(batch):
+            await self._done(batch, None)
+        else:
+            await self._settle(batch, batch.rows, self._settlement(batch, outcome.verdict, outcome.error))
+
+    async def give_back(self, batch: Batch, rows: Sequence[Row], outcome: Outcome) -> None:
+        """Send rows of a batch again later, since the call that was to carry them had no effect."""
+        await self._settle(batch, rows, self._settlement(batch, Verdict.NOT_PROCESSED, outcome.error))
+
+    async def note_refused(self, batch: Batch, outcome: Outcome) -> None:
+        """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
+        async with as_daemon(self._connection.engine) as tx:
+            await outbox.note_refused(tx, batch.attempt_id, self._settlement(batch, Verdict.REFUSED, outcome.error))
+
+    def _settlement(self, batch: Batch, verdict: Verdict, error: ApiError | None) -> Settlement:
+        status, request_id = (error.status, error.request_id) if error else (None, None)
+        words = error.api_message or error.summary if error else None
+        match verdict:
+            case Verdict.REFUSED:
+                return Settlement(Status.FAILED, verdict, words, status, request_id)
+            case Verdict.UNKNOWN:
+                return Settlement(Status.UNCERTAIN, verdict, words, status, request_id, self._settle_after)
+        pause_s = RETRY.pause_s(max(row.attempts for row in batch.rows), self._rng)
+        wait = timedelta(seconds=max(pause_s, (error.retry_after_s or 0.0) if error else 0.0))
+        return Settlement(Status.PENDING, verdict, words, status, request_id, wait)
+
+    async def _settle(self, batch: Batch, rows: Sequence[Row], settlement: Settlement) -> None:
+        async with as_daemon(self._connection.engine) as tx:
+            await outbox.settle(tx, batch.attempt_id, [row.id for row in rows], settlement)
+            await outbox.end_attempt(tx, batch.attempt_id)
+        self.report.count(settlement.status, len(rows))
+
+    async def _done(self, batch: Batch, page: Page[VoucherCode] | None) -> None:
+        """Write the effect into the mirror and settle the rows in one transaction: `done` means that it stands there.
+
+        The answer to an add lists the new codes in any order. A row whose code it does not list is looked up later.
+        """
+        name = self._connection.name
+        made: dict[tuple[UUID | None, str | None], UUID] = {}
+        if page is not None:
+            made = {(code.voucher_id, code.value): code.id for code in page.records}
+        found = {row.id: row.voucher_code_id or made.get((row.voucher_id, row.value)) for row in batch.rows}
+        code_ids = {row_id: code_id for row_id, code_id in found.items() if code_id is not None}
+        missing = [row_id for row_id, code_id in found.items() if code_id is None]
+        unlisted = Settlement(
+            Status.UNCERTAIN, Verdict.UNKNOWN, "the answer does not list it", 200, wait=self._settle_after
+        )
+        async with as_daemon(self._connection.engine) as tx:
+            if page is not None:
+                await mirror.store_voucher_codes(tx, name, page.records)
+                await rejected.keep(tx, name, page.rejected)
+            else:
+                await mirror.note_deleted(tx, list(code_ids.values()), batch.server_utc.replace(microsecond=0))
+            await outbox.settle(
+                tx, batch.attempt_id, list(code_ids), Settlement(Status.DONE, "done", None, 200), code_ids
+            )
+            await outbox.settle(tx, batch.attempt_id, missing, unlisted)
+            await outbox.end_attempt(tx, batch.attempt_id)
+        self.report.count(Status.DONE, len(code_ids))
+        self.report.count(Status.UNCERTAIN, len(missing))
+
+    async def _stands_already(self, batch: Batch) -> bool:
+        """Whether a delete was refused because somebody else has deleted the code just before."""
+        (row,) = batch.rows
+        if batch.lane.operation is not Operation.DELETE or row.voucher_id is None or row.voucher_code_id is None:
+            return False
+        codes = await read_codes(self._connection, [row.voucher_id], [row.voucher_code_id])
+        return any(not code.is_active for code in codes)
+
+
+async def read_codes(
+    connection: Connection, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID]
+) -> list[VoucherCode]:
+    """Read up to 1000 codes by their ids into the mirror; none of those that the API does not know."""
+    try:
+        pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, code_ids)
+    except InvalidRequest:
+        if len(code_ids) == 1:
+            return []
+        middle = len(code_ids) // 2
+        halves = (code_ids[:middle], code_ids[middle:])
+        return [code for half in halves for code in await read_codes(connection, voucher_ids, half)]
+    async with as_daemon(connection.engine) as tx:
+        for page in pages:
+            await mirror.store_voucher_codes(tx, connection.name, page.records)
+            await rejected.keep(tx, connection.name, page.rejected)
+    return [code for page in pages for code in page.records]

@@ -1,0 +1,164 @@
+"""The outbox of one connection: pushed whenever something wakes it, looked up and tidied now and then."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from random import Random
+
+import structlog
+
+from sync.db import outbox_upkeep
+from sync.db.outbox import as_daemon
+from sync.flows.claim import Knowledge
+from sync.flows.conclude import PushReport
+from sync.flows.connection import Connection
+from sync.flows.push import Pusher, PushSettings
+from sync.flows.settle import settle
+from sync.health import Health
+from sync.model.errors import Defect, Stopped, VoucherSyncError
+
+ROUNDS = 3
+"""How often `push_all` looks up what has become uncertain, and sends again what was not done."""
+AFTER_DEFECT_S = 5.0
+
+log = structlog.get_logger()
+
+Refresh = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSettings:
+    """How the outbox is pushed, and how long finished rows are kept."""
+
+    push: PushSettings
+    keep: timedelta
+
+
+class OutboxJobs:
+    """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: OutboxSettings,
+        knowledge: Knowledge,
+        health: Health,
+        *,
+        discover: Refresh,
+        pull: Refresh,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._health = health
+        self._discover, self._pull = discover, pull
+        self._pusher = Pusher(connection, settings.push, knowledge, Random())  # noqa: S311 - spreads retries
+        self._refreshing = asyncio.Lock()
+        self._settling = asyncio.Lock()
+        self._pushed = PushReport()
+        self.wake = self._pusher.moved
+
+    async def run(self) -> None:
+        """Push whatever becomes due until the service stops, then wait for the calls in flight."""
+        while not self._connection.stop.is_set():
+            try:
+                async with asyncio.TaskGroup() as calls:
+                    while not self._connection.stop.is_set():
+                        self.wake.clear()
+                        await self._push_due(calls)
+                        await self.wake.wait()
+            except Exception as error:
+                log.exception("defect", connection=self._connection.name, job="push")
+                await self._health.note("push", Defect(f"push ended with {type(error).__name__}, a fault of ours"))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
+
+    async def look_up(self) -> None:
+        """Settle what is uncertain, as far as it is due."""
+        async with self._settling:
+            if self._connection.stop.is_set():
+                return
+            try:
+                report = await settle(self._connection, self._settings.push.settle_after)
+            except Stopped:
+                return
+            except VoucherSyncError as error:
+                await self._health.note("settle", error)
+                return
+            await self._health.note("settle", report.errors[0] if report.errors else None)
+            if report.done or report.given_back or report.failed or report.rescued:
+                log.info("settled", connection=self._connection.name, **_counts(asdict(report)))
+            self.wake.set()
+
+    async def prune(self) -> None:
+        """Delete what was finished long ago."""
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
+            async with as_daemon(self._connection.engine) as tx:
+                await outbox_upkeep.prune(tx, self._settings.keep)
+
+    async def push_all(self) -> PushReport:
+        """Send everything that is due, and settle what became uncertain on the way, in a few rounds."""
+        total = PushReport()
+        for _ in range(ROUNDS):
+            await self.look_up()
+            try:
+                report = await self._pusher.push()
+            except Stopped:
+                break
+            except VoucherSyncError as error:
+                report = self._pusher.take_report()
+                report.errors[type(error).__name__] = error
+            _add(total, report)
+            if not report.uncertain:
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._connection.stop.wait(), self._settings.push.settle_after.total_seconds() + 1
+                )
+        return total
+
+    def log_pushed(self) -> None:
+        """Tell what was pushed since the last time, if anything was."""
+        counts = _counts(asdict(self._pushed))
+        self._pushed = PushReport()
+        if any(counts.values()):
+            log.info("pushed", connection=self._connection.name, **counts)
+
+    async def _push_due(self, calls: asyncio.TaskGroup) -> None:
+        try:
+            await self._pusher.start_due(calls)
+        except Stopped:
+            return
+        except VoucherSyncError as error:
+            await self._health.note("outbox", error)
+        else:
+            await self._health.note("outbox", None)
+        report = self._pusher.take_report()
+        _add(self._pushed, report)
+        if report.held:
+            log.warning("held", connection=self._connection.name, deletes=report.held)
+        if report.failed:
+            log.warning("changes_failed", connection=self._connection.name, count=report.failed)
+        if report.errors or report.done:
+            await self._health.note("push", next(iter(report.errors.values()), None))
+        waiting = self._pusher.waiting
+        if (waiting.discovery or waiting.pull) and not self._refreshing.locked():
+            calls.create_task(self._refresh(discovery=waiting.discovery))
+
+    async def _refresh(self, *, discovery: bool) -> None:
+        async with self._refreshing:
+            found = await self._discover() if discovery else True
+            if found is not None:
+                await self._pull()
+                self.wake.set()
+
+
+def _add(total: PushReport, report: PushReport) -> None:
+    for name, count in _counts(asdict(report)).items():
+        setattr(total, name, getattr(total, name) + count)
+    total.errors |= report.errors
+
+
+def _counts(report: dict[str, object]) -> dict[str, int]:
+    return {name: value for name, value in report.items() if isinstance(value, int)}

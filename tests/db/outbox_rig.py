@@ -1,0 +1,156 @@
+"""What the tests of the outbox share: rows queued as a user does, or brought to any state by the daemon's moves."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.db.engine import transaction
+from sync.db.mirror import store_vouchers
+from sync.db.outbox import as_daemon
+from sync.model.outbox import Status
+from tests.db.rig import CONNECTION, execute, rows, utc, uuid, voucher
+
+VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER = uuid(1000), uuid(1001), uuid(1999)
+HOTEL = uuid(3000)
+SENT_UTC = utc(2026, 1, 1, 12)
+FINISHED = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
+UNFINISHED = frozenset(Status) - FINISHED
+
+_WAYS: dict[Status, tuple[Status, ...]] = {
+    Status.PENDING: (),
+    Status.SENDING: (Status.SENDING,),
+    Status.UNCERTAIN: (Status.SENDING, Status.UNCERTAIN),
+    Status.HELD: (Status.HELD,),
+    Status.DONE: (Status.SENDING, Status.DONE),
+    Status.FAILED: (Status.SENDING, Status.FAILED),
+    Status.CANCELLED: (Status.CANCELLED,),
+}
+
+
+async def emptied(engine: AsyncEngine) -> "Outbox":
+    """An empty outbox that knows one voucher, in a database that other tests may have used."""
+    for table in ("mews.voucher_code_outbox", "mews.voucher_codes", "mews.vouchers", "sync.attempts"):
+        await execute(engine, f"DELETE FROM {table}")
+    outbox = Outbox(engine)
+    await outbox.know(VOUCHER.int)
+    return outbox
+
+
+async def queue(tx: AsyncConnection, operation: str | None = "add", *, suffix: str = "", **columns: Any) -> int | None:
+    """Inserts one row, of the known voucher unless it says something else; its id, or None if nothing was queued."""
+    named = {"voucher_id": VOUCHER} if "value" in columns else {}
+    given = {"operation": operation} | named | columns
+    names, values = ", ".join(given), ", ".join(f":{name}" for name in given)
+    statement = f"INSERT INTO mews.voucher_code_outbox ({names}) VALUES ({values}) {suffix} RETURNING id"
+    return (await tx.execute(text(statement), given)).scalar()
+
+
+async def change(tx: AsyncConnection, row_id: int, **columns: Any) -> None:
+    """Updates one row."""
+    changes = ", ".join(f"{name} = :{name}" for name in columns)
+    await tx.execute(text(f"UPDATE mews.voucher_code_outbox SET {changes} WHERE id = :id"), {"id": row_id, **columns})
+
+
+async def move(tx: AsyncConnection, row_id: int, status: Status) -> None:
+    """Moves one row with all that belongs to the new status."""
+    await tx.execute(
+        text(
+            "UPDATE mews.voucher_code_outbox SET status = CAST(:status AS text), "
+            "finished_at = CASE WHEN :is_finished THEN now() END, "
+            "attempt_id = coalesce(attempt_id, gen_random_uuid()), sent_at = coalesce(sent_at, now()), "
+            "voucher_code_id = CASE WHEN :status = 'done' THEN coalesce(voucher_code_id, gen_random_uuid()) "
+            "ELSE voucher_code_id END WHERE id = :id"
+        ),
+        {"id": row_id, "status": status.value, "is_finished": status in FINISHED},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The outbox of a database that knows one voucher, each step in a transaction of its own."""
+
+    engine: AsyncEngine
+    numbers: Iterator[int] = field(default_factory=count)
+
+    async def queue(self, operation: str | None = "add", **columns: Any) -> int:
+        """Queues one row as a user."""
+        async with transaction(self.engine) as tx:
+            row_id = await queue(tx, operation, **columns)
+        assert row_id is not None
+        return row_id
+
+    async def queue_nothing(self, operation: str = "add", **columns: Any) -> None:
+        """Inserts a row that is queued already."""
+        before = await rows(self.engine, "SELECT * FROM mews.voucher_code_outbox ORDER BY id")
+        async with transaction(self.engine) as tx:
+            assert await queue(tx, operation, **columns) is None
+        assert await rows(self.engine, "SELECT * FROM mews.voucher_code_outbox ORDER BY id") == before
+
+    async def add(self, value: str | None = None, **columns: Any) -> int:
+        """Queues an add, of a value of its own unless it is given."""
+        return await self.queue("add", value=value or f"VALUE-{next(self.numbers)}", **columns)
+
+    async def delete(self, value: str, **columns: Any) -> int:
+        """Queues a delete by value."""
+        return await self.queue("delete", value=value, **columns)
+
+    async def change(self, row_id: int, **columns: Any) -> None:
+        """Updates one row as a user."""
+        async with transaction(self.engine) as tx:
+            await change(tx, row_id, **columns)
+
+    async def set(self, row_id: int, **columns: Any) -> None:
+        """Updates one row as the daemon."""
+        async with as_daemon(self.engine) as tx:
+            await change(tx, row_id, **columns)
+
+    async def bring(self, row_id: int, status: Status) -> None:
+        """Brings a pending row to a status, move by move."""
+        async with as_daemon(self.engine) as tx:
+            for step in _WAYS[status]:
+                await move(tx, row_id, step)
+
+    async def row(self, row_id: int) -> RowMapping:
+        """One row."""
+        (row,) = await rows(self.engine, "SELECT * FROM mews.voucher_code_outbox WHERE id = :id", id=row_id)
+        return row
+
+    async def status(self, row_id: int) -> Status:
+        """Where a row stands."""
+        return Status((await self.row(row_id))["status"])
+
+    async def statuses(self) -> list[str]:
+        """Where every row stands, in the order of their ids."""
+        found = await rows(self.engine, "SELECT status FROM mews.voucher_code_outbox ORDER BY id")
+        return [row["status"] for row in found]
+
+    async def now(self) -> datetime:
+        """The database's time."""
+        (row,) = await rows(self.engine, "SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
+    async def know(self, *numbers: int, connection: str = CONNECTION, **fields: Any) -> None:
+        """Discovers vouchers."""
+        async with transaction(self.engine) as tx:
+            await store_vouchers(tx, connection, [voucher(number, **fields) for number in numbers])
+
+    async def attempts(self, row_id: int) -> Sequence[RowMapping]:
+        """What was noted of a row's attempts."""
+        noted = "SELECT * FROM mews.voucher_code_outbox_attempts WHERE outbox_id = :id ORDER BY settled_at"
+        return await rows(self.engine, noted, id=row_id)
+
+    async def open_attempts(self) -> dict[UUID, RowMapping]:
+        """The attempts under way."""
+        return {row["id"]: row for row in await rows(self.engine, "SELECT * FROM sync.attempts")}
+
+
+def is_allowed(moves: dict[Status, frozenset[Status]], old: Status, new: Status) -> bool:
+    """Whether a table of moves lets a row go on so; staying where it is is no move."""
+    return new == old or new in moves.get(old, frozenset())

@@ -1,0 +1,180 @@
+"""Files of codes: whatever a line is, it is a code as it was meant, or bad by its number with a reason."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from sync.model.code_files import (
+    COLUMNS,
+    MAX_LINE_LENGTH,
+    BadLine,
+    CodeLine,
+    Layout,
+    numbered_lines,
+    read_layout,
+    read_lines,
+)
+from sync.model.errors import VoucherSyncError
+from sync.model.instants import parse_instant
+
+VOUCHER, OTHER = UUID(int=1), UUID(int=2)
+ALL = Layout(COLUMNS, ";")
+ONE = Layout(("value",))
+
+
+def read(text: str | None, layout: Layout = ALL, voucher: UUID | None = VOUCHER) -> CodeLine | BadLine:
+    (line,) = read_lines([(7, text)], layout, voucher)
+    return line
+
+
+@pytest.mark.parametrize(
+    ("first", "layout"),
+    [
+        ("value", Layout(("value",), ",")),
+        ("value;note", Layout(("value", "note"), ";")),
+        (" Note\t Value ", Layout(("note", "value"), "\t")),
+        ('"value","Voucher ID"', Layout(("value", "voucher_id"), ",")),
+        ("Validity-Start UTC,value", Layout(("validity_start_utc", "value"), ",")),
+        ("SUMMER-2027", Layout(("value",), ",", has_header=False)),
+        ('"A,B"', Layout(("value",), ",", has_header=False)),
+    ],
+)
+def test_the_first_line_tells_the_layout(first: str, layout: Layout) -> None:
+    assert read_layout(first) == layout
+
+
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        (None, "not a text in UTF-8"),
+        ("\udcff\udcfev", "not a text in UTF-8"),
+        ("v\0a", "not a text in UTF-8"),
+        ("SECRET;2027-01-01", "names no column `value`"),
+        ("SECRET,x", "names no column `value`"),
+        ('"SECRET', "names no column `value`"),
+        ("value|note", "looks like the names of columns"),
+        ("Code", "looks like the names of columns"),
+        ("voucher_code", "looks like the names of columns"),
+        ("value;SECRET", "column 2 of the file is unknown"),
+        ("value;", "column 2 of the file is unknown"),
+        ("value;note;value", "names the column `value` twice"),
+    ],
+)
+def test_a_first_line_that_cannot_be_meant(first: str | None, words: str) -> None:
+    with pytest.raises(VoucherSyncError) as raised:
+        read_layout(first)
+    assert words in str(raised.value)
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_line_with_everything() -> None:
+    line = f' "A;""B"; {OTHER} ;2027-01-01;2027-02-01T12:00+02:00;2026-12-01T00:00:00Z; hello ;key'
+    assert read(line) == CodeLine(
+        7,
+        OTHER,
+        'A;"B',
+        datetime(2027, 1, 1, tzinfo=UTC),
+        datetime(2027, 2, 1, 10, tzinfo=UTC),
+        datetime(2026, 12, 1, tzinfo=UTC),
+        "hello",
+        "key",
+    )
+    assert read("A;;;;;;") == CodeLine(7, VOUCHER, "A")
+
+
+@pytest.mark.parametrize(
+    ("text", "layout", "reason"),
+    [
+        ('""', ONE, "value: is empty"),
+        (";;;;;note;", ALL, "value: is empty"),
+        ("S" * 129, ONE, "value: has 129 characters, the API takes 1 to 128"),
+        ("SEC\u200bRET", ONE, "value: holds a character that nobody can see or type"),
+        ("SEC\tRET", ALL, "has 1 columns, and the first line has 7"),
+        ("SECRET;B", ONE, "has more than one column"),
+        ("SECRET,B", ONE, "has 2 columns, and the first line has 1"),
+        ("SECRET\tB", ONE, "has more than one column"),
+        ('"SECRET', ONE, "has a quote that is not closed"),
+        ('"SEC"RET', ONE, "has a quote that is not closed"),
+        ("SEC\0RET", ONE, "holds a NUL byte"),
+        ("SECR\udcc4T", ONE, "is not a text in UTF-8"),
+        (None, ONE, f"has more than {MAX_LINE_LENGTH:,} characters"),
+        ("A;SECRET;;;;;", ALL, "voucher_id: is no id"),
+        ("A;;31.12.2027;;;;", ALL, "validity_start_utc: is no instant"),
+        ("A;;;2027-13-01;;;", ALL, "validity_end_utc: is no instant"),
+        ("A;;;;0001-01-01T00:00+14:00;;", ALL, "not_before: is no instant"),
+        ("A;;2027-01-02;2027-01-01;;;", ALL, "validity_end_utc: lies before validity_start_utc"),
+    ],
+)
+def test_a_bad_line_has_its_number_and_the_reason_and_never_the_code(
+    text: str | None, layout: Layout, reason: str
+) -> None:
+    line = read(text, layout)
+    assert isinstance(line, BadLine)
+    assert line.line == 7
+    assert line.reason.startswith(reason)
+    assert "SEC" not in line.reason
+
+
+def test_a_line_without_a_voucher() -> None:
+    line = read("A", ONE, None)
+    assert isinstance(line, BadLine)
+    assert line.reason.startswith("voucher_id: is missing")
+    assert read(f"A;{OTHER};;;;;", ALL, None) == CodeLine(7, OTHER, "A")
+
+
+def test_the_longest_value_is_taken_and_blank_lines_are_none() -> None:
+    lines = [(1, ""), (2, "V" * 128), (3, "  \t")]
+    assert list(read_lines(lines, ONE, VOUCHER)) == [CodeLine(2, VOUCHER, "V" * 128)]
+
+
+@given(st.text(max_size=200), st.sampled_from([ALL, ONE]))
+@example('";', ALL)
+@example('a"', ONE)
+def test_whatever_stands_there_is_a_code_or_bad(text: str, layout: Layout) -> None:
+    for line in read_lines([(7, text)], layout, VOUCHER):
+        assert line.line == 7
+        if isinstance(line, CodeLine):
+            assert 1 <= len(line.value) <= 128
+            assert line.value.isprintable()
+            assert line.value == line.value.strip()
+            line.value.encode()
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=40), min_size=1))
+def test_lines_are_counted_whatever_ends_them(lines: list[str]) -> None:
+    for end in ("\n", "\r\n", "\r"):
+        text = io.TextIOWrapper(io.BytesIO(end.join([*lines, "last"]).encode()), encoding="utf-8")
+        assert list(numbered_lines(text)) == list(enumerate([*lines, "last"], 1))
+
+
+def test_a_line_that_is_too_long_is_never_held() -> None:
+    class Watched(io.StringIO):
+        longest = 0
+
+        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+            assert size is not None
+            assert size > 0
+            return super().readline(size)
+
+    longest = "L" * MAX_LINE_LENGTH
+    text = Watched(f"{longest}\n{longest}L\n{longest * 3}\nA\n{longest}L")
+    assert list(numbered_lines(text)) == [(1, longest), (2, None), (3, None), (4, "A"), (5, None)]
+
+
+@pytest.mark.parametrize(
+    "words", ["2027-01-01", "2027-01-01T00:00:00", "2027-01-01 00:00Z", " 2026-12-31T23:00-01:00 "]
+)
+def test_instants_are_utc_unless_they_say_otherwise(words: str) -> None:
+    instant = parse_instant(words)
+    assert instant == datetime(2027, 1, 1, tzinfo=UTC)
+    assert instant.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize("words", ["", "tomorrow", "1798761600", "01/02/2027", "9999-12-31T23:59:59-01:00"])
+def test_what_is_no_instant(words: str) -> None:
+    with pytest.raises(ValueError, match="write it as 2027-12-31"):
+        parse_instant(words)

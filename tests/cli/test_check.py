@@ -73,6 +73,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert list(found) == [
         "settings",
         "database",
+        "outbox",
         "credentials",
         "services/getAll",
         "vouchers/getAll",

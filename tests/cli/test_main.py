@@ -9,7 +9,7 @@ from tests.support.mirror import CLIENT_TOKEN
 
 from .conftest import Cli
 
-COMMANDS = ("run", "once", "migrate", "check", "status", "demo")
+COMMANDS = ("run", "once", "migrate", "check", "status", "outbox", "demo")
 WITH_SETTINGS = ("run", "once", "migrate", "check", "status")
 TOKENS = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": "an-access-token"}
 

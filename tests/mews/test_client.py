@@ -301,7 +301,7 @@ async def test_after_five_failures_the_server_is_left_alone_until_a_probe_succee
         assert isinstance(error, errors.CircuitOpen)
         assert error.retry_after_s is not None
         assert 0 < error.retry_after_s <= 60
-        assert "Simulated fault" in str(error)
+        assert "the API failed (500)" in str(error)
         assert len(api.simulator.requests) == 5
 
         watch.now_s += error.retry_after_s

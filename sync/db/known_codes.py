@@ -29,8 +29,9 @@ async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[
 async def made_for(tx: AsyncConnection, row_ids: Sequence[int]) -> dict[int, UUID]:
     """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
 
-    They are told by voucher and value, by a creation that is not older than the first attempt (in whole seconds, as the
-    API counts), and by not being another row's.
+    They are told by voucher and value, by a creation that is not older than the first attempt, and by not being another
+    row's. The clock behind the API's `Date` may be 2 s ahead of the one that stamps codes: missing a code that was made
+    would have it made again.
     """
     if not row_ids:
         return {}
@@ -61,11 +62,11 @@ SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
 JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
 WHERE row.id = ANY (:ids)
-  AND coalesce(code.created_utc >= date_trunc('second', row.first_sent_utc), code.first_seen_at >= row.created_at)
+  AND coalesce(code.created_utc >= row.first_sent_utc - interval '2 seconds', code.first_seen_at >= row.created_at)
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
       AND other.status = 'done' AND other.voucher_code_id = code.id
   )
-ORDER BY row.id, code.created_utc, code.id
+ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))

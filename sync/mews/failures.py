@@ -54,9 +54,7 @@ def from_response(
 ) -> errors.ApiError:
     """The error that an answer other than 200 stands for; an answer that echoes `secrets` does not bring them along."""
     status = response.status_code
-    error = BY_STATUS.get(status)
-    if error is None:
-        error = errors.WrongAddress if status < 400 else errors.Unexpected if status < 500 else errors.ServerFault
+    error = BY_STATUS.get(status) or _by_class(status)
     message = api_message(response.content)
     for secret in secrets:
         message = message.replace(secret, "***")
@@ -67,6 +65,16 @@ def from_response(
         request_id=response.headers.get("Request-Id"),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
     )
+
+
+def _by_class(status: int) -> type[errors.ApiError]:
+    """What a status that has no entry of its own stands for."""
+    if 200 <= status < 300:
+        # Said to be done, in a form that was not asked for: a write sent again after it would be done twice.
+        return errors.Unreadable
+    if status < 400:
+        return errors.WrongAddress
+    return errors.Unexpected if status < 500 else errors.ServerFault
 
 
 def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiError:

@@ -20,6 +20,10 @@ def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
 @pytest.mark.parametrize(
     ("status", "kind", "is_processed_for_sure_not"),
     [
+        (201, errors.Unreadable, False),
+        (202, errors.Unreadable, False),
+        (204, errors.Unreadable, False),
+        (206, errors.Unreadable, False),
         (301, errors.WrongAddress, True),
         (400, errors.InvalidRequest, True),
         (401, errors.Unauthorized, True),

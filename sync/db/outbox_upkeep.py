@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Interval, Text, bindparam, func, or_, select, text, update
+from sqlalchemy import BigInteger, Interval, Text, bindparam, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.outbox_tables import attempts, outbox
+from sync.db.outbox_tables import attempts, outbox, outbox_attempts
 from sync.db.tables import TIMESTAMP, voucher_codes
-from sync.model.outbox import Operation, Status, is_suspicious
+from sync.model.outbox import UNLISTED, Operation, Status, is_suspicious
 
 MAX_UNCERTAIN = 5000
 MAX_PRUNED = 10_000
@@ -35,7 +35,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """A row whose outcome is unknown. `server_utc`: when its attempt began, by the API's clock, and not later."""
+    """A row whose outcome is unknown. `server_utc`: when its attempt began, by the API's clock, and not later.
+
+    `was_answered`: the API said that it was done, and listed another code than the one asked for, or none.
+    """
 
     id: int
     operation: Operation
@@ -43,6 +46,7 @@ class Uncertain:
     voucher_id: UUID
     voucher_code_id: UUID | None
     server_utc: datetime
+    was_answered: bool
 
 
 async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
@@ -74,8 +78,13 @@ async def fail_unknown(
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first."""
     names = ("id", "operation", "attempt_id", "voucher_id", "voucher_code_id")
+    was_answered = exists().where(
+        outbox_attempts.c.outbox_id == outbox.c.id,
+        outbox_attempts.c.attempt_id == outbox.c.attempt_id,
+        outbox_attempts.c.outcome == UNLISTED,
+    )
     statement = (
-        select(*(outbox.c[name] for name in names), attempts.c.server_utc)
+        select(*(outbox.c[name] for name in names), attempts.c.server_utc, was_answered.label("was_answered"))
         .join_from(outbox, attempts, attempts.c.id == outbox.c.attempt_id)
         .where(
             outbox.c.status == Status.UNCERTAIN,

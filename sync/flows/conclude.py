@@ -13,7 +13,7 @@ from sync.flows.connection import Connection
 from sync.mews import operations
 from sync.mews.pages import Page
 from sync.model.errors import ApiError, InvalidRequest, VoucherSyncError
-from sync.model.outbox import Operation, Row, Status, Verdict
+from sync.model.outbox import UNLISTED, Operation, Row, Status, Verdict
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
 
@@ -113,9 +113,7 @@ class Concluder:
         found = {row.id: row.voucher_code_id or made.get((row.voucher_id, row.value)) for row in batch.rows}
         code_ids = {row_id: code_id for row_id, code_id in found.items() if code_id is not None}
         missing = [row_id for row_id, code_id in found.items() if code_id is None]
-        unlisted = Settlement(
-            Status.UNCERTAIN, Verdict.UNKNOWN, "the answer does not list it", 200, wait=self._settle_after
-        )
+        unlisted = Settlement(Status.UNCERTAIN, UNLISTED, "the answer does not list it", 200, wait=self._settle_after)
         async with as_daemon(self._connection.engine) as tx:
             if page is not None:
                 await mirror.store_voucher_codes(tx, name, page.records)

@@ -19,7 +19,7 @@ from sync.flows.connection import Connection
 from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.model.errors import ApiError
-from sync.model.outbox import Operation, Status
+from sync.model.outbox import UNLISTED, Operation, Status
 from sync.model.windows import MAX_PAGE_SIZE, MAX_VOUCHERS, Window, chunks, split
 
 MARGIN = timedelta(seconds=2)
@@ -28,6 +28,11 @@ whole seconds, and what was made in the present one must be seen."""
 LOOK_AGAIN = timedelta(seconds=10)
 FOUND = Settlement(Status.DONE, "done")
 NOT_FOUND = Settlement(Status.PENDING, "not processed", "looked up: it had no effect")
+CHANGED = Settlement(
+    Status.FAILED,
+    UNLISTED,
+    "the API said that it was done, and lists no code of this value: look at the voucher's codes before you retry",
+)
 GONE = Settlement(Status.FAILED, "refused", "looked up: the API does not know the code")
 
 
@@ -68,9 +73,13 @@ async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], repor
     async with transaction(connection.engine) as tx:
         made = await known_codes.made_for(tx, [row.id for row in rows])
     await _settle(connection, [row for row in rows if row.id in made], FOUND, made)
-    await _settle(connection, [row for row in rows if row.id not in made], NOT_FOUND)
+    left = [row for row in rows if row.id not in made]
+    changed = [row for row in left if row.was_answered]
+    await _settle(connection, [row for row in left if not row.was_answered], NOT_FOUND)
+    await _settle(connection, changed, CHANGED)
     report.done += len(made)
-    report.given_back += len(rows) - len(made)
+    report.given_back += len(left) - len(changed)
+    report.failed += len(changed)
 
 
 async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:

@@ -60,6 +60,9 @@ class Verdict(StrEnum):
     """May have had its effect: look before anything is sent again."""
 
 
+UNLISTED = "unlisted"
+"""An add that the API answered as done, in an answer without its code: it may stand under another value."""
+
 VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,

@@ -9,11 +9,11 @@ from uuid import UUID
 import pytest
 
 from sync.db.outbox_upkeep import BrakeRule
-from sync.demo.simulator import Close, Operation, PartialAdd, Status, Voucher
+from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, Status, Voucher
 from sync.flows.claim import Knowledge
 from sync.flows.push import Pusher, PushSettings
 from sync.flows.settle import settle
-from tests.flows.rig import add_hotel, add_voucher_to, later, numbered
+from tests.flows.rig import add_hotel, add_voucher_to, later, numbered, page_of
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 AT_ONCE = timedelta()
@@ -289,3 +289,21 @@ async def test_an_answer_in_another_order_is_matched_by_voucher_and_value(mirror
     for row in await outbox.rows():
         code = mirror.world.codes.truth[row["voucher_code_id"]]
         assert (code.voucher_id, code.value) == (row["voucher_id"], row["value"])
+
+
+async def test_a_value_that_the_api_changes_is_never_sent_again(mirror: Mirror, outbox: Outbox) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    (made,) = mirror.world.add_codes(voucher.id, ["SUMMER"])
+    await outbox.add(voucher, "summer")
+    mirror.simulator.faults.script(Operation.ADD_CODES, RawBody(page_of([made])))
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["uncertain"]
+    (stored,) = [code for code in mirror.world.codes.truth.values() if code.value == "summer"]
+    mirror.world.edit_code(stored.id, value="SUMMER")
+    await outbox.settle()
+    await outbox.pusher.push()
+    (row,) = await outbox.rows()
+    assert (row["status"], outbox.calls()) == ("failed", 1)
+    assert "look at the voucher's codes before you retry" in row["last_error"]

@@ -54,7 +54,7 @@ class Jobs:
 
     def __init__(self, connection: Connection, pull_settings: PullSettings, outbox_settings: OutboxSettings) -> None:
         self.health = Health(connection)
-        self._knowledge = Knowledge()
+        self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
         self.outbox = OutboxJobs(
             connection, outbox_settings, self._knowledge, self.health, discover=self.discover, pull=self.pull
         )

@@ -19,10 +19,14 @@ STANDS = Settlement(Status.DONE, "done", was_sent=False)
 
 @dataclass(slots=True)
 class Knowledge:
-    """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never."""
+    """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never.
+
+    `visible_after`: how long what was written may stay hidden from a pull, which also reads whole seconds only.
+    """
 
     discovered_as_of: datetime | None = None
     caught_up_as_of: datetime | None = None
+    visible_after: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ async def _decide(
     named = await known_codes.named_by(tx, rows)
     as_of = knowledge.caught_up_as_of
     return {
-        row.id: resolve_delete(*named[row.id], mirror_is_fresh=as_of is not None and row.created_at <= as_of)
+        row.id: resolve_delete(
+            *named[row.id], mirror_is_fresh=as_of is not None and row.created_at + knowledge.visible_after <= as_of
+        )
         for row in rows
     }
 

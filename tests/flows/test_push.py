@@ -232,6 +232,22 @@ async def test_a_delete_of_a_code_that_was_added_a_moment_ago_waits_for_the_next
     assert await outbox.statuses() == ["done"]
 
 
+async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothing(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    (old,) = mirror.add_codes(voucher, ["A"])
+    mirror.world.delete_code(old.id)
+    mirror.clock.advance(timedelta(seconds=2))
+    await outbox.refresh()
+    outbox.knowledge.visible_after = timedelta(seconds=15)
+    mirror.world.add_codes(voucher.id, ["A"])
+    await outbox.delete(voucher, "A")
+    await outbox.refresh()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["pending"]
+
+
 async def test_too_many_deletes_are_held_until_they_are_released(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     values = numbered(300)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Text, bindparam, text
+from sqlalchemy import BigInteger, Boolean, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,16 +26,25 @@ async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[
     return named
 
 
-async def made_for(tx: AsyncConnection, row_ids: Sequence[int]) -> dict[int, UUID]:
+async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: bool) -> dict[int, UUID]:
     """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
 
-    They are told by voucher and value, by a creation that is not older than the first attempt, and by not being another
-    row's. The clock behind the API's `Date` may be 2 s ahead of the one that stamps codes: missing a code that was made
-    would have it made again.
+    They are told by voucher and value, by a creation that is not older than the first attempt without an answer to rely
+    on, and by not being another row's. The clock behind the API's `Date` may be 2 s ahead of the one that stamps codes:
+    missing a code that was made would have it made again. `usable_only`: leave out what was deleted since.
     """
     if not row_ids:
         return {}
-    return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, {"ids": list(row_ids)})}
+    parameters = {"ids": list(row_ids), "usable_only": usable_only}
+    return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
+
+
+async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
+    """Whether the API gave the last code that it is known to have made for this connection its `UpdatedUtc`.
+
+    A code without one is in no window (mews-api.md, *Time intervals*), and may be told only by reading them all.
+    """
+    return bool((await tx.execute(_STAMPS, {"connection": connection})).scalar())
 
 
 _NAMED_BY = text("""
@@ -61,12 +70,20 @@ _MADE_FOR = text("""
 SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
 JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
-WHERE row.id = ANY (:ids)
-  AND coalesce(code.created_utc >= row.first_sent_utc - interval '2 seconds', code.first_seen_at >= row.created_at)
+WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
+  AND coalesce(code.created_utc >= row.unknown_since_utc - interval '2 seconds', code.first_seen_at >= row.created_at)
+  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only)
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
       AND other.status = 'done' AND other.voucher_code_id = code.id
   )
 ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("usable_only", type_=Boolean))
+
+_STAMPS = text("""
+SELECT code.updated_utc IS NOT NULL
+FROM mews.voucher_code_outbox AS row JOIN mews.voucher_codes AS code ON code.id = row.voucher_code_id
+WHERE row.connection = :connection AND row.operation = 'add' AND row.status = 'done' AND code.is_active
+ORDER BY row.finished_at DESC LIMIT 1
+""").bindparams(bindparam("connection", type_=Text))

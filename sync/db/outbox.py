@@ -117,7 +117,10 @@ async def begin_attempt(
 async def claim(
     tx: AsyncConnection, attempt_id: UUID, code_ids: Mapping[int, UUID | None], server_utc: datetime
 ) -> None:
-    """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code."""
+    """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code.
+
+    A code that was found by its value is kept apart from one that the row names: another one may be meant next time.
+    """
     parameters = {"ids": list(code_ids), "code_ids": list(code_ids.values())}
     await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})
 
@@ -160,9 +163,10 @@ async def note_refused(tx: AsyncConnection, attempt_id: UUID, settlement: Settle
     )
 
 
-async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta) -> None:
-    """Look at rows again later."""
-    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(next_attempt_at=func.now() + wait))
+async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> None:
+    """Look at rows again later; `reason` says why, unless what they say is still true."""
+    later = {"next_attempt_at": func.now() + wait} | ({"last_error": reason} if reason else {})
+    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(later))
 
 
 async def settle(
@@ -228,7 +232,7 @@ WHERE EXISTS (
 _CLAIM = text("""
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
-    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), voucher_code_id = claimed.code_id
+    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), target_code_id = claimed.code_id
 FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
 WHERE row.id = claimed.id
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
@@ -241,6 +245,9 @@ WITH settled AS (
   UPDATE mews.voucher_code_outbox AS row
   SET status = :new_status, voucher_code_id = coalesce(given.code_id, row.voucher_code_id), last_error = :error,
       request_id = coalesce(:request, row.request_id), next_attempt_at = now() + :wait,
+      unknown_since_utc = CASE WHEN :new_status = 'uncertain' THEN coalesce(row.unknown_since_utc, (
+        SELECT server_utc FROM sync.attempts WHERE id = :attempt), row.first_sent_utc)
+        ELSE row.unknown_since_utc END,
       finished_at = CASE WHEN :new_status IN ('done', 'failed') THEN now() END
   FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS given(id, code_id)
   WHERE row.id = given.id AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')

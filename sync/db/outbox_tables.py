@@ -73,6 +73,11 @@ outbox = Table(
     Column("enterprise_id", UUID, comment="The hotel that it concerns."),
     Column("attempt_id", UUID, comment="The attempt that alone may settle it."),
     Column("first_sent_utc", TIMESTAMP, comment="When it was first sent, by the API's clock."),
+    Column(
+        "unknown_since_utc", TIMESTAMP,
+        comment="When it was first sent without an answer to rely on, by the API's clock; null: it never was.",
+    ),
+    Column("target_code_id", UUID, comment="The code that a delete was last sent for."),
     Column("released_at", TIMESTAMP, comment="When somebody released it from being held."),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
@@ -91,6 +96,9 @@ outbox = Table(
     ),
     CheckConstraint(
         "operation <> 'add' OR status <> 'done' OR voucher_code_id IS NOT NULL", name="added_code_has_id"
+    ),
+    CheckConstraint(
+        "attempts > 0 OR (unknown_since_utc IS NULL AND target_code_id IS NULL)", name="only_sent_rows_have_a_target"
     ),
     Index(
         "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",

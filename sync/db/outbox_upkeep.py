@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Interval, Text, bindparam, exists, func, or_, select, text, update
+from sqlalchemy import BigInteger, Interval, Text, and_, bindparam, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.outbox_tables import attempts, outbox, outbox_attempts
+from sync.db.outbox_tables import outbox, outbox_attempts
 from sync.db.tables import TIMESTAMP, voucher_codes
-from sync.model.outbox import UNLISTED, Operation, Status, is_suspicious
+from sync.model.outbox import Operation, Status, is_suspicious
 
 MAX_UNCERTAIN = 5000
 MAX_PRUNED = 10_000
@@ -35,18 +35,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Uncertain:
-    """A row whose outcome is unknown. `server_utc`: when its attempt began, by the API's clock, and not later.
+    """A row whose outcome is unknown. `unknown_since_utc`: when the first attempt of which nothing is known began, by
+    the API's clock, and not later.
 
-    `was_answered`: the API said that it was done, and listed another code than the one asked for, or none.
+    `target_code_id`: the code that a delete was sent for. `outcome`: what the answer seemed to prove, if there was one,
+    and `last_error` its words.
     """
 
     id: int
     operation: Operation
     attempt_id: UUID
     voucher_id: UUID
-    voucher_code_id: UUID | None
-    server_utc: datetime
-    was_answered: bool
+    target_code_id: UUID | None
+    unknown_since_utc: datetime
+    outcome: str | None
+    last_error: str | None
 
 
 async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
@@ -77,15 +80,11 @@ async def fail_unknown(
 
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first."""
-    names = ("id", "operation", "attempt_id", "voucher_id", "voucher_code_id")
-    was_answered = exists().where(
-        outbox_attempts.c.outbox_id == outbox.c.id,
-        outbox_attempts.c.attempt_id == outbox.c.attempt_id,
-        outbox_attempts.c.outcome == UNLISTED,
-    )
+    names = ("id", "operation", "attempt_id", "voucher_id", "target_code_id", "unknown_since_utc", "last_error")
+    of_attempt = and_(outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
     statement = (
-        select(*(outbox.c[name] for name in names), attempts.c.server_utc, was_answered.label("was_answered"))
-        .join_from(outbox, attempts, attempts.c.id == outbox.c.attempt_id)
+        select(*(outbox.c[name] for name in names), outbox_attempts.c.outcome)
+        .join_from(outbox, outbox_attempts, of_attempt, isouter=True)
         .where(
             outbox.c.status == Status.UNCERTAIN,
             outbox.c.connection == connection,
@@ -141,13 +140,15 @@ async def prune(tx: AsyncConnection, keep: timedelta) -> int:
     return (await tx.execute(_PRUNE, {"keep": keep, "limit": MAX_PRUNED})).rowcount
 
 
+# An attempt that is not there any more can settle nothing either.
 _RESCUE = text("""
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'uncertain', next_attempt_at = now() + :wait,
+    unknown_since_utc = coalesce(
+      row.unknown_since_utc, (SELECT server_utc FROM sync.attempts WHERE id = row.attempt_id), row.first_sent_utc),
     last_error = 'the process that sent it ended before it had noted an answer'
-FROM sync.attempts AS attempt
-WHERE row.attempt_id = attempt.id AND row.status = 'sending'
-  AND attempt.connection = :connection AND attempt.until < now()
+WHERE row.status = 'sending' AND row.connection = :connection
+  AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
 """).bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
 
 _NAME_CODES = text("""

@@ -68,7 +68,7 @@ async def claim_due(
     if sent:
         await outbox.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
         await outbox.claim(tx, attempt_id, sent, server_utc)
-    claimed = [replace(row, voucher_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in sent]
+    claimed = [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in sent]
     decided = len(rows) - len(sent) - len(waiting)
     return Batch(attempt_id, lane, claimed, server_utc, decided, len(waiting), held)
 
@@ -78,7 +78,8 @@ async def _decide(
 ) -> dict[int, Decision]:
     if operation is Operation.ADD:
         # A pull may have found what an earlier attempt made only after a look had missed it.
-        made = await known_codes.made_for(tx, [row.id for row in rows if row.attempts])
+        unknown = [row.id for row in rows if row.unknown_since_utc]
+        made = await known_codes.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named = await known_codes.named_by(tx, rows)
     as_of = knowledge.caught_up_as_of

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,9 +10,9 @@ from sync.db import mirror, outbox, rejected
 from sync.db.outbox import Settlement, as_daemon
 from sync.flows.claim import Batch
 from sync.flows.connection import Connection
-from sync.mews import operations
+from sync.flows.look import read_codes
 from sync.mews.pages import Page
-from sync.model.errors import ApiError, InvalidRequest, VoucherSyncError
+from sync.model.errors import ApiError, VoucherSyncError
 from sync.model.outbox import UNLISTED, Operation, Row, Status, Verdict
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
@@ -69,8 +69,8 @@ class Concluder:
             self.report.errors[type(outcome.error).__name__] = outcome.error.without_words()
         if outcome.verdict is None:
             await self._done(batch, outcome.page)
-        elif outcome.verdict is Verdict.REFUSED and await self._stands_already(batch):
-            await self._done(batch, None)
+        elif outcome.verdict is Verdict.REFUSED:
+            await self._refused(batch, outcome.error)
         else:
             await self._settle(batch, batch.rows, self._settlement(batch, outcome.verdict, outcome.error))
 
@@ -110,7 +110,7 @@ class Concluder:
         made: dict[tuple[UUID | None, str | None], UUID] = {}
         if page is not None:
             made = {(code.voucher_id, code.value): code.id for code in page.records}
-        found = {row.id: row.voucher_code_id or made.get((row.voucher_id, row.value)) for row in batch.rows}
+        found = {row.id: row.target_code_id or made.get((row.voucher_id, row.value)) for row in batch.rows}
         code_ids = {row_id: code_id for row_id, code_id in found.items() if code_id is not None}
         missing = [row_id for row_id, code_id in found.items() if code_id is None]
         unlisted = Settlement(Status.UNCERTAIN, UNLISTED, "the answer does not list it", 200, wait=self._settle_after)
@@ -128,29 +128,26 @@ class Concluder:
         self.report.count(Status.DONE, len(code_ids))
         self.report.count(Status.UNCERTAIN, len(missing))
 
-    async def _stands_already(self, batch: Batch) -> bool:
-        """Whether a delete was refused because somebody else has deleted the code just before."""
+    async def _refused(self, batch: Batch, error: ApiError | None) -> None:
+        """Settle a change that was refused for itself, unless the refusal says that it stands already."""
         (row,) = batch.rows
-        if batch.lane.operation is not Operation.DELETE or row.voucher_id is None or row.voucher_code_id is None:
+        failed = self._settlement(batch, Verdict.REFUSED, error)
+        if batch.lane.operation is Operation.ADD:
+            # What an attempt without an answer has made shows late, and a refusal as its double can be the first sign.
+            look = replace(failed, status=Status.UNCERTAIN, wait=self._settle_after)
+            await self._settle(batch, batch.rows, look if row.unknown_since_utc else failed)
+        elif not await self._is_deleted(row):
+            await self._settle(batch, batch.rows, failed)
+        elif row.voucher_code_id is not None:
+            await self._done(batch, None)
+        else:
+            # Somebody else has deleted the code that had this value; it may be another one's by now.
+            again = self._settlement(batch, Verdict.NOT_PROCESSED, error)
+            await self._settle(batch, batch.rows, replace(again, outcome=Verdict.REFUSED))
+
+    async def _is_deleted(self, row: Row) -> bool:
+        """Whether somebody else has deleted the code just before."""
+        if row.voucher_id is None or row.target_code_id is None:
             return False
-        codes = await read_codes(self._connection, [row.voucher_id], [row.voucher_code_id])
+        codes = await read_codes(self._connection, [row.voucher_id], [row.target_code_id])
         return any(not code.is_active for code in codes)
-
-
-async def read_codes(
-    connection: Connection, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID]
-) -> list[VoucherCode]:
-    """Read up to 1000 codes by their ids into the mirror; none of those that the API does not know."""
-    try:
-        pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, code_ids)
-    except InvalidRequest:
-        if len(code_ids) == 1:
-            return []
-        middle = len(code_ids) // 2
-        halves = (code_ids[:middle], code_ids[middle:])
-        return [code for half in halves for code in await read_codes(connection, voucher_ids, half)]
-    async with as_daemon(connection.engine) as tx:
-        for page in pages:
-            await mirror.store_voucher_codes(tx, connection.name, page.records)
-            await rejected.keep(tx, connection.name, page.rejected)
-    return [code for page in pages for code in page.records]

@@ -179,7 +179,7 @@ class Pusher:
         if lane.operation is Operation.ADD:
             page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
             return Outcome(None, page=page)
-        code_ids = [row.voucher_code_id for row in batch.rows if row.voucher_code_id]
+        code_ids = [row.target_code_id for row in batch.rows if row.target_code_id]
         await operations.delete_voucher_codes(client, lane.enterprise_id, code_ids, timeout_s=timeout_s)
         return Outcome(None)
 

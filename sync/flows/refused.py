@@ -14,7 +14,7 @@ MAX_PROBES = 64
 """Calls spent at a time; 22 find one voucher in a thousand."""
 
 
-async def refused_among(client: Client, voucher_ids: Sequence[UUID], window: Window) -> list[UUID]:
+async def refused_among(client: Client, voucher_ids: Sequence[UUID], window: Window | None) -> list[UUID]:
     """Vouchers that a refused group is refused for; not all of them yet, where that would take too many calls."""
     if len(voucher_ids) == 1:
         return list(voucher_ids)
@@ -30,7 +30,7 @@ async def refused_among(client: Client, voucher_ids: Sequence[UUID], window: Win
     return sorted(culprits)
 
 
-async def _is_refused(client: Client, voucher_ids: Sequence[UUID], window: Window) -> bool:
+async def _is_refused(client: Client, voucher_ids: Sequence[UUID], window: Window | None) -> bool:
     try:
         await operations.voucher_codes(client, voucher_ids, window, page_size=1, cursor=None)
     except InvalidRequest as error:

@@ -5,35 +5,39 @@ updated since its attempt began; a delete by the state of its code.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sync.db import known_codes, mirror, outbox, outbox_upkeep, rejected
+from sync.db import known_codes, outbox, outbox_upkeep
 from sync.db.engine import transaction
 from sync.db.outbox import Settlement, as_daemon
 from sync.db.outbox_upkeep import Uncertain
-from sync.flows.conclude import read_codes
 from sync.flows.connection import Connection
+from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
-from sync.mews.budget import Priority
-from sync.model.errors import ApiError
-from sync.model.outbox import UNLISTED, Operation, Status
-from sync.model.windows import MAX_PAGE_SIZE, MAX_VOUCHERS, Window, chunks, split
+from sync.model.errors import ApiError, InvalidRequest
+from sync.model.outbox import UNLISTED, Operation, Status, Verdict
+from sync.model.windows import MAX_VOUCHERS, chunks
 
 MARGIN = timedelta(seconds=2)
 """How far a look reaches back behind an attempt's beginning, and on beyond what is known of the API's clock: it counts
 whole seconds, and what was made in the present one must be seen."""
 LOOK_AGAIN = timedelta(seconds=10)
+REFUSED_LOOK_AGAIN = timedelta(minutes=5)
+NOT_SHOWN = (
+    "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
+    "ask for access to the voucher again"
+)
 FOUND = Settlement(Status.DONE, "done")
-NOT_FOUND = Settlement(Status.PENDING, "not processed", "looked up: it had no effect")
+NOT_FOUND = Settlement(Status.PENDING, Verdict.NOT_PROCESSED, "looked up: it had no effect")
 CHANGED = Settlement(
     Status.FAILED,
     UNLISTED,
     "the API said that it was done, and lists no code of this value: look at the voucher's codes before you retry",
 )
-GONE = Settlement(Status.FAILED, "refused", "looked up: the API does not know the code")
+GONE = Settlement(Status.FAILED, Verdict.REFUSED, "looked up: the API does not know the code")
 
 
 @dataclass(slots=True)
@@ -46,6 +50,16 @@ class SettleReport:
     failed: int = 0
     errors: list[ApiError] = field(default_factory=list)
 
+    def count(self, status: Status, rows: int) -> None:
+        """Count rows that were settled."""
+        match status:
+            case Status.DONE:
+                self.done += rows
+            case Status.PENDING:
+                self.given_back += rows
+            case Status.FAILED:
+                self.failed += rows
+
 
 async def settle(connection: Connection, settle_after: timedelta) -> SettleReport:
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
@@ -53,79 +67,112 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
     async with as_daemon(connection.engine) as tx:
         report.rescued = await outbox_upkeep.rescue(tx, connection.name, settle_after)
         rows = await outbox_upkeep.load_uncertain(tx, connection.name)
-    for operation, look_up in ((Operation.ADD, _look_up_adds), (Operation.DELETE, _look_up_deletes)):
-        of_operation = [row for row in rows if row.operation is operation]
-        for group in _groups(of_operation):
-            try:
-                await look_up(connection, group, report)
-            except ApiError as error:
-                report.errors.append(error)
-                async with as_daemon(connection.engine) as tx:
-                    await outbox.postpone(tx, [row.id for row in group], LOOK_AGAIN)
+    for group in _groups(rows):
+        look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
+        try:
+            await look_up(connection, group, report)
+        except ApiError as error:
+            report.errors.append(error)
+            await _postpone(connection, group, LOOK_AGAIN)
     return report
 
 
 async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
-    voucher_ids = sorted({row.voucher_id for row in rows})
-    start = min(row.server_utc for row in rows) - MARGIN
-    for window in split(start, await operations.server_now(connection.client) + MARGIN):
-        await _read(connection, voucher_ids, window)
+    start = min(row.unknown_since_utc for row in rows) - MARGIN
+    end = await operations.server_now(connection.client) + MARGIN
+    shown = await read_changed(connection, _vouchers(rows), start, end)
+    rows = await _keep_shown(connection, rows, shown)
+    left = await _settle_found(connection, rows, report)
+    if left:
+        async with transaction(connection.engine) as tx:
+            is_seen_in_windows = await known_codes.stamps_what_it_adds(tx, connection.name)
+        if not is_seen_in_windows:
+            await read_everything(connection, _vouchers(left))
+            left = await _settle_found(connection, left, report)
+    settlements = defaultdict[Settlement, list[Uncertain]](list)
+    for row in left:
+        settlements[_not_found(row)].append(row)
+    for settlement, same in settlements.items():
+        await _settle(connection, same, settlement, report)
+
+
+async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:
+    """Settle adds whose code the mirror has come to know; the others."""
     async with transaction(connection.engine) as tx:
-        made = await known_codes.made_for(tx, [row.id for row in rows])
-    await _settle(connection, [row for row in rows if row.id in made], FOUND, made)
-    left = [row for row in rows if row.id not in made]
-    changed = [row for row in left if row.was_answered]
-    await _settle(connection, [row for row in left if not row.was_answered], NOT_FOUND)
-    await _settle(connection, changed, CHANGED)
-    report.done += len(made)
-    report.given_back += len(left) - len(changed)
-    report.failed += len(changed)
+        made = await known_codes.made_for(tx, [row.id for row in rows], usable_only=False)
+    await _settle(connection, [row for row in rows if row.id in made], FOUND, report, made)
+    return [row for row in rows if row.id not in made]
+
+
+def _not_found(row: Uncertain) -> Settlement:
+    """What becomes of an add whose code the API does not have."""
+    if row.outcome == UNLISTED:
+        return CHANGED
+    if row.outcome == Verdict.REFUSED:
+        return Settlement(Status.FAILED, Verdict.REFUSED, row.last_error)
+    return NOT_FOUND
 
 
 async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
-    code_ids = {row.voucher_code_id for row in rows if row.voucher_code_id}
-    codes = await read_codes(connection, sorted({row.voucher_id for row in rows}), sorted(code_ids))
+    targets = {row.id: row.target_code_id for row in rows if row.target_code_id}
+    try:
+        codes = await read_codes(connection, _vouchers(rows), sorted(set(targets.values())))
+    except InvalidRequest as error:
+        shown = await shown_among(connection, _vouchers(rows), error)
+        if rows := await _keep_shown(connection, rows, shown):
+            await _look_up_deletes(connection, rows, report)
+        return
     is_active = {code.id: code.is_active for code in codes}
-    states = {row.id: is_active.get(row.voucher_code_id) for row in rows if row.voucher_code_id}
-    deleted = [row for row in rows if states[row.id] is False]
-    active = [row for row in rows if states[row.id] is True]
-    gone = [row for row in rows if states[row.id] is None]
-    await _settle(connection, deleted, FOUND)
-    await _settle(connection, active, NOT_FOUND)
-    await _settle(connection, gone, GONE)
-    report.done += len(deleted)
-    report.given_back += len(active)
-    report.failed += len(gone)
+    states = {row.id: is_active.get(targets[row.id]) for row in rows}
+    await _settle(connection, [row for row in rows if states[row.id] is False], FOUND, report, targets)
+    await _settle(connection, [row for row in rows if states[row.id] is True], NOT_FOUND, report)
+    await _settle(connection, [row for row in rows if states[row.id] is None], GONE, report)
 
 
-async def _read(connection: Connection, voucher_ids: Sequence[UUID], window: Window) -> None:
-    """Everything that was updated in a window, into the mirror."""
-    cursor: UUID | None = None
-    while True:
-        page = await operations.voucher_codes(
-            connection.client, voucher_ids, window, page_size=MAX_PAGE_SIZE, cursor=cursor, priority=Priority.PUSH
-        )
-        async with transaction(connection.engine) as tx:
-            await mirror.store_voucher_codes(tx, connection.name, page.records)
-            await rejected.keep(tx, connection.name, page.rejected)
-        if page.is_last(MAX_PAGE_SIZE):
-            return
-        cursor = page.cursor
+async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: Sequence[UUID]) -> Sequence[Uncertain]:
+    """Rows whose vouchers the API shows; of the others it stays unknown what became of them."""
+    visible = set(shown)
+    await _postpone(
+        connection, [row for row in rows if row.voucher_id not in visible], REFUSED_LOOK_AGAIN, reason=NOT_SHOWN
+    )
+    return [row for row in rows if row.voucher_id in visible]
+
+
+async def _postpone(
+    connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
+) -> None:
+    async with as_daemon(connection.engine) as tx:
+        await outbox.postpone(tx, [row.id for row in rows], wait, reason)
 
 
 async def _settle(
-    connection: Connection, rows: Sequence[Uncertain], settlement: Settlement, code_ids: dict[int, UUID] | None = None
+    connection: Connection,
+    rows: Sequence[Uncertain],
+    settlement: Settlement,
+    report: SettleReport,
+    code_ids: dict[int, UUID] | None = None,
 ) -> None:
     of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
     for row in rows:
         of_attempt[row.attempt_id].append(row.id)
     async with as_daemon(connection.engine) as tx:
         for attempt_id, row_ids in of_attempt.items():
-            await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids)
+            report.count(settlement.status, await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids))
             await outbox.end_attempt(tx, attempt_id)
 
 
+def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:
+    return sorted({row.voucher_id for row in rows})
+
+
 def _groups(rows: Sequence[Uncertain]) -> list[list[Uncertain]]:
-    """Rows that one look settles: of at most so many vouchers, and so many rows, as one call takes."""
-    by_voucher = sorted(rows, key=lambda row: (row.voucher_id, row.id))
-    return [list(chunk) for chunk in chunks(by_voucher, MAX_VOUCHERS)]
+    """Rows that one look settles: adds of as many vouchers as one call takes, and deletes of as many codes."""
+    adds = [row for row in rows if row.operation is Operation.ADD]
+    deletes = sorted(
+        (row for row in rows if row.operation is Operation.DELETE), key=lambda row: (row.voucher_id, row.id)
+    )
+    of_vouchers = [set(chunk) for chunk in chunks(_vouchers(adds), MAX_VOUCHERS)]
+    return [
+        *([row for row in adds if row.voucher_id in vouchers] for vouchers in of_vouchers),
+        *(list(chunk) for chunk in chunks(deletes, MAX_VOUCHERS)),
+    ]

@@ -1,6 +1,6 @@
 """The operations that are used, each as one function: what goes into its body and what comes out.
 
-Source: mews-api.md, *Operations used*. All are reads and raise what `Client.read` raises.
+Source: mews-api.md, *Operations used*. They raise what `Client.read` and `Client.write` raise.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -86,21 +86,18 @@ def vouchers(client: Client, service_ids: Sequence[UUID]) -> AsyncIterator[Vouch
 async def voucher_codes(
     client: Client,
     voucher_ids: Sequence[UUID],
-    window: Window,
+    window: Window | None,
     *,
     page_size: int,
     cursor: UUID | None,
     priority: Priority = Priority.PULL,
 ) -> Page[VoucherCode]:
-    """One page of the codes of up to 1000 vouchers that were updated within a window, newest first.
+    """One page of the codes of up to 1000 vouchers that were updated within a window, newest first; None: of them all.
 
     `InvalidRequest` for an unknown voucher or cursor, `TooHeavy` when less must be asked for.
     """
-    parameters = {
-        "VoucherIds": voucher_ids,
-        "UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)},
-        **limitation(page_size, cursor),
-    }
+    updated = {"UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)}} if window else {}
+    parameters = {"VoucherIds": voucher_ids, **updated, **limitation(page_size, cursor)}
     return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, priority)
 
 

@@ -84,7 +84,11 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A claimed row, as far as sending and settling it go; its shape is checked by the database."""
+    """A claimed row, as far as sending and settling it go; its shape is checked by the database.
+
+    `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
+    `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.
+    """
 
     id: int
     operation: Operation
@@ -93,8 +97,10 @@ class Row:
     validity_start_utc: datetime | None
     validity_end_utc: datetime | None
     voucher_code_id: UUID | None
+    target_code_id: UUID | None
     attempts: int
     created_at: datetime
+    unknown_since_utc: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.db import known_codes
 from sync.db import outbox as product
+from sync.db.engine import transaction
 from sync.db.outbox import Lane, Settlement, as_daemon, due_lanes, lock_due
 from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.claim import LOOK_AGAIN, Batch, Knowledge, claim_due
@@ -100,9 +102,7 @@ async def test_a_row_holds_what_was_queued(outbox: Outbox) -> None:
     async with as_daemon(outbox.engine) as tx:
         (row,) = await lock_due(tx, ADDS, 1)
     created_at = (await outbox.row(row_id))["created_at"]
-    expected = Row(
-        row_id, Operation.ADD, VOUCHER, "SUMMER", SENT_UTC, utc(2026, 2, 1), None, attempts=2, created_at=created_at
-    )
+    expected = Row(row_id, Operation.ADD, VOUCHER, "SUMMER", SENT_UTC, utc(2026, 2, 1), None, None, 2, created_at, None)
     assert row == expected
     assert isinstance(row.operation, Operation)
 
@@ -250,7 +250,8 @@ async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> Non
     for row_id, code_id in ((add, None), (delete, uuid(7))):
         row = await outbox.row(row_id)
         assert (row["status"], row["attempt_id"], row["attempts"]) == ("sending", ONE, 1)
-        assert (row["first_sent_utc"], row["voucher_code_id"]) == (SENT_UTC, code_id)
+        assert (row["first_sent_utc"], row["target_code_id"]) == (SENT_UTC, code_id)
+        assert (row["voucher_code_id"], row["unknown_since_utc"]) == (None, None)
         assert row["sent_at"] is not None
     (attempt,) = (await outbox.open_attempts()).values()
     assert (attempt["id"], attempt["connection"], attempt["server_utc"]) == (ONE, CONNECTION, SENT_UTC)
@@ -500,15 +501,27 @@ async def test_a_delete_by_value_is_sent_for_its_one_active_code(outbox: Outbox,
     await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)), *others)
     delete = await outbox.delete("SUMMER")
     batch = await claim_due_now(outbox, DELETES, await fresh(outbox) if is_fresh else None)
-    assert [(row.id, row.voucher_code_id) for row in batch.rows] == [(delete, uuid(1))]
-    assert (await outbox.row(delete))["voucher_code_id"] == uuid(1)
+    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(1))]
+    row = await outbox.row(delete)
+    assert (row["target_code_id"], row["voucher_code_id"]) == (uuid(1), None)
+
+
+async def test_a_delete_by_value_that_had_no_effect_is_decided_anew(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)))
+    delete = await outbox.delete("SUMMER")
+    batch = await claim_due_now(outbox, DELETES)
+    await settle(outbox, BUSY, delete, attempt_id=batch.attempt_id)
+    await store(outbox.engine, code(1, is_active=False, updated_utc=utc(2026, 2, 1)), code(2))
+    await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
+    batch = await claim_due_now(outbox, DELETES)
+    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(2))]
 
 
 async def test_a_delete_by_id_is_sent_for_that_code_whatever_else_has_its_value(outbox: Outbox) -> None:
     await store(outbox.engine, code(1), code(2), code(3))
     delete = await outbox.queue("delete", voucher_code_id=uuid(2))
     batch = await claim_due_now(outbox, DELETES)
-    assert [(row.id, row.voucher_code_id) for row in batch.rows] == [(delete, uuid(2))]
+    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(2))]
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])
@@ -578,7 +591,7 @@ async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
     knowledge = await fresh(outbox)
     late = await outbox.delete("LATER")
     batch = await claim_due_now(outbox, DELETES, knowledge)
-    assert [(row.id, row.voucher_code_id) for row in batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
+    assert [(row.id, row.target_code_id) for row in batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
     assert (batch.decided, batch.waiting) == (3, 1)
     assert await outbox.statuses() == ["sending", "failed", "done", "failed", "sending", "pending"]
     assert (await outbox.row(late))["attempts"] == 0
@@ -599,9 +612,10 @@ async def test_the_brake_holds_what_would_have_been_claimed(outbox: Outbox) -> N
 
 
 async def sent_before(outbox: Outbox, value: str = "SUMMER") -> int:
-    """An add that was sent at noon and half a second, without effect as it seemed."""
+    """An add that was sent at noon and half a second, without an answer, and without effect as it seemed."""
     add = await outbox.add(value)
-    await outbox.set(add, attempts=1, first_sent_utc=SENT_UTC + SECOND / 2)
+    sent_utc = SENT_UTC + SECOND / 2
+    await outbox.set(add, attempts=1, first_sent_utc=sent_utc, unknown_since_utc=sent_utc)
     return add
 
 
@@ -616,11 +630,10 @@ async def sent_before(outbox: Outbox, value: str = "SUMMER") -> int:
         (SENT_UTC + timedelta(days=7), True),
     ],
 )
-@pytest.mark.parametrize("is_active", [False, True])
 async def test_a_code_that_was_created_since_the_first_attempt_is_what_it_made(
-    outbox: Outbox, created_utc: Any, is_made: bool, is_active: bool
+    outbox: Outbox, created_utc: Any, is_made: bool
 ) -> None:
-    await store(outbox.engine, code(1, created_utc=created_utc, is_active=is_active))
+    await store(outbox.engine, code(1, created_utc=created_utc))
     add = await sent_before(outbox)
     batch = await claim_due_now(outbox, ADDS)
     row = await outbox.row(add)
@@ -662,13 +675,42 @@ async def test_of_two_codes_the_one_that_is_nobody_s_is_this_one_s(outbox: Outbo
     assert (await outbox.row(add))["voucher_code_id"] == uuid(2)
 
 
-async def test_a_code_that_a_delete_named_may_still_be_this_one_s(outbox: Outbox) -> None:
+@pytest.mark.parametrize("is_missing", [False, True])
+async def test_an_add_is_not_done_by_a_code_that_nobody_can_use(outbox: Outbox, is_missing: bool) -> None:
+    add = await sent_before(outbox)
+    await store(outbox.engine, code(1, created_utc=SENT_UTC, is_active=is_missing))
+    if is_missing:
+        await execute(outbox.engine, "UPDATE mews.voucher_codes SET missing_since = now()")
+    assert sent(await claim_due_now(outbox, ADDS)) == [add]
+
+
+async def test_a_look_counts_what_was_made_and_then_deleted_by_somebody_else(outbox: Outbox) -> None:
     add = await sent_before(outbox)
     await store(outbox.engine, code(1, created_utc=SENT_UTC, is_active=False))
-    delete = await outbox.queue("delete", voucher_code_id=uuid(1))
-    await outbox.bring(delete, Status.DONE)
-    await claim_due_now(outbox, ADDS)
-    assert (await outbox.row(add))["voucher_code_id"] == uuid(1)
+    async with transaction(outbox.engine) as tx:
+        assert await known_codes.made_for(tx, [add], usable_only=False) == {add: uuid(1)}
+        assert await known_codes.made_for(tx, [add], usable_only=True) == {}
+
+
+async def test_an_add_whose_attempts_were_all_refused_has_made_nothing(outbox: Outbox) -> None:
+    add = await outbox.add("SUMMER")
+    await outbox.set(add, attempts=1, first_sent_utc=SENT_UTC)
+    await store(outbox.engine, code(1, created_utc=SENT_UTC + SECOND))
+    assert sent(await claim_due_now(outbox, ADDS)) == [add]
+
+
+@pytest.mark.parametrize(("updated_utc", "is_stamped"), [(SENT_UTC, True), (None, False)])
+async def test_the_last_code_that_was_added_tells_whether_the_api_stamps_what_it_adds(
+    outbox: Outbox, updated_utc: Any, is_stamped: bool
+) -> None:
+    async with transaction(outbox.engine) as tx:
+        assert not await known_codes.stamps_what_it_adds(tx, CONNECTION)
+    add = await outbox.add("SUMMER")
+    await outbox.bring(add, Status.DONE)
+    await outbox.set(add, voucher_code_id=uuid(1), connection=CONNECTION)
+    await store(outbox.engine, code(1, updated_utc=updated_utc))
+    async with transaction(outbox.engine) as tx:
+        assert await known_codes.stamps_what_it_adds(tx, CONNECTION) is is_stamped
 
 
 async def test_an_add_that_was_never_sent_has_made_nothing(outbox: Outbox) -> None:

@@ -298,6 +298,8 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
     *(("claimed", {**CLAIMED, "status": status, "attempt_id": None}) for status in ("sending", "uncertain")),
     *(("claimed", {**CLAIMED, "status": status, "connection": None}) for status in ("sending", "uncertain")),
     ("added_code_has_id", {"status": "done", "finished_at": SENT_UTC}),
+    ("only_sent_rows_have_a_target", {"unknown_since_utc": SENT_UTC}),
+    ("only_sent_rows_have_a_target", {"target_code_id": uuid(1)}),
 ]
 
 

@@ -140,9 +140,42 @@ async def test_uncertain_rows_are_looked_up_when_due_the_longest_due_first(outbo
         await outbox.set(row_id, next_attempt_at=utc(2026, 1, day))
     found = await load_uncertain(outbox)
     assert [one.id for one in found] == [row_ids[1], row_ids[0], row_ids[2]]
-    assert found[0] == Uncertain(row_ids[1], Operation.ADD, ONE, VOUCHER, None, SENT_UTC, was_answered=False)
+    assert found[0] == Uncertain(row_ids[1], Operation.ADD, ONE, VOUCHER, None, SENT_UTC, None, found[0].last_error)
     assert isinstance(found[0].operation, Operation)
     assert await load_uncertain(outbox, "other") == []
+
+
+async def test_a_look_knows_what_the_answer_seemed_to_prove(outbox: Outbox) -> None:
+    row_id = await outbox.add()
+    await claim(outbox, row_id)
+    async with as_daemon(outbox.engine) as tx:
+        await product.settle(tx, ONE, [row_id], Settlement(Status.UNCERTAIN, "refused", "a double"))
+    (found,) = await load_uncertain(outbox)
+    assert (found.outcome, found.last_error, found.unknown_since_utc) == ("refused", "a double", SENT_UTC)
+
+
+async def test_a_claim_whose_attempt_is_gone_is_rescued(outbox: Outbox) -> None:
+    row_id = await outbox.add()
+    await claim(outbox, row_id)
+    await execute(outbox.engine, "DELETE FROM sync.attempts")
+    assert await rescue(outbox) == 1
+    await outbox.set(row_id, next_attempt_at=utc(2026, 1, 1))
+    (found,) = await load_uncertain(outbox)
+    assert (found.id, found.unknown_since_utc) == (row_id, SENT_UTC)
+
+
+async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -> None:
+    row_id = await outbox.add()
+    await claim(outbox, row_id)
+    await expire(outbox)
+    await rescue(outbox)
+    later = SENT_UTC + timedelta(hours=1)
+    async with as_daemon(outbox.engine) as tx:
+        await product.settle(tx, ONE, [row_id], Settlement(Status.PENDING, "looked up"))
+        await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=later)
+        await product.claim(tx, OTHER, {row_id: None}, later)
+        await product.settle(tx, OTHER, [row_id], Settlement(Status.UNCERTAIN, "unknown"))
+    assert (await outbox.row(row_id))["unknown_since_utc"] == SENT_UTC
 
 
 # Rows whose voucher or code is not known yet.

@@ -13,6 +13,7 @@ class Behaviour:
     `lenient_delete`: unknown and already deleted ids are passed over (else 400).
     `shuffle_added`: the answer to an add lists the new codes in any order.
     `short_page_ends`: asking on after a page of fewer than `Count` items is a violation, not only after an empty one.
+    `stamp_added`: False leaves the `UpdatedUtc` of added codes null, which the documentation allows.
     `hide_writes_for_s`: what is written through the API becomes readable so much later, by the world's clock.
     `refused_values`: an add that holds one of these values is refused by a business rule (403).
     """
@@ -20,6 +21,7 @@ class Behaviour:
     allow_duplicates: bool = False
     lenient_delete: bool = False
     shuffle_added: bool = False
+    stamp_added: bool = True
     activity: Activity = "both"
     short_page_ends: bool = True
     hide_writes_for_s: float = 0.0

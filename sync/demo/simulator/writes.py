@@ -25,7 +25,7 @@ def add(
         if voucher is None or not voucher.is_active or not _may_write(token, request, voucher):
             raise Refused(400, "Invalid VoucherId")
     _check_values(world, items, behaviour)
-    codes = [_new_code(world, item) for item in items[:only_first]]
+    codes = [_new_code(world, item, behaviour) for item in items[:only_first]]
     world.codes.put(codes, hidden_for_s=hide_for_s)
     if only_first is not None:
         raise Refused(500, "Internal server error")
@@ -74,7 +74,7 @@ def _check_values(world: World, items: Sequence[CodeParameters], behaviour: Beha
         taken.add(key)
 
 
-def _new_code(world: World, item: CodeParameters) -> Code:
+def _new_code(world: World, item: CodeParameters, behaviour: Behaviour) -> Code:
     start, end, now = item.validity_start_utc, item.validity_end_utc, world.now()
     return Code(
         id=world.new_id(),
@@ -83,5 +83,5 @@ def _new_code(world: World, item: CodeParameters) -> Code:
         validity_start_utc=start and whole_seconds(start),
         validity_end_utc=end and whole_seconds(end),
         created_utc=now,
-        updated_utc=now,
+        updated_utc=now if behaviour.stamp_added else None,
     )

@@ -11,7 +11,7 @@ from sync.db.engine import make_engine
 from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
-from sync.flows.push import PushSettings
+from sync.flows.send import PushSettings
 from sync.mews.client import Client, Credentials, Patience
 from sync.model.errors import SettingsError
 from sync.outbox_jobs import OutboxSettings

@@ -1,6 +1,7 @@
 """The outbox of one connection: pushed whenever something wakes it, looked up and tidied now and then."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -10,18 +11,24 @@ from random import Random
 import structlog
 
 from sync.db import outbox_upkeep
+from sync.db.engine import transaction
 from sync.db.outbox import as_daemon
 from sync.flows.claim import Knowledge
 from sync.flows.conclude import PushReport
 from sync.flows.connection import Connection
-from sync.flows.push import Pusher, PushSettings
+from sync.flows.push import Pusher
+from sync.flows.send import PushSettings
 from sync.flows.settle import settle
 from sync.health import Health
-from sync.model.errors import Defect, Stopped, VoucherSyncError
+from sync.model.errors import Defect, Stopped, Unsettled, VoucherSyncError
 
 ROUNDS = 3
-"""How often `push_all` looks up what has become uncertain, and sends again what was not done."""
+"""How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
 AFTER_DEFECT_S = 5.0
+UNSETTLED = (
+    "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
+    "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
+)
 
 log = structlog.get_logger()
 
@@ -66,8 +73,8 @@ class OutboxJobs:
                 async with asyncio.TaskGroup() as calls:
                     while not self._connection.stop.is_set():
                         self.wake.clear()
-                        await self._push_due(calls)
-                        await self.wake.wait()
+                        if not await self._push_due(calls):
+                            await self.wake.wait()
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job="push")
                 await self._health.note("push", Defect(f"push ended with {type(error).__name__}, a fault of ours"))
@@ -98,24 +105,28 @@ class OutboxJobs:
                 await outbox_upkeep.prune(tx, self._settings.keep)
 
     async def push_all(self) -> PushReport:
-        """Send everything that is due, and settle what became uncertain on the way, in a few rounds."""
-        total = PushReport()
-        for _ in range(ROUNDS):
-            await self.look_up()
+        """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""
+        total, push = PushReport(), self._settings.push
+        ends_s = time.monotonic() + (push.lease + ROUNDS * push.settle_after).total_seconds()
+        while not self._connection.stop.is_set():
             try:
-                report = await self._pusher.push()
+                await self.look_up()
+                _add(total, await self._pusher.push())
+                async with transaction(self._connection.engine) as tx:
+                    unsettled, wait = await outbox_upkeep.count_unsettled(tx, self._connection.name)
             except Stopped:
                 break
             except VoucherSyncError as error:
-                report = self._pusher.take_report()
-                report.errors[type(error).__name__] = error
-            _add(total, report)
-            if not report.uncertain:
+                _add(total, self._pusher.take_report())
+                total.errors[type(error).__name__] = error
+                break
+            if not unsettled:
+                break
+            if time.monotonic() + wait.total_seconds() >= ends_s:
+                total.errors[Unsettled.__name__] = Unsettled(UNSETTLED.format(unsettled))
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._connection.stop.wait(), self._settings.push.settle_after.total_seconds() + 1
-                )
+                await asyncio.wait_for(self._connection.stop.wait(), max(0.0, wait.total_seconds()) + 0.1)
         return total
 
     def log_pushed(self) -> None:
@@ -125,11 +136,13 @@ class OutboxJobs:
         if any(counts.values()):
             log.info("pushed", connection=self._connection.name, **counts)
 
-    async def _push_due(self, calls: asyncio.TaskGroup) -> None:
+    async def _push_due(self, calls: asyncio.TaskGroup) -> bool:
+        """Push for a turn; whether more is due."""
+        has_more = False
         try:
-            await self._pusher.start_due(calls)
+            has_more = await self._pusher.start_due(calls)
         except Stopped:
-            return
+            return False
         except VoucherSyncError as error:
             await self._health.note("outbox", error)
         else:
@@ -145,6 +158,7 @@ class OutboxJobs:
         waiting = self._pusher.waiting
         if (waiting.discovery or waiting.pull) and not self._refreshing.locked():
             calls.create_task(self._refresh(discovery=waiting.discovery))
+        return has_more
 
     async def _refresh(self, *, discovery: bool) -> None:
         async with self._refreshing:

@@ -97,6 +97,12 @@ async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain
     return [Uncertain(**{**row, "operation": Operation(row["operation"])}) for row in rows]
 
 
+async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
+    """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up."""
+    row = (await tx.execute(_COUNT_UNSETTLED, {"connection": connection})).one()
+    return row.number, row.wait
+
+
 async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
     """Hold the deletes of a connection that queues too many; how many were held."""
     counted = (
@@ -150,6 +156,15 @@ SET status = 'uncertain', next_attempt_at = now() + :wait,
 WHERE row.status = 'sending' AND row.connection = :connection
   AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
 """).bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
+
+_COUNT_UNSETTLED = text("""
+SELECT count(*) AS number, coalesce(min(due_at), now()) - now() AS wait
+FROM (
+  SELECT CASE row.status WHEN 'sending' THEN coalesce(attempt.until, now()) ELSE row.next_attempt_at END AS due_at
+  FROM mews.voucher_code_outbox AS row LEFT JOIN sync.attempts AS attempt ON attempt.id = row.attempt_id
+  WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
+) AS unsettled
+""").bindparams(bindparam("connection", type_=Text))
 
 _NAME_CODES = text("""
 UPDATE mews.voucher_code_outbox AS row SET voucher_id = named.voucher_id, value = named.value

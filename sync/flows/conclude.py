@@ -18,6 +18,8 @@ from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
 
 RETRY = Backoff(base_s=1.0, cap_s=60.0)
+BESIDE_REFUSED = "not sent yet: the call that was to carry it was refused for other changes in it"
+BLOCKED_ALONE = "something between here and the API, as a proxy or firewall, lets all but this change through"
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class Concluder:
     async def conclude(self, batch: Batch, outcome: Outcome) -> None:
         """Settle all rows of a batch by its outcome."""
         if outcome.error and outcome.verdict is not Verdict.REFUSED:
-            self.report.errors[type(outcome.error).__name__] = outcome.error.without_words()
+            self.note_error(outcome.error)
         if outcome.verdict is None:
             await self._done(batch, outcome.page)
         elif outcome.verdict is Verdict.REFUSED:
@@ -74,9 +76,26 @@ class Concluder:
         else:
             await self._settle(batch, batch.rows, self._settlement(batch, outcome.verdict, outcome.error))
 
+    def note_error(self, error: VoucherSyncError) -> None:
+        """Keep the last fault of each kind, without words that might quote a code's value."""
+        kept = error.without_words() if isinstance(error, ApiError) else error
+        self.report.errors[type(error).__name__] = kept
+
     async def give_back(self, batch: Batch, rows: Sequence[Row], outcome: Outcome) -> None:
         """Send rows of a batch again later, since the call that was to carry them had no effect."""
-        await self._settle(batch, rows, self._settlement(batch, Verdict.NOT_PROCESSED, outcome.error))
+        again = self._settlement(batch, Verdict.NOT_PROCESSED, outcome.error)
+        if outcome.verdict is Verdict.REFUSED:
+            again = replace(again, error=BESIDE_REFUSED)
+        elif outcome.error:
+            self.note_error(outcome.error)
+        await self._settle(batch, rows, again)
+
+    async def fail(self, batch: Batch, rows: Sequence[Row], outcome: Outcome) -> None:
+        """Fail rows for what was proved of them by another call."""
+        failed = self._settlement(batch, Verdict.REFUSED, outcome.error)
+        if outcome.verdict is Verdict.BLOCKED:
+            failed = replace(failed, outcome=Verdict.BLOCKED, error=f"{BLOCKED_ALONE}: {failed.error}")
+        await self._fail(batch, rows, failed)
 
     async def note_refused(self, batch: Batch, outcome: Outcome) -> None:
         """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
@@ -132,18 +151,23 @@ class Concluder:
         """Settle a change that was refused for itself, unless the refusal says that it stands already."""
         (row,) = batch.rows
         failed = self._settlement(batch, Verdict.REFUSED, error)
-        if batch.lane.operation is Operation.ADD:
-            # What an attempt without an answer has made shows late, and a refusal as its double can be the first sign.
-            look = replace(failed, status=Status.UNCERTAIN, wait=self._settle_after)
-            await self._settle(batch, batch.rows, look if row.unknown_since_utc else failed)
-        elif not await self._is_deleted(row):
-            await self._settle(batch, batch.rows, failed)
+        if batch.lane.operation is Operation.ADD or not await self._is_deleted(row):
+            await self._fail(batch, batch.rows, failed)
         elif row.voucher_code_id is not None:
             await self._done(batch, None)
         else:
             # Somebody else has deleted the code that had this value; it may be another one's by now.
             again = self._settlement(batch, Verdict.NOT_PROCESSED, error)
             await self._settle(batch, batch.rows, replace(again, outcome=Verdict.REFUSED))
+
+    async def _fail(self, batch: Batch, rows: Sequence[Row], failed: Settlement) -> None:
+        """Fail rows, but look once more for what an earlier attempt without an answer may have done.
+
+        What an add has made shows late, and a refusal as its own double can be the first sign of it.
+        """
+        look = replace(failed, status=Status.UNCERTAIN, wait=self._settle_after)
+        await self._settle(batch, [row for row in rows if row.unknown_since_utc], look)
+        await self._settle(batch, [row for row in rows if not row.unknown_since_utc], failed)
 
     async def _is_deleted(self, row: Row) -> bool:
         """Whether somebody else has deleted the code just before."""

@@ -6,47 +6,28 @@ for before the next claim: several calls are in flight, and a slow one keeps bac
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from random import Random
-from uuid import uuid4
 
 from sync.db import outbox, outbox_upkeep
 from sync.db.outbox import Lane, as_daemon
-from sync.db.outbox_upkeep import BrakeRule, Waiting
+from sync.db.outbox_upkeep import Waiting
 from sync.flows.claim import Batch, Knowledge, claim_due
 from sync.flows.conclude import Concluder, Outcome, PushReport
 from sync.flows.connection import Connection
+from sync.flows.search import DIVIDED, Search
+from sync.flows.send import PushSettings, Sender
 from sync.mews import operations
 from sync.mews.budget import Priority
-from sync.model.culprits import find_culprits
-from sync.model.errors import ApiError, Stopped, TooHeavy, TooLarge, VoucherSyncError
-from sync.model.outbox import VERDICTS, Operation, Row, Verdict
+from sync.model.errors import VoucherSyncError
 
 CALLS_IN_FLIGHT = 8
 CLAIMING = 3
 """Claims made at once while lanes are full: while one reads its rows, another waits for the next place."""
-MAX_BATCH = 1000
-MIN_BATCH = 50
-NOT_ALLOWED_FOR_S = 60.0
-"""After a 401 or 404 it is tried again, with one batch, to find out whether somebody has mended it."""
-
-
-@dataclass(frozen=True, slots=True)
-class PushSettings:
-    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles."""
-
-    lease: timedelta
-    request_timeout_s: float
-    settle_after: timedelta
-    brake: BrakeRule
-
-    @property
-    def write_timeout_s(self) -> float:
-        """Total seconds for one write."""
-        return min(self.request_timeout_s, self.lease.total_seconds() / 2)
+TURN_S = 1.0
+"""After this it is asked anew what is due: a bulk push of one hotel must not keep back what others queue meanwhile."""
 
 
 class Pusher:
@@ -58,14 +39,15 @@ class Pusher:
         self._connection = connection
         self._settings = settings
         self._knowledge = knowledge
+        self._sender = Sender(connection, settings)
         self._concluder = Concluder(connection, settings.settle_after, rng)
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
-        self._batch_size = MAX_BATCH
-        self._not_allowed_until_s = 0.0
+        self._has_more = False
 
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
         report, self._concluder.report = self._concluder.report, PushReport()
+        report.calls, self._sender.calls = self._sender.calls, 0
         return report
 
     async def push(self) -> PushReport:
@@ -75,51 +57,97 @@ class Pusher:
             failure: VoucherSyncError | None = None
             async with asyncio.TaskGroup() as calls:
                 try:
-                    await self.start_due(calls)
+                    while await self.start_due(calls):
+                        pass
                 except VoucherSyncError as error:  # what is in flight is settled all the same
                     failure = error
             if failure is not None:
                 raise failure
-            if not self.moved.is_set() or not self._may_send():
+            if not self.moved.is_set() or not self._sender.may_send():
                 return self.take_report()
 
-    async def start_due(self, calls: asyncio.TaskGroup) -> None:
-        """Claim what is due, one batch of each lane in turn, and send it in tasks of `calls`."""
-        knowledge = self._knowledge
-        async with as_daemon(self._connection.engine) as tx:
-            await outbox_upkeep.adopt(tx, self._connection.name)
-            self.waiting = await outbox_upkeep.fail_unknown(
-                tx,
-                self._connection.name,
-                discovered_as_of=knowledge.discovered_as_of,
-                caught_up_as_of=knowledge.caught_up_as_of,
-            )
-            lanes = await outbox.due_lanes(tx, self._connection.name)
-        full = [lane for lane in lanes if await self._start_batch(lane, calls)]
-        if full:
-            with self._connection.client.budget.pressed():
-                await asyncio.gather(*(self._drain(full, calls) for _ in range(CLAIMING)))
+    async def start_due(self, calls: asyncio.TaskGroup) -> bool:
+        """Claim what is due for a while, one batch of each lane in turn, and send it in tasks of `calls`.
 
-    async def _drain(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
-        """Claim and send, one batch of each lane in turn, until no lane has a full one left."""
-        while lanes:
+        Whether there is more that is due. Raises as `push` does.
+        """
+        with self._pressed():
+            lanes = await self._due_lanes()
+            full = [lane for lane in lanes if await self._start_batch(lane, calls)]
+            self._has_more = bool(full)
+        if full:
+            with self._pressed():
+                await self._drain_all(full, calls)
+        self._has_more = bool(full)
+        return self._has_more
+
+    @contextmanager
+    def _pressed(self) -> Iterator[None]:
+        """While there is more to push than fits in a turn, pulls get less of the budget."""
+        if not self._has_more:
+            yield
+            return
+        with self._connection.client.budget.pressed():
+            yield
+
+    async def _due_lanes(self) -> list[Lane]:
+        name, knowledge = self._connection.name, self._knowledge
+        async with as_daemon(self._connection.engine) as tx:
+            await outbox_upkeep.adopt(tx, name)
+            self.waiting = await outbox_upkeep.fail_unknown(
+                tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.caught_up_as_of
+            )
+            return await outbox.due_lanes(tx, name)
+
+    async def _drain_all(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
+        ends_s = time.monotonic() + TURN_S
+        try:
+            async with asyncio.TaskGroup() as claimers:
+                for _ in range(CLAIMING):
+                    claimers.create_task(self._drain(lanes, calls, ends_s))
+        except ExceptionGroup as group:
+            # One claimer's fault ends the others; the first tells the cause.
+            raise group.exceptions[0] from group
+
+    async def _drain(self, lanes: list[Lane], calls: asyncio.TaskGroup, ends_s: float) -> None:
+        """Claim and send, one batch of each lane in turn, until no lane has a full one left or the turn is over."""
+        while lanes and time.monotonic() < ends_s:
             for lane in tuple(lanes):
                 if not await self._start_batch(lane, calls) and lane in lanes:
                     lanes.remove(lane)
 
-    def _may_send(self) -> bool:
-        is_allowed = time.monotonic() >= self._not_allowed_until_s
-        return is_allowed and not self._connection.client.is_waiting and not self._connection.stop.is_set()
-
     async def _start_batch(self, lane: Lane, calls: asyncio.TaskGroup) -> bool:
-        """Claim one batch and send it in a task; whether it was a full one, with more to come."""
-        if not self._may_send():
+        """Claim one batch and send it, in a task of its own; whether it was a full one, with more to come."""
+        if not self._sender.may_send():
             return False
-        settings, client, limit = self._settings, self._connection.client, self._batch_size
+        claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        calls.create_task(self._carry_out(lane, claimed))
+        return await claimed
+
+    async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
+        """Claim, send and settle one batch. What cannot be settled now, as without a database, is by a look later.
+
+        `claimed` gets whether the batch is a full one as soon as it is claimed, or why it could not be.
+        """
+        try:
+            async with self._slots:
+                batch, outcome = await self._claim_and_send(lane, claimed)
+                if batch.rows:
+                    await self._settle(batch, outcome)
+        except VoucherSyncError as error:
+            if claimed.done():
+                self._concluder.note_error(error)
+            else:
+                claimed.set_exception(error)
+        except BaseException:
+            # Else whoever waits for the claim would wait for ever.
+            claimed.cancel()
+            raise
+
+    async def _claim_and_send(self, lane: Lane, claimed: "asyncio.Future[bool]") -> tuple[Batch, Outcome]:
+        client, limit = self._connection.client, self._sender.batch_size
         server_utc = await operations.server_now(client)
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._slots)
-            place = await stack.enter_async_context(client.budget.place(Priority.PUSH))
+        async with client.budget.place(Priority.PUSH) as place:
             place.is_used = False
             claimed_s = time.monotonic()
             async with as_daemon(self._connection.engine) as tx:
@@ -127,101 +155,28 @@ class Pusher:
                     tx,
                     lane,
                     limit=limit,
-                    lease=settings.lease,
+                    lease=self._settings.lease,
                     server_utc=server_utc,
                     knowledge=self._knowledge,
-                    rule=settings.brake,
+                    rule=self._settings.brake,
                 )
-            self._concluder.report.held += batch.held
-            self._concluder.report.done += batch.decided
-            self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
-            if batch.rows:
-                place.is_used = True
-                calls.create_task(self._carry_out(batch, claimed_s, stack.pop_all()))
-        return len(batch.rows) + batch.decided + batch.waiting >= limit
+            self._note_claimed(batch)
+            if not claimed.done():
+                claimed.set_result(len(batch.rows) + batch.decided + batch.waiting >= limit)
+            place.is_used = bool(batch.rows)
+            return batch, await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
 
-    async def _carry_out(self, batch: Batch, claimed_s: float, place: AsyncExitStack) -> None:
-        """Send a claimed batch and settle it. What cannot be settled now, as without a database, is by a look later."""
+    def _note_claimed(self, batch: Batch) -> None:
+        self._concluder.report.held += batch.held
+        self._concluder.report.done += batch.decided
+        self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
+
+    async def _settle(self, batch: Batch, outcome: Outcome) -> None:
         try:
-            async with place:
-                outcome = await self._send(batch, claimed_s)
-            if outcome.verdict is Verdict.REFUSED and len(batch.rows) > 1:
-                await self._send_apart(batch, outcome)
+            if outcome.verdict in DIVIDED and len(batch.rows) > 1:
+                search = Search(self._connection, self._sender, self._concluder, self._settings.lease, batch)
+                await search.run(outcome)
             else:
                 await self._concluder.conclude(batch, outcome)
-        except VoucherSyncError as error:
-            self._concluder.report.errors[type(error).__name__] = error
-        self.moved.set()
-
-    async def _send(self, batch: Batch, claimed_s: float) -> Outcome:
-        """One call, within a place of the budget, and what its outcome proves."""
-        settings = self._settings
-        if time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s:
-            # The call could outlive its claim, and its rows be looked up while it is still under way.
-            return Outcome(Verdict.NOT_PROCESSED)
-        self._concluder.report.calls += 1
-        try:
-            outcome = await self._call(batch)
-        except Stopped:
-            return Outcome(Verdict.NOT_PROCESSED)
-        except ApiError as error:
-            if isinstance(error, TooHeavy | TooLarge):
-                self._batch_size = max(MIN_BATCH, self._batch_size // 2)
-            verdict = VERDICTS[type(error)]
-            if verdict is Verdict.NOT_ALLOWED:
-                self._not_allowed_until_s = time.monotonic() + NOT_ALLOWED_FOR_S
-            return Outcome(verdict, error)
-        self._batch_size = min(MAX_BATCH, self._batch_size * 2)
-        return outcome
-
-    async def _call(self, batch: Batch) -> Outcome:
-        client, lane, timeout_s = self._connection.client, batch.lane, self._settings.write_timeout_s
-        if lane.operation is Operation.ADD:
-            page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
-            return Outcome(None, page=page)
-        code_ids = [row.target_code_id for row in batch.rows if row.target_code_id]
-        await operations.delete_voucher_codes(client, lane.enterprise_id, code_ids, timeout_s=timeout_s)
-        return Outcome(None)
-
-    async def _send_apart(self, batch: Batch, refusal: Outcome) -> None:
-        """Send a refused batch in groups, until what is refused stands alone and everything else has gone through."""
-        await self._concluder.note_refused(batch, refusal)
-        search = find_culprits(batch.rows)
-        left = {row.id: row for row in batch.rows}
-        rows = next(search)
-        with suppress(StopIteration):
-            while True:
-                outcome = await self._send_group(batch, rows)
-                if outcome.verdict in {Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED}:
-                    await self._concluder.give_back(batch, list(left.values()), outcome)
-                    return
-                is_refused = outcome.verdict is Verdict.REFUSED
-                if not is_refused or len(rows) == 1:
-                    for row in rows:
-                        del left[row.id]
-                rows = search.send(not is_refused)
-
-    async def _send_group(self, batch: Batch, rows: Sequence[Row]) -> Outcome:
-        """Send some rows of a batch under an attempt of their own, and settle them unless they are to be divided."""
-        client, lease, attempt_id = self._connection.client, self._settings.lease, uuid4()
-        server_utc = await operations.server_now(client)
-        async with client.budget.place(Priority.PUSH) as place:
-            claimed_s = time.monotonic()
-            async with as_daemon(self._connection.engine) as tx:
-                await outbox.begin_attempt(tx, batch.lane, attempt_id, lease=lease, server_utc=server_utc)
-                moved = await outbox.move(tx, batch.attempt_id, attempt_id, [row.id for row in rows], lease=lease)
-                await outbox.count_attempt(tx, list(moved))
-            mine = [row for row in rows if row.id in moved]
-            group = replace(batch, attempt_id=attempt_id, rows=mine, server_utc=server_utc)
-            if not mine:  # this batch took so long that its rows were taken for a dead one's
-                place.is_used = False
-                return Outcome(None)
-            outcome = await self._send(group, claimed_s)
-        if outcome.verdict is Verdict.REFUSED and len(rows) > 1:
-            await self._concluder.note_refused(group, outcome)
-            async with as_daemon(self._connection.engine) as tx:
-                await outbox.move(tx, attempt_id, batch.attempt_id, [row.id for row in mine], lease=lease)
-                await outbox.end_attempt(tx, attempt_id)
-        else:
-            await self._concluder.conclude(group, outcome)
-        return outcome
+        finally:
+            self.moved.set()

@@ -108,8 +108,8 @@ def _not_found(row: Uncertain) -> Settlement:
     """What becomes of an add whose code the API does not have."""
     if row.outcome == UNLISTED:
         return CHANGED
-    if row.outcome == Verdict.REFUSED:
-        return Settlement(Status.FAILED, Verdict.REFUSED, row.last_error)
+    if row.outcome in {Verdict.REFUSED, Verdict.BLOCKED}:
+        return Settlement(Status.FAILED, row.outcome, row.last_error)
     return NOT_FOUND
 
 

@@ -23,6 +23,9 @@ BY_STATUS: dict[int, type[errors.ApiError]] = {
     429: errors.RateLimited,
 }
 
+JUDGES_CONTENT = frozenset({errors.InvalidRequest, errors.Forbidden})
+"""What only the API itself can say of what was sent; a firewall's word for it would have good changes given up."""
+
 BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
     # Nothing was sent before these.
     httpx.ConnectError: errors.NotConnected,
@@ -55,6 +58,8 @@ def from_response(
     """The error that an answer other than 200 stands for; an answer that echoes `secrets` does not bring them along."""
     status = response.status_code
     error = BY_STATUS.get(status) or _by_class(status)
+    if error in JUDGES_CONTENT and not is_from_api(response):
+        error = errors.Unexpected
     message = api_message(response.content)
     for secret in secrets:
         message = message.replace(secret, "***")

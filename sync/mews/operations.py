@@ -33,7 +33,7 @@ VOUCHER_ASSIGNMENTS: Listing[VoucherAssignment] = Listing(
 )
 VOUCHER_CODES: Listing[VoucherCode] = Listing("VoucherCodes", wire.VoucherCodeWire, required=True)
 
-SERVICE_IDS, VOUCHER_IDS = "ServiceIds", "VoucherIds"
+SERVICE_IDS, VOUCHER_IDS, VOUCHER_ID = "ServiceIds", "VoucherIds", "VoucherId"
 """As the API names a parameter that it refuses: `Invalid VoucherIds`."""
 MAX_IDS = 1000
 """Ids in one request."""

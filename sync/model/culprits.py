@@ -1,16 +1,19 @@
 """Finding the refused items of a batch that is refused as a whole, in few calls: a pure decision."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def find_culprits(batch: Sequence[T]) -> Generator[Sequence[T], bool, None]:
+def find_culprits(
+    batch: Sequence[T], is_open: Callable[[T], bool] = lambda item: True
+) -> Generator[Sequence[T], bool, None]:
     """Groups to try one after the other, given that `batch` was refused; send back whether each went through.
 
     A group of one that is refused is a culprit. Every item is in exactly one group that went through or stands alone in
-    one that was refused, so nothing is given up for its neighbours' sake, however the refusals hang together.
+    one that was refused, so nothing is given up for its neighbours' sake, however the refusals hang together. What has
+    become known without being tried, so that it is not `is_open` any more, is left out of what is tried next.
 
     A refused group is halved until one item stands alone. What was not tried on the way is tried next, in a group about
     as large as one culprit has among so many so far: of larger ones most would be refused, and teach little. For 7
@@ -33,7 +36,7 @@ def find_culprits(batch: Sequence[T]) -> Generator[Sequence[T], bool, None]:
             culprits += 1
         else:
             went_through += 1
-        untried = beside + untried
+        untried = [item for item in beside + untried if is_open(item)]
         refused = []
         while untried and not refused:
             size = max(1, (went_through + culprits) // culprits) if culprits else len(untried)

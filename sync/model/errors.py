@@ -7,6 +7,7 @@
     │   └── NotMigrated          reached, but its schema is not this version's
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
+    ├── Unsettled                it is unknown whether changes were made
     └── ApiError                 one call of the Mews Connector API
         ├── NotProcessed         certainly without effect
         │   ├── NotConnected     no connection came about, nothing was sent
@@ -58,6 +59,10 @@ class Defect(VoucherSyncError):
 
 class Stopped(VoucherSyncError):
     """Given up because the service is stopping; nothing was in flight."""
+
+
+class Unsettled(VoucherSyncError):
+    """It is unknown whether changes were made, and a look is due later."""
 
 
 class ApiError(VoucherSyncError):

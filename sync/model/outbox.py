@@ -54,6 +54,8 @@ class Verdict(StrEnum):
     """Certainly without effect, for a reason that passes: send it again later."""
     REFUSED = "refused"
     """Certainly without effect, because of something in it: find out what, and send the rest."""
+    BLOCKED = "blocked"
+    """Certainly without effect, by something on the way to the API that may dislike something in it, or everything."""
     NOT_ALLOWED = "not allowed"
     """Certainly without effect, and so is whatever else this connection sends: stop pushing for it."""
     UNKNOWN = "unknown"
@@ -68,7 +70,7 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
     errors.RateLimited: Verdict.NOT_PROCESSED,
     errors.Conflict: Verdict.NOT_PROCESSED,
-    errors.Unexpected: Verdict.NOT_PROCESSED,
+    errors.Unexpected: Verdict.BLOCKED,
     errors.InvalidRequest: Verdict.REFUSED,
     errors.Forbidden: Verdict.REFUSED,
     errors.TooLarge: Verdict.REFUSED,

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
-from sync.demo.simulator import Operation
+from sync.db.outbox import as_daemon
+from sync.demo.simulator import Close, Operation
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.process import end, start
 
 from .conftest import Cli
+
+QUICK = {"SYNC_SETTLE_AFTER_S": "0.3", "SYNC_LEASE_S": "2"}
 
 
 def errors_of(stderr: str) -> list[str]:
@@ -114,3 +118,40 @@ async def test_a_signal_in_the_middle(mirror: Mirror, tmp_path: Path, number: si
             ended = await end(process)
     assert ended.code == code, ended
     assert "Traceback" not in ended.stderr
+
+
+async def queue(mirror: Mirror, value: str) -> None:
+    """Queues an add for the hotel's voucher."""
+    (voucher_id,) = mirror.world.vouchers
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, :value)",
+        voucher=voucher_id,
+        value=value,
+    )
+
+
+async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await queue(mirror, "NEW")
+        async with as_daemon(mirror.connection.engine) as tx:
+            await tx.execute(
+                text(
+                    "UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid(), "
+                    "connection = 'default', attempts = 1, sent_at = now(), first_sent_utc = now()"
+                )
+            )
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        (row,) = await mirror.rows("SELECT status, attempts FROM mews.voucher_code_outbox")
+    assert (ended.code, errors_of(ended.stderr)) == (0, [])
+    assert (row["status"], row["attempts"]) == ("done", 2)
+    assert "1 changes done" in ended.stdout
+
+
+async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mirror) -> None:
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(), times=100)
+    async with mirror.opened():
+        await queue(mirror, "NEW")
+        ended = await cli("once", "--json", settings=mirror.environment | QUICK)
+    summary = json.loads(ended.stdout)
+    assert (ended.code, summary["ok"]) == (1, False)
+    assert any("of 1 changes it is not known yet whether they were made" in error for error in summary["errors"])

@@ -13,7 +13,8 @@ from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, Status, Voucher
 from sync.flows.claim import Knowledge
-from sync.flows.push import Pusher, PushSettings
+from sync.flows.push import Pusher
+from sync.flows.send import PushSettings
 from sync.flows.settle import settle
 from tests.flows.rig import add_hotel, add_voucher_to, later, numbered, page_of
 from tests.support.mirror import ACCESS_TOKEN, Mirror

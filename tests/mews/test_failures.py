@@ -41,11 +41,19 @@ def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
     ],
 )
 def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is_processed_for_sure_not: bool) -> None:
-    error = failures.from_response("a/b", response(status, b'{"Message": "why"}', Request_Id="r-1"), now=NOW)
+    answer = response(status, b'{"Message": "why"}', Request_Id="r-1", Content_Type="application/json")
+    error = failures.from_response("a/b", answer, now=NOW)
     assert type(error) is kind
     assert isinstance(error, errors.NotProcessed) is is_processed_for_sure_not
     assert (error.api_message, error.request_id, error.status) == ("why", "r-1", status)
     assert all(part in str(error) for part in ("a/b", "why", "r-1", str(status)))
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/html", "Request_Id": "r-1"}])
+def test_only_the_api_itself_judges_what_was_sent(status: int, headers: dict[str, str]) -> None:
+    error = failures.from_response("a/b", response(status, b"<html>Blocked</html>", **headers), now=NOW)
+    assert type(error) is errors.Unexpected
 
 
 def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:

@@ -62,3 +62,19 @@ def test_a_refusal_that_concerns_no_single_item_is_split_until_everything_goes_t
             group = groups.send(not refused(group))
     except StopIteration:
         assert through == set(range(10))
+
+
+def test_what_has_become_known_meanwhile_is_not_tried() -> None:
+    known, tried = set[int](), list[int]()
+    groups = find_culprits(range(100), lambda item: item not in known)
+    group = next(groups)
+    try:
+        while True:
+            tried += group if known else []
+            is_refused = any(item % 2 for item in group)
+            if is_refused and len(group) == 1:
+                known |= set(range(1, 100, 2))
+            group = groups.send(not is_refused)
+    except StopIteration:
+        assert all(item % 2 == 0 for item in tried[1:])
+        assert set(tried) >= set(range(2, 100, 2))

@@ -49,7 +49,7 @@ PROVES = {
 WITHOUT_A_STATUS = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
-    errors.Unexpected: Verdict.NOT_PROCESSED,
+    errors.Unexpected: Verdict.BLOCKED,
     errors.ServerFault: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
     errors.Unreadable: Verdict.UNKNOWN,

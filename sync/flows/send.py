@@ -1,0 +1,83 @@
+"""Sending one claimed batch, in one call, and what its outcome proves."""
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sync.db.outbox_upkeep import BrakeRule
+from sync.flows.claim import Batch
+from sync.flows.conclude import Outcome
+from sync.flows.connection import Connection
+from sync.mews import operations
+from sync.model.errors import ApiError, Stopped, TooHeavy, TooLarge
+from sync.model.outbox import VERDICTS, Operation, Verdict
+
+MAX_BATCH = 1000
+MIN_BATCH = 50
+HOLD_S = 60.0
+"""After a 401 or 404 it is tried again, with one batch, to find out whether somebody has mended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles."""
+
+    lease: timedelta
+    request_timeout_s: float
+    settle_after: timedelta
+    brake: BrakeRule
+
+    @property
+    def write_timeout_s(self) -> float:
+        """Total seconds for one write."""
+        return min(self.request_timeout_s, self.lease.total_seconds() / 2)
+
+
+class Sender:
+    """Sends for one connection: how much at a time, and whether at all. `calls` counts what was sent."""
+
+    def __init__(self, connection: Connection, settings: PushSettings) -> None:
+        self.calls = 0
+        self.batch_size = MAX_BATCH
+        self._connection = connection
+        self._settings = settings
+        self._held_until_s = 0.0
+
+    def may_send(self) -> bool:
+        """Whether a call could do anything now."""
+        is_held = time.monotonic() < self._held_until_s
+        return not is_held and not self._connection.client.is_waiting and not self._connection.stop.is_set()
+
+    def hold(self) -> None:
+        """Send nothing for a while: whatever this connection sends is refused."""
+        self._held_until_s = time.monotonic() + HOLD_S
+
+    async def send(self, batch: Batch, claimed_s: float) -> Outcome:
+        """One call, within a place of the budget that the caller holds. `claimed_s`: when it was claimed."""
+        settings = self._settings
+        if time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s:
+            # The call could outlive its claim, and its rows be looked up while it is still under way.
+            return Outcome(Verdict.NOT_PROCESSED)
+        self.calls += 1
+        try:
+            outcome = await self._call(batch)
+        except Stopped:
+            return Outcome(Verdict.NOT_PROCESSED)
+        except ApiError as error:
+            if isinstance(error, TooHeavy | TooLarge):
+                self.batch_size = max(MIN_BATCH, self.batch_size // 2)
+            verdict = VERDICTS[type(error)]
+            if verdict is Verdict.NOT_ALLOWED:
+                self.hold()
+            return Outcome(verdict, error)
+        self.batch_size = min(MAX_BATCH, self.batch_size * 2)
+        return outcome
+
+    async def _call(self, batch: Batch) -> Outcome:
+        client, lane, timeout_s = self._connection.client, batch.lane, self._settings.write_timeout_s
+        if lane.operation is Operation.ADD:
+            page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
+            return Outcome(None, page=page)
+        code_ids = [row.target_code_id for row in batch.rows if row.target_code_id]
+        await operations.delete_voucher_codes(client, lane.enterprise_id, code_ids, timeout_s=timeout_s)
+        return Outcome(None)

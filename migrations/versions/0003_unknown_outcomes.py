@@ -1,4 +1,4 @@
-"""Since when an outcome is unknown, and which code a delete was sent for: what is known of a row, apart from its wish."""
+"""Since when an outcome is unknown, which code a delete was sent for, and indexes that a million queued rows need."""
 
 from alembic import op
 import sqlalchemy as sa
@@ -29,6 +29,20 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("voucher_code_outbox_only_sent_rows_have_a_target_check"), "voucher_code_outbox", SENT_ONLY, schema="mews"
     )
+    op.create_index(
+        "voucher_code_outbox_stray_idx",
+        "voucher_code_outbox",
+        ["voucher_id"],
+        schema="mews",
+        postgresql_where=sa.text("connection IS NULL AND status IN ('pending', 'held')"),
+    )
+    op.create_index(
+        "voucher_code_outbox_unreleased_idx",
+        "voucher_code_outbox",
+        ["connection"],
+        schema="mews",
+        postgresql_where=sa.text("operation = 'delete' AND status = 'pending' AND released_at IS NULL"),
+    )
     # Until now nothing said which attempts were without an answer, so all that may be sent again count as such.
     op.execute("SELECT set_config('voucher_sync.daemon', 'on', true)")
     op.execute(
@@ -39,6 +53,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("voucher_code_outbox_unreleased_idx", "voucher_code_outbox", schema="mews")
+    op.drop_index("voucher_code_outbox_stray_idx", "voucher_code_outbox", schema="mews")
     op.drop_constraint(
         op.f("voucher_code_outbox_only_sent_rows_have_a_target_check"), "voucher_code_outbox", schema="mews"
     )

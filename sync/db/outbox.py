@@ -97,7 +97,7 @@ async def lock_due(tx: AsyncConnection, lane: Lane, limit: int) -> list[Row]:
             outbox.c.next_attempt_at <= func.now(),
             ~is_blocked,
         )
-        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .order_by(outbox.c.enterprise_id, outbox.c.next_attempt_at, outbox.c.id)  # the order of the index
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
@@ -199,7 +199,8 @@ async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
     await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
 
 
-# One step of the recursion finds the next hotel in the index: a million pending rows of one hotel cost one step.
+# One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a
+# million pending rows of one hotel cost two steps.
 _DUE_LANES = text("""
 WITH RECURSIVE hotel AS (
   SELECT operation, (
@@ -218,14 +219,16 @@ UNION ALL
   FROM hotel WHERE hotel.enterprise_id IS NOT NULL
 )
 SELECT operation, enterprise_id FROM hotel
-WHERE EXISTS (
-  SELECT FROM mews.voucher_code_outbox AS due
+WHERE now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
   WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id = hotel.enterprise_id AND due.next_attempt_at <= now()
-) OR (hotel.enterprise_id IS NULL AND EXISTS (
-  SELECT FROM mews.voucher_code_outbox AS due
+    AND due.enterprise_id = hotel.enterprise_id
+  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
+) OR (hotel.enterprise_id IS NULL AND now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
   WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id IS NULL AND due.next_attempt_at <= now()
+    AND due.enterprise_id IS NULL
+  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
 ))
 """)
 

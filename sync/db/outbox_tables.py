@@ -116,6 +116,14 @@ outbox = Table(
     Index(
         "voucher_code_outbox_deletes_idx", "connection", "created_at", postgresql_where=text("operation = 'delete'")
     ),
+    Index(
+        "voucher_code_outbox_stray_idx", "voucher_id",
+        postgresql_where=text("connection IS NULL AND status IN ('pending', 'held')"),
+    ),
+    Index(
+        "voucher_code_outbox_unreleased_idx", "connection",
+        postgresql_where=text("operation = 'delete' AND status = 'pending' AND released_at IS NULL"),
+    ),
     Index("voucher_code_outbox_finished_at_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     schema="mews",
     comment="Changes to voucher codes, queued by INSERT and carried out by voucher-sync.",

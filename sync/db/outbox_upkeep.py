@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Interval, Text, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import BigInteger, ColumnElement, Interval, Text, and_, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,6 +14,8 @@ from sync.model.outbox import Operation, Status, is_suspicious
 
 MAX_UNCERTAIN = 5000
 MAX_PRUNED = 10_000
+MAX_STRAYS = 20_000
+"""So many rows find their connection, or fail, in one transaction, which a million would keep open for 15 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,11 @@ class BrakeRule:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What rows without a known voucher or code wait for."""
+    """What rows without a known voucher or code wait for. `more`: some of them could be sorted out at once."""
 
     discovery: bool
     pull: bool
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +60,27 @@ async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
     return (await tx.execute(_RESCUE, {"connection": connection, "wait": wait})).rowcount
 
 
-async def adopt(tx: AsyncConnection, connection: str) -> None:
-    """Give the connection the rows whose voucher or code it has come to know."""
-    await tx.execute(_NAME_CODES)
-    await tx.execute(_ADOPT, {"connection": connection})
+async def adopt(tx: AsyncConnection, connection: str) -> bool:
+    """Give the connection rows whose voucher or code it has come to know; whether there may be more of them."""
+    named = (await tx.execute(_NAME_CODES, {"limit": MAX_STRAYS})).rowcount
+    adopted = (await tx.execute(_ADOPT, {"connection": connection, "limit": MAX_STRAYS})).rowcount
+    return max(named, adopted) == MAX_STRAYS
 
 
 async def fail_unknown(
     tx: AsyncConnection, connection: str, *, discovered_as_of: datetime | None, caught_up_as_of: datetime | None
 ) -> Waiting:
-    """Fail what names a voucher or code that no reading begun after it was queued has seen; what the others wait for.
+    """Fail what names a voucher or code that no reading begun since it is due has seen; what the others wait for.
 
     Both instants are by the database's clock, and None where there was no such reading yet.
     """
-    parameters = {"connection": connection, "discovered": discovered_as_of, "caught_up": caught_up_as_of}
+    instants = {"discovered": discovered_as_of, "caught_up": caught_up_as_of}
+    parameters = {"connection": connection, "limit": MAX_STRAYS, **instants}
     unknown = list((await tx.execute(_CLAIM_UNKNOWN, parameters)).scalars())
     if unknown:
         await tx.execute(_FAIL_UNKNOWN, {"ids": unknown})
     row = (await tx.execute(_WAITING)).one()
-    return Waiting(row.discovery, row.pull)
+    return Waiting(row.discovery, row.pull, more=len(unknown) == MAX_STRAYS)
 
 
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
@@ -105,16 +110,7 @@ async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, ti
 
 async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
     """Hold the deletes of a connection that queues too many; how many were held."""
-    counted = (
-        outbox.c.connection == connection,
-        outbox.c.operation == Operation.DELETE,
-        or_(outbox.c.status == Status.PENDING, outbox.c.created_at > func.now() - rule.window),
-        outbox.c.status.not_in([Status.CANCELLED, Status.FAILED]),
-        outbox.c.released_at.is_(None),
-    )
-    is_done = outbox.c.status == Status.DONE
-    recent = select(func.count(), func.count().filter(is_done)).where(*counted)
-    deletes, done = (await tx.execute(recent)).one()
+    deletes, done = await _count_deletes(tx, connection, rule)
     if deletes < rule.at_least:
         return 0
     usable = (
@@ -130,15 +126,38 @@ async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule)
         f"{active + done:,} active codes of this connection; release them with `voucher-sync outbox release`, or "
         "cancel them"
     )
-    unsent = (
+    free = select(outbox.c.id).where(*_unreleased(connection)).with_for_update(skip_locked=True)
+    held = update(outbox).where(outbox.c.id.in_(free)).values(status=Status.HELD, last_error=reason)
+    return (await tx.execute(held)).rowcount
+
+
+async def _count_deletes(tx: AsyncConnection, connection: str, rule: BrakeRule) -> tuple[int, int]:
+    """Deletes that nobody has approved: those that wait, with those of the last time; and how many of them are done.
+
+    None at all where none waits: there is nothing to hold then.
+    """
+    pending = (await tx.execute(select(func.count()).where(*_unreleased(connection)))).scalar_one()
+    if not pending:
+        return 0, 0
+    recent = (
+        outbox.c.connection == connection,
+        outbox.c.operation == Operation.DELETE,
+        outbox.c.created_at > func.now() - rule.window,
+        outbox.c.status.not_in([Status.PENDING, Status.CANCELLED, Status.FAILED]),
+        outbox.c.released_at.is_(None),
+    )
+    is_done = outbox.c.status == Status.DONE
+    others, done = (await tx.execute(select(func.count(), func.count().filter(is_done)).where(*recent))).one()
+    return pending + others, done
+
+
+def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
+    return (
         outbox.c.connection == connection,
         outbox.c.operation == Operation.DELETE,
         outbox.c.status == Status.PENDING,
         outbox.c.released_at.is_(None),
     )
-    free = select(outbox.c.id).where(*unsent).with_for_update(skip_locked=True)
-    held = update(outbox).where(outbox.c.id.in_(free)).values(status=Status.HELD, last_error=reason)
-    return (await tx.execute(held)).rowcount
 
 
 async def prune(tx: AsyncConnection, keep: timedelta) -> int:
@@ -172,6 +191,7 @@ FROM (
   SELECT stray.id, code.voucher_id, code.value
   FROM mews.voucher_code_outbox AS stray JOIN mews.voucher_codes AS code ON code.id = stray.voucher_code_id
   WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND stray.voucher_id IS NULL
+  LIMIT :limit
   FOR UPDATE OF stray SKIP LOCKED
 ) AS named
 WHERE row.id = named.id
@@ -183,6 +203,7 @@ FROM (
   SELECT stray.id, voucher.connection, voucher.enterprise_id
   FROM mews.voucher_code_outbox AS stray JOIN mews.vouchers AS voucher ON voucher.id = stray.voucher_id
   WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND voucher.connection = :connection
+  LIMIT :limit
   FOR UPDATE OF stray SKIP LOCKED
 ) AS known
 WHERE row.id = known.id
@@ -195,7 +216,9 @@ SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
 WHERE id IN (
   SELECT id FROM mews.voucher_code_outbox
   WHERE connection IS NULL AND status = 'pending'
-    AND created_at <= :discovered AND (voucher_id IS NOT NULL OR created_at <= :caught_up)
+    AND greatest(created_at, next_attempt_at) <= :discovered
+    AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
+  LIMIT :limit
   FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -216,7 +239,7 @@ WHERE id = ANY (:ids)
 _WAITING = text("""
 SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL) > 0 AS discovery,
        count(*) FILTER (WHERE voucher_id IS NULL) > 0 AS pull
-FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending'
+FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' AND next_attempt_at <= now()
 """)
 
 _PRUNE = text("""

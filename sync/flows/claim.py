@@ -28,6 +28,11 @@ class Knowledge:
     caught_up_as_of: datetime | None = None
     visible_after: timedelta = timedelta()
 
+    @property
+    def shown_as_of(self) -> datetime | None:
+        """What was written by this instant must stand in the mirror."""
+        return self.caught_up_as_of and self.caught_up_as_of - self.visible_after
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -82,11 +87,9 @@ async def _decide(
         made = await known_codes.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named = await known_codes.named_by(tx, rows)
-    as_of = knowledge.caught_up_as_of
+    as_of = knowledge.shown_as_of
     return {
-        row.id: resolve_delete(
-            *named[row.id], mirror_is_fresh=as_of is not None and row.created_at + knowledge.visible_after <= as_of
-        )
+        row.id: resolve_delete(*named[row.id], mirror_is_fresh=as_of is not None and row.created_at <= as_of)
         for row in rows
     }
 

@@ -78,7 +78,7 @@ class Pusher:
         if full:
             with self._pressed():
                 await self._drain_all(full, calls)
-        self._has_more = bool(full)
+        self._has_more = bool(full) or self.waiting.more
         return self._has_more
 
     @contextmanager
@@ -92,10 +92,13 @@ class Pusher:
 
     async def _due_lanes(self) -> list[Lane]:
         name, knowledge = self._connection.name, self._knowledge
+        has_strays = True
+        while has_strays:
+            async with as_daemon(self._connection.engine) as tx:
+                has_strays = await outbox_upkeep.adopt(tx, name)
         async with as_daemon(self._connection.engine) as tx:
-            await outbox_upkeep.adopt(tx, name)
             self.waiting = await outbox_upkeep.fail_unknown(
-                tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.caught_up_as_of
+                tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
             )
             return await outbox.due_lanes(tx, name)
 

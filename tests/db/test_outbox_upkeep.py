@@ -559,3 +559,31 @@ async def test_a_key_can_be_used_again_once_its_row_is_pruned(outbox: Outbox) ->
     await prune(outbox, timedelta(days=1))
     await outbox.add("B", idempotency_key="key")
     assert await outbox.statuses() == ["pending"]
+
+
+async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "MAX_STRAYS", 2)
+    for _ in range(3):
+        await outbox.add(voucher_id=OTHER_VOUCHER)
+        await outbox.add(voucher_id=UNKNOWN_VOUCHER)
+    await outbox.know(OTHER_VOUCHER.int)
+    async with as_daemon(outbox.engine) as tx:
+        assert [await upkeep.adopt(tx, CONNECTION) for _ in range(2)] == [True, False]
+    now = await outbox.now()
+    async with as_daemon(outbox.engine) as tx:
+        found = [await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now) for _ in range(2)]
+    assert found == [Waiting(True, False, more=True), Waiting(False, False)]
+    assert await outbox.statuses() == ["pending", "failed"] * 3
+
+
+async def test_what_is_retried_or_delayed_waits_for_a_discovery_of_its_own(outbox: Outbox) -> None:
+    retried, delayed = await outbox.add(voucher_id=UNKNOWN_VOUCHER), await outbox.add(voucher_id=UNKNOWN_VOUCHER)
+    await outbox.change(delayed, not_before=utc(2099, 1, 1))
+    now = await outbox.now()
+    async with as_daemon(outbox.engine) as tx:
+        waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+    assert (waiting, await outbox.statuses()) == (Waiting(False, False), ["failed", "pending"])
+    await outbox.change(retried, status="pending")
+    async with as_daemon(outbox.engine) as tx:
+        waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+    assert (waiting, await outbox.statuses()) == (Waiting(True, False), ["pending", "pending"])

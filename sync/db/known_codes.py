@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Boolean, Text, bindparam, text
+from sqlalchemy import BigInteger, Boolean, Interval, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.model.outbox import Row
+from sync.model.outbox import CLOCK_SKEW, Row
 
 
 async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[list[UUID], list[UUID]]]:
@@ -30,12 +30,12 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
     """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
 
     They are told by voucher and value, by a creation that is not older than the first attempt without an answer to rely
-    on, and by not being another row's. The clock behind the API's `Date` may be 2 s ahead of the one that stamps codes:
-    missing a code that was made would have it made again. `usable_only`: leave out what was deleted since.
+    on, by clocks that may differ, and by not being another row's. Missing a code that was made would have it made
+    again. `usable_only`: leave out what was deleted since.
     """
     if not row_ids:
         return {}
-    parameters = {"ids": list(row_ids), "usable_only": usable_only}
+    parameters = {"ids": list(row_ids), "usable_only": usable_only, "skew": CLOCK_SKEW}
     return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
 
 
@@ -71,7 +71,7 @@ SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
 JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
 WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
-  AND coalesce(code.created_utc >= row.unknown_since_utc - interval '2 seconds', code.first_seen_at >= row.created_at)
+  AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)
   AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only)
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
@@ -79,7 +79,11 @@ WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
       AND other.status = 'done' AND other.voucher_code_id = code.id
   )
 ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("usable_only", type_=Boolean))
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("usable_only", type_=Boolean),
+    bindparam("skew", type_=Interval),
+)
 
 _STAMPS = text("""
 SELECT code.updated_utc IS NOT NULL

@@ -82,7 +82,8 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
 async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> None:
     """Note that codes were deleted at `not_before`, by the API's clock, or a moment later.
 
-    Pages on their way that were read before are staler than that; what the next pull reads is not.
+    Pages on their way that were read before are staler than that; what the next pull reads is not, as long as
+    `not_before` is not later than the API's own stamp, by whichever clock.
     """
     table = tables.voucher_codes
     since = func.greatest(table.c.updated_utc, not_before)

@@ -13,7 +13,7 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_codes
 from sync.mews.pages import Page
 from sync.model.errors import ApiError, VoucherSyncError
-from sync.model.outbox import UNLISTED, Operation, Row, Status, Verdict
+from sync.model.outbox import CLOCK_SKEW, UNLISTED, Operation, Row, Status, Verdict
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
 
@@ -138,7 +138,7 @@ class Concluder:
                 await mirror.store_voucher_codes(tx, name, page.records)
                 await rejected.keep(tx, name, page.rejected)
             else:
-                await mirror.note_deleted(tx, list(code_ids.values()), batch.server_utc.replace(microsecond=0))
+                await mirror.note_deleted(tx, list(code_ids.values()), batch.server_utc - CLOCK_SKEW)
             await outbox.settle(
                 tx, batch.attempt_id, list(code_ids), Settlement(Status.DONE, "done", None, 200), code_ids
             )

@@ -120,7 +120,7 @@ class Search:
                 await self._concluder.fail(self._batch, [row], outcome)
             else:
                 self._left[row.id] = row
-        if self._blocked and not self._went_through:
+        if self._calls >= MAX_FRUITLESS and not self._went_through and self._blocked:
             self._sender.hold()
 
 

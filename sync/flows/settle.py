@@ -18,12 +18,9 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
 from sync.model.errors import ApiError, InvalidRequest
-from sync.model.outbox import UNLISTED, Operation, Status, Verdict
+from sync.model.outbox import CLOCK_SKEW, UNLISTED, Operation, Status, Verdict
 from sync.model.windows import MAX_VOUCHERS, chunks
 
-MARGIN = timedelta(seconds=2)
-"""How far a look reaches back behind an attempt's beginning, and on beyond what is known of the API's clock: it counts
-whole seconds, and what was made in the present one must be seen."""
 LOOK_AGAIN = timedelta(seconds=10)
 REFUSED_LOOK_AGAIN = timedelta(minutes=5)
 NOT_SHOWN = (
@@ -78,8 +75,9 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
 
 
 async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
-    start = min(row.unknown_since_utc for row in rows) - MARGIN
-    end = await operations.server_now(connection.client) + MARGIN
+    start = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
+    # What was made in the present second must be seen.
+    end = await operations.server_now(connection.client) + CLOCK_SKEW
     shown = await read_changed(connection, _vouchers(rows), start, end)
     rows = await _keep_shown(connection, rows, shown)
     left = await _settle_found(connection, rows, report)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -61,6 +61,9 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
     """May have had its effect: look before anything is sent again."""
 
+
+CLOCK_SKEW = timedelta(seconds=2)
+"""How far the clock behind the API's `Date` may be from the one that stamps records, which counts whole seconds."""
 
 UNLISTED = "unlisted"
 """An add that the API answered as done, in an answer without its code: it may stand under another value."""

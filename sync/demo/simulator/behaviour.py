@@ -15,6 +15,7 @@ class Behaviour:
     `short_page_ends`: asking on after a page of fewer than `Count` items is a violation, not only after an empty one.
     `stamp_added`: False leaves the `UpdatedUtc` of added codes null, which the documentation allows.
     `hide_writes_for_s`: what is written through the API becomes readable so much later, by the world's clock.
+    `date_ahead_s`: by how much the clock behind the `Date` header is ahead of the one that stamps records.
     `refused_values`: an add that holds one of these values is refused by a business rule (403).
     """
 
@@ -25,5 +26,6 @@ class Behaviour:
     activity: Activity = "both"
     short_page_ends: bool = True
     hide_writes_for_s: float = 0.0
+    date_ahead_s: float = 0.0
     refused_values: set[str] = field(default_factory=set)
     max_body_bytes: int = 4 * 1024 * 1024

@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from typing import Any
 
 from sync.demo.simulator.answers import Answer, error
@@ -70,7 +71,10 @@ class Simulator:
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> AbstractAsyncContextManager[str]:
         """Serves over HTTP and yields the base address. Left and entered again with the same port, it is an outage."""
-        return serve(self._exchange, host=host, port=port, clock=self.world.clock, timer=self._timer, sleep=self._sleep)
+        return serve(self._exchange, host=host, port=port, clock=self._date, timer=self._timer, sleep=self._sleep)
+
+    def _date(self) -> datetime:
+        return self.world.clock() + timedelta(seconds=self.behaviour.date_ahead_s)
 
     async def _exchange(self, incoming: Incoming) -> Reply:
         record = self._journal.arrived(incoming.path, incoming.arrived_s)

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sync.db.engine import make_engine
 from sync.db.outbox_upkeep import BrakeRule
+from sync.flows.audit import AuditSettings
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
 from sync.flows.send import PushSettings
@@ -75,7 +76,13 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
         ),
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
-    return Jobs(connection, PullSettings(settings.overlap, settings.sync_backfill_from), outbox)
+    pull = PullSettings(settings.overlap, settings.sync_backfill_from)
+    return Jobs(connection, pull, outbox, audit_settings(settings))
+
+
+def audit_settings(settings: Settings) -> AuditSettings:
+    """How an audit judges, and that it repairs."""
+    return AuditSettings(settings.overlap, settings.sync_audit_max_loss, repair=True)
 
 
 def intervals(settings: Settings) -> Intervals:
@@ -85,4 +92,5 @@ def intervals(settings: Settings) -> Intervals:
         discovery_s=settings.sync_discovery_interval_s,
         heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
         push_poll_s=settings.sync_push_poll_s,
+        audit_cron=settings.sync_audit_cron,
     )

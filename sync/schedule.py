@@ -12,17 +12,20 @@ from uuid import UUID
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sync.db import connections
+from sync.db.audit import has_unfinished
 from sync.db.connections import CaughtUp
 from sync.db.engine import transaction
+from sync.flows.audit import AuditReport, AuditSettings, audit
 from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
-from sync.model.errors import Defect, Stopped, VoucherSyncError
+from sync.model.errors import AuditBraked, Defect, Stopped, VoucherSyncError
 from sync.outbox_jobs import OutboxJobs, OutboxSettings
 
 R = TypeVar("R")
@@ -30,6 +33,7 @@ R = TypeVar("R")
 GRACE_S = 8.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone."""
 PRUNE_INTERVAL_S = 600.0
+RESUME_INTERVAL_S = 300.0
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
 JITTER = 0.1
@@ -41,18 +45,25 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between the runs of each job."""
+    """Seconds between the runs of each job, and when the audit begins, in cron's five fields, in UTC."""
 
     pull_s: float
     discovery_s: float
     heartbeat_s: float
     push_poll_s: float
+    audit_cron: str
 
 
 class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox beside them."""
 
-    def __init__(self, connection: Connection, pull_settings: PullSettings, outbox_settings: OutboxSettings) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        pull_settings: PullSettings,
+        outbox_settings: OutboxSettings,
+        audit_settings: AuditSettings,
+    ) -> None:
         self.health = Health(connection)
         self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
         self.outbox = OutboxJobs(
@@ -60,6 +71,8 @@ class Jobs:
         )
         self._connection = connection
         self._pull_settings = pull_settings
+        self._audit_settings = audit_settings
+        self._auditing = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
@@ -101,6 +114,30 @@ class Jobs:
 
         return await self._alone("pull", run)
 
+    async def audit(self) -> None:
+        """Compare the whole mirror with the API, and mend it; beside the other jobs, since it takes hours."""
+
+        async def run() -> AuditReport:
+            report = await audit(self._connection, self._audit_settings)
+            tell = log.warning if report.drift or report.errors else log.info
+            tell(
+                "audited", connection=self._connection.name, vouchers=len(report.vouchers), codes=report.codes,
+                drift=report.drift, repaired=report.repaired, errors=len(report.errors),
+            )  # fmt: skip
+            braked = AuditBraked(report.braked) if report.braked else None
+            await self.health.note("audit", braked or next(iter(report.errors), None))
+            return report
+
+        await self._alone("audit", run, self._auditing)
+
+    async def resume_audit(self) -> None:
+        """Go on with an audit that another process has left."""
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
+            async with transaction(self._connection.engine) as tx:
+                is_left = await has_unfinished(tx, self._connection.name)
+            if is_left:
+                await self.audit()
+
     async def beat(self) -> None:
         """Note in the database that this process is alive and how far it has caught up."""
         async with self._beating:
@@ -117,15 +154,15 @@ class Jobs:
 
     async def idle(self) -> None:
         """Wait until nothing is running."""
-        async with self._one_at_a_time, self._beating:
+        async with self._one_at_a_time, self._beating, self._auditing:
             return
 
     async def wake_outbox(self) -> None:
         """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
         self.outbox.wake.set()
 
-    async def _alone(self, job: str, run: Callable[[], Awaitable[R]]) -> R | None:
-        async with self._one_at_a_time:
+    async def _alone(self, job: str, run: Callable[[], Awaitable[R]], lock: asyncio.Lock | None = None) -> R | None:
+        async with lock or self._one_at_a_time:
             if self._connection.stop.is_set():
                 return None
             try:
@@ -156,6 +193,8 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     _every(scheduler, intervals.push_poll_s, jobs.wake_outbox)
     _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up)
     _every(scheduler, PRUNE_INTERVAL_S, jobs.outbox.prune)
+    _every(scheduler, RESUME_INTERVAL_S, jobs.resume_audit)
+    scheduler.add_job(_quietly(jobs.audit), CronTrigger.from_crontab(intervals.audit_cron, timezone=UTC), name="audit")
     pushing = asyncio.create_task(jobs.outbox.run())
     scheduler.start()
     try:
@@ -175,13 +214,17 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
 
 
 def _every(scheduler: AsyncIOScheduler, interval_s: float, job: Callable[[], Awaitable[object]]) -> None:
+    trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
+    scheduler.add_job(_quietly(job), trigger, next_run_time=datetime.now(UTC), name=job.__name__)
+
+
+def _quietly(job: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
         # A job that is cancelled because the grace is over would be logged as one that failed.
         with suppress(asyncio.CancelledError):
             await job()
 
-    trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
-    scheduler.add_job(run, trigger, next_run_time=datetime.now(UTC), name=job.__name__)
+    return run
 
 
 def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:

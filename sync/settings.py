@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 120
     sync_discovery_interval_s: PositiveSeconds = 600
     sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
+    sync_audit_max_loss: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05
     sync_backfill_from: Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_utc)] | None = None
     sync_rate_limit_requests: Annotated[int, Field(ge=1)] = 200
     sync_rate_limit_window_s: PositiveSeconds = 30

@@ -39,8 +39,9 @@ OWN = {
     "SYNC_DELETE_BRAKE_MIN": 100,
     "SYNC_DELETE_BRAKE_WINDOW_S": 600,
     "SYNC_OUTBOX_KEEP_DAYS": 90,
+    "SYNC_AUDIT_MAX_LOSS": 0.05,
 }
-"""What the outbox needs beside."""
+"""What the outbox and the audit need beside."""
 SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
 
 Set = Callable[..., None]

@@ -11,7 +11,7 @@ import click
 from sync import app
 from sync.cli.database import open_database
 from sync.db import migrations
-from sync.db.connections import load_status
+from sync.db.connections import ConnectionStatus, load_status
 from sync.db.engine import describe_address, make_engine, transaction
 from sync.mews import operations
 from sync.mews.client import Client, Patience
@@ -67,7 +67,8 @@ async def _check(settings: Settings) -> list[Finding]:
         with open_database(settings) as url:
             findings.append(await asyncio.to_thread(_check_database, url))
             if not findings[-1].is_wrong:
-                findings.append(await _check_outbox(url))
+                statuses = await _load_statuses(url)
+                findings += [_check_outbox(statuses), _check_audit(statuses)]
     except errors.VoucherSyncError as error:
         findings.append(Finding("database", str(error), "see that the server runs, and that DATABASE_URL is right"))
     try:
@@ -103,13 +104,24 @@ def _check_database(url: str) -> Finding:
     return Finding("database", f"{address} is migrated (revision {at})")
 
 
-async def _check_outbox(url: str) -> Finding:
+async def _load_statuses(url: str) -> list[ConnectionStatus]:
     engine = make_engine(url)
     try:
         async with transaction(engine) as tx:
-            statuses = await load_status(tx)
+            return await load_status(tx)
     finally:
         await engine.dispose()
+
+
+def _check_audit(statuses: list[ConnectionStatus]) -> Finding:
+    for one in statuses:
+        if one.audit_braked:
+            to_do = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`"
+            return Finding("audit", one.audit_braked, to_do)
+    return Finding("audit", f"drifted when last compared: {sum(one.audit_drift or 0 for one in statuses):,}")
+
+
+def _check_outbox(statuses: list[ConnectionStatus]) -> Finding:
     held = sum(one.outbox.get(Status.HELD, 0) for one in statuses)
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
     if held:

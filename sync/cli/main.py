@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from sync.cli.audit import audit_command
 from sync.cli.check import check
 from sync.cli.demo import demo
 from sync.cli.migrate import migrate
@@ -26,7 +27,7 @@ def voucher_sync() -> None:
     """
 
 
-for command in (run, once, migrate, check, status, outbox, demo):
+for command in (run, once, migrate, check, status, audit_command, outbox, demo):
     voucher_sync.add_command(command)
 
 

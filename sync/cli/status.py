@@ -62,6 +62,7 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         table.add_row("open windows", f"{one.open_windows:,}")
         table.add_row("skipped", f"{one.skipped:,} services and vouchers")
         table.add_row("rejected records", f"{one.rejected_records:,}")
+        table.add_row("audit", _audit(one))
         table.add_row("outbox", _outbox(one))
         Console().print(table)
 
@@ -70,6 +71,14 @@ def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
     return f"{'alive' if _is_alive(one, settings) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+
+
+def _audit(one: ConnectionStatus) -> str:
+    if one.audit_braked:
+        return f"BRAKED: {one.audit_braked}"
+    if one.audited_since is None:
+        return "not every voucher was audited yet"
+    return f"all since {_instant(one.audited_since)}, {one.audit_drift or 0:,} codes had drifted"
 
 
 def _outbox(one: ConnectionStatus) -> str:

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.audit_tables import audits
 from sync.db.outbox_tables import outbox
 from sync.db.skipped import is_in_force
 from sync.db.tables import (
+    connection_coverage,
     connections,
     coverage,
     plans,
@@ -20,6 +23,8 @@ from sync.db.tables import (
     windows,
 )
 from sync.model.outbox import Status
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,9 @@ class ConnectionStatus:
     complete_through: datetime | None
     skipped: int
     rejected_records: int
+    audited_since: datetime | None
+    audit_drift: int | None
+    audit_braked: str | None
     outbox: dict[str, int]
 
 
@@ -109,6 +117,9 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             .label("complete_through"),
             _count_of(skipped, is_in_force()).label("skipped"),
             _count_of(rejected_records).label("rejected_records"),
+            _whole(connection_coverage.c.audited_since).label("audited_since"),
+            _whole(connection_coverage.c.last_audit_drift).label("audit_drift"),
+            _last_braked().label("audit_braked"),
         ).order_by(name)
     )
     queued = await _count_outbox(transaction)
@@ -125,6 +136,15 @@ async def _count_outbox(transaction: AsyncConnection) -> dict[str, dict[str, int
     ):
         counts.setdefault(row.connection, {})[row.status] = row[2]
     return counts
+
+
+def _whole(column: ColumnElement[S]) -> ScalarSelect[S]:
+    return select(column).where(connection_coverage.c.connection == connections.c.name).scalar_subquery()
+
+
+def _last_braked() -> ScalarSelect[str]:
+    finished = (audits.c.connection == connections.c.name, audits.c.finished_at.is_not(None))
+    return select(audits.c.braked).where(*finished).order_by(audits.c.id.desc()).limit(1).scalar_subquery()
 
 
 def _count_of(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:

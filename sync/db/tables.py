@@ -222,9 +222,19 @@ rejected_records = Table(
 
 coverage = table(
     "coverage",
+    column("voucher_id", UUID),
     column("connection", Text),
     column("complete_through", TIMESTAMP),
     column("skipped_because", Text),
+    schema="mews",
+)
+"""The view of that name, as far as it is read here."""
+
+connection_coverage = table(
+    "connection_coverage",
+    column("connection", Text),
+    column("audited_since", TIMESTAMP),
+    column("last_audit_drift", BigInteger),
     schema="mews",
 )
 """The view of that name, as far as it is read here."""

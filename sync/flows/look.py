@@ -67,14 +67,19 @@ async def read_everything(connection: Connection, voucher_ids: Sequence[UUID]) -
 
 
 async def read_codes(
-    connection: Connection, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID]
+    connection: Connection,
+    voucher_ids: Sequence[UUID],
+    code_ids: Sequence[UUID],
+    *,
+    store: bool = True,
+    priority: Priority = Priority.PUSH,
 ) -> list[VoucherCode]:
     """Read up to 1000 codes of up to 1000 vouchers by their ids; none of those that the API does not know.
 
-    `InvalidRequest` if it is one of the vouchers that the API refuses.
+    `store`: into the mirror. `InvalidRequest` if it is one of the vouchers that the API refuses.
     """
     try:
-        pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, code_ids)
+        pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, code_ids, priority)
     except (InvalidRequest, TooHeavy) as error:
         if isinstance(error, InvalidRequest) and error.names(operations.VOUCHER_IDS):
             raise
@@ -84,8 +89,9 @@ async def read_codes(
             return []
         middle = len(code_ids) // 2
         halves = (code_ids[:middle], code_ids[middle:])
-        return [code for half in halves for code in await read_codes(connection, voucher_ids, half)]
-    for page in pages:
+        found = [await read_codes(connection, voucher_ids, half, store=store, priority=priority) for half in halves]
+        return [code for half in found for code in half]
+    for page in pages if store else ():
         await _store(connection, page)
     return [code for page in pages for code in page.records]
 

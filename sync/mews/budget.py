@@ -7,20 +7,22 @@ window, 0.7 % at 200 ms. (Counting from the sending instead lets a slow request 
 
 Writes go before reads, but for one place in so many: a push of hours must not keep the mirror's pulls waiting. And
 while there is more to push than the budget lets through, pulls get no more than that share, since for whatever they
-read now the push has to wait later.
+read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 CLOCK_TOLERANCE = 1.001
 """A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
 PUSHES_PER_PULL = 25
 """One place in 26 goes to a pull: 4 %, within the 5 % by which a push may take longer than its calls alone."""
+AUDIT_SHARE = 4
+"""An audit gets one place in four: the rest is kept free for what cannot wait."""
 LOOK_AGAIN_S = 1.0
 
 
@@ -29,6 +31,7 @@ class Priority(IntEnum):
 
     PUSH = 0
     PULL = 1
+    AUDIT = 2
 
 
 @dataclass(slots=True)
@@ -56,8 +59,10 @@ class Budget:
         self._held_until = 0.0
         self._turn = _Turn()
         self._pressed = 0
-        self._pulls_in_flight = 0
-        self._pulls_free_at: deque[float] = deque()
+        self._shares = {
+            Priority.PULL: _Share(max(1, limit // PUSHES_PER_PULL)),
+            Priority.AUDIT: _Share(max(1, limit // AUDIT_SHARE)),
+        }
 
     @contextmanager
     def pressed(self) -> Iterator[None]:
@@ -71,16 +76,16 @@ class Budget:
     @asynccontextmanager
     async def place(self, priority: Priority = Priority.PULL) -> AsyncIterator[Place]:
         """Wait for a place among the requests of the current window, and hold it while the request is under way."""
-        is_pull = priority is Priority.PULL
         # Before its turn, and not in it, where pushes would wait behind it.
-        while is_pull and (wait_s := self._pull_wait_s()) > 0:
+        while (wait_s := self._share_wait_s(priority)) > 0:
             await self._pause(wait_s)
         await self._turn.take(priority)
         try:
             while (wait_s := self._wait_s()) > 0:
                 await self._pause(wait_s)
             self._in_flight += 1
-            self._pulls_in_flight += is_pull
+            if share := self._shares.get(priority):
+                share.in_flight += 1
         finally:
             self._turn.pass_on()
         place = Place()
@@ -88,12 +93,13 @@ class Budget:
             yield place
         finally:
             self._in_flight -= 1
-            self._pulls_in_flight -= is_pull
+            free_at = self._clock() + self._window_s
+            if share:
+                share.in_flight -= 1
             if place.is_used:
-                free_at = self._clock() + self._window_s
                 self._free_at.append(free_at)
-                if is_pull:
-                    self._pulls_free_at.append(free_at)
+                if share:
+                    share.free_at.append(free_at)
 
     def hold(self, seconds: float) -> None:
         """Let nothing through for some seconds: the API's `Retry-After` concerns every request of the token."""
@@ -108,14 +114,13 @@ class Budget:
         now = self._clock()
         return self._in_flight + sum(1 for free_at in self._free_at if free_at > now)
 
-    def _pull_wait_s(self) -> float:
-        now = self._clock()
-        while self._pulls_free_at and self._pulls_free_at[0] <= now:
-            self._pulls_free_at.popleft()
-        share = max(1, self._limit // PUSHES_PER_PULL)
-        if not self._pressed or self._pulls_in_flight + len(self._pulls_free_at) < share:
+    def _share_wait_s(self, priority: Priority) -> float:
+        """Seconds until requests of a priority may look again for a place; 0 if they may have one."""
+        if priority is Priority.AUDIT and self._pressed:
+            return LOOK_AGAIN_S
+        if priority is Priority.PUSH or (priority is Priority.PULL and not self._pressed):
             return 0.0
-        return min(LOOK_AGAIN_S, self._pulls_free_at[0] - now) if self._pulls_free_at else LOOK_AGAIN_S
+        return min(LOOK_AGAIN_S, self._shares[priority].wait_s(self._clock()))
 
     def _wait_s(self) -> float:
         now = self._clock()
@@ -127,6 +132,23 @@ class Budget:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.
         return self._free_at[0] - now if self._free_at else self._window_s
+
+
+@dataclass(slots=True)
+class _Share:
+    """The places of requests of one priority, of which there are at most `limit` in a window."""
+
+    limit: int
+    in_flight: int = 0
+    free_at: deque[float] = field(default_factory=deque)
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until there is one."""
+        while self.free_at and self.free_at[0] <= now:
+            self.free_at.popleft()
+        if self.in_flight + len(self.free_at) < self.limit:
+            return 0.0
+        return self.free_at[0] - now if self.free_at else LOOK_AGAIN_S
 
 
 class _Turn:
@@ -151,13 +173,15 @@ class _Turn:
             raise
 
     def pass_on(self) -> None:
-        pushes, pulls = (self._still_waiting(priority) for priority in (Priority.PUSH, Priority.PULL))
+        pushes, pulls, audits = (self._still_waiting(priority) for priority in Priority)
         if pushes and not (pulls and self._pushes_in_a_row >= PUSHES_PER_PULL):
             self._pushes_in_a_row += 1
             pushes.popleft().set_result(None)
         elif pulls:
             self._pushes_in_a_row = 0
             pulls.popleft().set_result(None)
+        elif audits:
+            audits.popleft().set_result(None)
         else:
             self._is_taken = False
 

@@ -102,16 +102,16 @@ async def voucher_codes(
 
 
 async def voucher_codes_by_id(
-    client: Client, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID]
+    client: Client, voucher_ids: Sequence[UUID], code_ids: Sequence[UUID], priority: Priority
 ) -> list[Page[VoucherCode]]:
-    """Up to 1000 codes of up to 1000 vouchers, whenever they were updated; before whatever else waits to be read.
+    """Up to 1000 codes of up to 1000 vouchers, whenever they were updated.
 
     `InvalidRequest` if one of them is unknown to the API.
     """
 
     async def read_page(cursor: UUID | None) -> Page[VoucherCode]:
         parameters = {"VoucherIds": voucher_ids, "VoucherCodeIds": code_ids, **limitation(MAX_PAGE_SIZE, cursor)}
-        return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, Priority.PUSH)
+        return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, priority)
 
     return [page async for page in read_all(VOUCHER_CODES_GET_ALL, read_page, _next_cursor)]
 

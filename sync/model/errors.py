@@ -7,6 +7,8 @@
     │   └── NotMigrated          reached, but its schema is not this version's
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
+    ├── AuditBraked              an audit found so much missing that it changed nothing
+    ├── AuditRunning             an audit of the same connection is under way
     ├── Unsettled                it is unknown whether changes were made
     └── ApiError                 one call of the Mews Connector API
         ├── NotProcessed         certainly without effect
@@ -59,6 +61,14 @@ class Defect(VoucherSyncError):
 
 class Stopped(VoucherSyncError):
     """Given up because the service is stopping; nothing was in flight."""
+
+
+class AuditBraked(VoucherSyncError):
+    """An audit found so much missing that it changed nothing, and waits for somebody to accept the loss."""
+
+
+class AuditRunning(VoucherSyncError):
+    """An audit of the same connection is under way."""
 
 
 class Unsettled(VoucherSyncError):

@@ -74,6 +74,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
         "settings",
         "database",
         "outbox",
+        "audit",
         "credentials",
         "services/getAll",
         "vouchers/getAll",

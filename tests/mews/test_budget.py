@@ -163,3 +163,32 @@ async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
 async def _hold(budget: Budget) -> None:
     async with budget.place():
         return
+
+
+async def test_an_audit_gets_a_quarter_of_the_places() -> None:
+    watch = StopWatch()
+    budget = Budget(8, 30.0, clock=watch, pause=watch.pause)
+    began = watch.now
+    for _ in range(2):
+        async with budget.place(Priority.AUDIT):
+            assert watch.now == began
+    async with budget.place(Priority.PULL):
+        assert watch.now == began
+    async with budget.place(Priority.AUDIT):
+        assert watch.now >= began + 30
+
+
+async def test_an_audit_waits_for_a_push_to_end() -> None:
+    watch = StopWatch()
+    budget = Budget(8, 30.0, clock=watch, pause=watch.pause)
+
+    async def audit() -> None:
+        async with budget.place(Priority.AUDIT):
+            pass
+
+    with budget.pressed():
+        waiting = asyncio.create_task(audit())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting

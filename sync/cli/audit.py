@@ -1,0 +1,122 @@
+"""`voucher-sync audit`: every code compared with the API's, and mended if asked for."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sync import app, logs
+from sync.cli.database import open_database
+from sync.flows.audit import AuditReport, VoucherReport, audit
+from sync.model.changes import DRIFT, Finding
+from sync.settings import Settings, load_settings
+
+MAX_SHOWN = 50
+
+
+@click.command("audit")
+@click.option("--repair", is_flag=True, help="Mend what has drifted.")
+@click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def audit_command(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
+    """Compare every code with the API's, row by row, and tell what has drifted.
+
+    Codes that changed in the last minutes are left to the pull. Exits 1 if something has drifted and is not mended, or
+    could not be compared.
+    """
+    if accept_loss and not repair:
+        raise click.UsageError("--accept-loss belongs to --repair: without it nothing is marked as missing")
+    settings = load_settings()
+    app.credentials(settings)
+    logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
+    with open_database(settings) as url:
+        report = asyncio.run(_audit(settings, url, repair=repair, accept_loss=accept_loss))
+    if as_json:
+        click.echo(json.dumps(_summary(report)))
+    else:
+        _print(report)
+    for error in report.errors:
+        click.echo(f"Error: {error}", err=True)
+    if report.braked:
+        click.echo(f"Error: {report.braked}", err=True)
+    sys.exit(0 if report.is_clean else 1)
+
+
+async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: bool) -> AuditReport:
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with app.open_connection(settings, url, stop) as connection:
+        how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
+        with _progress() as on_progress:
+            return await audit(connection, how, on_progress)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[AuditReport], None]]:
+    """A bar on stderr, which is left out where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("Comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("vouchers,"))
+    codes = TextColumn("{task.fields[codes]:,} codes")
+    with Progress(*columns, codes, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("audit", total=None, codes=0)
+
+        def show(report: AuditReport) -> None:
+            total = len(report.vouchers) - 1 + report.vouchers_left
+            progress.update(task, total=total, completed=len(report.vouchers) - 1, codes=report.codes)
+
+        yield show
+
+
+def _counts(voucher: VoucherReport) -> dict[str, Any]:
+    return {
+        **{finding.value: voucher.counts[finding] for finding in Finding},
+        "columns": dict(voucher.columns),
+        "repaired": voucher.repaired,
+        "error": str(voucher.error) if voucher.error else None,
+    }
+
+
+def _summary(report: AuditReport) -> dict[str, Any]:
+    """What a script may want to know."""
+    return {
+        "ok": report.is_clean,
+        "drift": report.drift,
+        "repaired": report.repaired,
+        "braked": report.braked,
+        "vouchers": {str(voucher_id): _counts(voucher) for voucher_id, voucher in report.vouchers.items()},
+    }
+
+
+def _print(report: AuditReport) -> None:
+    drifted = [voucher for voucher in report.vouchers.values() if voucher.drift]
+    if drifted:
+        table = Table("voucher", "equal", "differing", "only in the mirror", "only in the API", "repaired", "columns")
+        for voucher in sorted(drifted, key=lambda one: -one.drift)[:MAX_SHOWN]:
+            findings = (Finding.EQUAL, Finding.DIFFERING, Finding.ONLY_HERE, Finding.ONLY_THERE)
+            counts = [f"{voucher.counts[finding]:,}" for finding in findings]
+            columns = ", ".join(f"{name} {count:,}" for name, count in sorted(voucher.columns.items()))
+            table.add_row(str(voucher.voucher_id), *counts, f"{voucher.repaired:,}", columns)
+        Console().print(table)
+        if len(drifted) > MAX_SHOWN:
+            click.echo(f"... and {len(drifted) - MAX_SHOWN:,} vouchers more; --json lists them all")
+    click.echo(_sentence(report))
+
+
+def _sentence(report: AuditReport) -> str:
+    total = {finding: sum(voucher.counts[finding] for voucher in report.vouchers.values()) for finding in Finding}
+    compared = sum(total[finding] for finding in Finding if finding is not Finding.RECENT)
+    recent = f"; {total[Finding.RECENT]:,} changed just now and are left to the pull" if total[Finding.RECENT] else ""
+    if not report.drift:
+        return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared, no drift{recent}."
+    drift = sum(total[finding] for finding in DRIFT)
+    mended = f"{report.repaired:,} repaired" if report.repaired else "nothing repaired"
+    return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared: {drift:,} drifted, {mended}{recent}."

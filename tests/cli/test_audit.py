@@ -1,0 +1,59 @@
+"""`voucher-sync audit`: what it says, and its exit code."""
+
+import json
+
+from tests.support.mirror import Mirror
+
+from .conftest import Cli
+
+
+async def test_without_drift_it_says_so(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await mirror.once()
+        ended = await cli("audit", settings=mirror.environment)
+    assert (ended.code, ended.stdout) == (0, "3 codes of 1 vouchers compared, no drift.\n")
+
+
+async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await mirror.once()
+        await mirror.execute("UPDATE mews.voucher_codes SET value = 'WRONG' WHERE value = 'A'")
+        told = await cli("audit", settings=mirror.environment)
+        as_json = await cli("audit", "--json", settings=mirror.environment)
+        mended = await cli("audit", "--repair", settings=mirror.environment)
+        assert (await mirror.compare()).is_equal
+    assert (told.code, told.stdout.splitlines()[-1]) == (
+        1,
+        "3 codes of 1 vouchers compared: 1 drifted, nothing repaired.",
+    )
+    assert "value 1" in told.stdout
+    (voucher,) = json.loads(as_json.stdout)["vouchers"].values()
+    assert (as_json.code, voucher["differing"], voucher["columns"]) == (1, 1, {"value": 1})
+    assert (mended.code, mended.stdout.splitlines()[-1]) == (
+        0,
+        "3 codes of 1 vouchers compared: 1 drifted, 1 repaired.",
+    )
+
+
+async def test_a_loss_waits_until_it_is_accepted(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await cli("once", settings=mirror.environment)
+        for code in [*mirror.world.codes.truth]:
+            mirror.world.hard_delete_code(code)
+        braked = await cli("audit", "--repair", settings=mirror.environment)
+        told = await cli("status", settings=mirror.environment)
+        checked = await cli("check", settings=mirror.environment)
+        accepted = await cli("audit", "--repair", "--accept-loss", settings=mirror.environment)
+    assert (braked.code, accepted.code) == (1, 0)
+    assert "BRAKED" in told.stdout
+    assert "no longer lists 3 of the 3 codes" in checked.stdout
+    assert checked.code == 1
+    assert "no longer lists 3 of the 3 codes" in braked.stderr
+    assert "--accept-loss" in braked.stderr
+    assert accepted.stdout.endswith("3 drifted, 3 repaired.\n")
+
+
+async def test_a_loss_is_accepted_only_with_repair(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        ended = await cli("audit", "--accept-loss", settings=mirror.environment)
+    assert (ended.code, "--accept-loss belongs to --repair" in ended.stderr) == (2, True)

@@ -1,0 +1,124 @@
+"""An audit of a large voucher, measured: `voucher-sync audit --repair` as a process of its own, real PostgreSQL.
+
+    .venv/bin/python benchmarks/audit.py --codes 1000000 --vouchers 1
+
+Plants drift of every kind first. Exits 1 unless all of it was found and mended, memory stayed flat, and no transaction
+that writes was open for longer than a second.
+"""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+import psycopg
+from backfill import ACCESS_TOKEN, CLIENT_TOKEN, MAX_RSS_MB, MEASURED, make_world
+
+from sync.db.embedded import embedded_postgres
+from sync.db.engine import libpq_url, make_engine
+from sync.db.migrations import migrate
+from sync.demo.comparison import compare
+from sync.demo.simulator import UNLIMITED, Simulator, World
+
+SAMPLE_S = 0.02
+MAX_WRITE_S = 1.0
+OPEN_WRITES = (
+    "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity "
+    "WHERE application_name = 'voucher-sync' AND backend_xid IS NOT NULL"
+)
+PLANTED = {
+    "differing": (
+        "UPDATE mews.voucher_codes SET value = value || '!', updated_utc = now() WHERE id IN "
+        "(SELECT id FROM mews.voucher_codes ORDER BY id LIMIT :n)"
+    ),
+    "only_there": (
+        "DELETE FROM mews.voucher_codes WHERE id IN (SELECT id FROM mews.voucher_codes ORDER BY id DESC LIMIT :n)"
+    ),
+    "only_here": (
+        "INSERT INTO mews.voucher_codes (id, voucher_id, value, is_active, connection) "
+        "SELECT gen_random_uuid(), voucher_id, 'INVENTED', true, 'default' FROM mews.voucher_codes LIMIT :n"
+    ),
+}
+
+
+@click.command()
+@click.option("--codes", default=1_000_000, show_default=True)
+@click.option("--vouchers", default=1, show_default=True)
+def main(codes: int, vouchers: int) -> None:
+    """Mirror, plant drift, audit, compare."""
+    world = make_world(codes, vouchers)
+    with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-", ignore_cleanup_errors=True) as directory:
+        with embedded_postgres(Path(directory)) as url:
+            migrate(url)
+            is_good = asyncio.run(measure(world, url, planted=codes // 100))
+    sys.exit(0 if is_good else 1)
+
+
+async def measure(world: World, url: str, planted: int) -> bool:
+    """Print what an audit took; whether it was right, flat and never long in a transaction."""
+    simulator = Simulator(world, rate_limit=UNLIMITED)
+    async with simulator.serve() as address:
+        environment = {
+            "DATABASE_URL": url,
+            "MEWS_PLATFORM_ADDRESS": address,
+            "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
+            "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
+            "SYNC_RATE_LIMIT_REQUESTS": str(UNLIMITED.requests),
+        }
+        await command(environment, "once")
+        plant(url, planted)
+        before = len(simulator.requests)
+        watching = asyncio.create_task(longest_write_s(url))
+        figures, summary = await command(environment, "audit", "--repair", "--json")
+        watching.cancel()
+        longest_s = (await asyncio.gather(watching, return_exceptions=True))[0]
+    engine = make_engine(url)
+    comparison = await compare(engine, world.codes_visible_to(ACCESS_TOKEN))
+    await engine.dispose()
+    click.echo(
+        f"audit: {figures['wall_s']:.1f} s wall, {figures['cpu_s']:.1f} s CPU, {figures['rss_mb']:.0f} MB peak RSS, "
+        f"{len(simulator.requests) - before} requests; longest write transaction {longest_s:.2f} s\n"
+        f"  planted {planted} of each kind; drift {summary['drift']}, repaired {summary['repaired']}\n"
+        f"mirror: {comparison} (the invented rows are called missing); {len(simulator.violations)} violations"
+    )
+    is_mended = summary["drift"] == summary["repaired"] == 3 * planted
+    is_equal = comparison.differing == comparison.only_there == 0 and comparison.only_here == planted
+    return is_mended and is_equal and figures["rss_mb"] < MAX_RSS_MB and longest_s < MAX_WRITE_S
+
+
+def plant(url: str, count: int) -> None:
+    """Drift of every kind, `count` rows each."""
+    with psycopg.connect(libpq_url(url), autocommit=True) as connection:
+        for statement in PLANTED.values():
+            connection.execute(statement.replace(":n", str(count)).encode())
+
+
+async def longest_write_s(url: str) -> float:
+    """Until it is cancelled, watches how long transactions that have written are open."""
+    longest_s = 0.0
+    async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as connection:
+        try:
+            while True:
+                row = await (await connection.execute(OPEN_WRITES.encode())).fetchone()
+                longest_s = max(longest_s, float(row[0]) if row else 0.0)
+                await asyncio.sleep(SAMPLE_S)
+        except asyncio.CancelledError:
+            return longest_s
+
+
+async def command(environment: dict[str, str], *words: str) -> tuple[dict[str, float], dict[str, int]]:
+    """Runs a command to its end: what it took, and the JSON that it printed."""
+    with tempfile.NamedTemporaryFile(prefix="voucher-sync-bench-") as took:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, MEASURED, took.name, sys.executable, "-m", "sync", *words,
+            env={**os.environ, **environment}, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        return json.load(took), json.loads(output) if "--json" in words else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -13,10 +13,11 @@ from sync.flows.audit import AuditSettings
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
 from sync.flows.send import PushSettings
+from sync.jobs import Jobs
 from sync.mews.client import Client, Credentials, Patience
 from sync.model.errors import SettingsError
 from sync.outbox_jobs import OutboxSettings
-from sync.schedule import Intervals, Jobs
+from sync.schedule import Intervals
 from sync.settings import Settings
 
 CONNECTION_NAME = "default"

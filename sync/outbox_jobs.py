@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
@@ -20,6 +20,7 @@ from sync.flows.push import Pusher
 from sync.flows.send import PushSettings
 from sync.flows.settle import settle
 from sync.health import Health
+from sync.history import History, counts_of
 from sync.model.errors import Defect, Stopped, Unsettled, VoucherSyncError
 
 ROUNDS = 3
@@ -52,6 +53,7 @@ class OutboxJobs:
         settings: OutboxSettings,
         knowledge: Knowledge,
         health: Health,
+        history: History,
         *,
         discover: Refresh,
         pull: Refresh,
@@ -59,11 +61,12 @@ class OutboxJobs:
         self._connection = connection
         self._settings = settings
         self._health = health
+        self._history = history
         self._discover, self._pull = discover, pull
         self._pusher = Pusher(connection, settings.push, knowledge, Random())  # noqa: S311 - spreads retries
         self._refreshing = asyncio.Lock()
         self._settling = asyncio.Lock()
-        self._pushed = PushReport()
+        self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         self.wake = self._pusher.moved
 
     async def run(self) -> None:
@@ -95,7 +98,7 @@ class OutboxJobs:
                 return
             await self._health.note("settle", report.errors[0] if report.errors else None)
             if report.done or report.given_back or report.failed or report.rescued:
-                log.info("settled", connection=self._connection.name, **_counts(asdict(report)))
+                log.info("settled", connection=self._connection.name, **counts_of(report))
             self.wake.set()
 
     async def prune(self) -> None:
@@ -127,14 +130,19 @@ class OutboxJobs:
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._connection.stop.wait(), max(0.0, wait.total_seconds()) + 0.1)
+        _add(self._pushed, total)
+        await self.tell_pushed()
         return total
 
-    def log_pushed(self) -> None:
+    async def tell_pushed(self) -> None:
         """Tell what was pushed since the last time, if anything was."""
-        counts = _counts(asdict(self._pushed))
-        self._pushed = PushReport()
+        report, began_s = self._pushed, self._pushing_since_s
+        self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
+        counts = counts_of(report)
         if any(counts.values()):
             log.info("pushed", connection=self._connection.name, **counts)
+            error = next(iter(report.errors.values()), None)
+            await self._history.note("push", began_s, counts, error, is_news=True)
 
     async def _push_due(self, calls: asyncio.TaskGroup) -> bool:
         """Push for a turn; whether more is due."""
@@ -169,10 +177,6 @@ class OutboxJobs:
 
 
 def _add(total: PushReport, report: PushReport) -> None:
-    for name, count in _counts(asdict(report)).items():
+    for name, count in counts_of(report).items():
         setattr(total, name, getattr(total, name) + count)
     total.errors |= report.errors
-
-
-def _counts(report: dict[str, object]) -> dict[str, int]:
-    return {name: value for name, value in report.items() if isinstance(value, int)}

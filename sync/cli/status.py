@@ -13,6 +13,7 @@ from rich.table import Table
 from sync.cli.database import open_database
 from sync.db.connections import ConnectionStatus, load_status
 from sync.db.engine import make_engine, transaction
+from sync.db.runs import Run
 from sync.settings import Settings, load_settings
 
 
@@ -65,12 +66,20 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         table.add_row("audit", _audit(one))
         table.add_row("outbox", _outbox(one))
         Console().print(table)
+        for run in one.last_runs:
+            click.echo(f"{_instant(run.finished_at)}  {run.kind}: {_run(run)}")
 
 
 def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
     return f"{'alive' if _is_alive(one, settings) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+
+
+def _run(run: Run) -> str:
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.counts.items() if count)
+    lasted_s = (run.finished_at - run.began_at).total_seconds()
+    return "; ".join(part for part in (counts, f"{lasted_s:,.1f} s", run.error) if part)
 
 
 def _audit(one: ConnectionStatus) -> str:

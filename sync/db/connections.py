@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.audit_tables import audits
 from sync.db.outbox_tables import outbox
+from sync.db.runs import Run, last_runs
 from sync.db.skipped import is_in_force
 from sync.db.tables import (
     connection_coverage,
@@ -25,6 +26,8 @@ from sync.db.tables import (
 from sync.model.outbox import Status
 
 S = TypeVar("S")
+
+LAST_RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class ConnectionStatus:
     audit_drift: int | None
     audit_braked: str | None
     outbox: dict[str, int]
+    last_runs: list[Run]
 
 
 async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> None:
@@ -123,7 +127,14 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
         ).order_by(name)
     )
     queued = await _count_outbox(transaction)
-    return [ConnectionStatus(**row._mapping, outbox=queued.get(row.name, {})) for row in rows]
+    return [
+        ConnectionStatus(
+            **row._mapping,
+            outbox=queued.get(row.name, {}),
+            last_runs=await last_runs(transaction, row.name, LAST_RUNS),
+        )
+        for row in rows.all()
+    ]
 
 
 async def _count_outbox(transaction: AsyncConnection) -> dict[str, dict[str, int]]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     func,
     table,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, UUID
 
 metadata = MetaData(
     naming_convention={
@@ -218,6 +218,22 @@ rejected_records = Table(
     Column("first_seen_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it first came."),
     schema="sync",
     comment="Records from the API that the mirror cannot hold.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the run."),
+    Column("connection", Text, nullable=False, comment="The connection."),
+    Column("kind", Text, nullable=False, comment="discovery, pull, push, settle or audit."),
+    Column("began_at", TIMESTAMP, nullable=False, comment="When it began; a push: when the one before was noted."),
+    Column("finished_at", TIMESTAMP, nullable=False, server_default=func.clock_timestamp(), comment="When it ended."),
+    Column("counts", JSONB, nullable=False, comment="What it read, wrote and found, by name."),
+    Column("error", Text, comment="Why it failed, or what of it did."),
+    Index(None, "connection", "id"),
+    Index(None, "finished_at"),
+    schema="sync",
+    comment="Runs that changed something or failed, kept for 30 days; one that fails like the last leaves none.",
 )
 
 coverage = table(

@@ -77,6 +77,16 @@ class AuditReport:
         """How many of them were mended."""
         return sum(voucher.repaired for voucher in self.vouchers.values())
 
+    def totals(self) -> dict[str, int]:
+        """Counts of the whole audit, by name."""
+        return {
+            "vouchers": len(self.vouchers),
+            "codes": self.codes,
+            "drift": self.drift,
+            "repaired": self.repaired,
+            "errors": len(self.errors),
+        }
+
     @property
     def is_clean(self) -> bool:
         """Whether the mirror is equal to the API now, as far as was to be judged."""

@@ -1,0 +1,53 @@
+"""What the runs of a connection did, kept in the database for `voucher-sync status`."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import structlog
+
+from sync.db import runs
+from sync.db.engine import transaction
+from sync.flows.connection import Connection
+from sync.model.errors import ApiError, DatabaseError, VoucherSyncError
+
+log = structlog.get_logger()
+
+
+class History:
+    """Notes runs that changed something, and those that failed in another way than the one before of their kind."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._last_errors: dict[str, str | None] = {}
+
+    async def note(
+        self, kind: str, began_s: float, counts: Mapping[str, int], error: VoucherSyncError | None, *, is_news: bool
+    ) -> None:
+        """Take the outcome of one run, which began at `began_s` of the monotonic clock."""
+        words = str(error.without_words() if isinstance(error, ApiError) else error) if error else None
+        # Its words name the call, which is another one each time.
+        sort = f"{type(error).__name__} {error.status if isinstance(error, ApiError) else words}" if error else None
+        if not is_news and sort == self._last_errors.get(kind):
+            return
+        lasted = timedelta(seconds=time.monotonic() - began_s)
+        try:
+            async with transaction(self._connection.engine) as tx:
+                await runs.note(tx, self._connection.name, kind, lasted=lasted, counts=counts, error=words)
+        except DatabaseError as unsaved:
+            # The same trouble ends the job itself, or the next one, and is told there.
+            log.debug("run_not_noted", connection=self._connection.name, kind=kind, error=type(unsaved).__name__)
+        else:
+            self._last_errors[kind] = sort
+
+    async def prune(self) -> None:
+        """Forget what is old. Raises `DatabaseError`."""
+        async with transaction(self._connection.engine) as tx:
+            await runs.prune(tx)
+
+
+def counts_of(report: Any) -> dict[str, int]:
+    """The numbers of a report, by name."""
+    return {name: value for name, value in asdict(report).items() if type(value) is int}

@@ -1,0 +1,201 @@
+"""The jobs of one connection: each runs a flow, and tells what came of it."""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+from uuid import UUID
+
+import structlog
+
+from sync.db import connections
+from sync.db.audit import has_unfinished
+from sync.db.connections import CaughtUp
+from sync.db.engine import transaction
+from sync.flows.audit import AuditSettings, audit
+from sync.flows.claim import Knowledge
+from sync.flows.connection import Connection
+from sync.flows.discover import DiscoverReport, discover
+from sync.flows.pull import PullReport, PullSettings, pull
+from sync.health import Health
+from sync.history import History, counts_of
+from sync.model.errors import AuditBraked, Defect, Stopped, VoucherSyncError
+from sync.outbox_jobs import OutboxJobs, OutboxSettings
+
+R = TypeVar("R")
+
+TURN_S = 20.0
+"""After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
+MAX_IDS_LOGGED = 10
+
+log = structlog.get_logger()
+
+
+class Jobs:
+    """The flows of one connection: discovery and pull one at a time, and the outbox beside them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        pull_settings: PullSettings,
+        outbox_settings: OutboxSettings,
+        audit_settings: AuditSettings,
+    ) -> None:
+        self.health = Health(connection)
+        self.history = History(connection)
+        self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
+        self.outbox = OutboxJobs(
+            connection,
+            outbox_settings,
+            self._knowledge,
+            self.health,
+            self.history,
+            discover=self.discover,
+            pull=self.pull,
+        )
+        self._connection = connection
+        self._pull_settings = pull_settings
+        self._audit_settings = audit_settings
+        self._auditing = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
+        self._beating = asyncio.Lock()
+        self._caught_up: CaughtUp | None = None
+
+    async def discover(self) -> DiscoverReport | None:
+        """One discovery; None if it failed or the service is stopping."""
+
+        async def run(began_s: float) -> DiscoverReport:
+            report = await discover(self._connection)
+            _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
+            self._knowledge.discovered_as_of = report.as_of
+            await self._note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
+            return report
+
+        return await self._alone("discovery", run)
+
+    async def pull(self) -> None:
+        """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
+        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over and not report.errors:
+            pass
+
+    async def pull_turn(
+        self, *, turn_s: float = math.inf, on_progress: Callable[[PullReport], None] = lambda report: None
+    ) -> PullReport | None:
+        """One pull of about `turn_s` seconds; None if it failed as a whole or the service is stopping."""
+
+        async def run(began_s: float) -> PullReport:
+            ends_s = began_s + turn_s
+            report = await pull(
+                self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
+            )
+            _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
+            if report.caught_up:
+                self._caught_up = report.caught_up
+                self._knowledge.caught_up_as_of = report.caught_up.as_of
+            if not report.stopped:
+                error = report.errors[0] if report.errors else None
+                await self._note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
+            return report
+
+        return await self._alone("pull", run)
+
+    async def audit(self) -> None:
+        """Compare the whole mirror with the API, and mend it; beside the other jobs, since it takes hours."""
+
+        async def run(began_s: float) -> None:
+            report = await audit(self._connection, self._audit_settings)
+            (log.info if report.is_clean and not report.drift else log.warning)(
+                "audited", connection=self._connection.name, **report.totals()
+            )
+            braked = AuditBraked(report.braked) if report.braked else None
+            error = braked or next(iter(report.errors), None)
+            await self._note("audit", began_s, report.totals(), error, is_news=True)
+
+        await self._alone("audit", run, self._auditing)
+
+    async def prune(self) -> None:
+        """Forget what was finished long ago."""
+        await self.outbox.prune()
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
+            await self.history.prune()
+
+    async def resume_audit(self) -> None:
+        """Go on with an audit that another process has left."""
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
+            async with transaction(self._connection.engine) as tx:
+                is_left = await has_unfinished(tx, self._connection.name)
+            if is_left:
+                await self.audit()
+
+    async def beat(self) -> None:
+        """Note in the database that this process is alive and how far it has caught up."""
+        async with self._beating:
+            if self._connection.stop.is_set():
+                return
+            try:
+                async with transaction(self._connection.engine) as tx:
+                    await connections.beat(tx, self._connection.name, self._caught_up)
+            except VoucherSyncError as error:
+                await self.health.note("heartbeat", error)
+            else:
+                await self.health.note("heartbeat", None)
+            await self.outbox.tell_pushed()
+
+    async def idle(self) -> None:
+        """Wait until nothing is running."""
+        async with self._one_at_a_time, self._beating, self._auditing:
+            return
+
+    async def wake_outbox(self) -> None:
+        """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
+        self.outbox.wake.set()
+
+    async def _alone(
+        self, job: str, run: Callable[[float], Awaitable[R]], lock: asyncio.Lock | None = None
+    ) -> R | None:
+        async with lock or self._one_at_a_time:
+            if self._connection.stop.is_set():
+                return None
+            began_s = time.monotonic()
+            try:
+                return await run(began_s)
+            except Stopped:
+                return None
+            except VoucherSyncError as error:
+                await self._note(job, began_s, {}, error)
+                return None
+            except Exception as error:
+                log.exception("defect", connection=self._connection.name, job=job)
+                defect = Defect(f"{job} ended with {type(error).__name__}, which is a fault of ours")
+                await self._note(job, began_s, {}, defect)
+                return None
+
+    async def _note(
+        self,
+        job: str,
+        began_s: float,
+        counts: Mapping[str, int],
+        error: VoucherSyncError | None,
+        *,
+        is_news: bool = False,
+    ) -> None:
+        await self.health.note(job, error)
+        await self.history.note(job, began_s, counts, error, is_news=is_news)
+
+
+def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:
+    """Counts, at INFO only where something was written; and as warnings what is left out or could not be stored."""
+    (log.info if is_news else log.debug)(event, connection=connection, **counts_of(report))
+    if report.refused:
+        _warn_of_skipped("refused", connection, event, report.refused)
+    if isinstance(report, DiscoverReport) and report.unlisted:
+        _warn_of_skipped("unlisted", connection, event, report.unlisted)
+    if report.rejected:
+        log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)
+
+
+def _warn_of_skipped(reason: str, connection: str, flow: str, ids: Sequence[UUID]) -> None:
+    shown = [str(one) for one in ids[:MAX_IDS_LOGGED]]
+    log.warning("skipped", reason=reason, connection=connection, flow=flow, count=len(ids), ids=shown)

@@ -1,0 +1,78 @@
+"""`sync.runs` tells what changed something and what failed, and nothing else is written for it."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync import app
+from sync.demo.simulator import Operation
+from sync.jobs import Jobs
+from tests.flows.rig import footprint, numbered
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+
+
+@pytest.fixture
+async def mirror(database_url: str) -> AsyncIterator[Mirror]:
+    async with Mirror(database_url).opened() as opened:
+        yield opened
+
+
+@pytest.fixture
+def jobs(mirror: Mirror) -> Jobs:
+    return app.make_jobs(mirror.connection, mirror.settings())
+
+
+async def runs(mirror: Mirror) -> list[dict[str, Any]]:
+    return await mirror.rows("SELECT * FROM sync.runs ORDER BY id")
+
+
+async def test_a_run_that_wrote_is_noted_and_a_quiet_one_is_not(mirror: Mirror, jobs: Jobs) -> None:
+    mirror.add_codes(mirror.add_voucher(), numbered(3))
+    await jobs.discover()
+    await jobs.pull()
+    noted = await runs(mirror)
+    assert [(run["kind"], run["counts"]["written"], run["error"]) for run in noted] == [
+        ("discovery", 3, None),
+        ("pull", 3, None),
+    ]
+    assert all(run["finished_at"] > run["began_at"] for run in noted)
+    before = await footprint(mirror)
+    await jobs.discover()
+    await jobs.pull()
+    assert await footprint(mirror) == before
+
+
+async def test_a_failure_is_noted_once_and_so_is_its_end(mirror: Mirror, jobs: Jobs) -> None:
+    await jobs.discover()
+    mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_ENTERPRISES})
+    for _ in range(3):
+        await jobs.discover()
+    mirror.world.permit(ACCESS_TOKEN, Operation)
+    await jobs.discover()
+    _, failed, recovered = await runs(mirror)
+    assert ("not authorised" in failed["error"], recovered["error"]) == (True, None)
+
+
+async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None:
+    voucher = mirror.add_voucher()
+    await jobs.discover()
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, 'A')",
+        voucher=voucher.id,
+    )
+    await jobs.outbox.push_all()
+    await jobs.audit()
+    *_, pushed, audited = await runs(mirror)
+    assert (pushed["kind"], pushed["counts"]["done"]) == ("push", 1)
+    assert (audited["kind"], audited["counts"]["vouchers"], audited["counts"]["drift"]) == ("audit", 1, 0)
+
+
+async def test_old_runs_are_forgotten(mirror: Mirror, jobs: Jobs) -> None:
+    await jobs.discover()
+    await jobs.prune()
+    assert len(await runs(mirror)) == 1
+    await mirror.execute("UPDATE sync.runs SET finished_at = finished_at - :age", age=timedelta(days=31))
+    await jobs.prune()
+    assert await runs(mirror) == []

@@ -13,7 +13,7 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_codes
 from sync.mews.pages import Page
 from sync.model.errors import ApiError, VoucherSyncError
-from sync.model.outbox import CLOCK_SKEW, UNLISTED, Operation, Row, Status, Verdict
+from sync.model.outbox import AMONG_OTHERS, CLOCK_SKEW, UNLISTED, Operation, Row, Status, Verdict
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
 
@@ -100,7 +100,8 @@ class Concluder:
     async def note_refused(self, batch: Batch, outcome: Outcome) -> None:
         """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
         async with as_daemon(self._connection.engine) as tx:
-            await outbox.note_refused(tx, batch.attempt_id, self._settlement(batch, Verdict.REFUSED, outcome.error))
+            refused = replace(self._settlement(batch, Verdict.REFUSED, outcome.error), outcome=AMONG_OTHERS)
+            await outbox.note_refused(tx, batch.attempt_id, refused)
 
     def _settlement(self, batch: Batch, verdict: Verdict, error: ApiError | None) -> Settlement:
         status, request_id = (error.status, error.request_id) if error else (None, None)

@@ -68,6 +68,9 @@ CLOCK_SKEW = timedelta(seconds=2)
 UNLISTED = "unlisted"
 """An add that the API answered as done, in an answer without its code: it may stand under another value."""
 
+AMONG_OTHERS = "refused among others"
+"""A call that was refused as a whole, which proves nothing of each change in it."""
+
 VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,

@@ -155,3 +155,34 @@ async def test_a_push_that_is_cancelled_again_and_again_leaves_room_for_the_next
     await outbox.add(voucher, "LAST")
     await outbox.pusher.push()
     assert (await outbox.statuses())[-1] == "uncertain"
+
+
+async def test_a_search_whose_process_dies_fails_nothing_but_what_is_refused_alone(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    mirror.simulator.behaviour.refused_values.add("CODE-3")
+    await outbox.add(voucher, *numbered(20))
+    third = asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES and outbox.calls() == 3:
+            third.set()
+            await asyncio.Event().wait()
+
+    mirror.simulator.on_request = on_request
+    pushing = asyncio.create_task(outbox.pusher.push())
+    await third.wait()
+    pushing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await pushing
+    mirror.simulator.on_request = None
+    await mirror.execute("UPDATE sync.attempts SET until = now() - interval '1 second'")
+    for _ in range(2):
+        await outbox.settle()
+    assert "failed" not in await outbox.statuses()
+    await outbox.pusher.push()
+    (failed,) = [row for row in await outbox.rows() if row["status"] != "done"]
+    assert (failed["value"], failed["status"]) in {("CODE-3", "failed"), ("CODE-3", "uncertain")}
+    assert len(active(mirror)) == 19

@@ -210,7 +210,7 @@ class Client:
         try:
             return decode(response.content)
         except UNREADABLE as error:
-            request_id = response.headers.get("Request-Id")
+            request_id = failures.request_id(response)
             raise errors.Unreadable(operation, str(error), status=200, request_id=request_id) from error
 
     def _server_now(self) -> datetime:

@@ -46,6 +46,7 @@ BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
 }
 
 MAX_MESSAGE_CHARACTERS = 500
+MAX_REQUEST_ID_CHARACTERS = 100
 
 
 class _ErrorBody(msgspec.Struct):
@@ -67,7 +68,7 @@ def from_response(
         operation,
         message,
         status=status,
-        request_id=response.headers.get("Request-Id"),
+        request_id=request_id(response),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
     )
 
@@ -97,9 +98,19 @@ def api_message(body: bytes) -> str:
         message = msgspec.json.decode(body, type=_ErrorBody).Message
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "the body is not the API's JSON" if body else ""
+    return _printable(message)[:MAX_MESSAGE_CHARACTERS]
+
+
+def request_id(response: httpx.Response) -> str | None:
+    """The API's name for the call, which the vendor's support asks for."""
+    name = response.headers.get("Request-Id")
+    return _printable(name)[:MAX_REQUEST_ID_CHARACTERS] if name else None
+
+
+def _printable(words: str) -> str:
     # A NUL or half a surrogate pair would make the database refuse to keep it.
-    printable = "".join(character if character.isprintable() else " " for character in message)
-    return " ".join(printable.split())[:MAX_MESSAGE_CHARACTERS]
+    printable = "".join(character if character.isprintable() else " " for character in words)
+    return " ".join(printable.split())
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import msgspec
 
+from sync.mews.nesting import prune
 from sync.model.errors import Unreadable
 from sync.model.records import Rejected
 
@@ -74,7 +75,7 @@ class Listing(Generic[R]):
     def _decode_one_by_one(self, body: bytes) -> Page[R]:
         # The standard library's parser is slower and takes more: a lone surrogate, say, spoils a record, not the page.
         text = body.decode(errors="surrogateescape")
-        envelope = msgspec.convert(json.loads(text, parse_int=_integer), dict[str, Any])
+        envelope = msgspec.convert(_parse(text), dict[str, Any])
         items = envelope.get(self._name)
         cursor = msgspec.convert(envelope.get("Cursor"), UUID | None)
         if self._is_absent(items is None):
@@ -93,6 +94,13 @@ class Listing(Generic[R]):
         if is_null and self._required:
             raise ValueError(f"the answer has no {self._name}")
         return is_null
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_integer)
+    except RecursionError:
+        return json.loads(prune(text), parse_int=_integer)
 
 
 def _integer(digits: str) -> int | str:

@@ -148,3 +148,12 @@ def test_an_enterprise_keeps_its_time_zone() -> None:
     enterprise = {"Id": ID, "Name": "Grand Hotel", "TimeZoneIdentifier": "Europe/Prague"}
     (record,) = ENTERPRISES.decode(json.dumps({"Enterprises": [enterprise]}).encode()).records
     assert (record.name, record.time_zone) == ("Grand Hotel", "Europe/Prague")
+
+
+def test_what_is_nested_too_deeply_spoils_its_own_record_at_most() -> None:
+    deep = "[" * 5000 + "]" * 5000
+    unknown, spoiled = code(), code(Id="22222222-2222-2222-2222-222222222222", Value="@deep@")
+    unknown["Unknown"] = "@deep@"
+    page = VOUCHER_CODES.decode(body(unknown, spoiled).replace(b'"@deep@"', deep.encode()))
+    assert [str(one.id) for one in page.records] == [ID]
+    assert [one.record_id for one in page.rejected] == ["22222222-2222-2222-2222-222222222222"]

@@ -16,7 +16,8 @@ from rich.table import Table
 
 from sync import app, logs
 from sync.cli.database import open_database
-from sync.flows.audit import AuditReport, VoucherReport, audit
+from sync.flows.audit import audit
+from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.model.changes import DRIFT, Finding
 from sync.settings import Settings, load_settings
 

@@ -8,7 +8,7 @@ a code may have moved between two pages, or have changed meanwhile.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from sync.db import audit as db
 from sync.db import audit_repair, mirror, rejected
 from sync.db.audit import Audit, Scope
 from sync.db.engine import transaction
+from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.flows.connection import Connection
 from sync.flows.look import read_codes
 from sync.mews import operations
@@ -40,62 +41,6 @@ class AuditSettings:
     max_loss: float
     repair: bool
     accept_loss: bool = False
-
-
-@dataclass(slots=True)
-class VoucherReport:
-    """What was found in one voucher; `columns` counts in which columns codes differ. `error`: it was not compared."""
-
-    voucher_id: UUID
-    counts: Counter[Finding] = field(default_factory=Counter)
-    columns: Counter[str] = field(default_factory=Counter)
-    repaired: int = 0
-    error: ApiError | None = None
-
-    @property
-    def drift(self) -> int:
-        """How many codes stood wrong."""
-        return sum(self.counts[finding] for finding in DRIFT)
-
-
-@dataclass(slots=True)
-class AuditReport:
-    """What an audit found. `vouchers_left`: those not compared yet; `braked`: why it changed nothing."""
-
-    vouchers_left: int = 0
-    codes: int = 0
-    vouchers: dict[UUID, VoucherReport] = field(default_factory=dict)
-    braked: str | None = None
-
-    @property
-    def drift(self) -> int:
-        """How many codes stood wrong."""
-        return sum(voucher.drift for voucher in self.vouchers.values())
-
-    @property
-    def repaired(self) -> int:
-        """How many of them were mended."""
-        return sum(voucher.repaired for voucher in self.vouchers.values())
-
-    def totals(self) -> dict[str, int]:
-        """Counts of the whole audit, by name."""
-        return {
-            "vouchers": len(self.vouchers),
-            "codes": self.codes,
-            "drift": self.drift,
-            "repaired": self.repaired,
-            "errors": len(self.errors),
-        }
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether the mirror is equal to the API now, as far as was to be judged."""
-        return not (self.errors or self.braked) and self.drift == self.repaired
-
-    @property
-    def errors(self) -> list[ApiError]:
-        """Why vouchers could not be compared."""
-        return [voucher.error for voucher in self.vouchers.values() if voucher.error]
 
 
 OnProgress = Callable[[AuditReport], None]

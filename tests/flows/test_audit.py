@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Code, Operation, RequestRecord, Voucher
-from sync.flows.audit import AuditReport, AuditSettings, audit
+from sync.flows.audit import AuditSettings, audit
+from sync.flows.audit_report import AuditReport
 from sync.model.changes import Finding
 from sync.model.errors import AuditRunning, Unauthorized
 from tests.flows.rig import add_hotel, add_voucher_to, at_page, later, numbered, on_pages

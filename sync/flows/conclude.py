@@ -139,7 +139,9 @@ class Concluder:
                 await mirror.store_voucher_codes(tx, name, page.records)
                 await rejected.keep(tx, name, page.rejected)
             else:
-                await mirror.note_deleted(tx, list(code_ids.values()), batch.server_utc - CLOCK_SKEW)
+                await mirror.note_deleted(
+                    tx, list(code_ids.values()), batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
+                )
             await outbox.settle(
                 tx, batch.attempt_id, list(code_ids), Settlement(Status.DONE, "done", None, 200), code_ids
             )

@@ -55,7 +55,7 @@ async def test_a_500_that_stays_on_one_window_keeps_only_that_one_open(database_
         mirror.simulator.on_request = None
         before = len(mirror.requests())
         await mirror.pull()
-        assert interval(mirror.requests()[before])[0] == voucher.created_utc
+        assert voucher.created_utc in {interval(record)[0] for record in mirror.requests()[before:]}
         assert ((await mirror.compare()).is_equal, found) == (True, [])
     assert mirror.simulator.violations == []
 

@@ -15,7 +15,7 @@ from sync.mews import failures
 from sync.mews.budget import Budget, Priority
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE
-from sync.mews.transport import TooLong, Transport
+from sync.mews.transport import Transport
 from sync.model import errors
 from sync.model.retry import Backoff, Circuit
 
@@ -81,7 +81,6 @@ class Client:
         budget_requests: int,
         budget_window_s: float,
         read_timeout_s: float,
-        max_response_bytes: int,
         clock: Callable[[], float],
         rng: random.Random,
         stop: asyncio.Event,
@@ -93,7 +92,7 @@ class Client:
         self._rng = rng
         self._stop = stop
         self._patience = patience
-        self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS, max_bytes=max_response_bytes)
+        self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS)
         self._circuit = Circuit(patience.circuit_backoff, rng)
         self._last_fault = ""
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
@@ -186,8 +185,6 @@ class Client:
             response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
         except TimeoutError as error:
             raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
-        except TooLong as error:
-            raise errors.Unreadable(operation, str(error)) from error
         except httpx.HTTPError as error:
             raise failures.from_exception(operation, error) from error
         return self._answer(operation, response, decode)

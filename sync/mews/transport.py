@@ -15,20 +15,11 @@ CONNECT_TIMEOUT_S = 10.0
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
-DECODED = ("Content-Encoding", "Content-Length", "Transfer-Encoding")
-"""Headers of a body as it travelled, which no longer fit one that has been read."""
-
-
-class TooLong(Exception):
-    """An answer was given up, since its body is longer than any that was asked for."""
-
-
 class Transport:
-    """POSTs bodies to one platform address. An answer's body may have `max_bytes`, unpacked."""
+    """POSTs bodies to one platform address."""
 
-    def __init__(self, platform_address: str, *, max_connections: int, max_bytes: int) -> None:
+    def __init__(self, platform_address: str, *, max_connections: int) -> None:
         self._platform_address = platform_address
-        self._max_bytes = max_bytes
         self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
         self._tls = ssl.create_default_context()
@@ -37,32 +28,19 @@ class Transport:
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
         """One POST with `timeout_s` for all of it: connecting, sending, and reading the whole answer.
 
-        Raises `TimeoutError` when time ran out, `TooLong`, and `httpx.HTTPError` as httpx does.
+        Raises `TimeoutError` when time ran out, and `httpx.HTTPError` as httpx does.
         """
         client = self._current
         client.requests += 1
         try:
-            async with asyncio.timeout(timeout_s), client.http.stream("POST", path, content=body) as response:
-                return await self._read(response)
+            async with asyncio.timeout(timeout_s):
+                return await client.http.post(path, content=body)
         except (TimeoutError, asyncio.CancelledError):
             self._retire(client)
             raise
         finally:
             client.requests -= 1
             await self._close_if_done(client)
-
-    async def _read(self, response: httpx.Response) -> httpx.Response:
-        """The answer with its body, which is never read further than it may be long."""
-        parts, length = list[bytes](), 0
-        async for part in response.aiter_bytes():
-            length += len(part)
-            if length > self._max_bytes:
-                raise TooLong(f"the answer is longer than {self._max_bytes:,} bytes")
-            parts.append(part)
-        headers = response.headers.copy()
-        for name in DECODED:
-            headers.pop(name, None)
-        return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -26,7 +26,7 @@
             ├── TooHeavy         408: ask for less
             ├── ServerFault      5xx
             ├── ConnectionLost   broken or timed out after something was sent
-            └── Unreadable       a body that is not what was asked for, or longer than any that was
+            └── Unreadable       status 200 with a body that is not what was asked for
 
 Foreign errors become one of these in one place each: `sync.mews.failures` for HTTP, `sync.db.engine` for PostgreSQL.
 No message carries a token or a code's value.

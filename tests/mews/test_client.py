@@ -1,7 +1,6 @@
 """Calls over real HTTP: what is tried again and what is not, how often, how fast, and what never leaves."""
 
 import asyncio
-import gzip
 import random
 import time
 import traceback
@@ -64,7 +63,6 @@ async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIter
     usual: dict[str, Any] = {
         "budget_requests": 1_000_000,
         "budget_window_s": 30.0,
-        "max_response_bytes": 1_000_000,
         "read_timeout_s": 30.0,
         "clock": time.monotonic,
         "rng": random.Random(1),
@@ -413,22 +411,6 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
         async with opened(api, address=address) as client:
             assert isinstance(await fail(client), errors.WrongAddress)
     assert len(stranger.requests) == 0
-
-
-@pytest.mark.parametrize(("length", "is_read"), [(1_000_000, True), (1_000_001, False), (50_000_000, False)])
-@pytest.mark.parametrize("packed", [False, True])
-async def test_an_answer_is_not_read_further_than_it_may_be_long(
-    api: Mirror, length: int, packed: bool, is_read: bool
-) -> None:
-    body = b'{"Enterprises": []' + b" " * (length - 19) + b"}"
-    headers = {"Content-Type": "application/json"} | ({"Content-Encoding": "gzip"} if packed else {})
-    async with served(200, headers, gzip.compress(body) if packed else body) as address:
-        async with opened(api, address=address, patience=ONCE) as client:
-            if is_read:
-                assert await read(client) == []
-            else:
-                error = await fail(client)
-                assert (type(error), "longer than 1,000,000 bytes" in str(error)) == (errors.Unreadable, True)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 POOL = 4
 CANCELLATIONS = 1000
-MAX_BYTES = 1_000_000
 PATH = f"/api/connector/v1/{Operation.GET_ENTERPRISES}"
 BODY = json.dumps(
     {"ClientToken": CLIENT_TOKEN, "AccessToken": ACCESS_TOKEN, "Client": "test", "Limitation": {"Count": 1}}
@@ -37,7 +36,7 @@ async def api() -> AsyncIterator[Mirror]:
 @asynccontextmanager
 async def opened(api: Mirror) -> AsyncIterator[Transport]:
     """A transport with a small pool; nothing of it may be open afterwards."""
-    transport = Transport(api.address, max_connections=POOL, max_bytes=MAX_BYTES)
+    transport = Transport(api.address, max_connections=POOL)
     yield transport
     await transport.aclose()
     await until(lambda: connections(api) == 0)

@@ -62,8 +62,9 @@ class Verdict(StrEnum):
     """May have had its effect: look before anything is sent again."""
 
 
-CLOCK_SKEW = timedelta(seconds=2)
-"""How far the clock behind the API's `Date` may be from the one that stamps records, which counts whole seconds."""
+CLOCK_SKEW = timedelta(seconds=4)
+"""How far what the API's `Date` tells may be from what its records are stamped with: 2 s of clock, and both are cut to
+whole seconds."""
 
 UNLISTED = "unlisted"
 """An add that the API answered as done, in an answer without its code: it may stand under another value."""

@@ -623,7 +623,8 @@ async def sent_before(outbox: Outbox, value: str = "SUMMER") -> int:
     ("created_utc", "is_made"),
     [
         (SENT_UTC - SECOND * 10, False),
-        (SENT_UTC - SECOND * 2, False),
+        (SENT_UTC - SECOND * 4, False),
+        (SENT_UTC - SECOND * 3, True),
         (SENT_UTC - SECOND, True),
         (SENT_UTC, True),
         (SENT_UTC + SECOND, True),

@@ -17,6 +17,7 @@ from sync.demo.simulator import (
     MalformedJson,
     Operation,
     PartialAdd,
+    PartialAnswer,
     RawBody,
     RetryAfter,
     Slow,
@@ -51,6 +52,13 @@ async def test_a_gateways_status_comes_as_a_page(rig: Rig, code: int) -> None:
     assert (page.status_code, page.headers["Content-Type"], page.headers["Retry-After"]) == (code, "text/html", "7")
     assert page.text.startswith("<!DOCTYPE html>")
     assert (own.status_code, own.json()["Message"]) == (code, "Simulated fault")
+
+
+async def test_what_stands_before_the_api_may_answer_without_a_request_id(rig: Rig) -> None:
+    rig.simulator.faults.script(ADD, Status(403, html=True), Status(403, html=True, named=False))
+    answers = [await rig.write("A"), await rig.write("A")]
+    assert ["Request-Id" in answer.headers for answer in answers] == [True, False]
+    assert rig.world.codes.truth == {}
 
 
 @pytest.mark.parametrize("code", [408, 500, 504])
@@ -164,6 +172,13 @@ async def test_an_add_may_stop_in_the_middle(rig: Rig) -> None:
     assert sorted(value or "" for value in await rig.values()) == ["A", "B"]
 
 
+async def test_an_add_may_be_answered_in_part(rig: Rig) -> None:
+    rig.simulator.faults.script(ADD, PartialAnswer(2))
+    answer = await rig.write("A", "B", "C")
+    assert (answer.status_code, [code["Value"] for code in answer.json()["VoucherCodes"]]) == (200, ["A", "B"])
+    assert sorted(value or "" for value in await rig.values()) == ["A", "B", "C"]
+
+
 async def test_one_write_may_become_readable_late(rig: Rig) -> None:
     rig.simulator.faults.script(ADD, HiddenWrite(10), None)
     assert (await rig.write("late")).status_code == 200
@@ -208,7 +223,7 @@ def test_a_script_is_played_in_order_and_then_over() -> None:
     assert drawn == [Status(500), Status(503), None, None, Status(500), None, None]
 
 
-@pytest.mark.parametrize("fault", [PartialAdd(), HiddenWrite(1)])
+@pytest.mark.parametrize("fault", [PartialAdd(), PartialAnswer(), HiddenWrite(1)])
 @pytest.mark.parametrize("operation", [READ, None])
 def test_a_fault_of_writes_cannot_be_scripted_for_reads(fault: Fault, operation: Operation | None) -> None:
     with pytest.raises(ValueError, match="cannot happen to"):

@@ -189,3 +189,14 @@ async def test_a_newer_change_is_not_undone_by_a_hidden_older_one(rig: Rig) -> N
     assert await rig.values() == ["A2"]
     rig.time.advance(60)
     assert await rig.values() == ["A2"]
+
+
+async def test_a_hidden_change_is_not_undone_by_an_older_one_that_is_hidden_for_longer(rig: Rig) -> None:
+    rig.simulator.behaviour.hide_writes_for_s = 10
+    await rig.write("A")
+    rig.simulator.behaviour.hide_writes_for_s = 1
+    await rig.erase(*rig.world.codes.truth.values())
+    for seconds in (1, 10):
+        rig.time.advance(seconds)
+        [code] = (await rig.read()).json()["VoucherCodes"]
+        assert not code["IsActive"]

@@ -12,7 +12,10 @@ HTML = "text/html"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP response before it is sent. `items` and `cursor` repeat what the body says, for the record."""
+    """An HTTP response before it is sent. `items` and `cursor` repeat what the body says, for the record.
+
+    `is_named`: it brings the `Request-Id`.
+    """
 
     status: int
     body: bytes
@@ -20,6 +23,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     items: int | None = None
     cursor: UUID | None = None
+    is_named: bool = True
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from sync.demo.simulator.faults import (
     HtmlPage,
     MalformedJson,
     PartialAdd,
+    PartialAnswer,
     RawBody,
     Status,
 )
@@ -57,7 +58,10 @@ def _carry_out(world: World, behaviour: Behaviour, call: Call, fault: Fault | No
             return reads.codes(world, token, request, behaviour.activity)
         case AddCodes():
             only_first = fault.stored if isinstance(fault, PartialAdd) else None
-            return writes.add(world, token, request, behaviour, hide_for_s=hide_for_s, only_first=only_first)
+            listed = fault.listed if isinstance(fault, PartialAnswer) else None
+            return writes.add(
+                world, token, request, behaviour, hide_for_s=hide_for_s, only_first=only_first, listed=listed
+            )
         case DeleteCodes():
             return writes.delete(world, token, request, behaviour, hide_for_s=hide_for_s)
         case _:
@@ -84,5 +88,7 @@ def _spoil(answer: Answer | None, fault: Fault, request_id: str, clock: Clock) -
 def _status(fault: Status, request_id: str, clock: Clock) -> Answer:
     headers = {} if fault.retry_after is None else {"Retry-After": fault.retry_after.header(clock)}
     if fault.is_html:
-        return replace(html_page(fault.code, TITLES.get(fault.code, str(fault.code))), headers=headers)
-    return error(fault.code, fault.message, request_id, headers=headers)
+        answer = replace(html_page(fault.code, TITLES.get(fault.code, str(fault.code))), headers=headers)
+    else:
+        answer = error(fault.code, fault.message, request_id, headers=headers)
+    return replace(answer, is_named=fault.named)

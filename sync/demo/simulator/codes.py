@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sync.demo.simulator.entities import Code
 from sync.demo.simulator.instants import Clock
 from sync.demo.simulator.timeline import Timeline
+
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 class CodeStore:
@@ -28,11 +30,13 @@ class CodeStore:
                 self._count_value(old, -1)
             self._count_value(code, +1)
             self.truth[code.id] = code
+        code_ids = {code.id for code in codes}
         if hidden_for_s > 0:
             shown_at = self._clock() + timedelta(seconds=hidden_for_s)
+            self._forget_hidden(code_ids, longer_than=shown_at)
             self._hidden.extend((shown_at, code) for code in codes)
         else:
-            self._forget_hidden({code.id for code in codes})
+            self._forget_hidden(code_ids)
             self._timeline.put(codes)
 
     def remove(self, code_id: UUID) -> None:
@@ -57,7 +61,11 @@ class CodeStore:
         if code.is_active and code.value is not None:
             self._active_values[code.voucher_id, code.value] += change
 
-    def _forget_hidden(self, code_ids: set[UUID]) -> None:
-        # A version still waiting would otherwise come out later and replace a newer one.
+    def _forget_hidden(self, code_ids: set[UUID], *, longer_than: datetime = BEGINNING) -> None:
+        # A version that waits for longer than a newer one would come out behind it and replace it.
         if self._hidden:
-            self._hidden = [(shown_at, code) for shown_at, code in self._hidden if code.id not in code_ids]
+            self._hidden = [
+                (shown_at, code)
+                for shown_at, code in self._hidden
+                if code.id not in code_ids or shown_at <= longer_than
+            ]

@@ -33,11 +33,15 @@ class Processed(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Status(Fault):
-    """An error status. Without a word about `html`, 502 to 504 bring a proxy's page and the others the API's JSON."""
+    """An error status. Without a word about `html`, 502 to 504 bring a proxy's page and the others the API's JSON.
+
+    `named`: False leaves out the `Request-Id`, as something does that answers before the API was reached.
+    """
 
     code: int
     message: str = "Simulated fault"
     html: bool | None = None
+    named: bool = True
     retry_after: RetryAfter | None = None
 
     @property
@@ -102,6 +106,15 @@ class PartialAdd(Processed):
     operations = frozenset({Operation.ADD_CODES})
 
     stored: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PartialAnswer(Processed):
+    """All items of an add are stored, and the answer lists the first of them alone."""
+
+    operations = frozenset({Operation.ADD_CODES})
+
+    listed: int = 1
 
 
 @dataclass(frozen=True, slots=True)

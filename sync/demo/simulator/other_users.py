@@ -8,6 +8,8 @@ from sync.demo.simulator.entities import Code, Voucher
 from sync.demo.simulator.seed import new_value
 from sync.demo.simulator.world import World
 
+EDITED_SHARE = 0.25
+
 
 class OtherUsers:
     """Performs random changes, the same for the same seed and world. The caller decides when."""
@@ -22,6 +24,23 @@ class OtherUsers:
             (self._add, self._delete, self._edit, self._new_voucher, self._deactivate), weights=(50, 22, 20, 6, 2)
         )[0]
         return change()
+
+    def touch(self, voucher_id: UUID, value: str) -> str:
+        """Deletes, edits or adds a code of this value: somebody else has the same in mind as the client."""
+        voucher = self._world.vouchers[voucher_id]
+        codes = [
+            code for code in self._world.codes.truth.values() if (code.voucher_id, code.value) == (voucher_id, value)
+        ]
+        active = [code for code in codes if code.is_active]
+        if not active:
+            self._world.add_codes(voucher_id, [value])
+            return f"1 code of '{voucher.name}' added"
+        code = self._rng.choice(active)
+        if self._rng.random() < EDITED_SHARE:
+            self._world.edit_code(code.id, validity_end_utc=self._world.now() + timedelta(days=30))
+            return f"1 code of '{voucher.name}' edited"
+        self._world.delete_code(code.id)
+        return f"1 code of '{voucher.name}' deleted"
 
     def _add(self) -> str:
         voucher = self._some_voucher()

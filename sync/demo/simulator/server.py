@@ -101,8 +101,8 @@ class _Handlers:
         answer = reply.answer
         headers = {
             **answer.headers,
+            **({"Request-Id": reply.request_id} if answer.is_named else {}),
             "Content-Type": answer.content_type,
-            "Request-Id": reply.request_id,
             # Stamped when the answer leaves, as servers do: later than the reading, and a client must cope.
             "Date": http_date(self._clock()),
         }

@@ -15,9 +15,19 @@ from sync.demo.simulator.world import World
 
 
 def add(
-    world: World, token: Token, request: AddCodes, behaviour: Behaviour, *, hide_for_s: float, only_first: int | None
+    world: World,
+    token: Token,
+    request: AddCodes,
+    behaviour: Behaviour,
+    *,
+    hide_for_s: float,
+    only_first: int | None,
+    listed: int | None,
 ) -> Answer:
-    """`voucherCodes/add`. With `only_first`, so many items are stored and then the server fails."""
+    """`voucherCodes/add`. With `only_first`, so many items are stored and then the server fails.
+
+    `listed`: how many of the new codes the answer lists; None: all.
+    """
     _check_enterprise(token, request)
     items = request.voucher_code_parameters
     for item in items:
@@ -31,8 +41,8 @@ def add(
         raise Refused(500, "Internal server error")
     if behaviour.shuffle_added:
         world.rng.shuffle(codes)
-    shown = [wire.code(code, behaviour.activity) for code in codes]
-    return Answer(200, msgspec.json.encode({"VoucherCodes": shown}), items=len(codes))
+    shown = [wire.code(code, behaviour.activity) for code in codes[:listed]]
+    return Answer(200, msgspec.json.encode({"VoucherCodes": shown}), items=len(shown))
 
 
 def delete(world: World, token: Token, request: DeleteCodes, behaviour: Behaviour, *, hide_for_s: float) -> Answer:

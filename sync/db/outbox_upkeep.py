@@ -56,8 +56,12 @@ class Uncertain:
 
 
 async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
-    """Make the claims of the dead uncertain, to be looked up after `wait`; how many rows."""
-    return (await tx.execute(_RESCUE, {"connection": connection, "wait": wait})).rowcount
+    """Make the claims of the dead uncertain, to be looked up after `wait`, and forget their attempts without any; how
+    many rows.
+    """
+    rescued = (await tx.execute(_RESCUE, {"connection": connection, "wait": wait})).rowcount
+    await tx.execute(_FORGET_EMPTY, {"connection": connection})
+    return rescued
 
 
 async def adopt(tx: AsyncConnection, connection: str) -> bool:
@@ -175,6 +179,15 @@ SET status = 'uncertain', next_attempt_at = now() + :wait,
 WHERE row.status = 'sending' AND row.connection = :connection
   AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
 """).bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
+
+# Who dies in a search may leave one whose rows are all in another's.
+_FORGET_EMPTY = text("""
+DELETE FROM sync.attempts AS attempt
+WHERE attempt.connection = :connection AND attempt.until < now() AND NOT EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS row
+  WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain')
+)
+""")
 
 _COUNT_UNSETTLED = text("""
 SELECT count(*) AS number, coalesce(min(due_at), now()) - now() AS wait

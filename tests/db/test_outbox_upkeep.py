@@ -164,6 +164,20 @@ async def test_a_claim_whose_attempt_is_gone_is_rescued(outbox: Outbox) -> None:
     assert (found.id, found.unknown_since_utc) == (row_id, SENT_UTC)
 
 
+async def test_an_attempt_of_the_dead_without_any_row_is_forgotten(outbox: Outbox) -> None:
+    row_ids = [await outbox.add(), await outbox.add()]
+    await claim(outbox, *row_ids)
+    async with as_daemon(outbox.engine) as tx:
+        await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=SENT_UTC)
+        await product.move(tx, ONE, OTHER, row_ids, lease=LEASE)
+    await rescue(outbox)
+    assert set(await outbox.open_attempts()) == {ONE, OTHER}
+    await expire(outbox, ONE)
+    await expire(outbox, OTHER)
+    assert await rescue(outbox) == 2
+    assert set(await outbox.open_attempts()) == {OTHER}
+
+
 async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)

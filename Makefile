@@ -14,7 +14,7 @@ demo: .venv/.installed-runtime  ## the daemon against a simulated API; ARGS="--s
 test: .venv/.installed-tests  ## the whole test suite
 	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} $(ARGS)
 
-storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and seven weathers more
+storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other weathers
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -s tests/daemon/test_push_kills.py
 
 fuzz: .venv/.installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin

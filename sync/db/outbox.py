@@ -30,7 +30,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
 from sync.db.outbox_tables import attempts, outbox, outbox_attempts
-from sync.model.outbox import Operation, Row, Status
+from sync.model.outbox import SINGLED_OUT, Operation, Row, Status, Verdict
 
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
@@ -161,6 +161,14 @@ async def note_refused(tx: AsyncConnection, attempt_id: UUID, settlement: Settle
         .from_select(names, rows.where(*of_attempt), include_defaults=False)
         .on_conflict_do_nothing()
     )
+
+
+async def count_blocks(tx: AsyncConnection, row_id: int) -> tuple[int, bool]:
+    """How often a change was blocked alone, and whether its neighbours went through at one of these times."""
+    outcome = outbox_attempts.c.outcome
+    of_row = (outbox_attempts.c.outbox_id == row_id, outcome.in_([Verdict.BLOCKED, SINGLED_OUT]))
+    row = (await tx.execute(select(func.count(), func.bool_or(outcome == SINGLED_OUT)).where(*of_row))).one()
+    return row[0], bool(row[1])
 
 
 async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> None:

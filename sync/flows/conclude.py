@@ -13,7 +13,17 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_codes
 from sync.mews.pages import Page
 from sync.model.errors import ApiError, VoucherSyncError
-from sync.model.outbox import AMONG_OTHERS, CLOCK_SKEW, UNLISTED, Operation, Row, Status, Verdict
+from sync.model.outbox import (
+    AMONG_OTHERS,
+    CLOCK_SKEW,
+    MAX_BLOCKS,
+    SINGLED_OUT,
+    UNLISTED,
+    Operation,
+    Row,
+    Status,
+    Verdict,
+)
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
 
@@ -73,6 +83,8 @@ class Concluder:
             await self._done(batch, outcome.page)
         elif outcome.verdict is Verdict.REFUSED:
             await self._refused(batch, outcome.error)
+        elif outcome.verdict is Verdict.BLOCKED and len(batch.rows) == 1:
+            await self.blocked(batch, batch.rows[0], outcome, are_others_through=False)
         else:
             await self._settle(batch, batch.rows, self._settlement(batch, outcome.verdict, outcome.error))
 
@@ -92,10 +104,23 @@ class Concluder:
 
     async def fail(self, batch: Batch, rows: Sequence[Row], outcome: Outcome) -> None:
         """Fail rows for what was proved of them by another call."""
-        failed = self._settlement(batch, Verdict.REFUSED, outcome.error)
-        if outcome.verdict is Verdict.BLOCKED:
-            failed = replace(failed, outcome=Verdict.BLOCKED, error=f"{BLOCKED_ALONE}: {failed.error}")
-        await self._fail(batch, rows, failed)
+        await self._fail(batch, rows, self._settlement(batch, Verdict.REFUSED, outcome.error))
+
+    async def blocked(self, batch: Batch, row: Row, outcome: Outcome, *, are_others_through: bool) -> None:
+        """Settle a change that was blocked alone: it is sent again, unless it is this change that is never let through.
+
+        That takes `MAX_BLOCKS` times, at one of which its neighbours went through: a proxy that blocks a call by chance
+        must not fail a change for good, and one that blocks everything proves nothing of a single change.
+        """
+        again = self._settlement(replace(batch, rows=[row]), Verdict.BLOCKED, outcome.error)
+        again = replace(again, outcome=SINGLED_OUT if are_others_through else Verdict.BLOCKED)
+        async with as_daemon(self._connection.engine) as tx:
+            times, was_singled_out = await outbox.count_blocks(tx, row.id)
+        if times + 1 < MAX_BLOCKS or not (are_others_through or was_singled_out):
+            await self._settle(batch, [row], again)
+        else:
+            failed = replace(again, status=Status.FAILED, error=f"{BLOCKED_ALONE}: {again.error}", wait=timedelta())
+            await self._fail(batch, [row], failed)
 
     async def note_refused(self, batch: Batch, outcome: Outcome) -> None:
         """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
@@ -111,7 +136,8 @@ class Concluder:
                 return Settlement(Status.FAILED, verdict, words, status, request_id)
             case Verdict.UNKNOWN:
                 return Settlement(Status.UNCERTAIN, verdict, words, status, request_id, self._settle_after)
-        pause_s = RETRY.pause_s(max(row.attempts for row in batch.rows), self._rng)
+        # Of the row that was sent the fewest times: one that fails ever again must not keep its neighbours waiting.
+        pause_s = RETRY.pause_s(min(row.attempts for row in batch.rows), self._rng)
         wait = timedelta(seconds=max(pause_s, (error.retry_after_s or 0.0) if error else 0.0))
         return Settlement(Status.PENDING, verdict, words, status, request_id, wait)
 

@@ -114,10 +114,10 @@ class Search:
         await self._concluder.fail(self._batch, kin, outcome)
 
     async def _conclude_blocked(self) -> None:
-        """What was blocked alone while its neighbours went through is what the way to the API does not let through."""
+        """What was blocked alone while its neighbours went through may be what is never let through."""
         for row, outcome in self._blocked:
             if self._went_through:
-                await self._concluder.fail(self._batch, [row], outcome)
+                await self._concluder.blocked(self._batch, row, outcome, are_others_through=True)
             else:
                 self._left[row.id] = row
         if self._calls >= MAX_FRUITLESS and not self._went_through and self._blocked:

@@ -72,6 +72,12 @@ UNLISTED = "unlisted"
 AMONG_OTHERS = "refused among others"
 """A call that was refused as a whole, which proves nothing of each change in it."""
 
+SINGLED_OUT = "singled out"
+"""A change that was blocked alone while its neighbours went through."""
+
+MAX_BLOCKS = 5
+"""A proxy may block any call now and then; so many times alone, with growing pauses between them, are no chance."""
+
 VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,

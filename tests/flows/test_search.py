@@ -10,6 +10,7 @@ from aiohttp import web
 from sync.demo.simulator import Close, Operation, Status
 from sync.flows.push import CALLS_IN_FLIGHT
 from sync.flows.search import MAX_FRUITLESS, MAX_REFUSED
+from sync.model.outbox import MAX_BLOCKS
 from tests.flows.rig import numbered
 from tests.flows.test_push import Outbox, active, outbox
 from tests.support.mirror import Mirror
@@ -33,10 +34,42 @@ async def test_a_firewall_that_dislikes_one_change_stops_no_other(mirror: Mirror
 
     mirror.simulator.on_request = on_request
     report = await outbox.pusher.push()
-    assert (report.done, report.failed, report.given_back) == (300, 1, 0)
+    assert (report.done, report.failed, report.given_back) == (300, 0, 1)
+    for _ in range(MAX_BLOCKS - 1):
+        assert sorted(set(await outbox.statuses())) == ["done", "pending"]
+        await outbox.be_due()
+        await outbox.pusher.push()
     (failed,) = [row for row in await outbox.rows() if row["status"] == "failed"]
     assert (failed["value"], "lets all but this change through" in failed["last_error"]) == ("' OR 1=1", True)
     assert len(active(mirror)) == 300
+
+
+async def test_a_firewall_that_blocks_one_change_by_chance_fails_nothing(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(2))
+    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, FIREWALL)
+    report = await outbox.pusher.push()
+    assert (report.done, report.given_back) == (1, 1)
+    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (MAX_BLOCKS - 2))
+    for _ in range(MAX_BLOCKS - 1):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["done", "done"]
+
+
+async def test_a_proxy_that_blocks_everything_fails_no_change_that_is_alone(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (2 * MAX_BLOCKS))
+    for _ in range(2 * MAX_BLOCKS):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["pending"]
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"]
 
 
 async def test_a_proxy_that_refuses_everything_fails_nothing_and_holds_the_push(mirror: Mirror, outbox: Outbox) -> None:
@@ -181,6 +214,13 @@ async def test_a_search_whose_process_dies_fails_nothing_but_what_is_refused_alo
     await mirror.execute("UPDATE sync.attempts SET until = now() - interval '1 second'")
     for _ in range(2):
         await outbox.settle()
+    assert (
+        await mirror.rows(
+            "SELECT FROM sync.attempts WHERE until < now() AND id NOT IN (SELECT attempt_id "
+            "FROM mews.voucher_code_outbox WHERE attempt_id IS NOT NULL)"
+        )
+        == []
+    )
     assert "failed" not in await outbox.statuses()
     await outbox.pusher.push()
     (failed,) = [row for row in await outbox.rows() if row["status"] != "done"]

@@ -164,9 +164,15 @@ async def note_refused(tx: AsyncConnection, attempt_id: UUID, settlement: Settle
 
 
 async def count_blocks(tx: AsyncConnection, row_id: int) -> tuple[int, bool]:
-    """How often a change was blocked alone, and whether its neighbours went through at one of these times."""
-    outcome = outbox_attempts.c.outcome
-    of_row = (outbox_attempts.c.outbox_id == row_id, outcome.in_([Verdict.BLOCKED, SINGLED_OUT]))
+    """How often a change was blocked alone since it last failed, and whether its neighbours went through meanwhile."""
+    outcome, failures = outbox_attempts.c.outcome, outbox_attempts.alias("failures")
+    has_failed_since = exists().where(
+        failures.c.outbox_id == row_id,
+        failures.c.outcome == Verdict.REFUSED,
+        failures.c.sent_at >= outbox_attempts.c.sent_at,
+    )
+    blocked = outcome.in_([Verdict.BLOCKED, SINGLED_OUT])
+    of_row = (outbox_attempts.c.outbox_id == row_id, blocked, ~has_failed_since)
     row = (await tx.execute(select(func.count(), func.bool_or(outcome == SINGLED_OUT)).where(*of_row))).one()
     return row[0], bool(row[1])
 

@@ -29,7 +29,10 @@ from sync.model.retry import Backoff
 
 RETRY = Backoff(base_s=1.0, cap_s=60.0)
 BESIDE_REFUSED = "not sent yet: the call that was to carry it was refused for other changes in it"
-BLOCKED_ALONE = "something between here and the API, as a proxy or firewall, lets all but this change through"
+BLOCKED_ALONE = (
+    "something between here and the API, as a proxy or firewall, lets all but this change through; have this one let "
+    "through, then retry it"
+)
 
 
 @dataclass(slots=True)
@@ -119,7 +122,8 @@ class Concluder:
         if times + 1 < MAX_BLOCKS or not (are_others_through or was_singled_out):
             await self._settle(batch, [row], again)
         else:
-            failed = replace(again, status=Status.FAILED, error=f"{BLOCKED_ALONE}: {again.error}", wait=timedelta())
+            refused = self._settlement(batch, Verdict.REFUSED, outcome.error)
+            failed = replace(refused, error=f"{BLOCKED_ALONE}: {refused.error}")
             await self._fail(batch, [row], failed)
 
     async def note_refused(self, batch: Batch, outcome: Outcome) -> None:

@@ -87,11 +87,7 @@ async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], repor
         if not is_seen_in_windows:
             await read_everything(connection, _vouchers(left))
             left = await _settle_found(connection, left, report)
-    settlements = defaultdict[Settlement, list[Uncertain]](list)
-    for row in left:
-        settlements[_not_found(row)].append(row)
-    for settlement, same in settlements.items():
-        await _settle(connection, same, settlement, report)
+    await _settle_not_found(connection, left, report)
 
 
 async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:
@@ -102,11 +98,19 @@ async def _settle_found(connection: Connection, rows: Sequence[Uncertain], repor
     return [row for row in rows if row.id not in made]
 
 
+async def _settle_not_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
+    settlements = defaultdict[Settlement, list[Uncertain]](list)
+    for row in rows:
+        settlements[_not_found(row)].append(row)
+    for settlement, same in settlements.items():
+        await _settle(connection, same, settlement, report)
+
+
 def _not_found(row: Uncertain) -> Settlement:
-    """What becomes of an add whose code the API does not have."""
+    """What becomes of a change that had no effect."""
     if row.outcome == UNLISTED:
         return CHANGED
-    if row.outcome in {Verdict.REFUSED, Verdict.BLOCKED}:
+    if row.outcome == Verdict.REFUSED:
         return Settlement(Status.FAILED, row.outcome, row.last_error)
     return NOT_FOUND
 
@@ -123,7 +127,7 @@ async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], re
     is_active = {code.id: code.is_active for code in codes}
     states = {row.id: is_active.get(targets[row.id]) for row in rows}
     await _settle(connection, [row for row in rows if states[row.id] is False], FOUND, report, targets)
-    await _settle(connection, [row for row in rows if states[row.id] is True], NOT_FOUND, report)
+    await _settle_not_found(connection, [row for row in rows if states[row.id] is True], report)
     await _settle(connection, [row for row in rows if states[row.id] is None], GONE, report)
 
 

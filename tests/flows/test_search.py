@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from aiohttp import web
+from sqlalchemy import text
 
+from sync.db.outbox import as_daemon
 from sync.demo.simulator import Close, Operation, Status
+from sync.flows.conclude import RETRY
 from sync.flows.push import CALLS_IN_FLIGHT
 from sync.flows.search import MAX_FRUITLESS, MAX_REFUSED
 from sync.model.outbox import MAX_BLOCKS
@@ -41,7 +46,34 @@ async def test_a_firewall_that_dislikes_one_change_stops_no_other(mirror: Mirror
         await outbox.pusher.push()
     (failed,) = [row for row in await outbox.rows() if row["status"] == "failed"]
     assert (failed["value"], "lets all but this change through" in failed["last_error"]) == ("' OR 1=1", True)
+    # Tried again by an operator, it has as many chances as at first.
+    await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status = 'failed'")
+    await outbox.pusher.push()
+    assert sorted(set(await outbox.statuses())) == ["done", "pending"]
     assert len(active(mirror)) == 300
+
+
+@pytest.mark.parametrize("operation", [Operation.ADD_CODES, Operation.DELETE_CODES])
+async def test_a_change_with_an_unknown_past_that_is_always_blocked_fails_after_its_look(
+    mirror: Mirror, outbox: Outbox, operation: Operation
+) -> None:
+    voucher = mirror.add_voucher()
+    if operation is Operation.DELETE_CODES:
+        mirror.add_codes(voucher, ["A", "B"])
+    await outbox.refresh()
+    await (outbox.add if operation is Operation.ADD_CODES else outbox.delete)(voucher, "A", "B")
+    mirror.simulator.faults.script(operation, Close())
+    await outbox.pusher.push()
+    await outbox.be_due()
+    await outbox.settle()
+    mirror.simulator.faults.script(operation, FIREWALL, FIREWALL, None, *[FIREWALL] * (MAX_BLOCKS - 1))
+    for _ in range(MAX_BLOCKS):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["uncertain", "done"]
+    await outbox.be_due()
+    await outbox.settle()
+    assert await outbox.statuses() == ["failed", "done"]
 
 
 async def test_a_firewall_that_blocks_one_change_by_chance_fails_nothing(mirror: Mirror, outbox: Outbox) -> None:
@@ -84,6 +116,20 @@ async def test_a_proxy_that_refuses_everything_fails_nothing_and_holds_the_push(
     await outbox.be_due()
     await outbox.pusher.push()
     assert outbox.calls() <= MAX_FRUITLESS + 1
+
+
+async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "OFTEN", "NEW")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET attempts = 30 WHERE value = 'OFTEN'"))
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(409))
+    await outbox.pusher.push()
+    rows = await mirror.rows("SELECT status, next_attempt_at - sent_at AS pause FROM mews.voucher_code_outbox")
+    assert {row["status"] for row in rows} == {"pending"}
+    # The longest first pause, and what passed between the sending and the answer.
+    assert max(row["pause"] for row in rows) < timedelta(seconds=RETRY.base_s + 1)
 
 
 async def test_a_proxy_that_refuses_one_change_alone_has_it_sent_again(mirror: Mirror, outbox: Outbox) -> None:

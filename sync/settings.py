@@ -112,6 +112,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given directly wins over the environment, that over the files it names, and those over `.env`."""
+        # Any callable will do as a source, though pydantic's annotation asks for one of its own class.
         return init_settings, env_settings, partial(_read_named_files, settings_cls), dotenv_settings  # type: ignore[return-value]
 
 

@@ -54,9 +54,9 @@ class Words(click.ParamType[str]):
 INSTANT, WORDS = Instant(), Words()
 
 
-def option_voucher(help: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # noqa: A002
+def option_voucher(words: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The voucher of a code."""
-    return click.option("--voucher", "voucher_id", metavar="ID", type=click.UUID, required=required, help=help)
+    return click.option("--voucher", "voucher_id", metavar="ID", type=click.UUID, required=required, help=words)
 
 
 option_from = click.option("--from", "validity_start_utc", type=INSTANT, help="When the code can be used first.")

@@ -113,7 +113,8 @@ _SAME_ADD = and_(
 
 
 def _is_one_of(table: Any, ids: Sequence[int]) -> ColumnElement[bool]:
-    return table.c.id == any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[no-any-return]
+    condition: ColumnElement[bool] = table.c.id == any_(literal(list(ids), ARRAY(BigInteger)))
+    return condition
 
 
 def _is_queued_elsewhere() -> ColumnElement[bool]:

@@ -57,6 +57,7 @@ class Listing(Generic[R]):
         self._name = name
         self._wire = wire
         self._required = required
+        # `wire` is a type only at run time, which no checker can follow.
         self._items: msgspec.json.Decoder[list[WireRecord[R]]] = msgspec.json.Decoder(list[wire])  # type: ignore[valid-type]
 
     def decode(self, body: bytes) -> Page[R]:

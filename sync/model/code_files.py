@@ -175,9 +175,11 @@ def _instant(given: dict[str, str], name: str) -> datetime | None:
 
 
 def _voucher(words: str | None, default: UUID | None) -> UUID:
-    if words is None and default is None:
+    if words is not None:
+        return _uuid(words)
+    if default is None:
         raise ValueError("voucher_id: is missing; name the voucher in the line, or all lines' with --voucher")
-    return _uuid(words) if words is not None else default  # type: ignore[return-value]
+    return default
 
 
 @lru_cache(maxsize=1024)

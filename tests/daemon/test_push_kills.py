@@ -78,6 +78,17 @@ WEATHERS = {
 }
 
 
+async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = None) -> Verdicts:
+    """What there is once a storm is over and every change, or every one of some vouchers, has ended."""
+    await storm.mirror.once()
+    await storm.rage()
+    await storm.calm_down(vouchers=vouchers)
+    await later(storm.mirror, SETTLED_S)
+    after = await verdicts(storm.mirror)
+    print(f"\n{after.tell(name, storm.kills)}")  # noqa: T201 - what `make storm` is run for
+    return after
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("weather", WEATHERS)
@@ -88,12 +99,7 @@ async def test_every_change_is_made_once_whatever_fails(
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(4)]
     storm = Storm(mirror, tmp_path, WEATHERS[weather], seed, vouchers)
     async with mirror.opened():
-        await mirror.once()
-        await storm.rage()
-        await storm.calm_down()
-        await later(mirror, SETTLED_S)
-        after = await verdicts(mirror)
-        print(f"\n{after.tell(f'{weather}, seed {seed}', storm.kills)}")  # noqa: T201 - what `make storm` is run for
+        after = await passed(storm, f"{weather}, seed {seed}")
         assert not (untrue := after.untrue()), "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
         assert not await mirror.rows("SELECT * FROM sync.attempts")
@@ -138,12 +144,7 @@ async def test_what_others_do_to_the_same_values_is_neither_undone_nor_claimed(
     rivals, stood = Rivals(storm, seed), frozenset(mirror.world.codes.truth)
     storm.before_round = rivals.act
     async with mirror.opened():
-        await mirror.once()
-        await storm.rage()
-        await storm.calm_down()
-        await later(mirror, SETTLED_S)
-        after = await verdicts(mirror)
-        print(f"\n{after.tell(f'beside others, {deletes} deletes, seed {seed}', storm.kills)}")  # noqa: T201
+        after = await passed(storm, f"beside others, {deletes} deletes, seed {seed}")
         untrue = [after.story(key) for key in after.rows if not is_fair(after, key, rivals, stood)]
         assert not untrue, "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
@@ -198,12 +199,7 @@ async def test_a_hotel_that_is_lost_keeps_back_only_its_own_changes(
 
     storm.before_round = withdraw
     async with mirror.opened():
-        await mirror.once()
-        await storm.rage()
-        await storm.calm_down(vouchers=ours)
-        await later(mirror, SETTLED_S)
-        after = await verdicts(mirror)
-        print(f"\n{after.tell(f'with a hotel lost, seed {seed}', storm.kills)}")  # noqa: T201
+        after = await passed(storm, f"with a hotel lost, seed {seed}", ours)
         assert not (untrue := after.untrue({voucher.id for voucher in ours})), "\n".join(untrue)
         assert await mirrored_of(mirror, ours) == active_of(mirror, ours)
         assert await unfinished_or_failed(mirror, lost)

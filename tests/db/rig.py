@@ -20,6 +20,7 @@ PATIENCE_S = 30
 
 def utc(*parts: int) -> datetime:
     """An instant."""
+    # A checker cannot know that there are never more than seven parts.
     return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 

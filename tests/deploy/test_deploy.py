@@ -336,5 +336,6 @@ def test_the_instructions_name_only_files_that_exist() -> None:
 def test_no_file_holds_what_must_stay_out_of_the_repository(path: Path) -> None:
     text = path.read_text()
 
-    assert not re.search(r"(?i)index-url|find-links|/root/|(?<![\w/])/work/", text.replace("`/home` and `/root`", ""))
+    # With brackets, so that this line is none of those that it looks for.
+    assert not re.search(r"(?i)index-url|find-links|/roo[t]/|(?<![\w/])/wor[k]/", text)
     assert not re.search(r"[0-9A-F]{32}-[0-9A-F]{32}", text), "a token of the API"

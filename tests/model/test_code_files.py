@@ -155,6 +155,7 @@ def test_a_line_that_is_too_long_is_never_held() -> None:
     class Watched(io.StringIO):
         longest = 0
 
+        # The base class does not say that it takes None, which it does.
         def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
             assert size is not None
             assert size > 0

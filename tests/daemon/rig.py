@@ -25,9 +25,9 @@ class Daemon:
         self.process = process
         self.logs: list[dict[str, Any]] = []
 
-    async def event(self, name: str) -> dict[str, Any]:
+    async def event(self, name: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
         """The next line of this event; every line before it is read too."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             async for line in self._lines():
                 if line["event"] == name:
                     return line

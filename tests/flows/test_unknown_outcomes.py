@@ -115,6 +115,25 @@ async def test_an_add_that_is_the_double_of_somebody_else_s_fails_after_one_more
     assert (row["status"], "already exists" in row["last_error"], outbox.calls()) == ("failed", True, 2)
 
 
+async def test_a_delete_with_an_unknown_past_that_is_refused_fails_after_its_look(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A"])
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    mirror.simulator.faults.script(Operation.DELETE_CODES, Close(), Status(403, "A rule of the hotel"))
+    await outbox.pusher.push()
+    await look_again(mirror, outbox)
+    assert await outbox.statuses() == ["pending"]
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["uncertain"]
+    await look_again(mirror, outbox)
+    (row,) = await outbox.rows()
+    assert (row["status"], row["last_error"]) == ("failed", "A rule of the hotel")
+    assert (outbox.calls(Operation.DELETE_CODES), active(mirror)) == (2, {(voucher.id, "A"): 1})
+
+
 @pytest.mark.parametrize("others", [0, 1500])
 async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
     mirror: Mirror, outbox: Outbox, others: int

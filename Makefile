@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test storm fuzz lint lock clean
+.PHONY: help demo test storm soak fuzz lint lock clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -16,6 +16,10 @@ test: .venv/.installed-tests  ## the whole test suite
 
 storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other weathers
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -s tests/daemon/test_push_kills.py
+
+# A daemon mostly waits, for its own pauses after a failure: eight keep two cores busy.
+soak: .venv/.installed-tests  ## everything that can happen, in any order, for SOAK_MINUTES; SOAK_SEED repeats what happened
+	@SOAK_MINUTES=$${SOAK_MINUTES:-10} SOAK_WORKERS=8 $(BIN)/python -m pytest -n 8 tests/simulation
 
 fuzz: .venv/.installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin
 	@FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/python -m pytest -n 3 tests/fuzz

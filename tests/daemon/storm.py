@@ -12,6 +12,7 @@ from uuid import UUID
 from sync.demo.simulator import Code, Fault, Operation, Voucher
 from tests.daemon.rig import running
 from tests.support.mirror import Mirror
+from tests.support.weather import WRITES
 
 ADDS = int(os.environ.get("STORM_ADDS", "900"))
 DELETES = int(os.environ.get("STORM_DELETES", "300"))
@@ -20,7 +21,6 @@ SEEDS = [int(seed) for seed in os.environ.get("STORM_SEEDS", "1").split(",")]
 GROUP = 5
 PATIENCE_PULLS = 500
 """So many pulls after the storm, everything must have ended: a minute and more, the longest pause of a retry."""
-WRITES = (Operation.ADD_CODES, Operation.DELETE_CODES)
 QUICK = {
     "SYNC_SETTLE_AFTER_S": "0.5",
     "SYNC_PUSH_POLL_S": "0.3",

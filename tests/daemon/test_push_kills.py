@@ -1,6 +1,6 @@
 """Adds and deletes reach the API once, while calls fail in every way and the daemon is killed with -9."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -10,53 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from sync.db.outbox import as_daemon
-from sync.demo.simulator import (
-    Close,
-    Fault,
-    Hang,
-    HiddenWrite,
-    HtmlPage,
-    MalformedJson,
-    OtherUsers,
-    PartialAdd,
-    PartialAnswer,
-    RawBody,
-    Status,
-    TruncatedBody,
-    Voucher,
-)
+from sync.demo.simulator import OtherUsers, Voucher
 from tests.daemon.storm import BY_ID, SEEDS, Key, Storm, Weather
 from tests.daemon.verdicts import Verdicts, differences, verdicts
 from tests.flows.rig import a_day_passes_for_refusals, add_hotel, add_voucher_to, later
 from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.weather import LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 
-REFUSED: Mapping[Fault, float] = {Status(400, "Invalid VoucherId"): 0.02, Status(403, "A rule of the hotel"): 0.02}
-UNPROCESSED: Mapping[Fault, float] = {Status(409): 0.02, Status(429): 0.02, Status(503): 0.02, Close(): 0.02}
-LOST: Mapping[Fault, float] = {
-    Status(408): 0.01,
-    Status(408, processed=True): 0.02,
-    Status(500, processed=True): 0.03,
-    Close(processed=True): 0.03,
-    TruncatedBody(): 0.02,
-    MalformedJson(): 0.02,
-    HtmlPage(processed=True): 0.02,
-    Hang(processed=True): 0.005,
-    PartialAdd(stored=3): 0.03,
-}
-"""May have had its effect, and mostly had."""
-LATE: Mapping[Fault, float] = {HiddenWrite(0.1): 0.1, HiddenWrite(0.4): 0.1}
-ODD: Mapping[Fault, float] = {
-    RawBody(b"", status=204): 0.05,
-    RawBody(b"", status=202): 0.05,
-    RawBody(b'{"VoucherCodes": [], "Cursor": null}'): 0.05,
-    PartialAnswer(listed=2): 0.1,
-}
-PROXY: Mapping[Fault, float] = {
-    Status(403, html=True): 0.025,
-    Status(403, html=True, named=False): 0.025,
-    Status(400, "Blocked", html=True): 0.025,
-    Status(400, "Blocked", html=True, named=False): 0.025,
-}
 DOUBLES = {"allow_duplicates": True}
 """Where the API takes a code twice, whatever is sent once too often shows."""
 SETTLED_S = 5.0

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sync.demo.comparison import COLUMNS
 from sync.demo.simulator import Code, RequestRecord, Status
-from tests.daemon.storm import WRITES, Key
+from tests.daemon.storm import Key
 from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.weather import WRITES
 
 Row = Mapping[str, Any]
 NOTHING_TO_DELETE = "the API lists no such code for this connection"

@@ -7,15 +7,12 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from sync.demo.simulator import BAD_WEATHER, Operation, OtherUsers, RequestRecord, Slow, Status
+from sync.demo.simulator import OtherUsers, RequestRecord
 from sync.model.errors import ApiError
 from tests.flows.rig import honest, later, numbered, reconnected, turn, watch
 from tests.support.mirror import OVERLAP, Mirror
+from tests.support.weather import BAD_READS, READS
 
-READS = (Operation.GET_ENTERPRISES, Operation.GET_SERVICES, Operation.GET_VOUCHERS, Operation.GET_CODES)
-TOO_HEAVY = Status(408, "Transaction has timed out")
-WEATHER = {fault: 4 * BAD_WEATHER[fault] for fault in BAD_WEATHER if fault != TOO_HEAVY and not isinstance(fault, Slow)}
-"""Four times as bad, to meet each fault. A 408 is no weather: it says something of the request (see test_pace.py)."""
 CYCLES = 3
 
 
@@ -26,7 +23,7 @@ class Storm:
         self._mirror = mirror
         self._rng = random.Random(seed)
         self._others = OtherUsers(mirror.world, seed)
-        mirror.simulator.faults.by_chance(WEATHER, seed=seed, operations=READS)
+        mirror.simulator.faults.by_chance(BAD_READS, seed=seed, operations=READS)
         mirror.simulator.on_answer = self._change
 
     async def cycle(self) -> None:

@@ -20,11 +20,11 @@ class Ended:
     stderr: str
 
 
-async def start(*arguments: str, settings: Mapping[str, str], directory: Path) -> Process:
+async def start(*arguments: str, settings: Mapping[str, str], directory: Path, module: str = "sync") -> Process:
     """Starts a command with these settings alone, in a directory without an `.env`; its output is piped."""
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "sync", *arguments,
+        sys.executable, "-m", module, *arguments,
         env={**others, **settings}, cwd=directory, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
 

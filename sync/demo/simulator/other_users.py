@@ -1,6 +1,7 @@
 """The hotels' own people, who change the world behind the client's back."""
 
 import random
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,11 +13,15 @@ EDITED_SHARE = 0.25
 
 
 class OtherUsers:
-    """Performs random changes, the same for the same seed and world. The caller decides when."""
+    """Performs random changes, the same for the same seed and world. The caller decides when.
 
-    def __init__(self, world: World, seed: int) -> None:
+    `spared`: vouchers that `step` leaves alone.
+    """
+
+    def __init__(self, world: World, seed: int, *, spared: Collection[UUID] = ()) -> None:
         self._world = world
         self._rng = random.Random(seed)
+        self._spared = frozenset(spared)
 
     def step(self) -> str:
         """Changes one thing and says in a line what, without any code's value."""
@@ -84,7 +89,9 @@ class OtherUsers:
         return _codes(count)
 
     def _active_vouchers(self) -> list[Voucher]:
-        return [voucher for voucher in self._world.vouchers.values() if voucher.is_active]
+        return [
+            voucher for voucher in self._world.vouchers.values() if voucher.is_active and voucher.id not in self._spared
+        ]
 
     def _some_voucher(self) -> Voucher:
         return self._rng.choice(self._active_vouchers())

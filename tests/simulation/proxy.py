@@ -1,0 +1,117 @@
+"""A proxy before a database that cuts the line, at once or at any statement."""
+
+import asyncio
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from urllib.parse import quote
+
+from psycopg.conninfo import conninfo_to_dict
+
+CHUNK = 65536
+DEFAULT_PORT = 5432
+
+
+class Proxy:
+    """Passes on to a database what comes to `url`. While it `is_down`, new lines are cut at once.
+
+    `cuts` counts the lines that it cut.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self._target = {name: str(value) for name, value in conninfo_to_dict(database_url).items()}
+        self._lines = set[asyncio.Task[None]]()
+        self._statements_left = 0
+        self._is_answered = False
+        self.url = ""
+        self.is_down = False
+        self.cuts = 0
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator["Proxy"]:
+        """Listens on a port of its own."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        secret = f":{quote(password)}" if (password := self._target.get("password")) else ""
+        self.url = f"postgresql://{self._target['user']}{secret}@127.0.0.1:{port}/{self._target['dbname']}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for line in self._lines:
+                line.cancel()
+            await asyncio.gather(*self._lines, return_exceptions=True)
+            await server.wait_closed()
+
+    def cut(self) -> None:
+        """Cuts every line there is."""
+        self.cuts += len(self._lines)
+        for line in self._lines:
+            line.cancel()
+
+    def cut_at(self, statement: int, *, is_answered: bool) -> None:
+        """Cuts a line at the so-manieth statement from now on: before the database gets it, or once it has answered.
+
+        In the second case nobody learns the answer: a commit has taken place or not.
+        """
+        self._statements_left, self._is_answered = statement, is_answered
+
+    def let_be(self) -> None:
+        """Nothing is cut any more."""
+        self._statements_left, self.is_down = 0, False
+
+    async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
+        line = asyncio.current_task()
+        assert line is not None
+        self._lines.add(line)
+        try:
+            # Cancelled is cut, and a side that is gone ends the line too.
+            with suppress(OSError, asyncio.CancelledError):
+                if self.is_down:
+                    self.cuts += 1
+                else:
+                    await self._pass_on(reader, writer)
+        finally:
+            self._lines.discard(line)
+            writer.transport.abort()
+
+    async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
+        answers, database = await self._connect()
+        is_last = asyncio.Event()
+        pumps = (
+            asyncio.create_task(self._pass_questions(reader, database, is_last)),
+            asyncio.create_task(_pass_answers(answers, writer, is_last)),
+        )
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
+            database.transport.abort()
+
+    async def _connect(self) -> tuple[StreamReader, StreamWriter]:
+        host, port = self._target.get("host", "localhost"), int(self._target.get("port", DEFAULT_PORT))
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, port)
+
+    async def _pass_questions(self, reader: StreamReader, database: StreamWriter, is_last: asyncio.Event) -> None:
+        """psycopg writes a statement at a time, and waits for its answer."""
+        while question := await reader.read(CHUNK):
+            self._statements_left -= 1
+            if self._statements_left == 0:
+                self.cuts += 1
+                if not self._is_answered:
+                    return
+                is_last.set()
+            database.write(question)
+            await database.drain()
+
+
+async def _pass_answers(answers: StreamReader, writer: StreamWriter, is_last: asyncio.Event) -> None:
+    while answer := await answers.read(CHUNK):
+        if is_last.is_set():
+            return
+        writer.write(answer)
+        await writer.drain()

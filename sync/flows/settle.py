@@ -22,6 +22,7 @@ from sync.model.outbox import CLOCK_SKEW, UNLISTED, Operation, Status, Verdict
 from sync.model.windows import MAX_VOUCHERS, chunks
 
 LOOK_AGAIN = timedelta(seconds=10)
+LOOK_AHEAD = timedelta(minutes=1)
 REFUSED_LOOK_AGAIN = timedelta(minutes=5)
 NOT_SHOWN = (
     "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
@@ -75,11 +76,7 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
 
 
 async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
-    start = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
-    # What was made in the present second must be seen.
-    end = await operations.server_now(connection.client) + CLOCK_SKEW
-    shown = await read_changed(connection, _vouchers(rows), start, end)
-    rows = await _keep_shown(connection, rows, shown)
+    rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
     left = await _settle_found(connection, rows, report)
     if left:
         async with transaction(connection.engine) as tx:
@@ -88,6 +85,21 @@ async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], repor
             await read_everything(connection, _vouchers(left))
             left = await _settle_found(connection, left, report)
     await _settle_not_found(connection, left, report)
+
+
+async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> Sequence[UUID]:
+    """Read what was updated since the first of the attempts; the vouchers that could be read.
+
+    What is known of the API's time may lie far behind it, after a slow answer or a sleep of this machine, and a look
+    that ends too soon misses what was made. So it ends beyond the present, and goes on if the answers prove it past.
+    """
+    shown: Sequence[UUID] = _vouchers(rows)
+    through = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
+    while (now := await operations.server_now(connection.client)) + CLOCK_SKEW > through:
+        end = now + LOOK_AHEAD
+        shown = await read_changed(connection, shown, through, end)
+        through = end
+    return shown
 
 
 async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:

@@ -151,6 +151,23 @@ async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
     assert active(mirror)[voucher.id, "A"] == 1
 
 
+@pytest.mark.parametrize("slept", [timedelta(seconds=30), timedelta(hours=3)])
+async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time(
+    mirror: Mirror, outbox: Outbox, slept: timedelta
+) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "FIRST")
+    await outbox.pusher.push()
+    mirror.clock.advance(slept)
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
+    await outbox.pusher.push()
+    await outbox.settle()
+    assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
+
+
 async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_alone(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -48,6 +48,7 @@ class Uncertain:
     id: int
     operation: Operation
     attempt_id: UUID
+    attempts: int
     voucher_id: UUID
     target_code_id: UUID | None
     unknown_since_utc: datetime
@@ -89,7 +90,8 @@ async def fail_unknown(
 
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first."""
-    names = ("id", "operation", "attempt_id", "voucher_id", "target_code_id", "unknown_since_utc", "last_error")
+    names = ("id", "operation", "attempt_id", "attempts", "voucher_id", "target_code_id")
+    names += ("unknown_since_utc", "last_error")
     of_attempt = and_(outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
     statement = (
         select(*(outbox.c[name] for name in names), outbox_attempts.c.outcome)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db import known_codes, outbox, outbox_upkeep
 from sync.db.outbox import Lane, Settlement
 from sync.db.outbox_upkeep import BrakeRule
-from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, resolve_delete
+from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
 
 LOOK_AGAIN = timedelta(seconds=5)
 """How soon a delete is looked at again whose code the mirror has not seen yet."""
@@ -38,7 +38,7 @@ class Knowledge:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `decided`: how many more were settled without a call, and `held`: by the brake.
+    `decided`: how many more were settled without a call, and `held`: by the brake. `has_more`: more may be due.
     """
 
     attempt_id: UUID
@@ -48,6 +48,7 @@ class Batch:
     decided: int = 0
     waiting: int = 0
     held: int = 0
+    has_more: bool = False
 
 
 async def claim_due(
@@ -63,7 +64,8 @@ async def claim_due(
     """Claim up to `limit` due rows of a lane; without rows to send where there are none."""
     held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rule) if lane.operation is Operation.DELETE else 0
     attempt_id = uuid4()
-    rows = await outbox.lock_due(tx, lane, limit)
+    due = await outbox.lock_due(tx, lane, limit)
+    rows = due[: count_together(due)]
     decisions = await _decide(tx, lane.operation, rows, knowledge) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
@@ -75,7 +77,8 @@ async def claim_due(
         await outbox.claim(tx, attempt_id, sent, server_utc)
     claimed = [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in sent]
     decided = len(rows) - len(sent) - len(waiting)
-    return Batch(attempt_id, lane, claimed, server_utc, decided, len(waiting), held)
+    has_more = len(due) >= limit or len(rows) < len(due)
+    return Batch(attempt_id, lane, claimed, server_utc, decided, len(waiting), held, has_more)
 
 
 async def _decide(

@@ -113,14 +113,14 @@ class Pusher:
             raise group.exceptions[0] from group
 
     async def _drain(self, lanes: list[Lane], calls: asyncio.TaskGroup, ends_s: float) -> None:
-        """Claim and send, one batch of each lane in turn, until no lane has a full one left or the turn is over."""
+        """Claim and send, one batch of each lane in turn, until no lane has more or the turn is over."""
         while lanes and time.monotonic() < ends_s:
             for lane in tuple(lanes):
                 if not await self._start_batch(lane, calls) and lane in lanes:
                     lanes.remove(lane)
 
     async def _start_batch(self, lane: Lane, calls: asyncio.TaskGroup) -> bool:
-        """Claim one batch and send it, in a task of its own; whether it was a full one, with more to come."""
+        """Claim one batch and send it, in a task of its own; whether there may be more to come."""
         if not self._sender.may_send():
             return False
         claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -130,7 +130,7 @@ class Pusher:
     async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
         """Claim, send and settle one batch. What cannot be settled now, as without a database, is by a look later.
 
-        `claimed` gets whether the batch is a full one as soon as it is claimed, or why it could not be.
+        `claimed` gets whether there may be more as soon as the batch is claimed, or why it could not be.
         """
         try:
             async with self._slots:
@@ -165,7 +165,7 @@ class Pusher:
                 )
             self._note_claimed(batch)
             if not claimed.done():
-                claimed.set_result(len(batch.rows) + batch.decided + batch.waiting >= limit)
+                claimed.set_result(batch.has_more)
             place.is_used = bool(batch.rows)
             return batch, await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
 

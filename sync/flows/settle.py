@@ -6,7 +6,7 @@ updated since its attempt began; a delete by the state of its code.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,12 +18,14 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
 from sync.model.errors import ApiError, InvalidRequest
-from sync.model.outbox import CLOCK_SKEW, UNLISTED, Operation, Status, Verdict
+from sync.model.outbox import CLOCK_SKEW, TOGETHER, UNLISTED, Operation, Status, Verdict
 from sync.model.windows import MAX_VOUCHERS, chunks
 
 LOOK_AGAIN = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)
 REFUSED_LOOK_AGAIN = timedelta(minutes=5)
+ALONE_AGAIN = timedelta(minutes=1)
+"""How soon a change is sent again that goes alone by now and whose outcome is unknown all the same."""
 NOT_SHOWN = (
     "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
     "ask for access to the voucher again"
@@ -124,7 +126,7 @@ def _not_found(row: Uncertain) -> Settlement:
         return CHANGED
     if row.outcome == Verdict.REFUSED:
         return Settlement(Status.FAILED, row.outcome, row.last_error)
-    return NOT_FOUND
+    return NOT_FOUND if row.attempts < len(TOGETHER) else replace(NOT_FOUND, wait=ALONE_AGAIN)
 
 
 async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:

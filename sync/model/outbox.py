@@ -78,6 +78,10 @@ SINGLED_OUT = "singled out"
 MAX_BLOCKS = 5
 """A proxy may block any call now and then; so many times alone, with growing pauses between them, are no chance."""
 
+TOGETHER = (1000, 1000, 250, 60, 15, 4)
+"""How many changes go in one call, by how often one of them was sent before with an unknown outcome; later on, 1: the
+API may fail because of something in it, and then its neighbours must not fail with it for ever."""
+
 VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
@@ -116,6 +120,17 @@ class Row:
     attempts: int
     created_at: datetime
     unknown_since_utc: datetime | None
+
+
+def count_together(rows: Sequence[Row]) -> int:
+    """How many of these rows, from the first on, may go in one call."""
+    most = len(rows)
+    for number, row in enumerate(rows):
+        if row.unknown_since_utc:
+            most = min(most, TOGETHER[row.attempts] if row.attempts < len(TOGETHER) else 1)
+        if number >= most:
+            return number
+    return len(rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ async def test_uncertain_rows_are_looked_up_when_due_the_longest_due_first(outbo
         await outbox.set(row_id, next_attempt_at=utc(2026, 1, day))
     found = await load_uncertain(outbox)
     assert [one.id for one in found] == [row_ids[1], row_ids[0], row_ids[2]]
-    assert found[0] == Uncertain(row_ids[1], Operation.ADD, ONE, VOUCHER, None, SENT_UTC, None, found[0].last_error)
+    assert found[0] == Uncertain(row_ids[1], Operation.ADD, ONE, 1, VOUCHER, None, SENT_UTC, None, found[0].last_error)
     assert isinstance(found[0].operation, Operation)
     assert await load_uncertain(outbox, "other") == []
 

@@ -1,6 +1,8 @@
 """What is unknown is looked up until it is known: nothing is sent twice, and nothing that stands is called failed."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp import web
 from sync.demo.simulator import Close, Operation, Status
 from sync.flows import settle as flow
 from sync.flows.settle import settle
+from sync.model.outbox import TOGETHER
 from tests.flows.rig import add_hotel, add_voucher_to, fail_where, numbered, page_size
 from tests.flows.test_push import AT_ONCE, Outbox, active, outbox
 from tests.support.mirror import ACCESS_TOKEN, Mirror
@@ -264,3 +267,29 @@ async def test_what_cannot_be_looked_up_now_is_looked_up_later(mirror: Mirror, o
     assert row["next_attempt_at"] - row["sent_at"] >= flow.LOOK_AGAIN
     await look_again(mirror, outbox)
     assert await outbox.statuses() == ["done"]
+
+
+@pytest.mark.parametrize("count", [20, 1000])
+async def test_a_change_at_which_the_api_fails_each_time_ends_up_alone(
+    mirror: Mirror, outbox: Outbox, count: int
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    values = numbered(count)
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES and any(one["Value"] == "CODE-7" for one in body["VoucherCodeParameters"]):
+            raise web.HTTPInternalServerError(text="{}", content_type="application/json")
+
+    mirror.simulator.on_request = on_request
+    await outbox.add(voucher, *values)
+    for _ in range(len(TOGETHER) + 1):
+        await outbox.pusher.push()
+        await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    await outbox.settle()
+    left = [row for row in await outbox.rows() if row["status"] != "done"]
+    assert [(row["value"], row["status"]) for row in left] == [("CODE-7", "pending")]
+    assert left[0]["next_attempt_at"] - left[0]["sent_at"] >= flow.ALONE_AGAIN
+    assert outbox.calls() <= 40
+    assert active(mirror) == {(voucher.id, value): 1 for value in values if value != "CODE-7"}

@@ -1,6 +1,7 @@
 """The outbox's states, what each outcome of a call proves, what becomes of a delete, and when deletes look wrong."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -13,11 +14,13 @@ from sync.model.outbox import (
     VERDICTS,
     Decision,
     Fail,
+    Row,
     Send,
     Stands,
     Status,
     Verdict,
     Wait,
+    count_together,
     is_suspicious,
     resolve_delete,
 )
@@ -102,6 +105,26 @@ def test_these_are_all_verdicts() -> None:
 @pytest.mark.parametrize("kind", VERDICTS)
 def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -> None:
     assert (VERDICTS[kind] is Verdict.UNKNOWN) == issubclass(kind, errors.OutcomeUnknown)
+
+
+def asked(*, unknown: int = 0, refused: int = 0) -> Row:
+    """A row that was sent so often without an answer, or refused."""
+    since = datetime(2026, 1, 1, tzinfo=UTC) if unknown else None
+    nothing = dict.fromkeys(name for name in Row.__slots__ if name not in {"attempts", "unknown_since_utc"})
+    return Row(**{**nothing, "attempts": unknown or refused, "unknown_since_utc": since})
+
+
+def test_what_stays_unknown_goes_with_fewer_and_fewer_until_it_goes_alone() -> None:
+    numbers = [count_together([asked(unknown=times)] * 1000) for times in range(1, 9)]
+    assert numbers == [1000, 250, 60, 15, 4, 1, 1, 1]
+    assert count_together([asked(refused=9)] * 1000) == 1000
+
+
+def test_what_stays_unknown_takes_nothing_away_from_those_before_it() -> None:
+    assert count_together([*[asked()] * 30, asked(unknown=5), asked()]) == 30
+    assert count_together([asked(unknown=5), *[asked()] * 30]) == 4
+    assert count_together([asked()] * 2 + [asked(unknown=5)] * 30) == 4
+    assert count_together([]) == 0
 
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)

@@ -244,7 +244,7 @@ async def test_thousands_of_unknown_outcomes_of_a_voucher_take_one_look(mirror: 
     await outbox.add(voucher, "FIRST")
     await outbox.pusher.push()
     await outbox.add(voucher, *numbered(3000))
-    mirror.simulator.faults.script(Operation.ADD_CODES, LOST, times=3)
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST, times=9)
     await outbox.pusher.push()
     before = len(mirror.requests())
     mirror.clock.advance(A_WHILE)

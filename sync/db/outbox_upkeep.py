@@ -224,15 +224,18 @@ FROM (
 WHERE row.id = known.id
 """).bindparams(bindparam("connection", type_=Text))
 
-# Through `sending`, as every row that fails.
+# Through `sending`, as every row that fails. What it names may have come to be known since the adoption just before.
 _CLAIM_UNKNOWN = text("""
 UPDATE mews.voucher_code_outbox
 SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
 WHERE id IN (
-  SELECT id FROM mews.voucher_code_outbox
+  SELECT id FROM mews.voucher_code_outbox AS stray
   WHERE connection IS NULL AND status = 'pending'
     AND greatest(created_at, next_attempt_at) <= :discovered
     AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
+    AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = stray.voucher_id)
+    AND (voucher_id IS NOT NULL
+         OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = stray.voucher_code_id))
   LIMIT :limit
   FOR UPDATE SKIP LOCKED
 )

@@ -298,6 +298,19 @@ async def test_what_is_known_finished_or_held_does_not_fail_as_unknown(outbox: O
     assert await outbox.statuses() == ["pending", "cancelled", "held"]
 
 
+async def test_what_comes_to_be_known_after_an_adoption_does_not_fail_as_unknown(outbox: Outbox) -> None:
+    row_id = await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
+    named = await outbox.queue("delete", voucher_code_id=uuid(1))
+    await adopt(outbox)
+    await outbox.know(UNKNOWN_VOUCHER.int)
+    await store(outbox.engine, code(1))
+    now = await outbox.now()
+    await fail_unknown(outbox, now, now)
+    assert await outbox.statuses() == ["pending", "pending"]
+    await adopt(outbox)
+    assert [(await outbox.row(one))["connection"] for one in (row_id, named)] == [CONNECTION, CONNECTION]
+
+
 async def test_an_unknown_row_that_failed_can_be_retried_and_adopted(outbox: Outbox) -> None:
     row_id = await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
     now = await outbox.now()

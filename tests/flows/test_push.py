@@ -8,7 +8,9 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db import outbox_upkeep
 from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, Status, Voucher
@@ -220,6 +222,26 @@ async def test_an_add_for_a_voucher_that_the_next_discovery_finds_is_sent(mirror
     await outbox.add(voucher, "A")
     await outbox.pusher.push()
     await outbox.refresh()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"]
+
+
+async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_its_vouchers(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await outbox.refresh()
+    voucher = mirror.add_voucher()
+    await outbox.add(voucher, "A")
+    adopt = outbox_upkeep.adopt
+
+    async def adopt_before_a_discovery(tx: AsyncConnection, connection: str) -> bool:
+        has_strays = await adopt(tx, connection)
+        monkeypatch.undo()
+        await outbox.refresh()
+        return has_strays
+
+    monkeypatch.setattr(outbox_upkeep, "adopt", adopt_before_a_discovery)
+    await outbox.pusher.push()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"]
 

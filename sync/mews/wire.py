@@ -180,4 +180,5 @@ def nothing(body: bytes) -> None:
 
 def utc(instant: datetime) -> str:
     """An instant as the API reads it, for example `2026-01-31T00:00:00Z`."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not by `strftime`, which writes the year 999 with three digits.
+    return instant.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

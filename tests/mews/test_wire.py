@@ -249,6 +249,8 @@ def test_a_reason_never_shows_the_value() -> None:
         (datetime(2026, 1, 31, tzinfo=UTC), "2026-01-31T00:00:00Z"),
         (datetime(2026, 1, 31, 23, 59, 59, 999_999, tzinfo=UTC), "2026-01-31T23:59:59Z"),
         (datetime(2026, 1, 31, 1, 30, tzinfo=timezone(timedelta(hours=2))), "2026-01-30T23:30:00Z"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00:00Z"),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), "9999-12-31T23:59:59Z"),
     ],
 )
 def test_an_instant_as_the_api_reads_it(instant: datetime, written: str) -> None:

@@ -37,8 +37,6 @@ RETRIED = (
 
 HOLDING = (errors.RateLimited, errors.ServerFault)
 """What may ask, by `Retry-After`, for silence from the whole token."""
-MAX_HOLD_S = 3600.0
-"""A date that is wrong by a year must not silence the service for one."""
 
 API_IS_DOWN = (errors.NotConnected, errors.ServerFault, errors.ConnectionLost, errors.Unreadable)
 """What says that the API or the way to it is broken, whatever was asked."""
@@ -202,7 +200,7 @@ class Client:
                 secrets=(credentials.client_token, credentials.access_token),
             )
             if isinstance(error, HOLDING) and error.retry_after_s is not None:
-                self.budget.hold(min(error.retry_after_s, MAX_HOLD_S))
+                self.budget.hold(error.retry_after_s)
             raise error
         try:
             return decode(response.content)

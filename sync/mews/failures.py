@@ -47,6 +47,8 @@ BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
 
 MAX_MESSAGE_CHARACTERS = 500
 MAX_REQUEST_ID_CHARACTERS = 100
+MAX_RETRY_AFTER_S = 3600.0
+"""A date that is wrong by a year must not silence the service for one, nor put off a change until then."""
 
 
 class _ErrorBody(msgspec.Struct):
@@ -114,16 +116,16 @@ def _printable(words: str) -> str:
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:
-    """Seconds to wait by a `Retry-After` header in either of its forms; `now` is the server's clock."""
+    """Seconds to wait, an hour at most, by a `Retry-After` header in either of its forms; `now`: the server's clock."""
     if header is None:
         return None
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), MAX_RETRY_AFTER_S)
     try:
         until = parsedate_to_datetime(header)
     except (ValueError, OverflowError):
         return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds())
+    return min(max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - now).total_seconds()), MAX_RETRY_AFTER_S)
 
 
 def is_from_api(response: httpx.Response) -> bool:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db import outbox_upkeep
 from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
-from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, Status, Voucher
+from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, RetryAfter, Status, Voucher
 from sync.flows.claim import Knowledge
 from sync.flows.push import Pusher
 from sync.flows.send import PushSettings
@@ -312,6 +312,20 @@ async def test_an_api_that_cannot_be_reached_leaves_everything_pending(mirror: M
     (row,) = await outbox.rows()
     assert (row["status"], row["attempts"]) == ("pending", 1)
     assert row["next_attempt_at"] > row["sent_at"]
+
+
+@pytest.mark.parametrize("seconds", [1e8, 1e13, 1e20])
+async def test_a_retry_after_of_ages_puts_a_change_off_by_an_hour(
+    mirror: Mirror, outbox: Outbox, seconds: float
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(429, retry_after=RetryAfter(seconds)))
+    await outbox.pusher.push()
+    (row,) = await outbox.rows()
+    assert row["status"] == "pending"
+    assert timedelta(hours=1) <= row["next_attempt_at"] - row["sent_at"] < timedelta(hours=2)
 
 
 async def test_a_code_that_somebody_else_deleted_just_before_counts_as_deleted(mirror: Mirror, outbox: Outbox) -> None:

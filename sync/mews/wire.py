@@ -174,8 +174,12 @@ def activity(is_active: bool | None, activity_state: str | None) -> bool:
 
 
 def nothing(body: bytes) -> None:
-    """Reads the answer to a write that tells nothing: an empty object. Raises ValueError for anything else."""
-    msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    """Reads the answer to a write that tells nothing: an empty object. Raises ValueError for anything else.
+
+    Other objects are no proof: what stands between may answer with status 200 and `{"error": "blocked"}`.
+    """
+    if msgspec.json.decode(body, type=dict[str, msgspec.Raw]):
+        raise ValueError("the answer is not the empty object")
 
 
 def utc(instant: datetime) -> str:

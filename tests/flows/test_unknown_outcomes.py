@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sync.demo.simulator import Close, Operation, Status
+from sync.demo.simulator import Close, Operation, RawBody, Status
 from sync.flows import settle as flow
 from sync.flows.settle import settle
 from sync.model.outbox import TOGETHER
@@ -135,6 +135,21 @@ async def test_a_delete_with_an_unknown_past_that_is_refused_fails_after_its_loo
     (row,) = await outbox.rows()
     assert (row["status"], row["last_error"]) == ("failed", "A rule of the hotel")
     assert (outbox.calls(Operation.DELETE_CODES), active(mirror)) == (2, {(voucher.id, "A"): 1})
+
+
+async def test_a_delete_that_something_on_the_way_answers_in_the_api_s_place_is_looked_up(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A"])
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    mirror.simulator.faults.script(Operation.DELETE_CODES, RawBody(b'{"error": "blocked"}', processed=False))
+    await outbox.pusher.push()
+    assert (await outbox.statuses(), active(mirror)) == (["uncertain"], {(voucher.id, "A"): 1})
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    assert (await outbox.statuses(), active(mirror)) == (["done"], {})
 
 
 @pytest.mark.parametrize("others", [0, 1500])

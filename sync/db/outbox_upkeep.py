@@ -29,11 +29,15 @@ class BrakeRule:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What rows without a known voucher or code wait for. `more`: some of them could be sorted out at once."""
+    """What rows without a known voucher or code wait for. `more`: some of them could be sorted out at once.
+
+    `failed`: so many have just failed.
+    """
 
     discovery: bool
     pull: bool
     more: bool = False
+    failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,7 @@ async def fail_unknown(
     if unknown:
         await tx.execute(_FAIL_UNKNOWN, {"ids": unknown})
     row = (await tx.execute(_WAITING)).one()
-    return Waiting(row.discovery, row.pull, more=len(unknown) == MAX_STRAYS)
+    return Waiting(row.discovery, row.pull, more=len(unknown) == MAX_STRAYS, failed=len(unknown))
 
 
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:

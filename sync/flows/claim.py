@@ -38,14 +38,16 @@ class Knowledge:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `decided`: how many more were settled without a call, and `held`: by the brake. `has_more`: more may be due.
+    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `has_more`: others may be
+    due.
     """
 
     attempt_id: UUID
     lane: Lane
     rows: Sequence[Row]
     server_utc: datetime
-    decided: int = 0
+    done: int = 0
+    failed: int = 0
     waiting: int = 0
     held: int = 0
     has_more: bool = False
@@ -76,9 +78,18 @@ async def claim_due(
         await outbox.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
         await outbox.claim(tx, attempt_id, sent, server_utc)
     claimed = [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in sent]
-    decided = len(rows) - len(sent) - len(waiting)
-    has_more = len(due) >= limit or len(rows) < len(due)
-    return Batch(attempt_id, lane, claimed, server_utc, decided, len(waiting), held, has_more)
+    failed = sum(isinstance(one, Fail) for one in decisions.values())
+    return Batch(
+        attempt_id,
+        lane,
+        claimed,
+        server_utc,
+        done=len(rows) - len(sent) - len(waiting) - failed,
+        failed=failed,
+        waiting=len(waiting),
+        held=held,
+        has_more=len(due) >= limit or len(rows) < len(due),
+    )
 
 
 async def _decide(

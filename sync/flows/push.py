@@ -100,7 +100,9 @@ class Pusher:
             self.waiting = await outbox_upkeep.fail_unknown(
                 tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
             )
-            return await outbox.due_lanes(tx, name)
+            lanes = await outbox.due_lanes(tx, name)
+        self._concluder.report.failed += self.waiting.failed
+        return lanes
 
     async def _drain_all(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
         ends_s = time.monotonic() + TURN_S
@@ -171,7 +173,8 @@ class Pusher:
 
     def _note_claimed(self, batch: Batch) -> None:
         self._concluder.report.held += batch.held
-        self._concluder.report.done += batch.decided
+        self._concluder.report.done += batch.done
+        self._concluder.report.failed += batch.failed
         self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
 
     async def _settle(self, batch: Batch, outcome: Outcome) -> None:

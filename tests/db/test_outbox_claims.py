@@ -481,7 +481,7 @@ async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox)
     batch = await claim_due_now(outbox, ADDS, limit=2)
     assert sent(batch) == row_ids[:2]
     assert [row.attempts for row in batch.rows] == [1, 1]
-    assert (batch.decided, batch.waiting, batch.held, batch.server_utc) == (0, 0, 0, SENT_UTC)
+    assert (batch.done, batch.waiting, batch.held, batch.server_utc) == (0, 0, 0, SENT_UTC)
     assert set(await outbox.open_attempts()) == {batch.attempt_id}
     assert [(await outbox.row(one))["attempt_id"] for one in row_ids] == [batch.attempt_id, batch.attempt_id, None]
     assert await outbox.statuses() == ["sending", "sending", "pending"]
@@ -490,7 +490,7 @@ async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox)
 @pytest.mark.parametrize("lane", [ADDS, DELETES])
 async def test_nothing_due_opens_no_attempt(outbox: Outbox, lane: Lane) -> None:
     batch = await claim_due_now(outbox, lane)
-    assert (sent(batch), batch.decided, batch.waiting, batch.held) == ([], 0, 0, 0)
+    assert (sent(batch), batch.done, batch.waiting, batch.held) == ([], 0, 0, 0)
     assert await outbox.open_attempts() == {}
 
 
@@ -532,7 +532,7 @@ async def test_a_delete_of_several_active_codes_fails(outbox: Outbox, is_fresh: 
     row = await outbox.row(delete)
     assert (row["status"], row["attempts"], row["voucher_code_id"]) == ("failed", 0, None)
     assert row["last_error"] == "2 active codes have this value: name one by voucher_code_id"
-    assert (sent(batch), batch.decided, await outbox.open_attempts(), await outbox.attempts(delete)) == ([], 1, {}, [])
+    assert (sent(batch), batch.failed, await outbox.open_attempts(), await outbox.attempts(delete)) == ([], 1, {}, [])
 
 
 async def test_a_delete_of_what_the_mirror_may_not_have_seen_waits(outbox: Outbox) -> None:
@@ -541,7 +541,7 @@ async def test_a_delete_of_what_the_mirror_may_not_have_seen_waits(outbox: Outbo
     await store(outbox.engine, code(1, "WINTER", is_active=False), code(2, "SUMMER", voucher_id=OTHER_VOUCHER))
     for knowledge in (None, Knowledge(discovered_as_of=await outbox.now()), stale):
         batch = await claim_due_now(outbox, DELETES, knowledge)
-        assert (sent(batch), batch.decided, batch.waiting) == ([], 0, 2)
+        assert (sent(batch), batch.done, batch.waiting) == ([], 0, 2)
         for row_id in (by_value, by_deleted):
             row, now = await outbox.row(row_id), await outbox.now()
             assert (row["status"], row["attempts"], row["attempt_id"]) == ("pending", 0, None)
@@ -580,7 +580,7 @@ async def test_a_delete_of_what_is_deleted_already_is_done(outbox: Outbox, by_id
     batch = await claim_due_now(outbox, DELETES, await fresh(outbox))
     row = await outbox.row(delete)
     assert (row["status"], row["voucher_code_id"], row["last_error"]) == ("done", uuid(2), None)
-    assert (sent(batch), batch.decided, await outbox.attempts(delete)) == ([], 1, [])
+    assert (sent(batch), batch.done, await outbox.attempts(delete)) == ([], 1, [])
 
 
 async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
@@ -592,7 +592,7 @@ async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
     late = await outbox.delete("LATER")
     batch = await claim_due_now(outbox, DELETES, knowledge)
     assert [(row.id, row.target_code_id) for row in batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
-    assert (batch.decided, batch.waiting) == (3, 1)
+    assert (batch.done, batch.failed, batch.waiting) == (1, 2, 1)
     assert await outbox.statuses() == ["sending", "failed", "done", "failed", "sending", "pending"]
     assert (await outbox.row(late))["attempts"] == 0
 
@@ -639,9 +639,9 @@ async def test_a_code_that_was_created_since_the_first_attempt_is_what_it_made(
     batch = await claim_due_now(outbox, ADDS)
     row = await outbox.row(add)
     if is_made:
-        assert (row["status"], row["voucher_code_id"], sent(batch), batch.decided) == ("done", uuid(1), [], 1)
+        assert (row["status"], row["voucher_code_id"], sent(batch), batch.done) == ("done", uuid(1), [], 1)
     else:
-        assert (row["status"], row["voucher_code_id"], sent(batch), batch.decided) == ("sending", None, [add], 0)
+        assert (row["status"], row["voucher_code_id"], sent(batch), batch.done) == ("sending", None, [add], 0)
 
 
 @pytest.mark.parametrize("is_seen_since", [False, True])

@@ -251,7 +251,7 @@ async def test_a_row_of_an_unknown_voucher_fails_after_a_discovery_that_began_la
     for discovered in (None, created_at - timedelta(microseconds=1)):
         assert await fail_unknown(outbox, discovered, later) == Waiting(discovery=True, pull=False)
         assert await outbox.statuses() == ["pending", "pending"]
-    assert await fail_unknown(outbox, later, None) == Waiting(discovery=False, pull=False)
+    assert await fail_unknown(outbox, later, None) == Waiting(discovery=False, pull=False, failed=2)
     for one in (row_id, delete):
         row = await outbox.row(one)
         assert (row["status"], row["attempts"], row["sent_at"]) == ("failed", 0, None)
@@ -282,7 +282,7 @@ async def test_a_delete_of_an_unknown_id_fails_after_a_discovery_and_a_pull_that
     row_id = await outbox.queue("delete", voucher_code_id=uuid(1))
     created_at = (await outbox.row(row_id))["created_at"]
     instants = [None if shift is None else created_at + shift for shift in (discovered, caught_up)]
-    assert await fail_unknown(outbox, *instants) == Waiting(discovery=False, pull=not is_failed)
+    assert await fail_unknown(outbox, *instants) == Waiting(discovery=False, pull=not is_failed, failed=int(is_failed))
     row = await outbox.row(row_id)
     if is_failed:
         assert row["last_error"] == "the API lists no code with this voucher_code_id to any connection"
@@ -599,7 +599,7 @@ async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch:
     now = await outbox.now()
     async with as_daemon(outbox.engine) as tx:
         found = [await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now) for _ in range(2)]
-    assert found == [Waiting(True, False, more=True), Waiting(False, False)]
+    assert found == [Waiting(True, False, more=True, failed=2), Waiting(False, False, failed=1)]
     assert await outbox.statuses() == ["pending", "failed"] * 3
 
 
@@ -609,7 +609,7 @@ async def test_what_is_retried_or_delayed_waits_for_a_discovery_of_its_own(outbo
     now = await outbox.now()
     async with as_daemon(outbox.engine) as tx:
         waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
-    assert (waiting, await outbox.statuses()) == (Waiting(False, False), ["failed", "pending"])
+    assert (waiting, await outbox.statuses()) == (Waiting(False, False, failed=1), ["failed", "pending"])
     await outbox.change(retried, status="pending")
     async with as_daemon(outbox.engine) as tx:
         waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)

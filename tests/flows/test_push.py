@@ -210,7 +210,8 @@ async def test_an_add_for_a_voucher_that_no_discovery_lists_fails_with_a_clear_e
     await outbox.pusher.push()
     assert (outbox.pusher.waiting.discovery, await outbox.statuses()) == (True, ["pending"])
     await outbox.refresh()
-    await outbox.pusher.push()
+    report = await outbox.pusher.push()
+    assert (report.done, report.failed) == (0, 1)
     (row,) = await outbox.rows()
     assert (row["status"], "no voucher with this voucher_id" in row["last_error"]) == ("failed", True)
     assert outbox.calls() == 0
@@ -260,6 +261,18 @@ async def test_a_delete_of_a_code_that_was_added_a_moment_ago_waits_for_the_next
     await mirror.execute("UPDATE mews.voucher_code_outbox SET not_before = now()")
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"]
+
+
+async def test_a_delete_that_fails_without_a_call_is_counted_as_failed(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    (code,) = mirror.add_codes(voucher, ["A"])
+    mirror.world.delete_code(code.id)
+    mirror.clock.advance(timedelta(seconds=2))
+    await outbox.delete(voucher, "A", "NEVER")
+    await outbox.refresh()
+    report = await outbox.pusher.push()
+    assert (await outbox.statuses(), report.done, report.failed) == (["done", "failed"], 1, 1)
+    assert outbox.calls(Operation.DELETE_CODES) == 0
 
 
 async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothing(

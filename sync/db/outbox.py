@@ -32,6 +32,8 @@ from sync.db.engine import transaction
 from sync.db.outbox_tables import attempts, outbox, outbox_attempts
 from sync.model.outbox import SINGLED_OUT, Operation, Row, Status, Verdict
 
+LOCK_TIMEOUT = "10s"
+"""So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 
@@ -62,9 +64,10 @@ class Settlement:
 
 @asynccontextmanager
 async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that may change the daemon's columns and make the daemon's moves."""
+    """A transaction that may change the daemon's columns and make its moves, and waits for no lock for long."""
     async with transaction(engine) as tx:
-        await tx.execute(select(func.set_config("voucher_sync.daemon", "on", True)))
+        lock_timeout = func.set_config("lock_timeout", LOCK_TIMEOUT, True)
+        await tx.execute(select(func.set_config("voucher_sync.daemon", "on", True), lock_timeout))
         yield tx
 
 

@@ -1,5 +1,6 @@
 """What keeps the outbox in order: rows that wait for their voucher, claims of the dead, the brake, and old rows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -94,8 +95,7 @@ async def fail_unknown(
 
 async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first."""
-    names = ("id", "operation", "attempt_id", "attempts", "voucher_id", "target_code_id")
-    names += ("unknown_since_utc", "last_error")
+    names = [name for name in Uncertain.__slots__ if name != "outcome"]
     of_attempt = and_(outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
     statement = (
         select(*(outbox.c[name] for name in names), outbox_attempts.c.outcome)
@@ -110,6 +110,12 @@ async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain
     )
     rows = (await tx.execute(statement)).mappings()
     return [Uncertain(**{**row, "operation": Operation(row["operation"])}) for row in rows]
+
+
+async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:
+    """Lock rows for this transaction; those of them that nobody else holds."""
+    free = select(outbox.c.id).where(outbox.c.id.in_(row_ids)).with_for_update(key_share=True, skip_locked=True)
+    return list((await tx.execute(free)).scalars())
 
 
 async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
@@ -175,15 +181,24 @@ async def prune(tx: AsyncConnection, keep: timedelta) -> int:
     return (await tx.execute(_PRUNE, {"keep": keep, "limit": MAX_PRUNED})).rowcount
 
 
-# An attempt that is not there any more can settle nothing either.
+# An attempt that is not there any more can settle nothing either. A row that was just moved to another attempt, which
+# this statement cannot see, is not dead; and one that a user holds is rescued later.
 _RESCUE = text("""
+WITH dead AS MATERIALIZED (
+  SELECT id, attempt_id FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'sending' AND row.connection = :connection
+    AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
+), free AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row JOIN dead ON dead.id = row.id AND dead.attempt_id = row.attempt_id
+  WHERE row.status = 'sending'
+  FOR NO KEY UPDATE OF row SKIP LOCKED
+)
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'uncertain', next_attempt_at = now() + :wait,
     unknown_since_utc = coalesce(
       row.unknown_since_utc, (SELECT server_utc FROM sync.attempts WHERE id = row.attempt_id), row.first_sent_utc),
     last_error = 'the process that sent it ended before it had noted an answer'
-WHERE row.status = 'sending' AND row.connection = :connection
-  AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
+FROM free WHERE free.id = row.id
 """).bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
 
 # Who dies in a search may leave one whose rows are all in another's.

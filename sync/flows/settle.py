@@ -158,7 +158,7 @@ async def _postpone(
     connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
 ) -> None:
     async with as_daemon(connection.engine) as tx:
-        await outbox.postpone(tx, [row.id for row in rows], wait, reason)
+        await outbox.postpone(tx, await outbox_upkeep.lock_free(tx, [row.id for row in rows]), wait, reason)
 
 
 async def _settle(
@@ -169,9 +169,12 @@ async def _settle(
     code_ids: dict[int, UUID] | None = None,
 ) -> None:
     of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
-    for row in rows:
-        of_attempt[row.attempt_id].append(row.id)
     async with as_daemon(connection.engine) as tx:
+        # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
+        free = set(await outbox_upkeep.lock_free(tx, [row.id for row in rows]))
+        for row in rows:
+            if row.id in free:
+                of_attempt[row.attempt_id].append(row.id)
         for attempt_id, row_ids in of_attempt.items():
             report.count(settlement.status, await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids))
             await outbox.end_attempt(tx, attempt_id)

@@ -27,12 +27,13 @@ from tests.db.outbox_rig import (
     change,
     emptied,
 )
-from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, rows, store, utc, uuid
+from tests.db.rig import CONNECTION, PATIENCE_S, blocked, code, execute, rows, store, utc, uuid
 from tests.support.postgres import new_database
 
 LEASE = timedelta(seconds=30)
 WAIT = timedelta(seconds=15)
 ONE, OTHER = uuid(1), uuid(2)
+LANE = Lane(CONNECTION, Operation.ADD, HOTEL)
 MINUTE = timedelta(minutes=1)
 
 
@@ -90,6 +91,31 @@ async def test_a_claim_is_rescued_once_its_time_is_over_and_looked_up_after_a_pa
     assert await rescue(outbox) == 0
     assert await load_uncertain(outbox) == []
     assert set(await outbox.open_attempts()) == {ONE}
+
+
+async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_is_not_rescued(outbox: Outbox) -> None:
+    row_id = await outbox.add()
+    await claim(outbox, row_id)
+    await expire(outbox)
+    async with asyncio.timeout(PATIENCE_S):
+        async with as_daemon(outbox.engine) as tx:
+            await product.begin_attempt(tx, LANE, OTHER, lease=LEASE, server_utc=SENT_UTC)
+            assert await product.move(tx, ONE, OTHER, [row_id], lease=LEASE) == {row_id}
+            rescuer = asyncio.create_task(rescue(outbox))
+            await blocked(outbox.engine, rescuer)
+        assert await rescuer == 0
+    assert await outbox.statuses() == ["sending"]
+
+
+async def test_a_row_that_a_user_holds_is_rescued_later_and_its_neighbours_at_once(outbox: Outbox) -> None:
+    held, beside = await outbox.add(), await outbox.add()
+    await claim(outbox, held, beside)
+    await expire(outbox)
+    async with asyncio.timeout(PATIENCE_S), transaction(outbox.engine) as tx:
+        await change(tx, held, note="not committed yet")
+        assert await rescue(outbox) == 1
+        assert await outbox.statuses() == ["sending", "uncertain"]
+    assert await rescue(outbox) == 1
 
 
 async def test_only_the_dead_of_this_connection_are_rescued(outbox: Outbox) -> None:

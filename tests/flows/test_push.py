@@ -1,6 +1,7 @@
 """What is queued reaches the API once, and `done` means that its effect stands in the mirror."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db import outbox as outbox_claims
 from sync.db import outbox_upkeep
+from sync.db.engine import transaction
 from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, RetryAfter, Status, Voucher
@@ -18,6 +21,7 @@ from sync.flows.claim import Knowledge
 from sync.flows.push import Pusher
 from sync.flows.send import PushSettings
 from sync.flows.settle import settle
+from tests.db.rig import PATIENCE_S
 from tests.flows.rig import add_hotel, add_voucher_to, later, numbered, page_of
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
@@ -303,6 +307,38 @@ async def test_too_many_deletes_are_held_until_they_are_released(mirror: Mirror,
     assert "150 deletes" in reason
     await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending'")
     assert (await outbox.pusher.push()).done == 150
+
+
+@pytest.mark.parametrize("fault", [None, Status(500), Status(403), Status(409)])
+async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_back(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch, fault: Status | None
+) -> None:
+    monkeypatch.setattr(outbox_claims, "LOCK_TIMEOUT", "100ms")
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(5))
+    mirror.simulator.faults.script(Operation.ADD_CODES, fault)
+    async with asyncio.timeout(PATIENCE_S), transaction(mirror.connection.engine) as tx:
+
+        async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+            if operation is Operation.ADD_CODES:
+                await tx.execute(text("SELECT FROM mews.voucher_code_outbox WHERE value = 'CODE-3' FOR UPDATE"))
+
+        mirror.simulator.on_request = on_request
+        await outbox.pusher.push()
+        mirror.simulator.on_request = None
+        mirror.clock.advance(timedelta(seconds=2))
+        await mirror.execute("UPDATE sync.attempts SET until = now() - interval '1 ms'")
+        await outbox.settle()
+        statuses = await outbox.statuses()
+        assert statuses.pop(3) == "sending"
+        assert set(statuses) <= {"pending", "done"}
+    await outbox.settle()
+    await outbox.settle()
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"] * 5
+    assert set(active(mirror).values()) == {1}
 
 
 async def test_a_token_that_may_not_write_stops_the_push_and_keeps_the_rows(mirror: Mirror, outbox: Outbox) -> None:

@@ -30,8 +30,8 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
     """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
 
     They are told by voucher and value, by a creation that is not older than the first attempt without an answer to rely
-    on, by clocks that may differ, and by not being another row's. Missing a code that was made would have it made
-    again. `usable_only`: leave out what was deleted since.
+    on, by clocks that may differ, and by being neither another row's nor one that a row had deleted before the add was
+    first sent. Missing a code that was made would have it made again. `usable_only`: leave out what was deleted since.
     """
     if not row_ids:
         return {}
@@ -77,6 +77,12 @@ WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
       AND other.status = 'done' AND other.voucher_code_id = code.id
+  )
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
+      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.finished_at < least(row.sent_at, (
+        SELECT min(attempt.sent_at) FROM mews.voucher_code_outbox_attempts AS attempt WHERE attempt.outbox_id = row.id))
   )
 ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
 """).bindparams(

@@ -83,6 +83,44 @@ async def test_a_retried_add_is_not_done_by_what_somebody_else_added_and_deleted
     assert active(mirror) == {(voucher.id, "A"): 1}
 
 
+async def test_an_add_is_not_done_by_a_code_that_was_just_deleted_to_make_room_for_it(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    mirror.world.add_codes(voucher.id, ["A"])
+    mirror.clock.advance(timedelta(seconds=1))
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close())
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done", "uncertain"]
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
+
+
+async def test_an_add_that_was_made_unseen_and_then_deleted_is_not_made_again(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    await outbox.refresh()
+    await outbox.pusher.push()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["failed", "uncertain"]
+    mirror.clock.advance(timedelta(seconds=2))
+    await outbox.refresh()
+    await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE operation = 'delete'")
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done", "uncertain"]
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    assert (await outbox.statuses(), active(mirror), outbox.calls()) == (["done", "done"], {}, 1)
+
+
 async def test_an_add_that_shows_late_and_is_refused_as_its_own_double_is_done(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

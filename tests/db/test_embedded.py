@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -324,3 +324,17 @@ def test_root_opens_no_directory_above_the_data(empty: Path) -> None:
 def test_its_directory_is_told_by_the_system() -> None:
     assert default_directory().is_absolute()
     assert default_directory().parts[-2:] == ("voucher-sync", "postgres")
+
+
+def test_no_value_reaches_the_server_s_log(directory: Path) -> None:
+    log = directory / "data" / "server.log"
+    before = len(log.read_text())
+    with embedded_postgres(directory) as url, psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE codes (value text UNIQUE)")
+        for _ in range(2):
+            with suppress(psycopg.errors.UniqueViolation):
+                connection.execute("INSERT INTO codes VALUES ('SUMMER-2027')")
+        connection.execute("DROP TABLE codes")
+    told = log.read_text()[before:]
+    assert "duplicate key" in told
+    assert "SUMMER-2027" not in told

@@ -57,15 +57,22 @@ def list_rows(
     wanted = Wanted([Status(one) for one in statuses], Operation(operation) if operation else None, voucher_id)
 
     rows, numbers = with_database(partial(_load, wanted=wanted, limit=limit))
+    if not with_values:
+        rows = [_without_code(row) for row in rows]
     if as_json:
-        # An application may well have taken the code as its key.
-        hidden = () if with_values else ("value", "idempotency_key")
-        shown = [{name: value for name, value in row.items() if name not in hidden} for row in rows]
-        click.echo(json.dumps({"rows": shown, "counts": numbers}, default=_for_json))
+        click.echo(json.dumps({"rows": rows, "counts": numbers}, default=_for_json))
         return
     _print(rows, (*LISTED, "value") if with_values else LISTED)
     told = ", ".join(f"{number:,} {status}" for status, number in numbers.items())
     click.echo(f"In all: {told}." if told else "Nothing is queued.")
+
+
+def _without_code(row: Mapping[str, Any]) -> dict[str, Any]:
+    # An application may well have taken the code as its key, and the API may quote it.
+    shown = {name: value for name, value in row.items() if name not in {"value", "idempotency_key"}}
+    if row["value"] and row["last_error"]:
+        shown["last_error"] = row["last_error"].replace(row["value"], "***")
+    return shown
 
 
 async def _load(engine: AsyncEngine, *, wanted: Wanted, limit: int) -> tuple[list[dict[str, Any]], dict[Status, int]]:

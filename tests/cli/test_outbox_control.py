@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import psycopg
 import pytest
 
 from .conftest import Cli
@@ -45,6 +46,18 @@ async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, data
     assert [row["id"] for row in found["rows"]] == [failed, pending]
     assert found["counts"] == {"pending": 1, "done": 1, "failed": 1}
     assert SECRET not in str(found)
+
+
+async def test_the_list_keeps_a_code_to_itself_that_the_api_quotes(cli: Cli, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url}
+    add_row(database_url, SECRET, "failed")
+    with psycopg.connect(database_url) as connection:
+        connection.execute("SET voucher_sync.daemon = 'on'")
+        connection.execute("UPDATE mews.voucher_code_outbox SET last_error = %s", [f"Code {SECRET} exists already"])
+    for options in ((), ("--json",)):
+        assert "Code *** exists already" in (await cli("outbox", "list", *options, settings=settings)).stdout
+        quoted = await cli("outbox", "list", "--values", *options, settings=settings)
+        assert f"Code {SECRET} exists already" in quoted.stdout
 
 
 async def test_a_row_is_shown_with_its_attempts(cli: Cli, database_url: str) -> None:

@@ -19,7 +19,6 @@ from sqlalchemy import (
     bindparam,
     exists,
     func,
-    literal,
     select,
     text,
     update,
@@ -29,8 +28,8 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
-from sync.db.outbox_tables import attempts, outbox, outbox_attempts
-from sync.model.outbox import SINGLED_OUT, Operation, Row, Status, Verdict
+from sync.db.outbox_tables import attempts, outbox
+from sync.model.outbox import Operation, Row, Status
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
@@ -66,8 +65,7 @@ class Settlement:
 async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that may change the daemon's columns and make its moves, and waits for no lock for long."""
     async with transaction(engine) as tx:
-        lock_timeout = func.set_config("lock_timeout", LOCK_TIMEOUT, True)
-        await tx.execute(select(func.set_config("voucher_sync.daemon", "on", True), lock_timeout))
+        await tx.execute(_BECOME_DAEMON, {"lock_timeout": LOCK_TIMEOUT})
         yield tx
 
 
@@ -151,35 +149,6 @@ async def count_attempt(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
     await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(sent))
 
 
-async def note_refused(tx: AsyncConnection, attempt_id: UUID, settlement: Settlement) -> None:
-    """Note an attempt that was refused as a whole, whose rows stay claimed."""
-    row = (attempt_id, settlement.outcome, settlement.http_status, settlement.error, settlement.request_id)
-    of_attempt = (outbox.c.attempt_id == attempt_id, outbox.c.status == Status.SENDING)
-    rows = select(
-        outbox.c.id, outbox.c.sent_at, *(literal(value, type_) for value, type_ in zip(row, _NOTED, strict=True))
-    )
-    names = ["outbox_id", "sent_at", "attempt_id", "outcome", "http_status", "message", "request_id"]
-    await tx.execute(
-        insert(outbox_attempts)
-        .from_select(names, rows.where(*of_attempt), include_defaults=False)
-        .on_conflict_do_nothing()
-    )
-
-
-async def count_blocks(tx: AsyncConnection, row_id: int) -> tuple[int, bool]:
-    """How often a change was blocked alone since it last failed, and whether its neighbours went through meanwhile."""
-    outcome, failures = outbox_attempts.c.outcome, outbox_attempts.alias("failures")
-    has_failed_since = exists().where(
-        failures.c.outbox_id == row_id,
-        failures.c.outcome == Verdict.REFUSED,
-        failures.c.sent_at >= outbox_attempts.c.sent_at,
-    )
-    blocked = outcome.in_([Verdict.BLOCKED, SINGLED_OUT])
-    of_row = (outbox_attempts.c.outbox_id == row_id, blocked, ~has_failed_since)
-    row = (await tx.execute(select(func.count(), func.bool_or(outcome == SINGLED_OUT)).where(*of_row))).one()
-    return row[0], bool(row[1])
-
-
 async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> None:
     """Look at rows again later; `reason` says why, unless what they say is still true."""
     later = {"next_attempt_at": func.now() + wait} | ({"last_error": reason} if reason else {})
@@ -249,6 +218,12 @@ WHERE now() >= (
 ))
 """)
 
+# A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk.
+_BECOME_DAEMON = text("""
+SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', :lock_timeout, true),
+       set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), true)
+""")
+
 _CLAIM = text("""
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
@@ -256,8 +231,6 @@ SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent
 FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
 WHERE row.id = claimed.id
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
-
-_NOTED = (UUID_TYPE, Text, Integer, Text, Text)
 
 # A row that goes back to be sent keeps its attempt's id, which then settles nothing.
 _SETTLE = text("""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
-from sync.db import mirror, outbox, rejected
+from sync.db import mirror, outbox, outbox_refusals, rejected
 from sync.db.outbox import Settlement, as_daemon
 from sync.flows.claim import Batch
 from sync.flows.connection import Connection
@@ -118,7 +118,7 @@ class Concluder:
         again = self._settlement(replace(batch, rows=[row]), Verdict.BLOCKED, outcome.error)
         again = replace(again, outcome=SINGLED_OUT if are_others_through else Verdict.BLOCKED)
         async with as_daemon(self._connection.engine) as tx:
-            times, was_singled_out = await outbox.count_blocks(tx, row.id)
+            times, was_singled_out = await outbox_refusals.count_blocks(tx, row.id)
         if times + 1 < MAX_BLOCKS or not (are_others_through or was_singled_out):
             await self._settle(batch, [row], again)
         else:
@@ -130,7 +130,7 @@ class Concluder:
         """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
         async with as_daemon(self._connection.engine) as tx:
             refused = replace(self._settlement(batch, Verdict.REFUSED, outcome.error), outcome=AMONG_OTHERS)
-            await outbox.note_refused(tx, batch.attempt_id, refused)
+            await outbox_refusals.note_refused(tx, batch.attempt_id, refused)
 
     def _settlement(self, batch: Batch, verdict: Verdict, error: ApiError | None) -> Settlement:
         status, request_id = (error.status, error.request_id) if error else (None, None)

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db import known_codes
+from sync.db import known_codes, outbox_refusals
 from sync.db import outbox as product
 from sync.db.engine import transaction
 from sync.db.outbox import Lane, Settlement, as_daemon, due_lanes, lock_due
@@ -364,7 +365,7 @@ async def test_a_refused_attempt_is_noted_for_its_rows_which_stay_claimed(outbox
     await settle(outbox, BUSY, settled)
     for _ in range(2):
         async with as_daemon(outbox.engine) as tx:
-            await product.note_refused(tx, ONE, BAD)
+            await outbox_refusals.note_refused(tx, ONE, BAD)
     (noted,) = await outbox.attempts(mine)
     assert (noted["attempt_id"], noted["outcome"], noted["http_status"]) == (ONE, "refused", 400)
     assert (noted["message"], noted["request_id"]) == ("Invalid Value", "request 3")
@@ -485,6 +486,20 @@ async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox)
     assert set(await outbox.open_attempts()) == {batch.attempt_id}
     assert [(await outbox.row(one))["attempt_id"] for one in row_ids] == [batch.attempt_id, batch.attempt_id, None]
     assert await outbox.statuses() == ["sending", "sending", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "here"), [("off", "local"), ("local", "local"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+async def test_a_claim_is_on_disk_before_anything_is_sent(outbox: Outbox, usual: str, here: str) -> None:
+    async with outbox.engine.connect() as session:
+        database = (await session.execute(text("SELECT current_database()"))).scalar_one()
+        await session.execute(text(f'ALTER DATABASE "{database}" SET synchronous_commit = {usual}'))
+        await session.commit()
+    await outbox.engine.dispose()
+    async with as_daemon(outbox.engine) as tx:
+        assert (await tx.execute(text("SHOW synchronous_commit"))).scalar_one() == here
+    await execute(outbox.engine, f'ALTER DATABASE "{database}" RESET synchronous_commit')
 
 
 @pytest.mark.parametrize("lane", [ADDS, DELETES])

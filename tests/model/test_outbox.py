@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -110,7 +111,9 @@ def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -
 def asked(*, unknown: int = 0, refused: int = 0) -> Row:
     """A row that was sent so often without an answer, or refused."""
     since = datetime(2026, 1, 1, tzinfo=UTC) if unknown else None
-    nothing = dict.fromkeys(name for name in Row.__slots__ if name not in {"attempts", "unknown_since_utc"})
+    nothing: dict[str, Any] = dict.fromkeys(
+        name for name in Row.__slots__ if name not in {"attempts", "unknown_since_utc"}
+    )
     return Row(**{**nothing, "attempts": unknown or refused, "unknown_since_utc": since})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import event
+from sqlalchemy import ExceptionContext, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -24,6 +24,17 @@ SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 
 # What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
 UNAVAILABLE_CLASSES = ("08", "53", "57")
+READ_ONLY = "25006"
+PASSING = {
+    READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
+    "53100": ("has no room left on its disk", "make room there"),
+    "53200": ("is out of memory", "give it more, or end other sessions"),
+    "53300": ("takes no more connections", "end other sessions, or raise its max_connections"),
+    "57P01": ("ended the session", "start it again if it was stopped"),
+    "57P02": ("has crashed", "see its log"),
+    "57P03": ("is starting or shutting down", "see its log if that takes long"),
+}
+"""What ends without anything being done here: what the database says, and what somebody can do about it there."""
 
 
 def make_engine(database_url: str) -> AsyncEngine:
@@ -38,6 +49,7 @@ def make_engine(database_url: str) -> AsyncEngine:
         execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
     )
     event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "handle_error", _leave_standby)
     return engine
 
 
@@ -97,10 +109,19 @@ def translate(error: DBAPIError) -> DatabaseError:
         cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName
     ):
         return NotMigrated(f"the database is not migrated to this version ({words}): run `voucher-sync migrate`")
+    if sqlstate in PASSING:
+        state, to_do = PASSING[sqlstate]
+        return DatabaseUnavailable(f"the database {state} ({sqlstate}): {words}; {to_do}, then this goes on by itself")
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}")
     return DatabaseError(f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}")
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    # After a failover the address may lead to the new primary, while open sessions stay at the old one for ever.
+    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+        context.is_disconnect = True
 
 
 def _prepare(dbapi_connection: Any, _record: object) -> None:

@@ -3,7 +3,7 @@
     VoucherSyncError
     ├── SettingsError            a setting is missing or wrong
     ├── DatabaseError            the mirror's database
-    │   ├── DatabaseUnavailable  cannot be reached, or went away
+    │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
     │   └── NotMigrated          reached, but its schema is not this version's
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
@@ -48,7 +48,7 @@ class DatabaseError(VoucherSyncError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database cannot be reached, or went away in the middle."""
+    """The database cannot be reached, went away in the middle, or takes nothing at present; that passes by itself."""
 
 
 class NotMigrated(DatabaseError):

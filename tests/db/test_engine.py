@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.db.engine import connect_options, describe_address, make_engine, transaction
 from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
 from tests.db.rig import execute, rows
+from tests.support.postgres import database_of
 
 SECRET = "s3cret"
 OWN = {"connect_timeout": 10, "application_name": "voucher-sync", "prepare_threshold": None}
@@ -124,6 +125,41 @@ async def test_a_refused_statement_is_an_error_without_the_values_in_it(engine: 
         assert not isinstance(caught.value, DatabaseUnavailable | NotMigrated)
 
 
+@pytest.mark.parametrize(
+    ("sqlstate", "words"),
+    [
+        ("53100", "no room left on its disk .* make room there"),
+        ("53200", "is out of memory"),
+        ("53300", "takes no more connections .* max_connections"),
+        ("57P01", "ended the session"),
+        ("57P02", "has crashed"),
+        ("57P03", "is starting"),
+        ("53400", "does not answer"),
+    ],
+)
+async def test_what_passes_by_itself_means_unavailable_and_says_what_to_do(
+    engine: AsyncEngine, sqlstate: str, words: str
+) -> None:
+    with pytest.raises(DatabaseUnavailable, match=words):
+        await execute(engine, f"DO $$ BEGIN RAISE EXCEPTION 'in its own words' USING ERRCODE = '{sqlstate}'; END $$")
+
+
+async def test_a_database_that_became_a_standby_is_left_for_the_new_primary(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    await execute(engine, "CREATE TABLE things (number int)")
+    name = database_of(database_url)
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await engine.dispose()
+        with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\): .* lead to the primary"):
+            await execute(engine, "INSERT INTO things VALUES (1)")
+        # A new session, as with the new primary, can write; the one that was opened before never could.
+        admin.execute("SET default_transaction_read_only = off")
+        admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    await execute(engine, "INSERT INTO things VALUES (2)")
+
+
 def end_session(url: str, pid: int) -> None:
     """Lets the server end a session, and waits until it has."""
     with psycopg.connect(url, autocommit=True) as admin:
@@ -138,7 +174,7 @@ async def test_a_session_that_is_ended_by_the_server_means_unavailable_and_the_n
             end_session(database_url, (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one())
             await tx.execute(text("SELECT 1"))
 
-    with pytest.raises(DatabaseUnavailable, match="does not answer"):
+    with pytest.raises(DatabaseUnavailable, match="ended the session"):
         await lose_the_session()
     assert [row["one"] for row in await rows(engine, "SELECT 1 AS one")] == [1]
 

@@ -9,6 +9,9 @@ from sync.db.engine import transaction
 from sync.flows.connection import Connection
 from sync.model.errors import DatabaseError, VoucherSyncError
 
+DECISIVE = "pull"
+"""The job whose success says that a connection works, to a process that has seen nothing fail yet."""
+
 log = structlog.get_logger()
 
 
@@ -26,11 +29,18 @@ class Health:
         """What fails at present, without repeats."""
         return list({str(error): error for error in self._errors.values()}.values())
 
+    def is_failing(self, *jobs: str) -> bool:
+        """Whether one of these jobs failed when it last ran."""
+        return any(job in self._errors for job in jobs)
+
     async def note(self, job: str, error: VoucherSyncError | None) -> None:
         """Take the outcome of one run of a job."""
         self._set(job, error)
         text = str(self.errors[0]) if self.errors else None
         if self._saved == (text,):
+            return
+        if text is None and self._saved is None and job != DECISIVE:
+            # What an earlier process saw fail may fail still, and `status` tells since when.
             return
         try:
             async with transaction(self._connection.engine) as tx:

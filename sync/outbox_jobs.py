@@ -91,11 +91,14 @@ class OutboxJobs:
                 return
             try:
                 report = await settle(self._connection, self._settings.push.settle_after)
+                is_mended = await self._is_push_mended()
             except Stopped:
                 return
             except VoucherSyncError as error:
                 await self._health.note("settle", error)
                 return
+            if is_mended:
+                await self._health.note("push", None)
             await self._health.note("settle", report.errors[0] if report.errors else None)
             if report.done or report.given_back or report.failed or report.rescued:
                 log.info("settled", connection=self._connection.name, **counts_of(report))
@@ -167,6 +170,13 @@ class OutboxJobs:
         if (waiting.discovery or waiting.pull) and not self._refreshing.locked():
             calls.create_task(self._refresh(discovery=waiting.discovery))
         return has_more
+
+    async def _is_push_mended(self) -> bool:
+        """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
+        if not self._health.is_failing("push"):
+            return False
+        async with transaction(self._connection.engine) as tx:
+            return not await outbox_upkeep.has_backlog(tx, self._connection.name)
 
     async def _refresh(self, *, discovery: bool) -> None:
         async with self._refreshing:

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Interval, Text, and_, bindparam, func, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Interval,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -122,6 +135,16 @@ async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, ti
     """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up."""
     row = (await tx.execute(_COUNT_UNSETTLED, {"connection": connection})).one()
     return row.number, row.wait
+
+
+async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
+    """Whether anything is due, or was sent and is not finished."""
+    is_waiting = and_(
+        outbox.c.status == Status.PENDING, or_(outbox.c.attempts > 0, outbox.c.next_attempt_at <= func.now())
+    )
+    is_unsettled = outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN])
+    backlog = exists().where(outbox.c.connection == connection, or_(is_waiting, is_unsettled))
+    return bool((await tx.execute(select(backlog))).scalar_one())
 
 
 async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:

@@ -1,5 +1,6 @@
 """How each connection is doing, for `status` and for whoever watches the daemon."""
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -43,7 +44,10 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown."""
+    """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown.
+
+    `outbox` counts changes that nobody may forget by their status; those that no connection knows yet count for each.
+    """
 
     name: str
     state: str
@@ -130,22 +134,22 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
     return [
         ConnectionStatus(
             **row._mapping,
-            outbox=queued.get(row.name, {}),
+            outbox=dict(queued.get(row.name, Counter()) + queued.get(None, Counter())),
             last_runs=await last_runs(transaction, row.name, LAST_RUNS),
         )
         for row in rows.all()
     ]
 
 
-async def _count_outbox(transaction: AsyncConnection) -> dict[str, dict[str, int]]:
-    """By connection, how many changes are in each status; of those that are done or cancelled nobody need think."""
+async def _count_outbox(transaction: AsyncConnection) -> dict[str | None, Counter[str]]:
+    """By connection (None: not known), the changes in each status; of those done or cancelled nobody need think."""
     counted = outbox.c.status.not_in([Status.DONE, Status.CANCELLED])
     columns = (outbox.c.connection, outbox.c.status)
-    counts: dict[str, dict[str, int]] = {}
+    counts: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
     for row in await transaction.execute(
         select(*columns, func.count().label("count")).where(counted).group_by(*columns)
     ):
-        counts.setdefault(row.connection, {})[row.status] = row[2]
+        counts[row.connection][row.status] = row[2]
     return counts
 
 

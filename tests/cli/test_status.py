@@ -54,6 +54,18 @@ async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> No
     assert "not authorised (401)" in one["error"]
 
 
+async def test_changes_that_no_connection_knows_yet_are_counted(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment)).code == 0
+    settings = {"DATABASE_URL": mirror.database_url}
+    with psycopg.connect(mirror.database_url) as connection:
+        connection.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id) VALUES ('delete', gen_random_uuid())"
+        )
+    (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
+    assert one["outbox"] == {"pending": 1}
+
+
 @pytest.mark.parametrize(("silent_s", "code"), [("500", 0), ("700", 1), (None, 1)])
 async def test_healthy_is_who_was_heard_of_within_a_lease(
     cli: Cli, database_url: str, silent_s: str | None, code: int

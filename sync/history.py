@@ -11,7 +11,18 @@ import structlog
 from sync.db import runs
 from sync.db.engine import transaction
 from sync.flows.connection import Connection
-from sync.model.errors import ApiError, DatabaseError, VoucherSyncError
+from sync.model.errors import (
+    ApiError,
+    CircuitOpen,
+    ConnectionLost,
+    DatabaseError,
+    NotConnected,
+    ServerFault,
+    Unreadable,
+    VoucherSyncError,
+)
+
+API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadable)
 
 log = structlog.get_logger()
 
@@ -28,8 +39,7 @@ class History:
     ) -> None:
         """Take the outcome of one run, which began at `began_s` of the monotonic clock."""
         words = str(error.without_words() if isinstance(error, ApiError) else error) if error else None
-        # Its words name the call, which is another one each time.
-        sort = f"{type(error).__name__} {error.status if isinstance(error, ApiError) else words}" if error else None
+        sort = _sort(error)
         if not is_news and sort == self._last_errors.get(kind):
             return
         lasted = timedelta(seconds=time.monotonic() - began_s)
@@ -46,6 +56,16 @@ class History:
         """Forget what is old. Raises `DatabaseError`."""
         async with transaction(self._connection.engine) as tx:
             await runs.prune(tx)
+
+
+def _sort(error: VoucherSyncError | None) -> str | None:
+    """What makes a failure another one; not its words, which name the call."""
+    if isinstance(error, API_IS_AWAY):
+        # Refused, timed out, 502, 503, not tried at all: an outage is all of them in turn, and would fill the history.
+        return "the API is away"
+    if isinstance(error, ApiError):
+        return f"{type(error).__name__} {error.status}"
+    return str(error) if error else None
 
 
 def counts_of(report: Any) -> dict[str, int]:

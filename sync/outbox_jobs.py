@@ -143,9 +143,11 @@ class OutboxJobs:
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         counts = counts_of(report)
         if any(counts.values()):
-            log.info("pushed", connection=self._connection.name, **counts)
+            # In an outage the same rows are given back again and again, for days.
+            is_news = bool(report.done or report.failed or report.held)
+            (log.info if is_news else log.debug)("pushed", connection=self._connection.name, **counts)
             error = next(iter(report.errors.values()), None)
-            await self._history.note("push", began_s, counts, error, is_news=True)
+            await self._history.note("push", began_s, counts, error, is_news=is_news)
 
     async def _push_due(self, calls: asyncio.TaskGroup) -> bool:
         """Push for a turn; whether more is due."""

@@ -1,13 +1,116 @@
 """The API is away for two days, refusing connections or failing, while everybody goes on working."""
 
-from datetime import timedelta
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-from sync.demo.simulator import Close, Operation, Status
+import pytest
+
+from sync.demo.simulator import Close, Operation, Status, Voucher
+from sync.jobs import Jobs
+from tests.flows.rig import honest, numbered, watermarks
+from tests.flows.test_push import active
 from tests.support.mirror import Mirror
 
-from .rig import ended, pass_time, pushing, queue_add, round_of, statuses, until
+from .rig import (
+    ALL_OVER,
+    ended,
+    pass_time,
+    pushing,
+    queue_add,
+    queue_delete,
+    queue_delete_by_id,
+    round_of,
+    statuses,
+    told,
+    until,
+)
 
 STEP = timedelta(hours=6)
+STEPS = 8
+UNSETTLED = {"pending", "sending", "uncertain"}
+
+
+@asynccontextmanager
+async def away(mirror: Mirror, uptime: AsyncExitStack, how: str) -> AsyncIterator[None]:
+    """An outage: nobody listens at the API's address, or a proxy answers that nobody is behind it."""
+    if how == "refused":
+        port = mirror.port
+        await uptime.aclose()
+        yield
+        await uptime.enter_async_context(mirror.served(port=port))
+    else:
+        mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)
+        yield
+        mirror.simulator.faults.stop()
+
+
+async def work_on(mirror: Mirror, voucher: Voucher, step: int) -> None:
+    """What others do in the API, and what is queued here, within six hours."""
+    world = mirror.world
+    added = world.add_codes(voucher.id, numbered(5, f"THEIRS-{step}"))
+    world.delete_code(added[0].id)
+    world.edit_code(added[1].id, validity_end_utc=mirror.clock() + timedelta(days=30))
+    await queue_add(mirror, voucher, *numbered(2, f"OURS-{step}"))
+    if step == 2:
+        # The order of these two counts, and neither the code of the third nor the voucher of the fourth is known here.
+        await queue_delete(mirror, voucher, "RENEWED")
+        await queue_add(mirror, voucher, "RENEWED")
+        await queue_delete_by_id(mirror, added[2].id)
+        await queue_add(mirror, mirror.add_voucher("New", days_old=0), "FOR-THE-NEW-ONE")
+
+
+@pytest.mark.parametrize(("how", "words"), [("refused", "cannot be reached"), ("failing", "503")])
+async def test_two_days_without_the_api_are_caught_up_with(
+    database_url: str, tmp_path: Path, how: str, words: str
+) -> None:
+    mirror = Mirror(database_url)
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["RENEWED", *numbered(20)])
+    async with AsyncExitStack() as uptime:
+        await uptime.enter_async_context(mirror.served())
+        async with mirror.connected(), pushing(mirror) as jobs:
+            await round_of(jobs)
+            assert (await mirror.compare()).is_equal
+            before = await watermarks(mirror)
+            async with away(mirror, uptime, how):
+                began = datetime.now(UTC)
+                for step in range(STEPS):
+                    await work_on(mirror, voucher, step)
+                    await round_of(jobs)
+                    await pass_time(mirror, STEP)
+                    assert set(await statuses(mirror)) <= UNSETTLED
+                assert (await watermarks(mirror), await honest(mirror)) == (before, [])
+                await it_is_told(mirror, tmp_path, words, began - STEPS * STEP)
+            await ended(mirror, jobs)
+            await pass_time(mirror, ALL_OVER)
+            await round_of(jobs)
+            await all_is_well(mirror, jobs)
+
+
+async def it_is_told(mirror: Mirror, directory: Path, words: str, began: datetime) -> None:
+    """Since when it fails and why; and `check` says so too."""
+    text, one, checked = await told(mirror, directory)
+    assert (text.code, one["state"], words in one["error"]) == (1, "failing", True)
+    since = datetime.fromisoformat(one["state_since"])
+    assert abs(since - began) < timedelta(minutes=1)
+    assert f"failing since {since:%Y-%m-%d %H:%M}" in text.stdout
+    assert one["outbox"].keys() <= UNSETTLED
+    assert sum(one["outbox"].values()) == 2 * STEPS + 4
+    assert len(await mirror.rows("SELECT FROM sync.runs WHERE error IS NOT NULL")) <= 3
+    assert (checked.code, words in checked.stdout) == (1, True)
+
+
+async def all_is_well(mirror: Mirror, jobs: Jobs) -> None:
+    """Both sides are equal, every change was made once, and nothing fails any more."""
+    assert set(await statuses(mirror)) == {"done"}
+    assert set(active(mirror).values()) == {1}
+    assert sum(value.startswith("OURS") for _, value in active(mirror) if value) == 2 * STEPS
+    assert {"RENEWED", "FOR-THE-NEW-ONE"} <= {value for _, value in active(mirror)}
+    assert ((await mirror.compare()).is_equal, await honest(mirror)) == (True, [])
+    assert (jobs.health.errors, mirror.simulator.violations) == ([], [])
+    assert await mirror.rows("SELECT state, error FROM sync.connections") == [{"state": "ok", "error": None}]
 
 
 async def test_a_process_that_starts_in_an_outage_does_not_say_that_all_is_well(mirror: Mirror) -> None:

@@ -15,7 +15,7 @@ from sync.model.outbox import VERDICTS, Operation, Verdict
 MAX_BATCH = 1000
 MIN_BATCH = 50
 HOLD_S = 60.0
-"""After a 401 or 404 it is tried again, with one batch, to find out whether somebody has mended it."""
+"""After a 401 or 404 it is tried again, with one change, to find out whether somebody has mended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,24 @@ class Sender:
 
     def __init__(self, connection: Connection, settings: PushSettings) -> None:
         self.calls = 0
-        self.batch_size = MAX_BATCH
+        self._batch_size = MAX_BATCH
         self._connection = connection
         self._settings = settings
         self._held_until_s = 0.0
+        self._is_turned_away = False
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the next call only finds out whether the API does anything for this connection again."""
+        return self._is_turned_away or self._connection.client.is_probing
+
+    @property
+    def batch_size(self) -> int:
+        """How many changes may go in the next call; one in a probe, since each change keeps a note of each attempt.
+
+        An outage of days has thousands of probes.
+        """
+        return 1 if self.is_probing else self._batch_size
 
     def may_send(self) -> bool:
         """Whether a call could do anything now."""
@@ -65,12 +79,14 @@ class Sender:
             return Outcome(Verdict.NOT_PROCESSED)
         except ApiError as error:
             if isinstance(error, TooHeavy | TooLarge):
-                self.batch_size = max(MIN_BATCH, self.batch_size // 2)
+                self._batch_size = max(MIN_BATCH, self._batch_size // 2)
             verdict = VERDICTS[type(error)]
-            if verdict is Verdict.NOT_ALLOWED:
+            self._is_turned_away = verdict is Verdict.NOT_ALLOWED
+            if self._is_turned_away:
                 self.hold()
             return Outcome(verdict, error)
-        self.batch_size = min(MAX_BATCH, self.batch_size * 2)
+        self._is_turned_away = False
+        self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         return outcome
 
     async def _call(self, batch: Batch) -> Outcome:

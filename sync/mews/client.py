@@ -143,6 +143,11 @@ class Client:
         """Whether too many calls failed just before, and the next probe is not due."""
         return self._circuit.holds_back(self._now_s())
 
+    @property
+    def is_probing(self) -> bool:
+        """Whether too many calls failed just before, so that the next one only finds out whether the API is back."""
+        return self._circuit.is_open
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._transport.aclose()

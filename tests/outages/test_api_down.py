@@ -142,3 +142,22 @@ async def test_a_lost_answer_that_is_found_by_a_look_fails_no_longer(mirror: Mir
         await ended(mirror, jobs)
         assert (await statuses(mirror), jobs.health.errors) == (["done"], [])
         assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]
+
+
+async def test_while_the_api_is_away_it_is_tried_with_one_change_at_a_time(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    async with pushing(mirror) as jobs:
+        await round_of(jobs)
+        mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)
+        await round_of(jobs)
+        await queue_add(mirror, voucher, *numbered(40))
+        for _ in range(5):
+            await round_of(jobs)
+            await pass_time(mirror, STEP)
+        noted = await mirror.rows("SELECT count(*) AS rows FROM mews.voucher_code_outbox_attempts GROUP BY attempt_id")
+        assert {one["rows"] for one in noted} == {1}
+        mirror.simulator.faults.stop()
+        before = len(mirror.requests(Operation.ADD_CODES))
+        await ended(mirror, jobs)
+        assert set(await statuses(mirror)) == {"done"}
+        assert len(mirror.requests(Operation.ADD_CODES)) - before <= 3

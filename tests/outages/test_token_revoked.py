@@ -1,0 +1,73 @@
+"""A token is revoked for a while: nothing is given up, the API is left in peace, and both directions go on after it."""
+
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from sync.demo.simulator import Operation
+from tests.flows.rig import honest, numbered
+from tests.flows.test_push import active
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+
+from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told, until
+
+HOURS = 6
+ATTEMPTS = "mews.voucher_code_outbox_attempts"
+AN_HOUR = timedelta(hours=1)
+
+
+class StopWatch:
+    """The monotonic clock, shifted."""
+
+    def __init__(self) -> None:
+        self.shift_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.shift_s
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
+    """What a push tells its pauses by."""
+    watch = StopWatch()
+    for module in ("push", "send"):
+        monkeypatch.setattr(f"sync.flows.{module}.time", watch)
+    return watch
+
+
+async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
+    mirror: Mirror, tmp_path: Path, watch: StopWatch
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, numbered(10))
+    token = mirror.world.tokens[ACCESS_TOKEN]
+    async with pushing(mirror) as jobs:
+        await round_of(jobs)
+        mirror.world.revoke(ACCESS_TOKEN)
+        before = len(mirror.simulator.requests)
+        for hour in range(HOURS):
+            mirror.world.add_codes(voucher.id, [f"THEIRS-{hour}"])
+            await queue_add(mirror, voucher, *numbered(3, f"OURS-{hour}"))
+            await round_of(jobs)
+            await until(
+                mirror, f"(SELECT count(DISTINCT attempt_id) FROM {ATTEMPTS} WHERE http_status = 401) = {hour} + 1"
+            )
+            assert set(await statuses(mirror)) == {"pending"}
+            watch.shift_s += AN_HOUR.total_seconds()
+            await pass_time(mirror, AN_HOUR)
+        assert len(await mirror.rows(f"SELECT FROM {ATTEMPTS}")) <= 3 + HOURS - 1
+        assert len(mirror.requests(Operation.ADD_CODES)) == HOURS
+        assert len(mirror.simulator.requests) - before <= 10 * HOURS
+        text, one, checked = await told(mirror, tmp_path)
+        assert (text.code, checked.code, one["outbox"]) == (1, 1, {"pending": 3 * HOURS})
+        assert "not authorised (401)" in text.stdout
+        mirror.world.tokens[ACCESS_TOKEN] = token
+        await ended(mirror, jobs)
+        await pass_time(mirror, ALL_OVER)
+        await round_of(jobs)
+        assert set(await statuses(mirror)) == {"done"}
+        assert set(active(mirror).values()) == {1}
+        assert ((await mirror.compare()).is_equal, await honest(mirror), jobs.health.errors) == (True, [], [])
+        assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]

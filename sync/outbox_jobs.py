@@ -26,6 +26,10 @@ from sync.model.errors import Defect, Stopped, Unsettled, VoucherSyncError
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
 AFTER_DEFECT_S = 5.0
+REFRESH_AGAIN_S = 5.0
+"""A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
+spend the whole budget until then, or as long as they fail."""
+AFTER_FAILED_REFRESH_S = 60.0
 UNSETTLED = (
     "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
     "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
@@ -65,6 +69,7 @@ class OutboxJobs:
         self._discover, self._pull = discover, pull
         self._pusher = Pusher(connection, settings.push, knowledge, Random())  # noqa: S311 - spreads retries
         self._refreshing = asyncio.Lock()
+        self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         self.wake = self._pusher.moved
@@ -169,7 +174,8 @@ class OutboxJobs:
         if report.errors or report.done:
             await self._health.note("push", next(iter(report.errors.values()), None))
         waiting = self._pusher.waiting
-        if (waiting.discovery or waiting.pull) and not self._refreshing.locked():
+        may_refresh = not self._refreshing.locked() and time.monotonic() >= self._next_refresh_s
+        if (waiting.discovery or waiting.pull) and may_refresh:
             calls.create_task(self._refresh(discovery=waiting.discovery))
         return has_more
 
@@ -182,10 +188,12 @@ class OutboxJobs:
 
     async def _refresh(self, *, discovery: bool) -> None:
         async with self._refreshing:
-            found = await self._discover() if discovery else True
-            if found is not None:
+            if (found := await self._discover() if discovery else True) is not None:
                 await self._pull()
-                self.wake.set()
+            has_failed = found is None or self._health.is_failing("pull")
+            pause_s = AFTER_FAILED_REFRESH_S if has_failed else REFRESH_AGAIN_S
+            self._next_refresh_s = time.monotonic() + pause_s
+        self.wake.set()
 
 
 def _add(total: PushReport, report: PushReport) -> None:

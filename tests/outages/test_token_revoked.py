@@ -3,6 +3,7 @@
 import time
 from datetime import timedelta
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.flows.rig import honest, numbered
 from tests.flows.test_push import active
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
-from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told, until
+from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, queue_delete_by_id, round_of, statuses, told, until
 
 HOURS = 6
 ATTEMPTS = "mews.voucher_code_outbox_attempts"
@@ -71,3 +72,23 @@ async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
         assert set(active(mirror).values()) == {1}
         assert ((await mirror.compare()).is_equal, await honest(mirror), jobs.health.errors) == (True, [], [])
         assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]
+
+
+@pytest.mark.parametrize("is_revoked", [False, True])
+async def test_a_change_that_waits_for_a_pull_does_not_spend_the_whole_budget_on_pulls(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, is_revoked: bool
+) -> None:
+    for pause in ("REFRESH_AGAIN_S", "AFTER_FAILED_REFRESH_S"):
+        monkeypatch.setattr(f"sync.outbox_jobs.{pause}", 3600.0)
+    mirror.add_voucher()
+    async with pushing(mirror) as jobs:
+        await round_of(jobs)
+        if is_revoked:
+            mirror.world.revoke(ACCESS_TOKEN)
+        await queue_delete_by_id(mirror, uuid4())
+        before = len(mirror.simulator.requests)
+        for _ in range(30):
+            jobs.outbox.wake.set()
+            await mirror.rows("SELECT pg_sleep(0.02)")
+        assert len(mirror.simulator.requests) - before == 1
+        assert await statuses(mirror) == ["pending"]

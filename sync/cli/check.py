@@ -11,7 +11,7 @@ import click
 from sync import app
 from sync.cli.database import open_database
 from sync.db import migrations
-from sync.db.connections import ConnectionStatus, load_status
+from sync.db.connections import ConnectionStatus, load_status, touch
 from sync.db.engine import describe_address, make_engine, transaction
 from sync.mews import operations
 from sync.mews.client import Client, Patience
@@ -67,7 +67,7 @@ async def _check(settings: Settings) -> list[Finding]:
         with open_database(settings) as url:
             findings.append(await asyncio.to_thread(_check_database, url))
             if not findings[-1].is_wrong:
-                statuses = await _load_statuses(url)
+                statuses = await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses)]
     except errors.VoucherSyncError as error:
         findings.append(Finding("database", str(error), "see that the server runs, and that DATABASE_URL is right"))
@@ -104,10 +104,12 @@ def _check_database(url: str) -> Finding:
     return Finding("database", f"{address} is migrated (revision {at})")
 
 
-async def _load_statuses(url: str) -> list[ConnectionStatus]:
+async def _look_at(url: str) -> list[ConnectionStatus]:
+    """How every connection is doing. `DatabaseError` also where nothing can be written, as on a full disk."""
     engine = make_engine(url)
     try:
         async with transaction(engine) as tx:
+            await touch(tx)
             return await load_status(tx)
     finally:
         await engine.dispose()

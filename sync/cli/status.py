@@ -73,7 +73,11 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
 def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
-    return f"{'alive' if _is_alive(one, settings) else 'SILENT'}, last heard of {one.heartbeat_age_s:,.0f} s ago"
+    heard = f"last heard of {one.heartbeat_age_s:,.0f} s ago"
+    if _is_alive(one, settings):
+        return f"alive, {heard}"
+    # Where nothing can be written, it cannot be noted either that something fails: all the rest here is as old as that.
+    return f"SILENT, {heard}: it has ended, hangs, or cannot write to this database; see `voucher-sync check`"
 
 
 def _run(run: Run) -> str:

@@ -1,0 +1,98 @@
+"""The database takes nothing for hours, just when the API has made an add: the add is not repeated, nothing is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from psycopg import AsyncConnection
+from structlog.testing import capture_logs
+
+from sync.demo.simulator import Operation, RequestRecord
+from tests.flows.rig import honest, numbered, watermarks
+from tests.flows.test_push import active
+from tests.support.mirror import Mirror
+from tests.support.postgres import database_of
+
+from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told
+from .unwilling import STANDBY, Unwilling
+
+MIRROR_ALONE = ["mews.voucher_codes"]
+EVERYTHING = [*MIRROR_ALONE, "mews.voucher_code_outbox", "sync.connections", "sync.attempts", "sync.runs"]
+TOLD = {"53100", STANDBY}
+"""For these, commands are run to see what they say."""
+AN_HOUR = timedelta(hours=1)
+HOURS = 3
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Unwilling]:
+    async with await AsyncConnection.connect(database_url, autocommit=True) as admin:
+        yield Unwilling(database_of(database_url), admin)
+
+
+WORDS = {
+    "53100": "has no room left on its disk (53100): could not extend file; make room there",
+    "53200": "is out of memory (53200): could not extend file; give it more",
+    "53300": "takes no more connections (53300): could not extend file; end other sessions",
+    "57P01": "ended the session (57P01): could not extend file; start it again",
+    STANDBY: "can only be read (25006): ",
+}
+"""The cause, and what to do."""
+
+
+@pytest.mark.parametrize(("code", "tables"), [("53100", MIRROR_ALONE), *((code, EVERYTHING) for code in WORDS)])
+async def test_an_add_that_could_not_be_noted_is_not_sent_again(
+    mirror: Mirror, database: Unwilling, tmp_path: Path, code: str, tables: list[str]
+) -> None:
+    words = WORDS[code]
+    # Whatever is sent twice is added twice, and shows.
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, numbered(20))
+    is_full = asyncio.Event()
+
+    async def on_answer(record: RequestRecord) -> None:
+        if record.operation is Operation.ADD_CODES and not is_full.is_set():
+            await database.refuse(code, tables)
+            is_full.set()
+
+    with capture_logs() as logs:
+        async with pushing(mirror) as jobs:
+            await round_of(jobs)
+            before = await watermarks(mirror)
+            mirror.simulator.on_answer = on_answer
+            await queue_add(mirror, voucher, "A")
+            jobs.outbox.wake.set()
+            await is_full.wait()
+            for hour in range(HOURS):
+                mirror.world.add_codes(voucher.id, numbered(3, f"THEIRS-{hour}"))
+                mirror.clock.advance(AN_HOUR)
+                await database.pass_time(AN_HOUR)
+                await round_of(jobs)
+                assert set(await statuses(mirror)) <= {"sending", "uncertain"}
+                assert (await watermarks(mirror), await honest(mirror)) == (before, [])
+            assert all(words in str(error) for error in jobs.health.errors)
+            if code in TOLD:
+                await it_is_told(mirror, tmp_path, words, can_write=tables == MIRROR_ALONE)
+            await database.give_way(code)
+            await round_of(jobs)
+            await ended(mirror, jobs)
+            await pass_time(mirror, ALL_OVER)
+            await round_of(jobs)
+            assert (await statuses(mirror), active(mirror)[voucher.id, "A"]) == (["done"], 1)
+            assert len(mirror.requests(Operation.ADD_CODES)) == 1
+            assert ((await mirror.compare()).is_equal, await honest(mirror), jobs.health.errors) == (True, [], [])
+    (failing,) = [line for line in logs if line["log_level"] == "warning"]
+    assert (failing["event"], words in failing["error"]) == ("failing", True)
+
+
+async def it_is_told(mirror: Mirror, directory: Path, words: str, *, can_write: bool) -> None:
+    """As far as the database permits: where nothing can be noted, the daemon's silence tells, and `check` finds out."""
+    text, one, checked = await told(mirror, directory)
+    if can_write:
+        assert (text.code, words in one["error"]) == (1, True)
+    else:
+        assert "SILENT" in text.stdout
+        assert (checked.code, words in checked.stdout) == (1, True)

@@ -1,0 +1,62 @@
+"""A database that answers and takes nothing: no room on its disk, no memory, no session left, or it is a standby."""
+
+from datetime import timedelta
+
+from psycopg import AsyncConnection, sql
+
+STANDBY = "25006"
+OLDER = (
+    "UPDATE mews.voucher_code_outbox SET next_attempt_at = next_attempt_at - %s",
+    "UPDATE sync.attempts SET until = until - %s",
+    "UPDATE sync.connections SET state_since = state_since - %s, heartbeat_at = heartbeat_at - %s",
+)
+REFUSE = """
+CREATE TABLE public.trouble (code text);
+CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE trouble text := (SELECT code FROM public.trouble);
+BEGIN
+  IF trouble IS NOT NULL THEN RAISE EXCEPTION 'could not extend file' USING ERRCODE = trouble; END IF;
+  RETURN NULL;
+END $$
+"""
+
+
+class Unwilling:
+    """The database of a test, by a session of its own that is never refused anything."""
+
+    def __init__(self, name: str, admin: AsyncConnection) -> None:
+        self._name = sql.Identifier(name)
+        self._admin = admin
+
+    async def refuse(self, code: str, tables: list[str]) -> None:
+        """From now on PostgreSQL refuses to write to these tables, with this code; a standby refuses everything."""
+        if code == STANDBY:
+            await self._admin.execute(self._alter("SET default_transaction_read_only = on"))
+            await self._admin.execute(
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            return
+        await self._admin.execute(REFUSE)
+        for table in tables:
+            name = sql.Identifier(*table.split("."))
+            statement = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION public.refuse()"
+            await self._admin.execute(sql.SQL(statement).format(name))
+        await self._admin.execute("INSERT INTO public.trouble VALUES (%s)", [code])
+
+    async def give_way(self, code: str) -> None:
+        """Nothing is refused any more, save in sessions that a standby has opened."""
+        if code == STANDBY:
+            await self._admin.execute(self._alter("RESET default_transaction_read_only"))
+        else:
+            await self._admin.execute("DELETE FROM public.trouble")
+
+    async def pass_time(self, by: timedelta) -> None:
+        """Makes what was noted, and waits for its time, so much older."""
+        async with self._admin.transaction():
+            await self._admin.execute("SET LOCAL session_replication_role = replica")  # past all triggers
+            for statement in OLDER:
+                await self._admin.execute(statement.encode(), [by] * statement.count("%s"))
+
+    def _alter(self, change: str) -> sql.Composed:
+        return sql.SQL("ALTER DATABASE {} {}").format(self._name, sql.SQL(change))

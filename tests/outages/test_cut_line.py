@@ -1,0 +1,39 @@
+"""The line to the database is cut while a claim or settlement is committed: sent once, whatever the commit came to."""
+
+import pytest
+
+from sync.demo.simulator import Operation
+from tests.flows.test_push import active
+from tests.support.mirror import Mirror
+
+from .line import line_to
+from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses
+
+CLAIM = b"SET status = 'sending'"
+SETTLEMENT = b"WITH settled AS"
+
+
+@pytest.mark.parametrize("statement", [CLAIM, SETTLEMENT])
+@pytest.mark.parametrize("commits", [False, True])
+async def test_a_commit_whose_answer_is_lost_sends_nothing_twice(
+    database_url: str, statement: bytes, commits: bool
+) -> None:
+    async with line_to(database_url) as (line, url):
+        mirror = Mirror(url)
+        voucher = mirror.add_voucher()
+        # Whatever is sent twice is added twice, and shows.
+        mirror.simulator.behaviour.allow_duplicates = True
+        async with mirror.opened(), pushing(mirror) as jobs:
+            await round_of(jobs)
+            line.cut_at_commit_after(statement, commits=commits)
+            await queue_add(mirror, voucher, "A")
+            jobs.outbox.wake.set()
+            await line.cuts.wait()
+            await ended(mirror, jobs)
+            await pass_time(mirror, ALL_OVER)
+            await round_of(jobs)
+            assert (await statuses(mirror), active(mirror)) == (["done"], {(voucher.id, "A"): 1})
+            assert len(mirror.requests(Operation.ADD_CODES)) == 1
+            assert ((await mirror.compare()).is_equal, jobs.health.errors) == (True, [])
+            assert await mirror.rows("SELECT FROM sync.attempts") == []
+        assert mirror.simulator.violations == []

@@ -16,6 +16,9 @@ from sync.db.engine import make_engine, transaction
 from sync.db.runs import Run
 from sync.settings import Settings, load_settings
 
+TOLD_OF_NONE = {"drift"}
+"""Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -66,6 +69,8 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         table.add_row("audit", _audit(one))
         table.add_row("outbox", _outbox(one))
         Console().print(table)
+        if one.last_runs:
+            click.echo("last runs that changed something or failed, the newest first:")
         for run in one.last_runs:
             click.echo(f"{_instant(run.finished_at)}  {run.kind}: {_run(run)}")
 
@@ -81,9 +86,10 @@ def _daemon(one: ConnectionStatus, settings: Settings) -> str:
 
 
 def _run(run: Run) -> str:
-    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in run.counts.items() if count)
-    lasted_s = (run.finished_at - run.began_at).total_seconds()
-    return "; ".join(part for part in (counts, f"{lasted_s:,.1f} s", run.error) if part)
+    told = {name: count for name, count in run.counts.items() if count or name in TOLD_OF_NONE}
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in told.items())
+    error = run.error and f"FAILED: {run.error}"
+    return "; ".join(part for part in (counts, f"{run.lasted_s:,.1f} s", error) if part)
 
 
 def _audit(one: ConnectionStatus) -> str:

@@ -28,7 +28,7 @@ from sync.model.outbox import Status
 
 S = TypeVar("S")
 
-LAST_RUNS = 5
+LAST_RUNS = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import Double, cast, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.tables import runs
@@ -16,12 +16,13 @@ MAX_PRUNED = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run; `counts` tells by name what it read, wrote and found."""
+    """One run, which lasted `lasted_s` seconds; `counts` tells by name what it read, wrote and found."""
 
     connection: str
     kind: str
     began_at: datetime
     finished_at: datetime
+    lasted_s: float
     counts: dict[str, int]
     error: str | None
 
@@ -43,8 +44,9 @@ async def note(
 
 async def last_runs(tx: AsyncConnection, connection: str, limit: int) -> list[Run]:
     """The last runs of a connection, the newest first."""
-    columns = (runs.c[name] for name in Run.__slots__)
-    query = select(*columns).where(runs.c.connection == connection).order_by(runs.c.id.desc()).limit(limit)
+    lasted_s = cast(func.extract("epoch", runs.c.finished_at - runs.c.began_at), Double).label("lasted_s")
+    columns = (runs.c[name] for name in Run.__slots__ if name != lasted_s.name)
+    query = select(*columns, lasted_s).where(runs.c.connection == connection).order_by(runs.c.id.desc()).limit(limit)
     return [Run(**row) for row in (await tx.execute(query)).mappings()]
 
 

@@ -54,6 +54,33 @@ async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> No
     assert "not authorised (401)" in one["error"]
 
 
+async def test_the_last_runs_are_told_with_counts_duration_drift_and_error(cli: Cli, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO sync.connections (name, state) VALUES ('default', 'ok')")
+        for kind, counts, error in (
+            *(("pull", {"written": number, "rejected": 0}, None) for number in range(9)),
+            ("push", {"done": 1200}, "voucherCodes/add: the connection was lost"),
+            ("audit", {"codes": 3, "drift": 0}, None),
+        ):
+            connection.execute(
+                "INSERT INTO sync.runs (connection, kind, began_at, counts, error) "
+                "VALUES ('default', %s, clock_timestamp() - interval '75 s', %s, %s)",
+                [kind, json.dumps(counts), error],
+            )
+    settings = {"DATABASE_URL": database_url}
+    _, _, told = (await cli("status", settings=settings)).stdout.partition("the newest first:\n")
+    audit, push, pull, *others = told.splitlines()
+    assert audit.endswith(" UTC  audit: codes 3, drift 0; 75.0 s")
+    assert push.endswith(" UTC  push: done 1,200; 75.0 s; FAILED: voucherCodes/add: the connection was lost")
+    assert (pull.endswith(" UTC  pull: written 8; 75.0 s"), len(others)) == (True, 7)
+    (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
+    audited, pushed, *_ = one["last_runs"]
+    assert (audited["kind"], audited["counts"], audited["error"]) == ("audit", {"codes": 3, "drift": 0}, None)
+    assert (round(audited["lasted_s"]), pushed["error"]) == (75, "voucherCodes/add: the connection was lost")
+    assert audited["began_at"] < audited["finished_at"]
+    assert len(one["last_runs"]) == 10
+
+
 async def test_changes_that_no_connection_knows_yet_are_counted(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0

@@ -94,6 +94,7 @@ class OutboxJobs:
         async with self._settling:
             if self._connection.stop.is_set():
                 return
+            began_s = time.monotonic()
             try:
                 report = await settle(self._connection, self._settings.push.settle_after)
                 is_mended = await self._is_push_mended()
@@ -105,8 +106,11 @@ class OutboxJobs:
             if is_mended:
                 await self._health.note("push", None)
             await self._health.note("settle", report.errors[0] if report.errors else None)
-            if report.done or report.given_back or report.failed or report.rescued:
-                log.info("settled", connection=self._connection.name, **counts_of(report))
+            counts = counts_of(report)
+            is_news = any(counts.values())
+            if is_news:
+                log.info("settled", connection=self._connection.name, **counts)
+            await self._history.note("settle", began_s, counts, next(iter(report.errors), None), is_news=is_news)
             self.wake.set()
 
     async def prune(self) -> None:

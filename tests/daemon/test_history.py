@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync import app
-from sync.demo.simulator import Operation
+from sync.demo.simulator import Close, Operation
 from sync.jobs import Jobs
 from tests.flows.rig import footprint, numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
@@ -21,7 +21,7 @@ async def mirror(database_url: str) -> AsyncIterator[Mirror]:
 
 @pytest.fixture
 def jobs(mirror: Mirror) -> Jobs:
-    return app.make_jobs(mirror.connection, mirror.settings())
+    return app.make_jobs(mirror.connection, mirror.settings(sync_settle_after_s=1))
 
 
 async def runs(mirror: Mirror) -> list[dict[str, Any]]:
@@ -67,6 +67,23 @@ async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None
     *_, pushed, audited = await runs(mirror)
     assert (pushed["kind"], pushed["counts"]["done"]) == ("push", 1)
     assert (audited["kind"], audited["counts"]["vouchers"], audited["counts"]["drift"]) == ("audit", 1, 0)
+
+
+async def test_a_look_that_settled_something_is_noted_and_one_that_found_nothing_to_do_is_not(
+    mirror: Mirror, jobs: Jobs
+) -> None:
+    voucher = mirror.add_voucher()
+    await jobs.discover()
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, 'A')",
+        voucher=voucher.id,
+    )
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    await jobs.outbox.push_all()
+    for _ in range(2):
+        await jobs.outbox.look_up()
+    settled = [run for run in await runs(mirror) if run["kind"] == "settle"]
+    assert [(run["counts"]["done"], run["error"]) for run in settled] == [(1, None)]
 
 
 async def test_old_runs_are_forgotten(mirror: Mirror, jobs: Jobs) -> None:

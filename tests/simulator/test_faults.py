@@ -9,6 +9,7 @@ from sync.demo.simulator import (
     BAD_WEATHER,
     Close,
     Drip,
+    Endless,
     Fault,
     Faults,
     Hang,
@@ -26,6 +27,11 @@ from sync.demo.simulator import (
 )
 
 from .rig import Rig
+
+
+class EnoughError(Exception):
+    """A client's, of an answer."""
+
 
 ADD, DELETE, READ = Operation.ADD_CODES, Operation.DELETE_CODES, Operation.GET_CODES
 
@@ -163,6 +169,26 @@ async def test_a_dripping_body_comes_byte_by_byte(rig: Rig) -> None:
     answer = await rig.read()
     assert answer.json()["VoucherCodes"][0]["Value"] == "A"
     assert rig.time.slept_s == [0.25] * len(answer.content)
+
+
+@pytest.mark.parametrize("processed", [False, True])
+async def test_an_endless_body_goes_on_until_the_client_has_enough(rig: Rig, processed: bool) -> None:
+    rig.simulator.faults.script(ADD, Endless(processed=processed))
+    seen = list[bytes]()
+
+    async def have_enough(answer: httpx.Response) -> None:
+        assert (answer.status_code, "Content-Length" in answer.headers) == (200, False)
+        async for part in answer.aiter_bytes(1000):
+            seen.append(part)
+            if len(seen) == 5000:
+                raise EnoughError
+
+    rig.http.event_hooks = {"response": [have_enough]}
+    with pytest.raises(EnoughError):
+        await rig.write("A")
+    rig.http.event_hooks = {}
+    assert (b'"A"' in seen[0], set(seen[1:])) == (processed, {b" " * 1000})
+    assert await rig.values() == (["A"] if processed else [])
 
 
 async def test_an_add_may_stop_in_the_middle(rig: Rig) -> None:

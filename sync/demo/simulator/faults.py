@@ -81,6 +81,11 @@ class Drip(Processed):
 
 
 @dataclass(frozen=True, slots=True)
+class Endless(Processed):
+    """Blanks follow the answer's body, if it has one, until the client hangs up; no header tells how long it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class MalformedJson(Processed):
     """The body arrives whole and is not JSON."""
 

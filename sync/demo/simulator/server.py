@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from aiohttp import web
 
 from sync.demo.simulator.answers import Answer
-from sync.demo.simulator.faults import Drip, Fault, Hang, TruncatedBody
+from sync.demo.simulator.faults import Drip, Endless, Fault, Hang, TruncatedBody
 from sync.demo.simulator.instants import Clock, http_date
+
+BLANKS = b" " * 65_536
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -94,11 +96,11 @@ class _Handlers:
 
     async def _respond(self, request: web.Request, incoming: Incoming) -> web.StreamResponse:
         reply = await self._exchange(incoming)
-        if reply.answer is None:
+        answer = reply.answer or (Answer(200, b"") if isinstance(reply.fault, Endless) else None)
+        if answer is None:
             if isinstance(reply.fault, Hang):
                 await incoming.gone.wait()
             return _hang_up(request)
-        answer = reply.answer
         headers = {
             **answer.headers,
             **({"Request-Id": reply.request_id} if answer.is_named else {}),
@@ -106,6 +108,8 @@ class _Handlers:
             # Stamped when the answer leaves, as servers do: later than the reading, and a client must cope.
             "Date": http_date(self._clock()),
         }
+        if isinstance(reply.fault, Endless):
+            return await self._send_without_end(request, answer, headers)
         if isinstance(reply.fault, Drip | TruncatedBody):
             return await self._send_badly(request, answer, headers, reply.fault)
         return web.Response(status=answer.status, body=answer.body, headers=headers)
@@ -123,6 +127,17 @@ class _Handlers:
         for byte in answer.body:
             await self._sleep(fault.pause_s)
             await response.write(bytes([byte]))
+        return response
+
+    async def _send_without_end(
+        self, request: web.Request, answer: Answer, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answer.status, headers=headers)
+        with suppress(ConnectionError):
+            await response.prepare(request)
+            await response.write(answer.body)
+            while True:
+                await response.write(BLANKS)
         return response
 
 

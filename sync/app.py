@@ -48,6 +48,7 @@ def make_client(settings: Settings, stop: asyncio.Event, patience: Patience = Pa
         budget_requests=settings.sync_rate_limit_requests,
         budget_window_s=settings.sync_rate_limit_window_s,
         read_timeout_s=settings.sync_request_timeout_s,
+        max_response_bytes=settings.sync_max_response_mb * 2**20,
         clock=time.monotonic,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
         stop=stop,

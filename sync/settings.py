@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     sync_rate_limit_requests: Annotated[int, Field(ge=1)] = 200
     sync_rate_limit_window_s: PositiveSeconds = 30
     sync_request_timeout_s: PositiveSeconds = 60
+    sync_max_response_mb: Annotated[int, Field(ge=1, le=1024)] = 32
     sync_lease_s: PositiveSeconds = 30
     sync_push_poll_s: PositiveSeconds = 5
     sync_settle_after_s: PositiveSeconds = 15

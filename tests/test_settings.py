@@ -40,8 +40,9 @@ OWN = {
     "SYNC_DELETE_BRAKE_WINDOW_S": 600,
     "SYNC_OUTBOX_KEEP_DAYS": 90,
     "SYNC_AUDIT_MAX_LOSS": 0.05,
+    "SYNC_MAX_RESPONSE_MB": 32,
 }
-"""What the outbox and the audit need beside."""
+"""What the outbox, the audit and the client need beside."""
 SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
 
 Set = Callable[..., None]

@@ -28,6 +28,7 @@ TO_DO: dict[type[errors.ApiError], str] = {
     errors.Unauthorized: "check MEWS_CLIENT_TOKEN and MEWS_ACCESS_TOKEN, and that the integration is enabled in Mews",
     errors.WrongAddress: "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
     errors.Unreadable: "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",
+    errors.TooLong: "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
     errors.NotConnected: "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
     errors.InvalidRequest: "check that the tokens are complete, and MEWS_CLIENT is not empty",
 }

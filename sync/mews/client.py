@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from sync.mews import failures
+from sync.mews import bodies, failures
 from sync.mews.budget import Budget, Priority
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE
@@ -33,7 +33,7 @@ RETRIED = (
     errors.ConnectionLost,
     errors.Unreadable,
 )
-"""What a read tries again by itself. A 408 is not among them: the caller must ask for less."""
+"""What a read tries again by itself. `TooHeavy` is not among them: the caller must ask for less."""
 
 HOLDING = (errors.RateLimited, errors.ServerFault)
 """What may ask, by `Retry-After`, for silence from the whole token."""
@@ -79,6 +79,7 @@ class Client:
         budget_requests: int,
         budget_window_s: float,
         read_timeout_s: float,
+        max_response_bytes: int,
         clock: Callable[[], float],
         rng: random.Random,
         stop: asyncio.Event,
@@ -90,7 +91,9 @@ class Client:
         self._rng = rng
         self._stop = stop
         self._patience = patience
-        self._transport = Transport(platform_address, max_connections=MAX_CONNECTIONS)
+        self._transport = Transport(
+            platform_address, max_connections=MAX_CONNECTIONS, max_response_bytes=max_response_bytes
+        )
         self._circuit = Circuit(patience.circuit_backoff, rng)
         self._last_fault = ""
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
@@ -207,6 +210,8 @@ class Client:
             if isinstance(error, HOLDING) and error.retry_after_s is not None:
                 self.budget.hold(error.retry_after_s)
             raise error
+        if bodies.is_cut(response):
+            raise failures.too_long(operation, response)
         try:
             return decode(response.content)
         except UNREADABLE as error:

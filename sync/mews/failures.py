@@ -85,6 +85,14 @@ def _by_class(status: int) -> type[errors.ApiError]:
     return errors.Unexpected if status < 500 else errors.ServerFault
 
 
+def too_long(operation: str, response: httpx.Response) -> errors.ApiError:
+    """The error that an answer of 200 stands for whose body was too long to be read."""
+    if not is_from_api(response):
+        # Asking the API for less does not shorten what a proxy puts in its place.
+        return errors.Unreadable(operation, "too long, and not the API's own", status=200)
+    return errors.TooLong(operation, status=200, request_id=request_id(response))
+
+
 def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiError:
     """The error that a failure of the connection stands for."""
     for kind in type(exception).__mro__:

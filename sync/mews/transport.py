@@ -11,15 +11,18 @@ import ssl
 
 import httpx
 
+from sync.mews import bodies
+
 CONNECT_TIMEOUT_S = 10.0
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Transport:
-    """POSTs bodies to one platform address."""
+    """POSTs bodies to one platform address. An answer's body may have `max_response_bytes`, unpacked."""
 
-    def __init__(self, platform_address: str, *, max_connections: int) -> None:
+    def __init__(self, platform_address: str, *, max_connections: int, max_response_bytes: int) -> None:
         self._platform_address = platform_address
+        self._limit = bodies.limit(max_response_bytes)
         self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
         self._tls = ssl.create_default_context()
@@ -28,7 +31,8 @@ class Transport:
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
         """One POST with `timeout_s` for all of it: connecting, sending, and reading the whole answer.
 
-        Raises `TimeoutError` when time ran out, and `httpx.HTTPError` as httpx does.
+        An answer that is too long comes without its body, and `bodies.is_cut`. Raises `TimeoutError` when time ran out,
+        and `httpx.HTTPError` as httpx does.
         """
         client = self._current
         client.requests += 1
@@ -50,7 +54,12 @@ class Transport:
         return _Client(
             httpx.AsyncClient(
                 base_url=self._platform_address,
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept": "application/json",
+                    "Accept-Encoding": bodies.ACCEPTED,
+                },
+                event_hooks={"response": [self._limit]},
                 limits=self._limits,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
                 verify=self._tls,

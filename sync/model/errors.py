@@ -24,6 +24,7 @@
         │   └── Unexpected       a refusal that the API does not document, as from a proxy or firewall
         └── OutcomeUnknown       a write may or may not have happened
             ├── TooHeavy         408: ask for less
+            │   └── TooLong      so is an answer that is longer than it may be
             ├── ServerFault      5xx
             ├── ConnectionLost   broken or timed out after something was sent
             └── Unreadable       status 200 with a body that is not what was asked for
@@ -189,6 +190,12 @@ class TooHeavy(OutcomeUnknown):
     """408: the API gave up; ask for fewer vouchers, a shorter window or a smaller page."""
 
     summary = "too heavy for the API"
+
+
+class TooLong(TooHeavy):
+    """Status 200, and a body that is longer than it may be: it was not read."""
+
+    summary = "the answer is longer than SYNC_MAX_RESPONSE_MB allows; raise it if this stays"
 
 
 class ServerFault(OutcomeUnknown):

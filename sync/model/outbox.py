@@ -94,6 +94,7 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.Unauthorized: Verdict.NOT_ALLOWED,
     errors.WrongAddress: Verdict.NOT_ALLOWED,
     errors.TooHeavy: Verdict.UNKNOWN,
+    errors.TooLong: Verdict.UNKNOWN,
     errors.ServerFault: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
     errors.Unreadable: Verdict.UNKNOWN,

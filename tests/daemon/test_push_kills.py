@@ -33,7 +33,9 @@ WEATHERS = {
     "and effects show too late and doubles are refused": Weather(LOST, {"hide_writes_for_s": 0.8}, regrets=0),
     "with a Date ahead": Weather(LOST, {**DOUBLES, "date_ahead_s": 2.0}),
     "with a Date behind": Weather(LOST, {**DOUBLES, "date_ahead_s": -2.0}),
-    "in answers that were not asked for": Weather({**ODD, **LOST}, {**DOUBLES, "shuffle_added": True}),
+    "in answers that were not asked for": Weather(
+        {**ODD, **LOST}, {**DOUBLES, "shuffle_added": True}, {"SYNC_MAX_RESPONSE_MB": "1"}
+    ),
     "at a proxy": Weather({**PROXY, **LOST}, DOUBLES),
 }
 

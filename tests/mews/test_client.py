@@ -64,6 +64,7 @@ async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIter
         "budget_requests": 1_000_000,
         "budget_window_s": 30.0,
         "read_timeout_s": 30.0,
+        "max_response_bytes": 1_000_000,
         "clock": time.monotonic,
         "rng": random.Random(1),
         "stop": api.stop,

@@ -34,6 +34,7 @@ async def client(api: Mirror) -> AsyncIterator[Client]:
         budget_requests=1_000_000,
         budget_window_s=30,
         read_timeout_s=30,
+        max_response_bytes=1_000_000,
         clock=time.monotonic,
         rng=random.Random(1),
         stop=api.stop,

@@ -13,7 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from sync.demo.simulator import Drip, Hang, Operation
+from sync.demo.simulator import Drip, Endless, Hang, Operation
+from sync.mews.bodies import is_cut
 from sync.mews.transport import Transport
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
@@ -21,6 +22,7 @@ POOL = 4
 CANCELLATIONS = 1000
 WAITING = 200
 """The pool's work grows with their square: a thousand take seconds, and minutes where others work too."""
+MAX_BYTES = 100_000
 PATH = f"/api/connector/v1/{Operation.GET_ENTERPRISES}"
 BODY = json.dumps(
     {"ClientToken": CLIENT_TOKEN, "AccessToken": ACCESS_TOKEN, "Client": "test", "Limitation": {"Count": 1}}
@@ -38,7 +40,7 @@ async def api() -> AsyncIterator[Mirror]:
 @asynccontextmanager
 async def opened(api: Mirror) -> AsyncIterator[Transport]:
     """A transport with a small pool; nothing of it may be open afterwards."""
-    transport = Transport(api.address, max_connections=POOL)
+    transport = Transport(api.address, max_connections=POOL, max_response_bytes=MAX_BYTES)
     yield transport
     await transport.aclose()
     await until(lambda: connections(api) == 0)
@@ -79,6 +81,12 @@ async def cancel_some(transport: Transport, rng: random.Random) -> int:
     return sum(isinstance(end, CancelledError) for end in ends)
 
 
+async def serves_a_hundred(transport: Transport) -> None:
+    """A hundred plain requests at once, over however few connections, are all answered whole."""
+    answers = await asyncio.gather(*(post(transport) for _ in range(100)))
+    assert [(answer.status_code, is_cut(answer)) for answer in answers] == [(200, False)] * 100
+
+
 async def test_it_survives_a_thousand_cancelled_requests(api: Mirror) -> None:
     rng = random.Random(1)
     async with opened(api) as transport:
@@ -87,8 +95,7 @@ async def test_it_survives_a_thousand_cancelled_requests(api: Mirror) -> None:
             cancelled += await cancel_some(transport, rng)
         # Some were cancelled before they were sent, some while they waited for the answer.
         assert 100 < len(api.simulator.requests) < CANCELLATIONS
-        answers = await asyncio.gather(*(post(transport) for _ in range(100)))
-        assert [answer.status_code for answer in answers] == [200] * 100
+        await serves_a_hundred(transport)
         await until(lambda: connections(api) <= POOL)
 
 
@@ -116,8 +123,34 @@ async def test_it_survives_answers_that_never_come(api: Mirror) -> None:
             assert [type(end) for end in ends] == [TimeoutError] * POOL
         # On a slow machine some time out before they arrive, and what was meant for them would meet the next ones.
         api.simulator.faults.stop()
-        answers = await asyncio.gather(*(post(transport) for _ in range(100)))
-        assert [answer.status_code for answer in answers] == [200] * 100
+        await serves_a_hundred(transport)
+        await until(lambda: connections(api) <= POOL)
+
+
+async def test_it_survives_answers_that_are_too_long(api: Mirror) -> None:
+    api.simulator.faults.script(None, Endless(), times=150)
+    async with opened(api) as transport:
+        answers = await asyncio.gather(*(post(transport) for _ in range(150)))
+        assert [(answer.status_code, is_cut(answer)) for answer in answers] == [(200, True)] * 150
+        await serves_a_hundred(transport)
+        await until(lambda: connections(api) <= POOL)
+
+
+async def test_it_survives_cancellations_among_answers_that_are_too_long(api: Mirror) -> None:
+    rng, cancelled, cut = random.Random(3), 0, 0
+    api.simulator.faults.by_chance({Endless(): 0.5}, seed=3)
+    async with opened(api) as transport:
+        while cancelled < 150 or cut < 150:
+            requests = [asyncio.create_task(post(transport)) for _ in range(4 * POOL)]
+            for request in rng.sample(requests, POOL):
+                await turns(rng.randrange(100))
+                request.cancel()
+            ends = await asyncio.gather(*requests, return_exceptions=True)
+            assert all(isinstance(end, CancelledError | httpx.Response) for end in ends)
+            cancelled += sum(isinstance(end, CancelledError) for end in ends)
+            cut += sum(isinstance(end, httpx.Response) and is_cut(end) for end in ends)
+        api.simulator.faults.stop()
+        await serves_a_hundred(transport)
         await until(lambda: connections(api) <= POOL)
 
 

@@ -56,14 +56,15 @@ WITHOUT_A_STATUS = {
     errors.Unexpected: Verdict.BLOCKED,
     errors.ServerFault: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
+    errors.TooLong: Verdict.UNKNOWN,
     errors.Unreadable: Verdict.UNKNOWN,
 }
 """Its row on 5xx, broken connections and time-outs, and what was not sent at all."""
 
 
 def leaves(kind: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
-    """The errors that are raised: those of which there are no kinds."""
-    if not kind.__subclasses__():
+    """The errors that are raised: those of which there are no kinds, and a status's own."""
+    if not kind.__subclasses__() or kind in BY_STATUS.values():
         yield kind
     for child in kind.__subclasses__():
         yield from leaves(child)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sync.demo.simulator import (
     BAD_WEATHER,
     Close,
+    Endless,
     Fault,
     Hang,
     HiddenWrite,
@@ -47,6 +48,7 @@ ODD: Mapping[Fault, float] = {
     RawBody(b"", status=202): 0.05,
     RawBody(b'{"VoucherCodes": [], "Cursor": null}'): 0.05,
     PartialAnswer(listed=2): 0.1,
+    Endless(): 0.05,
 }
 PROXY: Mapping[Fault, float] = {
     Status(403, html=True): 0.025,

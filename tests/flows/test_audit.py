@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -27,6 +28,11 @@ def found(report: AuditReport) -> dict[str, int]:
         for finding, count in voucher.counts.items():
             counts[finding.value] = counts.get(finding.value, 0) + count
     return counts
+
+
+def is_of_an_audit(record: RequestRecord) -> bool:
+    """Whether a request for codes has no time filter."""
+    return record.body is not None and "UpdatedUtc" not in record.body
 
 
 async def filled(mirror: Mirror, count: int = 40) -> tuple[Voucher, list[Code]]:
@@ -132,12 +138,32 @@ async def test_a_code_that_moves_between_two_pages_is_not_missing(mirror: Mirror
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.parametrize("calls", [1, 3], ids=["listing", "looking once more"])
+async def test_it_asks_for_nothing_while_there_is_much_to_push(mirror: Mirror, calls: int) -> None:
+    _, codes = await filled(mirror, 2500)
+    await mirror.execute("UPDATE mews.voucher_codes SET value = 'WRONG' WHERE id = :id", id=codes[7].id)
+    begun = asyncio.Event()
+    with ExitStack() as pushing:
+
+        def begin_to_push(_record: RequestRecord) -> None:
+            pushing.enter_context(mirror.connection.client.budget.pressed())
+            begun.set()
+
+        at_page(mirror, calls, begin_to_push)
+        auditing = asyncio.create_task(audit(mirror.connection, LOOK))
+        await begun.wait()
+        for _ in range(10):  # pulls go on meanwhile
+            assert (await mirror.pull()).pages == 1
+        assert len([record for record in mirror.requests() if is_of_an_audit(record)]) == calls
+    assert (await auditing).drift == 1
+
+
 async def test_what_a_pull_writes_meanwhile_is_left_alone(mirror: Mirror) -> None:
     voucher, codes = await filled(mirror, 1500)
     first = on_pages(codes)[0]
 
     async def on_answer(record: RequestRecord) -> None:
-        if record.operation is Operation.GET_CODES and record.body and "UpdatedUtc" not in record.body:
+        if record.operation is Operation.GET_CODES and is_of_an_audit(record):
             mirror.simulator.on_answer = None
             mirror.world.edit_code(first.id, value="EDITED")
             mirror.world.add_codes(voucher.id, ["ADDED"])

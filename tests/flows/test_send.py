@@ -1,0 +1,62 @@
+"""What is sent is counted where the API counts, and goes only within the time that its claim has left."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+
+from sync.db.outbox import Lane, as_daemon
+from sync.demo.simulator import Hang, Operation
+from sync.flows.claim import Knowledge, claim_due
+from sync.flows.push import Pusher
+from sync.flows.send import Sender
+from sync.model.outbox import Operation as Change
+from sync.model.outbox import Verdict
+from tests.flows.rig import numbered
+from tests.flows.test_push import SETTINGS, Outbox, outbox
+from tests.support.mirror import Mirror
+
+__all__ = ["outbox"]
+
+
+async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["OLD"])
+    mirror.simulator.behaviour.refused_values.add("CODE-3")
+    async with mirror.connected(sync_rate_limit_window_s=3600):
+        outbox = Outbox(mirror)
+        await outbox.refresh()
+        await outbox.add(voucher, *numbered(5))
+        await outbox.delete(voucher, "OLD")
+        report = await outbox.pusher.push()
+        assert (report.done, report.failed) == (5, 1)
+        assert mirror.connection.client.budget.spent() == len(mirror.simulator.requests)
+
+
+async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    lane = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id)
+    async with as_daemon(mirror.connection.engine) as tx:
+        batch = await claim_due(
+            tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), knowledge=Knowledge(),
+            rule=SETTINGS.brake,
+        )  # fmt: skip
+    sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
+    too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)
+    assert (too_late.verdict, outbox.calls()) == (Verdict.NOT_PROCESSED, 0)
+    in_time = await sender.send(batch, time.monotonic())
+    assert (in_time.verdict, outbox.calls()) == (None, 1)
+
+
+async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Hang())
+    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=1)), outbox.knowledge, Random(1))
+    async with asyncio.timeout(SETTINGS.request_timeout_s / 2):
+        await pusher.push()
+    assert await outbox.statuses() == ["uncertain"]

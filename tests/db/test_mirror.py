@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.db.engine import transaction
 from sync.db.mirror import (
+    note_deleted,
     store_assignments,
     store_enterprises,
     store_services,
@@ -118,6 +119,15 @@ async def test_the_fresher_reading_wins_and_at_equal_instants_the_later(
     await store(engine, first)
     assert await store(engine, second) == is_replaced
     assert await mirrored(engine) == {1: second if is_replaced else first}
+
+
+@pytest.mark.parametrize("noted", [OLD, NEWEST])
+async def test_a_reading_from_before_a_delete_never_undoes_it(engine: AsyncEngine, noted: datetime) -> None:
+    await store(engine, *(code(number, "A", utc(2026, 1, 1, 12)) for number in (1, 2)))
+    async with transaction(engine) as tx:
+        await note_deleted(tx, [uuid(1)], noted)
+    assert await store(engine, *(code(number, "BEFORE", NEW) for number in (1, 2))) == 0
+    assert {number: one.is_active for number, one in (await mirrored(engine)).items()} == {1: False, 2: True}
 
 
 @pytest.mark.parametrize("is_stored", [False, True])

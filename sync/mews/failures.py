@@ -63,12 +63,9 @@ def from_response(
     error = BY_STATUS.get(status) or _by_class(status)
     if error in JUDGES_CONTENT and not is_from_api(response):
         error = errors.Unexpected
-    message = api_message(response.content)
-    for secret in secrets:
-        message = message.replace(secret, "***")
     return error(
         operation,
-        message,
+        api_message(response.content, secrets),
         status=status,
         request_id=request_id(response),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
@@ -102,12 +99,15 @@ def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiErro
     return errors.ConnectionLost(operation, _describe(exception))
 
 
-def api_message(body: bytes) -> str:
-    """The `Message` of an error's body, or a note that a proxy on the way answered with something else."""
+def api_message(body: bytes, secrets: Sequence[str] = ()) -> str:
+    """The `Message` of an error's body without `secrets`, or a note that a proxy answered with something else."""
     try:
         message = msgspec.json.decode(body, type=_ErrorBody).Message
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "the body is not the API's JSON" if body else ""
+    # Before it is cut: a part of one would be left at the end.
+    for secret in secrets:
+        message = message.replace(secret, "***")
     return _printable(message)[:MAX_MESSAGE_CHARACTERS]
 
 

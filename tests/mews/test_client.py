@@ -416,7 +416,16 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
 
 @pytest.mark.parametrize(
     "fault",
-    [Status(401), Status(400), Status(500), Close(), HtmlPage(), RawBody(b'{"Enterprises": 7}'), Hang()],
+    [
+        Status(401),
+        Status(400),
+        Status(500),
+        Status(403, f"You sent {CLIENT_TOKEN} and {ACCESS_TOKEN}"),
+        Close(),
+        HtmlPage(),
+        RawBody(b'{"Enterprises": 7}'),
+        Hang(),
+    ],
     ids=repr,
 )
 async def test_no_error_shows_a_token(api: Mirror, fault: Fault) -> None:

@@ -103,6 +103,12 @@ def test_a_body_that_is_not_the_apis_is_said_to_be_so(body: bytes) -> None:
     assert failures.api_message(body) == "the body is not the API's JSON"
 
 
+@pytest.mark.parametrize("before", ["", "x" * (failures.MAX_MESSAGE_CHARACTERS - 5)], ids=["whole", "cut"])
+def test_nothing_is_left_of_a_token_that_a_message_quotes(before: str) -> None:
+    answer = response(403, f'{{"Message": "{before}the-token"}}'.encode())
+    assert failures.from_response("a/b", answer, now=NOW, secrets=["the-token"]).api_message == f"{before}***"
+
+
 def test_a_message_is_one_short_line() -> None:
     assert failures.api_message(b'{"Message": "a\\n  b"}') == "a b"
     assert len(failures.api_message(b'{"Message": "' + b"x" * 9999 + b'"}')) == failures.MAX_MESSAGE_CHARACTERS

@@ -30,12 +30,19 @@ KEPT = {"rejected_records": "raw"}
 
 async def echo(operation: Operation, body: Mapping[str, Any]) -> None:
     """The API quotes what it was sent in its refusals, and a proxy does in its page."""
-    quoted = json.dumps(body)
+    quoted = json.dumps({"ClientToken": CLIENT_TOKEN, "AccessToken": ACCESS_TOKEN, **body})
     if operation in WRITES and f"{MARK}-QUOTED" in quoted:
         message = json.dumps({"Message": f"Refused: {quoted}"})
         raise web.HTTPForbidden(text=message, content_type="application/json", headers={"Request-Id": "r-1"})
     if operation in WRITES and f"{MARK}-PAGE" in quoted:
         raise web.HTTPForbidden(text=f"<html>{quoted}</html>", content_type="text/html")
+
+
+async def conflict(operation: Operation, body: Mapping[str, Any]) -> None:
+    """The API quotes what it was sent in a failure that is no refusal, which daemons log."""
+    if operation in WRITES:
+        message = json.dumps({"Message": f"Changed meanwhile: {json.dumps(body)}"})
+        raise web.HTTPConflict(text=message, content_type="application/json", headers={"Request-Id": "r-2"})
 
 
 async def queue(mirror: Mirror, *values: str) -> None:
@@ -65,9 +72,12 @@ async def test_no_token_and_no_value_is_told_or_kept_elsewhere(database_url: str
     mirror.add_codes(mirror.add_voucher(), [f"{MARK}-{number}" for number in range(20)])
     quick = {"SYNC_SETTLE_AFTER_S": "0.3", "SYNC_PUSH_POLL_S": "0.2", "SYNC_LEASE_S": "2"}
     async with mirror.opened():
-        mirror.simulator.on_request = echo
+        mirror.simulator.on_request = conflict
         async with running(mirror, tmp_path, **quick) as daemon:
             await daemon.event("pulled")
+            await queue(mirror, "CONFLICT")
+            await daemon.event("failing")
+            mirror.simulator.on_request = echo
             mirror.simulator.faults.by_chance(FAULTS, seed=5, operations=WRITES)
             for number in range(12):
                 await queue(mirror, f"NEW-{number}", f"QUOTED-{number}", f"PAGE-{number}")

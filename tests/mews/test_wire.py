@@ -233,6 +233,7 @@ def test_a_reason_never_shows_the_value() -> None:
     codes = [
         {"Id": CODE_ID, "VoucherId": VOUCHER_ID, "Value": f"{secret}\x00", "IsActive": True},
         {"Id": CODE_ID, "VoucherId": VOUCHER_ID, "Value": f"{secret}\ud800", "IsActive": True},
+        {"Id": CODE_ID, "VoucherId": VOUCHER_ID, "Value": secret * 99, "IsActive": True},
         {"Id": CODE_ID, "VoucherId": VOUCHER_ID, "Value": [secret], "IsActive": True},
         {"Id": CODE_ID, "VoucherId": VOUCHER_ID, "Value": secret},
         {"Id": CODE_ID, "VoucherId": secret, "Value": secret, "IsActive": True},

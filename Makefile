@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test storm soak fuzz lint lock clean
+.PHONY: help demo test storm soak fuzz mutants lint lock clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -23,6 +23,9 @@ soak: .venv/.installed-tests  ## everything that can happen, in any order, for S
 
 fuzz: .venv/.installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin
 	@FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/python -m pytest -n 3 tests/fuzz
+
+mutants: .venv/.installed-tests  ## break each invariant of the design on purpose, in a copy, and see that a test notices
+	@$(BIN)/python -m tests.mutants.run $(ARGS)
 
 lint: .venv/.installed-tests  ## format, lint, types and the import contract
 	$(BIN)/ruff format --check .

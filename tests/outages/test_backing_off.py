@@ -61,6 +61,7 @@ async def outage(answer: bytes) -> None:
         budget_requests=200,
         budget_window_s=30.0,
         read_timeout_s=60.0,
+        max_response_bytes=2**20,
         clock=loop.time,
         rng=random.Random(1),
         stop=asyncio.Event(),

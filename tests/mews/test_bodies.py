@@ -186,6 +186,7 @@ async def test_what_is_packed_and_never_ends_is_cut_off_although_it_unpacks_to_l
         ("br", b"\x0b\x02\x80{}\x03"),
         ("gzip, gzip", gzip.compress(gzip.compress(body(100)))),
     ],
+    ids=["not packed", "cut", "deflate", "brotli", "packed twice"],
 )
 async def test_what_is_packed_badly_or_in_a_way_that_was_not_asked_for_cannot_be_read(
     encoding: str, content: bytes

@@ -37,8 +37,6 @@ ROOTS_DIRECTORY = Path("/var/lib/voucher-sync")
 """Where root's server lies: that user must reach it, and root's home is closed to others for a reason."""
 START_TIMEOUT_S = 300
 """Recovery after a crash reads the whole log since the last checkpoint, and may take minutes."""
-QUIET = {"log_error_verbosity": "terse", "log_min_error_statement": "panic"}
-"""A refused row's detail, and the statement with it, would bring codes into the server's log."""
 MAX_SOCKET_DIRECTORY = 88
 """The kernel's limit on the path of a socket is 104 to 108 bytes, of which `/.s.PGSQL.5432` takes 15."""
 
@@ -132,8 +130,9 @@ class _Server:
         # Left by a server that was killed: its process id may be another program's by now, and would stop the start.
         for lock in (self._data / "postmaster.pid", self._sockets / ".s.PGSQL.5432.lock"):
             lock.unlink(missing_ok=True)
-        place = {"listen_addresses": "", "unix_socket_directories": str(self._sockets)}
-        settings = place | QUIET | options
+        # A statement that is refused would bring codes into the log.
+        settings = {"listen_addresses": "", "log_min_error_statement": "panic"}
+        settings |= {"unix_socket_directories": str(self._sockets), **options}
         arguments = " ".join(f"-c {name}={shlex.quote(value)}" for name, value in settings.items())
         # Without -l the server would keep our own output open, and whoever reads it would wait for ever.
         log = self._data / "server.log"
@@ -153,6 +152,9 @@ class _Server:
                 exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
                 if exists is None:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+                # So would the detail of a refusal; not for the whole server, which needs it to say why it cannot start.
+                terse = sql.SQL("ALTER DATABASE {} SET log_error_verbosity = terse")
+                connection.execute(terse.format(sql.Identifier(DATABASE)))
                 return True
         except psycopg.OperationalError:
             return False

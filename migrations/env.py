@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import SchemaItem
 
-from sync.db import outbox_tables  # noqa: F401 - its tables belong to the metadata
+from sync.db import audit_tables, outbox_tables  # noqa: F401 - their tables belong to the metadata
 from sync.db.migrations import make_migration_engine
 from sync.db.tables import metadata
 

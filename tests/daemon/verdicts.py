@@ -137,11 +137,10 @@ class Verdicts:
 
 def _was_taken_back(row: Row, following: Sequence[Row]) -> bool:
     """Whether an add was cancelled by the delete behind it before it was sent."""
-    after = following[0] if following else None
     return (
         (row["operation"], row["status"], row["attempts"]) == ("add", "cancelled", 0)
-        and after is not None
-        and (after["operation"], after["status"]) == ("delete", "cancelled")
+        and bool(following)
+        and following[0]["operation"] == "delete"
     )
 
 

@@ -645,6 +645,33 @@ async def test_a_delete_of_another_code_by_id_takes_nothing_back(outbox: Outbox)
     assert [await outbox.status(one) for one in (add, delete)] == [Status.PENDING] * 2
 
 
+async def test_a_delete_that_takes_back_an_add_still_deletes_the_code_that_stands(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, "SUMMER"))
+    add = await outbox.add("SUMMER")
+    delete = await outbox.row(await outbox.delete("SUMMER"))
+    assert (delete["status"], delete["last_error"], delete["finished_at"]) == ("pending", None, None)
+    assert await outbox.status(add) is Status.CANCELLED
+
+
+async def test_a_delete_behind_one_of_the_code_that_stands_only_takes_back_an_add(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, "SUMMER"))
+    first = await outbox.delete("SUMMER")
+    add = await outbox.add("SUMMER")
+    await assert_both_are_cancelled(outbox, add, await outbox.delete("SUMMER"))
+    assert await outbox.status(first) is Status.PENDING
+
+
+async def test_a_code_that_stands_no_longer_needs_no_delete(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, "SUMMER", is_active=False))
+    add = await outbox.add("SUMMER")
+    await assert_both_are_cancelled(outbox, add, await outbox.delete("SUMMER"))
+
+
+async def test_an_empty_key_is_refused(outbox: Outbox) -> None:
+    with pytest.raises(DatabaseError, match=r"23514\): .*idempotency_key: is empty"):
+        await outbox.add("SUMMER", idempotency_key="")
+
+
 async def claim_all(tx: AsyncConnection) -> list[int]:
     """Claims every add that is due."""
     attempt_id = uuid4()

@@ -4,7 +4,8 @@ A file has a header, a blank line and a unified diff. In the header stand `Invar
 of it is broken), `Breaks:` (what the code does then) and `Tests:` (the files that hold it, the likeliest first).
 
 Line numbers in a diff mean nothing here: what a hunk replaces, with its context, must stand exactly once in its file.
-That outlives changes around it, and what it does not outlive is said, never put in some other place.
+That outlives changes around it, and what it does not outlive is said, never put in some other place. So a hunk has as
+little context as that takes, most often none: `git diff -U0` of a break makes one.
 """
 
 import re

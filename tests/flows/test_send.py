@@ -1,13 +1,15 @@
-"""What is sent is counted where the API counts, and goes only within the time that its claim has left."""
+"""What is sent is claimed and counted before, goes only in the time that its claim has left, and is looked up late."""
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 from sync.db.outbox import Lane, as_daemon
-from sync.demo.simulator import Hang, Operation
+from sync.demo.simulator import Close, Hang, Operation
 from sync.flows.claim import Knowledge, claim_due
 from sync.flows.push import Pusher
 from sync.flows.send import Sender
@@ -18,6 +20,35 @@ from tests.flows.test_push import SETTINGS, Outbox, outbox
 from tests.support.mirror import Mirror
 
 __all__ = ["outbox"]
+
+
+async def test_a_change_is_claimed_for_all_to_see_before_it_is_sent(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A", "B")
+    seen: list[str] = []
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES:
+            seen.extend(await outbox.statuses())
+
+    mirror.simulator.on_request = on_request
+    assert (await outbox.pusher.push()).done == 2
+    assert seen == ["sending", "sending"]
+
+
+async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    later = replace(SETTINGS, settle_after=timedelta(hours=1))
+    await Pusher(mirror.connection, later, outbox.knowledge, Random(1)).push()
+    await outbox.settle()
+    assert await outbox.statuses() == ["uncertain"]
+    await outbox.be_due()
+    await outbox.settle()
+    assert await outbox.statuses() == ["done"]
 
 
 async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:

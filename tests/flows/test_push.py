@@ -288,7 +288,9 @@ async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothi
     mirror.clock.advance(timedelta(seconds=2))
     await outbox.refresh()
     outbox.knowledge.visible_after = timedelta(seconds=15)
-    mirror.world.add_codes(voucher.id, ["A"])
+    # Behind what the pull reads, as a code of its present second is, however slow the machine.
+    unseen = mirror.clock() + timedelta(hours=1)
+    mirror.world.add_codes(voucher.id, ["A"], created_utc=unseen, updated_utc=unseen)
     await outbox.delete(voucher, "A")
     await outbox.refresh()
     await outbox.pusher.push()

@@ -4,11 +4,14 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable
 
 import structlog
 
 from sync import app
 from sync.db.listen import listen
+from sync.health import Health
+from sync.model.errors import DatabaseUnavailable
 from sync.schedule import run_until_stopped
 from sync.settings import Settings
 
@@ -16,19 +19,25 @@ STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the service must be gone."""
 AT_ONCE_S = 0.5
 """After a second one."""
+REVIVE_AFTER_S = 2.0
 
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, database_url: str) -> None:
-    """Run until SIGTERM or SIGINT; a second signal cancels whatever is still going on."""
+async def run(settings: Settings, database_url: str, revive: Callable[[], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; a second signal cancels whatever is still going on.
+
+    `revive` starts a database again that nobody else looks after; called while there is none.
+    """
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with app.open_connection(settings, database_url, stop) as connection:
         jobs = app.make_jobs(connection, settings)
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
-        beside = (_feed_watchdog(), listen(database_url, jobs.outbox.wake.set))
+        beside = [_feed_watchdog(), listen(database_url, jobs.outbox.wake.set)]
+        if revive is not None:
+            beside.append(_keep_alive(revive, jobs.health))
         tasks = [asyncio.create_task(one) for one in beside]
         try:
             await run_until_stopped(jobs, app.intervals(settings), stop)
@@ -56,6 +65,17 @@ async def _feed_watchdog() -> None:
     while watchdog_us:
         notify_systemd("WATCHDOG=1")
         await asyncio.sleep(int(watchdog_us) / 2_000_000)
+
+
+async def _keep_alive(revive: Callable[[], None], health: Health) -> None:
+    """Start the database again where it has died."""
+    while True:
+        await asyncio.sleep(REVIVE_AFTER_S)
+        if any(isinstance(error, DatabaseUnavailable) for error in health.errors):
+            try:
+                await asyncio.to_thread(revive)
+            except DatabaseUnavailable as error:
+                log.debug("not_revived", error=str(error))
 
 
 def _end_now(event: str, after_s: float) -> None:

@@ -24,3 +24,9 @@ def open_database(settings: Settings) -> Iterator[str]:
     with embedded_postgres(directory) as url:
         migrate(url)
         yield url
+
+
+def revive_embedded() -> None:
+    """Start the embedded PostgreSQL again, should it have died under this process. Raises `DatabaseUnavailable`."""
+    with embedded_postgres(default_directory()):
+        pass  # it goes on, since this process uses it already

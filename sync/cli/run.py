@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sync import app, daemon, logs
-from sync.cli.database import open_database
+from sync.cli.database import open_database, revive_embedded
 from sync.cli.progress import pull_progress
 from sync.db import connections
 from sync.db.engine import transaction
@@ -28,7 +28,7 @@ def run() -> None:
     app.credentials(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
     with open_database(settings) as url:
-        asyncio.run(daemon.run(settings, url))
+        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
 
 
 @click.command()

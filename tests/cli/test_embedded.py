@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import signal
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL, PIPE
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.daemon.rig import Daemon
 from tests.support.mirror import Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
 
@@ -32,15 +34,19 @@ def home() -> Iterator[Path]:
         yield Path(name) / "voucher-sync"
 
 
-async def run_at(home: Path, *arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
-    """Runs a command whose data directory is `home`."""
+async def start_at(home: Path, *arguments: str, settings: Mapping[str, str], directory: Path) -> Process:
+    """Starts a command whose data directory is `home`."""
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
     environment = {**others, "XDG_DATA_HOME": str(home.parent), **settings}
-    process = await asyncio.create_subprocess_exec(
+    return await asyncio.create_subprocess_exec(
         sys.executable, "-c", MAIN, str(home), *arguments,
         env=environment, cwd=directory, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
     )  # fmt: skip
-    return await end(process)
+
+
+async def run_at(home: Path, *arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
+    """Runs such a command to its end."""
+    return await end(await start_at(home, *arguments, settings=settings, directory=directory))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable")
@@ -57,3 +63,37 @@ async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_pat
     assert (status.code, status.stderr.splitlines()) == (0, [said]), status
     assert "ok since" in status.stdout
     assert not (home / "postgres/data/postmaster.pid").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable")
+async def test_the_daemon_starts_it_again_when_it_has_died(home: Path, tmp_path: Path) -> None:
+    mirror = Mirror("no database")
+    mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
+    async with mirror.served():
+        settings = {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
+        quick = {"SYNC_PULL_INTERVAL_S": "0.5", "SYNC_LEASE_S": "3"}
+        process = await start_at(home, "run", settings={**settings, **quick}, directory=tmp_path)
+        try:
+            await it_is_revived(process, home / "postgres/data/postmaster.pid")
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+def pid_in(path: Path) -> int:
+    """The process that a server's file names; 0 without one."""
+    return int(path.read_text().partition("\n")[0]) if path.exists() else 0
+
+
+async def it_is_revived(process: Process, server: Path) -> None:
+    """Kills the server under a daemon, and lets the daemon end when it has gone on."""
+    assert process.stderr is not None
+    assert b"embedded PostgreSQL" in await process.stderr.readline()
+    daemon = Daemon(process)
+    await daemon.event("pulled")
+    os.kill(pid_in(server), signal.SIGKILL)
+    await daemon.event("failing")
+    await daemon.event("recovered")
+    assert await daemon.stopped(signal.SIGTERM) == 0
+    assert pid_in(server) == 0

@@ -5,8 +5,8 @@ import pytest
 from sync.demo.simulator import Operation
 from tests.flows.test_push import active
 from tests.support.mirror import Mirror
+from tests.support.proxy import Proxy
 
-from .line import line_to
 from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses
 
 CLAIM = b"SET status = 'sending'"
@@ -14,21 +14,21 @@ SETTLEMENT = b"WITH settled AS"
 
 
 @pytest.mark.parametrize("statement", [CLAIM, SETTLEMENT])
-@pytest.mark.parametrize("commits", [False, True])
+@pytest.mark.parametrize("is_answered", [False, True])
 async def test_a_commit_whose_answer_is_lost_sends_nothing_twice(
-    database_url: str, statement: bytes, commits: bool
+    database_url: str, statement: bytes, is_answered: bool
 ) -> None:
-    async with line_to(database_url) as (line, url):
-        mirror = Mirror(url)
+    async with Proxy(database_url).served() as proxy:
+        mirror = Mirror(proxy.url)
         voucher = mirror.add_voucher()
         # Whatever is sent twice is added twice, and shows.
         mirror.simulator.behaviour.allow_duplicates = True
         async with mirror.opened(), pushing(mirror) as jobs:
             await round_of(jobs)
-            line.cut_at_commit_after(statement, commits=commits)
+            proxy.cut_at_commit(statement, is_answered=is_answered)
             await queue_add(mirror, voucher, "A")
             jobs.outbox.wake.set()
-            await line.cuts.wait()
+            await proxy.was_cut.wait()
             await ended(mirror, jobs)
             await pass_time(mirror, ALL_OVER)
             await round_of(jobs)

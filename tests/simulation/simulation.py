@@ -13,8 +13,8 @@ from sync.demo.simulator import Fault, Operation, RequestRecord
 from tests.daemon.storm import QUICK
 from tests.simulation.life import Life
 from tests.simulation.people import MARK, People
-from tests.simulation.proxy import Proxy
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.proxy import Proxy
 from tests.support.weather import READS, WRITES
 
 SECRETS = (CLIENT_TOKEN, ACCESS_TOKEN, MARK)

@@ -1,4 +1,4 @@
-"""A proxy before a database that cuts the line, at once or at any statement."""
+"""A proxy before a database that cuts the line: at once, at any statement, or at the commit of a certain one."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -9,23 +9,26 @@ from urllib.parse import quote
 from psycopg.conninfo import conninfo_to_dict
 
 CHUNK = 65536
+COMMIT = b"COMMIT"
 DEFAULT_PORT = 5432
 
 
 class Proxy:
     """Passes on to a database what comes to `url`. While it `is_down`, new lines are cut at once.
 
-    `cuts` counts the lines that it cut.
+    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement.
     """
 
     def __init__(self, database_url: str) -> None:
         self._target = {name: str(value) for name, value in conninfo_to_dict(database_url).items()}
         self._lines = set[asyncio.Task[None]]()
         self._statements_left = 0
+        self._mark: bytes | None = None
         self._is_answered = False
         self.url = ""
         self.is_down = False
         self.cuts = 0
+        self.was_cut = asyncio.Event()
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["Proxy"]:
@@ -55,6 +58,10 @@ class Proxy:
         In the second case nobody learns the answer: a commit has taken place or not.
         """
         self._statements_left, self._is_answered = statement, is_answered
+
+    def cut_at_commit(self, mark: bytes, *, is_answered: bool) -> None:
+        """The same at the commit of the next transaction with a statement that has these words."""
+        self._mark, self._is_answered = mark, is_answered
 
     def let_be(self) -> None:
         """Nothing is cut any more."""
@@ -98,15 +105,24 @@ class Proxy:
 
     async def _pass_questions(self, reader: StreamReader, database: StreamWriter, is_last: asyncio.Event) -> None:
         """psycopg writes a statement at a time, and waits for its answer."""
+        is_marked = False
         while question := await reader.read(CHUNK):
-            self._statements_left -= 1
-            if self._statements_left == 0:
+            is_marked = is_marked or (self._mark is not None and self._mark in question)
+            if self._is_to_be_cut(question, is_marked=is_marked):
                 self.cuts += 1
+                self.was_cut.set()
                 if not self._is_answered:
                     return
                 is_last.set()
             database.write(question)
             await database.drain()
+
+    def _is_to_be_cut(self, question: bytes, *, is_marked: bool) -> bool:
+        self._statements_left -= 1
+        if is_marked and COMMIT in question:
+            self._mark = None
+            return True
+        return self._statements_left == 0
 
 
 async def _pass_answers(answers: StreamReader, writer: StreamWriter, is_last: asyncio.Event) -> None:

@@ -115,7 +115,7 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
 
 
 async def extend(transaction: AsyncConnection, group: Group, window: Window) -> Reading:
-    """Open one more window of a plan, up to a later end."""
+    """Open one more window of a plan, up to a later end; it takes the place of an open one with the same start."""
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=window.end))
     await _open_windows(transaction, group, [window])
     group.end = window.end
@@ -156,7 +156,10 @@ async def complete(transaction: AsyncConnection, reading: Reading) -> None:
 async def slow_down(
     transaction: AsyncConnection, connection: str, reading: Reading, pace: Pace, parts: Sequence[Window]
 ) -> list[Reading]:
-    """Read a group at a slower pace from now on, this window in `parts` that each begin at their newest page."""
+    """Read a group at a slower pace from now on, this window in `parts` that each begin at their newest page.
+
+    A part is left out where a longer window stands already that begins with it.
+    """
     group = reading.group
     if group.plan_id is None:
         await _save_group(transaction, connection, group, [reading.window])
@@ -166,8 +169,8 @@ async def slow_down(
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(values))
     await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
     await transaction.execute(_of_window(delete(windows), reading))
-    await _open_windows(transaction, group, parts)
-    return [Reading(group, part) for part in parts]
+    opened = await _open_windows(transaction, group, parts)
+    return [Reading(group, part) for part in parts if part.start in opened]
 
 
 async def _load_open(transaction: AsyncConnection, connection: str) -> list[Reading]:
@@ -194,9 +197,21 @@ async def _save_group(transaction: AsyncConnection, connection: str, group: Grou
     await _open_windows(transaction, group, to_read)
 
 
-async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> None:
+async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> set[datetime]:
+    """Write windows down as open; the starts of those that did not stand already, as long or longer.
+
+    Two of a plan begin at one instant where a pull began in the very second in which the one before had ended. The
+    longer one must stand: the watermark goes to the plan's end as soon as none is open.
+    """
     rows = [{"plan_id": group.plan_id, "start_utc": window.start, "end_utc": window.end} for window in to_read]
-    await transaction.execute(insert(windows).on_conflict_do_nothing(), rows)
+    new = insert(windows).values(rows)
+    longer = {"end_utc": new.excluded.end_utc, "cursor": None}
+    upsert = new.on_conflict_do_update(
+        index_elements=[windows.c.plan_id, windows.c.start_utc],
+        set_=longer,
+        where=windows.c.end_utc < new.excluded.end_utc,
+    )
+    return set((await transaction.execute(upsert.returning(windows.c.start_utc))).scalars())
 
 
 async def _lock_plan(transaction: AsyncConnection, group: Group) -> datetime | None:
@@ -221,7 +236,9 @@ def _has_voucher_of(group: Group) -> ColumnElement[bool]:
 
 
 def _of_window(statement: S, reading: Reading) -> S:
-    return statement.where(windows.c.plan_id == reading.group.plan_id, windows.c.start_utc == reading.window.start)
+    # With its end: whoever still reads a window that a longer one has replaced must not end that one.
+    start, end = windows.c.start_utc == reading.window.start, windows.c.end_utc == reading.window.end
+    return statement.where(windows.c.plan_id == reading.group.plan_id, start, end)
 
 
 def _known_vouchers() -> Select[Any]:

@@ -147,7 +147,7 @@ class _Round:
         backfills = list(
             plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
         )
-        at_once, later = list[Reading](), [*work.open, *await self._extend_plans(tx, work.open, now)]
+        at_once, later = list[Reading](), await self._extend_plans(tx, work.open, now)
         for plan in [*plan_pull(work.watermarks, now=now, overlap=overlap), *backfills]:
             if plan.is_backfill or len(plan.windows) > 1:
                 later += await watermarks.open_plan(tx, self._connection.name, plan)
@@ -156,14 +156,16 @@ class _Round:
         return at_once + sorted(later, key=lambda reading: _urgency(reading.window, now)), bool(backfills)
 
     async def _extend_plans(self, tx: AsyncConnection, opened: Sequence[Reading], now: datetime) -> list[Reading]:
-        """What is new for vouchers whose plan is not read to its end: a window that fails must not keep it back."""
+        """The open windows, and what is new for their vouchers: a window that fails must not keep it back."""
         groups = {reading.group.plan_id: reading.group for reading in opened}
         count = Counter(reading.group.plan_id for reading in opened)
-        return [
+        new = [
             await watermarks.extend(tx, group, Window(group.end - self._settings.overlap, now))
             for plan_id, group in groups.items()
             if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS
         ]
+        # The later reading of a plan and a start is the one that stands.
+        return list({(reading.group.plan_id, reading.window.start): reading for reading in [*opened, *new]}.values())
 
     async def _read_all(self, readings: Iterator[Reading]) -> None:
         try:

@@ -379,3 +379,34 @@ async def test_a_voucher_of_the_year_1_stops_no_one_whatever_the_zone_of_the_dat
     await database.engine.dispose()
     await database.know(1, created_utc=utc(1, 1, 1))
     assert len((await database.work()).beginnings) == 1
+
+
+async def test_what_is_new_takes_the_place_of_an_open_window_that_begins_with_it(database: Database) -> None:
+    """A pull that begins in the very second in which the one before ended leaves such a window, if it is cut short."""
+    await database.know(1)
+    await database.read_to(BOUNDS[1], uuid(1))
+    opened = await database.keep_cursor(Reading(Group((uuid(1),), Pace()), WINDOWS[0]), uuid(70))
+    longer = Window(BOUNDS[0], BOUNDS[2])
+    async with transaction(database.engine) as tx:
+        extended = await extend(tx, opened.group, longer)
+    assert [(one.window, one.cursor) for one in (await database.work()).open] == [(longer, None)]
+    await database.complete(opened)
+    assert await database.marks() == {1: BOUNDS[1]}
+    await database.complete(extended)
+    assert await database.marks() == {1: BOUNDS[2]}
+    assert await database.is_idle()
+
+
+async def test_a_part_that_an_open_window_holds_already_is_left_to_it(database: Database) -> None:
+    await database.know(1)
+    await database.read_to(BOUNDS[1], uuid(1))
+    opened = await database.keep_cursor(Reading(Group((uuid(1),), Pace()), WINDOWS[1]), uuid(70))
+    async with transaction(database.engine) as tx:
+        extended = await extend(tx, opened.group, Window(PARTS[1].start, BOUNDS[3]))
+    parts = await database.slow_down(opened, SLOWER, *PARTS)
+    assert [part.window for part in parts] == [PARTS[0], *PARTS[2:]]
+    for part in parts:
+        await database.complete(part)
+    assert await database.marks() == {1: PARTS[1].start}
+    await database.complete(extended)
+    assert await database.marks() == {1: BOUNDS[3]}

@@ -124,7 +124,7 @@ class Mirror:
         """Discovery, then a pull, which must find no error."""
         await self.discover()
         report = await self.pull()
-        assert report.errors == []
+        assert not report.errors, [str(error) for error in report.errors]
         return report
 
     async def compare(self) -> Comparison:

@@ -114,12 +114,12 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
     return [Reading(group, window) for window in plan.windows]
 
 
-async def extend(transaction: AsyncConnection, group: Group, window: Window) -> Reading:
-    """Open one more window of a plan, up to a later end; it takes the place of an open one with the same start."""
-    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=window.end))
-    await _open_windows(transaction, group, [window])
-    group.end = window.end
-    return Reading(group, window)
+async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[Reading]:
+    """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start."""
+    group.end = to_read[-1].end
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=group.end))
+    await _open_windows(transaction, group, to_read)
+    return [Reading(group, window) for window in to_read]
 
 
 async def set_back(transaction: AsyncConnection, connection: str, now: datetime) -> None:

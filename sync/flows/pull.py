@@ -159,13 +159,14 @@ class _Round:
         """The open windows, and what is new for their vouchers: a window that fails must not keep it back."""
         groups = {reading.group.plan_id: reading.group for reading in opened}
         count = Counter(reading.group.plan_id for reading in opened)
-        new = [
-            await watermarks.extend(tx, group, Window(group.end - self._settings.overlap, now))
-            for plan_id, group in groups.items()
-            if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS
-        ]
+        readings = [*opened]
+        for plan_id, group in groups.items():
+            if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS:
+                # After an outage of months, what is new is more than a window may hold.
+                to_read = list(split(group.end - self._settings.overlap, now, group.pace.window_limit))
+                readings += await watermarks.extend(tx, group, to_read)
         # The later reading of a plan and a start is the one that stands.
-        return list({(reading.group.plan_id, reading.window.start): reading for reading in [*opened, *new]}.values())
+        return list({(reading.group.plan_id, reading.window.start): reading for reading in readings}.values())
 
     async def _read_all(self, readings: Iterator[Reading]) -> None:
         try:

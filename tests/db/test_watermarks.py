@@ -341,7 +341,7 @@ async def test_a_plan_that_is_extended_ends_later(database: Database, is_loaded:
     group = (await database.work()).open[0].group if is_loaded else first.group
     assert group.end == BOUNDS[2]
     async with transaction(database.engine) as tx:
-        third = await extend(tx, group, WINDOWS[2])
+        (third,) = await extend(tx, group, WINDOWS[2:3])
     assert (third, group.end) == (Reading(group, WINDOWS[2]), BOUNDS[3])
     assert [reading.window for reading in (await database.work()).open] == list(WINDOWS[:3])
     for reading, through in ((second, START), (first, BOUNDS[2]), (third, BOUNDS[3])):
@@ -388,7 +388,7 @@ async def test_what_is_new_takes_the_place_of_an_open_window_that_begins_with_it
     opened = await database.keep_cursor(Reading(Group((uuid(1),), Pace()), WINDOWS[0]), uuid(70))
     longer = Window(BOUNDS[0], BOUNDS[2])
     async with transaction(database.engine) as tx:
-        extended = await extend(tx, opened.group, longer)
+        (extended,) = await extend(tx, opened.group, [longer])
     assert [(one.window, one.cursor) for one in (await database.work()).open] == [(longer, None)]
     await database.complete(opened)
     assert await database.marks() == {1: BOUNDS[1]}
@@ -402,7 +402,7 @@ async def test_a_part_that_an_open_window_holds_already_is_left_to_it(database: 
     await database.read_to(BOUNDS[1], uuid(1))
     opened = await database.keep_cursor(Reading(Group((uuid(1),), Pace()), WINDOWS[1]), uuid(70))
     async with transaction(database.engine) as tx:
-        extended = await extend(tx, opened.group, Window(PARTS[1].start, BOUNDS[3]))
+        (extended,) = await extend(tx, opened.group, [Window(PARTS[1].start, BOUNDS[3])])
     parts = await database.slow_down(opened, SLOWER, *PARTS)
     assert [part.window for part in parts] == [PARTS[0], *PARTS[2:]]
     for part in parts:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -28,6 +28,7 @@ from tests.flows.rig import (
     numbered,
     open_windows,
     pull_later,
+    turn,
     watch,
     watermarks,
 )
@@ -203,3 +204,17 @@ async def add_by_api(mirror: Mirror, voucher: Voucher, values: list[str]) -> Non
     async with httpx.AsyncClient(base_url=mirror.address) as client:
         answer = await client.post("/api/connector/v1/voucherCodes/add", json={**body, "VoucherCodeParameters": codes})
     assert answer.status_code == 200
+
+
+async def test_a_window_that_was_left_open_for_half_a_year_is_read_with_all_that_came_since(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    await later(mirror)
+    mirror.world.add_codes(voucher.id, numbered(1100))
+    mirror.clock.advance(timedelta(seconds=2))
+    await mirror.discover()
+    assert (await mirror.pull(is_turn_over=turn(mirror, 1))).left_over
+    mirror.clock.advance(timedelta(days=180))
+    mirror.world.add_codes(voucher.id, ["NEW"])
+    await later(mirror)
+    assert (await mirror.compare()).is_equal
+    assert await open_windows(mirror) == {}

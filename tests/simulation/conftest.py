@@ -1,4 +1,4 @@
-"""What a long run is run for: its figures, at the end."""
+"""What a long run is run for: its figures, at the end. A simulation passes only without any difference."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what happened in all simulations together, if they ended well."""
+    """Prints what happened in all simulations that ended well, together."""
     total, seeds = Counter[str](), list[int]()
     for report in terminalreporter.getreports("passed"):
         for name, simulated in report.user_properties:
@@ -16,4 +16,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if seeds:
         terminalreporter.section("simulated")
         terminalreporter.write_line(", ".join(f"{total[name]:,} {name}" for name in sorted(total)))
-        terminalreporter.write_line(f"0 differences, 0 changes doubled or lost; seeds {sorted(seeds)}")
+        failed = len(terminalreporter.getreports("failed"))
+        ended = f"{failed} WORKERS FOUND A FAULT" if failed else "0 differences, 0 changes doubled or lost"
+        terminalreporter.write_line(f"{ended}; seeds {sorted(seeds)}")

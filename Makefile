@@ -10,9 +10,10 @@ help:  ## show this list
 demo: .venv/.installed-runtime  ## the daemon against a simulated API; ARGS="--seconds 20" ends it by itself
 	@$(BIN)/voucher-sync demo $(ARGS)
 
-# Four workers even on two cores, since most tests wait for a process, a database or a socket.
+# Four workers even on two cores, since most tests wait for a process, a database or a socket. Whoever is done takes from
+# the others: shared out beforehand, all the slow tests of a file are one worker's.
 test: .venv/.installed-tests  ## the whole test suite
-	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} $(ARGS)
+	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} --dist worksteal $(ARGS)
 
 storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other weathers
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -s tests/daemon/test_push_kills.py

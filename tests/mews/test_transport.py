@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import random
+import ssl
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -194,3 +195,14 @@ def hold_answers(api: Mirror) -> asyncio.Event:
 
     api.simulator.on_request = on_request
     return release
+
+
+async def test_certificates_are_verified_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PYTHONHTTPSVERIFY": "0", "SSL_VERIFY": "0", "CURL_INSECURE": "1", "HTTPX_VERIFY": "0"}.items():
+        monkeypatch.setenv(name, value)
+    transport = Transport("https://api.example", max_connections=POOL, max_response_bytes=MAX_BYTES)
+    # Nothing public tells what a connection of httpx would be opened with, and no certificate is at hand to refuse.
+    pool = transport._current.http._transport._pool  # type: ignore[attr-defined]
+    context = pool._ssl_context
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+    await transport.aclose()

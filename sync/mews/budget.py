@@ -19,8 +19,8 @@ from enum import IntEnum
 
 CLOCK_TOLERANCE = 1.001
 """A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
-PUSHES_PER_PULL = 25
-"""One place in 26 goes to a pull: 4 %, within the 5 % by which a push may take longer than its calls alone."""
+PUSHES_PER_PULL = 40
+"""One place in 41 goes to a pull: half of the 5 % by which a push may take longer than its calls alone."""
 AUDIT_SHARE = 4
 """An audit gets one place in four: the rest is kept free for what cannot wait."""
 LOOK_AGAIN_S = 1.0

@@ -6,9 +6,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import SchemaItem
 
-from sync.db import audit_tables, outbox_tables  # noqa: F401 - their tables belong to the metadata
 from sync.db.migrations import make_migration_engine
-from sync.db.tables import metadata
+from sync.db.schema import metadata
 
 # Every replica may migrate at its start: the first one in does it, the others wait here and find nothing left to do.
 # Held to the end of the transaction, so that it works through a transaction pooler too.

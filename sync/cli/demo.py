@@ -15,7 +15,7 @@ def demo(seconds: float | None, live: bool) -> None:
     Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
     """
     # Imported late, so that the daemon does not carry the simulator and its web server in memory.
-    from sync.demo.show import show_live, show_simulated, stage  # noqa: PLC0415 - late
+    from sync.demo.show import show_live, show_simulated, stage  # noqa: PLC0415 - for that reason
 
     with stage() as it:
         show = show_live if live else show_simulated

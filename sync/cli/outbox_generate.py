@@ -154,7 +154,7 @@ def _new_file(path: Path | None) -> Iterator[TextIO | None]:
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123 - pathlib opens no descriptor
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             try:
                 yield file
             except BaseException:

@@ -128,11 +128,11 @@ class Pusher:
         claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         is_probe = self._sender.is_probing
         call = calls.create_task(self._carry_out(lane, claimed))
-        is_full = await claimed
+        has_more = await claimed
         if is_probe:
             # Others would be sent for nothing, or at once in whole batches.
             await asyncio.wait([call])
-        return is_full
+        return has_more
 
     async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
         """Claim, send and settle one batch. What cannot be settled now, as without a database, is by a look later.

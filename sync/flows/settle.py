@@ -23,6 +23,7 @@ from sync.model.windows import MAX_VOUCHERS, chunks
 
 LOOK_AGAIN = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)
+"""How far beyond the present, as it is known here, a look reads: mostly once is enough then."""
 REFUSED_LOOK_AGAIN = timedelta(minutes=5)
 ALONE_AGAIN = timedelta(minutes=1)
 """How soon a change is sent again that goes alone by now and whose outcome is unknown all the same."""

@@ -79,7 +79,7 @@ MAX_BLOCKS = 5
 """A proxy may block any call now and then; so many times alone, with growing pauses between them, are no chance."""
 
 TOGETHER = (1000, 1000, 250, 60, 15, 4)
-"""How many changes go in one call, by how often one of them was sent before with an unknown outcome; later on, 1: the
+"""How many changes go in one call, by how often one of them was sent before whose outcome is unknown; later on, 1: the
 API may fail because of something in it, and then its neighbours must not fail with it for ever."""
 
 VERDICTS: dict[type[errors.ApiError], Verdict] = {

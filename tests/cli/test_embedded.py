@@ -6,7 +6,8 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ embedded.ROOTS_DIRECTORY = Path(sys.argv.pop(1))
 from sync.cli import main
 main()
 """
+ON_LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable"
+)
 
 
 @pytest.fixture
@@ -49,12 +53,18 @@ async def run_at(home: Path, *arguments: str, settings: Mapping[str, str], direc
     return await end(await start_at(home, *arguments, settings=settings, directory=directory))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable")
-async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_path: Path) -> None:
+@asynccontextmanager
+async def served_api() -> AsyncIterator[dict[str, str]]:
+    """The settings for an API with three codes, and for no database of one's own."""
     mirror = Mirror("no database")
     mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
     async with mirror.served():
-        settings = {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
+        yield {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
+
+
+@ON_LINUX
+async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_path: Path) -> None:
+    async with served_api() as settings:
         once = await run_at(home, "once", settings=settings, directory=tmp_path)
     status = await run_at(home, "status", settings={}, directory=tmp_path)
     said = f"No DATABASE_URL is set: using the embedded PostgreSQL in {home}/postgres"
@@ -65,12 +75,9 @@ async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_pat
     assert not (home / "postgres/data/postmaster.pid").exists()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a user's data directory cannot be moved by a variable")
+@ON_LINUX
 async def test_the_daemon_starts_it_again_when_it_has_died(home: Path, tmp_path: Path) -> None:
-    mirror = Mirror("no database")
-    mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
-    async with mirror.served():
-        settings = {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
+    async with served_api() as settings:
         quick = {"SYNC_PULL_INTERVAL_S": "0.5", "SYNC_LEASE_S": "3"}
         process = await start_at(home, "run", settings={**settings, **quick}, directory=tmp_path)
         try:

@@ -14,7 +14,8 @@ from sync.db.engine import transaction
 from sync.db.mirror import store_vouchers
 from sync.db.outbox import as_daemon
 from sync.model.outbox import Status
-from tests.db.rig import CONNECTION, execute, rows, utc, uuid, voucher
+from tests.db.rig import CONNECTION, execute, rows, uuid, voucher
+from tests.support.instants import utc
 
 VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER = uuid(1000), uuid(1001), uuid(1999)
 HOTEL = uuid(3000)

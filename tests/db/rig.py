@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,16 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.db.engine import transaction
 from sync.db.mirror import store_voucher_codes
 from sync.model.records import Voucher, VoucherCode
+from tests.support.instants import utc
 
 CONNECTION = "default"
 PATIENCE_S = 30
 """How long a test waits for an event that should come at once."""
-
-
-def utc(*parts: int) -> datetime:
-    """An instant."""
-    # A checker cannot know that there are never more than seven parts.
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
 def uuid(number: int) -> UUID:

@@ -32,10 +32,10 @@ from tests.db.rig import (
     mirrored,
     rows,
     store,
-    utc,
     uuid,
     voucher,
 )
+from tests.support.instants import utc
 
 OLD, NEW, NEWEST = utc(2026, 1, 1), utc(2026, 1, 1, 0, 0, 1), utc(2026, 1, 2)
 ATTEMPTS = 20

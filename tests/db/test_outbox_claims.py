@@ -28,7 +28,8 @@ from tests.db.outbox_rig import (
     Outbox,
     emptied,
 )
-from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, rows, store, utc, uuid
+from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, rows, store, uuid
+from tests.support.instants import utc
 from tests.support.postgres import new_database
 
 ADDS = Lane(CONNECTION, Operation.ADD, HOTEL)

@@ -22,7 +22,8 @@ from sync.db.listen import CHANNEL
 from sync.db.migrations import migrate
 from sync.db.outbox import Lane, as_daemon, begin_attempt, claim, lock_due
 from sync.db.outbox_tables import outbox as outbox_table
-from sync.db.tables import TIMESTAMP, metadata
+from sync.db.schema import metadata
+from sync.db.tables import TIMESTAMP
 from sync.model.errors import DatabaseError
 from sync.model.outbox import MOVES, USER_MOVES, Operation, Status
 from tests.db.outbox_rig import (
@@ -39,7 +40,8 @@ from tests.db.outbox_rig import (
     move,
     queue,
 )
-from tests.db.rig import CONNECTION, PATIENCE_S, blocked, code, execute, rows, store, utc, uuid
+from tests.db.rig import CONNECTION, PATIENCE_S, blocked, code, execute, rows, store, uuid
+from tests.support.instants import utc
 from tests.support.postgres import new_database
 
 ADDS = Lane(CONNECTION, Operation.ADD, HOTEL)

@@ -27,7 +27,8 @@ from tests.db.outbox_rig import (
     change,
     emptied,
 )
-from tests.db.rig import CONNECTION, PATIENCE_S, blocked, code, execute, rows, store, utc, uuid
+from tests.db.rig import CONNECTION, PATIENCE_S, blocked, code, execute, rows, store, uuid
+from tests.support.instants import utc
 from tests.support.postgres import new_database
 
 LEASE = timedelta(seconds=30)

@@ -26,7 +26,8 @@ from sync.db.watermarks import (
     slow_down,
 )
 from sync.model.windows import Beginning, Pace, Plan, Watermark, Window
-from tests.db.rig import CONNECTION, blocked, execute, footprint, rows, utc, uuid, voucher
+from tests.db.rig import CONNECTION, blocked, execute, footprint, rows, uuid, voucher
+from tests.support.instants import utc
 
 BOUNDS = [utc(2026, month, 1) for month in range(1, 6)]
 WINDOWS = tuple(Window(start, end) for start, end in pairwise(BOUNDS))

@@ -15,9 +15,8 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from sync.db import audit_tables, outbox_tables  # noqa: F401 - their tables belong to the metadata
 from sync.db.migrations import make_migration_engine, migrate, revisions
-from sync.db.tables import metadata
+from sync.db.schema import metadata
 from sync.model.errors import DatabaseError, NotMigrated
 from tests.support.postgres import new_database
 

@@ -22,12 +22,9 @@ from sync.model.windows import (
     plan_pull,
     split,
 )
+from tests.support.instants import utc
 
 OVERLAP = timedelta(seconds=120)
-
-
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
 
 
 def voucher(number: int) -> UUID:

@@ -24,7 +24,7 @@ def die_at(step: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return ask(loop, *arguments, **options)
 
-    # The tasks of the standard library, written in C, ask the loop by this name.
+    # Nothing but a patch reaches every loop: the service makes its own. Its tasks, written in C, ask by this name.
     asyncio.BaseEventLoop.call_soon = call_soon  # type: ignore[assignment,method-assign]
 
 

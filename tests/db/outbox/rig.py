@@ -1,8 +1,10 @@
 """What the tests of the outbox share: rows queued as a user does, or brought to any state by the daemon's moves."""
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -12,14 +14,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
 from sync.db.mirror import store_vouchers
-from sync.db.outbox import as_daemon
-from sync.model.outbox import Status
-from tests.db.rig import CONNECTION, execute, rows, uuid, voucher
+from sync.db.outbox import Lane, as_daemon
+from sync.model.outbox import Operation, Status
+from tests.db.rig import CONNECTION, blocked, execute, rows, uuid, voucher
 from tests.support.instants import utc
 
 VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER = uuid(1000), uuid(1001), uuid(1999)
 HOTEL = uuid(3000)
 SENT_UTC = utc(2026, 1, 1, 12)
+ADDS, DELETES = Lane(CONNECTION, Operation.ADD, HOTEL), Lane(CONNECTION, Operation.DELETE, HOTEL)
+LEASE = timedelta(seconds=30)
+ADD: dict[str, Any] = {"operation": "add", "voucher_id": VOUCHER, "value": "SUMMER"}
+DELETE: dict[str, Any] = {"operation": "delete", "voucher_id": VOUCHER, "value": "SUMMER"}
+KEY: dict[str, Any] = {"idempotency_key": "order 17"}
+ON_CONFLICT = ["", "ON CONFLICT DO NOTHING", "ON CONFLICT (idempotency_key) DO NOTHING"]
 FINISHED = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
 UNFINISHED = frozenset(Status) - FINISHED
 
@@ -155,3 +163,29 @@ class Outbox:
 def is_allowed(moves: dict[Status, frozenset[Status]], old: Status, new: Status) -> bool:
     """Whether a table of moves lets a row go on so; staying where it is is no move."""
     return new == old or new in moves.get(old, frozenset())
+
+
+@asynccontextmanager
+async def second(outbox: Outbox, act: Callable[[AsyncConnection], Awaitable[Any]]) -> AsyncIterator[asyncio.Task[Any]]:
+    """Another transaction's act, which waits for a lock that this one holds."""
+
+    async def run() -> Any:
+        async with transaction(outbox.engine) as tx:
+            return await act(tx)
+
+    task = asyncio.create_task(run())
+    try:
+        await blocked(outbox.engine, task)
+        assert not task.done()
+        yield task
+    finally:
+        await asyncio.wait([task])
+
+
+async def assert_both_are_cancelled(outbox: Outbox, add: int, delete: int) -> None:
+    added, deleted = await outbox.row(add), await outbox.row(delete)
+    assert (added["status"], deleted["status"]) == ("cancelled", "cancelled")
+    assert added["last_error"] == f"taken back, before it was sent, by the delete in row {delete}"
+    assert deleted["last_error"] == f"took back the add in row {add} before it was sent"
+    assert added["finished_at"] is not None
+    assert deleted["finished_at"] is not None

@@ -1,0 +1,234 @@
+"""What readers and writers may do, and that the daemon needs no right to make roles."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from sync.db.engine import make_engine
+from sync.db.migrations import migrate
+from sync.db.outbox import as_daemon
+from sync.db.outbox_tables import outbox as outbox_table
+from sync.db.schema import metadata
+from sync.model.errors import DatabaseError
+from sync.model.outbox import Status
+from tests.db.outbox.rig import HOTEL, KEY, ON_CONFLICT, SENT_UTC, VOUCHER, Outbox, assert_both_are_cancelled, change
+from tests.db.rig import CONNECTION, code, execute, rows, store, uuid
+from tests.support.postgres import new_database
+
+PASSWORD = "not-a-secret"
+
+
+@contextmanager
+def login(database_url: str, *, member_of: str | None = None) -> Iterator[str]:
+    """The URL of the same database for a new user, who is gone afterwards."""
+    name = f"test_{uuid4().hex}"
+    member = sql.SQL("IN ROLE {}").format(sql.Identifier(member_of)) if member_of else sql.SQL("")
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(
+            sql.SQL("CREATE ROLE {} LOGIN PASSWORD {} {}").format(sql.Identifier(name), sql.Literal(PASSWORD), member)
+        )
+    yield make_conninfo(database_url, user=name, password=PASSWORD)
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
+
+
+@asynccontextmanager
+async def user(database_url: str, role: str) -> AsyncIterator[Outbox]:
+    """The outbox as a user with this role sees it."""
+    with login(database_url, member_of=role) as url:
+        engine = make_engine(url)
+        yield Outbox(engine)
+        await engine.dispose()
+
+
+@pytest.fixture
+async def writer(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_writer") as writer:
+        yield writer
+
+
+@pytest.fixture
+async def reader(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_reader") as reader:
+        yield reader
+
+
+DENIED = r"42501\): permission denied"
+
+
+async def relations(outbox: Outbox, schema: str) -> list[str]:
+    found = await rows(
+        outbox.engine,
+        "SELECT format('%I.%I', schemaname, name) AS name FROM (SELECT schemaname, tablename AS name FROM pg_tables "
+        "UNION ALL SELECT schemaname, viewname FROM pg_views) AS relation WHERE schemaname = :schema",
+        schema=schema,
+    )
+    assert len(found) > 5
+    return [row["name"] for row in found]
+
+
+@pytest.mark.parametrize("role", ["mews_reader", "mews_writer"])
+async def test_both_roles_read_all_of_mews_and_nothing_of_sync(outbox: Outbox, database_url: str, role: str) -> None:
+    await outbox.add()
+    async with user(database_url, role) as one:
+        for relation in await relations(outbox, "mews"):
+            await rows(one.engine, f"SELECT * FROM {relation}")
+        assert await one.statuses() == ["pending"]
+        for relation in await relations(outbox, "sync"):
+            with pytest.raises(DatabaseError, match=f"{DENIED} for schema sync"):
+                await rows(one.engine, f"SELECT * FROM {relation}")
+        with pytest.raises(DatabaseError, match=f"{DENIED} for schema"):
+            await execute(one.engine, "CREATE TABLE mews.mine (id int)")
+
+
+WRITES = [f"DELETE FROM {table.fullname}" for table in metadata.sorted_tables if table.schema == "mews"] + [
+    f"TRUNCATE {table.fullname} CASCADE" for table in metadata.sorted_tables if table.schema == "mews"
+]
+
+
+async def test_a_reader_only_reads(outbox: Outbox, reader: Outbox) -> None:
+    await outbox.add()
+    for attempt in [*WRITES, "UPDATE mews.voucher_code_outbox SET status = 'cancelled'"]:
+        with pytest.raises(DatabaseError, match=DENIED):
+            await execute(reader.engine, attempt)
+    with pytest.raises(DatabaseError, match=DENIED):
+        await reader.add()
+    assert await outbox.statuses() == ["pending"]
+
+
+async def test_a_writer_queues_by_the_input_columns(outbox: Outbox, writer: Outbox) -> None:
+    await store(outbox.engine, code(1, "MIRRORED"))
+    row_id = await writer.add(
+        "SUMMER", validity_start_utc=SENT_UTC, validity_end_utc=SENT_UTC, not_before=SENT_UTC, note="n", **KEY
+    )
+    (me,) = await rows(writer.engine, "SELECT session_user::text AS name")
+    row = await outbox.row(row_id)
+    assert (row["queued_by"], row["connection"], row["enterprise_id"]) == (me["name"], CONNECTION, HOTEL)
+    await writer.queue("delete", voucher_code_id=uuid(1))
+    again: dict[str, Any] = {"validity_start_utc": SENT_UTC, "validity_end_utc": SENT_UTC, **KEY}
+    for suffix in ON_CONFLICT:
+        await writer.queue_nothing(value="SUMMER", **again, suffix=suffix)
+    assert await outbox.statuses() == ["pending"] * 2
+
+
+async def test_a_writer_fills_no_other_column(outbox: Outbox, writer: Outbox) -> None:
+    inputs = {"operation", "voucher_id", "value", "validity_start_utc", "validity_end_utc", "voucher_code_id"}
+    inputs |= {"idempotency_key", "not_before", "note"}
+    for name in set(outbox_table.c.keys()) - inputs:
+        with pytest.raises(DatabaseError, match=DENIED):
+            await execute(
+                writer.engine,
+                f"INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, {name}) "
+                "VALUES ('add', :v, 'A', DEFAULT)",
+                v=VOUCHER,
+            )
+    assert await outbox.statuses() == []
+
+
+async def test_a_writer_changes_nothing_else(outbox: Outbox, writer: Outbox) -> None:
+    await writer.add()
+    changes = [
+        f"UPDATE mews.voucher_code_outbox SET {name} = DEFAULT"
+        for name in set(outbox_table.c.keys())
+        if name != "status"
+    ]
+    for attempt in [*WRITES, *changes, "INSERT INTO mews.voucher_code_outbox_attempts DEFAULT VALUES"]:
+        with pytest.raises(DatabaseError, match=DENIED):
+            await execute(writer.engine, attempt)
+    assert await outbox.statuses() == ["pending"]
+
+
+async def test_a_writer_cancels_its_own_unsent_rows_only(outbox: Outbox, writer: Outbox) -> None:
+    mine, theirs = {}, {}
+    for status in Status:
+        mine[status], theirs[status] = await writer.add(f"MINE {status}"), await outbox.add(f"THEIRS {status}")
+        await outbox.bring(mine[status], status)
+        await outbox.bring(theirs[status], status)
+    for status in (Status.PENDING, Status.HELD):
+        with pytest.raises(
+            DatabaseError, match=f"42501.*row {theirs[status]}: you may cancel what you queued yourself"
+        ):
+            await writer.change(theirs[status], status="cancelled")
+        await writer.change(mine[status], status="cancelled")
+        assert await outbox.status(mine[status]) is Status.CANCELLED
+    for status in (Status.SENDING, Status.UNCERTAIN):
+        with pytest.raises(DatabaseError, match=f"a {status} change cannot become cancelled"):
+            await writer.change(mine[status], status="cancelled")
+    assert [await outbox.status(row_id) for row_id in theirs.values()] == list(theirs)
+
+
+@pytest.mark.parametrize("status", [Status.HELD, Status.FAILED])
+async def test_a_writer_releases_and_retries_nothing_not_even_its_own(
+    outbox: Outbox, writer: Outbox, status: Status
+) -> None:
+    for row_id in (await writer.add(), await outbox.add("THEIRS")):
+        await outbox.bring(row_id, status)
+        with pytest.raises(DatabaseError, match=f"42501.*row {row_id}: you may cancel what you queued yourself; ask"):
+            await writer.change(row_id, status="pending")
+        assert await outbox.status(row_id) is status
+
+
+@pytest.mark.parametrize("status", [Status.HELD, Status.FAILED, Status.PENDING])
+async def test_a_writer_is_not_the_daemon_for_saying_so(outbox: Outbox, writer: Outbox, status: Status) -> None:
+    for row_id in (await outbox.add(), await writer.add("MINE")):
+        await outbox.bring(row_id, status)
+        with pytest.raises(DatabaseError):
+            async with as_daemon(writer.engine) as tx:
+                await change(tx, row_id, status="held" if status is Status.PENDING else "pending")
+        assert await outbox.status(row_id) is status
+
+
+async def test_a_writer_s_delete_takes_an_unsent_add_back(outbox: Outbox, writer: Outbox) -> None:
+    for adder in (outbox, writer):
+        add = await adder.add("SUMMER")
+        await assert_both_are_cancelled(outbox, add, await writer.delete("SUMMER"))
+    await outbox.add("WINTER")
+    with pytest.raises(DatabaseError, match="the same add is queued already"):
+        await writer.add("WINTER")
+
+
+@contextmanager
+def owned_database(server_url: str) -> Iterator[str]:
+    """The URL of an empty database for its owner, who may make no roles."""
+    with login(server_url) as owner:
+        name = psycopg.conninfo.conninfo_to_dict(owner)["user"]
+        with new_database(server_url) as url:
+            with psycopg.connect(url, autocommit=True) as admin:
+                admin.execute(
+                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
+                        sql.Identifier(str(admin.info.dbname)), sql.Identifier(str(name))
+                    )
+                )
+            yield make_conninfo(url, user=str(name), password=PASSWORD)
+
+
+async def test_who_may_make_no_roles_can_migrate_and_use_the_outbox(server_url: str, template: str) -> None:
+    with owned_database(server_url) as url:
+        migrate(url)
+        engine = make_engine(url)
+        outbox = Outbox(engine)
+        await outbox.know(VOUCHER.int)
+        add = await outbox.add("SUMMER")
+        await assert_both_are_cancelled(outbox, add, await outbox.delete("SUMMER"))
+        await outbox.bring(failed := await outbox.add(), Status.FAILED)
+        await outbox.change(failed, status="pending")
+        await engine.dispose()
+
+
+@pytest.mark.usefixtures("template")  # with it the server has the roles
+def test_roles_that_stand_already_get_their_grants_from_who_may_make_none(server_url: str) -> None:
+    with owned_database(server_url) as url:
+        migrate(url)
+        with psycopg.connect(url) as owner:
+            granted = owner.execute(
+                "SELECT has_schema_privilege('mews_reader', 'mews', 'USAGE'), "
+                "has_table_privilege('mews_reader', 'mews.voucher_codes', 'SELECT'), "
+                "has_column_privilege('mews_writer', 'mews.voucher_code_outbox', 'value', 'INSERT')"
+            ).fetchone()
+    assert granted == (True, True, True)

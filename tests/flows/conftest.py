@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.flows.outbox_rig import Outbox
 from tests.support.mirror import Mirror
 
 
@@ -14,3 +15,9 @@ async def mirror(database_url: str) -> AsyncIterator[Mirror]:
     async with mirror.opened():
         yield mirror
     assert mirror.simulator.violations == []
+
+
+@pytest.fixture
+def outbox(mirror: Mirror) -> Outbox:
+    """Its outbox, with nothing in it."""
+    return Outbox(mirror)

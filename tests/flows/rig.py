@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -16,11 +17,15 @@ from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Serv
 from sync.demo.simulator.instants import position
 from sync.demo.simulator.wire import code as shown_code
 from sync.demo.simulator.wire import page as shown_page
+from sync.flows.audit import AuditSettings
 from sync.flows.pull import PullReport
 from tests.support.mirror import ACCESS_TOKEN, IMPATIENT, Mirror
 
 Interval = tuple[datetime, datetime]
 Row = Mapping[str, Any]
+
+LOOK = AuditSettings(overlap=timedelta(seconds=1), max_loss=0.05, repair=False)
+REPAIR = replace(LOOK, repair=True)
 
 
 def numbered(count: int, prefix: str = "CODE") -> list[str]:

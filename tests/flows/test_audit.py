@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Code, Operation, RequestRecord, Voucher
-from sync.flows.audit import AuditSettings, audit
+from sync.flows.audit import audit
 from sync.flows.audit_report import AuditReport
 from sync.model.changes import Finding
 from sync.model.errors import AuditRunning, Unauthorized
-from tests.flows.rig import add_hotel, add_voucher_to, at_page, later, numbered, on_pages
+from tests.flows.rig import LOOK, REPAIR, add_hotel, add_voucher_to, at_page, later, numbered, on_pages
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-
-LOOK = AuditSettings(overlap=timedelta(seconds=1), max_loss=0.05, repair=False)
-REPAIR = replace(LOOK, repair=True)
 
 
 def found(report: AuditReport) -> dict[str, int]:

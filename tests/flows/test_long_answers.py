@@ -10,13 +10,10 @@ from aiohttp import web
 from sync.demo.simulator import Endless, Operation, Voucher
 from sync.flows.audit import audit
 from sync.model.errors import TooLong
-from tests.flows.rig import ids, later, mirrored, numbered, page_size, pull_later
-from tests.flows.test_audit import LOOK
-from tests.flows.test_push import Outbox, active, outbox
-from tests.flows.test_unknown_outcomes import look_again
+from tests.flows.outbox_rig import Outbox, active, look_again
+from tests.flows.rig import LOOK, ids, later, mirrored, numbered, page_size, pull_later
 from tests.support.mirror import Mirror
 
-__all__ = ["outbox"]
 LONG = " " * (2**20 + 1)
 
 

@@ -5,93 +5,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from random import Random
 from typing import Any
-from uuid import UUID
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import outbox as outbox_claims
-from sync.db import outbox_upkeep
 from sync.db.engine import transaction
-from sync.db.outbox import as_daemon
-from sync.db.outbox_upkeep import BrakeRule
-from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, RetryAfter, Status, Voucher
-from sync.flows.claim import Knowledge
-from sync.flows.push import Pusher
-from sync.flows.send import PushSettings
-from sync.flows.settle import settle
+from sync.demo.simulator import Close, Operation, PartialAdd, RawBody, RetryAfter, Status
 from tests.db.rig import PATIENCE_S
+from tests.flows.outbox_rig import Outbox, active
 from tests.flows.rig import add_hotel, add_voucher_to, later, numbered, page_of
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-
-AT_ONCE = timedelta()
-SETTINGS = PushSettings(
-    lease=timedelta(seconds=30),
-    request_timeout_s=60,
-    settle_after=AT_ONCE,
-    brake=BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10)),
-)
-
-
-class Outbox:
-    """The outbox of a mirror, and who pushes it."""
-
-    def __init__(self, mirror: Mirror) -> None:
-        self.mirror = mirror
-        self.knowledge = Knowledge()
-        self.pusher = Pusher(mirror.connection, SETTINGS, self.knowledge, Random(1))
-
-    async def add(self, voucher: Voucher, *values: str) -> None:
-        await self.mirror.execute(
-            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
-            "SELECT 'add', :voucher, unnest(:values)",
-            voucher=voucher.id, values=list(values),
-        )  # fmt: skip
-
-    async def delete(self, voucher: Voucher, *values: str) -> None:
-        await self.mirror.execute(
-            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
-            "SELECT 'delete', :voucher, unnest(:values)",
-            voucher=voucher.id, values=list(values),
-        )  # fmt: skip
-
-    async def rows(self) -> list[dict[str, Any]]:
-        return await self.mirror.rows("SELECT * FROM mews.voucher_code_outbox ORDER BY id")
-
-    async def statuses(self) -> list[str]:
-        return [row["status"] for row in await self.rows()]
-
-    async def settle(self) -> None:
-        await settle(self.mirror.connection, AT_ONCE)
-
-    async def be_due(self) -> None:
-        """Whatever waits for its time has it now."""
-        async with as_daemon(self.mirror.connection.engine) as tx:
-            await tx.execute(text("UPDATE mews.voucher_code_outbox SET next_attempt_at = now()"))
-
-    async def refresh(self) -> None:
-        """A discovery and a pull, as the daemon has them all the time."""
-        self.knowledge.discovered_as_of = (await self.mirror.discover()).as_of
-        if (caught_up := (await self.mirror.pull()).caught_up) is not None:
-            self.knowledge.caught_up_as_of = caught_up.as_of
-
-    def calls(self, operation: Operation = Operation.ADD_CODES) -> int:
-        return len(self.mirror.requests(operation))
-
-
-@pytest.fixture
-def outbox(mirror: Mirror) -> Outbox:
-    return Outbox(mirror)
-
-
-def active(mirror: Mirror) -> dict[tuple[UUID, str | None], int]:
-    """How often each active code stands in the API."""
-    counts: dict[tuple[UUID, str | None], int] = {}
-    for code in mirror.world.codes.truth.values():
-        if code.is_active:
-            counts[code.voucher_id, code.value] = counts.get((code.voucher_id, code.value), 0) + 1
-    return counts
 
 
 async def test_an_add_stands_in_the_api_and_in_the_mirror_with_its_id(mirror: Mirror, outbox: Outbox) -> None:
@@ -202,99 +126,6 @@ async def test_what_was_added_in_the_present_second_is_found(mirror: Mirror, out
         await outbox.settle()
         assert (await outbox.statuses())[-1] == "done"
     assert set(active(mirror).values()) == {1}
-
-
-async def test_an_add_for_a_voucher_that_no_discovery_lists_fails_with_a_clear_error(
-    mirror: Mirror, outbox: Outbox
-) -> None:
-    await outbox.refresh()
-    await mirror.execute(
-        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', gen_random_uuid(), 'A')"
-    )
-    await outbox.pusher.push()
-    assert (outbox.pusher.waiting.discovery, await outbox.statuses()) == (True, ["pending"])
-    await outbox.refresh()
-    report = await outbox.pusher.push()
-    assert (report.done, report.failed) == (0, 1)
-    (row,) = await outbox.rows()
-    assert (row["status"], "no voucher with this voucher_id" in row["last_error"]) == ("failed", True)
-    assert outbox.calls() == 0
-
-
-async def test_an_add_for_a_voucher_that_the_next_discovery_finds_is_sent(mirror: Mirror, outbox: Outbox) -> None:
-    await outbox.refresh()
-    voucher = mirror.add_voucher()
-    await outbox.add(voucher, "A")
-    await outbox.pusher.push()
-    await outbox.refresh()
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["done"]
-
-
-async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_its_vouchers(
-    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await outbox.refresh()
-    voucher = mirror.add_voucher()
-    await outbox.add(voucher, "A")
-    adopt = outbox_upkeep.adopt
-
-    async def adopt_before_a_discovery(tx: AsyncConnection, connection: str) -> bool:
-        has_strays = await adopt(tx, connection)
-        monkeypatch.undo()
-        await outbox.refresh()
-        return has_strays
-
-    monkeypatch.setattr(outbox_upkeep, "adopt", adopt_before_a_discovery)
-    await outbox.pusher.push()
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["done"]
-
-
-async def test_a_delete_of_a_code_that_was_added_a_moment_ago_waits_for_the_next_pull(
-    mirror: Mirror, outbox: Outbox
-) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    mirror.world.add_codes(voucher.id, ["A"])
-    await outbox.delete(voucher, "A")
-    await outbox.pusher.push()
-    assert (outbox.pusher.waiting.pull, await outbox.statuses()) == (True, ["pending"])
-    mirror.clock.advance(timedelta(seconds=2))
-    await outbox.refresh()
-    await mirror.execute("UPDATE mews.voucher_code_outbox SET not_before = now()")
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["done"]
-
-
-async def test_a_delete_that_fails_without_a_call_is_counted_as_failed(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    (code,) = mirror.add_codes(voucher, ["A"])
-    mirror.world.delete_code(code.id)
-    mirror.clock.advance(timedelta(seconds=2))
-    await outbox.delete(voucher, "A", "NEVER")
-    await outbox.refresh()
-    report = await outbox.pusher.push()
-    assert (await outbox.statuses(), report.done, report.failed) == (["done", "failed"], 1, 1)
-    assert outbox.calls(Operation.DELETE_CODES) == 0
-
-
-async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothing(
-    mirror: Mirror, outbox: Outbox
-) -> None:
-    voucher = mirror.add_voucher()
-    (old,) = mirror.add_codes(voucher, ["A"])
-    mirror.world.delete_code(old.id)
-    mirror.clock.advance(timedelta(seconds=2))
-    await outbox.refresh()
-    outbox.knowledge.visible_after = timedelta(seconds=15)
-    # Behind what the pull reads, as a code of its present second is, however slow the machine.
-    unseen = mirror.clock() + timedelta(hours=1)
-    mirror.world.add_codes(voucher.id, ["A"], created_utc=unseen, updated_utc=unseen)
-    await outbox.delete(voucher, "A")
-    await outbox.refresh()
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["pending"]
 
 
 async def test_too_many_deletes_are_held_until_they_are_released(mirror: Mirror, outbox: Outbox) -> None:

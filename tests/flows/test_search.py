@@ -16,11 +16,10 @@ from sync.flows.conclude import RETRY
 from sync.flows.push import CALLS_IN_FLIGHT
 from sync.flows.search import MAX_FRUITLESS, MAX_REFUSED
 from sync.model.outbox import MAX_BLOCKS
+from tests.flows.outbox_rig import Outbox, active
 from tests.flows.rig import numbered
-from tests.flows.test_push import Outbox, active, outbox
 from tests.support.mirror import Mirror
 
-__all__ = ["outbox"]
 FIREWALL = Status(403, html=True)
 
 

@@ -15,11 +15,9 @@ from sync.flows.push import Pusher
 from sync.flows.send import Sender
 from sync.model.outbox import Operation as Change
 from sync.model.outbox import Verdict
+from tests.flows.outbox_rig import SETTINGS, Outbox
 from tests.flows.rig import numbered
-from tests.flows.test_push import SETTINGS, Outbox, outbox
 from tests.support.mirror import Mirror
-
-__all__ = ["outbox"]
 
 
 async def test_a_change_is_claimed_for_all_to_see_before_it_is_sent(mirror: Mirror, outbox: Outbox) -> None:

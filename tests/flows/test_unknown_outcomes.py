@@ -11,20 +11,11 @@ from sync.demo.simulator import Close, Operation, RawBody, Status
 from sync.flows import settle as flow
 from sync.flows.settle import settle
 from sync.model.outbox import TOGETHER
+from tests.flows.outbox_rig import A_WHILE, AT_ONCE, Outbox, active, look_again
 from tests.flows.rig import add_hotel, add_voucher_to, fail_where, numbered, page_size
-from tests.flows.test_push import AT_ONCE, Outbox, active, outbox
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
-__all__ = ["outbox"]
 LOST = Close(processed=True)
-A_WHILE = timedelta(seconds=20)
-
-
-async def look_again(mirror: Mirror, outbox: Outbox) -> None:
-    """Lets all waits be over, and looks."""
-    mirror.clock.advance(A_WHILE)
-    await outbox.be_due()
-    await outbox.settle()
 
 
 async def test_a_delete_by_value_goes_on_to_the_code_that_has_the_value_now(mirror: Mirror, outbox: Outbox) -> None:

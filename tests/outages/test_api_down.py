@@ -9,8 +9,8 @@ import pytest
 
 from sync.demo.simulator import Close, Operation, Status, Voucher
 from sync.jobs import Jobs
+from tests.flows.outbox_rig import active
 from tests.flows.rig import honest, numbered, watermarks
-from tests.flows.test_push import active
 from tests.support.mirror import Mirror
 
 from .rig import (

@@ -3,7 +3,7 @@
 import pytest
 
 from sync.demo.simulator import Operation
-from tests.flows.test_push import active
+from tests.flows.outbox_rig import active
 from tests.support.mirror import Mirror
 from tests.support.proxy import Proxy
 

@@ -14,8 +14,8 @@ from sync.demo.simulator import Operation
 from tests.daemon.rig import running
 from tests.daemon.test_daemon import mirrored
 from tests.daemon.test_outbox import listeners
+from tests.flows.outbox_rig import active
 from tests.flows.rig import numbered
-from tests.flows.test_push import active
 from tests.support.mirror import Mirror
 from tests.support.postgres import NOT_DURABLE
 

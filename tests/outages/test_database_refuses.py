@@ -10,8 +10,8 @@ from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
 from sync.demo.simulator import Operation, RequestRecord
+from tests.flows.outbox_rig import active
 from tests.flows.rig import honest, numbered, watermarks
-from tests.flows.test_push import active
 from tests.support.mirror import Mirror
 from tests.support.postgres import database_of
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from sync.demo.simulator import Operation
+from tests.flows.outbox_rig import active
 from tests.flows.rig import honest, numbered
-from tests.flows.test_push import active
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, queue_delete_by_id, round_of, statuses, told, until

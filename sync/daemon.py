@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -35,10 +35,10 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
         jobs = app.make_jobs(connection, settings)
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
-        beside = [_feed_watchdog(), listen(database_url, jobs.outbox.wake.set)]
+        beside = {"watchdog": _feed_watchdog(), "listen": listen(database_url, jobs.outbox.wake.set)}
         if revive is not None:
-            beside.append(_keep_alive(revive, jobs.health))
-        tasks = [asyncio.create_task(one) for one in beside]
+            beside["revive"] = _keep_alive(revive, jobs.health)
+        tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
         try:
             await run_until_stopped(jobs, app.intervals(settings), stop)
         finally:
@@ -57,6 +57,14 @@ def notify_systemd(state: str) -> None:
         # A leading @ stands for the NUL byte of an abstract socket's name.
         notifications.connect("\0" + address[1:] if address.startswith("@") else address)
         notifications.sendall(state.encode())
+
+
+async def _told(name: str, beside: Awaitable[None]) -> None:
+    """Tell of a fault of ours in what runs beside the jobs, since nobody waits for its end."""
+    try:
+        await beside
+    except Exception:
+        log.exception("defect", job=name)
 
 
 async def _feed_watchdog() -> None:

@@ -47,6 +47,13 @@ async def hanging(mirror: Mirror) -> None:
     await asked.wait()
 
 
+async def test_what_fails_beside_the_jobs_is_told_and_they_go_on(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.opened(), running(mirror, tmp_path, WATCHDOG_USEC="no number") as daemon:
+        defect = await daemon.event("defect")
+        assert (defect["job"], "ValueError" in defect["exception"]) == ("watchdog", True)
+        await mirrored(mirror, daemon)
+
+
 async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
         await mirrored(mirror, daemon)

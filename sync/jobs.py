@@ -21,7 +21,7 @@ from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
 from sync.history import History, counts_of
-from sync.model.errors import AuditBraked, Defect, Stopped, VoucherSyncError
+from sync.model.errors import Defect, Stopped, VoucherSyncError
 from sync.outbox_jobs import OutboxJobs, OutboxSettings
 
 R = TypeVar("R")
@@ -109,9 +109,7 @@ class Jobs:
             (log.info if report.is_clean and not report.drift else log.warning)(
                 "audited", connection=self._connection.name, **report.totals()
             )
-            braked = AuditBraked(report.braked) if report.braked else None
-            error = braked or next(iter(report.errors), None)
-            await self._note("audit", began_s, report.totals(), error, is_news=True)
+            await self._note("audit", began_s, report.totals(), report.error, is_news=True)
 
         await self._alone("audit", run, self._auditing)
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +19,9 @@ from sync import app, logs
 from sync.cli.database import open_database
 from sync.flows.audit import audit
 from sync.flows.audit_report import AuditReport, VoucherReport
+from sync.history import History
 from sync.model.changes import DRIFT, Finding
+from sync.model.errors import Stopped, VoucherSyncError
 from sync.settings import Settings, load_settings
 
 MAX_SHOWN = 50
@@ -57,8 +60,17 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with app.open_connection(settings, url, stop) as connection:
         how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
-        with _progress() as on_progress:
-            return await audit(connection, how, on_progress)
+        history, began_s = History(connection), time.monotonic()
+        try:
+            with _progress() as on_progress:
+                report = await audit(connection, how, on_progress)
+        except Stopped:
+            raise
+        except VoucherSyncError as error:
+            await history.note("audit", began_s, {}, error, is_news=True)
+            raise
+        await history.note("audit", began_s, report.totals(), report.error, is_news=True)
+        return report
 
 
 @contextmanager

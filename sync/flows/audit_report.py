@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from sync.model.changes import DRIFT, Finding
-from sync.model.errors import ApiError
+from sync.model.errors import ApiError, AuditBraked, VoucherSyncError
 
 
 @dataclass(slots=True)
@@ -57,6 +57,11 @@ class AuditReport:
     def is_clean(self) -> bool:
         """Whether the mirror is equal to the API now, as far as was to be judged."""
         return not (self.errors or self.braked) and self.drift == self.repaired
+
+    @property
+    def error(self) -> VoucherSyncError | None:
+        """What the audit as a whole ended with."""
+        return AuditBraked(self.braked) if self.braked else next(iter(self.errors), None)
 
     @property
     def errors(self) -> list[ApiError]:

@@ -2,7 +2,7 @@
 
 import json
 
-from tests.support.mirror import Mirror
+from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .conftest import Cli
 
@@ -22,10 +22,16 @@ async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
         as_json = await cli("audit", "--json", settings=mirror.environment)
         mended = await cli("audit", "--repair", settings=mirror.environment)
         assert (await mirror.compare()).is_equal
+        runs = await mirror.rows("SELECT counts, error FROM sync.runs WHERE kind = 'audit' ORDER BY id")
     assert (told.code, told.stdout.splitlines()[-1]) == (
         1,
         "3 codes of 1 vouchers compared: 1 drifted, nothing repaired.",
     )
+    assert [(run["counts"]["drift"], run["counts"]["repaired"], run["error"]) for run in runs] == [
+        (1, 0, None),
+        (1, 0, None),
+        (1, 1, None),
+    ]
     assert "value 1" in told.stdout
     (voucher,) = json.loads(as_json.stdout)["vouchers"].values()
     assert (as_json.code, voucher["differing"], voucher["columns"]) == (1, 1, {"value": 1})
@@ -57,3 +63,16 @@ async def test_a_loss_is_accepted_only_with_repair(cli: Cli, mirror: Mirror) -> 
     async with mirror.opened():
         ended = await cli("audit", "--accept-loss", settings=mirror.environment)
     assert (ended.code, "--accept-loss belongs to --repair" in ended.stderr) == (2, True)
+
+
+async def test_an_audit_that_fails_is_told_and_noted(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await mirror.once()
+        mirror.world.revoke(ACCESS_TOKEN)
+        ended = await cli("audit", settings=mirror.environment)
+        (run,) = await mirror.rows("SELECT error FROM sync.runs WHERE kind = 'audit'")
+    assert (ended.code, "not authorised (401)" in ended.stderr, "not authorised (401)" in run["error"]) == (
+        1,
+        True,
+        True,
+    )

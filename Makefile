@@ -52,12 +52,12 @@ clean:  ## remove everything that make has made
 # The lock of the tests holds everything the runtime's lock does: one environment serves both commands.
 .venv/.installed-runtime: deploy/requirements.lock pyproject.toml | .venv/bin/python
 	@echo 'Installing voucher-sync into .venv (once) ...'
-	@test -e .venv/.installed-tests || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@test -e .venv/.installed-tests || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.installed-tests: tests/requirements.lock pyproject.toml | .venv/bin/python
 	@echo 'Installing voucher-sync and its test tools into .venv (once) ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test storm soak fuzz mutants lint lock clean
+.PHONY: help demo test test-long storm soak fuzz mutants lint lock clean
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -12,15 +12,19 @@ demo: .venv/.installed-runtime  ## the daemon against a simulated API; ARGS="--s
 
 # Four workers even on two cores, since most tests wait for a process, a database or a socket. Whoever is done takes from
 # the others: shared out beforehand, all the slow tests of a file are one worker's.
-test: .venv/.installed-tests  ## the whole test suite
-	@$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} --dist worksteal $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} --dist worksteal
+test: .venv/.installed-tests  ## the test suite, less what takes long
+	@$(PYTEST) $(ARGS)
+
+test-long: .venv/.installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
+	@$(PYTEST) -m long $(ARGS)
 
 storm: .venv/.installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other weathers
-	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -s tests/daemon/test_push_kills.py
+	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -m "" -s tests/daemon/test_push_kills.py
 
 # A daemon mostly waits, for its own pauses after a failure: eight keep two cores busy.
 soak: .venv/.installed-tests  ## everything that can happen, in any order, for SOAK_MINUTES; SOAK_SEED repeats what happened
-	@SOAK_MINUTES=$${SOAK_MINUTES:-10} SOAK_WORKERS=8 $(BIN)/python -m pytest -n 8 tests/simulation
+	@SOAK_MINUTES=$${SOAK_MINUTES:-10} SOAK_WORKERS=8 $(BIN)/python -m pytest -m "" -n 8 tests/simulation
 
 fuzz: .venv/.installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin
 	@FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/python -m pytest -n 3 tests/fuzz

@@ -7,6 +7,9 @@ import pytest
 from sync.db.migrations import migrate
 from tests.support.postgres import database_of, new_database, postgres_server
 
+LONGEST_FIRST = {name: place for place, name in enumerate(("simulation", "daemon", "demo", "outages", "cli"))}
+"""Folders of tests by how long one of theirs may take."""
+
 
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
@@ -35,3 +38,8 @@ def empty_database_url(server_url: str) -> Iterator[str]:
     """A database with nothing in it."""
     with new_database(server_url) as url:
         yield url
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: begun last, one of them would keep one worker busy while the others have nothing to do."""
+    items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))

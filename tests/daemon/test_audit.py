@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.daemon.rig import PATIENCE_S, running
 from tests.flows.rig import numbered
 from tests.support.mirror import Mirror
@@ -26,6 +28,7 @@ async def test_an_audit_that_was_left_is_finished_and_what_has_drifted_is_mended
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_the_audit_begins_when_its_cron_line_says(database_url: str, tmp_path: Path) -> None:
     mirror = Mirror(database_url)
     mirror.add_codes(mirror.add_voucher(), numbered(50))

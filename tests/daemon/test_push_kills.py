@@ -39,6 +39,9 @@ WEATHERS = {
     "at a proxy": Weather({**PROXY, **LOST}, DOUBLES),
 }
 
+SAMPLE = "and doubles are refused"
+"""What `make test` runs of them."""
+
 
 async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = None) -> Verdicts:
     """What there is once a storm is over and every change, or every one of some vouchers, has ended."""
@@ -53,7 +56,9 @@ async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = N
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("weather", WEATHERS)
+@pytest.mark.parametrize(
+    "weather", [SAMPLE, *(pytest.param(name, marks=pytest.mark.long) for name in WEATHERS if name != SAMPLE)]
+)
 async def test_every_change_is_made_once_whatever_fails(
     database_url: str, tmp_path: Path, weather: str, seed: int
 ) -> None:
@@ -96,7 +101,7 @@ RIVALRIES = {
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("deletes", RIVALRIES)
+@pytest.mark.parametrize("deletes", ["strict", pytest.param("lenient", marks=pytest.mark.long)])
 async def test_what_others_do_to_the_same_values_is_neither_undone_nor_claimed(
     database_url: str, tmp_path: Path, deletes: str, seed: int
 ) -> None:
@@ -144,6 +149,7 @@ def is_fair(after: Verdicts, key: Key, rivals: Rivals, stood: Set[UUID]) -> bool
 LOSS = Weather({**UNPROCESSED, **LOST}, DOUBLES, renewals=0)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_hotel_that_is_lost_keeps_back_only_its_own_changes(

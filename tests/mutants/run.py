@@ -113,7 +113,7 @@ def run_tests(copy: Path, tests: Sequence[str]) -> tuple[int | None, str, float]
     if imported.stdout.split() != [str(copy / name / "__init__.py") for name in ("sync", "tests")]:
         raise RuntimeError(f"the copy's code would not be tested, but {imported.stdout}")
     began_s = time.monotonic()
-    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    pytest = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "", "-p", "no:cacheprovider", *tests]
     process = subprocess.Popen(
         pytest, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,

@@ -25,7 +25,7 @@ EXAMPLES, STEPS = 2, 25
 
 
 @pytest.mark.timeout(120 + MINUTES * 60 + 600)
-@pytest.mark.parametrize("worker", range(WORKERS))
+@pytest.mark.parametrize("worker", [0, *(pytest.param(worker, marks=pytest.mark.long) for worker in range(1, WORKERS))])
 def test_everything_comes_right(
     server_url: str, template: str, tmp_path: Path, worker: int, record_property: Callable[[str, object], None]
 ) -> None:

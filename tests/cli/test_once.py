@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from sync.db.outbox import as_daemon
-from sync.demo.simulator import Close, Operation
+from sync.demo.simulator import Close, Operation, Status
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.process import end, start
 
@@ -148,7 +148,12 @@ async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli
 
 
 async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mirror) -> None:
+    async def keep_unknown(operation: Operation, _body: object) -> None:
+        if operation is Operation.ADD_CODES:
+            mirror.simulator.faults.script(Operation.GET_CODES, Status(500), times=100)
+
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(), times=100)
+    mirror.simulator.on_request = keep_unknown
     async with mirror.opened():
         await queue(mirror, "NEW")
         ended = await cli("once", "--json", settings=mirror.environment | QUICK)

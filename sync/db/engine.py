@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sync.db.session import BEGIN, begin_by_statement
 from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
 
 POOL_SIZE = 10
@@ -25,6 +26,7 @@ SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 # What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
 UNAVAILABLE_CLASSES = ("08", "53", "57")
 READ_ONLY = "25006"
+UNSUPPORTED = "0A000"
 PASSING = {
     READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
     "53100": ("has no room left on its disk", "make room there"),
@@ -42,14 +44,16 @@ def make_engine(database_url: str) -> AsyncEngine:
     options = connect_options(database_url)
     engine = create_async_engine(
         "postgresql+psycopg://",
-        connect_args=options,
+        connect_args={**options, "autocommit": True},  # the transactions are begun by a statement of ours
         pool_size=POOL_SIZE,
         pool_pre_ping=True,
+        use_native_hstore=False,  # looks for a type, wherever the session looks for names
         hide_parameters=True,  # values of codes must not reach an error's text
         execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    begin_by_statement(engine.sync_engine)
     return engine
 
 
@@ -61,6 +65,8 @@ def connect_options(database_url: str) -> dict[str, Any]:
     # Without these, a line that was cut silently (a failover, a router that forgot it) is noticed after hours.
     options.setdefault("tcp_user_timeout", SILENCE_MS)
     options.setdefault("keepalives_idle", SILENCE_MS // 1000)
+    # It decides how texts are sent and read, and no session is to be opened with another.
+    options["client_encoding"] = "UTF8"
     # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
     return {**options, "prepare_threshold": None}
 
@@ -103,7 +109,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 def translate(error: DBAPIError) -> DatabaseError:
     """This service's error for one of the database's."""
     cause = error.orig
-    sqlstate = getattr(cause, "sqlstate", None)
+    sqlstate = _sqlstate(cause, error.statement)
     words = str(cause).strip().partition("\n")[0]
     if isinstance(
         cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName
@@ -120,13 +126,17 @@ def translate(error: DBAPIError) -> DatabaseError:
 
 def _leave_standby(context: ExceptionContext) -> None:
     # After a failover the address may lead to the new primary, while open sessions stay at the old one for ever.
-    if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+    if _sqlstate(context.original_exception, context.statement) == READ_ONLY:
         context.is_disconnect = True
+
+
+def _sqlstate(cause: BaseException | None, statement: str | None) -> str | None:
+    sqlstate: str | None = getattr(cause, "sqlstate", None)
+    # A standby does not know of transactions that write, and says so when one begins.
+    is_standby = sqlstate == UNSUPPORTED and (statement or "").startswith(BEGIN)
+    return READ_ONLY if is_standby else sqlstate
 
 
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     # psycopg sends lists as text by default, at nearly twice the processor time a page.
     dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
-    # In a zone behind UTC the first hours of the year 1 lie in the year 0, which Python does not have.
-    dbapi_connection.cursor().execute("SET TIME ZONE 'UTC'")
-    dbapi_connection.commit()

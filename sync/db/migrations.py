@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 import sync
 from sync.db.engine import connect_options, translate
+from sync.db.session import begin_by_statement
 from sync.model.errors import NotMigrated
 
 VERSION_TABLE_SCHEMA = "sync"
@@ -55,8 +56,10 @@ def revisions(database_url: str) -> tuple[str | None, str | None]:
 
 def make_migration_engine(database_url: str) -> Engine:
     """An engine without a pool, for one connection that does one thing."""
-    options = connect_options(database_url)
-    return create_engine("postgresql+psycopg://", connect_args=options, poolclass=NullPool)
+    options = {**connect_options(database_url), "autocommit": True}
+    engine = create_engine("postgresql+psycopg://", connect_args=options, poolclass=NullPool, use_native_hstore=False)
+    begin_by_statement(engine)
+    return engine
 
 
 def current_revision(connection: Connection) -> str | None:

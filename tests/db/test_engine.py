@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.db.engine import connect_options, describe_address, make_engine, transaction
 from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
 from tests.db.rig import execute, rows
-from tests.support.postgres import database_of
+from tests.support.standby import standby
 
 SECRET = "s3cret"
 OWN = {"connect_timeout": 10, "application_name": "voucher-sync", "prepare_threshold": None}
@@ -93,17 +93,17 @@ async def test_statements_are_not_prepared_since_a_pooler_may_change_the_session
 
 
 async def test_a_transaction_is_committed_at_its_end_and_rolled_back_on_any_error(engine: AsyncEngine) -> None:
-    await execute(engine, "CREATE TABLE things (number int)")
+    await execute(engine, "CREATE TABLE public.things (number int)")
 
     async def fail() -> None:
         async with transaction(engine) as tx:
-            await tx.execute(text("INSERT INTO things VALUES (1)"))
+            await tx.execute(text("INSERT INTO public.things VALUES (1)"))
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    await execute(engine, "INSERT INTO things VALUES (2)")
-    assert [row["number"] for row in await rows(engine, "SELECT number FROM things")] == [2]
+    await execute(engine, "INSERT INTO public.things VALUES (2)")
+    assert [row["number"] for row in await rows(engine, "SELECT number FROM public.things")] == [2]
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ async def test_what_the_schema_lacks_means_that_it_is_not_migrated(engine: Async
 
 
 async def test_a_refused_statement_is_an_error_without_the_values_in_it(engine: AsyncEngine) -> None:
-    await execute(engine, "CREATE TABLE things (value text PRIMARY KEY, CHECK (length(value) < 10))")
-    insert = "INSERT INTO things VALUES (:value)"
+    await execute(engine, "CREATE TABLE public.things (value text PRIMARY KEY, CHECK (length(value) < 10))")
+    insert = "INSERT INTO public.things VALUES (:value)"
     await execute(engine, insert, value=SECRET)
     for value in (SECRET, SECRET * 2):
         with pytest.raises(DatabaseError, match=r"refused a statement \(23(505|514)\): .*things_") as caught:
@@ -145,20 +145,24 @@ async def test_what_passes_by_itself_means_unavailable_and_says_what_to_do(
         await execute(engine, f"DO $$ BEGIN RAISE EXCEPTION 'in its own words' USING ERRCODE = '{sqlstate}'; END $$")
 
 
-async def test_a_database_that_became_a_standby_is_left_for_the_new_primary(
-    engine: AsyncEngine, database_url: str
-) -> None:
-    await execute(engine, "CREATE TABLE things (number int)")
-    name = database_of(database_url)
-    with psycopg.connect(database_url, autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        await engine.dispose()
+async def test_a_standby_is_told_as_one_and_works_once_it_is_promoted() -> None:
+    with standby() as url:
+        engine = make_engine(url)
         with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\): .* lead to the primary"):
-            await execute(engine, "INSERT INTO things VALUES (1)")
-        # A new session, as with the new primary, can write; the one that was opened before never could.
-        admin.execute("SET default_transaction_read_only = off")
-        admin.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    await execute(engine, "INSERT INTO things VALUES (2)")
+            await execute(engine, "SELECT 1")
+        with psycopg.connect(url, autocommit=True) as admin:
+            assert admin.execute("SELECT pg_promote()").fetchone() == (True,)
+        await execute(engine, "CREATE TABLE public.things (number int)")
+        await engine.dispose()
+
+
+async def test_a_database_that_became_a_standby_is_left_for_the_new_primary(engine: AsyncEngine) -> None:
+    (before,) = await rows(engine, "SELECT pg_backend_pid() AS pid")
+    with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\): .* lead to the primary"):
+        await execute(engine, "DO $$ BEGIN RAISE read_only_sql_transaction; END $$")
+    # Another session, as with the new primary, can write; the one that was open before never could.
+    (after,) = await rows(engine, "SELECT pg_backend_pid() AS pid")
+    assert after["pid"] != before["pid"]
 
 
 def end_session(url: str, pid: int) -> None:

@@ -13,7 +13,6 @@ from sync.demo.simulator import Operation, RequestRecord
 from tests.flows.outbox_rig import active
 from tests.flows.rig import honest, numbered, watermarks
 from tests.support.mirror import Mirror
-from tests.support.postgres import database_of
 
 from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told
 from .unwilling import STANDBY, Unwilling
@@ -27,7 +26,7 @@ HOURS = 3
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Unwilling]:
     async with await AsyncConnection.connect(database_url, autocommit=True) as admin:
-        yield Unwilling(database_of(database_url), admin)
+        yield Unwilling(admin)
 
 
 WORDS = {
@@ -74,7 +73,7 @@ async def test_an_add_that_could_not_be_noted_is_not_sent_again(
             assert all(words in str(error) for error in jobs.health.errors)
             if tables == MIRROR_ALONE or code == STANDBY:
                 await it_is_told(mirror, tmp_path, words, can_write=tables == MIRROR_ALONE)
-            await database.give_way(code)
+            await database.give_way()
             await round_of(jobs)
             await ended(mirror, jobs)
             await pass_time(mirror, ALL_OVER)

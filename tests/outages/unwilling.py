@@ -19,37 +19,32 @@ BEGIN
   RETURN NULL;
 END $$
 """
+END_OTHER_SESSIONS = """
+SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 class Unwilling:
     """The database of a test, by a session of its own that is never refused anything."""
 
-    def __init__(self, name: str, admin: AsyncConnection) -> None:
-        self._name = sql.Identifier(name)
+    def __init__(self, admin: AsyncConnection) -> None:
         self._admin = admin
 
     async def refuse(self, code: str, tables: list[str]) -> None:
-        """From now on PostgreSQL refuses to write to these tables, with this code; a standby refuses everything."""
-        if code == STANDBY:
-            await self._admin.execute(self._alter("SET default_transaction_read_only = on"))
-            await self._admin.execute(
-                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-            return
+        """From now on PostgreSQL refuses to write to these tables, with this code; a standby also ends sessions."""
         await self._admin.execute(REFUSE)
         for table in tables:
             name = sql.Identifier(*table.split("."))
             statement = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION public.refuse()"
             await self._admin.execute(sql.SQL(statement).format(name))
         await self._admin.execute("INSERT INTO public.trouble VALUES (%s)", [code])
-
-    async def give_way(self, code: str) -> None:
-        """Nothing is refused any more, save in sessions that a standby has opened."""
         if code == STANDBY:
-            await self._admin.execute(self._alter("RESET default_transaction_read_only"))
-        else:
-            await self._admin.execute("DELETE FROM public.trouble")
+            await self._admin.execute(END_OTHER_SESSIONS)
+
+    async def give_way(self) -> None:
+        """Nothing is refused any more."""
+        await self._admin.execute("DELETE FROM public.trouble")
 
     async def pass_time(self, by: timedelta) -> None:
         """Makes what was noted, and waits for its time, so much older."""
@@ -57,6 +52,3 @@ class Unwilling:
             await self._admin.execute("SET LOCAL session_replication_role = replica")  # past all triggers
             for statement in OLDER:
                 await self._admin.execute(statement.encode(), [by] * statement.count("%s"))
-
-    def _alter(self, change: str) -> sql.Composed:
-        return sql.SQL("ALTER DATABASE {} {}").format(self._name, sql.SQL(change))

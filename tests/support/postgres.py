@@ -2,7 +2,9 @@
 
 import os
 import socket
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from sync.db.embedded import embedded_postgres
 from sync.db.engine import libpq_url
 
 IMAGE = "postgres:18-alpine"
+PATIENCE_S = 30
 DOCKER_SOCKET = "/var/run/docker.sock"
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 """What a database that is gone after the tests has no need for."""
@@ -61,6 +64,19 @@ def in_database(url: str, name: str) -> str:
 def database_of(url: str) -> str:
     """The name of the database in a URL."""
     return urlsplit(url).path.removeprefix("/")
+
+
+def wait_for_server(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a server that was just started accepts connections."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            psycopg.connect(url).close()
+        except psycopg.OperationalError:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+        else:
+            return
 
 
 def _docker_answers() -> bool:

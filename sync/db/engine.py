@@ -14,7 +14,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from sync.db.session import BEGIN, begin_by_statement
-from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
+from sync.db.wording import is_about_statement, words_of
+from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError, StatementRefused
 
 POOL_SIZE = 10
 CONNECT_TIMEOUT_S = 10
@@ -27,6 +28,12 @@ SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 UNAVAILABLE_CLASSES = ("08", "53", "57")
 READ_ONLY = "25006"
 UNSUPPORTED = "0A000"
+MISSING = ("42P01", "42703", "3F000")
+"""A table, a column or a schema that is not there."""
+ROW_SECURITY = "42501"
+"""No privilege on a table, or a policy of it that one row breaks."""
+NOT_FOR_ROWS = ("25", "40", "55P03", "58", "XX")
+"""The state of the transaction, others who write at the same time, locks, and faults of the server itself."""
 PASSING = {
     READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
     "53100": ("has no room left on its disk", "make room there"),
@@ -110,18 +117,23 @@ def translate(error: DBAPIError) -> DatabaseError:
     """This service's error for one of the database's."""
     cause = error.orig
     sqlstate = _sqlstate(cause, error.statement)
-    words = str(cause).strip().partition("\n")[0]
-    if isinstance(
-        cause, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn | psycopg.errors.InvalidSchemaName
-    ):
-        return NotMigrated(f"the database is not migrated to this version ({words}): run `voucher-sync migrate`")
+    words = words_of(cause)
+    if is_about_statement(cause) and sqlstate in MISSING:
+        return NotMigrated(
+            f"the database is not migrated to this version ({words}): put back what was dropped or renamed by hand, "
+            "or run `voucher-sync migrate`"
+        )
     if sqlstate in PASSING:
         state, to_do = PASSING[sqlstate]
-        return DatabaseUnavailable(f"the database {state} ({sqlstate}): {words}; {to_do}, then this goes on by itself")
+        return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then this goes on by itself")
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}")
-    return DatabaseError(f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}")
+    refusal = f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}"
+    is_for_rows = not is_about_statement(cause) or sqlstate == ROW_SECURITY
+    if sqlstate is None or sqlstate.startswith(NOT_FOR_ROWS) or not is_for_rows:
+        return DatabaseError(refusal)
+    return StatementRefused(refusal, sqlstate, words)
 
 
 def _leave_standby(context: ExceptionContext) -> None:

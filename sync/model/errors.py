@@ -4,7 +4,8 @@
     ├── SettingsError            a setting is missing or wrong
     ├── DatabaseError            the mirror's database
     │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
-    │   └── NotMigrated          reached, but its schema is not this version's
+    │   ├── NotMigrated          reached, but its schema is not this version's
+    │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
     ├── AuditBraked              an audit found so much missing that it changed nothing
@@ -54,6 +55,18 @@ class DatabaseUnavailable(DatabaseError):
 
 class NotMigrated(DatabaseError):
     """The database answers, but its schema is not the one this version works with."""
+
+
+class StatementRefused(DatabaseError):
+    """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only.
+
+    `sqlstate` is PostgreSQL's code, `words` names what refuses; neither holds a value.
+    """
+
+    def __init__(self, message: str, sqlstate: str, words: str) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.words = words
 
 
 class Defect(VoucherSyncError):

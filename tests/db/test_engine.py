@@ -148,7 +148,7 @@ async def test_what_passes_by_itself_means_unavailable_and_says_what_to_do(
 async def test_a_standby_is_told_as_one_and_works_once_it_is_promoted() -> None:
     with standby() as url:
         engine = make_engine(url)
-        with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\): .* lead to the primary"):
+        with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\); .* lead to the primary"):
             await execute(engine, "SELECT 1")
         with psycopg.connect(url, autocommit=True) as admin:
             assert admin.execute("SELECT pg_promote()").fetchone() == (True,)
@@ -158,7 +158,7 @@ async def test_a_standby_is_told_as_one_and_works_once_it_is_promoted() -> None:
 
 async def test_a_database_that_became_a_standby_is_left_for_the_new_primary(engine: AsyncEngine) -> None:
     (before,) = await rows(engine, "SELECT pg_backend_pid() AS pid")
-    with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\): .* lead to the primary"):
+    with pytest.raises(DatabaseUnavailable, match=r"can only be read \(25006\); .* lead to the primary"):
         await execute(engine, "DO $$ BEGIN RAISE read_only_sql_transaction; END $$")
     # Another session, as with the new primary, can write; the one that was open before never could.
     (after,) = await rows(engine, "SELECT pg_backend_pid() AS pid")

@@ -30,11 +30,11 @@ async def database(database_url: str) -> AsyncIterator[Unwilling]:
 
 
 WORDS = {
-    "53100": "has no room left on its disk (53100): could not extend file; make room there",
-    "53200": "is out of memory (53200): could not extend file; give it more",
-    "53300": "takes no more connections (53300): could not extend file; end other sessions",
-    "57P01": "ended the session (57P01): could not extend file; start it again",
-    STANDBY: "can only be read (25006): ",
+    "53100": "has no room left on its disk (53100); make room there",
+    "53200": "is out of memory (53200); give it more",
+    "53300": "takes no more connections (53300); end other sessions",
+    "57P01": "ended the session (57P01); start it again",
+    STANDBY: "can only be read (25006)",
 }
 """The cause, and what to do."""
 

@@ -1,0 +1,45 @@
+"""What may be told of an error of the database's: its code, and names.
+
+Its texts may quote a code's value: `Key (value)=(...) already exists`, what an index on an expression could not read,
+whatever the trigger of a user says.
+"""
+
+import re
+
+import psycopg
+from psycopg.errors import Diagnostic
+
+ABOUT_STATEMENTS = ("42", "3F")
+"""Classes of errors that are found in the text of a statement, where ours have names and no values."""
+FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
+"""The last line of an error's context: the function that a statement of ours has set off."""
+
+
+def words_of(cause: BaseException | None) -> str:
+    """An error of psycopg's in words that hold no value: why there is no connection, or what sort of error it is."""
+    if not isinstance(cause, psycopg.Error):
+        return type(cause).__name__
+    if cause.sqlstate is None:
+        is_of_the_line = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        return str(cause).strip().partition("\n")[0] if is_of_the_line else type(cause).__name__
+    if is_about_statement(cause):
+        return cause.diag.message_primary or type(cause).__name__
+    return f"{type(cause).__name__}{_where(cause.diag)}"
+
+
+def is_about_statement(cause: BaseException | None) -> bool:
+    """Whether it is for the statement's own text that it was refused, and not for what a function in it has done."""
+    if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
+        return False
+    return cause.sqlstate.startswith(ABOUT_STATEMENTS) and cause.diag.context is None
+
+
+def _where(diag: Diagnostic) -> str:
+    if diag.context is not None:
+        # A function may give an error any names it likes.
+        function = FUNCTION.fullmatch(diag.context.rpartition("\n")[2])
+        return f" in function {function[1]}" if function else ""
+    table = ".".join(name for name in (diag.schema_name, diag.table_name or diag.datatype_name) if name)
+    kinds = {"column": diag.column_name, "constraint": diag.constraint_name}
+    named = [f"{kind} {name}" for kind, name in kinds.items() if name]
+    return "".join([*(f", {one}" for one in named), f" of {table}" if table else ""])

@@ -144,7 +144,7 @@ async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, Held
 
 async def note_seen(tx: AsyncConnection, connection: str, code_ids: Sequence[UUID]) -> None:
     """Note codes that the API lists."""
-    given = select(literal(connection), func.unnest(literal(list(code_ids), ARRAY(UUID_TYPE))))
+    given = select(literal(connection), func.pg_catalog.unnest(literal(list(code_ids), ARRAY(UUID_TYPE))))
     await tx.execute(insert(audit_seen).from_select(["connection", "code_id"], given).on_conflict_do_nothing())
 
 
@@ -152,7 +152,7 @@ async def note_candidates(
     tx: AsyncConnection, connection: str, voucher_id: UUID, code_ids: Sequence[UUID], *, is_listed: bool
 ) -> None:
     """Note codes to be looked at once more."""
-    ids = func.unnest(literal(list(code_ids), ARRAY(UUID_TYPE)))
+    ids = func.pg_catalog.unnest(literal(list(code_ids), ARRAY(UUID_TYPE)))
     given = select(literal(connection), literal(voucher_id, UUID_TYPE), ids, literal(is_listed))
     names = ["connection", "voucher_id", "code_id", "is_listed"]
     await tx.execute(insert(audit_candidates).from_select(names, given).on_conflict_do_nothing())

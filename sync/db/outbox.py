@@ -194,7 +194,7 @@ WITH RECURSIVE hotel AS (
     WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
     ORDER BY pending.enterprise_id LIMIT 1
   ) AS enterprise_id
-  FROM unnest(ARRAY['add', 'delete']) AS kind(operation)
+  FROM pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
 UNION ALL
   SELECT operation, (
     SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending

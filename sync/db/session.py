@@ -16,8 +16,6 @@ LOCK_TIMEOUT_S = 30
 TRANSACTION_TIMEOUT_SINCE = 170_000
 
 SETTINGS = {
-    # Not one name is looked for where others may make things; a temporary table comes last, not first.
-    "search_path": "pg_catalog, pg_temp",
     # psycopg reads dates, instants and intervals in these styles alone; and in a zone behind UTC the first hours of the
     # year 1 lie in the year 0, which Python does not have.
     "datestyle": "'ISO, MDY'",
@@ -40,13 +38,21 @@ SETTINGS = {
     # Compiling short statements takes longer than they do.
     "jit": "off",
 }
+SEARCH_PATH = """
+SELECT pg_catalog.set_config('search_path', pg_catalog.concat(pg_catalog.rtrim(pg_catalog.concat(
+  'pg_catalog, ', pg_catalog.current_setting('search_path')), ', '), ', pg_temp'), true)
+"""
+"""What we name is found in PostgreSQL's own schema before all others, and a temporary table comes last, not first. The
+session's path follows: triggers and indexes that users put on our tables may look for their own things by it. So a
+function of PostgreSQL's that takes any type (`unnest`) needs its schema where we call it: another with just our types
+would be preferred. (`unnest` of several arrays is always PostgreSQL's own.)"""
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
 
 
 def begin_statement(server_version: int) -> str:
     """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004."""
     settings = SETTINGS | ({"transaction_timeout": "0"} if server_version >= TRANSACTION_TIMEOUT_SINCE else {})
-    return "; ".join([BEGIN, *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+    return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
 
 
 def begin_by_statement(engine: Engine) -> None:

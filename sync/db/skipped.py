@@ -128,8 +128,10 @@ def _unlisted() -> Select[UUID]:
 
 def _take_out() -> Update:
     ids = bindparam("ids", type_=ARRAY(UUID_TYPE))
-    member = func.unnest(plans.c.voucher_ids).column_valued("member")
-    stays = select(func.coalesce(func.array_agg(member), array([], type_=UUID_TYPE))).where(member != func.all(ids))
+    member = func.pg_catalog.unnest(plans.c.voucher_ids).column_valued("member")
+    stays = select(
+        func.coalesce(func.pg_catalog.array_agg(member, type_=ARRAY(UUID_TYPE)), array([], type_=UUID_TYPE))
+    ).where(member != func.all(ids))
     return (
         update(plans)
         .where(plans.c.connection == bindparam("of_connection"), plans.c.voucher_ids.overlap(ids))
@@ -139,7 +141,7 @@ def _take_out() -> Update:
 
 def _end_empty_plans() -> Delete:
     return delete(plans).where(
-        plans.c.connection == bindparam("of_connection"), func.cardinality(plans.c.voucher_ids) == 0
+        plans.c.connection == bindparam("of_connection"), func.pg_catalog.cardinality(plans.c.voucher_ids) == 0
     )
 
 

@@ -264,7 +264,7 @@ def _known_vouchers() -> Select[Any]:
 
 def _begin_watermarks() -> Insert:
     array = bindparam("voucher_ids", type_=ARRAY(UUID_TYPE))
-    ids = func.unnest(array).table_valued(column("id", UUID_TYPE)).render_derived(name="planned")
+    ids = func.pg_catalog.unnest(array).table_valued(column("id", UUID_TYPE)).render_derived(name="planned")
     start = bindparam("start", type_=tables.TIMESTAMP)
     rows = select(ids.c.id, bindparam("connection", type_=Text), start, start, bindparam("page_size", type_=Integer))
     names = ["voucher_id", "connection", "mirrored_from", "complete_through", "page_size"]

@@ -13,11 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.db.engine import make_engine, transaction
 from sync.db.migrations import make_migration_engine
 from sync.db.session import SETTINGS, begin_statement
-from tests.support.hostile import known_to, make_database_hostile, new_login
+from tests.support.hostile import alter, known_to, make_database_hostile, new_login
 from tests.support.pooler import needs_pgbouncer, pooled
 
 OLD, LONG = datetime(1, 1, 1, tzinfo=UTC), timedelta(days=-400, hours=3, seconds=2.5)
-STATED = {name: value.strip("'") for name, value in SETTINGS.items() if name != "search_path"} | {
+STATED = {name: value.strip("'") for name, value in SETTINGS.items()} | {
     "transaction_isolation": "read committed",
     "transaction_read_only": "off",
     "transaction_deferrable": "off",
@@ -117,3 +117,38 @@ async def test_it_takes_no_message_more_than_a_bare_begin(database_url: str, tmp
 def test_an_older_server_is_not_told_what_only_newer_ones_know() -> None:
     assert "transaction_timeout" not in begin_statement(160_009)
     assert "transaction_timeout" in begin_statement(170_000)
+
+
+USERS_OWN = """
+CREATE SCHEMA shop;
+CREATE TABLE shop.seen (id uuid);
+CREATE FUNCTION shop.see() RETURNS trigger LANGUAGE plpgsql
+  AS 'BEGIN INSERT INTO seen VALUES (NEW.id); RETURN NEW; END';
+CREATE TRIGGER see AFTER INSERT ON mews.enterprises FOR EACH ROW EXECUTE FUNCTION shop.see();
+"""
+
+
+@pytest.mark.parametrize("path", ['"$user", public, shop', "shop", "public, shop, pg_catalog"])
+async def test_what_a_users_trigger_looks_for_in_the_sessions_path_is_found(database_url: str, path: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(USERS_OWN)
+    engine = make_engine(make_conninfo(database_url, options=f"-c search_path={path.replace(' ', '')}"))
+    async with transaction(engine) as tx:
+        await tx.execute(
+            text("INSERT INTO mews.enterprises (id, name, connection) VALUES (gen_random_uuid(), 'A', 'default')")
+        )
+        assert (await tx.execute(text("SELECT count(*) FROM shop.seen"))).scalar_one() == 1
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("path", ["", '""', "$user", "nowhere,pg_temp"])
+async def test_postgresqls_own_come_first_and_temporary_tables_last_in_any_path(database_url: str, path: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(alter("DATABASE", admin.info.dbname, {"search_path": f"'{path}'"}))
+    engine = make_engine(database_url)
+    async with transaction(engine) as tx:
+        names = (await tx.execute(text("SHOW search_path"))).scalar_one().split(", ")
+        await tx.execute(text("CREATE TEMPORARY TABLE pg_class (nothing int)"))
+        await tx.execute(text("SELECT relname FROM pg_class"))
+    assert (names[0], names[-1]) == ("pg_catalog", "pg_temp")
+    await engine.dispose()

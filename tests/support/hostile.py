@@ -18,7 +18,10 @@ CREATE TABLE impostors.voucher_codes (nothing int);
 CREATE FUNCTION impostors.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1970-01-01' $$;
 CREATE FUNCTION impostors.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS $$ SELECT timestamptz '1970-01-01' $$;
 CREATE FUNCTION impostors.gen_random_uuid() RETURNS uuid LANGUAGE sql AS $$ SELECT uuid(repeat('0', 32)) $$;
+CREATE FUNCTION impostors.nothing(uuid[]) RETURNS uuid[] LANGUAGE sql AS $$ SELECT '{}'::uuid[] $$;
 CREATE FUNCTION impostors.unnest(uuid[]) RETURNS SETOF uuid LANGUAGE sql AS $$ SELECT uuid(repeat('0', 32)) $$;
+CREATE FUNCTION impostors.cardinality(uuid[]) RETURNS int LANGUAGE sql AS $$ SELECT 0 $$;
+CREATE AGGREGATE impostors.array_agg(uuid) (SFUNC = array_append, STYPE = uuid[], FINALFUNC = impostors.nothing);
 CREATE FUNCTION impostors.set_config(pg_catalog.text, pg_catalog.text, boolean) RETURNS pg_catalog.text
   LANGUAGE sql AS $$ SELECT 'nothing was set' $$;
 CREATE FUNCTION impostors.never(uuid, uuid) RETURNS boolean LANGUAGE sql AS $$ SELECT false $$;

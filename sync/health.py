@@ -5,7 +5,7 @@ import time
 import structlog
 
 from sync.db import connections
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.model.errors import DatabaseError, VoucherSyncError
 
@@ -43,8 +43,8 @@ class Health:
             # What an earlier process saw fail may fail still, and `status` tells since when.
             return
         try:
-            async with transaction(self._connection.engine) as tx:
-                await connections.set_state(tx, self._connection.name, text)
+            name = self._connection.name
+            await in_transaction(self._connection.engine, lambda tx: connections.set_state(tx, name, text))
         except DatabaseError as unsaved:
             self._set("state", unsaved)
         else:

@@ -4,12 +4,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 
 from sync.db import runs
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.model.errors import (
     ApiError,
@@ -44,8 +45,8 @@ class History:
             return
         lasted = timedelta(seconds=time.monotonic() - began_s)
         try:
-            async with transaction(self._connection.engine) as tx:
-                await runs.note(tx, self._connection.name, kind, lasted=lasted, counts=counts, error=words)
+            note = partial(runs.note, lasted=lasted, counts=counts, error=words)
+            await in_transaction(self._connection.engine, lambda tx: note(tx, self._connection.name, kind))
         except DatabaseError as unsaved:
             # The same trouble ends the job itself, or the next one, and is told there.
             log.debug("run_not_noted", connection=self._connection.name, kind=kind, error=type(unsaved).__name__)
@@ -54,8 +55,7 @@ class History:
 
     async def prune(self) -> None:
         """Forget what is old. Raises `DatabaseError`."""
-        async with transaction(self._connection.engine) as tx:
-            await runs.prune(tx)
+        await in_transaction(self._connection.engine, runs.prune)
 
 
 def _sort(error: VoucherSyncError | None) -> str | None:

@@ -13,7 +13,7 @@ import structlog
 from sync.db import connections
 from sync.db.audit import has_unfinished
 from sync.db.connections import CaughtUp
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.audit import AuditSettings, audit
 from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
@@ -122,9 +122,8 @@ class Jobs:
     async def resume_audit(self) -> None:
         """Go on with an audit that another process has left."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
-            async with transaction(self._connection.engine) as tx:
-                is_left = await has_unfinished(tx, self._connection.name)
-            if is_left:
+            name = self._connection.name
+            if await in_transaction(self._connection.engine, lambda tx: has_unfinished(tx, name)):
                 await self.audit()
 
     async def beat(self) -> None:
@@ -133,8 +132,8 @@ class Jobs:
             if self._connection.stop.is_set():
                 return
             try:
-                async with transaction(self._connection.engine) as tx:
-                    await connections.beat(tx, self._connection.name, self._caught_up)
+                name, caught_up = self._connection.name, self._caught_up
+                await in_transaction(self._connection.engine, lambda tx: connections.beat(tx, name, caught_up))
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:

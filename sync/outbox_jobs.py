@@ -6,12 +6,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from random import Random
 
 import structlog
 
 from sync.db import outbox_upkeep
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.db.outbox import as_daemon
 from sync.flows.claim import Knowledge
 from sync.flows.conclude import PushReport
@@ -116,8 +117,8 @@ class OutboxJobs:
     async def prune(self) -> None:
         """Delete what was finished long ago."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
-            async with as_daemon(self._connection.engine) as tx:
-                await outbox_upkeep.prune(tx, self._settings.keep)
+            prune = partial(outbox_upkeep.prune, keep=self._settings.keep)
+            await in_transaction(self._connection.engine, prune, as_daemon)
 
     async def push_all(self) -> PushReport:
         """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""
@@ -127,8 +128,8 @@ class OutboxJobs:
             try:
                 await self.look_up()
                 _add(total, await self._pusher.push())
-                async with transaction(self._connection.engine) as tx:
-                    unsettled, wait = await outbox_upkeep.count_unsettled(tx, self._connection.name)
+                count = partial(outbox_upkeep.count_unsettled, connection=self._connection.name)
+                unsettled, wait = await in_transaction(self._connection.engine, count)
             except Stopped:
                 break
             except VoucherSyncError as error:
@@ -187,8 +188,8 @@ class OutboxJobs:
         """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
         if not self._health.is_failing("push"):
             return False
-        async with transaction(self._connection.engine) as tx:
-            return not await outbox_upkeep.has_backlog(tx, self._connection.name)
+        has_backlog = partial(outbox_upkeep.has_backlog, connection=self._connection.name)
+        return not await in_transaction(self._connection.engine, has_backlog)
 
     async def _refresh(self, *, discovery: bool) -> None:
         async with self._refreshing:

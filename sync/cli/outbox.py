@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import click
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.outbox_generate import generate
 from sync.cli.outbox_import import import_codes
@@ -21,8 +21,9 @@ from sync.cli.outbox_options import (
     with_database,
 )
 from sync.cli.outbox_show import list_rows, show
+from sync.db.engine import in_transaction
 from sync.db.outbox_control import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
-from sync.db.outbox_queue import Change, doubtful_vouchers, queue, user_transaction
+from sync.db.outbox_queue import Change, Queued, doubtful_vouchers, queue, user_transaction
 from sync.model.outbox import Operation, Status
 
 MAX_ID = 2**63 - 1
@@ -88,10 +89,12 @@ def delete(**asked: Any) -> None:
 
 
 def _queue(change: Change) -> None:
+    async def insert(tx: AsyncConnection) -> tuple[Queued, dict[UUID, str]]:
+        queued = await queue(tx, change)
+        return queued, await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])
+
     async def work(engine: AsyncEngine) -> None:
-        async with user_transaction(engine) as tx:
-            queued = await queue(tx, change)
-            doubtful = await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])
+        queued, doubtful = await in_transaction(engine, insert, user_transaction)
         if queued.status is Status.PENDING:
             note_doubtful(doubtful)
         before = "" if queued.is_new else ", queued before under the same key"
@@ -118,13 +121,12 @@ def _mover(name: str, move: Move, done: str, explanation: str) -> None:
 
 
 def _moving(move: Move, ids: tuple[int, ...], voucher_id: UUID | None) -> Callable[[AsyncEngine], Any]:
-    async def work(engine: AsyncEngine) -> Moved:
-        async with user_transaction(engine) as tx:
-            if ids:
-                return await move_rows(tx, move, list(dict.fromkeys(ids)))
-            return await move_all(tx, move, voucher_id)
+    async def move_them(tx: AsyncConnection) -> Moved:
+        if ids:
+            return await move_rows(tx, move, list(dict.fromkeys(ids)))
+        return await move_all(tx, move, voucher_id)
 
-    return work
+    return lambda engine: in_transaction(engine, move_them, user_transaction)
 
 
 def _tell(moved: Moved, done: str) -> None:

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from sync import app, daemon, logs
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.progress import pull_progress
 from sync.db import connections
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.conclude import PushReport
 from sync.flows.discover import DiscoverReport
 from sync.flows.pull import PullReport
@@ -99,8 +100,8 @@ async def _once(settings: Settings, url: str) -> Outcome:
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
         pushed = await jobs.outbox.push_all()
         if pulled and pulled.written and pulled.caught_up:
-            async with transaction(connection.engine) as tx:
-                await connections.note_caught_up(tx, connection.name, pulled.caught_up)
+            note = partial(connections.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
+            await in_transaction(connection.engine, note)
         errors = {str(error): error for error in (*jobs.health.errors, *pushed.errors.values())}
         return Outcome(discovered, pulled, pushed, list(errors.values()))
 

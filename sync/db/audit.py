@@ -1,6 +1,7 @@
 """What an audit keeps: whose it is, what it has seen, and what it is to look at once more.
 
-No transaction touches more than a few thousand rows, however many a voucher has.
+No transaction touches more than a few thousand rows, however many a voucher has, but for the one that notes which codes
+of a voucher are not listed; those rows are nobody else's.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,9 +1,11 @@
 """Connections to PostgreSQL, and its errors in this service's words."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from random import Random
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -15,7 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sync.db.session import BEGIN, begin_by_statement
 from sync.db.wording import is_about_statement, words_of
-from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError, StatementRefused
+from sync.model.errors import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseUnavailable,
+    NotMigrated,
+    SettingsError,
+    StatementRefused,
+)
+from sync.model.retry import Backoff
+
+R = TypeVar("R")
+_rng = Random()  # noqa: S311 - spreads retries, keeps no secret
 
 POOL_SIZE = 10
 CONNECT_TIMEOUT_S = 10
@@ -39,11 +52,25 @@ PASSING = {
     "53100": ("has no room left on its disk", "make room there"),
     "53200": ("is out of memory", "give it more, or end other sessions"),
     "53300": ("takes no more connections", "end other sessions, or raise its max_connections"),
+    "57014": ("ended a statement", "see who cancels statements, or whether a pooler or proxy gives it too little time"),
+    "57P05": ("ended the session", "raise its idle_session_timeout"),
+    "25P03": ("ended the session", "raise its idle_in_transaction_session_timeout"),
+    "25P04": ("ended the session", "raise its transaction_timeout"),
     "57P01": ("ended the session", "start it again if it was stopped"),
     "57P02": ("has crashed", "see its log"),
     "57P03": ("is starting or shutting down", "see its log if that takes long"),
 }
 """What ends without anything being done here: what the database says, and what somebody can do about it there."""
+BUSY = {
+    "40001": "another transaction changed the same rows",
+    "40P01": "another transaction and this one waited for each other",
+    "55P03": "another transaction held a lock for too long",
+}
+"""What the database undoes as a whole, and asks to do again."""
+MAX_TRIES = 8
+AGAIN_FOR_S = 10.0
+"""A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
+AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
 
 
 def make_engine(database_url: str) -> AsyncEngine:
@@ -113,6 +140,27 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
 
 
+async def in_transaction(
+    engine: AsyncEngine,
+    work: Callable[[AsyncConnection], Awaitable[R]],
+    opened: Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncConnection]] = transaction,
+) -> R:
+    """What `work` returns, from a transaction that is begun anew where the database asks for it; else `DatabaseBusy`.
+
+    So `work` may run several times, and does nothing that its transaction's rollback does not undo.
+    """
+    began_s, failures = time.monotonic(), 0
+    while True:
+        try:
+            async with opened(engine) as tx:
+                return await work(tx)
+        except DatabaseBusy:
+            failures += 1
+            if failures == MAX_TRIES or time.monotonic() - began_s >= AGAIN_FOR_S:
+                raise
+        await asyncio.sleep(AGAIN_AFTER.pause_s(failures, _rng))
+
+
 def translate(error: DBAPIError) -> DatabaseError:
     """This service's error for one of the database's."""
     cause = error.orig
@@ -126,6 +174,11 @@ def translate(error: DBAPIError) -> DatabaseError:
     if sqlstate in PASSING:
         state, to_do = PASSING[sqlstate]
         return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then this goes on by itself")
+    if sqlstate in BUSY:
+        return DatabaseBusy(
+            f"the database gave way to somebody else ({sqlstate}): {BUSY[sqlstate]}; nothing is lost, this is tried "
+            "again; if it stays, see pg_stat_activity for transactions that are open for long"
+        )
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}")

@@ -6,16 +6,19 @@ a code may have moved between two pages, or have changed meanwhile.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import audit as db
 from sync.db import audit_repair, mirror, rejected
 from sync.db.audit import Audit, Scope
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.flows.connection import Connection
 from sync.flows.look import read_codes
@@ -28,6 +31,8 @@ from sync.model.records import VoucherCode
 from sync.model.windows import MAX_PAGE_SIZE, MIN_PAGE_SIZE
 
 MAX_BY_ID = 500
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +58,12 @@ async def audit(
 
     Raises `AuditRunning`, `DatabaseError`, `Stopped`, and `ApiError` where it concerns more than one voucher.
     """
-    async with transaction(connection.engine) as tx:
-        ours = await db.begin(tx, connection.name)
+    ours = await in_transaction(connection.engine, lambda tx: db.begin(tx, connection.name))
     run = _Run(connection, settings, ours, on_progress)
     try:
         return await run.run()
     except BaseException:
-        async with transaction(connection.engine) as tx:
-            await db.release(tx, ours)
+        await in_transaction(connection.engine, lambda tx: db.release(tx, ours))
         raise
 
 
@@ -74,33 +77,33 @@ class _Run:
 
     async def run(self) -> AuditReport:
         report = self._report
-        async with transaction(self._connection.engine) as tx:
-            voucher_ids = await db.left_to_list(tx, self._audit)
+        voucher_ids = await self._do(lambda tx: db.left_to_list(tx, self._audit))
         for number, voucher_id in enumerate(voucher_ids):
             report.vouchers_left = len(voucher_ids) - number
             await self._list_voucher(voucher_id)
         report.vouchers_left = 0
         report.braked = await self._brake()
-        async with transaction(self._connection.engine) as tx:
-            scopes = await db.left_to_confirm(tx, self._audit)
-        for scope in scopes:
+        for scope in await self._do(lambda tx: db.left_to_confirm(tx, self._audit)):
             await self._confirm(scope)
-        async with transaction(self._connection.engine) as tx:
-            await db.finish(tx, self._audit, report.braked)
-            for voucher_id, counts, repaired in await db.results(tx, self._audit):
-                # With what the process compared that had begun this audit.
-                voucher = report.vouchers.setdefault(voucher_id, VoucherReport(voucher_id))
-                voucher.counts, voucher.repaired = +Counter(counts), repaired
+        for voucher_id, counts, repaired in await self._do(self._finish):
+            # With what the process compared that had begun this audit.
+            voucher = report.vouchers.setdefault(voucher_id, VoucherReport(voucher_id))
+            voucher.counts, voucher.repaired = +Counter(counts), repaired
         return report
+
+    async def _finish(self, tx: AsyncConnection) -> list[tuple[UUID, dict[Finding, int], int]]:
+        await db.finish(tx, self._audit, self._report.braked)
+        return await db.results(tx, self._audit)
+
+    async def _do(self, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+        return await in_transaction(self._connection.engine, work)
 
     async def _list_voucher(self, voucher_id: UUID) -> None:
         """Note what seems to have drifted in a voucher; one that the API refuses is left out, and said to be."""
-        name, engine = self._connection.name, self._connection.engine
         voucher = self._report.vouchers[voucher_id] = VoucherReport(voucher_id)
         await self._forget_seen()
         await self._forget_candidates(voucher_id)
-        async with transaction(engine) as tx:
-            scope = await db.begin_voucher(tx, voucher_id, self._settings.overlap)
+        scope = await self._do(lambda tx: db.begin_voucher(tx, voucher_id, self._settings.overlap))
         try:
             await self._read(scope, voucher)
         except ApiError as error:
@@ -108,14 +111,20 @@ class _Run:
                 raise
             voucher.error = error
         else:
-            async with transaction(engine) as reading:
-                async for code_ids in db.unlisted(reading, name, scope):
-                    async with transaction(engine) as tx:
-                        await db.note_candidates(tx, name, voucher_id, code_ids, is_listed=False)
-        async with transaction(engine) as tx:
-            error_text = str(voucher.error.without_words()) if voucher.error else None
-            await db.save_listed(tx, self._audit, scope, voucher.counts, error_text)
+            await self._note_unlisted(scope)
+        error_text = str(voucher.error.without_words()) if voucher.error else None
+        await self._do(lambda tx: db.save_listed(tx, self._audit, scope, voucher.counts, error_text))
         await self._forget_seen()
+
+    async def _note_unlisted(self, scope: Scope) -> None:
+        """Note what the API did not list. In one transaction: a pool of few may have no second session to write in."""
+        name = self._connection.name
+
+        async def note(tx: AsyncConnection) -> None:
+            async for code_ids in db.unlisted(tx, name, scope):
+                await db.note_candidates(tx, name, scope.voucher_id, code_ids, is_listed=False)
+
+        await self._do(note)
 
     async def _read(self, scope: Scope, voucher: VoucherReport, *, is_second: bool = False) -> None:
         """List a voucher's codes; the second time only to see which are there."""
@@ -143,24 +152,28 @@ class _Run:
     async def _take(self, scope: Scope, voucher: VoucherReport, page: Page[VoucherCode], *, is_second: bool) -> None:
         name, there = self._connection.name, {code.id: code for code in page.records}
         judge = Judge(scope.began_at, scope.settled_before)
-        async with transaction(self._connection.engine) as tx:
+
+        async def note(tx: AsyncConnection) -> list[Finding]:
             await db.keep_alive(tx, self._audit)
             await db.note_seen(tx, name, [*there, *_ids_of_rejected(page)])
-            if not is_second:
-                await rejected.keep(tx, name, page.rejected)
-                here = await db.held(tx, list(there))
-                findings = {one: judge.find(here.get(one), code) for one, code in there.items()}
-                drifted = [one for one, finding in findings.items() if finding in DRIFT]
-                await db.note_candidates(tx, name, scope.voucher_id, drifted, is_listed=True)
-                voucher.counts.update(finding for finding in findings.values() if finding not in DRIFT)
-                self._report.codes += len(there)
+            if is_second:
+                return []
+            await rejected.keep(tx, name, page.rejected)
+            here = await db.held(tx, list(there))
+            findings = {one: judge.find(here.get(one), code) for one, code in there.items()}
+            drifted = [one for one, finding in findings.items() if finding in DRIFT]
+            await db.note_candidates(tx, name, scope.voucher_id, drifted, is_listed=True)
+            return list(findings.values())
+
+        findings = await self._do(note)
+        voucher.counts.update(finding for finding in findings if finding not in DRIFT)
+        self._report.codes += len(findings)
         self._on_progress(self._report)
 
     async def _brake(self) -> str | None:
         """Why nothing may be changed: so much is missing that it looks like a fault of the API, or of the token."""
-        async with transaction(self._connection.engine) as tx:
-            missing = await db.count_candidates(tx, self._connection.name)
-            held = await db.count_held(tx, self._connection.name)
+        missing = await self._do(lambda tx: db.count_candidates(tx, self._connection.name))
+        held = await self._do(lambda tx: db.count_held(tx, self._connection.name))
         if self._settings.accept_loss or not is_suspicious_loss(missing, held, share=self._settings.max_loss):
             return None
         return (
@@ -171,33 +184,30 @@ class _Run:
 
     async def _confirm(self, scope: Scope) -> None:
         """Look once more at what seems to have drifted in a voucher, and mend what has."""
-        name, engine = self._connection.name, self._connection.engine
         voucher = self._report.vouchers.setdefault(scope.voucher_id, VoucherReport(scope.voucher_id))
         counts: Counter[Finding] = Counter()
         await self._look_for_unlisted(scope, voucher)
         after: UUID | None = None
-        while True:
-            async with transaction(engine) as tx:
-                await db.keep_alive(tx, self._audit)
-                candidates = await db.some_candidates(tx, name, scope.voucher_id, after, MAX_BY_ID)
-            if not candidates:
-                break
+
+        async def take(tx: AsyncConnection) -> dict[UUID, bool]:
+            await db.keep_alive(tx, self._audit)
+            return await db.some_candidates(tx, self._connection.name, scope.voucher_id, after, MAX_BY_ID)
+
+        while candidates := await self._do(take):
             after = max(candidates)
             counts += await self._confirm_some(scope, voucher, candidates)
-        async with transaction(engine) as tx:
-            await db.save_confirmed(tx, scope, counts, voucher.repaired)
+        await self._do(lambda tx: db.save_confirmed(tx, scope, counts, voucher.repaired))
         await self._forget_candidates(scope.voucher_id)
 
     async def _look_for_unlisted(self, scope: Scope, voucher: VoucherReport) -> None:
         """List the voucher again where codes were not listed: they may have moved to a page that was behind us."""
-        async with transaction(self._connection.engine) as tx:
-            unlisted = await db.count_candidates(tx, self._connection.name, scope.voucher_id)
+        name = self._connection.name
+        unlisted = await self._do(lambda tx: db.count_candidates(tx, name, scope.voucher_id))
         if not unlisted or self._report.braked:
             return
         await self._forget_seen()
         await self._read(scope, voucher, is_second=True)
-        async with transaction(self._connection.engine) as tx:
-            await db.drop_seen_candidates(tx, self._connection.name, scope.voucher_id)
+        await self._do(lambda tx: db.drop_seen_candidates(tx, name, scope.voucher_id))
         await self._forget_seen()
 
     async def _confirm_some(
@@ -205,8 +215,7 @@ class _Run:
     ) -> Counter[Finding]:
         listed = [one for one, is_listed in candidates.items() if is_listed]
         # The mirror's rows are read first: whatever writes them from now on makes them ones that are left alone.
-        async with transaction(self._connection.engine) as tx:
-            here = await db.held(tx, list(candidates))
+        here = await self._do(lambda tx: db.held(tx, list(candidates)))
         there = await self._read_by_id(scope.voucher_id, listed)
         judge = Judge(scope.began_at, scope.settled_before)
         findings = {one: judge.find(here.get(one), there.get(one)) for one in candidates if one in here or one in there}
@@ -229,15 +238,18 @@ class _Run:
         ids: dict[Finding, list[UUID]] = {finding: [] for finding in Finding}
         for one, finding in findings.items():
             ids[finding].append(one)
-        async with transaction(self._connection.engine) as tx:
-            missing = [(one, here[one].mirrored_at) for one in ids[Finding.ONLY_HERE]]
-            wrong = [(there[one], here[one].mirrored_at) for one in ids[Finding.DIFFERING]]
-            absent = [there[one] for one in ids[Finding.ONLY_THERE]]
+        missing = [(one, here[one].mirrored_at) for one in ids[Finding.ONLY_HERE]]
+        wrong = [(there[one], here[one].mirrored_at) for one in ids[Finding.DIFFERING]]
+        absent = [there[one] for one in ids[Finding.ONLY_THERE]]
+
+        async def mend(tx: AsyncConnection) -> int:
             return (
                 await audit_repair.mark_missing(tx, missing)
                 + await audit_repair.overwrite(tx, wrong)
                 + await mirror.store_voucher_codes(tx, self._connection.name, absent)
             )
+
+        return await self._do(mend)
 
     async def _forget_seen(self) -> None:
         await self._forget(None)
@@ -246,10 +258,8 @@ class _Run:
         await self._forget(voucher_id)
 
     async def _forget(self, voucher_id: UUID | None) -> None:
-        is_more = True
-        while is_more:
-            async with transaction(self._connection.engine) as tx:
-                is_more = await db.clear_slice(tx, self._connection.name, voucher_id)
+        while await self._do(lambda tx: db.clear_slice(tx, self._connection.name, voucher_id)):
+            pass
 
 
 def _concerns_one(error: ApiError) -> bool:

@@ -1,12 +1,16 @@
 """What the outcome of a write means for the rows that it carried."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import mirror, outbox, outbox_refusals, rejected
+from sync.db.engine import in_transaction
 from sync.db.outbox import Settlement, as_daemon
 from sync.flows.claim import Batch
 from sync.flows.connection import Connection
@@ -26,6 +30,8 @@ from sync.model.outbox import (
 )
 from sync.model.records import VoucherCode
 from sync.model.retry import Backoff
+
+R = TypeVar("R")
 
 RETRY = Backoff(base_s=1.0, cap_s=60.0)
 BESIDE_REFUSED = "not sent yet: the call that was to carry it was refused for other changes in it"
@@ -117,8 +123,7 @@ class Concluder:
         """
         again = self._settlement(replace(batch, rows=[row]), Verdict.BLOCKED, outcome.error)
         again = replace(again, outcome=SINGLED_OUT if are_others_through else Verdict.BLOCKED)
-        async with as_daemon(self._connection.engine) as tx:
-            times, was_singled_out = await outbox_refusals.count_blocks(tx, row.id)
+        times, was_singled_out = await self._do(lambda tx: outbox_refusals.count_blocks(tx, row.id))
         if times + 1 < MAX_BLOCKS or not (are_others_through or was_singled_out):
             await self._settle(batch, [row], again)
         else:
@@ -128,9 +133,8 @@ class Concluder:
 
     async def note_refused(self, batch: Batch, outcome: Outcome) -> None:
         """Note a call that was refused as a whole, whose rows are sent again in smaller groups."""
-        async with as_daemon(self._connection.engine) as tx:
-            refused = replace(self._settlement(batch, Verdict.REFUSED, outcome.error), outcome=AMONG_OTHERS)
-            await outbox_refusals.note_refused(tx, batch.attempt_id, refused)
+        refused = replace(self._settlement(batch, Verdict.REFUSED, outcome.error), outcome=AMONG_OTHERS)
+        await self._do(lambda tx: outbox_refusals.note_refused(tx, batch.attempt_id, refused))
 
     def _settlement(self, batch: Batch, verdict: Verdict, error: ApiError | None) -> Settlement:
         status, request_id = (error.status, error.request_id) if error else (None, None)
@@ -146,10 +150,15 @@ class Concluder:
         return Settlement(Status.PENDING, verdict, words, status, request_id, wait)
 
     async def _settle(self, batch: Batch, rows: Sequence[Row], settlement: Settlement) -> None:
-        async with as_daemon(self._connection.engine) as tx:
+        async def note(tx: AsyncConnection) -> None:
             await outbox.settle(tx, batch.attempt_id, [row.id for row in rows], settlement)
             await outbox.end_attempt(tx, batch.attempt_id)
+
+        await self._do(note)
         self.report.count(settlement.status, len(rows))
+
+    async def _do(self, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+        return await in_transaction(self._connection.engine, work, as_daemon)
 
     async def _done(self, batch: Batch, page: Page[VoucherCode] | None) -> None:
         """Write the effect into the mirror and settle the rows in one transaction: `done` means that it stands there.
@@ -164,7 +173,8 @@ class Concluder:
         code_ids = {row_id: code_id for row_id, code_id in found.items() if code_id is not None}
         missing = [row_id for row_id, code_id in found.items() if code_id is None]
         unlisted = Settlement(Status.UNCERTAIN, UNLISTED, "the answer does not list it", 200, wait=self._settle_after)
-        async with as_daemon(self._connection.engine) as tx:
+
+        async def note(tx: AsyncConnection) -> None:
             if page is not None:
                 await mirror.store_voucher_codes(tx, name, page.records)
                 await rejected.keep(tx, name, page.rejected)
@@ -177,6 +187,8 @@ class Concluder:
             )
             await outbox.settle(tx, batch.attempt_id, missing, unlisted)
             await outbox.end_attempt(tx, batch.attempt_id)
+
+        await self._do(note)
         self.report.count(Status.DONE, len(code_ids))
         self.report.count(Status.UNCERTAIN, len(missing))
 

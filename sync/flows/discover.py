@@ -6,16 +6,18 @@ alone, which is then remembered and left out. So are vouchers that are no longer
 would have every pull refused.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected, skipped
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.mews import operations, wire
 from sync.model.errors import InvalidRequest
@@ -42,17 +44,36 @@ class DiscoverReport:
 
 async def discover(connection: Connection) -> DiscoverReport:
     """One discovery. Raises `ApiError`, `DatabaseError` and `Stopped` in their variants."""
-    async with transaction(connection.engine) as tx:
-        report = DiscoverReport(as_of=(await tx.execute(select(func.now()))).scalar_one())
+    report = DiscoverReport(as_of=await in_transaction(connection.engine, _now))
     listed = await _list_vouchers(connection, report)
-    async with transaction(connection.engine) as tx:
-        unlisted = await skipped.unlisted(tx, connection.name, listed)
-    if unlisted:
+    if await in_transaction(connection.engine, lambda tx: skipped.unlisted(tx, connection.name, listed)):
         # One that was changed while its listing was read has moved to a page that was behind us.
         listed |= await _list_vouchers(connection, report)
-    async with transaction(connection.engine) as tx:
-        report.unlisted = await skipped.follow_listing(tx, connection.name, listed)
+    report.unlisted = await in_transaction(
+        connection.engine, lambda tx: skipped.follow_listing(tx, connection.name, listed)
+    )
     return report
+
+
+async def _now(tx: AsyncConnection) -> datetime:
+    now: datetime = (await tx.execute(select(func.now()))).scalar_one()
+    return now
+
+
+async def _store(
+    connection: Connection,
+    report: DiscoverReport,
+    write: Callable[[AsyncConnection], Awaitable[int]],
+    unreadable: Sequence[Rejected],
+) -> None:
+    """Mirror what one answer brought, and keep what cannot be mirrored."""
+
+    async def store(tx: AsyncConnection) -> tuple[int, int]:
+        return await write(tx), await rejected.keep(tx, connection.name, unreadable)
+
+    written, new = await in_transaction(connection.engine, store)
+    report.written += written
+    report.rejected += new
 
 
 async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[UUID]:
@@ -62,8 +83,9 @@ async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[
     enterprise_of: dict[UUID, UUID] = {}
     for group in chunks(enterprise_ids, operations.MAX_IDS):
         service_ids += await _services(connection, group, enterprise_of, report)
-    async with transaction(connection.engine) as tx:
-        refused_before = await skipped.skipped_ids(tx, connection.name, "service")
+    refused_before = await in_transaction(
+        connection.engine, lambda tx: skipped.skipped_ids(tx, connection.name, "service")
+    )
     listed: set[UUID] = set()
     for asked in chunks([one for one in service_ids if one not in refused_before], operations.MAX_IDS):
         listed |= await _vouchers(connection, asked, enterprise_of, report)
@@ -75,9 +97,8 @@ async def _enterprises(connection: Connection, report: DiscoverReport) -> list[U
     """Mirror the enterprises; the ids of all, those that could not be stored too."""
     ids: list[UUID] = []
     async for page in operations.enterprises(connection.client):
-        async with transaction(connection.engine) as tx:
-            report.written += await mirror.store_enterprises(tx, connection.name, page.records)
-            report.rejected += await rejected.keep(tx, connection.name, page.rejected)
+        write = partial(mirror.store_enterprises, connection=connection.name, enterprises=page.records)
+        await _store(connection, report, write, page.rejected)
         ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids
 
@@ -88,9 +109,8 @@ async def _services(
     """Mirror the services of a group of enterprises, noting whose each is; the ids of all."""
     ids: list[UUID] = []
     async for page in operations.services(connection.client, enterprise_ids):
-        async with transaction(connection.engine) as tx:
-            report.written += await mirror.store_services(tx, connection.name, page.records)
-            report.rejected += await rejected.keep(tx, connection.name, page.rejected)
+        write = partial(mirror.store_services, connection=connection.name, services=page.records)
+        await _store(connection, report, write, page.rejected)
         enterprise_of.update({one.id: one.enterprise_id for one in page.records})
         ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids
@@ -109,18 +129,20 @@ async def _vouchers(
             middle = len(service_ids) // 2
             halves = (service_ids[:middle], service_ids[middle:])
             return set().union(*[await _vouchers(connection, half, enterprise_of, report) for half in halves])
-        async with transaction(connection.engine) as tx:
-            await skipped.refuse(tx, connection.name, "service", service_ids, error)
+        refuse = partial(skipped.refuse, connection=connection.name, kind="service", ids=service_ids, error=error)
+        await in_transaction(connection.engine, refuse)
         report.refused += service_ids
         return set()
     # The codes of a voucher that cannot be stored are mirrored all the same.
     vouchers += [one for record in unreadable if (one := wire.bare_voucher(record)) is not None]
     # Only some tokens are told a voucher's enterprise; its service's is the same.
     vouchers = [replace(one, enterprise_id=one.enterprise_id or enterprise_of.get(one.service_id)) for one in vouchers]
-    async with transaction(connection.engine) as tx:
-        report.written += await mirror.store_vouchers(tx, connection.name, vouchers)
-        report.written += await mirror.store_assignments(tx, [one.id for one in vouchers], assignments)
-        report.rejected += await rejected.keep(tx, connection.name, unreadable)
+
+    async def write_both(tx: AsyncConnection) -> int:
+        written = await mirror.store_vouchers(tx, connection.name, vouchers)
+        return written + await mirror.store_assignments(tx, [one.id for one in vouchers], assignments)
+
+    await _store(connection, report, write_both, unreadable)
     return {one.id for one in vouchers}
 
 

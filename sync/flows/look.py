@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import mirror, rejected
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.flows.refused import refused_among
 from sync.mews import operations
@@ -127,6 +129,8 @@ async def _read_pages(
 
 
 async def _store(connection: Connection, page: Page[VoucherCode]) -> None:
-    async with transaction(connection.engine) as tx:
+    async def store(tx: AsyncConnection) -> None:
         await mirror.store_voucher_codes(tx, connection.name, page.records)
         await rejected.keep(tx, connection.name, page.rejected)
+
+    await in_transaction(connection.engine, store)

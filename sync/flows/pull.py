@@ -6,16 +6,17 @@ loses nothing and repeats at most the page in flight.
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected, skipped, watermarks
 from sync.db.connections import CaughtUp
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.db.watermarks import Group, Reading, Work
 from sync.flows.connection import Connection
 from sync.flows.refused import refused_among
@@ -34,6 +35,8 @@ from sync.model.errors import (
 )
 from sync.model.records import VoucherCode
 from sync.model.windows import Pace, Window, ease, plan_backfill, plan_pull, split
+
+R = TypeVar("R")
 
 READERS = 8
 """Windows read at once. At 200 ms a call, two readers already use up the API's budget; the rest is for slower days."""
@@ -127,9 +130,12 @@ class _Round:
         """Read it; True if another round is worth while."""
         # In whole seconds, as windows are, or `caught_up` would claim the part of a second that no window reached.
         now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
-        async with transaction(self._connection.engine) as tx:
+
+        async def plan(tx: AsyncConnection) -> tuple[Work, list[Reading], bool]:
             work = await watermarks.load_work(tx, self._connection.name, self._settings.backfill_from)
-            readings, has_backfill = await self._plan(tx, work, now)
+            return work, *await self._plan(tx, work, now)
+
+        work, readings, has_backfill = await in_transaction(self._connection.engine, plan)
         self._report.windows_planned += len(readings)
         self._on_progress(self._report)
         await self._read_all(iter(readings))
@@ -240,20 +246,21 @@ class _Round:
         is_last = page.is_last(pace.page_size)
         if not is_last and page.cursor == reading.cursor:
             raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
-        rest: list[Reading] = []
-        async with transaction(connection.engine) as tx:
+
+        async def store(tx: AsyncConnection) -> tuple[int, int, list[Reading]]:
             written = await mirror.store_voucher_codes(tx, connection.name, page.records)
             rejected_now = await rejected.keep(tx, connection.name, page.rejected)
-            if not is_last:
-                is_noted = reading.group.plan_id is not None or written or rejected_now
-                rest = [
-                    await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)
-                    if is_noted
-                    else replace(reading, cursor=page.cursor)
-                ]
-            elif reading.group.plan_id is not None or written or rejected_now:
-                # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
-                await watermarks.complete(tx, reading)
+            # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
+            is_noted = bool(reading.group.plan_id is not None or written or rejected_now)
+            if is_last:
+                if is_noted:
+                    await watermarks.complete(tx, reading)
+                return written, rejected_now, []
+            if is_noted:
+                return written, rejected_now, [await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)]
+            return written, rejected_now, [replace(reading, cursor=page.cursor)]
+
+        written, rejected_now, rest = await self._noted(reading.group, store)
         report.pages += 1
         report.codes += len(page.records)
         report.written += written
@@ -262,8 +269,9 @@ class _Round:
 
     async def _begin_again(self, reading: Reading) -> Reading:
         """The API no longer knows a cursor, and nothing else says which pages are left: read the window anew."""
-        async with transaction(self._connection.engine) as tx:
-            return await watermarks.keep_cursor(tx, self._connection.name, reading, None)
+        return await self._noted(
+            reading.group, lambda tx: watermarks.keep_cursor(tx, self._connection.name, reading, None)
+        )
 
     async def _slow_down(self, reading: Reading, tried: Pace, error: TooHeavy) -> list[Reading]:
         """Ask for less, from now on in every window of the group."""
@@ -272,9 +280,10 @@ class _Round:
         if slower is None:
             raise error
         await self._connection.client.back_off()
-        async with transaction(self._connection.engine) as tx:
-            parts = list(split(window.start, window.end, slower.window_limit))
-            rest = await watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
+        parts = list(split(window.start, window.end, slower.window_limit))
+        rest = await self._noted(
+            group, lambda tx: watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
+        )
         group.pace = slower
         self._report.windows_planned += len(rest) - 1
         return rest
@@ -287,11 +296,21 @@ class _Round:
             if group.voucher_ids != tried:
                 return [reading]
             refused = await refused_among(self._connection.client, tried, reading.window)
-            async with transaction(self._connection.engine) as tx:
-                await skipped.refuse(tx, self._connection.name, "voucher", refused, error)
+            await self._noted(group, lambda tx: skipped.refuse(tx, self._connection.name, "voucher", refused, error))
             group.voucher_ids = tuple(one for one in tried if one not in refused)
         self._report.refused += refused
         return [reading]
+
+    async def _noted(self, group: Group, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+        """What `work` notes of a group, in a transaction; a plan that a failed try had opened is not there any more."""
+        has_plan = group.plan_id is not None
+
+        async def again(tx: AsyncConnection) -> R:
+            if not has_plan:
+                group.plan_id = group.end = None
+            return await work(tx)
+
+        return await in_transaction(self._connection.engine, again)
 
 
 def _urgency(window: Window, now: datetime) -> tuple[bool, float]:

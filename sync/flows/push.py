@@ -9,9 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from random import Random
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import outbox, outbox_upkeep
+from sync.db.engine import in_transaction
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_upkeep import Waiting
 from sync.flows.claim import Batch, Knowledge, claim_due
@@ -91,16 +95,18 @@ class Pusher:
             yield
 
     async def _due_lanes(self) -> list[Lane]:
-        name, knowledge = self._connection.name, self._knowledge
+        name, engine, knowledge = self._connection.name, self._connection.engine, self._knowledge
         has_strays = True
         while has_strays:
-            async with as_daemon(self._connection.engine) as tx:
-                has_strays = await outbox_upkeep.adopt(tx, name)
-        async with as_daemon(self._connection.engine) as tx:
-            self.waiting = await outbox_upkeep.fail_unknown(
+            has_strays = await in_transaction(engine, lambda tx: outbox_upkeep.adopt(tx, name), as_daemon)
+
+        async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane]]:
+            waiting = await outbox_upkeep.fail_unknown(
                 tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
             )
-            lanes = await outbox.due_lanes(tx, name)
+            return waiting, await outbox.due_lanes(tx, name)
+
+        self.waiting, lanes = await in_transaction(engine, look, as_daemon)
         self._concluder.report.failed += self.waiting.failed
         return lanes
 
@@ -160,16 +166,16 @@ class Pusher:
         async with client.budget.place(Priority.PUSH) as place:
             place.is_used = False
             claimed_s = time.monotonic()
-            async with as_daemon(self._connection.engine) as tx:
-                batch = await claim_due(
-                    tx,
-                    lane,
-                    limit=limit,
-                    lease=self._settings.lease,
-                    server_utc=server_utc,
-                    knowledge=self._knowledge,
-                    rule=self._settings.brake,
-                )
+            claim = partial(
+                claim_due,
+                lane=lane,
+                limit=limit,
+                lease=self._settings.lease,
+                server_utc=server_utc,
+                knowledge=self._knowledge,
+                rule=self._settings.brake,
+            )
+            batch = await in_transaction(self._connection.engine, claim, as_daemon)
             self._note_claimed(batch)
             if not claimed.done():
                 claimed.set_result(batch.has_more)

@@ -7,7 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import outbox
+from sync.db.engine import in_transaction
 from sync.db.outbox import as_daemon
 from sync.flows.claim import Batch
 from sync.flows.conclude import Concluder, Outcome
@@ -85,12 +88,16 @@ class Search:
         server_utc = await operations.server_now(client)
         async with client.budget.place(Priority.PUSH) as place:
             claimed_s = time.monotonic()
-            async with as_daemon(self._connection.engine) as tx:
+
+            async def claim(tx: AsyncConnection) -> set[int]:
                 await outbox.begin_attempt(tx, batch.lane, attempt_id, lease=self._lease, server_utc=server_utc)
                 moved = await outbox.move(tx, batch.attempt_id, attempt_id, [row.id for row in rows], lease=self._lease)
                 await outbox.count_attempt(tx, list(moved))
                 if not moved:
                     await outbox.end_attempt(tx, attempt_id)
+                return moved
+
+            moved = await in_transaction(self._connection.engine, claim, as_daemon)
             mine = [replace(row, attempts=row.attempts + 1) for row in rows if row.id in moved]
             group = replace(batch, attempt_id=attempt_id, rows=mine, server_utc=server_utc)
             place.is_used = bool(mine)
@@ -99,10 +106,13 @@ class Search:
     async def _take_back(self, group: Batch, outcome: Outcome) -> None:
         """Keep a group's rows claimed by the batch, to be sent again."""
         await self._concluder.note_refused(group, outcome)
-        async with as_daemon(self._connection.engine) as tx:
-            row_ids = [row.id for row in group.rows]
+        row_ids = [row.id for row in group.rows]
+
+        async def move(tx: AsyncConnection) -> None:
             await outbox.move(tx, group.attempt_id, self._batch.attempt_id, row_ids, lease=self._lease)
             await outbox.end_attempt(tx, group.attempt_id)
+
+        await in_transaction(self._connection.engine, move, as_daemon)
 
     async def _fail_kin(self, row: Row, outcome: Outcome) -> None:
         """A change that is refused for its voucher alone proves that every other one of that voucher would be."""

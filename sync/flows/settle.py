@@ -8,10 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import known_codes, outbox, outbox_upkeep
-from sync.db.engine import transaction
+from sync.db.engine import in_transaction
 from sync.db.outbox import Settlement, as_daemon
 from sync.db.outbox_upkeep import Uncertain
 from sync.flows.connection import Connection
@@ -65,9 +68,12 @@ class SettleReport:
 async def settle(connection: Connection, settle_after: timedelta) -> SettleReport:
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
     report = SettleReport()
-    async with as_daemon(connection.engine) as tx:
-        report.rescued = await outbox_upkeep.rescue(tx, connection.name, settle_after)
-        rows = await outbox_upkeep.load_uncertain(tx, connection.name)
+
+    async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
+        rescued = await outbox_upkeep.rescue(tx, connection.name, settle_after)
+        return rescued, await outbox_upkeep.load_uncertain(tx, connection.name)
+
+    report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
     for group in _groups(rows):
         look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
         try:
@@ -82,8 +88,9 @@ async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], repor
     rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
     left = await _settle_found(connection, rows, report)
     if left:
-        async with transaction(connection.engine) as tx:
-            is_seen_in_windows = await known_codes.stamps_what_it_adds(tx, connection.name)
+        is_seen_in_windows = await in_transaction(
+            connection.engine, lambda tx: known_codes.stamps_what_it_adds(tx, connection.name)
+        )
         if not is_seen_in_windows:
             await read_everything(connection, _vouchers(left))
             left = await _settle_found(connection, left, report)
@@ -107,8 +114,8 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
 
 async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:
     """Settle adds whose code the mirror has come to know; the others."""
-    async with transaction(connection.engine) as tx:
-        made = await known_codes.made_for(tx, [row.id for row in rows], usable_only=False)
+    made_for = partial(known_codes.made_for, row_ids=[row.id for row in rows], usable_only=False)
+    made = await in_transaction(connection.engine, made_for)
     await _settle(connection, [row for row in rows if row.id in made], FOUND, report, made)
     return [row for row in rows if row.id not in made]
 
@@ -158,8 +165,10 @@ async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: 
 async def _postpone(
     connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
 ) -> None:
-    async with as_daemon(connection.engine) as tx:
+    async def postpone(tx: AsyncConnection) -> None:
         await outbox.postpone(tx, await outbox_upkeep.lock_free(tx, [row.id for row in rows]), wait, reason)
+
+    await in_transaction(connection.engine, postpone, as_daemon)
 
 
 async def _settle(
@@ -169,16 +178,20 @@ async def _settle(
     report: SettleReport,
     code_ids: dict[int, UUID] | None = None,
 ) -> None:
-    of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
-    async with as_daemon(connection.engine) as tx:
+    async def note(tx: AsyncConnection) -> int:
         # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
         free = set(await outbox_upkeep.lock_free(tx, [row.id for row in rows]))
+        of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
         for row in rows:
             if row.id in free:
                 of_attempt[row.attempt_id].append(row.id)
+        settled = 0
         for attempt_id, row_ids in of_attempt.items():
-            report.count(settlement.status, await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids))
+            settled += await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids)
             await outbox.end_attempt(tx, attempt_id)
+        return settled
+
+    report.count(settlement.status, await in_transaction(connection.engine, note, as_daemon))
 
 
 def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:

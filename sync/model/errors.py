@@ -4,6 +4,7 @@
     ├── SettingsError            a setting is missing or wrong
     ├── DatabaseError            the mirror's database
     │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
+    │   ├── DatabaseBusy         somebody else's transaction stands in the way
     │   ├── NotMigrated          reached, but its schema is not this version's
     │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
     ├── Defect                   a fault of this service itself; the log has the traceback
@@ -51,6 +52,10 @@ class DatabaseError(VoucherSyncError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached, went away in the middle, or takes nothing at present; that passes by itself."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Somebody else's transaction stands in the way: a deadlock, or a lock that is held for long. Nothing was done."""
 
 
 class NotMigrated(DatabaseError):

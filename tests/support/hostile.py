@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 PASSWORD = "not-a-secret"
 
 IMPOSTORS = """
+DROP SCHEMA IF EXISTS impostors CASCADE;
 CREATE SCHEMA impostors;
 GRANT USAGE ON SCHEMA impostors TO PUBLIC;
 CREATE DOMAIN impostors.text AS pg_catalog.text CHECK (VALUE = 'only this');

@@ -13,6 +13,8 @@ ABOUT_STATEMENTS = ("42", "3F")
 """Classes of errors that are found in the text of a statement, where ours have names and no values."""
 FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
 """The last line of an error's context: the function that a statement of ours has set off."""
+OWN_RULE = re.compile(r"PL/pgSQL function sync\.\w+\(\) line \d+ at RAISE")
+"""The whole context of what a trigger of ours refuses: it says so without a value, and nobody else's trigger spoke."""
 
 
 def words_of(cause: BaseException | None) -> str:
@@ -22,7 +24,7 @@ def words_of(cause: BaseException | None) -> str:
     if cause.sqlstate is None:
         is_of_the_line = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         return str(cause).strip().partition("\n")[0] if is_of_the_line else type(cause).__name__
-    if is_about_statement(cause):
+    if is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
         return cause.diag.message_primary or type(cause).__name__
     return f"{type(cause).__name__}{_where(cause.diag)}"
 

@@ -89,3 +89,8 @@ async def test_what_the_driver_does_not_send_or_cannot_read_is_not_told(engine: 
         with pytest.raises(DatabaseError, match=r"DataError$") as caught:
             await rows(engine, statement, **parameters)
         assert not any(one in str(caught.value) for one in (VALUE, "10000"))
+
+
+async def test_what_our_own_triggers_refuse_is_told_in_their_words(engine: AsyncEngine) -> None:
+    with pytest.raises(DatabaseError, match="operation: must be 'add' or 'delete'"):
+        await execute(engine, "INSERT INTO mews.voucher_code_outbox (operation) VALUES ('move')")

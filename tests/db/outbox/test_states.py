@@ -54,9 +54,9 @@ async def test_the_daemon_can_make_every_move_and_no_others(outbox: Outbox) -> N
 @pytest.mark.parametrize("status", ["lost", "", "PENDING", None])
 async def test_there_are_no_other_states(outbox: Outbox, status: str | None) -> None:
     row_id = await outbox.add()
-    with pytest.raises(DatabaseError, match=r"cannot become|not-null"):
+    with pytest.raises(DatabaseError, match=r"cannot become|NotNull"):
         await outbox.change(row_id, status=status)
-    with pytest.raises(DatabaseError, match=r"cannot become|not-null"):
+    with pytest.raises(DatabaseError, match=r"cannot become|NotNull"):
         await outbox.set(row_id, status=status)
     assert await outbox.status(row_id) is Status.PENDING
 

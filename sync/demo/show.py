@@ -4,7 +4,6 @@ import asyncio
 import random
 import shlex
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -16,7 +15,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.db.connections import ConnectionStatus, load_status
-from sync.db.embedded import embedded_postgres, psql_path
+from sync.db.embedded import embedded_postgres, psql_path, temporary_directory
 from sync.db.engine import make_engine, transaction
 from sync.db.migrations import migrate
 from sync.demo.comparison import Comparison, compare
@@ -58,8 +57,7 @@ class Stage:
 @contextmanager
 def stage() -> Iterator[Stage]:
     """The embedded PostgreSQL in a temporary directory."""
-    with tempfile.TemporaryDirectory(prefix="voucher-sync-demo-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    with temporary_directory("voucher-sync-demo-") as directory:
         click.echo(f"Starting PostgreSQL in {directory} ...")
         with embedded_postgres(directory) as url:
             migrate(url)
@@ -140,7 +138,8 @@ class _Narrator:
 
 
 def _explain(stage: Stage) -> None:
-    click.echo(f"\nQuery the mirror from another terminal:\n  {psql_path()} {shlex.quote(stage.database_url)}")
+    command = shlex.join([str(psql_path()), stage.database_url])
+    click.echo(f"\nQuery the mirror from another terminal:\n  {command}")
     click.echo(TRY_NEXT)
 
 

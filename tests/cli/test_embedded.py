@@ -20,8 +20,8 @@ from tests.support.process import OWN_PREFIXES, Ended, end
 MAIN = """
 import sys
 from pathlib import Path
-from sync.db import embedded
-embedded.ROOTS_DIRECTORY = Path(sys.argv.pop(1))
+from sync.db.embedded import directories
+directories.ROOTS_DIRECTORY = Path(sys.argv.pop(1))
 from sync.cli import main
 main()
 """

@@ -1,0 +1,134 @@
+"""Where a server may lie: at any path, reached by its user, and where nobody else can put something in its place."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sync.db.embedded import embedded_postgres, psql_path
+from sync.db.engine import describe_address
+from sync.model.errors import DatabaseUnavailable
+
+from .rig import open_directory
+
+AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to another user")
+STRANGER = 12345
+"""The id of a user who has nothing to do with the server."""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory below which a server could lie."""
+    with open_directory() as path:
+        yield path
+
+
+def test_a_path_too_long_for_a_socket_or_full_of_odd_characters_works(place: Path) -> None:
+    directory = place / "it's 100% ünusual" / 'Rooms, "Ltd"' / "$(touch here) `touch here` \\n ;" / ("x" * 100)
+    with embedded_postgres(directory) as url, psycopg.connect(url) as connection:
+        sockets = Path(connection.info.host)
+        assert len(os.fsencode(sockets)) < 100
+        assert sockets.stat().st_mode & 0o777 == 0o700
+        asked = [str(psql_path()), "-X", "-A", "-t", "-c", "SHOW data_directory", url]
+        shown = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+        assert shown == f"{directory / 'data'}\n"
+        assert "voucher_sync" in describe_address(url)
+    assert not sockets.exists()
+    assert not list(place.rglob("here"))
+
+
+def test_a_path_that_is_no_utf_8_works(place: Path) -> None:
+    with embedded_postgres(place / os.fsdecode(b"caf\xe9")) as url, psycopg.connect(url) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_path_with_a_line_break_is_refused_before_anything_is_made(place: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="line break"):
+        with embedded_postgres(place / "a\nb" / "c"):
+            pass
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o000], ids=["077", "000"])
+def test_the_umask_opens_nothing_and_closes_nothing(place: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with embedded_postgres(place / "voucher-sync" / "postgres") as url, psycopg.connect(url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        os.umask(before)
+    made = [place / "voucher-sync", *(place / "voucher-sync").rglob("*")]
+    assert [path for path in made if not path.is_symlink() and path.stat().st_mode & 0o022] == []
+    assert (place / "voucher-sync/postgres/data").stat().st_mode & 0o777 == 0o700
+    assert (place / "voucher-sync/postgres/data/server.log").stat().st_mode & 0o077 == 0
+
+
+def refusal(directory: Path) -> str:
+    """Why a server does not start in a directory; it has put nothing there."""
+    before = sorted(directory.rglob("*"))
+    with pytest.raises(DatabaseUnavailable) as caught:
+        with embedded_postgres(directory):
+            pass
+    assert sorted(directory.rglob("*")) == before
+    return str(caught.value)
+
+
+@AS_ROOT
+def test_a_directory_of_another_user_is_refused(place: Path) -> None:
+    os.chown(place, STRANGER, STRANGER)
+    assert f"{place} belongs to {STRANGER}, who could change what lies in it" in refusal(place)
+
+
+@AS_ROOT
+def test_a_directory_of_our_name_that_is_another_user_s_is_refused(place: Path) -> None:
+    (place / "voucher-sync" / "postgres").mkdir(parents=True)
+    os.chown(place / "voucher-sync", STRANGER, STRANGER)
+    assert f"belongs to {STRANGER}" in refusal(place / "voucher-sync" / "postgres")
+
+
+@AS_ROOT
+def test_a_symbolic_link_that_another_user_made_is_refused(place: Path) -> None:
+    (place / "real").mkdir()
+    (place / "link").symlink_to(place / "real")
+    os.chown(place / "link", STRANGER, STRANGER, follow_symlinks=False)
+    assert f"{place / 'link'} is a symbolic link that {STRANGER} made" in refusal(place / "link")
+
+
+def test_a_directory_that_everybody_may_change_is_refused(place: Path) -> None:
+    (place / "open").mkdir()
+    (place / "open").chmod(0o777)
+    assert "every user may change" in refusal(place / "open")
+
+
+@AS_ROOT
+def test_data_of_another_user_are_refused_with_what_to_do(place: Path) -> None:
+    (place / "data").mkdir(mode=0o700)
+    os.chown(place / "data", STRANGER, STRANGER)
+    told = refusal(place)
+    assert f"{place / 'data'} belongs to {STRANGER}" in told
+    assert "chown -R" in told
+
+
+def test_data_that_are_a_symbolic_link_are_refused(place: Path) -> None:
+    (place / "elsewhere").mkdir(mode=0o700)
+    (place / "data").symlink_to(place / "elsewhere")
+    assert "Not a directory" in refusal(place)
+
+
+@AS_ROOT
+def test_a_directory_above_that_is_closed_is_named(place: Path) -> None:
+    (place / "closed").mkdir(mode=0o700)
+    told = refusal_below(place / "closed")
+    assert f"cannot reach {place / 'closed/postgres'}, since {place / 'closed'} is closed to others" in told
+    assert (place / "closed").stat().st_mode & 0o777 == 0o700
+
+
+def refusal_below(closed: Path) -> str:
+    """Why a server does not start below a closed directory."""
+    with pytest.raises(DatabaseUnavailable) as caught:
+        with embedded_postgres(closed / "postgres"):
+            pass
+    return str(caught.value)

@@ -5,21 +5,29 @@ from contextlib import contextmanager
 
 import click
 
-from sync.db.embedded import default_directory, embedded_postgres
+from sync.db.embedded import default_directory, embedded_postgres, is_initialised
 from sync.db.migrations import migrate
+from sync.model.errors import SettingsError
 from sync.settings import Settings
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[str]:
+def open_database(settings: Settings, *, may_create: bool = False) -> Iterator[str]:
     """The database's URL, usable while the block runs.
 
     Without a DATABASE_URL this starts the embedded PostgreSQL, says so, and migrates it: nobody else looks after it.
+    Who only asks or queues makes none: whoever forgot the DATABASE_URL would be told of an empty database, and not of
+    that. `SettingsError` where there is none yet and `may_create` is not set.
     """
     if settings.database_url is not None:
         yield settings.database_url.get_secret_value()
         return
     directory = default_directory()
+    if not may_create and not is_initialised(directory):
+        raise SettingsError(
+            f"DATABASE_URL is not set, and there is no embedded PostgreSQL in {directory} yet: set it, "
+            f"or make one with `voucher-sync migrate`, `once` or `run`"
+        )
     click.echo(f"No DATABASE_URL is set: using the embedded PostgreSQL in {directory}", err=True)
     with embedded_postgres(directory) as url:
         migrate(url)

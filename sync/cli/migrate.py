@@ -10,7 +10,7 @@ from sync.settings import load_settings
 @click.command()
 def migrate() -> None:
     """Bring the database to this version's schema. Safe to run from several places at once."""
-    with open_database(load_settings()) as url:
+    with open_database(load_settings(), may_create=True) as url:
         before, after = migrations.migrate(url)
     if before == after:
         click.echo(f"The database is at revision {after} already.")

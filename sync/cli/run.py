@@ -28,7 +28,7 @@ def run() -> None:
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
-    with open_database(settings) as url:
+    with open_database(settings, may_create=True) as url:
         asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
 
 
@@ -39,7 +39,7 @@ def once(as_json: bool) -> None:
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
-    with open_database(settings) as url:
+    with open_database(settings, may_create=True) as url:
         outcome = asyncio.run(_once(settings, url))
     click.echo(json.dumps(outcome.summary()) if as_json else outcome.sentence())
     for error in outcome.errors:

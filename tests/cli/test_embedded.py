@@ -9,6 +9,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -73,6 +74,29 @@ async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_pat
     assert (status.code, status.stderr.splitlines()) == (0, [said]), status
     assert "ok since" in status.stdout
     assert not (home / "postgres/data/postmaster.pid").exists()
+
+
+@ON_LINUX
+@pytest.mark.parametrize(
+    "command",
+    ["status", "status --healthy", "audit", "outbox list", "outbox add --voucher {voucher} CODE", "outbox retry 1"],
+)
+async def test_who_only_asks_or_queues_makes_no_database(home: Path, tmp_path: Path, command: str) -> None:
+    settings = {"MEWS_CLIENT_TOKEN": "client", "MEWS_ACCESS_TOKEN": "access"}
+    words = command.format(voucher=uuid4()).split()
+    ended = await run_at(home, *words, settings=settings, directory=tmp_path)
+    said = f"Error: DATABASE_URL is not set, and there is no embedded PostgreSQL in {home}/postgres yet: set it"
+    assert (ended.code, ended.stdout) == (2, ""), ended
+    assert ended.stderr.startswith(said)
+    assert list(home.parent.iterdir()) == []
+
+
+@ON_LINUX
+async def test_a_check_says_that_there_is_no_database_and_makes_none(home: Path, tmp_path: Path) -> None:
+    ended = await run_at(home, "check", settings={}, directory=tmp_path)
+    assert ended.code == 1
+    assert f"WRONG database: DATABASE_URL is not set, and there is no embedded PostgreSQL in {home}" in ended.stdout
+    assert list(home.parent.iterdir()) == []
 
 
 @ON_LINUX

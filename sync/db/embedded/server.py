@@ -41,7 +41,9 @@ SETTINGS = {
 
 def is_initialised(directory: Path) -> bool:
     """Whether there is a server's data in `directory`."""
-    return (directory / "data" / "PG_VERSION").exists()
+    with suppress(PermissionError):
+        return (directory / "data" / "PG_VERSION").exists()
+    return False
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import pytest
 
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 from sync.settings import Settings
 
 ROOT = Path(__file__).parents[1]

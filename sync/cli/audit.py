@@ -17,7 +17,7 @@ from rich.table import Table
 
 from sync import app, logs
 from sync.cli.database import open_database
-from sync.flows.audit import audit
+from sync.flows.audit import audit as run_audit
 from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.history import History
 from sync.model.changes import DRIFT, Finding
@@ -27,18 +27,8 @@ from sync.settings import Settings, load_settings
 MAX_SHOWN = 50
 
 
-@click.command("audit")
-@click.option("--repair", is_flag=True, help="Mend what has drifted.")
-@click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def audit_command(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
-    """Compare every code with the API's, row by row, and tell what has drifted.
-
-    Codes that changed in the last minutes are left to the pull. Exits 1 if something has drifted and is not mended, or
-    could not be compared.
-    """
-    if accept_loss and not repair:
-        raise click.UsageError("--accept-loss belongs to --repair: without it nothing is marked as missing")
+def audit(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
+    """Compare, print what was found, and exit with 1 unless nothing has drifted or all of it was mended."""
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
@@ -63,7 +53,7 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
         history, began_s = History(connection), time.monotonic()
         try:
             with _progress() as on_progress:
-                report = await audit(connection, how, on_progress)
+                report = await run_audit(connection, how, on_progress)
         except Stopped:
             raise
         except VoucherSyncError as error:

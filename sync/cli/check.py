@@ -51,9 +51,8 @@ class Finding:
         return bool(self.to_do)
 
 
-@click.command()
 def check() -> None:
-    """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
+    """Print what was found, and exit with 1 if something is wrong."""
     findings = asyncio.run(_check(load_settings()))
     for finding in findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.subject}: {finding.detail}")

@@ -1,34 +1,14 @@
-"""The list of commands, and how an error ends one.
+"""How an error ends a command.
 
 Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a setting is wrong; 130 interrupted.
 """
 
-import asyncio
 import sys
 
 import click
 
-from sync.cli.audit import audit_command
-from sync.cli.check import check
-from sync.cli.demo import demo
-from sync.cli.migrate import migrate
-from sync.cli.outbox import outbox
-from sync.cli.run import once, run
-from sync.cli.status import status
+from sync.cli.commands import voucher_sync
 from sync.model.errors import SettingsError, VoucherSyncError
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="voucher-sync")
-def voucher_sync() -> None:
-    """Mirrors voucher codes from the Mews Connector API into PostgreSQL.
-
-    Settings come from the environment or an .env file: see the README.
-    """
-
-
-for command in (run, once, migrate, check, status, audit_command, outbox, demo):
-    voucher_sync.add_command(command)
 
 
 def main() -> None:
@@ -42,5 +22,5 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, asyncio.CancelledError, click.Abort):
+    except (KeyboardInterrupt, click.Abort):
         sys.exit(130)

@@ -7,9 +7,8 @@ from sync.db import migrations
 from sync.settings import load_settings
 
 
-@click.command()
 def migrate() -> None:
-    """Bring the database to this version's schema. Safe to run from several places at once."""
+    """Migrate, and tell from where to where."""
     with open_database(load_settings(), may_create=True) as url:
         before, after = migrations.migrate(url)
     if before == after:

@@ -1,32 +1,26 @@
-"""`voucher-sync outbox`: the group, queueing single changes, and moving what is queued."""
+"""`voucher-sync outbox` as it is called. What each command does is imported when it is called, as in `commands`."""
 
-import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import click
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_generate import generate
-from sync.cli.outbox_import import import_codes
 from sync.cli.outbox_options import (
     WORDS,
-    note_doubtful,
+    option_dry_run,
     option_from,
+    option_json,
     option_not_before,
     option_note,
     option_to,
     option_voucher,
-    with_database,
 )
-from sync.cli.outbox_show import list_rows, show
-from sync.db.engine import in_transaction
-from sync.db.outbox_control import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
-from sync.db.outbox_queue import Change, Queued, doubtful_vouchers, queue, user_transaction
 from sync.model.outbox import Operation, Status
 
 MAX_ID = 2**63 - 1
+MAX_COUNT = 1_000_000
 
 option_key = click.option(
     "--key",
@@ -62,7 +56,9 @@ def add(**asked: Any) -> None:
     Example:
       voucher-sync outbox add --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 SUMMER-2027 --to 2027-09-01
     """
-    _queue(Change(operation=Operation.ADD, **asked))
+    from sync.cli.outbox_control import queue_change
+
+    queue_change(Operation.ADD, asked)
 
 
 @outbox.command()
@@ -85,32 +81,123 @@ def delete(**asked: Any) -> None:
     named_by = {name for name in ("voucher_code_id", "voucher_id", "value") if asked[name] is not None}
     if named_by not in ({"voucher_code_id"}, {"voucher_id", "value"}):
         raise click.UsageError("name the code by --code ID, or by --voucher ID and its VALUE")
-    _queue(Change(operation=Operation.DELETE, **asked))
+    from sync.cli.outbox_control import queue_change
+
+    queue_change(Operation.DELETE, asked)
 
 
-def _queue(change: Change) -> None:
-    async def insert(tx: AsyncConnection) -> tuple[Queued, dict[UUID, str]]:
-        queued = await queue(tx, change)
-        return queued, await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])
+@outbox.command("import")
+@click.argument("file", type=click.File("rb"))
+@option_voucher("The voucher of every line that names none.")
+@click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
+@option_dry_run
+def import_codes(file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, dry_run: bool) -> None:
+    """Queue every code of a CSV FILE (- for the standard input) to be added.
 
-    async def work(engine: AsyncEngine) -> None:
-        queued, doubtful = await in_transaction(engine, insert, user_transaction)
-        if queued.status is Status.PENDING:
-            note_doubtful(doubtful)
-        before = "" if queued.is_new else ", queued before under the same key"
-        why = f": {queued.last_error}" if queued.last_error else ""
-        click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
+    The first line names the columns: value, and if wanted voucher_id (before --voucher), validity_start_utc,
+    validity_end_utc, not_before, note and idempotency_key, separated by commas, semicolons or tabs. A file with one
+    code on each line and nothing else needs no such line. The text is UTF-8; spaces around a field do not count;
+    instants are in ISO 8601, in UTC where they name no zone, and a date is its first instant.
 
-    with_database(work)
+    The whole file is checked first, also against what is queued and what exists already. If a line is bad, nothing is
+    queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.
+
+    \b
+    Example:
+      value;validity_end_utc;note
+      SUMMER-2027;2027-09-01;for the brochure
+    \b
+      voucher-sync outbox import codes.csv --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 --dry-run
+    """
+    from sync.cli.outbox_import import import_codes as work
+
+    work(file, voucher_id, skip_bad=skip_bad, dry_run=dry_run)
 
 
-def _mover(name: str, move: Move, done: str, explanation: str) -> None:
-    """A command that moves rows. The three differ in the move and in their words only."""
+@outbox.command()
+@option_voucher("The voucher that gets the codes.", required=True)
+@click.option("--count", type=click.IntRange(1, MAX_COUNT), required=True, help="How many codes.")
+@click.option("--pattern", type=WORDS, required=True, help="# is a digit, ? a letter or digit, the rest is itself.")
+@option_from
+@option_to
+@option_not_before
+@option_note
+@option_dry_run
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the codes into this new CSV file too, which only you can read.",
+)
+def generate(**asked: Any) -> None:
+    """Make codes that nobody can guess, and queue them to be added.
+
+    In the pattern, # stands for a digit and ? for a letter or digit that nobody misreads (without 0 and O, and without
+    1, I and L). The pattern must have a thousand combinations for each code. Every code is new: unlike the others,
+    unlike the voucher's codes in the mirror, unlike what was ever queued. All are queued in one transaction, or none.
+
+    \b
+    Example:
+      voucher-sync outbox generate --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 \\
+        --count 5000 --pattern 'XMAS-####-????' --to 2027-12-27 --output xmas.csv
+    """
+    from sync.cli.outbox_generate import generate as work
+
+    work(**asked)
+
+
+@outbox.command("list")
+@click.option(
+    "--status",
+    "statuses",
+    multiple=True,
+    type=click.Choice([*map(str, Status)]),
+    help="Only these; may be given several times.",
+)
+@click.option("--operation", type=click.Choice([*map(str, Operation)]), help="Only adds, or only deletes.")
+@option_voucher("Only this voucher's.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many rows.")
+@click.option("--values", "with_values", is_flag=True, help="Show the codes too; they are worth money.")
+@option_json
+def list_rows(**asked: Any) -> None:
+    """List what is queued and what became of it, the newest first, and count it by status.
+
+    The counts are of all rows of the operation and voucher that are asked for, listed or not. Off a terminal each row
+    is a line with tabs: id, operation, status, voucher, queued at, attempts, last error, note, and with --values the
+    code.
+
+    \b
+    Example:
+      voucher-sync outbox list --status failed --status held
+    """
+    from sync.cli.outbox_show import list_rows as work
+
+    work(**asked)
+
+
+@outbox.command()
+@click.argument("row_id", metavar="ID", type=click.IntRange(1, MAX_ID))
+@option_json
+def show(row_id: int, as_json: bool) -> None:
+    """Show everything about one row, its code too, and each attempt to send it.
+
+    \b
+    Example:
+      voucher-sync outbox show 17
+    """
+    from sync.cli.outbox_show import show as work
+
+    work(row_id, as_json=as_json)
+
+
+def _mover(name: str, explanation: str) -> None:
+    """A command that moves rows. The three differ in their words only."""
 
     def run(ids: tuple[int, ...], is_all: bool, voucher_id: UUID | None) -> None:
         if bool(ids) == is_all or (voucher_id and not is_all):
             raise click.UsageError("give the rows' numbers, or --all, or --all --voucher ID")
-        _tell(with_database(_moving(move, ids, voucher_id)), done)
+        from sync.cli.outbox_control import move
+
+        move(name, ids, voucher_id)
 
     command: Callable[..., Any] = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(1, MAX_ID))(
         run
@@ -120,26 +207,8 @@ def _mover(name: str, move: Move, done: str, explanation: str) -> None:
     outbox.command(name, help=explanation)(command)
 
 
-def _moving(move: Move, ids: tuple[int, ...], voucher_id: UUID | None) -> Callable[[AsyncEngine], Any]:
-    async def move_them(tx: AsyncConnection) -> Moved:
-        if ids:
-            return await move_rows(tx, move, list(dict.fromkeys(ids)))
-        return await move_all(tx, move, voucher_id)
-
-    return lambda engine: in_transaction(engine, move_them, user_transaction)
-
-
-def _tell(moved: Moved, done: str) -> None:
-    click.echo(f"{moved.count:,} {'row is' if moved.count == 1 else 'rows are'} {done}.")
-    for row_id, why in list(moved.unmoved.items())[:MAX_NAMED]:
-        click.echo(f"Row {row_id} {why}.", err=True)
-    sys.exit(1 if moved.unmoved else 0)
-
-
 _mover(
     "retry",
-    RETRY,
-    "pending again",
     """Send again what failed.
 
     See `voucher-sync outbox show ID` for the reason first: what the API refused for good it refuses again.
@@ -152,8 +221,6 @@ _mover(
 )
 _mover(
     "cancel",
-    CANCEL,
-    "cancelled",
     """Take back what is pending or held.
 
     What is being sent cannot be taken back: queue the opposite change.
@@ -166,8 +233,6 @@ _mover(
 )
 _mover(
     "release",
-    RELEASE,
-    "pending",
     """Let go what the mass-delete brake holds.
 
     Look at it first: `voucher-sync outbox list --status held`.
@@ -178,6 +243,3 @@ _mover(
       voucher-sync outbox release --all
     """,
 )
-
-for command in (import_codes, generate, list_rows, show):
-    outbox.add_command(command)

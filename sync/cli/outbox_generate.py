@@ -14,27 +14,13 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_options import (
-    WORDS,
-    OnProgress,
-    note_doubtful,
-    option_dry_run,
-    option_from,
-    option_not_before,
-    option_note,
-    option_to,
-    option_voucher,
-    plural,
-    progress_bar,
-    with_database,
-)
+from sync.cli.outbox_work import OnProgress, note_doubtful, plural, progress_bar, with_database
 from sync.db.outbox_queue import doubtful_vouchers, user_transaction
 from sync.db.outbox_staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
 from sync.model.code_files import CodeLine
 from sync.model.code_patterns import CodePattern, draw
 from sync.model.errors import VoucherSyncError
 
-MAX_COUNT = 1_000_000
 SAMPLES = 3
 MAX_ROUNDS = 100
 """Of drawing in place of codes that exist already; a round without any is the last one."""
@@ -63,32 +49,8 @@ class Order:
         return CodeLine(number, self.voucher_id, code, *self.validity, self.not_before, self.note)
 
 
-@click.command()
-@option_voucher("The voucher that gets the codes.", required=True)
-@click.option("--count", type=click.IntRange(1, MAX_COUNT), required=True, help="How many codes.")
-@click.option("--pattern", type=WORDS, required=True, help="# is a digit, ? a letter or digit, the rest is itself.")
-@option_from
-@option_to
-@option_not_before
-@option_note
-@option_dry_run
-@click.option(
-    "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the codes into this new CSV file too, which only you can read.",
-)
 def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) -> None:
-    """Make codes that nobody can guess, and queue them to be added.
-
-    In the pattern, # stands for a digit and ? for a letter or digit that nobody misreads (without 0 and O, and without
-    1, I and L). The pattern must have a thousand combinations for each code. Every code is new: unlike the others,
-    unlike the voucher's codes in the mirror, unlike what was ever queued. All are queued in one transaction, or none.
-
-    \b
-    Example:
-      voucher-sync outbox generate --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 \\
-        --count 5000 --pattern 'XMAS-####-????' --to 2027-12-27 --output xmas.csv
-    """
+    """Make codes that nobody can guess, queue them all or none, and tell."""
     order = Order(pattern=CodePattern(pattern), **asked)
     if refusal := order.pattern.refusal(order.count):
         raise click.UsageError(f"the pattern {refusal}")

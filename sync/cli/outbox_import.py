@@ -10,15 +10,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_options import (
-    OnProgress,
-    note_doubtful,
-    option_dry_run,
-    option_voucher,
-    plural,
-    progress_bar,
-    with_database,
-)
+from sync.cli.outbox_work import OnProgress, note_doubtful, plural, progress_bar, with_database
 from sync.db.outbox_queue import doubtful_vouchers, user_transaction
 from sync.db.outbox_staging import (
     analyze_staged,
@@ -37,29 +29,8 @@ MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
 
 
-@click.command("import")
-@click.argument("file", type=click.File("rb"))
-@option_voucher("The voucher of every line that names none.")
-@click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
-@option_dry_run
-def import_codes(file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, dry_run: bool) -> None:
-    """Queue every code of a CSV FILE (- for the standard input) to be added.
-
-    The first line names the columns: value, and if wanted voucher_id (before --voucher), validity_start_utc,
-    validity_end_utc, not_before, note and idempotency_key, separated by commas, semicolons or tabs. A file with one
-    code on each line and nothing else needs no such line. The text is UTF-8; spaces around a field do not count;
-    instants are in ISO 8601, in UTC where they name no zone, and a date is its first instant.
-
-    The whole file is checked first, also against what is queued and what exists already. If a line is bad, nothing is
-    queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.
-
-    \b
-    Example:
-      value;validity_end_utc;note
-      SUMMER-2027;2027-09-01;for the brochure
-    \b
-      voucher-sync outbox import codes.csv --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 --dry-run
-    """
+def import_codes(file: BinaryIO, voucher_id: UUID | None, *, skip_bad: bool, dry_run: bool) -> None:
+    """Queue every code of `file`, or nothing, and tell what came of it."""
 
     async def work(engine: AsyncEngine) -> Report:
         with progress_bar("lines") as on_progress:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.outbox_options import option_json, option_voucher, with_database
+from sync.cli.outbox_work import with_database
 from sync.db.engine import transaction
 from sync.db.outbox_control import Wanted, counts, newest, row_with_attempts
 from sync.model.errors import VoucherSyncError
@@ -22,19 +22,6 @@ from sync.model.outbox import Operation, Status
 LISTED = ("id", "operation", "status", "voucher_id", "created_at", "attempts", "last_error", "note")
 
 
-@click.command("list")
-@click.option(
-    "--status",
-    "statuses",
-    multiple=True,
-    type=click.Choice([*map(str, Status)]),
-    help="Only these; may be given several times.",
-)
-@click.option("--operation", type=click.Choice([*map(str, Operation)]), help="Only adds, or only deletes.")
-@option_voucher("Only this voucher's.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many rows.")
-@click.option("--values", "with_values", is_flag=True, help="Show the codes too; they are worth money.")
-@option_json
 def list_rows(
     *,
     statuses: tuple[str, ...],
@@ -44,16 +31,7 @@ def list_rows(
     with_values: bool,
     as_json: bool,
 ) -> None:
-    """List what is queued and what became of it, the newest first, and count it by status.
-
-    The counts are of all rows of the operation and voucher that are asked for, listed or not. Off a terminal each row
-    is a line with tabs: id, operation, status, voucher, queued at, attempts, last error, note, and with --values the
-    code.
-
-    \b
-    Example:
-      voucher-sync outbox list --status failed --status held
-    """
+    """Print the newest rows, without their codes unless they are asked for, and how many there are of each status."""
     wanted = Wanted([Status(one) for one in statuses], Operation(operation) if operation else None, voucher_id)
 
     rows, numbers = with_database(partial(_load, wanted=wanted, limit=limit))
@@ -92,16 +70,8 @@ def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
         console.print(table)
 
 
-@click.command()
-@click.argument("row_id", metavar="ID", type=click.IntRange(1, 2**63 - 1))
-@option_json
-def show(row_id: int, as_json: bool) -> None:
-    """Show everything about one row, its code too, and each attempt to send it.
-
-    \b
-    Example:
-      voucher-sync outbox show 17
-    """
+def show(row_id: int, *, as_json: bool) -> None:
+    """Print everything about one row, and its attempts."""
 
     async def work(engine: AsyncEngine) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
         async with transaction(engine) as tx:

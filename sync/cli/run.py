@@ -22,20 +22,20 @@ from sync.model.errors import VoucherSyncError
 from sync.settings import Settings, load_settings
 
 
-@click.command()
 def run() -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
     with open_database(settings, may_create=True) as url:
-        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
+        try:
+            asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
+        except asyncio.CancelledError:  # by a second signal
+            raise click.Abort from None
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def once(as_json: bool) -> None:
-    """Discover, pull until caught up, then exit: 0 only if all of it succeeded."""
+def once(*, as_json: bool) -> None:
+    """Do one full cycle, print what it did, and exit with 0 only if all of it succeeded."""
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)

@@ -20,11 +20,8 @@ TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
-def status(as_json: bool, healthy: bool) -> None:
-    """Show how every connection is doing. Exits 1 if one is failing."""
+def status(*, as_json: bool, healthy: bool) -> None:
+    """Print how every connection is doing, and exit with 1 if one is failing; with `healthy`, if no daemon is alive."""
     settings = load_settings()
     with open_database(settings) as url:
         statuses = asyncio.run(_load(url))

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 
 from .conftest import Cli
 from .outbox_rig import OTHER, VOUCHER, query, values

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 
 from .conftest import Cli
 from .outbox_rig import OTHER, VOUCHER, query, refuse_value, values

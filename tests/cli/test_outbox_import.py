@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 
 from .conftest import Cli
 from .outbox_rig import OTHER, READING, VOUCHER, query, refuse_value, run_fed, values, without_colours, write

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 from ruamel.yaml import YAML
 
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 from sync.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -1,0 +1,97 @@
+"""Every command as it is called: its options and its help.
+
+What a command does is imported when it is called: the database's and the API's libraries take most of a second, which
+nobody who asks for help, or has mistyped an option, is to wait for.
+"""
+
+import click
+
+from sync.cli.outbox import outbox
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="voucher-sync")
+def voucher_sync() -> None:
+    """Mirrors voucher codes from the Mews Connector API into PostgreSQL.
+
+    Settings come from the environment or an .env file: see the README.
+    """
+
+
+@voucher_sync.command()
+def run() -> None:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    from sync.cli.run import run as work
+
+    work()
+
+
+@voucher_sync.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def once(as_json: bool) -> None:
+    """Discover, pull until caught up, push all that is due, then exit: 0 only if all of it succeeded.
+
+    What waits in the outbox is sent: codes are added to the hotel and deleted there, as `run` would.
+    """
+    from sync.cli.run import once as work
+
+    work(as_json=as_json)
+
+
+@voucher_sync.command()
+def migrate() -> None:
+    """Bring the database to this version's schema. Safe to run from several places at once."""
+    from sync.cli.migrate import migrate as work
+
+    work()
+
+
+@voucher_sync.command()
+def check() -> None:
+    """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
+    from sync.cli.check import check as work
+
+    work()
+
+
+@voucher_sync.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
+def status(as_json: bool, healthy: bool) -> None:
+    """Show how every connection is doing. Exits 1 if one is failing."""
+    from sync.cli.status import status as work
+
+    work(as_json=as_json, healthy=healthy)
+
+
+@voucher_sync.command()
+@click.option("--repair", is_flag=True, help="Mend what has drifted.")
+@click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
+    """Compare every code with the API's, row by row, and tell what has drifted.
+
+    Codes that changed in the last minutes are left to the pull. Exits 1 if something has drifted and is not mended, or
+    could not be compared.
+    """
+    if accept_loss and not repair:
+        raise click.UsageError("--accept-loss belongs to --repair: without it nothing is marked as missing")
+    from sync.cli.audit import audit as work
+
+    work(repair=repair, accept_loss=accept_loss, as_json=as_json)
+
+
+@voucher_sync.command()
+@click.option("--seconds", type=click.FloatRange(min=0), help="End by itself after so long.")
+@click.option("--live", is_flag=True, help="Use the vendor's public demo environment in place of the simulator.")
+def demo(seconds: float | None, live: bool) -> None:
+    """Show it all: a database, a simulated API that people keep changing, and the daemon.
+
+    Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
+    """
+    from sync.cli.demo import demo as work
+
+    work(seconds=seconds, live=live)
+
+
+voucher_sync.add_command(outbox)

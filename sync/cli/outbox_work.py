@@ -1,0 +1,68 @@
+"""What the work of the `voucher-sync outbox` commands shares."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.cli.database import open_database
+from sync.db.engine import make_engine
+from sync.settings import load_settings
+
+Result = TypeVar("Result")
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Takes what is being done, how much of it is done, and of how much, if that is known."""
+
+
+def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    """Does `work` with the database of the settings."""
+    with open_database(load_settings()) as url:
+        return asyncio.run(_with_engine(url, work))
+
+
+async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    engine = make_engine(url)
+    try:
+        return await work(engine)
+    finally:
+        await engine.dispose()
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[OnProgress]:
+    """A bar on stderr, which is left out where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(doing: str, done: int, of: int | None) -> None:
+            if doing not in tasks:
+                tasks[doing] = progress.add_task(doing, total=of)
+            progress.update(tasks[doing], completed=done, total=of)
+
+        yield show
+
+
+def plural(number: int, noun: str) -> str:
+    """So many of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def note_doubtful(vouchers: dict[UUID, str]) -> None:
+    """Warns of vouchers for which the changes will probably fail."""
+    for voucher_id, why in vouchers.items():
+        click.echo(f"Note: voucher {voucher_id} {why}", err=True)

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sync.jobs import Jobs
+from sync.model.cron import Cron
 
 GRACE_S = 8.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone."""
@@ -34,6 +35,17 @@ class Intervals:
     audit_cron: str
 
 
+class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
+    """Fires as cron would. APScheduler's own counts the days of the week from Monday, and wants both days to fit."""
+
+    def __init__(self, cron: Cron) -> None:
+        self._cron = cron
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """APScheduler's way to ask for it."""
+        return self._cron.next_from(now) if previous_fire_time is None else self._cron.next_after(previous_fire_time)
+
+
 async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
     """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
     scheduler = AsyncIOScheduler(
@@ -48,7 +60,7 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up)
     _every(scheduler, PRUNE_INTERVAL_S, jobs.prune)
     _every(scheduler, RESUME_INTERVAL_S, jobs.resume_audit)
-    scheduler.add_job(_quietly(jobs.audit), CronTrigger.from_crontab(intervals.audit_cron, timezone=UTC), name="audit")
+    scheduler.add_job(_quietly(jobs.audit), CronTrigger(Cron(intervals.audit_cron)), name="audit")
     pushing = asyncio.create_task(jobs.outbox.run())
     scheduler.start()
     try:

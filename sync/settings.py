@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from apscheduler.triggers.cron import CronTrigger
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from sync.mews.transport import LOOPBACK
+from sync.model.cron import Cron
 from sync.model.errors import SettingsError
 
 MAX_SECONDS = 366 * 86_400
@@ -36,7 +36,7 @@ def _platform_address(value: str) -> str:
 
 
 def _cron(value: str) -> str:
-    CronTrigger.from_crontab(value)
+    Cron(value)
     return value
 
 

@@ -199,7 +199,7 @@ def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set)
         ("SYNC_OVERLAP_S", "1.5", "valid integer"),
         ("SYNC_DISCOVERY_INTERVAL_S", "0", "greater than 0"),
         ("SYNC_AUDIT_CRON", "every day", "expected 5"),
-        ("SYNC_AUDIT_CRON", "99 3 * * *", "maximum value"),
+        ("SYNC_AUDIT_CRON", "99 3 * * *", "the minute must be 0 to 59"),
         ("SYNC_BACKFILL_FROM", "last year", "valid datetime or date"),
         ("SYNC_BACKFILL_FROM", "2024-02-30", "valid datetime or date"),
         ("SYNC_RATE_LIMIT_REQUESTS", "0", "greater than or equal to 1"),

@@ -16,6 +16,7 @@ from sync.db.engine import describe_address, make_engine, transaction
 from sync.mews import operations
 from sync.mews.client import Client, Patience
 from sync.model import errors
+from sync.model.cron import Cron
 from sync.model.outbox import Status
 from sync.model.records import Service, Voucher
 from sync.model.windows import split
@@ -68,7 +69,7 @@ async def _check(settings: Settings) -> list[Finding]:
             findings.append(await asyncio.to_thread(_check_database, url))
             if not findings[-1].is_wrong:
                 statuses = await _look_at(url)
-                findings += [_check_outbox(statuses), _check_audit(statuses)]
+                findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
     except errors.VoucherSyncError as error:
         findings.append(Finding("database", str(error), "see that the server runs, and that DATABASE_URL is right"))
     try:
@@ -115,12 +116,18 @@ async def _look_at(url: str) -> list[ConnectionStatus]:
         await engine.dispose()
 
 
-def _check_audit(statuses: list[ConnectionStatus]) -> Finding:
+def _check_audit(statuses: list[ConnectionStatus], cron: str) -> Finding:
     for one in statuses:
         if one.audit_braked:
             to_do = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`"
             return Finding("audit", one.audit_braked, to_do)
-    return Finding("audit", f"drifted when last compared: {sum(one.audit_drift or 0 for one in statuses):,}")
+    begins = Cron(cron).next_after(datetime.now(UTC))
+    following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
+    if not any(one.audited_since for one in statuses):
+        return Finding("audit", f"never compared; {following}")
+    return Finding(
+        "audit", f"drifted when last compared: {sum(one.audit_drift or 0 for one in statuses):,}; {following}"
+    )
 
 
 def _check_outbox(statuses: list[ConnectionStatus]) -> Finding:

@@ -1,10 +1,11 @@
 """`voucher-sync check`: one line for each thing, and beneath a wrong one what to do."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiohttp import web
@@ -83,6 +84,16 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     ]
     assert "hotels: 1" in found["credentials"].detail
     assert mirror.simulator.violations == []
+
+
+async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.served():
+        found = await findings(cli, mirror.environment | {"SYNC_AUDIT_CRON": "30 4 * * 0"})
+    detail = re.fullmatch(
+        r"never compared; the next begins on Sunday, (\S+T04:30)Z \(SYNC_AUDIT_CRON\)", found["audit"].detail
+    )
+    assert detail
+    assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
 
 
 async def test_what_is_wrong_here_is_all_told_at_once(cli: Cli, unreachable_url: str) -> None:

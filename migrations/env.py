@@ -6,14 +6,22 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import SchemaItem
 
-from sync.db.migrations import make_migration_engine
+from sync.db import migrations
 from sync.db.schema import metadata
 
-# Every replica may migrate at its start: the first one in does it, the others wait here and find nothing left to do.
-# Held to the end of the transaction, so that it works through a transaction pooler too.
-LOCK = "SELECT pg_advisory_xact_lock(hashtext('voucher-sync migrations'))"
-# A migration that waits for a table behind a BI query would make everyone else wait behind itself.
-LOCK_TIMEOUT = "SET LOCAL lock_timeout = '30s'"
+BEFORE = (
+    # A migration that waits for a table behind a BI query makes everyone else wait behind itself: not for long, then it
+    # is tried again.
+    f"SET LOCAL lock_timeout = '{migrations.LOCK_TIMEOUT_S}s'",
+    # A site's own default may be a kind of table that knows no UPDATE.
+    "SET LOCAL default_table_access_method = heap",
+    "CREATE SCHEMA IF NOT EXISTS sync",
+    "CREATE TABLE IF NOT EXISTS sync.alembic_version ("
+    "version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
+    # Every replica may migrate at its start: the first one in does it, the others wait here and find nothing to do.
+    # It is a lock that no stranger can take, unlike one of a number or a name; and it works through a pooler.
+    "LOCK TABLE sync.alembic_version IN SHARE ROW EXCLUSIVE MODE",
+)
 
 
 def is_ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: SchemaItem | None) -> bool:
@@ -25,9 +33,8 @@ def is_ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, comp
 def run(connection: Connection) -> None:
     """Run what the Alembic command asks for, in one transaction."""
     with connection.begin():
-        connection.execute(text(LOCK))
-        connection.execute(text(LOCK_TIMEOUT))
-        connection.execute(text("CREATE SCHEMA IF NOT EXISTS sync"))
+        for statement in BEFORE:
+            connection.execute(text(statement))
         context.configure(
             connection=connection,
             target_metadata=metadata,
@@ -42,5 +49,5 @@ def run(connection: Connection) -> None:
 if given := context.config.attributes.get("connection"):
     run(given)
 else:
-    with make_migration_engine(os.environ["DATABASE_URL"]).connect() as own:
+    with migrations.make_migration_engine(os.environ["DATABASE_URL"]).connect() as own:
         run(own)

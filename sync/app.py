@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from sync.db.engine import make_engine
 from sync.db.outbox_upkeep import BrakeRule
+from sync.db.schema_version import require_schema
 from sync.flows.audit import AuditSettings
 from sync.flows.connection import Connection
 from sync.flows.pull import PullSettings
@@ -33,6 +34,7 @@ async def open_connection(
     """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing."""
     client = make_client(settings, stop, patience)
     engine = make_engine(database_url)
+    require_schema(engine)
     try:
         yield Connection(CONNECTION_NAME, client, engine, stop)
     finally:

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from sync import app
+from sync.db.engine import transaction
 from sync.db.listen import listen
+from sync.flows.connection import Connection
 from sync.health import Health
-from sync.model.errors import DatabaseUnavailable
+from sync.model.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
 from sync.schedule import run_until_stopped
 from sync.settings import Settings
 
@@ -32,6 +34,7 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
     stop = asyncio.Event()
     _stop_on_signals(stop)
     async with app.open_connection(settings, database_url, stop) as connection:
+        await _refuse_useless_database(connection)
         jobs = app.make_jobs(connection, settings)
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
@@ -46,6 +49,17 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     log.info("stopped")
+
+
+async def _refuse_useless_database(connection: Connection) -> None:
+    """Raise `MigratedFurther` or `Unsuitable`; what else is wrong, as a database that is away, passes by itself."""
+    try:
+        async with transaction(connection.engine):
+            pass
+    except (MigratedFurther, Unsuitable):
+        raise
+    except DatabaseError as error:
+        log.debug("not_ready", error=str(error))  # the jobs tell of it
 
 
 def notify_systemd(state: str) -> None:

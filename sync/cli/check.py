@@ -13,6 +13,7 @@ from sync.cli.database import open_database
 from sync.db import migrations
 from sync.db.connections import ConnectionStatus, load_status, touch
 from sync.db.engine import describe_address, make_engine, transaction
+from sync.db.schema_version import known_revisions
 from sync.mews import operations
 from sync.mews.client import Client, Patience
 from sync.model import errors
@@ -99,7 +100,7 @@ def _check_database(url: str) -> Finding:
     at, needed = migrations.revisions(url)
     if at != needed:
         detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
-        is_older = migrations.is_known(at)
+        is_older = at is None or at in known_revisions()
         to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
         return Finding("database", detail, to_do)
     return Finding("database", f"{address} is migrated (revision {at})")

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.database import open_database
 from sync.db.engine import make_engine
+from sync.db.schema_version import require_schema
 from sync.settings import load_settings
 
 Result = TypeVar("Result")
@@ -29,6 +30,7 @@ def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
 
 async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
     engine = make_engine(url)
+    require_schema(engine)
     try:
         return await work(engine)
     finally:

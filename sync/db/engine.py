@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sync.db.requirements import refuse_at_connect
 from sync.db.session import BEGIN, begin_by_statement
 from sync.db.wording import is_about_statement, words_of
 from sync.model.errors import (
@@ -87,6 +88,7 @@ def make_engine(database_url: str) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    refuse_at_connect(engine.sync_engine)
     begin_by_statement(engine.sync_engine)
     return engine
 

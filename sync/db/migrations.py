@@ -1,21 +1,31 @@
 """Brings a database to this version's schema, from a checkout and from an installed wheel alike."""
 
-from pathlib import Path
+import random
+import time
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-import sync
-from sync.db.engine import connect_options, translate
+from sync.db.engine import BUSY, connect_options, translate
+from sync.db.locks import holders
+from sync.db.requirements import refuse_at_connect
+from sync.db.schema_version import known_revisions, migrations_directory, refuse_unknown_revision
 from sync.db.session import begin_by_statement
-from sync.model.errors import NotMigrated
+from sync.model.errors import DatabaseBusy
+from sync.model.retry import Backoff
 
 VERSION_TABLE_SCHEMA = "sync"
+LOCK_TIMEOUT_S = 5.0
+"""For one lock at a time."""
+WAIT_S = 60.0
+"""For somebody else's locks, or for another replica that migrates just now."""
+AGAIN_AFTER = Backoff(base_s=0.2, cap_s=2.0)
+RACES = {"pg_namespace_nspname_index", "pg_class_relname_nsp_index", "pg_type_typname_nsp_index"}
+"""Where two that make the same schema or table meet, `IF NOT EXISTS` notwithstanding."""
 
 
 def migrate(database_url: str) -> tuple[str | None, str | None]:
@@ -23,33 +33,58 @@ def migrate(database_url: str) -> tuple[str | None, str | None]:
 
     Raises `DatabaseError` in its variants.
     """
-    try:
-        with make_migration_engine(database_url).connect() as connection:
-            before = current_revision(connection)
-            connection.rollback()
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            return before, current_revision(connection)
-    except DBAPIError as error:
-        raise translate(error) from error
-    except CommandError as error:
-        raise NotMigrated(
-            "a newer voucher-sync migrated the database, to a revision that this version does not know: run that one"
-        ) from error
+    engine = make_migration_engine(database_url)
+    began_s, failures = time.monotonic(), 0
+    while True:
+        try:
+            with engine.connect() as connection:
+                return _migrate(connection)
+        except DBAPIError as error:
+            if not _is_passing(error):
+                raise translate(error) from error
+            if time.monotonic() - began_s >= WAIT_S:
+                raise _who_is_in_the_way(engine) from error
+        failures += 1
+        time.sleep(AGAIN_AFTER.pause_s(failures, random.Random()))  # noqa: S311 - spreads retries, keeps no secret
 
 
-def is_known(revision: str | None) -> bool:
-    """Whether this version knows a database's revision (None: never migrated)."""
-    scripts = ScriptDirectory.from_config(_config())
-    return revision is None or revision in {script.revision for script in scripts.walk_revisions()}
+def _migrate(connection: Connection) -> tuple[str | None, str | None]:
+    before = current_revision(connection)
+    connection.rollback()
+    refuse_unknown_revision(before)
+    if before == known_revisions()[-1]:
+        return before, before  # and nobody's lock is waited for
+    config = Config()
+    config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+    return before, current_revision(connection)
 
 
-def revisions(database_url: str) -> tuple[str | None, str | None]:
+def _is_passing(error: DBAPIError) -> bool:
+    cause = error.orig
+    if isinstance(cause, psycopg.errors.UniqueViolation):
+        return cause.diag.constraint_name in RACES
+    return getattr(cause, "sqlstate", None) in BUSY
+
+
+def _who_is_in_the_way(engine: Engine) -> DatabaseBusy:
+    with engine.connect() as connection:
+        found = holders(connection)
+    who = "; ".join(map(str, found)) or "nobody any more"
+    pid = next((one.pid for one in found if one.pid), None)
+    end_it = f", by SELECT pg_terminate_backend({pid}) if need be" if pid else ""
+    return DatabaseBusy(
+        f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. Held by {who}. "
+        f"Let that end{end_it}, then run `voucher-sync migrate` again"
+    )
+
+
+def revisions(database_url: str) -> tuple[str | None, str]:
     """The database's revision (None: never migrated), and the one that this version needs."""
     try:
         with make_migration_engine(database_url).connect() as connection:
-            return current_revision(connection), ScriptDirectory.from_config(_config()).get_current_head()
+            return current_revision(connection), known_revisions()[-1]
     except DBAPIError as error:
         raise translate(error) from error
 
@@ -58,6 +93,7 @@ def make_migration_engine(database_url: str) -> Engine:
     """An engine without a pool, for one connection that does one thing."""
     options = {**connect_options(database_url), "autocommit": True}
     engine = create_engine("postgresql+psycopg://", connect_args=options, poolclass=NullPool, use_native_hstore=False)
+    refuse_at_connect(engine)
     begin_by_statement(engine)
     return engine
 
@@ -66,16 +102,3 @@ def current_revision(connection: Connection) -> str | None:
     """The revision that a database stands at."""
     context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_TABLE_SCHEMA})
     return context.get_current_revision()
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_script_location()).replace("%", "%%"))
-    return config
-
-
-def _script_location() -> Path:
-    package = Path(sync.__file__).parent
-    # In a wheel they lie inside the package, in a checkout beside it.
-    shipped = package / "migrations"
-    return shipped if shipped.is_dir() else package.parent / "migrations"

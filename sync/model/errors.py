@@ -6,6 +6,8 @@
     │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
     │   ├── DatabaseBusy         somebody else's transaction stands in the way
     │   ├── NotMigrated          reached, but its schema is not this version's
+    │   │   └── MigratedFurther  it is a newer version's
+    │   ├── Unsuitable           reached, but no schema could make it do: its encoding or release
     │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
@@ -72,6 +74,14 @@ class StatementRefused(DatabaseError):
         super().__init__(message)
         self.sqlstate = sqlstate
         self.words = words
+
+
+class MigratedFurther(NotMigrated):
+    """The database's schema is one that only a newer version knows."""
+
+
+class Unsuitable(DatabaseError):
+    """The database answers, but is not one that this service can work with."""
 
 
 class Defect(VoucherSyncError):

@@ -159,7 +159,9 @@ def test_replicas_that_migrate_at_once_all_succeed(empty_database_url: str) -> N
             other.rollback()
         printed = [replica.communicate(timeout=PATIENCE_S)[0] for replica in replicas]
     assert [replica.returncode for replica in replicas] == [0] * REPLICAS
-    assert printed == [f"None {head()}\n"] * REPLICAS
+    assert f"None {head()}\n" in printed
+    # Who came later may have looked again, and have found it done.
+    assert set(printed) <= {f"None {head()}\n", f"{head()} {head()}\n"}
     assert revisions(empty_database_url) == (head(), head())
 
 
@@ -278,9 +280,9 @@ def test_an_installed_wheel_migrates_by_its_own_migrations(
     assert run_installed(copy, MIGRATE, empty_database_url) == f"None {head()}\n"
     assert everything(empty_database_url) == everything(database_url)
 
-    newer = f"revision = 'newer'\ndown_revision = '{head()}'\n\n\ndef upgrade() -> None:\n    pass\n"
-    (copy / "sync" / "migrations" / "versions" / "newer.py").write_text(newer)
-    assert run_installed(copy, MIGRATE, empty_database_url) == f"{head()} newer\n"
+    newer = f"revision = '9999'\ndown_revision = '{head()}'\n\n\ndef upgrade() -> None:\n    pass\n"
+    (copy / "sync" / "migrations" / "versions" / "9999_newer.py").write_text(newer)
+    assert run_installed(copy, MIGRATE, empty_database_url) == f"{head()} 9999\n"
 
 
 def test_two_databases_of_one_server_are_migrated_apart(server_url: str, empty_database_url: str) -> None:

@@ -46,11 +46,16 @@ def postgres_server() -> Iterator[str]:
 
 
 @contextmanager
-def new_database(server: str, *, template: str = "template1") -> Iterator[str]:
-    """The URL of a new database, a copy of `template`, gone afterwards."""
+def new_database(server: str, *, template: str = "template1", encoding: str | None = None) -> Iterator[str]:
+    """The URL of a new database, a copy of `template`, gone afterwards; with another encoding it must be template0."""
     name = f"test_{uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template)))
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        if encoding:
+            make += sql.SQL(" ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C'").format(sql.Literal(encoding))
+            if admin.info.server_version >= 150_000:
+                make += sql.SQL(" LOCALE_PROVIDER libc")
+        admin.execute(make)
     yield in_database(server, name)
     with psycopg.connect(server, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

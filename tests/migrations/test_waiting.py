@@ -1,0 +1,99 @@
+"""A migration waits for nobody without need, not for ever, and says for whom; no stranger can stop it."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from psycopg.conninfo import make_conninfo
+from sqlalchemy.exc import DBAPIError
+
+from sync.db import migrations
+from sync.db.migrations import migrate, revisions
+from sync.db.schema_version import known_revisions, migrations_directory
+from sync.model.errors import DatabaseBusy
+from tests.migrations.test_migrations import alembic
+
+OLD_LOCK = "SELECT pg_advisory_lock(hashtext('voucher-sync migrations'))"
+ALL_NUMBERS = "SELECT pg_advisory_lock(number) FROM generate_series(-1000, 1000) AS number"
+
+
+@pytest.fixture
+def behind_url(empty_database_url: str) -> str:
+    """A database that the next migration of the outbox's tables is still to come to."""
+    with alembic(empty_database_url) as config:
+        command.upgrade(config, "0002")
+    return empty_database_url
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(migrations, "WAIT_S", 0.0)
+
+
+@pytest.fixture
+def other(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
+    """Somebody else's session, in a transaction."""
+    url: str = request.getfixturevalue("behind_url" if "behind_url" in request.fixturenames else "database_url")
+    with psycopg.connect(make_conninfo(url, application_name="tableau")) as session:
+        yield session
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_strangers_advisory_lock_stops_nothing(other: psycopg.Connection, behind_url: str) -> None:
+    other.execute(OLD_LOCK)
+    other.execute(ALL_NUMBERS)
+    assert migrate(behind_url) == ("0002", known_revisions()[-1])
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("table", ["mews.voucher_codes", "mews.voucher_code_outbox", "sync.alembic_version"])
+def test_with_nothing_to_do_no_lock_is_waited_for(other: psycopg.Connection, database_url: str, table: str) -> None:
+    other.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE".encode())
+    head = known_revisions()[-1]
+    assert migrate(database_url) == (head, head)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_who_holds_what_is_told_and_what_to_do(other: psycopg.Connection, behind_url: str) -> None:
+    other.execute("SELECT count(*) FROM mews.voucher_code_outbox")
+    pid, user = other.info.backend_pid, other.info.user
+    words = (
+        rf"not free within 0 s. Held by pid {pid} \(user {user}, application tableau, idle in transaction since "
+        rf"\d{{4}}-.* UTC\), on mews.voucher_code_outbox.* pg_terminate_backend\({pid}\)"
+    )
+    with pytest.raises(DatabaseBusy, match=words):
+        migrate(behind_url)
+    assert revisions(behind_url)[0] == "0002"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_another_replica_that_migrates_is_told_too(other: psycopg.Connection, behind_url: str) -> None:
+    other.execute("LOCK TABLE sync.alembic_version IN SHARE ROW EXCLUSIVE MODE")
+    with pytest.raises(DatabaseBusy, match=rf"Held by pid {other.info.backend_pid} .* on sync.alembic_version"):
+        migrate(behind_url)
+
+
+def test_a_lock_that_becomes_free_meanwhile_is_no_trouble(
+    other: psycopg.Connection, behind_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 0.05)
+    tries = []
+
+    def give_way(error: DBAPIError) -> bool:
+        tries.append(error)
+        other.rollback()
+        return is_passing(error)
+
+    is_passing = migrations._is_passing
+    monkeypatch.setattr(migrations, "_is_passing", give_way)
+    other.execute("SELECT count(*) FROM mews.voucher_code_outbox")
+    assert migrate(behind_url) == ("0002", known_revisions()[-1])
+    assert len(tries) == 1
+
+
+def test_revisions_are_those_of_alembic() -> None:
+    scripts = ScriptDirectory(str(migrations_directory()))
+    assert [one.revision for one in reversed(list(scripts.walk_revisions()))] == known_revisions()

@@ -22,27 +22,31 @@ async def test_after_a_deadlock_with_a_user_both_get_through(engine: AsyncEngine
     await execute(engine, "CREATE TABLE public.things AS SELECT 1 AS id, 0 AS ours, 0 AS theirs UNION SELECT 2, 0, 0")
     await execute(engine, f"ALTER DATABASE {database_of(database_url)} SET deadlock_timeout = '20ms'")
     await engine.dispose()
-    runs = 0
-
-    async def work(tx: AsyncConnection) -> None:
-        nonlocal runs
-        runs += 1
-        for id_ in (1, 2):
-            await tx.execute(text(f"UPDATE public.things SET ours = ours + 1 WHERE id = {id_}"))
+    waiting: list[asyncio.Task[object]] = []
 
     async with await psycopg.AsyncConnection.connect(database_url) as user:
-        # Whoever looks first is the one that gives way.
+
+        async def work(tx: AsyncConnection) -> None:
+            await tx.execute(text("UPDATE public.things SET ours = ours + 1 WHERE id = 1"))
+            if not waiting:
+                theirs = asyncio.create_task(user.execute("UPDATE public.things SET theirs = 1 WHERE id = 1"))
+                waiting.append(theirs)
+                await blocked(engine, theirs)
+            # Who closes the circle is the one that sees it, and gives way.
+            await tx.execute(text("UPDATE public.things SET ours = ours + 1 WHERE id = 2"))
+
         await user.execute("SET deadlock_timeout = '1h'")
         await user.execute("UPDATE public.things SET theirs = 1 WHERE id = 2")
         ours = asyncio.create_task(in_transaction(engine, work))
-        await blocked(engine, ours)
-        await user.execute("UPDATE public.things SET theirs = 1 WHERE id = 1")
-    await ours
+        while not waiting:
+            await rows(engine, "SELECT 1")
+        await waiting[0]
+        await user.commit()
+        await ours
     assert [dict(row) for row in await rows(engine, "SELECT * FROM public.things ORDER BY id")] == [
         {"id": 1, "ours": 1, "theirs": 1},
         {"id": 2, "ours": 1, "theirs": 1},
     ]
-    assert runs > 1
 
 
 @pytest.mark.parametrize("sqlstate", sorted(module.BUSY))

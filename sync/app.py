@@ -33,7 +33,7 @@ async def open_connection(
 ) -> AsyncIterator[Connection]:
     """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing."""
     client = make_client(settings, stop, patience)
-    engine = make_engine(database_url)
+    engine = make_engine(database_url, settings.sync_database_pool)
     require_schema(engine)
     try:
         yield Connection(CONNECTION_NAME, client, engine, stop)

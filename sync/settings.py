@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     mews_client_token: Secret | None = None
     mews_access_token: Secret | None = None
     mews_client: Annotated[str, Field(min_length=1)] = f"voucher-sync {version('voucher-sync')}"
+    sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
     sync_pull_interval_s: PositiveSeconds = 60
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 120
     sync_discovery_interval_s: PositiveSeconds = 600

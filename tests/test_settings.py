@@ -18,6 +18,7 @@ DEFAULTS = {
     "MEWS_CLIENT_TOKEN": None,
     "MEWS_ACCESS_TOKEN": None,
     "MEWS_CLIENT": f"voucher-sync {version('voucher-sync')}",
+    "SYNC_DATABASE_POOL": 5,
     "SYNC_PULL_INTERVAL_S": 60,
     "SYNC_OVERLAP_S": 120,
     "SYNC_DISCOVERY_INTERVAL_S": 600,

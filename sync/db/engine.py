@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.array import ListBinaryDumper
-from sqlalchemy import ExceptionContext, event
+from sqlalchemy import ExceptionContext, QueuePool, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -21,6 +21,7 @@ from sync.db.wording import is_about_statement, words_of
 from sync.model.errors import (
     DatabaseBusy,
     DatabaseError,
+    DatabaseFull,
     DatabaseUnavailable,
     NotMigrated,
     SettingsError,
@@ -31,7 +32,9 @@ from sync.model.retry import Backoff
 R = TypeVar("R")
 _rng = Random()  # noqa: S311 - spreads retries, keeps no secret
 
-POOL_SIZE = 10
+POOL_SIZE = 5
+"""Sessions of one process; two are enough, since no transaction waits for another one."""
+POOL_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
 TRANSACTION_TIMEOUT_S = 60
 """Of a page's worth of rows. A server that stopped answering without closing the line is given up then."""
@@ -48,11 +51,12 @@ ROW_SECURITY = "42501"
 """No privilege on a table, or a policy of it that one row breaks."""
 NOT_FOR_ROWS = ("25", "40", "55P03", "58", "XX")
 """The state of the transaction, others who write at the same time, locks, and faults of the server itself."""
+FULL = "53300"
 PASSING = {
     READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
     "53100": ("has no room left on its disk", "make room there"),
     "53200": ("is out of memory", "give it more, or end other sessions"),
-    "53300": ("takes no more connections", "end other sessions, or raise its max_connections"),
+    FULL: ("takes no more connections", "end other sessions, or raise its max_connections"),
     "57014": ("ended a statement", "see who cancels statements, or whether a pooler or proxy gives it too little time"),
     "57P05": ("ended the session", "raise its idle_session_timeout"),
     "25P03": ("ended the session", "raise its idle_in_transaction_session_timeout"),
@@ -62,25 +66,35 @@ PASSING = {
     "57P03": ("is starting or shutting down", "see its log if that takes long"),
 }
 """What ends without anything being done here: what the database says, and what somebody can do about it there."""
+FULL_WORDS = (
+    "too many connections for role",
+    "too many connections for database",
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "no more connections allowed",  # PgBouncer's
+)
+"""Libpq tells of a refused connection in the server's words alone, without its code."""
 BUSY = {
     "40001": "another transaction changed the same rows",
     "40P01": "another transaction and this one waited for each other",
     "55P03": "another transaction held a lock for too long",
 }
 """What the database undoes as a whole, and asks to do again."""
-MAX_TRIES = 8
+MAX_TRIES = 20
 AGAIN_FOR_S = 10.0
 """A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
 AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
 
 
-def make_engine(database_url: str) -> AsyncEngine:
+def make_engine(database_url: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
     """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read."""
     options = connect_options(database_url)
     engine = create_async_engine(
         "postgresql+psycopg://",
         connect_args={**options, "autocommit": True},  # the transactions are begun by a statement of ours
-        pool_size=POOL_SIZE,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
         pool_pre_ping=True,
         use_native_hstore=False,  # looks for a type, wherever the session looks for names
         hide_parameters=True,  # values of codes must not reach an error's text
@@ -137,8 +151,11 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     except DBAPIError as error:
         # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
-        raise translate(error) from None
-    except (TimeoutError, PoolTimeout) as error:
+        raise _full(error.orig) if _is_full(error, engine) else translate(error) from None
+    except PoolTimeout as error:
+        busy = f"all sessions of this process were busy for {POOL_TIMEOUT_S} s"
+        raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error
+    except TimeoutError as error:
         raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
 
 
@@ -147,7 +164,8 @@ async def in_transaction(
     work: Callable[[AsyncConnection], Awaitable[R]],
     opened: Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncConnection]] = transaction,
 ) -> R:
-    """What `work` returns, from a transaction that is begun anew where the database asks for it; else `DatabaseBusy`.
+    """What `work` returns, from a transaction that is begun anew where the database asks for it, and as long as it
+    takes no more sessions; in the end `DatabaseBusy` or `DatabaseFull`.
 
     So `work` may run several times, and does nothing that its transaction's rollback does not undo.
     """
@@ -156,7 +174,7 @@ async def in_transaction(
         try:
             async with opened(engine) as tx:
                 return await work(tx)
-        except DatabaseBusy:
+        except (DatabaseBusy, DatabaseFull):
             failures += 1
             if failures == MAX_TRIES or time.monotonic() - began_s >= AGAIN_FOR_S:
                 raise
@@ -189,6 +207,22 @@ def translate(error: DBAPIError) -> DatabaseError:
     if sqlstate is None or sqlstate.startswith(NOT_FOR_ROWS) or not is_for_rows:
         return DatabaseError(refusal)
     return StatementRefused(refusal, sqlstate, words)
+
+
+def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:
+    cause = error.orig
+    if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate is not None:
+        return getattr(cause, "sqlstate", None) == FULL
+    # Refused while others of this process are in use, they are too many; in whatever language it is said.
+    is_one_too_many = "FATAL:" in str(cause) and isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
+    return is_one_too_many or any(words in str(cause) for words in FULL_WORDS)
+
+
+def _full(cause: BaseException | None) -> DatabaseFull:
+    return DatabaseFull(
+        f"the database takes no more connections ({FULL}): {words_of(cause)}; end other sessions, raise the CONNECTION "
+        "LIMIT of role or database or its max_connections, or set SYNC_DATABASE_POOL=2, then this goes on by itself"
+    )
 
 
 def _leave_standby(context: ExceptionContext) -> None:

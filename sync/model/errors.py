@@ -4,6 +4,7 @@
     ├── SettingsError            a setting is missing or wrong
     ├── DatabaseError            the mirror's database
     │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
+    │   │   └── DatabaseFull     takes no more sessions at present
     │   ├── DatabaseBusy         somebody else's transaction stands in the way
     │   ├── NotMigrated          reached, but its schema is not this version's
     │   │   └── MigratedFurther  it is a newer version's
@@ -54,6 +55,10 @@ class DatabaseError(VoucherSyncError):
 
 class DatabaseUnavailable(DatabaseError):
     """The database cannot be reached, went away in the middle, or takes nothing at present; that passes by itself."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database takes no more sessions at present, of this role, of this database or at all."""
 
 
 class DatabaseBusy(DatabaseError):

@@ -80,13 +80,21 @@ def make_own_directory(directory: Path) -> Path:
     for path in (*reversed(directory.parents), directory):
         is_ours = path == directory or (path == directory.parent and path.name == OURS)
         if not path.exists():
-            path.mkdir(mode=mode, exist_ok=True)
-            path.chmod(mode)
+            _make(path, mode)
         elif is_ours:
             refuse_if_shared(path, {0, os.geteuid()})
             if is_root():
                 path.chmod(mode)
     return directory
+
+
+def _make(path: Path, mode: int) -> None:
+    try:
+        path.mkdir(mode=mode, exist_ok=True)
+    except OSError as error:
+        elsewhere = "" if is_root() else "; XDG_DATA_HOME names another place for what is kept"
+        raise OSError(f"{path} cannot be made ({error.strerror}){elsewhere}") from error
+    path.chmod(mode)  # whatever the umask
 
 
 def refuse_if_shared(path: Path, owners: set[int]) -> None:

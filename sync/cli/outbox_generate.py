@@ -14,7 +14,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_work import OnProgress, note_doubtful, plural, progress_bar, with_database
+from sync.cli.outbox_work import OnProgress, note_doubtful, note_silence, plural, progress_bar, with_database
 from sync.db.outbox_queue import doubtful_vouchers, user_transaction
 from sync.db.outbox_staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
 from sync.model.code_files import CodeLine
@@ -38,6 +38,7 @@ class Order:
     validity_end_utc: datetime | None
     not_before: datetime | None
     note: str | None
+    priority: int
 
     @property
     def validity(self) -> tuple[datetime | None, datetime | None]:
@@ -70,11 +71,14 @@ async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextI
         async with user_transaction(engine) as tx:
             await _stage(tx, order, on_progress)
             if not dry_run:
-                async for reached, _queued in queue_staged(tx, order.count):
+                async for reached, _queued in queue_staged(tx, order.count, order.priority):
                     on_progress("Queueing", reached, order.count)
             if file:
                 await _write(tx, file, order)
-            return await doubtful_vouchers(tx, [order.voucher_id])
+            doubtful = await doubtful_vouchers(tx, [order.voucher_id])
+    if not dry_run:
+        await note_silence(engine)
+    return doubtful
 
 
 async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_work import OnProgress, note_doubtful, plural, progress_bar, with_database
+from sync.cli.outbox_work import OnProgress, note_doubtful, note_silence, plural, progress_bar, with_database
 from sync.db.outbox_queue import doubtful_vouchers, user_transaction
 from sync.db.outbox_staging import (
     analyze_staged,
@@ -29,7 +29,7 @@ MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
 
 
-def import_codes(file: BinaryIO, voucher_id: UUID | None, *, skip_bad: bool, dry_run: bool) -> None:
+def import_codes(*, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, priority: int, dry_run: bool) -> None:
     """Queue every code of `file`, or nothing, and tell what came of it."""
 
     async def work(engine: AsyncEngine) -> Report:
@@ -39,9 +39,11 @@ def import_codes(file: BinaryIO, voucher_id: UUID | None, *, skip_bad: bool, dry
                 await _stage(tx, file, voucher_id, report, on_progress)
                 await _check(tx, report)
                 if not dry_run and (skip_bad or not report.bad_count):
-                    async for reached, queued in queue_staged(tx, report.last_line):
+                    async for reached, queued in queue_staged(tx, report.last_line, priority):
                         report.queued += queued
                         on_progress("Queueing", reached, report.last_line)
+        if report.queued:
+            await note_silence(engine)
         return report
 
     _tell(with_database(work), skip_bad=skip_bad, dry_run=dry_run)

@@ -49,6 +49,12 @@ option_from = click.option("--from", "validity_start_utc", type=INSTANT, help="W
 option_to = click.option("--to", "validity_end_utc", type=INSTANT, help="When it can no longer be used.")
 option_not_before = click.option("--not-before", type=INSTANT, help="Send it at that instant, not earlier.")
 option_note = click.option("--note", type=WORDS, help="Anything, for people; it is not sent.")
+option_priority = click.option(
+    "--priority",
+    type=click.IntRange(-(2**31), 2**31 - 1),
+    default=0,
+    help="What has a higher one goes first; for the operator. 0 if it is not given.",
+)
 option_dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done, queue nothing."
 )

@@ -2,18 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from uuid import UUID
 
 import click
+from psycopg.errors import Diagnostic
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.database import open_database
-from sync.db.engine import make_engine
+from sync.db.connections import is_daemon_heard
+from sync.db.engine import make_engine, transaction
 from sync.db.schema_version import require_schema
+from sync.model.errors import DatabaseError
 from sync.settings import load_settings
 
 Result = TypeVar("Result")
@@ -31,10 +35,35 @@ def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
 async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
     engine = make_engine(url)
     require_schema(engine)
+    event.listen(engine.sync_engine, "connect", _tell_warnings)
     try:
         return await work(engine)
     finally:
         await engine.dispose()
+
+
+def _tell_warnings(dbapi_connection: Any, _record: object) -> None:
+    """What the outbox's triggers say of rows that are queued all the same."""
+
+    def tell(diagnostic: Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            click.echo(f"Note: {diagnostic.message_primary}", err=True)
+
+    dbapi_connection.driver_connection.add_notice_handler(tell)
+
+
+async def note_silence(engine: AsyncEngine) -> None:
+    """Says so where no daemon is at work that would send what was queued."""
+    heard = True
+    with suppress(DatabaseError):  # a writer sees nothing of the daemon's
+        async with transaction(engine) as tx:
+            heard = await is_daemon_heard(tx, load_settings().sync_lease_s)
+    if not heard:
+        click.echo(
+            "Note: no daemon is at work on this database, so nothing is sent until `voucher-sync run` or "
+            "`voucher-sync once` is started",
+            err=True,
+        )
 
 
 @contextmanager

@@ -2,10 +2,10 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -102,6 +102,12 @@ async def _note(transaction: AsyncConnection, name: str, values: dict[str, objec
 async def touch(transaction: AsyncConnection) -> None:
     """Write what stands there already, to see whether the database takes anything."""
     await transaction.execute(update(connections).values(error=connections.c.error))
+
+
+async def is_daemon_heard(transaction: AsyncConnection, within_s: float) -> bool:
+    """Whether a daemon has reported for any connection within this time."""
+    heard = connections.c.heartbeat_at > func.now() - timedelta(seconds=within_s)
+    return bool((await transaction.execute(select(exists().where(heard)))).scalar_one())
 
 
 async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import translate
+from sync.db.outbox import UNFINISHED
 from sync.db.outbox_tables import outbox
 from sync.db.tables import vouchers
 from sync.model.errors import DatabaseError
@@ -34,6 +35,7 @@ class Change:
     idempotency_key: str | None = None
     not_before: datetime | None = None
     note: str | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,30 @@ async def user_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
 
 
 async def queue(tx: AsyncConnection, change: Change) -> Queued:
-    """Insert one row."""
+    """Insert one row. `DatabaseError` where the same add is queued already without the same key."""
     columns = (outbox.c.id, outbox.c.status, outbox.c.last_error)
-    row = (await tx.execute(insert(outbox).values(**asdict(change)).returning(*columns))).one_or_none()
+    statement = insert(outbox).values(**asdict(change)).on_conflict_do_nothing().returning(*columns)
+    row = (await tx.execute(statement)).one_or_none()
     if row is not None:
         return Queued(row.id, Status(row.status), row.last_error, is_new=True)
-    before = select(*columns).where(outbox.c.idempotency_key == change.idempotency_key)
-    row = (await tx.execute(before)).one()
+    before = select(*columns).where(
+        outbox.c.idempotency_key == change.idempotency_key, outbox.c.queued_by == func.session_user()
+    )
+    row = (await tx.execute(before)).one_or_none() if change.idempotency_key is not None else None
+    if row is None:
+        raise DatabaseError(await _name_same_add(tx, change))
     return Queued(row.id, Status(row.status), row.last_error, is_new=False)
+
+
+async def _name_same_add(tx: AsyncConnection, change: Change) -> str:
+    same = select(func.min(outbox.c.id)).where(
+        outbox.c.operation == Operation.ADD,
+        outbox.c.voucher_id == change.voucher_id,
+        outbox.c.value == change.value,
+        outbox.c.status.in_(UNFINISHED),
+    )
+    row_id = (await tx.execute(same)).scalar()
+    return f"the same add is queued already, as row {row_id}. Wait until it is done, or cancel it first."
 
 
 async def doubtful_vouchers(tx: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, str]:

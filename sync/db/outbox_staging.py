@@ -79,10 +79,10 @@ async def staged_values(tx: AsyncConnection) -> AsyncIterator[str]:
         last = rows[-1].line
 
 
-async def queue_staged(tx: AsyncConnection, last_line: int) -> AsyncIterator[tuple[int, int]]:
+async def queue_staged(tx: AsyncConnection, last_line: int, priority: int) -> AsyncIterator[tuple[int, int]]:
     """Queue what is not refused, part by part; after each, the line that it reached, and how many rows it queued."""
     for after in range(0, last_line, ROWS_PER_STATEMENT):
-        part = {"after": after, "through": after + ROWS_PER_STATEMENT}
+        part = {"after": after, "through": after + ROWS_PER_STATEMENT, "priority": priority}
         yield min(part["through"], last_line), (await tx.execute(_QUEUE, part)).rowcount
 
 
@@ -96,7 +96,8 @@ CREATE TEMP TABLE staged_adds (
 _COPY = f"COPY pg_temp.staged_adds ({', '.join(CodeLine._fields)}) FROM STDIN"
 
 _SAME_CHANGE = """
-  row.operation = 'add' AND (row.voucher_id, row.value) = (staged.voucher_id, staged.value)
+  row.status <> 'cancelled' AND row.operation = 'add'
+  AND (row.voucher_id, row.value) = (staged.voucher_id, staged.value)
   AND (row.validity_start_utc, row.validity_end_utc)
       IS NOT DISTINCT FROM (staged.validity_start_utc, staged.validity_end_utc)
 """
@@ -106,18 +107,21 @@ _SAME_CHANGE = """
 _FORGET_REPEATED = text(f"""
 DELETE FROM pg_temp.staged_adds AS staged
 WHERE idempotency_key IS NOT NULL AND (
-  SELECT {_SAME_CHANGE} FROM mews.voucher_code_outbox AS row WHERE row.idempotency_key = staged.idempotency_key LIMIT 1
+  SELECT {_SAME_CHANGE} FROM mews.voucher_code_outbox AS row
+  WHERE row.queued_by = session_user AND row.idempotency_key = staged.idempotency_key LIMIT 1
 )
 """)  # noqa: S608 - of constants
 
-_REFUSE_ANOTHERS_KEY = text("""
+_REFUSE_USED_KEY = text("""
 WITH found AS MATERIALIZED (
   SELECT line, (
-    SELECT id FROM mews.voucher_code_outbox AS row WHERE row.idempotency_key = staged.idempotency_key LIMIT 1
+    SELECT id FROM mews.voucher_code_outbox AS row
+    WHERE row.queued_by = session_user AND row.idempotency_key = staged.idempotency_key LIMIT 1
   ) AS id FROM pg_temp.staged_adds AS staged WHERE idempotency_key IS NOT NULL
 )
 UPDATE pg_temp.staged_adds AS staged
-SET refusal = format('idempotency_key: row %s of the outbox has the same key and asks for something else', found.id)
+SET refusal = format(
+  'idempotency_key: row %s of the outbox has the same key, and asks for something else or was cancelled', found.id)
 FROM found WHERE found.line = staged.line AND found.id IS NOT NULL
 """)
 
@@ -169,8 +173,14 @@ WHERE refusal IS NULL AND (
 ) IS NULL
 """)
 
+_REFUSE_LONG_KEY = text("""
+UPDATE pg_temp.staged_adds AS staged
+SET refusal = format('idempotency_key: has %s characters, 255 are the most', char_length(idempotency_key))
+WHERE char_length(idempotency_key) > 255
+""")
+
 # The file's own lines come last: only one that may be queued stands in another's way.
-_CHECKS = (_REFUSE_ANOTHERS_KEY, _REFUSE_QUEUED, _REFUSE_EXISTING, _REFUSE_SAME_KEY, _REFUSE_SAME_CODE)
+_CHECKS = (_REFUSE_LONG_KEY, _REFUSE_USED_KEY, _REFUSE_QUEUED, _REFUSE_EXISTING, _REFUSE_SAME_KEY, _REFUSE_SAME_CODE)
 
 _FIRST_REFUSED = text(
     "SELECT line, refusal FROM pg_temp.staged_adds WHERE refusal IS NOT NULL ORDER BY line LIMIT :limit"
@@ -194,7 +204,7 @@ _VALUES = text("SELECT line, value FROM pg_temp.staged_adds WHERE line > :after 
 
 _QUEUE = text("""
 INSERT INTO mews.voucher_code_outbox
-  (operation, voucher_id, value, validity_start_utc, validity_end_utc, not_before, note, idempotency_key)
-SELECT 'add', voucher_id, value, validity_start_utc, validity_end_utc, not_before, note, idempotency_key
+  (operation, voucher_id, value, validity_start_utc, validity_end_utc, not_before, note, idempotency_key, priority)
+SELECT 'add', voucher_id, value, validity_start_utc, validity_end_utc, not_before, note, idempotency_key, :priority
 FROM pg_temp.staged_adds WHERE line > :after AND line <= :through AND refusal IS NULL ORDER BY line
 """)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
+    UniqueConstraint,
     func,
     text,
 )
@@ -19,6 +20,8 @@ from sync.db.tables import TIMESTAMP, metadata
 from sync.model.outbox import Operation, Status
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
+QUEUER = text("coalesce(queued_by, '')")
+"""Who queued it; rows from before the triggers, or past them, count as one user's."""
 
 
 def _one_of(column: str, values: type[Operation] | type[Status]) -> str:
@@ -48,7 +51,8 @@ outbox = Table(
     Column("validity_end_utc", TIMESTAMP, comment="End of the time in which it can be used; null: no bound."),
     Column("voucher_code_id", UUID, comment="The code to delete; after an add, the new code's id."),
     Column(
-        "idempotency_key", Text, unique=True, comment="The same key again queues nothing: for an application's retries."
+        "idempotency_key", Text,
+        comment="The same key of the same user again queues nothing: for an application's retries.",
     ),
     Column("not_before", TIMESTAMP, comment="Not sent earlier."),
     Column("note", Text, comment="For people."),
@@ -79,6 +83,11 @@ outbox = Table(
     ),
     Column("target_code_id", UUID, comment="The code that a delete was last sent for."),
     Column("released_at", TIMESTAMP, comment="When somebody released it from being held."),
+    Column(
+        "priority", Integer, nullable=False, server_default="0",
+        comment="What has a higher one goes first; given by the operator.",
+    ),
+    UniqueConstraint("queued_by", "idempotency_key"),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(
@@ -102,6 +111,11 @@ outbox = Table(
     ),
     Index(
         "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",
+        postgresql_where=text("status = 'pending'"),
+    ),
+    Index(
+        "voucher_code_outbox_turns_idx",
+        "connection", "operation", "enterprise_id", "priority", QUEUER, "next_attempt_at", "id",
         postgresql_where=text("status = 'pending'"),
     ),
     Index(None, "voucher_id", "value", "id"),

@@ -25,6 +25,8 @@ PATIENCE_S = 30
 DOCKER_SOCKET = "/var/run/docker.sock"
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 """What a database that is gone after the tests has no need for."""
+SMALL = {"max_notify_queue_pages": "64", "max_prepared_transactions": "5"}
+"""What tests fill up, or what a server does not do unless it is told to."""
 
 
 @contextmanager
@@ -36,12 +38,15 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield libpq_url(url)
     elif _docker_answers():
-        command = ["postgres", *(word for name, value in NOT_DURABLE.items() for word in ("-c", f"{name}={value}"))]
+        command = [
+            "postgres",
+            *(word for name, value in (NOT_DURABLE | SMALL).items() for word in ("-c", f"{name}={value}")),
+        ]
         with PostgresContainer(IMAGE, driver=None).with_command(command) as container:
             yield container.get_connection_url()
     else:
         with tempfile.TemporaryDirectory(prefix="voucher-sync-tests-", ignore_cleanup_errors=True) as directory:
-            with embedded_postgres(Path(directory), options=NOT_DURABLE) as url:
+            with embedded_postgres(Path(directory), options=NOT_DURABLE | SMALL) as url:
                 yield url
 
 

@@ -1,10 +1,11 @@
 """An empty outbox for each test, in one database for all tests of a file."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.db.outbox.people import user
 from tests.db.outbox.rig import Outbox, emptied
 from tests.support.postgres import new_database
 
@@ -20,3 +21,15 @@ def database_url(server_url: str, template: str) -> Iterator[str]:
 async def outbox(engine: AsyncEngine) -> Outbox:
     """An empty outbox; one voucher is known."""
     return await emptied(engine)
+
+
+@pytest.fixture
+async def writer(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_writer") as writer:
+        yield writer
+
+
+@pytest.fixture
+async def reader(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_reader") as reader:
+        yield reader

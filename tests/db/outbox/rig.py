@@ -10,13 +10,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.db.engine import transaction
 from sync.db.mirror import store_vouchers
 from sync.db.outbox import Lane, as_daemon
+from sync.model.errors import DatabaseError
 from sync.model.outbox import Operation, Status
-from tests.db.rig import CONNECTION, blocked, execute, rows, uuid, voucher
+from tests.db.rig import CONNECTION, blocked, rows, uuid, voucher
 from tests.support.instants import utc
 
 VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER = uuid(1000), uuid(1001), uuid(1999)
@@ -27,9 +28,10 @@ LEASE = timedelta(seconds=30)
 ADD: dict[str, Any] = {"operation": "add", "voucher_id": VOUCHER, "value": "SUMMER"}
 DELETE: dict[str, Any] = {"operation": "delete", "voucher_id": VOUCHER, "value": "SUMMER"}
 KEY: dict[str, Any] = {"idempotency_key": "order 17"}
-ON_CONFLICT = ["", "ON CONFLICT DO NOTHING", "ON CONFLICT (idempotency_key) DO NOTHING"]
+ON_CONFLICT = ["", "ON CONFLICT DO NOTHING", "ON CONFLICT (queued_by, idempotency_key) DO NOTHING"]
 FINISHED = frozenset({Status.DONE, Status.FAILED, Status.CANCELLED})
 UNFINISHED = frozenset(Status) - FINISHED
+SAME_ADD = r"23505.*voucher_code_outbox_same_add_queued_idx"
 
 _WAYS: dict[Status, tuple[Status, ...]] = {
     Status.PENDING: (),
@@ -40,6 +42,23 @@ _WAYS: dict[Status, tuple[Status, ...]] = {
     Status.FAILED: (Status.SENDING, Status.FAILED),
     Status.CANCELLED: (Status.CANCELLED,),
 }
+
+
+@asynccontextmanager
+async def as_user(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction as any program makes it, which is told the database's own words."""
+    try:
+        async with engine.begin() as tx:
+            yield tx
+    except DBAPIError as error:
+        words = str(error.orig).partition("\n")[0]
+        raise DatabaseError(f"({getattr(error.orig, 'sqlstate', None)}): {words}") from error
+
+
+async def execute(engine: AsyncEngine, statement: str, **parameters: Any) -> None:
+    """Runs a statement that returns nothing, as any program does."""
+    async with as_user(engine) as tx:
+        await tx.execute(text(statement), parameters)
 
 
 async def emptied(engine: AsyncEngine) -> "Outbox":
@@ -89,7 +108,7 @@ class Outbox:
 
     async def queue(self, operation: str | None = "add", **columns: Any) -> int:
         """Queues one row as a user."""
-        async with transaction(self.engine) as tx:
+        async with as_user(self.engine) as tx:
             row_id = await queue(tx, operation, **columns)
         assert row_id is not None
         return row_id
@@ -97,7 +116,7 @@ class Outbox:
     async def queue_nothing(self, operation: str = "add", **columns: Any) -> None:
         """Inserts a row that is queued already."""
         before = await rows(self.engine, "SELECT * FROM mews.voucher_code_outbox ORDER BY id")
-        async with transaction(self.engine) as tx:
+        async with as_user(self.engine) as tx:
             assert await queue(tx, operation, **columns) is None
         assert await rows(self.engine, "SELECT * FROM mews.voucher_code_outbox ORDER BY id") == before
 
@@ -111,7 +130,7 @@ class Outbox:
 
     async def change(self, row_id: int, **columns: Any) -> None:
         """Updates one row as a user."""
-        async with transaction(self.engine) as tx:
+        async with as_user(self.engine) as tx:
             await change(tx, row_id, **columns)
 
     async def set(self, row_id: int, **columns: Any) -> None:
@@ -147,7 +166,7 @@ class Outbox:
 
     async def know(self, *numbers: int, connection: str = CONNECTION, **fields: Any) -> None:
         """Discovers vouchers."""
-        async with transaction(self.engine) as tx:
+        async with as_user(self.engine) as tx:
             await store_vouchers(tx, connection, [voucher(number, **fields) for number in numbers])
 
     async def attempts(self, row_id: int) -> Sequence[RowMapping]:
@@ -170,7 +189,7 @@ async def second(outbox: Outbox, act: Callable[[AsyncConnection], Awaitable[Any]
     """Another transaction's act, which waits for a lock that this one holds."""
 
     async def run() -> Any:
-        async with transaction(outbox.engine) as tx:
+        async with as_user(outbox.engine) as tx:
             return await act(tx)
 
     task = asyncio.create_task(run())

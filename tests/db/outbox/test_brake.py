@@ -9,12 +9,11 @@ import pytest
 from sqlalchemy import text
 
 from sync.db import outbox_upkeep as upkeep
-from sync.db.engine import transaction
 from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Status
-from tests.db.outbox.rig import OTHER_VOUCHER, VOUCHER, Outbox
-from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, rows, store
+from tests.db.outbox.rig import OTHER_VOUCHER, VOUCHER, Outbox, as_user, execute
+from tests.db.rig import CONNECTION, PATIENCE_S, code, rows, store
 
 MINUTE = timedelta(minutes=1)
 RULE = BrakeRule(share=0.2, at_least=100, window=10 * MINUTE)
@@ -134,7 +133,7 @@ async def test_what_is_none_of_its_deletes_or_active_codes_does_not_count(outbox
 
 async def test_the_brake_waits_for_no_user_s_open_transaction(outbox: Outbox) -> None:
     await queue_deletes(outbox, 1, 100)
-    async with asyncio.timeout(PATIENCE_S), transaction(outbox.engine) as tx:
+    async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         await tx.execute(text("UPDATE mews.voucher_code_outbox SET note = 'not committed yet' WHERE value = '5'"))
         assert await hold(outbox) == 99
     assert await hold(outbox) == 1

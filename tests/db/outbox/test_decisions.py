@@ -11,8 +11,8 @@ from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.claim import LOOK_AGAIN, Knowledge
 from sync.model.outbox import Status
 from tests.db.outbox.claims import BUSY, claim_due_now, sent, settle
-from tests.db.outbox.rig import ADDS, DELETES, OTHER_VOUCHER, SENT_UTC, Outbox
-from tests.db.rig import code, execute, store, uuid
+from tests.db.outbox.rig import ADDS, DELETES, OTHER_VOUCHER, SENT_UTC, Outbox, execute
+from tests.db.rig import code, store, uuid
 from tests.support.instants import utc
 
 

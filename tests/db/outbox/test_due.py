@@ -20,8 +20,9 @@ from tests.db.outbox.rig import (
     UNKNOWN_VOUCHER,
     VOUCHER,
     Outbox,
+    execute,
 )
-from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, rows, store, uuid
+from tests.db.rig import CONNECTION, PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
 
 

@@ -7,7 +7,6 @@ import pytest
 from sqlalchemy import CheckConstraint, text
 from sqlalchemy.exc import IntegrityError
 
-from sync.db.engine import transaction
 from sync.db.outbox_tables import outbox as outbox_table
 from sync.model.errors import DatabaseError
 from sync.model.outbox import Status
@@ -21,9 +20,11 @@ from tests.db.outbox.rig import (
     UNKNOWN_VOUCHER,
     VOUCHER,
     Outbox,
+    as_user,
+    execute,
     queue,
 )
-from tests.db.rig import CONNECTION, code, execute, rows, store, uuid
+from tests.db.rig import CONNECTION, code, rows, store, uuid
 from tests.support.instants import utc
 
 OURS = "insert only operation, voucher_id, value.*: voucher-sync fills the other columns"
@@ -78,6 +79,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for name in ("validity_start_utc", "validity_end_utc")
         for instant in ("infinity", "-infinity", "10000-01-01 00:00+00", "0001-12-31 23:59+00 BC")
     ),
+    ({**ADD, "note": "x" * 10_001}, "note: has 10001 characters, 10000 are the most"),
+    ({**DELETE, "note": "🎉" * 1_000_000}, "note: has 1000000 characters, 10000 are the most"),
+    ({**ADD, "idempotency_key": "x" * 256}, "idempotency_key: has 256 characters, 255 are the most"),
     ({**ADD, "not_before": "infinity"}, "not_before: must be an instant that comes"),
 ]
 
@@ -96,6 +100,16 @@ async def test_not_before_is_an_instant_that_can_be_shown(outbox: Outbox, instan
     row_id = await outbox.add()
     with pytest.raises(DatabaseError, match=r"23514.*not_before"):
         await outbox.change(row_id, not_before=instant)
+
+
+async def test_a_note_is_no_longer_afterwards(outbox: Outbox) -> None:
+    row_id = await outbox.add(note="🎉" * 10_000, idempotency_key="🎉" * 255)
+    with pytest.raises(DatabaseError, match=r"23514.*note: has 10001 characters"):
+        await outbox.change(row_id, note="x" * 10_001)
+    await outbox.change(row_id, note="x" * 10_000)
+    with pytest.raises(DatabaseError) as refused:
+        await outbox.change(row_id, status="x" * 1_000_000)
+    assert len(str(refused.value)) < 200
 
 
 async def test_one_bad_row_refuses_its_whole_statement(outbox: Outbox) -> None:
@@ -131,7 +145,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
 
 
 async def test_impossible_rows_are_refused_even_without_the_trigger(outbox: Outbox) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await tx.execute(text("ALTER TABLE mews.voucher_code_outbox DISABLE TRIGGER USER"))
         for name, columns in IMPOSSIBLE:
             with pytest.raises(IntegrityError, match=f'"voucher_code_outbox_{name}_check"'):
@@ -176,7 +190,7 @@ async def test_validity_is_free_within_the_years_1_to_9999(outbox: Outbox) -> No
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
 async def test_the_session_s_zone_and_style_change_no_rule(outbox: Outbox, zone: str) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await tx.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
         await tx.execute(text("SET LOCAL datestyle = 'SQL, DMY'"))
         await queue(tx, value="A", validity_start_utc=utc(1, 1, 1))
@@ -205,7 +219,7 @@ async def test_a_row_is_filled_in_when_it_is_queued(outbox: Outbox) -> None:
 
 async def test_a_row_is_as_old_as_its_insert_not_as_its_transaction(outbox: Outbox) -> None:
     """What a reading that began in between has not seen proves nothing about it."""
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await tx.execute(text("SELECT 1"))
         reading_began = await outbox.now()
         row_id = await queue(tx, "delete", value="SUMMER")

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 
 from sync.db import known_codes
-from sync.db.engine import transaction
 from sync.model.outbox import Status
 from tests.db.outbox.claims import SECOND, claim_due_now, sent
-from tests.db.outbox.rig import ADDS, OTHER_VOUCHER, SENT_UTC, Outbox
-from tests.db.rig import CONNECTION, code, execute, store, uuid
+from tests.db.outbox.rig import ADDS, OTHER_VOUCHER, SENT_UTC, Outbox, as_user, execute
+from tests.db.rig import CONNECTION, code, store, uuid
 from tests.support.instants import utc
 
 
@@ -92,7 +91,7 @@ async def test_an_add_is_not_done_by_a_code_that_nobody_can_use(outbox: Outbox, 
 async def test_a_look_counts_what_was_made_and_then_deleted_by_somebody_else(outbox: Outbox) -> None:
     add = await sent_before(outbox)
     await store(outbox.engine, code(1, created_utc=SENT_UTC, is_active=False))
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         assert await known_codes.made_for(tx, [add], usable_only=False) == {add: uuid(1)}
         assert await known_codes.made_for(tx, [add], usable_only=True) == {}
 
@@ -108,13 +107,13 @@ async def test_an_add_whose_attempts_were_all_refused_has_made_nothing(outbox: O
 async def test_the_last_code_that_was_added_tells_whether_the_api_stamps_what_it_adds(
     outbox: Outbox, updated_utc: Any, is_stamped: bool
 ) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         assert not await known_codes.stamps_what_it_adds(tx, CONNECTION)
     add = await outbox.add("SUMMER")
     await outbox.bring(add, Status.DONE)
     await outbox.set(add, voucher_code_id=uuid(1), connection=CONNECTION)
     await store(outbox.engine, code(1, updated_utc=updated_utc))
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         assert await known_codes.stamps_what_it_adds(tx, CONNECTION) is is_stamped
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from sync.db.engine import transaction
 from sync.model.errors import DatabaseError
 from sync.model.outbox import Status
 from tests.db.outbox.rig import (
@@ -15,14 +14,17 @@ from tests.db.outbox.rig import (
     KEY,
     ON_CONFLICT,
     OTHER_VOUCHER,
+    SAME_ADD,
     SENT_UTC,
     UNFINISHED,
     VOUCHER,
     Outbox,
+    as_user,
+    execute,
     queue,
     second,
 )
-from tests.db.rig import code, execute, store, uuid
+from tests.db.rig import code, store, uuid
 
 
 async def test_the_same_add_is_queued_once_at_a_time(outbox: Outbox) -> None:
@@ -31,8 +33,9 @@ async def test_the_same_add_is_queued_once_at_a_time(outbox: Outbox) -> None:
         await outbox.bring(row_id, status)
         if status in UNFINISHED:
             for again in ({}, {"note": "other"}, {"validity_end_utc": SENT_UTC}):
-                with pytest.raises(DatabaseError, match=f"23505.*the same add is queued already, as row {row_id}$"):
+                with pytest.raises(DatabaseError, match=SAME_ADD):
                     await outbox.add(status.name, **again)
+                await outbox.queue_nothing(value=status.name, **again, suffix="ON CONFLICT DO NOTHING")
         else:
             await outbox.add(status.name)
 
@@ -44,7 +47,7 @@ async def test_another_value_or_voucher_is_another_add(outbox: Outbox) -> None:
 
 
 async def test_one_statement_cannot_queue_the_same_add_twice(outbox: Outbox) -> None:
-    with pytest.raises(DatabaseError, match="the same add is queued already"):
+    with pytest.raises(DatabaseError, match=SAME_ADD):
         await execute(
             outbox.engine,
             "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
@@ -64,7 +67,7 @@ async def test_a_failed_add_is_not_retried_beside_the_same_one(outbox: Outbox) -
 
 
 async def test_of_two_transactions_with_the_same_add_one_is_refused(outbox: Outbox) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, value="SUMMER")
         async with second(outbox, lambda other: queue(other, value="SUMMER")) as task:
             await tx.commit()
@@ -74,7 +77,7 @@ async def test_of_two_transactions_with_the_same_add_one_is_refused(outbox: Outb
 
 
 async def test_the_same_add_is_queued_once_its_first_is_rolled_back(outbox: Outbox) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, value="SUMMER")
         async with second(outbox, lambda other: queue(other, value="SUMMER")) as task:
             await tx.rollback()
@@ -108,7 +111,25 @@ async def test_a_key_stays_used_whatever_became_of_its_row(outbox: Outbox) -> No
         key: dict[str, Any] = {"idempotency_key": status.value}
         row_id = await outbox.add(status.name, **key)
         await outbox.bring(row_id, status)
-        await outbox.queue_nothing(value=status.name, **key)
+        if status is not Status.CANCELLED:
+            await outbox.queue_nothing(value=status.name, **key)
+
+
+@pytest.mark.parametrize("suffix", ON_CONFLICT)
+@pytest.mark.parametrize("first", [ADD, DELETE])
+async def test_a_cancelled_change_is_not_taken_for_one_that_is_queued(
+    outbox: Outbox, first: dict[str, Any], suffix: str
+) -> None:
+    row_id = await outbox.queue(**first, **KEY)
+    await outbox.bring(row_id, Status.CANCELLED)
+    with pytest.raises(DatabaseError, match=f"23505.*row {row_id} had the same key and was cancelled.*another key"):
+        await outbox.queue(**first, **KEY, suffix=suffix)
+
+
+async def test_a_delete_that_took_back_an_add_has_done_what_it_was_asked(outbox: Outbox) -> None:
+    await outbox.add("SUMMER")
+    await outbox.queue(**DELETE, **KEY)
+    await outbox.queue_nothing(**DELETE, **KEY)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +172,7 @@ async def test_a_delete_that_comes_again_takes_back_nothing_new(outbox: Outbox) 
 
 @pytest.mark.parametrize("suffix", ON_CONFLICT)
 async def test_a_retry_beside_its_first_queues_nothing(outbox: Outbox, suffix: str) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, **ADD, **KEY)
         async with second(outbox, lambda other: queue(other, **ADD, **KEY, suffix=suffix)) as task:
             await tx.commit()

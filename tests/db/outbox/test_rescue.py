@@ -6,13 +6,12 @@ from uuid import UUID
 
 from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
-from sync.db.engine import transaction
 from sync.db.outbox import Lane, Settlement, as_daemon
 from sync.db.outbox_upkeep import Uncertain
 from sync.model.outbox import Operation, Status
 from tests.db.outbox.claims import ONE, OTHER, claim
-from tests.db.outbox.rig import ADDS, HOTEL, LEASE, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, change
-from tests.db.rig import CONNECTION, PATIENCE_S, blocked, execute, uuid
+from tests.db.outbox.rig import ADDS, HOTEL, LEASE, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, as_user, change, execute
+from tests.db.rig import CONNECTION, PATIENCE_S, blocked, uuid
 from tests.support.instants import utc
 
 WAIT = timedelta(seconds=15)
@@ -69,7 +68,7 @@ async def test_a_row_that_a_user_holds_is_rescued_later_and_its_neighbours_at_on
     held, beside = await outbox.add(), await outbox.add()
     await claim(outbox, held, beside)
     await expire(outbox)
-    async with asyncio.timeout(PATIENCE_S), transaction(outbox.engine) as tx:
+    async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         await change(tx, held, note="not committed yet")
         assert await rescue(outbox) == 1
         assert await outbox.statuses() == ["sending", "uncertain"]

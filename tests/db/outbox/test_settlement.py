@@ -7,8 +7,8 @@ from sync.db import outbox_refusals
 from sync.db.outbox import Settlement, as_daemon
 from sync.model.outbox import Status
 from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, settle
-from tests.db.outbox.rig import ADDS, FINISHED, LEASE, SENT_UTC, Outbox
-from tests.db.rig import CONNECTION, PATIENCE_S, execute, uuid
+from tests.db.outbox.rig import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
+from tests.db.rig import CONNECTION, PATIENCE_S, uuid
 
 
 async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> None:

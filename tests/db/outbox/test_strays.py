@@ -8,12 +8,11 @@ import pytest
 
 from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
-from sync.db.engine import transaction
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_upkeep import Waiting
 from sync.model.outbox import Operation, Status
-from tests.db.outbox.rig import HOTEL, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, change
-from tests.db.rig import CONNECTION, PATIENCE_S, code, execute, store, uuid
+from tests.db.outbox.rig import HOTEL, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, as_user, change, execute
+from tests.db.rig import CONNECTION, PATIENCE_S, code, store, uuid
 from tests.support.instants import utc
 
 
@@ -151,7 +150,7 @@ async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox:
     await outbox.know(UNKNOWN_VOUCHER.int)
     await store(outbox.engine, code(1))
     now = await outbox.now()
-    async with asyncio.timeout(PATIENCE_S), transaction(outbox.engine) as tx:
+    async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         for row_id in (changing, theirs, named):
             await change(tx, row_id, note="not committed yet")
         await adopt(outbox)

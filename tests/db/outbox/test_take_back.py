@@ -8,7 +8,6 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.engine import transaction
 from sync.db.outbox import as_daemon, begin_attempt, claim, lock_due
 from sync.model.outbox import Status
 from tests.db.outbox.rig import (
@@ -18,11 +17,13 @@ from tests.db.outbox.rig import (
     UNKNOWN_VOUCHER,
     VOUCHER,
     Outbox,
+    as_user,
     assert_both_are_cancelled,
+    execute,
     queue,
     second,
 )
-from tests.db.rig import PATIENCE_S, code, execute, rows, store, uuid
+from tests.db.rig import PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
 
 
@@ -131,7 +132,7 @@ async def test_a_delete_takes_back_an_add_whose_claim_was_rolled_back(outbox: Ou
 
 async def test_nothing_is_claimed_that_is_being_taken_back(outbox: Outbox) -> None:
     add = await outbox.add("SUMMER")
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         delete = await queue(tx, "delete", value="SUMMER")
         async with asyncio.timeout(PATIENCE_S), as_daemon(outbox.engine) as daemon:
             assert await claim_all(daemon) == []
@@ -143,7 +144,7 @@ async def test_nothing_is_claimed_that_is_being_taken_back(outbox: Outbox) -> No
 
 async def test_a_delete_that_is_rolled_back_takes_nothing_back(outbox: Outbox) -> None:
     add = await outbox.add("SUMMER")
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, "delete", value="SUMMER")
         await tx.rollback()
     assert (await outbox.status(add), (await outbox.row(add))["last_error"]) == (Status.PENDING, None)

@@ -9,12 +9,12 @@ import pytest
 from psycopg import sql
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.engine import transaction
 from sync.db.listen import CHANNEL
 from sync.db.outbox import as_daemon
+from sync.model.errors import DatabaseError
 from sync.model.outbox import Status
-from tests.db.outbox.rig import VOUCHER, Outbox, move, queue
-from tests.db.rig import PATIENCE_S, execute
+from tests.db.outbox.rig import ADD, VOUCHER, Outbox, as_user, execute, move, queue
+from tests.db.rig import PATIENCE_S, rows
 from tests.support.instants import utc
 
 
@@ -42,11 +42,11 @@ async def listener(outbox: Outbox, database_url: str) -> AsyncIterator[Listener]
 
 
 async def test_an_insert_wakes_the_daemon_once_it_is_committed(outbox: Outbox, listener: Listener) -> None:
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, value="A")
         assert await listener.upto("not yet") == []
     assert await listener.upto("now") == [""]
-    async with transaction(outbox.engine) as tx:
+    async with as_user(outbox.engine) as tx:
         await queue(tx, value="B")
         await tx.rollback()
     assert await listener.upto("never") == []
@@ -85,4 +85,61 @@ async def test_a_cancel_and_the_daemon_s_own_moves_wake_nobody(outbox: Outbox, l
         async with as_daemon(outbox.engine) as tx:
             await move(tx, row_id, Status.PENDING)
     await outbox.change(cancelled, status="cancelled")
+    assert await listener.upto("end") == []
+
+
+# What cannot be notified is queued all the same: the daemon looks every few seconds anyway.
+
+
+@pytest.fixture
+async def short_queue(outbox: Outbox) -> None:
+    """A server on which the queue of notifications can be filled."""
+    (row,) = await rows(outbox.engine, "SELECT current_setting('max_notify_queue_pages', true) AS pages")
+    if row["pages"] != "64":
+        pytest.skip("this server's queue of notifications is too long to be filled")
+
+
+async def filled(outbox: Outbox) -> bool:
+    """Fills the queue until it takes no more."""
+    flood = "SELECT pg_notify('other_things', repeat('x', 7000) || number) FROM generate_series(1, 8) AS number"
+    try:
+        while True:
+            await execute(outbox.engine, flood)
+    except DatabaseError as error:
+        return "too many notifications" in str(error)
+
+
+@pytest.mark.usefixtures("short_queue")
+async def test_a_full_queue_of_notifications_costs_no_change(outbox: Outbox, database_url: str) -> None:
+    held, failed = await outbox.add(), await outbox.add()
+    await outbox.bring(held, Status.HELD)
+    await outbox.bring(failed, Status.FAILED)
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as stranger:
+        await stranger.execute("LISTEN other_things")
+        await stranger.execute("BEGIN")
+        await stranger.execute("SELECT 1")
+        assert await filled(outbox)
+        await outbox.queue(**ADD)
+        await outbox.change(held, status="pending")
+        await outbox.change(failed, status="pending")
+    await execute(outbox.engine, "SELECT pg_notification_queue_usage()")  # which empties it
+    assert await outbox.statuses() == ["pending"] * 3
+
+
+async def test_a_transaction_that_is_to_be_prepared_switches_notifying_off(
+    outbox: Outbox, listener: Listener, database_url: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        if (await (await connection.execute("SHOW max_prepared_transactions")).fetchone()) == ("0",):
+            pytest.skip("this server prepares no transactions")
+        await connection.rollback()
+        await connection.tpc_begin(connection.xid(1, "queueing", "branch"))
+        await connection.execute("SET LOCAL voucher_sync.notify = off")
+        await connection.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'A')", [VOUCHER]
+        )
+        await connection.execute("UPDATE mews.voucher_code_outbox SET not_before = now()")
+        await connection.tpc_prepare()
+        await connection.tpc_commit()
+    assert await outbox.statuses() == ["pending"]
     assert await listener.upto("end") == []

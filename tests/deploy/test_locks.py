@@ -1,0 +1,92 @@
+"""What is installed is what the locks list: they are whole, they agree, and nothing but the build has build tools."""
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[2]
+LOCKS = {path.parent.name + "/" + path.name: path for path in sorted(ROOT.glob("*/*.lock"))}
+RUNTIME, BUILD, TESTS = (f"{name}.lock" for name in ("deploy/requirements", "deploy/build", "tests/requirements"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+DEV = PROJECT["project"]["optional-dependencies"]["dev"]
+DEPENDENCIES = PROJECT["project"]["dependencies"]
+ASKED_FOR = {RUNTIME: DEPENDENCIES, TESTS: DEPENDENCIES + DEV, BUILD: [*PROJECT["build-system"]["requires"], "pip"]}
+
+
+def locked(lock: str) -> dict[str, str]:
+    """The versions of a lock by name, less those for other platforms."""
+    lines = re.findall(r"(?m)^([\w.-]+==[^\\\n]+?)\s*\\?$", LOCKS[lock].read_text(encoding="utf-8"))
+    requirements = [Requirement(line) for line in lines]
+    return {
+        canonicalize_name(one.name): str(one.specifier).removeprefix("==")
+        for one in requirements
+        if one.marker is None or one.marker.evaluate()
+    }
+
+
+def needed(requirements: list[str], seen: set[tuple[str, str]] | None = None) -> Iterator[Requirement]:
+    """All that `requirements` need on this platform, and what those need in turn, with the extras that they ask for."""
+    seen = set() if seen is None else seen
+    for requirement in map(Requirement, requirements):
+        extras = {"", *requirement.extras}
+        yield requirement
+        for extra in {one for one in extras if (canonicalize_name(requirement.name), one) not in seen}:
+            seen.add((canonicalize_name(requirement.name), extra))
+            wanted = map(Requirement, distribution(requirement.name).requires or [])
+            applies = [str(one) for one in wanted if one.marker is None or one.marker.evaluate({"extra": extra})]
+            yield from needed(applies, seen)
+
+
+def test_there_are_three_locks() -> None:
+    assert set(LOCKS) == set(ASKED_FOR) == {RUNTIME, BUILD, TESTS}
+
+
+@pytest.mark.parametrize("lock", ASKED_FOR)
+def test_a_lock_holds_what_is_asked_for_and_what_that_needs_in_the_releases_that_they_allow(lock: str) -> None:
+    versions = locked(lock)
+
+    missing = [
+        str(one)
+        for one in needed(ASKED_FOR[lock])
+        if not one.specifier.contains(versions.get(canonicalize_name(one.name), "0a0"), prereleases=True)
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize("lock", ASKED_FOR)
+def test_a_lock_holds_nothing_else(lock: str) -> None:
+    assert set(locked(lock)) == {canonicalize_name(one.name) for one in needed(ASKED_FOR[lock])}
+
+
+@pytest.mark.parametrize("lock", [RUNTIME, BUILD])
+def test_the_locks_agree_so_that_one_environment_can_hold_them_all(lock: str) -> None:
+    assert locked(lock).items() <= locked(TESTS).items()
+
+
+def test_what_runs_has_no_build_tools() -> None:
+    assert not {"hatchling", "pip", "setuptools", "wheel", "build", "trove-classifiers", "pathspec"} & set(
+        locked(RUNTIME)
+    )
+
+
+@pytest.mark.parametrize("lock", ASKED_FOR)
+def test_every_release_of_a_lock_has_its_hashes(lock: str) -> None:
+    entries = re.split(r"(?m)^(?=\S)", LOCKS[lock].read_text(encoding="utf-8"))[1:]
+
+    assert len(entries) >= len(locked(lock))
+    assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
+
+
+def test_this_environment_is_what_the_locks_list() -> None:
+    if not (Path(sys.prefix) / "made-of").exists():
+        pytest.skip("this environment was not made by `make`")
+
+    assert {name: distribution(name).version for name in locked(TESTS)} == locked(TESTS)

@@ -34,6 +34,8 @@ WHERE_FROM = (
 
 def main(kind: str) -> str | None:
     """Make .venv for `kind`. Returns what went wrong, and what to do about it."""
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.home() raises
+        os.environ |= {"HOME": str(VENV), "PIP_NO_CACHE_DIR": "1"}  # without any home pip does not run
     try:
         # Two commands at once would install into each other; the kernel opens the lock however its holder ends.
         alone = os.open(ROOT, os.O_RDONLY)
@@ -95,8 +97,6 @@ def _environment() -> dict[str, str]:
     """The process's, where pip is told where packages come from and nothing else."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     environment |= _where_from(environment) | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1"}
-    if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path.home() raises
-        environment["PIP_NO_CACHE_DIR"] = "1"  # without a home pip would make a directory of the name ~
     return environment
 
 

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.long
-NOBODY = 65534
+NAMELESS = 54321
 
 BACKEND = """
 import zipfile
@@ -193,7 +193,8 @@ def test_what_has_not_the_locks_hash_is_not_installed_and_the_next_try_begins_an
     assert checkout.installed() == RUNTIME
 
 
-def test_a_checkout_that_cannot_be_written_to_says_so(checkout: Checkout) -> None:
+def as_a_user_without_a_name(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    """environment.py by somebody who is in no list of users, as in many containers, and has no HOME."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to be somebody else")
     theirs = shutil.which("python3", path="/usr/bin:/usr/local/bin")
@@ -202,8 +203,26 @@ def test_a_checkout_that_cannot_be_written_to_says_so(checkout: Checkout) -> Non
     shutil.rmtree(checkout.path / ".venv")
     subprocess.run(["chmod", "-R", "a+rX", checkout.path.parent], check=True)
     command = [theirs, str(checkout.path / "environment.py"), "runtime"]
+    shell = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": str(checkout.configuration)}
+    return subprocess.run(
+        command, check=False, capture_output=True, text=True, cwd="/", env=shell, user=NAMELESS, group=NAMELESS
+    )
 
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", user=NOBODY, group=NOBODY)
+
+def test_a_user_without_a_name_and_a_home_needs_neither(checkout: Checkout) -> None:
+    (checkout.path / ".venv").mkdir(exist_ok=True)
+    shutil.chown(checkout.path, NAMELESS, NAMELESS)
+
+    done = as_a_user_without_a_name(checkout)
+
+    shutil.chown(checkout.path, 0, 0)
+    assert done.returncode == 0, done.stderr
+    assert checkout.installed() == RUNTIME
+    assert not [path.name for path in checkout.path.iterdir() if "~" in path.name]
+
+
+def test_a_checkout_that_cannot_be_written_to_says_so(checkout: Checkout) -> None:
+    done = as_a_user_without_a_name(checkout)
 
     assert done.returncode == 1
     assert "make a copy of the checkout that is yours" in done.stderr

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import click
 
-from sync.db.embedded import default_directory, embedded_postgres, is_initialised
+from sync.db.embedded import default_directory, embedded_postgres, forget_libpq_variables, is_initialised
 from sync.db.migrations import migrate
 from sync.model.errors import SettingsError
 from sync.settings import Settings
@@ -29,6 +29,7 @@ def open_database(settings: Settings, *, may_create: bool = False) -> Iterator[s
             f"or make one with `voucher-sync migrate`, `once` or `run`"
         )
     click.echo(f"No DATABASE_URL is set: using the embedded PostgreSQL in {directory}", err=True)
+    forget_libpq_variables()
     with embedded_postgres(directory) as url:
         migrate(url)
         yield url

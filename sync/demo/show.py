@@ -15,7 +15,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.db.connections import ConnectionStatus, load_status
-from sync.db.embedded import embedded_postgres, psql_path, temporary_directory
+from sync.db.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
 from sync.db.engine import make_engine, transaction
 from sync.db.migrations import migrate
 from sync.demo.comparison import Comparison, compare
@@ -59,6 +59,7 @@ def stage() -> Iterator[Stage]:
     """The embedded PostgreSQL in a temporary directory."""
     with temporary_directory("voucher-sync-demo-") as directory:
         click.echo(f"Starting PostgreSQL in {directory} ...")
+        forget_libpq_variables()
         with embedded_postgres(directory) as url:
             migrate(url)
             yield Stage(directory, url)

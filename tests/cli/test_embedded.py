@@ -65,8 +65,9 @@ async def served_api() -> AsyncIterator[dict[str, str]]:
 
 @ON_LINUX
 async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_path: Path) -> None:
+    about_another_server = {"PGHOSTADDR": "127.0.0.1", "PGPORT": "1", "PGSERVICE": "nowhere", "PGOPTIONS": "-c no=such"}
     async with served_api() as settings:
-        once = await run_at(home, "once", settings=settings, directory=tmp_path)
+        once = await run_at(home, "once", settings=settings | about_another_server, directory=tmp_path)
     status = await run_at(home, "status", settings={}, directory=tmp_path)
     said = f"No DATABASE_URL is set: using the embedded PostgreSQL in {home}/postgres"
     assert (once.code, once.stderr.splitlines()[0]) == (0, said), once
@@ -77,10 +78,7 @@ async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_pat
 
 
 @ON_LINUX
-@pytest.mark.parametrize(
-    "command",
-    ["status", "status --healthy", "audit", "outbox list", "outbox add --voucher {voucher} CODE", "outbox retry 1"],
-)
+@pytest.mark.parametrize("command", ["status --healthy", "audit", "outbox add --voucher {voucher} CODE"])
 async def test_who_only_asks_or_queues_makes_no_database(home: Path, tmp_path: Path, command: str) -> None:
     settings = {"MEWS_CLIENT_TOKEN": "client", "MEWS_ACCESS_TOKEN": "access"}
     words = command.format(voucher=uuid4()).split()

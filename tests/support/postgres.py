@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from docker.errors import DockerException
 from psycopg import sql
 from testcontainers.community.postgres import PostgresContainer
 
-from sync.db.embedded import embedded_postgres
+from sync.db.embedded import embedded_postgres, temporary_directory
 from sync.db.engine import libpq_url
 
 IMAGE = "postgres:18-alpine"
@@ -45,8 +44,8 @@ def postgres_server() -> Iterator[str]:
         with PostgresContainer(IMAGE, driver=None).with_command(command) as container:
             yield container.get_connection_url()
     else:
-        with tempfile.TemporaryDirectory(prefix="voucher-sync-tests-", ignore_cleanup_errors=True) as directory:
-            with embedded_postgres(Path(directory), options=NOT_DURABLE | SMALL) as url:
+        with temporary_directory("voucher-sync-tests-") as directory:
+            with embedded_postgres(directory, options=NOT_DURABLE | SMALL) as url:
                 yield url
 
 

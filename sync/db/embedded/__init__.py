@@ -12,12 +12,13 @@ runs, `sockets` where it listens and to whom, `server` starts and stops it.
 from sync.db.embedded.account import UNPRIVILEGED_USER
 from sync.db.embedded.directories import default_directory, temporary_directory
 from sync.db.embedded.programs import psql_path
-from sync.db.embedded.server import embedded_postgres, is_initialised
+from sync.db.embedded.server import embedded_postgres, forget_libpq_variables, is_initialised
 
 __all__ = [
     "UNPRIVILEGED_USER",
     "default_directory",
     "embedded_postgres",
+    "forget_libpq_variables",
     "is_initialised",
     "psql_path",
     "temporary_directory",

@@ -18,6 +18,8 @@ OURS = "voucher-sync"
 """A directory of this name above the server's is as much ours as that one."""
 ROOTS_DIRECTORY = Path("/var/lib") / OURS
 """Where root's server lies: its user must reach it, and root's home is closed to others for a reason."""
+NO_PROGRAMS = getattr(os, "ST_NOEXEC", 0)
+"""The flag of a file system without programs, where the system tells of it."""
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"), Path("/var/lib"))  # noqa: S108 - names in them are drawn by mkdtemp
 
 
@@ -51,7 +53,7 @@ def _temporary_place() -> Path:
     if not usable:
         told = ", ".join(str(place) for place in dict.fromkeys(places))
         raise DatabaseUnavailable(f"no directory for temporary files can be used of {told}: set TMPDIR to one")
-    return next((place for place in usable if not os.statvfs(place).f_flag & os.ST_NOEXEC), usable[0])
+    return next((place for place in usable if not os.statvfs(place).f_flag & NO_PROGRAMS), usable[0])
 
 
 def _is_open(place: Path) -> bool:

@@ -57,11 +57,11 @@ def embedded_postgres(directory: Path, *, options: dict[str, str] | None = None)
     with _explained(directory, "start"):
         server = _Server(directory.expanduser())
         with server.locked():
-            server.start(options or {})
             users = lock(server.directory / "users.lock", fcntl.LOCK_SH)
-            url = server.url(DATABASE)
     try:
-        yield url
+        with _explained(directory, "start"), server.locked():
+            server.start(options or {})
+        yield server.url(DATABASE)
     finally:
         with _explained(directory, "stop"), server.locked():
             try:
@@ -71,6 +71,15 @@ def embedded_postgres(directory: Path, *, options: dict[str, str] | None = None)
                 pass  # somebody else still uses it
             finally:
                 os.close(users)
+
+
+def forget_libpq_variables() -> None:
+    """Forget this process's PGHOSTADDR, PGSERVICE and the like.
+
+    They are about another server, and libpq puts some of them before what a URL says.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 class _Server:
@@ -176,13 +185,14 @@ class _Server:
         return process if is_it else None
 
     def _end(self, process: psutil.Process) -> None:
-        try:
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGINT)  # a fast shutdown
-            process.wait(STOP_TIMEOUT_S)
-        except psutil.NoSuchProcess:
-            pass
-        except psutil.TimeoutExpired as error:
-            raise TimeoutError(f"its process {process.pid} has not ended for {STOP_TIMEOUT_S} s") from error
+            # Dead is also whose burial the first process of a container never sees to.
+            while process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"its process {process.pid} has not ended for {STOP_TIMEOUT_S} s")
+                time.sleep(0.02)
 
     def _run(self, program: str, *arguments: str, cwd: Path | None = None, **variables: str) -> None:
         self._account.run(self._programs / program, *arguments, cwd=cwd or self.directory, **variables)

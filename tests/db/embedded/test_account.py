@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sync.db.embedded import UNPRIVILEGED_USER
+from sync.db.embedded.account import server_account
 
 from .rig import AS_ROOT, STRANGER, open_directory, run_as
 
@@ -26,6 +27,15 @@ START = """
 try:
     with embedded_postgres(directory):
         print("started")
+except DatabaseUnavailable as error:
+    print(error)
+"""
+PLACE = """
+from sync.db.embedded import default_directory
+os.environ.pop("HOME", None)
+os.environ.pop("XDG_DATA_HOME", None)
+try:
+    print(default_directory())
 except DatabaseUnavailable as error:
     print(error)
 """
@@ -57,10 +67,18 @@ def said_with_users(directory: Path, *names: str, path: str) -> str:
     return ended.stdout
 
 
-def test_its_user_is_made_once(directory: Path) -> None:
-    (directory / "data").mkdir()
-    assert pwd.getpwnam(UNPRIVILEGED_USER).pw_uid != 0
+def test_its_user_can_not_log_in(directory: Path) -> None:
+    account = server_account(directory / "data")
+    assert account.name == UNPRIVILEGED_USER
+    assert account.uid == pwd.getpwnam(UNPRIVILEGED_USER).pw_uid != 0
     assert pwd.getpwnam(UNPRIVILEGED_USER).pw_shell.endswith("nologin")
+
+
+def test_the_owner_of_data_that_are_there_goes_on_with_them(directory: Path) -> None:
+    (directory / "data").mkdir()
+    nobody = pwd.getpwnam("nobody")
+    os.chown(directory / "data", nobody.pw_uid, nobody.pw_gid)
+    assert server_account(directory / "data").name == "nobody"
 
 
 @pytest.mark.parametrize("path", ["/nowhere", os.defpath], ids=["without useradd", "with a read-only /etc"])
@@ -90,3 +108,8 @@ def test_a_user_without_a_name_is_told_so(directory: Path) -> None:
 def test_a_home_that_cannot_be_written_to_is_named_with_the_variable_that_moves_it(directory: Path) -> None:
     said = run_as(65534, START, directory / "home" / "voucher-sync")
     assert f"{directory / 'home'} cannot be made (Permission denied); XDG_DATA_HOME names another place" in said
+
+
+def test_a_user_without_a_home_is_told_which_variables_give_the_data_a_place(directory: Path) -> None:
+    said = run_as(STRANGER, PLACE, directory)
+    assert "this user has no home: set DATABASE_URL, or HOME or XDG_DATA_HOME to an absolute path" in said

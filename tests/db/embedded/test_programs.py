@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -178,20 +179,34 @@ def test_starts_at_once_make_one_copy_and_one_server(directory: Path) -> None:
     assert len(list(directory.glob("programs*"))) == 1
 
 
-@AS_ROOT
-@pytest.mark.usefixtures("closed")
-def test_no_program_can_be_run_on_a_mount_without_programs(directory: Path) -> None:
-    mount = ["mount", "-t", "tmpfs", "-o", "noexec,mode=0711", "tmpfs", str(directory)]
+@contextmanager
+def mounted(directory: Path, options: str) -> Iterator[None]:
+    """A file system of its own in a directory."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"mode=0711,{options}", "tmpfs", str(directory)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("this root may not mount")
     try:
-        with pytest.raises(
-            DatabaseUnavailable, match=r"can run neither .* nor a copy in .* \(Permission denied\): install"
-        ):
-            with embedded_postgres(directory):
-                pass
+        yield
     finally:
         subprocess.run(["umount", str(directory)], check=True)
+
+
+@AS_ROOT
+@pytest.mark.usefixtures("closed")
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (
+            "noexec",
+            r"voucher-sync can run neither .* nor a copy in .* \(Permission denied\): install voucher-sync where",
+        ),
+        ("size=4M", r"the server's programs cannot be copied to \S+: \S+ \S+ No space left on device"),
+    ],
+)
+def test_a_copy_that_cannot_be_made_is_told_of(directory: Path, options: str, cause: str) -> None:
+    with mounted(directory, options), pytest.raises(DatabaseUnavailable, match=cause):
+        with embedded_postgres(directory):
+            pass
 
 
 def test_a_path_that_a_shell_would_read_is_none_for_programs(directory: Path, account: Account) -> None:

@@ -3,17 +3,16 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import click
 
 from sync import app
+from sync.cli.check_database import check_database
 from sync.cli.database import open_database
-from sync.db import migrations
+from sync.cli.finding import Finding
 from sync.db.connections import ConnectionStatus, load_status, touch
-from sync.db.engine import describe_address, make_engine, transaction
-from sync.db.schema_version import known_revisions
+from sync.db.engine import make_engine, transaction
 from sync.mews import operations
 from sync.mews.client import Client, Patience
 from sync.model import errors
@@ -35,22 +34,14 @@ TO_DO: dict[type[errors.ApiError], str] = {
     errors.InvalidRequest: "check that the tokens are complete, and MEWS_CLIENT is not empty",
 }
 
+DATABASE_TO_DO: dict[type[errors.VoucherSyncError], str] = {
+    errors.Unsuitable: "what is needed of a database is in the README: another one must be made, or upgraded",
+    errors.DatabaseFull: "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
+    errors.DatabaseBusy: "see pg_stat_activity for transactions that are open for long",
+}
+SEE_SERVER = "see that the server runs, and that DATABASE_URL is right"
 TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
 ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line: what was looked at, what was found, and, if that is wrong, what to do."""
-
-    subject: str
-    detail: str
-    to_do: str = ""
-
-    @property
-    def is_wrong(self) -> bool:
-        """Whether somebody must do something."""
-        return bool(self.to_do)
 
 
 def check() -> None:
@@ -67,12 +58,13 @@ async def _check(settings: Settings) -> list[Finding]:
     findings = [_check_names()]
     try:
         with open_database(settings) as url:
-            findings.append(await asyncio.to_thread(_check_database, url))
-            if not findings[-1].is_wrong:
+            of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
+            findings += of_database
+            if not any(one.is_wrong for one in of_database if one.subject == "database"):
                 statuses = await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
     except errors.VoucherSyncError as error:
-        findings.append(Finding("database", str(error), "see that the server runs, and that DATABASE_URL is right"))
+        findings.append(Finding("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
     try:
         app.credentials(settings)
     except errors.SettingsError as error:
@@ -93,17 +85,6 @@ def _check_names() -> Finding:
     if unknown := unknown_settings():
         return Finding("settings", f"unknown: {', '.join(unknown)}", "see the README for the names of the settings")
     return Finding("settings", "readable")
-
-
-def _check_database(url: str) -> Finding:
-    address = describe_address(url)
-    at, needed = migrations.revisions(url)
-    if at != needed:
-        detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
-        is_older = at is None or at in known_revisions()
-        to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
-        return Finding("database", detail, to_do)
-    return Finding("database", f"{address} is migrated (revision {at})")
 
 
 async def _look_at(url: str) -> list[ConnectionStatus]:

@@ -47,6 +47,18 @@ def migrate() -> None:
 
 
 @voucher_sync.command()
+def roles() -> None:
+    """Make the roles mews_reader and mews_writer, and grant them what they are for.
+
+    Works at any time, and again. What this user may not do is printed as SQL for somebody who may. Exits 1 as long as
+    something is left to do.
+    """
+    from sync.cli.roles import roles as work
+
+    work()
+
+
+@voucher_sync.command()
 def check() -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
     from sync.cli.check import check as work

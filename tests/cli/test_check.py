@@ -73,7 +73,11 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert wrong(found) == []
     assert list(found) == [
         "settings",
+        "server",
+        "privileges",
+        "sessions",
         "database",
+        "roles",
         "outbox",
         "audit",
         "credentials",

@@ -34,7 +34,8 @@ def hostile(database_url: str, *, is_pooled: bool) -> Iterator[str]:
 
 
 @pytest.fixture(params=[False, pytest.param(True, marks=needs_pgbouncer)], ids=["direct", "pooled"])
-def hostile_url(request: pytest.FixtureRequest, empty_database_url: str) -> Iterator[str]:
+def hostile_url(request: pytest.FixtureRequest, empty_database_url: str, template: str) -> Iterator[str]:
+    """The same, directly or behind a pooler; with `template` the server has the roles, which the owner may not make."""
     with hostile(empty_database_url, is_pooled=request.param) as url:
         yield url
 

@@ -1,0 +1,74 @@
+"""What `voucher-sync check` finds in a database: each line of the README's table of what is required of one."""
+
+from sqlalchemy.exc import DBAPIError
+
+from sync.cli.finding import Finding
+from sync.cli.roles import describe_role
+from sync.db import roles
+from sync.db.engine import describe_address, translate
+from sync.db.facts import Facts, load_facts
+from sync.db.migrations import current_revision, make_migration_engine
+from sync.db.requirements import NEWEST, OLDEST
+from sync.db.schema_version import known_revisions
+
+LISTENING = 1
+"""The session that waits for notifications, beside those of the pool."""
+
+
+def check_database(url: str, pool: int) -> list[Finding]:
+    """The database itself comes last but for the roles. Raises `DatabaseError`."""
+    try:
+        with make_migration_engine(url).connect() as connection:
+            facts = load_facts(connection)
+            revision = current_revision(connection)
+            database = _check_revision(describe_address(url), revision)
+            found = [_check_server(facts), _check_privileges(facts), _check_sessions(facts, pool), database]
+            return found if database.is_wrong else [*found, _check_roles(roles.look(connection))]
+    except DBAPIError as error:
+        raise translate(error) from None
+
+
+def _check_server(facts: Facts) -> Finding:
+    newer = f"; newer than the {OLDEST} to {NEWEST} that this version was made for" if facts.release > NEWEST else ""
+    return Finding("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}")
+
+
+def _check_privileges(facts: Facts) -> Finding:
+    if not facts.is_firing:
+        to_do = f"ALTER ROLE {facts.user} RESET session_replication_role, here and for this database"
+        return Finding("privileges", "session_replication_role is replica: the outbox's rules are not heeded", to_do)
+    if facts.owns is None and not facts.may_create:
+        to_do = f"make {facts.user} the database's owner, or GRANT CREATE ON DATABASE ... TO {facts.user}"
+        return Finding("privileges", f"{facts.user} may not make schemas in this database", to_do)
+    if facts.owns is False:
+        to_do = "let DATABASE_URL name the user that ran `voucher-sync migrate`, or GRANT that one TO this one"
+        return Finding("privileges", f"{facts.user} does not own what is in the schemas mews and sync", to_do)
+    verb = "may make" if facts.owns is None else "owns"
+    return Finding("privileges", f"{facts.user} {verb} the schemas mews and sync")
+
+
+def _check_sessions(facts: Facts, pool: int) -> Finding:
+    needed = pool + LISTENING
+    open_ = f", of which {facts.ours} are open" if facts.ours else ""
+    detail = (
+        f"{needed} needed (SYNC_DATABASE_POOL={pool}, and one that listens){open_}; {facts.free} free ({facts.limit})"
+    )
+    if facts.free + facts.ours >= needed:
+        return Finding("sessions", detail)
+    return Finding("sessions", detail, "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2")
+
+
+def _check_revision(address: str, at: str | None) -> Finding:
+    needed = known_revisions()[-1]
+    if at == needed:
+        return Finding("database", f"{address} is migrated (revision {at})")
+    detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
+    is_older = at is None or at in known_revisions()
+    to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
+    return Finding("database", detail, to_do)
+
+
+def _check_roles(found: list[roles.Role]) -> Finding:
+    detail = "; ".join(map(describe_role, found))
+    is_ready = all(role.is_ready for role in found)
+    return Finding("roles", detail, "" if is_ready else "run `voucher-sync roles`, which says what else is to be done")

@@ -1,0 +1,17 @@
+"""What `voucher-sync check` prints of one thing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, what was found, and, if that is wrong, what to do."""
+
+    subject: str
+    detail: str
+    to_do: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether somebody must do something."""
+        return bool(self.to_do)

@@ -1,0 +1,131 @@
+"""Each line of what is required of a database is looked at, and says what to do where it is not so."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import Connection
+
+from sync.cli import check_database as module
+from sync.cli.check_database import check_database
+from sync.cli.finding import Finding
+from sync.db import roles
+from sync.db.facts import Facts, load_facts
+from sync.db.migrations import migrate
+from sync.model.errors import DatabaseError
+from tests.support.hostile import alter, new_login, new_owner
+from tests.support.pooler import needs_pgbouncer, pooled
+from tests.support.postgres import database_of
+
+ALL = ["server", "privileges", "sessions", "database", "roles"]
+POOL = 5
+
+
+def found(url: str, pool: int = POOL) -> dict[str, Finding]:
+    """What is found, by its subject."""
+    return {one.subject: one for one in check_database(url, pool)}
+
+
+def wrong(findings: dict[str, Finding]) -> list[str]:
+    """The subjects of what is wrong."""
+    return [subject for subject, one in findings.items() if one.is_wrong]
+
+
+@pytest.fixture
+def owner_of_three(empty_database_url: str) -> Iterator[str]:
+    """A migrated database for its owner, who may have three sessions."""
+    with new_owner(empty_database_url, "CONNECTION LIMIT 3") as url:
+        migrate(url)
+        yield url
+
+
+def test_all_is_well(database_url: str) -> None:
+    findings = found(database_url)
+    assert (list(findings), wrong(findings)) == (ALL, [])
+    assert "encoding UTF8" in findings["server"].detail
+    assert "6 needed (SYNC_DATABASE_POOL=5, and one that listens)" in findings["sessions"].detail
+    assert "mews_writer is ready, members: " in findings["roles"].detail
+
+
+@needs_pgbouncer
+def test_all_is_well_behind_a_pooler(database_url: str) -> None:
+    with pooled(database_url) as url:
+        assert wrong(found(url)) == []
+
+
+def test_too_few_sessions_for_the_role(owner_of_three: str) -> None:
+    sessions = found(owner_of_three)["sessions"]
+    assert sessions.detail.endswith("; 3 free (the role's CONNECTION LIMIT 3)")
+    assert "SYNC_DATABASE_POOL=2" in sessions.to_do
+    assert not found(owner_of_three, pool=2)["sessions"].is_wrong
+
+
+def test_sessions_of_the_daemon_are_not_missed_twice(owner_of_three: str) -> None:
+    with ExitStack() as stack:
+        connect = partial(psycopg.connect, owner_of_three, application_name="voucher-sync")
+        daemon, _ = stack.enter_context(connect()), stack.enter_context(connect())
+        sessions = found(owner_of_three, pool=2)["sessions"]
+        assert sessions.detail.endswith("3 needed (SYNC_DATABASE_POOL=2, and one that listens), of which 2 are open; "
+                                        "1 free (the role's CONNECTION LIMIT 3)")  # fmt: skip
+        assert not sessions.is_wrong
+        daemon.execute("SET application_name = 'somebody else'")
+        assert found(owner_of_three, pool=2)["sessions"].is_wrong
+
+
+def test_too_few_sessions_for_the_database(owner_of_three: str, empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {database_of(empty_database_url)} CONNECTION LIMIT 2".encode())
+    assert found(owner_of_three, pool=2)["sessions"].detail.endswith("; 1 free (the database's CONNECTION LIMIT 2)")
+
+
+def test_who_may_make_no_schemas(empty_database_url: str) -> None:
+    with new_login(empty_database_url) as url:
+        findings = found(url)
+    assert wrong(findings) == ["privileges", "database"]
+    assert "may not make schemas" in findings["privileges"].detail
+    assert "GRANT CREATE ON DATABASE" in findings["privileges"].to_do
+
+
+def test_who_is_not_the_owner(database_url: str) -> None:
+    with new_login(database_url, "IN ROLE mews_writer") as url:
+        with pytest.raises(DatabaseError, match="permission denied for schema sync"):
+            found(url)
+    with new_login(database_url, "IN ROLE pg_read_all_data") as url:
+        findings = found(url)
+    assert "privileges" in wrong(findings)
+    assert "does not own" in findings["privileges"].detail
+
+
+def test_triggers_that_do_not_fire(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(alter("DATABASE", database_of(database_url), {"session_replication_role": "replica"}))
+    privileges = found(database_url)["privileges"]
+    assert "session_replication_role is replica" in privileges.detail
+    assert "RESET session_replication_role" in privileges.to_do
+
+
+def test_roles_that_are_missing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"test_{uuid4().hex}"
+    monkeypatch.setattr(roles, "READER", name)
+    findings = found(database_url)
+    assert wrong(findings) == ["roles"]
+    assert findings["roles"].detail.startswith(f"{name} is missing; mews_writer is ready")
+    assert "voucher-sync roles" in findings["roles"].to_do
+
+
+def test_a_server_that_is_newer_than_this_version_is_told_and_not_refused(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def newer(connection: Connection) -> Facts:
+        return replace(load_facts(connection), version="19.1", release=19)
+
+    monkeypatch.setattr(module, "load_facts", newer)
+    server = found(database_url)["server"]
+    assert "PostgreSQL 19.1" in server.detail
+    assert "newer than the 14 to 18 that this version was made for" in server.detail
+    assert not server.is_wrong

@@ -13,6 +13,7 @@ from sync.db.engine import transaction
 from sync.db.listen import listen
 from sync.flows.connection import Connection
 from sync.health import Health
+from sync.model.defects import defect
 from sync.model.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
 from sync.schedule import run_until_stopped
 from sync.settings import Settings
@@ -63,27 +64,38 @@ async def _refuse_useless_database(connection: Connection) -> None:
 
 
 def notify_systemd(state: str) -> None:
-    """Send one line of the sd_notify protocol, when a supervisor listens (sd_notify(3))."""
+    """Send one line of the sd_notify protocol, when a supervisor listens (sd_notify(3)).
+
+    One that does not is none: a variable that another program's supervisor has left must not end this one.
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
-        # A leading @ stands for the NUL byte of an abstract socket's name.
-        notifications.connect("\0" + address[1:] if address.startswith("@") else address)
-        notifications.sendall(state.encode())
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+            # A leading @ stands for the NUL byte of an abstract socket's name.
+            notifications.connect("\0" + address[1:] if address.startswith("@") else address)
+            notifications.sendall(state.encode())
+    except OSError as error:
+        log.warning("not_notified", state=state, why=f"nobody listens at NOTIFY_SOCKET: {error.strerror or error}")
 
 
 async def _told(name: str, beside: Awaitable[None]) -> None:
     """Tell of a fault of ours in what runs beside the jobs, since nobody waits for its end."""
     try:
         await beside
-    except Exception:
-        log.exception("defect", job=name)
+    except Exception as error:
+        log.exception("defect", job=name, error=str(defect(name, error)))
 
 
 async def _feed_watchdog() -> None:
     """Tell systemd, twice in its watchdog's time, that the event loop still turns."""
-    watchdog_us = os.environ.get("WATCHDOG_USEC")
+    watchdog_us = os.environ.get("WATCHDOG_USEC", "")
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return  # it is another process's, and only inherited (sd_watchdog_enabled(3))
+    if watchdog_us and not (watchdog_us.isdecimal() and int(watchdog_us)):
+        log.warning("no_watchdog", why="WATCHDOG_USEC is no number of microseconds")
+        return
     while watchdog_us:
         notify_systemd("WATCHDOG=1")
         await asyncio.sleep(int(watchdog_us) / 2_000_000)

@@ -21,7 +21,8 @@ from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
 from sync.history import History, counts_of
-from sync.model.errors import Defect, Stopped, VoucherSyncError
+from sync.model.defects import defect
+from sync.model.errors import Stopped, VoucherSyncError
 from sync.outbox_jobs import OutboxJobs, OutboxSettings
 
 R = TypeVar("R")
@@ -165,8 +166,7 @@ class Jobs:
                 return None
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job=job)
-                defect = Defect(f"{job} ended with {type(error).__name__}, which is a fault of ours")
-                await self._note(job, began_s, {}, defect)
+                await self._note(job, began_s, {}, defect(job, error))
                 return None
 
     async def _note(

@@ -2,9 +2,11 @@
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
+
+from sync.model.defects import told
 
 LogFormat = Literal["json", "console"]
 
@@ -18,13 +20,11 @@ def configure(log_format: LogFormat | None, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Tracebacks without local variables: those hold tokens and codes.
+    # Tracebacks without local variables and foreign errors' texts: those hold tokens and codes.
     last: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        [structlog.processors.ExceptionRenderer(lambda info: told(info[1])), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -49,3 +49,7 @@ def configure(log_format: LogFormat | None, level: str) -> None:
     # psycopg warns of every statement that a stop cuts short.
     for chatty in ("apscheduler", "psycopg"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def _write_traceback(to: TextIO, info: structlog.typing.ExcInfo) -> None:
+    to.write(f"\n{told(info[1])}")

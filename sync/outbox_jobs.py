@@ -22,7 +22,8 @@ from sync.flows.send import PushSettings
 from sync.flows.settle import settle
 from sync.health import Health
 from sync.history import History, counts_of
-from sync.model.errors import Defect, Stopped, Unsettled, VoucherSyncError
+from sync.model.defects import defect
+from sync.model.errors import Stopped, Unsettled, VoucherSyncError
 
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
@@ -86,7 +87,7 @@ class OutboxJobs:
                             await self.wake.wait()
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job="push")
-                await self._health.note("push", Defect(f"push ended with {type(error).__name__}, a fault of ours"))
+                await self._health.note("push", defect("push", error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from sync.mews.transport import LOOPBACK
+from sync.mews.surroundings import LOOPBACK
 from sync.model.cron import Cron
 from sync.model.errors import SettingsError
 

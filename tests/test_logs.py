@@ -41,7 +41,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def fail_with_secrets_around() -> None:
     token = "hush-hush"
-    raise ValueError(f"told to fail with {len(token)} characters")
+    raise ValueError(token)
 
 
 def test_a_line_is_a_json_object_with_level_time_and_event(capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +86,7 @@ def test_a_level_leaves_out_what_is_below_it(capsys: pytest.CaptureFixture[str],
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
 @pytest.mark.parametrize("logger", [log, logging.getLogger("some.library")], ids=["ours", "a library's"])
-def test_a_traceback_shows_no_local_variable(
+def test_a_traceback_shows_no_local_variable_and_no_foreign_errors_text(
     capsys: pytest.CaptureFixture[str], log_format: logs.LogFormat, logger: Any
 ) -> None:
     logs.configure(log_format, "info")
@@ -96,7 +96,7 @@ def test_a_traceback_shows_no_local_variable(
         logger.exception("failed")
     err = capsys.readouterr().err
     assert "Traceback" in err
-    assert "told to fail with 9 characters" in err
+    assert "ValueError" in err
     assert "fail_with_secrets_around" in err
     # The source line is shown, the variable's value beside it is not.
     assert "token = " not in err

@@ -1,26 +1,60 @@
-"""How an error ends a command.
+"""How a command ends, whatever ends it.
 
 Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a setting is wrong; 130 interrupted.
 """
 
+import os
 import sys
+from contextlib import suppress
 
 import click
 
+from sync.cli import streams
 from sync.cli.commands import voucher_sync
 from sync.model.errors import SettingsError, VoucherSyncError
 
 
 def main() -> None:
-    """Run a command; what it raises on purpose ends it with a message instead of a traceback."""
+    """Run a command; what ends it is a message and an exit code, never a traceback."""
+    streams.prepare()
     try:
         # On its own click would end an interrupted command with code 1, as if it had failed.
-        sys.exit(voucher_sync(standalone_mode=False))
+        code = voucher_sync(standalone_mode=False)
+    except SystemExit as ended:
+        code = ended.code
     except VoucherSyncError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        code = _end(str(error), 2 if isinstance(error, SettingsError) else 1)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        sys.exit(130)
+        code = 130
+    except OSError as error:
+        code = _end(_refused(error), 1)
+    except ImportError as error:
+        code = _end(
+            f"a library cannot be used: {error}; install voucher-sync again, and see PYTHON* and PSYCOPG_IMPL", 1
+        )
+    except BaseException as error:  # noqa: BLE001 - the one place for what nobody foresaw
+        code = _end(_defect(error), 1)
+    sys.exit(code if streams.are_through() else code or 1)
+
+
+def _end(words: str, code: int) -> int:
+    with suppress(OSError):  # there may be nobody to tell
+        click.echo(f"Error: {words}", err=True)
+    return code
+
+
+def _refused(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"the operating system refused: {error.strerror or type(error).__name__}{where}"
+
+
+def _defect(error: BaseException) -> str:
+    from sync.model.defects import defect, told  # noqa: PLC0415 - takes a while, and is hardly ever needed
+
+    if os.environ.get("SYNC_LOG_LEVEL", "").lower() == "debug":
+        click.echo(told(error), err=True)
+    words = " ".join(["voucher-sync", *sys.argv[1:2]])
+    return f"{defect(words, error)}; SYNC_LOG_LEVEL=debug shows the traceback"

@@ -7,25 +7,28 @@ closed with its sockets as soon as its last request is done.
 """
 
 import asyncio
-import ssl
 
 import httpx
 
 from sync.mews import bodies
+from sync.mews.surroundings import proxy_for, tls_context
 
 CONNECT_TIMEOUT_S = 10.0
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class Transport:
-    """POSTs bodies to one platform address. An answer's body may have `max_response_bytes`, unpacked."""
+    """POSTs bodies to one platform address. An answer's body may have `max_response_bytes`, unpacked.
+
+    `SettingsError` where the environment names a proxy or certificates that cannot be used.
+    """
 
     def __init__(self, platform_address: str, *, max_connections: int, max_response_bytes: int) -> None:
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
         self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
-        self._tls = ssl.create_default_context()
+        self._tls = tls_context(platform_address)
+        self._proxy = proxy_for(platform_address)
         self._current = self._fresh()
 
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
@@ -63,8 +66,8 @@ class Transport:
                 limits=self._limits,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
                 verify=self._tls,
-                # A proxy for the outside world would be sent the tokens of a plain-http call to this very machine.
-                trust_env=httpx.URL(self._platform_address).host not in LOOPBACK,
+                proxy=self._proxy,
+                trust_env=False,  # what it says is read already
             )
         )
 

@@ -10,10 +10,13 @@ from typing import Any
 
 import psutil
 import pytest
+import structlog
 
+from sync.daemon import _feed_watchdog, _told
 from sync.db.embedded import embedded_postgres
 from sync.db.migrations import migrate
 from sync.demo.simulator import Hang, Operation
+from sync.model.defects import WHAT_TO_SEND
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import run
 
@@ -47,11 +50,41 @@ async def hanging(mirror: Mirror) -> None:
     await asked.wait()
 
 
-async def test_what_fails_beside_the_jobs_is_told_and_they_go_on(mirror: Mirror, tmp_path: Path) -> None:
-    async with mirror.opened(), running(mirror, tmp_path, WATCHDOG_USEC="no number") as daemon:
-        defect = await daemon.event("defect")
-        assert (defect["job"], "ValueError" in defect["exception"]) == ("watchdog", True)
+async def test_a_fault_beside_the_jobs_is_told_and_ends_nothing() -> None:
+    async def beside() -> None:
+        raise KeyError("hush")
+
+    with structlog.testing.capture_logs() as logs:
+        await _told("watchdog", beside())
+    (line,) = logs
+    assert (line["event"], line["job"]) == ("defect", "watchdog")
+    assert line["error"].startswith("watchdog ended with KeyError in ")
+    assert line["error"].endswith(WHAT_TO_SEND)
+
+
+@pytest.mark.parametrize(
+    ("variables", "event"),
+    [
+        ({"NOTIFY_SOCKET": "/missing/notify", "TZ": "UTC+2"}, "not_notified"),
+        ({"NOTIFY_SOCKET": "x" * 200, "NO_PROXY": "fd00::/8"}, "not_notified"),
+        ({"WATCHDOG_USEC": "no number"}, "no_watchdog"),
+        ({"WATCHDOG_USEC": "0"}, "no_watchdog"),
+    ],
+)
+async def test_a_supervisor_that_is_not_there_is_told_and_it_goes_on(
+    mirror: Mirror, tmp_path: Path, variables: dict[str, str], event: str
+) -> None:
+    async with mirror.opened(), running(mirror, tmp_path, **variables) as daemon:
+        await daemon.event(event)
         await mirrored(mirror, daemon)
+        assert daemon.count("defect") == 0
+        assert await daemon.stopped(signal.SIGTERM) == 0
+
+
+async def test_another_process_watchdog_is_not_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "1000000")
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    await asyncio.wait_for(_feed_watchdog(), timeout=10)  # fed, it would never end
 
 
 async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path: Path) -> None:

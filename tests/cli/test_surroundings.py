@@ -1,0 +1,126 @@
+"""Whatever the environment and the standard streams are like: it works, or says in a line what is wrong."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.process import OWN_PREFIXES, Ended, end
+
+from .conftest import Cli
+
+API = {"MEWS_PLATFORM_ADDRESS": "https://api.mews.example", "MEWS_CLIENT_TOKEN": CLIENT_TOKEN}
+QUIET = {"SYNC_LOG_LEVEL": "warning"}
+API |= {"MEWS_ACCESS_TOKEN": ACCESS_TOKEN}
+
+
+async def in_shell(script: str, settings: Mapping[str, str], directory: Path) -> Ended:
+    """What a script of the shell does, in which `voucher-sync` is the command."""
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
+    command = script.replace("voucher-sync", f"{shlex.quote(sys.executable)} -m sync")
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", command, env={**others, **settings}, cwd=directory,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    ended = await end(process)
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert "Exception ignored" not in ended.stderr
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9", "ALL_PROXY: a SOCKS proxy cannot be used"),
+        ("HTTPS_PROXY", "http://u:the-password@127.0.0.1:port", "HTTPS_PROXY: cannot be read"),
+        ("SSL_CERT_FILE", "/missing.pem", "SSL_CERT_FILE: /missing.pem cannot be used"),
+        ("SSLKEYLOGFILE", "/missing/keys", "SSLKEYLOGFILE: the file that it names cannot be written"),
+    ],
+)
+async def test_a_way_to_the_api_that_cannot_be_gone_is_named(
+    cli: Cli, database_url: str, variable: str, value: str, words: str
+) -> None:
+    ended = await cli("once", settings=API | {"DATABASE_URL": database_url, variable: value})
+    assert (ended.code, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"Error: {words}")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+STRANGE = {
+    "TZ": "UTC+2",
+    "NO_PROXY": "fd00::/8",
+    "LC_ALL": "xx_YY.UTF-8",
+    "LANG": "tr_TR",
+    "PYTHONIOENCODING": "ascii",
+    "PYTHONWARNINGS": "error",
+    "PYTHONOPTIMIZE": "2",
+    "NO_COLOR": "1",
+    "COLUMNS": "0",
+    "TERM": "dumb",
+    "PGSERVICEFILE": "/missing",
+    "PGPASSFILE": "/missing",
+    "PGPORT": "nonsense",
+    "PGHOST": "nowhere.invalid",
+    "PGCLIENTENCODING": "SQL_ASCII",
+    "PGCONNECT_TIMEOUT": "soon",
+    "CURL_CA_BUNDLE": "/missing",
+}
+
+
+async def test_what_is_strange_and_does_no_harm_is_passed_over(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.served():
+        strange = mirror.environment | STRANGE
+        assert (await cli("once", settings=strange)).code == 0
+        status = await cli("status", settings=strange)
+        assert (status.code, status.stderr) == (0, "")
+        assert "complete through" in status.stdout
+
+
+async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mirror: Mirror) -> None:
+    settings = {"DATABASE_URL": mirror.database_url, "PYTHONIOENCODING": "latin-1"}
+    queued = await cli("outbox", "delete", "--voucher", str(uuid4()), "CAFE→☕", settings=settings)
+    shown = await cli("outbox", "list", "--values", settings=settings)
+    assert (queued.code, shown.code, shown.stderr) == (0, 0, "")
+    assert r"CAFE\u2192\u2615" in shown.stdout
+
+
+@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_streams_may_be_closed(mirror: Mirror, tmp_path: Path, redirection: str) -> None:
+    async with mirror.served():
+        ended = await in_shell(f"voucher-sync once {redirection}", mirror.environment | QUIET, tmp_path)
+    assert (ended.code, ended.stderr) == (0, "")
+    assert ("codes read" in ended.stdout) is (">&-" not in redirection.replace("2>&-", ""))
+
+
+async def test_a_full_output_is_told(tmp_path: Path) -> None:
+    ended = await in_shell("voucher-sync --version >/dev/full", {}, tmp_path)
+    assert ended.code == 1
+    assert ended.stderr == "Error: the operating system refused: No space left on device\n"
+
+
+async def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    ended = await in_shell("{ voucher-sync outbox --help; echo $? >&2; } | true", {}, tmp_path)
+    assert ended.stderr in {"0\n", "1\n"}
+
+
+async def test_a_working_directory_that_is_gone_is_no_fault(tmp_path: Path, mirror: Mirror) -> None:
+    (tmp_path / "gone").mkdir()
+    async with mirror.served():
+        script = "cd gone && rmdir ../gone && PYTHONPATH= voucher-sync status"
+        settings = mirror.environment | {"PYTHONSAFEPATH": "1"}
+        ended = await in_shell(script, settings, tmp_path)
+    assert (ended.code, ended.stderr) == (0, "")
+
+
+async def test_no_descriptors_left_is_told(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.served():
+        ended = await in_shell("ulimit -n 6; voucher-sync once", mirror.environment, tmp_path)
+    assert ended.code == 1
+    assert "Too many open files" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1

@@ -1,0 +1,47 @@
+"""A fault of ours is told with its place and whom to send it to, and without what a foreign error quotes."""
+
+import pytest
+
+from sync.model.defects import WHAT_TO_SEND, defect, told
+from sync.model.errors import DatabaseError
+from sync.model.retry import Backoff
+
+
+def caught(error: Exception, cause: BaseException | None = None) -> Exception:
+    """The error, as it is after it was raised."""
+    try:
+        raise error from cause
+    except type(error) as raised:
+        return raised
+
+
+def test_a_defect_names_its_kind_its_place_and_what_to_send() -> None:
+    words = str(defect("pull", caught(KeyError("hush"))))
+    assert words.startswith("pull ended with KeyError in test_defects.py:")
+    assert "fault of ours (voucher-sync " in words
+    assert words.endswith(WHAT_TO_SEND)
+    assert "hush" not in words
+
+
+def test_its_place_is_the_last_of_our_own() -> None:
+    with pytest.raises(TypeError) as raised:
+        Backoff(base_s="hush", cap_s=1.0).pause_s(1, None)  # type: ignore[arg-type]
+    assert "TypeError in sync/model/retry.py:" in str(defect("pull", raised.value))
+
+
+def test_of_a_group_the_first_is_told() -> None:
+    group = caught(ExceptionGroup("hush", [caught(ExceptionGroup("hush", [caught(ValueError("hush"))]))]))
+    assert str(defect("push", group)).startswith("push ended with ValueError in test_defects.py:")
+
+
+def test_an_error_that_was_never_raised_has_no_place() -> None:
+    assert "KeyError in an unknown place" in str(defect("pull", KeyError()))
+
+
+def test_a_traceback_has_no_text_of_a_foreign_error() -> None:
+    inner = caught(ExceptionGroup("hush", [caught(ValueError("hush"))]))
+    text = told(caught(DatabaseError("in our own words"), caught(KeyError("hush"), inner)))
+    assert text.index("ValueError") < text.index("KeyError") < text.index("DatabaseError: in our own words")
+    assert text.count("Traceback (most recent call last)") == 4
+    assert "test_defects.py" in text
+    assert "hush" not in text

@@ -92,8 +92,9 @@ class Jobs:
                 self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
             )
             _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
+            # What an earlier pull reached stands in the database, unless the server's clock was set back since.
+            self._caught_up = report.caught_up
             if report.caught_up:
-                self._caught_up = report.caught_up
                 self._knowledge.caught_up_as_of = report.caught_up.as_of
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
@@ -138,6 +139,8 @@ class Jobs:
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
+                if self._caught_up is caught_up:
+                    self._caught_up = None  # noted once: again, it would undo that the server's clock was set back
                 await self.health.note("heartbeat", None)
             await self.outbox.tell_pushed()
 

@@ -99,7 +99,7 @@ async def _once(settings: Settings, url: str) -> Outcome:
         with pull_progress() as on_progress:
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
         pushed = await jobs.outbox.push_all()
-        if pulled and pulled.written and pulled.caught_up:
+        if pulled and pulled.caught_up:
             note = partial(connections.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
             await in_transaction(connection.engine, note)
         errors = {str(error): error for error in (*jobs.health.errors, *pushed.errors.values())}

@@ -5,7 +5,8 @@ one group of vouchers belong to one row of `sync.plans`. A voucher's watermark f
 that is still open, so it never passes an instant whose changes are missing, in whatever order windows end.
 
 An incremental pull that ends with its first page never stands here: it moves the watermarks if it brought news, and
-otherwise writes nothing at all.
+otherwise writes nothing at all. How far such quiet pulls have come is one instant of the connection, noted by the
+heartbeat or a single cycle (`sync.db.connections.CaughtUp`); the next pull begins there, and not at the last news.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import tables
 from sync.db.skipped import is_skipped
-from sync.db.tables import plans, vouchers, watermarks, windows
+from sync.db.tables import connections, coverage, plans, vouchers, watermarks, windows
 from sync.model.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark, Window
 
 S = TypeVar("S", Delete, Update)
@@ -68,13 +69,14 @@ class Reading:
 class Work:
     """What a connection has to read: windows left open, vouchers with a watermark, and vouchers never read.
 
-    `as_of` is the database's time at which this was so.
+    `as_of` is the database's time at which this was so. `through`: the latest instant that anything of it counts on.
     """
 
     open: list[Reading]
     watermarks: list[Watermark]
     beginnings: list[Beginning]
     as_of: datetime
+    through: datetime | None
 
 
 async def load_work(transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None) -> Work:
@@ -86,7 +88,7 @@ async def load_work(transaction: AsyncConnection, connection: str, backfill_from
     planned = {voucher_id for reading in readings for voucher_id in reading.group.voucher_ids}
     known = (await transaction.execute(_KNOWN_VOUCHERS, {"connection": connection})).all()
     free = [row for row in known if row.id not in planned]
-    as_of: datetime = (await transaction.execute(select(func.now()))).scalar_one()
+    as_of, caught_up_through = (await transaction.execute(_NOTED, {"connection": connection})).one()
     begun = [row for row in free if row.mirrored_from and not (backfill_from and backfill_from < row.mirrored_from)]
     begun_ids = {row.id for row in begun}
     return Work(
@@ -94,6 +96,7 @@ async def load_work(transaction: AsyncConnection, connection: str, backfill_from
         [Watermark(row.id, row.complete_through, _pace(row, as_of)) for row in begun],
         [Beginning(row.id, row.created_utc) for row in free if row.id not in begun_ids],
         as_of,
+        max((one for one in (caught_up_through, *(row.complete_through for row in begun)) if one), default=None),
     )
 
 
@@ -126,6 +129,8 @@ async def set_back(transaction: AsyncConnection, connection: str, now: datetime)
     """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
     is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
     await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
+    is_noted_beyond = (connections.c.name == connection, connections.c.caught_up_through > now)
+    await transaction.execute(update(connections).where(*is_noted_beyond).values(caught_up_through=now))
 
 
 async def keep_cursor(transaction: AsyncConnection, connection: str, reading: Reading, cursor: UUID | None) -> Reading:
@@ -244,7 +249,8 @@ def _of_window(statement: S, reading: Reading) -> S:
 def _known_vouchers() -> Select[Any]:
     """Vouchers of a connection that are not skipped, with their watermark, if any.
 
-    Where the API hides when a voucher was created, the creation of the connection's oldest voucher stands for it.
+    Through when one is complete, `mews.coverage` says: what quiet pulls have read has one definition, there. Where the
+    API hides when a voucher was created, the creation of the connection's oldest voucher stands for it.
     """
     oldest = func.min(vouchers.c.created_utc).over()
     return (
@@ -252,12 +258,13 @@ def _known_vouchers() -> Select[Any]:
             vouchers.c.id,
             func.coalesce(vouchers.c.created_utc, oldest).label("created_utc"),
             watermarks.c.mirrored_from,
-            watermarks.c.complete_through,
+            coverage.c.complete_through,
             watermarks.c.slowed_at,
             watermarks.c.page_size,
             watermarks.c.window_limit,
         )
         .outerjoin(watermarks, watermarks.c.voucher_id == vouchers.c.id)
+        .outerjoin(coverage, coverage.c.voucher_id == watermarks.c.voucher_id)
         .where(vouchers.c.connection == bindparam("connection"), ~is_skipped(vouchers.c.connection, vouchers.c.id))
     )
 
@@ -274,5 +281,11 @@ def _begin_watermarks() -> Insert:
     return statement.on_conflict_do_update(index_elements=[watermarks.c.voucher_id], set_=begin, where=is_later)
 
 
+def _noted() -> Select[Any]:
+    of_connection = connections.c.name == bindparam("connection")
+    return select(func.now(), select(connections.c.caught_up_through).where(of_connection).scalar_subquery())
+
+
+_NOTED = _noted()
 _KNOWN_VOUCHERS = _known_vouchers()
 _BEGIN_WATERMARKS = _begin_watermarks()

@@ -148,7 +148,7 @@ class _Round:
 
     async def _plan(self, tx: AsyncConnection, work: Work, now: datetime) -> tuple[list[Reading], bool]:
         overlap = self._settings.overlap
-        if any(one.complete_through > now + CLOCK_JITTER for one in work.watermarks):
+        if work.through and work.through > now + CLOCK_JITTER:
             await watermarks.set_back(tx, self._connection.name, now)
         backfills = list(
             plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)

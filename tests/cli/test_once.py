@@ -3,6 +3,8 @@
 import asyncio
 import json
 import signal
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,23 @@ async def test_it_mirrors_everything_and_then_finds_nothing_to_write(cli: Cli, m
         assert (again.code, errors_of(again.stderr)) == (0, [])
         assert again.stdout.endswith(" 0 rows written.\n")
     assert mirror.simulator.violations == []
+
+
+async def test_a_cycle_that_finds_nothing_new_notes_how_far_it_came_for_the_next_one(
+    cli: Cli, database_url: str
+) -> None:
+    mirror = Mirror(database_url)
+    mirror.add_codes(mirror.add_voucher(), [f"CODE-{number}" for number in range(801)], days_old=1e-4)
+    cycles = []
+    async with mirror.opened():
+        for _ in range(3):
+            pulled = json.loads((await cli("once", "--json", settings=mirror.environment)).stdout)["pulled"]
+            (through,) = await mirror.rows("SELECT complete_through FROM mews.coverage")
+            cycles.append((pulled["codes"], pulled["written"], through["complete_through"]))
+            mirror.clock.advance(timedelta(hours=1))
+        (codes, written, instants) = zip(*cycles, strict=True)
+        assert (codes[-1], written) == (0, (801, 0, 0))
+        assert all(later - earlier > timedelta(minutes=59) for earlier, later in pairwise(instants))
 
 
 async def test_the_summary_as_json(cli: Cli, mirror: Mirror) -> None:

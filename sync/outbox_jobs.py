@@ -27,6 +27,7 @@ from sync.model.errors import Stopped, Unsettled, VoucherSyncError
 
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
+SETTLE_AGAIN_S = 0.1
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
 """A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
@@ -91,20 +92,20 @@ class OutboxJobs:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
 
-    async def look_up(self) -> None:
-        """Settle what is uncertain, as far as it is due."""
+    async def look_up(self) -> VoucherSyncError | None:
+        """Settle what is uncertain, as far as it is due; why nothing of it could be."""
         async with self._settling:
             if self._connection.stop.is_set():
-                return
+                return None
             began_s = time.monotonic()
             try:
                 report = await settle(self._connection, self._settings.push.settle_after)
                 is_mended = await self._is_push_mended()
             except Stopped:
-                return
+                return None
             except VoucherSyncError as error:
                 await self._health.note("settle", error)
-                return
+                return error
             if is_mended:
                 await self._health.note("push", None)
             await self._health.note("settle", report.errors[0] if report.errors else None)
@@ -114,6 +115,7 @@ class OutboxJobs:
                 log.info("settled", connection=self._connection.name, **counts)
             await self._history.note("settle", began_s, counts, next(iter(report.errors), None), is_news=is_news)
             self.wake.set()
+            return None
 
     async def prune(self) -> None:
         """Delete what was finished long ago."""
@@ -127,10 +129,13 @@ class OutboxJobs:
         ends_s = time.monotonic() + (push.lease + ROUNDS * push.settle_after).total_seconds()
         while not self._connection.stop.is_set():
             try:
-                await self.look_up()
+                if failure := await self.look_up():
+                    # The look would read the same pages again at once, for as long as this stays.
+                    total.errors[type(failure).__name__] = failure
+                    break
                 _add(total, await self._pusher.push())
                 count = partial(outbox_upkeep.count_unsettled, connection=self._connection.name)
-                unsettled, wait = await in_transaction(self._connection.engine, count)
+                unsettled, due_in = await in_transaction(self._connection.engine, count)
             except Stopped:
                 break
             except VoucherSyncError as error:
@@ -139,11 +144,13 @@ class OutboxJobs:
                 break
             if not unsettled:
                 break
-            if time.monotonic() + wait.total_seconds() >= ends_s:
+            # What is due already and could not be settled must not keep this going for ever.
+            wait_s = max(SETTLE_AGAIN_S, due_in.total_seconds())
+            if time.monotonic() + wait_s >= ends_s:
                 total.errors[Unsettled.__name__] = Unsettled(UNSETTLED.format(unsettled))
                 break
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._connection.stop.wait(), max(0.0, wait.total_seconds()) + 0.1)
+                await asyncio.wait_for(self._connection.stop.wait(), wait_s)
         _add(self._pushed, total)
         await self.tell_pushed()
         return total

@@ -117,9 +117,11 @@ def _print(report: AuditReport) -> None:
 def _sentence(report: AuditReport) -> str:
     total = {finding: sum(voucher.counts[finding] for voucher in report.vouchers.values()) for finding in Finding}
     compared = sum(total[finding] for finding in Finding if finding is not Finding.RECENT)
-    recent = f"; {total[Finding.RECENT]:,} changed just now and are left to the pull" if total[Finding.RECENT] else ""
+    beside = f"; {total[Finding.RECENT]:,} changed just now and are left to the pull" if total[Finding.RECENT] else ""
+    if total[Finding.REFUSED]:
+        beside += f"; {total[Finding.REFUSED]:,} that something on the table refuses, see sync.rejected_records"
     if not report.drift:
-        return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared, no drift{recent}."
+        return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared, no drift{beside}."
     drift = sum(total[finding] for finding in DRIFT)
     mended = f"{report.repaired:,} repaired" if report.repaired else "nothing repaired"
-    return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared: {drift:,} drifted, {mended}{recent}."
+    return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared: {drift:,} drifted, {mended}{beside}."

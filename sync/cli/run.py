@@ -79,8 +79,13 @@ class Outcome:
         windows = f"{self.pulled.windows_done} of {self.pulled.windows_planned} windows"
         return (
             f"{self.discovered.vouchers} vouchers, {windows}, {self.pulled.codes} codes read, "
-            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}.{self._pushed()}"
+            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}."
+            f"{self._rejected()}{self._pushed()}"
         )
+
+    def _rejected(self) -> str:
+        number = sum(report.rejected for report in (self.discovered, self.pulled) if report)
+        return f" New records that cannot be stored: {number}; see sync.rejected_records." if number else ""
 
     def _pushed(self) -> str:
         if not (self.pushed.done or self.pushed.failed or self.pushed.held):

@@ -16,24 +16,24 @@ from sync.model.records import VoucherCode
 COMPARED = "compared_at"
 
 
-async def overwrite(tx: AsyncConnection, codes: Sequence[tuple[VoucherCode, datetime]]) -> int:
+async def overwrite(tx: AsyncConnection, records: Sequence[tuple[VoucherCode, datetime]]) -> int:
     """Bring rows to what the API says, even where the mirror's seem fresher; how many that wrote.
 
     Each code comes with the row's `mirrored_at` as it was compared.
     """
-    if not codes:
+    if not records:
         return 0
-    columns = zip(VoucherCode._fields, map(list, zip(*(code for code, _ in codes), strict=True)), strict=True)
+    columns = zip(VoucherCode._fields, map(list, zip(*(code for code, _ in records), strict=True)), strict=True)
     parameters = {f"given_{name}": values for name, values in columns}
-    parameters[f"given_{COMPARED}"] = [instant for _, instant in codes]
+    parameters[f"given_{COMPARED}"] = [instant for _, instant in records]
     return (await tx.execute(_OVERWRITE, parameters)).rowcount
 
 
-async def mark_missing(tx: AsyncConnection, rows: Sequence[tuple[UUID, datetime]]) -> int:
+async def mark_missing(tx: AsyncConnection, records: Sequence[tuple[UUID, datetime]]) -> int:
     """Note codes that the API no longer has, each with its row's `mirrored_at` as it was compared; how many."""
-    if not rows:
+    if not records:
         return 0
-    parameters = {"given_id": [one for one, _ in rows], f"given_{COMPARED}": [instant for _, instant in rows]}
+    parameters = {"given_id": [one for one, _ in records], f"given_{COMPARED}": [instant for _, instant in records]}
     return (await tx.execute(_MARK_MISSING, parameters)).rowcount
 
 

@@ -39,6 +39,7 @@ voucher_audits = Table(
     _count("only_here", "Codes that the API no longer has."),
     _count("only_there", "Codes that the mirror did not have."),
     _count("recent", "Codes that changed too lately to be judged."),
+    _count("refused", "Codes that something on the table keeps from being stored as they are."),
     _count("repaired", "Of those that drifted, how many were repaired."),
     Column("error", Text, comment="Why it could not be compared."),
     schema="sync",

@@ -30,6 +30,7 @@ from sync.model.errors import (
 from sync.model.retry import Backoff
 
 R = TypeVar("R")
+Opened = Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncConnection]]
 _rng = Random()  # noqa: S311 - spreads retries, keeps no secret
 
 POOL_SIZE = 5
@@ -162,7 +163,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 async def in_transaction(
     engine: AsyncEngine,
     work: Callable[[AsyncConnection], Awaitable[R]],
-    opened: Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncConnection]] = transaction,
+    opened: Opened = transaction,
 ) -> R:
     """What `work` returns, from a transaction that is begun anew where the database asks for it, and as long as it
     takes no more sessions; in the end `DatabaseBusy` or `DatabaseFull`.

@@ -8,7 +8,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.tables import TIMESTAMP
 from sync.model.outbox import CLOCK_SKEW, Row
+from sync.model.records import VoucherCode
 
 
 async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[list[UUID], list[UUID]]]:
@@ -39,6 +41,23 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
     return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
 
 
+async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequence[VoucherCode]) -> dict[int, UUID]:
+    """As `made_for`, among codes that the API has and the mirror cannot hold."""
+    if not row_ids or not codes:
+        return {}
+    parameters = {
+        "ids": list(row_ids),
+        "usable_only": False,
+        "skew": CLOCK_SKEW,
+        "code_ids": [code.id for code in codes],
+        "voucher_ids": [code.voucher_id for code in codes],
+        "named_values": [code.value for code in codes],
+        "created": [code.created_utc for code in codes],
+        "active": [code.is_active for code in codes],
+    }
+    return {row.row_id: row.id for row in await tx.execute(_MADE_AMONG, parameters)}
+
+
 async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
     """Whether the API gave the last code that it is known to have made for this connection its `UpdatedUtc`.
 
@@ -66,10 +85,10 @@ ORDER BY row_id, updated_utc DESC NULLS LAST, id
     bindparam("named_values", type_=ARRAY(Text)),
 )
 
-_MADE_FOR = text("""
+_MADE = """
 SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
-JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
+JOIN {codes} AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
 WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
   AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)
   AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only)
@@ -85,10 +104,26 @@ WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
         SELECT min(attempt.sent_at) FROM mews.voucher_code_outbox_attempts AS attempt WHERE attempt.outbox_id = row.id))
   )
 ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
-""").bindparams(
+"""
+_OF_ROWS = (
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("usable_only", type_=Boolean),
     bindparam("skew", type_=Interval),
+)
+_MADE_FOR = text(_MADE.format(codes="mews.voucher_codes")).bindparams(*_OF_ROWS)
+
+_GIVEN = """(
+  SELECT given.*, now() AS first_seen_at, CAST(NULL AS timestamptz) AS missing_since
+  FROM unnest(:code_ids, :voucher_ids, :named_values, :created, :active)
+       AS given(id, voucher_id, value, created_utc, is_active)
+)"""
+_MADE_AMONG = text(_MADE.format(codes=_GIVEN)).bindparams(
+    *_OF_ROWS,
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("voucher_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("named_values", type_=ARRAY(Text)),
+    bindparam("created", type_=ARRAY(TIMESTAMP)),
+    bindparam("active", type_=ARRAY(Boolean)),
 )
 
 _STAMPS = text("""

@@ -79,8 +79,8 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
     return result.rowcount
 
 
-async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> None:
-    """Note that codes were deleted at `not_before`, by the API's clock, or a moment later.
+async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> int:
+    """Note that codes were deleted at `not_before`, by the API's clock, or a moment later; how many rows that wrote.
 
     Pages on their way that were read before are staler than that; what the next pull reads is not, as long as
     `not_before` is not later than the API's own stamp, by whichever clock.
@@ -89,7 +89,7 @@ async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], 
     since = func.greatest(table.c.updated_utc, not_before)
     active = (table.c.id.in_(code_ids), table.c.is_active)
     values = {"is_active": False, "updated_utc": since, "mirrored_at": func.now()}
-    await transaction.execute(update(table).where(*active).values(values))
+    return (await transaction.execute(update(table).where(*active).values(values))).rowcount
 
 
 async def store_vouchers(transaction: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:

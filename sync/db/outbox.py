@@ -33,6 +33,7 @@ from sync.model.outbox import Operation, Row, Status
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
+SET_ASIDE = "done in Mews; the mirror does not show it, since something on its table refuses the row"
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 

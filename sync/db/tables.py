@@ -20,6 +20,7 @@ from sqlalchemy import (
     column,
     func,
     table,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, UUID
 
@@ -216,6 +217,18 @@ rejected_records = Table(
     Column("raw", Text, nullable=False, comment="Its JSON, as received."),
     Column("reason", Text, nullable=False, comment="Why it could not be stored."),
     Column("first_seen_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it first came."),
+    Column(
+        "sqlstate",
+        Text,
+        comment="PostgreSQL's code, where something on the table refuses it; null: it cannot be read.",
+    ),
+    Index(
+        "rejected_records_refused_idx",
+        "connection",
+        "kind",
+        "record_id",
+        postgresql_where=text("sqlstate IS NOT NULL"),
+    ),
     schema="sync",
     comment="Records from the API that the mirror cannot hold.",
 )

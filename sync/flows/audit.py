@@ -16,16 +16,18 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import audit as db
-from sync.db import audit_repair, mirror, rejected
+from sync.db import rejected
 from sync.db.audit import Audit, Scope
 from sync.db.engine import in_transaction
+from sync.flows.audit_repair import refused_before, repair
 from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.flows.connection import Connection
 from sync.flows.look import read_codes
+from sync.flows.store import CODES
 from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.mews.pages import Page
-from sync.model.changes import DRIFT, Finding, Held, Judge, columns_that_differ, is_suspicious_loss
+from sync.model.changes import DRIFT, Finding, Judge, columns_that_differ, is_suspicious_loss
 from sync.model.errors import ApiError, InvalidRequest, TooHeavy, Unreadable
 from sync.model.records import VoucherCode
 from sync.model.windows import MAX_PAGE_SIZE, MIN_PAGE_SIZE
@@ -74,10 +76,13 @@ class _Run:
         self._settings = settings
         self._audit = ours
         self._on_progress = on_progress
+        self._has_refused = False
 
     async def run(self) -> AuditReport:
         report = self._report
+        self._connection.refusals.forget()
         voucher_ids = await self._do(lambda tx: db.left_to_list(tx, self._audit))
+        self._has_refused = await self._do(lambda tx: rejected.has_refused(tx, self._connection.name))
         for number, voucher_id in enumerate(voucher_ids):
             report.vouchers_left = len(voucher_ids) - number
             await self._list_voucher(voucher_id)
@@ -92,6 +97,7 @@ class _Run:
         return report
 
     async def _finish(self, tx: AsyncConnection) -> list[tuple[UUID, dict[Finding, int], int]]:
+        await rejected.forget_stored(tx, self._connection.name)
         await db.finish(tx, self._audit, self._report.braked)
         return await db.results(tx, self._audit)
 
@@ -163,6 +169,9 @@ class _Run:
             findings = {one: judge.find(here.get(one), code) for one, code in there.items()}
             drifted = [one for one, finding in findings.items() if finding in DRIFT]
             await db.note_candidates(tx, name, scope.voucher_id, drifted, is_listed=True)
+            if self._has_refused:
+                stand = [str(one) for one, finding in findings.items() if finding is Finding.EQUAL]
+                await rejected.forget(tx, name, CODES.name, stand)
             return list(findings.values())
 
         findings = await self._do(note)
@@ -223,33 +232,17 @@ class _Run:
             if finding is Finding.DIFFERING:
                 voucher.columns.update(columns_that_differ(here[one].code, there[one]) or ["missing_since"])
         if self._settings.repair and not self._report.braked:
-            voucher.repaired += await self._repair(findings, here, there)
-        return Counter(findings.values())
+            repaired, refused = await repair(self._connection, findings, here, there)
+            voucher.repaired += repaired
+        else:
+            refused = await refused_before(self._connection, findings, there)
+        return Counter((findings | dict.fromkeys(refused, Finding.REFUSED)).values())
 
     async def _read_by_id(self, voucher_id: UUID, code_ids: Sequence[UUID]) -> dict[UUID, VoucherCode]:
         if not code_ids:
             return {}
         codes = await read_codes(self._connection, [voucher_id], code_ids, store=False, priority=Priority.AUDIT)
         return {code.id: code for code in codes}
-
-    async def _repair(
-        self, findings: dict[UUID, Finding], here: dict[UUID, Held], there: dict[UUID, VoucherCode]
-    ) -> int:
-        ids: dict[Finding, list[UUID]] = {finding: [] for finding in Finding}
-        for one, finding in findings.items():
-            ids[finding].append(one)
-        missing = [(one, here[one].mirrored_at) for one in ids[Finding.ONLY_HERE]]
-        wrong = [(there[one], here[one].mirrored_at) for one in ids[Finding.DIFFERING]]
-        absent = [there[one] for one in ids[Finding.ONLY_THERE]]
-
-        async def mend(tx: AsyncConnection) -> int:
-            return (
-                await audit_repair.mark_missing(tx, missing)
-                + await audit_repair.overwrite(tx, wrong)
-                + await mirror.store_voucher_codes(tx, self._connection.name, absent)
-            )
-
-        return await self._do(mend)
 
     async def _forget_seen(self) -> None:
         await self._forget(None)

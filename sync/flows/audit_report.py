@@ -43,6 +43,11 @@ class AuditReport:
         """How many of them were mended."""
         return sum(voucher.repaired for voucher in self.vouchers.values())
 
+    @property
+    def refused(self) -> int:
+        """How many codes something on the mirror's table keeps from standing there as they are."""
+        return sum(voucher.counts[Finding.REFUSED] for voucher in self.vouchers.values())
+
     def totals(self) -> dict[str, int]:
         """Counts of the whole audit, by name."""
         return {
@@ -50,6 +55,7 @@ class AuditReport:
             "codes": self.codes,
             "drift": self.drift,
             "repaired": self.repaired,
+            "refused": self.refused,
             "errors": len(self.errors),
         }
 

@@ -1,9 +1,10 @@
 """What the outcome of a write means for the rows that it carried."""
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,12 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, outbox, outbox_refusals, rejected
 from sync.db.engine import in_transaction
-from sync.db.outbox import Settlement, as_daemon
+from sync.db.outbox import SET_ASIDE, Settlement, as_daemon
+from sync.db.set_aside import Target, sort_out
+from sync.db.tables import voucher_codes
 from sync.flows.claim import Batch
 from sync.flows.connection import Connection
 from sync.flows.look import read_codes
+from sync.flows.store import CODES, store_page
 from sync.mews.pages import Page
-from sync.model.errors import ApiError, VoucherSyncError
+from sync.model.errors import ApiError, StatementRefused, VoucherSyncError
 from sync.model.outbox import (
     AMONG_OTHERS,
     CLOCK_SKEW,
@@ -39,6 +43,9 @@ BLOCKED_ALONE = (
     "something between here and the API, as a proxy or firewall, lets all but this change through; have this one let "
     "through, then retry it"
 )
+
+
+Settle = Callable[[AsyncConnection, Collection[UUID]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -165,7 +172,6 @@ class Concluder:
 
         The answer to an add lists the new codes in any order. A row whose code it does not list is looked up later.
         """
-        name = self._connection.name
         made: dict[tuple[UUID | None, str | None], UUID] = {}
         if page is not None:
             made = {(code.voucher_id, code.value): code.id for code in page.records}
@@ -174,23 +180,47 @@ class Concluder:
         missing = [row_id for row_id, code_id in found.items() if code_id is None]
         unlisted = Settlement(Status.UNCERTAIN, UNLISTED, "the answer does not list it", 200, wait=self._settle_after)
 
-        async def note(tx: AsyncConnection) -> None:
-            if page is not None:
-                await mirror.store_voucher_codes(tx, name, page.records)
-                await rejected.keep(tx, name, page.rejected)
-            else:
-                await mirror.note_deleted(
-                    tx, list(code_ids.values()), batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
-                )
-            await outbox.settle(
-                tx, batch.attempt_id, list(code_ids), Settlement(Status.DONE, "done", None, 200), code_ids
-            )
+        async def settle(tx: AsyncConnection, aside: Collection[UUID]) -> None:
+            """`aside`: codes whose rows of the mirror cannot be written."""
+            done = Settlement(Status.DONE, "done", None, 200)
+            shown = [row_id for row_id, code_id in code_ids.items() if code_id not in aside]
+            hidden = [row_id for row_id, code_id in code_ids.items() if code_id in aside]
+            await outbox.settle(tx, batch.attempt_id, shown, done, code_ids)
+            await outbox.settle(tx, batch.attempt_id, hidden, replace(done, error=SET_ASIDE), code_ids)
             await outbox.settle(tx, batch.attempt_id, missing, unlisted)
             await outbox.end_attempt(tx, batch.attempt_id)
 
-        await self._do(note)
+        if page is not None:
+            await self._store_made(page, settle)
+        else:
+            not_before = batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
+            await self._note_deleted(list(code_ids.values()), not_before, settle)
         self.report.count(Status.DONE, len(code_ids))
         self.report.count(Status.UNCERTAIN, len(missing))
+
+    async def _store_made(self, page: Page[VoucherCode], settle: Settle) -> None:
+        async def note(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> None:
+            await mirror.store_voucher_codes(tx, self._connection.name, page.records)
+            await rejected.keep(tx, self._connection.name, page.rejected)
+            await settle(tx, {UUID(one.record_id) for one in page.rejected if one.sqlstate and one.record_id})
+
+        await store_page(self._connection, CODES, page, note, as_daemon)
+
+    async def _note_deleted(self, code_ids: Sequence[UUID], not_before: datetime, settle: Settle) -> None:
+        async def write(tx: AsyncConnection, records: Sequence[UUID]) -> int:
+            return await mirror.note_deleted(tx, records, not_before)
+
+        async def note(shown: Sequence[UUID], aside: Collection[UUID], tx: AsyncConnection) -> None:
+            await write(tx, shown)
+            await settle(tx, aside)
+
+        try:
+            await self._do(partial(note, code_ids, ()))
+        except StatementRefused as refusal:
+            target: Target[UUID] = Target(voucher_codes, write, id_of=lambda code_id: code_id)
+            found = await sort_out(self._connection.engine, target, code_ids, refusal)
+            # What the API says of the others, the next pull reads, and sets aside.
+            await self._do(partial(note, found.stored, {code_id for code_id, _ in found.refused}))
 
     async def _refused(self, batch: Batch, error: ApiError | None) -> None:
         """Settle a change that was refused for itself, unless the refusal says that it stands already."""

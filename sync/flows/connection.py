@@ -1,10 +1,11 @@
 """What every flow works with."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.flows.refusals import Refusals
 from sync.mews.client import Client
 
 
@@ -19,3 +20,4 @@ class Connection:
     client: Client
     engine: AsyncEngine
     stop: asyncio.Event
+    refusals: Refusals = field(default_factory=Refusals)

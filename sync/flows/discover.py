@@ -6,7 +6,7 @@ alone, which is then remembered and left out. So are vouchers that are no longer
 would have every pull refused.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,11 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected, skipped
 from sync.db.engine import in_transaction
+from sync.db.set_aside import try_groups
 from sync.flows.connection import Connection
+from sync.flows.store import ENTERPRISES, SERVICES, VOUCHERS, Kind, R, api_object, as_rejected, store_page
 from sync.mews import operations, wire
-from sync.model.errors import InvalidRequest
+from sync.mews.pages import Page
+from sync.model.errors import InvalidRequest, StatementRefused
 from sync.model.records import Rejected, Voucher, VoucherAssignment
 from sync.model.windows import chunks
+
+ASSIGNMENTS = "VoucherAssignments"
 
 
 @dataclass(slots=True)
@@ -52,6 +57,7 @@ async def discover(connection: Connection) -> DiscoverReport:
     report.unlisted = await in_transaction(
         connection.engine, lambda tx: skipped.follow_listing(tx, connection.name, listed)
     )
+    await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
 
 
@@ -60,20 +66,18 @@ async def _now(tx: AsyncConnection) -> datetime:
     return now
 
 
-async def _store(
-    connection: Connection,
-    report: DiscoverReport,
-    write: Callable[[AsyncConnection], Awaitable[int]],
-    unreadable: Sequence[Rejected],
-) -> None:
-    """Mirror what one answer brought, and keep what cannot be mirrored."""
+async def _store(connection: Connection, kind: Kind[R], page: Page[R], report: DiscoverReport) -> list[Rejected]:
+    """Mirror what one answer brought, and keep what cannot be mirrored; what of it the database has refused."""
 
-    async def store(tx: AsyncConnection) -> tuple[int, int]:
-        return await write(tx), await rejected.keep(tx, connection.name, unreadable)
+    async def store(tx: AsyncConnection, page: Page[R], written: int) -> tuple[int, int, list[Rejected]]:
+        written += await kind.store(tx, connection.name, page.records)
+        new = await rejected.keep(tx, connection.name, page.rejected)
+        return written, new, [one for one in page.rejected if one.sqlstate is not None]
 
-    written, new = await in_transaction(connection.engine, store)
+    written, new, refused = await store_page(connection, kind, page, store)
     report.written += written
     report.rejected += new
+    return refused
 
 
 async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[UUID]:
@@ -97,8 +101,7 @@ async def _enterprises(connection: Connection, report: DiscoverReport) -> list[U
     """Mirror the enterprises; the ids of all, those that could not be stored too."""
     ids: list[UUID] = []
     async for page in operations.enterprises(connection.client):
-        write = partial(mirror.store_enterprises, connection=connection.name, enterprises=page.records)
-        await _store(connection, report, write, page.rejected)
+        await _store(connection, ENTERPRISES, page, report)
         ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids
 
@@ -109,8 +112,7 @@ async def _services(
     """Mirror the services of a group of enterprises, noting whose each is; the ids of all."""
     ids: list[UUID] = []
     async for page in operations.services(connection.client, enterprise_ids):
-        write = partial(mirror.store_services, connection=connection.name, services=page.records)
-        await _store(connection, report, write, page.rejected)
+        await _store(connection, SERVICES, page, report)
         enterprise_of.update({one.id: one.enterprise_id for one in page.records})
         ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids
@@ -137,13 +139,43 @@ async def _vouchers(
     vouchers += [one for record in unreadable if (one := wire.bare_voucher(record)) is not None]
     # Only some tokens are told a voucher's enterprise; its service's is the same.
     vouchers = [replace(one, enterprise_id=one.enterprise_id or enterprise_of.get(one.service_id)) for one in vouchers]
-
-    async def write_both(tx: AsyncConnection) -> int:
-        written = await mirror.store_vouchers(tx, connection.name, vouchers)
-        return written + await mirror.store_assignments(tx, [one.id for one in vouchers], assignments)
-
-    await _store(connection, report, write_both, unreadable)
+    refused = await _store(connection, VOUCHERS, Page(vouchers, unreadable, None), report)
+    if bare := [found for one in refused if (found := wire.bare_voucher(one)) is not None]:
+        bare = [replace(one, enterprise_id=enterprise_of.get(one.service_id)) for one in bare]
+        await _store(connection, VOUCHERS, Page(bare, [], None), report)
+    await _store_assignments(connection, [one.id for one in vouchers], assignments, report)
     return {one.id for one in vouchers}
+
+
+async def _store_assignments(
+    connection: Connection,
+    voucher_ids: Sequence[UUID],
+    assignments: Sequence[VoucherAssignment],
+    report: DiscoverReport,
+) -> None:
+    """Store the assignments of vouchers; where the database refuses a voucher's, they are kept together."""
+    of_voucher: dict[UUID, list[VoucherAssignment]] = {one: [] for one in voucher_ids}
+    for assignment in assignments:
+        of_voucher.setdefault(assignment.voucher_id, []).append(assignment)
+
+    async def write(ids: Sequence[UUID], tx: AsyncConnection) -> int:
+        await rejected.forget(tx, connection.name, ASSIGNMENTS, [str(one) for one in ids])
+        return await mirror.store_assignments(tx, ids, [one for each in ids for one in of_voucher[each]])
+
+    async def goes_through(ids: Sequence[UUID]) -> bool:
+        try:
+            report.written += await in_transaction(connection.engine, partial(write, ids))
+        except StatementRefused as refusal:
+            if len(ids) == 1:
+                content = [api_object(one) for one in of_voucher[ids[0]]]
+                aside = as_rejected(ASSIGNMENTS, ids[0], content, refusal)
+                keep = partial(rejected.keep, connection=connection.name, records=[aside])
+                report.rejected += await in_transaction(connection.engine, keep)
+            return False
+        return True
+
+    if not await goes_through(voucher_ids):
+        await try_groups(voucher_ids, goes_through)
 
 
 async def _read_vouchers(

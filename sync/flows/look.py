@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected
-from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.flows.refused import refused_among
+from sync.flows.store import CODES, store_page
 from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.mews.pages import Page
@@ -129,8 +129,8 @@ async def _read_pages(
 
 
 async def _store(connection: Connection, page: Page[VoucherCode]) -> None:
-    async def store(tx: AsyncConnection) -> None:
+    async def store(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> None:
         await mirror.store_voucher_codes(tx, connection.name, page.records)
         await rejected.keep(tx, connection.name, page.rejected)
 
-    await in_transaction(connection.engine, store)
+    await store_page(connection, CODES, page, store)

@@ -20,6 +20,7 @@ from sync.db.engine import in_transaction
 from sync.db.watermarks import Group, Reading, Work
 from sync.flows.connection import Connection
 from sync.flows.refused import refused_among
+from sync.flows.store import CODES, store_page
 from sync.mews import operations
 from sync.mews.pages import Page
 from sync.model.errors import (
@@ -27,6 +28,7 @@ from sync.model.errors import (
     CircuitOpen,
     InvalidRequest,
     NotConnected,
+    StatementRefused,
     Stopped,
     TooHeavy,
     Unauthorized,
@@ -49,7 +51,7 @@ FRESH = timedelta(days=1)
 MAX_OPEN_WINDOWS = 200
 """Of one plan; more than that are not opened while an API that fails leaves them open."""
 
-CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen)
+CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen, StatementRefused)
 """After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
 
 
@@ -68,7 +70,7 @@ class PullReport:
     written: int = 0
     rejected: int = 0
     refused: list[UUID] = field(default_factory=list)
-    errors: list[ApiError] = field(default_factory=list)
+    errors: list[ApiError | StatementRefused] = field(default_factory=list)
     stopped: bool = False
     left_over: bool = False
     caught_up: CaughtUp | None = None
@@ -104,6 +106,7 @@ async def pull(
         report.stopped = True
     except ApiError as error:
         report.errors.append(error)
+    await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
 
 
@@ -124,7 +127,7 @@ class _Round:
         self._on_progress = on_progress
         self._is_turn_over = is_turn_over
         self._resolving = asyncio.Lock()
-        self._api_is_down = False
+        self._is_in_vain = False
 
     async def run(self) -> bool:
         """Read it; True if another round is worth while."""
@@ -185,7 +188,7 @@ class _Round:
 
     async def _read_some(self, readings: Iterator[Reading]) -> None:
         for reading in readings:
-            if self._api_is_down or self._report.stopped:
+            if self._is_in_vain or self._report.stopped:
                 return
             if self._is_turn_over():
                 self._report.left_over = True
@@ -194,9 +197,9 @@ class _Round:
                 await self._read_window(reading)
             except Stopped:
                 self._report.stopped = True
-            except ApiError as error:
+            except (ApiError, StatementRefused) as error:
                 self._report.errors.append(error)
-                self._api_is_down |= isinstance(error, CONCERNS_ALL)
+                self._is_in_vain |= isinstance(error, CONCERNS_ALL)
 
     async def _read_window(self, first: Reading) -> None:
         """Read a window to its end, or the parts it is split into, oldest first."""
@@ -242,25 +245,26 @@ class _Round:
         return await self._store(reading, page, pace)
 
     async def _store(self, reading: Reading, page: Page[VoucherCode], pace: Pace) -> list[Reading]:
-        connection, report = self._connection, self._report
-        is_last = page.is_last(pace.page_size)
+        name, group, report = self._connection.name, reading.group, self._report
+        is_last, has_plan = page.is_last(pace.page_size), group.plan_id is not None
         if not is_last and page.cursor == reading.cursor:
             raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
 
-        async def store(tx: AsyncConnection) -> tuple[int, int, list[Reading]]:
-            written = await mirror.store_voucher_codes(tx, connection.name, page.records)
-            rejected_now = await rejected.keep(tx, connection.name, page.rejected)
+        async def store(tx: AsyncConnection, page: Page[VoucherCode], written: int) -> tuple[int, int, list[Reading]]:
+            _begin_anew(group, has_plan=has_plan)
+            written += await mirror.store_voucher_codes(tx, name, page.records)
+            rejected_now = await rejected.keep(tx, name, page.rejected)
             # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
-            is_noted = bool(reading.group.plan_id is not None or written or rejected_now)
+            is_noted = bool(has_plan or written or rejected_now)
             if is_last:
                 if is_noted:
                     await watermarks.complete(tx, reading)
                 return written, rejected_now, []
             if is_noted:
-                return written, rejected_now, [await watermarks.keep_cursor(tx, connection.name, reading, page.cursor)]
+                return written, rejected_now, [await watermarks.keep_cursor(tx, name, reading, page.cursor)]
             return written, rejected_now, [replace(reading, cursor=page.cursor)]
 
-        written, rejected_now, rest = await self._noted(reading.group, store)
+        written, rejected_now, rest = await store_page(self._connection, CODES, page, store)
         report.pages += 1
         report.codes += len(page.records)
         report.written += written
@@ -302,15 +306,20 @@ class _Round:
         return [reading]
 
     async def _noted(self, group: Group, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
-        """What `work` notes of a group, in a transaction; a plan that a failed try had opened is not there any more."""
+        """What `work` notes of a group, in a transaction."""
         has_plan = group.plan_id is not None
 
         async def again(tx: AsyncConnection) -> R:
-            if not has_plan:
-                group.plan_id = group.end = None
+            _begin_anew(group, has_plan=has_plan)
             return await work(tx)
 
         return await in_transaction(self._connection.engine, again)
+
+
+def _begin_anew(group: Group, *, has_plan: bool) -> None:
+    """Forget a plan that a failed try had opened: it is not there any more."""
+    if not has_plan:
+        group.plan_id = group.end = None
 
 
 def _urgency(window: Window, now: datetime) -> tuple[bool, float]:

@@ -8,19 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import known_codes, outbox, outbox_upkeep
 from sync.db.engine import in_transaction
-from sync.db.outbox import Settlement, as_daemon
+from sync.db.outbox import SET_ASIDE, Settlement, as_daemon
 from sync.db.outbox_upkeep import Uncertain
 from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
-from sync.model.errors import ApiError, InvalidRequest
+from sync.model.errors import ApiError, InvalidRequest, StatementRefused
 from sync.model.outbox import CLOCK_SKEW, TOGETHER, UNLISTED, Operation, Status, Verdict
 from sync.model.windows import MAX_VOUCHERS, chunks
 
@@ -35,6 +34,7 @@ NOT_SHOWN = (
     "ask for access to the voucher again"
 )
 FOUND = Settlement(Status.DONE, "done")
+FOUND_ASIDE = replace(FOUND, error=SET_ASIDE)
 NOT_FOUND = Settlement(Status.PENDING, Verdict.NOT_PROCESSED, "looked up: it had no effect")
 CHANGED = Settlement(
     Status.FAILED,
@@ -52,7 +52,7 @@ class SettleReport:
     done: int = 0
     given_back: int = 0
     failed: int = 0
-    errors: list[ApiError] = field(default_factory=list)
+    errors: list[ApiError | StatementRefused] = field(default_factory=list)
 
     def count(self, status: Status, rows: int) -> None:
         """Count rows that were settled."""
@@ -78,7 +78,7 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
         look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
         try:
             await look_up(connection, group, report)
-        except ApiError as error:
+        except (ApiError, StatementRefused) as error:
             report.errors.append(error)
             await _postpone(connection, group, LOOK_AGAIN)
     return report
@@ -113,11 +113,17 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
 
 
 async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:
-    """Settle adds whose code the mirror has come to know; the others."""
-    made_for = partial(known_codes.made_for, row_ids=[row.id for row in rows], usable_only=False)
-    made = await in_transaction(connection.engine, made_for)
+    """Settle adds whose code has come to be known, the mirror's or one that it cannot hold; the others."""
+
+    async def find(tx: AsyncConnection) -> tuple[dict[int, UUID], dict[int, UUID]]:
+        made = await known_codes.made_for(tx, [row.id for row in rows], usable_only=False)
+        left = [row.id for row in rows if row.id not in made]
+        return made, await known_codes.made_among(tx, left, connection.refusals.codes())
+
+    made, aside = await in_transaction(connection.engine, find)
     await _settle(connection, [row for row in rows if row.id in made], FOUND, report, made)
-    return [row for row in rows if row.id not in made]
+    await _settle(connection, [row for row in rows if row.id in aside], FOUND_ASIDE, report, aside)
+    return [row for row in rows if row.id not in made and row.id not in aside]
 
 
 async def _settle_not_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:

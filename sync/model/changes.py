@@ -16,6 +16,8 @@ class Finding(StrEnum):
     ONLY_THERE = "only_there"
     RECENT = "recent"
     """One side changed while the audit ran, or so lately that the next pull brings it: not judged, and not touched."""
+    REFUSED = "refused"
+    """Something on the table keeps the row from being what the API says: nothing that mending could mend."""
 
 
 DRIFT = frozenset({Finding.DIFFERING, Finding.ONLY_HERE, Finding.ONLY_THERE})

@@ -76,9 +76,13 @@ class StatementRefused(DatabaseError):
     """
 
     def __init__(self, message: str, sqlstate: str, words: str) -> None:
-        super().__init__(message)
+        super().__init__(message, sqlstate, words)
+        self.message = message
         self.sqlstate = sqlstate
         self.words = words
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class MigratedFurther(NotMigrated):

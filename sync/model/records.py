@@ -75,10 +75,12 @@ class VoucherCode(NamedTuple):
 class Rejected:
     """A record that cannot be stored: kept as the API sent it, with the reason.
 
-    `kind` is the API's name of the list it came in, for example `VoucherCodes`; `raw` its JSON text.
+    `kind` is the API's name of the list it came in, for example `VoucherCodes`; `raw` its JSON text. `sqlstate`: the
+    database's code, where it is the database that refuses it; then `raw` is what was read of it.
     """
 
     kind: str
     record_id: str | None
     raw: str
     reason: str
+    sqlstate: str | None = None

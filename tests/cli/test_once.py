@@ -141,7 +141,7 @@ async def test_a_signal_in_the_middle(mirror: Mirror, tmp_path: Path, number: si
 
 async def queue(mirror: Mirror, value: str) -> None:
     """Queues an add for the hotel's voucher."""
-    (voucher_id,) = mirror.world.vouchers
+    voucher_id = next(iter(mirror.world.vouchers))
     await mirror.execute(
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, :value)",
         voucher=voucher_id,
@@ -179,3 +179,34 @@ async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mir
     summary = json.loads(ended.stdout)
     assert (ended.code, summary["ok"]) == (1, False)
     assert any("of 1 changes it is not known yet whether they were made" in error for error in summary["errors"])
+
+
+async def test_a_users_index_keeps_out_one_code_and_costs_no_further_calls(cli: Cli, mirror: Mirror) -> None:
+    mirror.add_codes(mirror.add_voucher("Winter"), ["A"])
+    async with mirror.opened():
+        await mirror.execute("CREATE UNIQUE INDEX theirs ON mews.voucher_codes (value)")
+        await queue(mirror, "E")
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        rows = await mirror.rows("SELECT status FROM mews.voucher_code_outbox")
+    assert (ended.code, errors_of(ended.stderr), [row["status"] for row in rows]) == (0, [], ["done"])
+    assert "3 rows written. New records that cannot be stored: 1; see sync.rejected_records." in ended.stdout
+    assert len(mirror.simulator.requests) <= 7
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
+async def test_it_ends_within_a_few_calls_where_the_database_takes_no_code_at_all(
+    cli: Cli, mirror: Mirror, is_lost: bool
+) -> None:
+    if is_lost:
+        mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    async with mirror.opened():
+        await mirror.execute("ALTER TABLE mews.voucher_codes ADD COLUMN theirs text NOT NULL")
+        await queue(mirror, "NEW")
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        counted = len(mirror.simulator.requests)
+        rows = await mirror.rows("SELECT status FROM mews.voucher_code_outbox")
+    assert (ended.code, [row["status"] for row in rows]) == (1, ["uncertain"])
+    errors = " ".join(errors_of(ended.stderr))
+    assert "refuses every INSERT of mews.voucher_codes (23502): NotNullViolation, column theirs" in errors
+    assert "it is not known yet whether they were made" in errors
+    assert (counted <= 12, len(mirror.requests(Operation.ADD_CODES))) == (True, 1)

@@ -106,6 +106,23 @@ def test_the_database_listens_on_this_machine_only() -> None:
     assert not any("ports" in SERVICES[name] for name in OURS)
 
 
+def test_every_base_image_is_named_by_digest() -> None:
+    bases = {
+        value.partition("=")[2] for name, value in instructions() if name == "ARG" and value.startswith("BASE_IMAGE")
+    }
+    images = bases | {service["image"] for name, service in SERVICES.items() if name not in OURS}
+
+    assert {rest.partition(" ")[0] for stage in stages() for name, rest in stage if name == "FROM"} == {"${BASE_IMAGE}"}
+    assert len(images) == 2
+    for image in images:
+        assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_the_daemons_role_is_not_the_one_that_the_database_is_made_with() -> None:
+    assert "POSTGRES_USER" not in SERVICES["postgres"]["environment"]  # then it is `postgres`
+    assert "./postgres-owner.sql:/docker-entrypoint-initdb.d/owner.sql:ro" in SERVICES["postgres"]["volumes"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_secrets_come_from_files_and_none_stands_in_the_environment(name: str) -> None:
     environment = SERVICES[name]["environment"]

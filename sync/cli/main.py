@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a s
 """
 
 import os
+import resource
 import sys
 from contextlib import suppress
 
@@ -17,6 +18,8 @@ from sync.model.errors import SettingsError, VoucherSyncError
 def main() -> None:
     """Run a command; what ends it is a message and an exit code, never a traceback."""
     streams.prepare()
+    # A core dump would hold the tokens; what it starts, as the embedded server, inherits this.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         # On its own click would end an interrupted command with code 1, as if it had failed.
         code = voucher_sync(standalone_mode=False)

@@ -1,5 +1,7 @@
 """The command line as a whole: its help, its exit codes, and wrong settings, whichever the command."""
 
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,6 +34,20 @@ async def test_the_version(cli: Cli) -> None:
     ended = await cli("--version", settings={})
     assert ended.code == 0
     assert version("voucher-sync") in ended.stdout
+
+
+def test_no_command_may_leave_its_memory_in_a_core_dump() -> None:
+    code = (
+        "import resource, sys\n"
+        "from sync.cli.main import main\n"
+        "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
+        "sys.argv = ['voucher-sync', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: print(resource.getrlimit(resource.RLIMIT_CORE)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,7 @@ def test_a_service_can_write_nowhere_and_do_nothing_as_root(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_has_limits(name: str) -> None:
     assert SERVICES[name]["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}
+    assert SERVICES[name]["ulimits"] == {"core": 0}
     assert "max-size" in SERVICES[name]["logging"]["options"]
 
 
@@ -240,7 +241,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
 def test_systemd_rates_the_unit_as_little_exposed() -> None:
     done = command(
-        needs("systemd-analyze"), "security", "--offline=yes", "--threshold=20", str(DEPLOY / "voucher-sync.service")
+        needs("systemd-analyze"), "security", "--offline=yes", "--threshold=11", str(DEPLOY / "voucher-sync.service")
     )
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -34,6 +34,7 @@ def programs_for(account: Account, directory: Path) -> Path:
     """
     installed = _installation()
     if _why_not(installed, account) is None:
+        _remove_copies(directory)
         return installed / "bin"
     copy = directory / f"programs-{version(DISTRIBUTION)}-{LAYOUT}"
     programs = copy / installed.relative_to(installed.parent.parent)
@@ -96,7 +97,7 @@ def _open_to_all(tree: Path) -> None:
 
 
 def _remove_copies(directory: Path) -> None:
-    """Remove those of other versions, one that cannot be run, and what a kill or an older release left."""
+    """Remove those of other versions, what cannot be run or is not needed, and what a kill or an older release left."""
     for pattern in ("programs-*", "programs.unfinished", "pginstall*", "copy-*"):
         for left in directory.glob(pattern):
             shutil.rmtree(left)

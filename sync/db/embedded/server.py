@@ -29,7 +29,7 @@ START_TIMEOUT_S = 300
 """Recovery after a crash reads the whole log since the last checkpoint, and may take minutes."""
 STOP_TIMEOUT_S = 300
 """Stopping writes to disk what is not there yet."""
-MIN_SHARED_MEMORY = 2**24
+MIN_SHARED_MEMORY = 2**25
 """Bytes; in a container /dev/shm may be tiny, or not there at all."""
 CAUSES = ("FATAL:", "PANIC:", "ERROR:", "error:")
 """What a line with the cause holds, among the lines of a program that failed."""

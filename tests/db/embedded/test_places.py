@@ -219,3 +219,9 @@ def test_a_full_disk_is_told_of(place: Path) -> None:
 def test_a_file_system_that_can_only_be_read_is_told_of(place: Path) -> None:
     said = in_a_machine_with(f"mount -t tmpfs -o ro,mode=711 tmpfs {place}", place / "voucher-sync")
     assert f"{place}/voucher-sync cannot be made (Read-only file system)" in said
+
+
+def test_a_bare_process_is_enough(place: Path) -> None:
+    bare = "umask 077; ulimit -n 64; trap '' INT HUP; exec env -i \"$@\" <&-"
+    command = ["sh", "-c", bare, "sh", sys.executable, "-c", START, str(place)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "started\n"

@@ -150,6 +150,22 @@ def test_copies_of_other_releases_go(directory: Path, account: Account) -> None:
 
 
 @AS_ROOT
+def test_a_copy_goes_when_it_is_needed_no_more(closed: Path, directory: Path, account: Account) -> None:
+    copy = programs_for(account, directory)
+    closed.parent.chmod(0o711)
+    closed.chmod(0o711)
+    shutil.copytree(copy.parents[2], closed / "open", symlinks=True)
+    sys.path.insert(0, str(closed / "open"))
+    try:
+        (closed / "open" / PACKAGE / "__init__.py").touch()
+        assert programs_for(account, directory).is_relative_to(closed / "open")
+    finally:
+        sys.path.remove(str(closed / "open"))
+        closed.parent.chmod(0o700)
+    assert names(directory) == []
+
+
+@AS_ROOT
 def test_a_copy_that_a_kill_left_half_made_is_made_again(closed: Path, directory: Path, account: Account) -> None:
     environment = {**os.environ, "PYTHONPATH": str(closed)}
     ended = subprocess.run([sys.executable, "-c", COPY_AND_DIE, str(directory)], check=False, env=environment)

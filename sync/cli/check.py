@@ -1,6 +1,8 @@
 """`voucher-sync check`: what is wrong, and what to do about it."""
 
 import asyncio
+import os
+import platform
 import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -55,7 +57,7 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[Finding]:
-    findings = [_check_names()]
+    findings = [_check_names(), _check_host()]
     try:
         with open_database(settings) as url:
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
@@ -79,6 +81,12 @@ async def _check(settings: Settings) -> list[Finding]:
     finally:
         await client.aclose()
     return findings
+
+
+def _check_host() -> Finding:
+    detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    is_known = os.name == "posix"
+    return Finding("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 
 
 def _check_names() -> Finding:

@@ -9,6 +9,8 @@ import re
 import psycopg
 from psycopg.errors import Diagnostic
 
+LINE = "08"
+"""The class of errors of the connection: a pooler's own, which knows of no values."""
 ABOUT_STATEMENTS = ("42", "3F")
 """Classes of errors that are found in the text of a statement, where ours have names and no values."""
 FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
@@ -22,9 +24,10 @@ def words_of(cause: BaseException | None) -> str:
     if not isinstance(cause, psycopg.Error):
         return type(cause).__name__
     if cause.sqlstate is None:
-        is_of_the_line = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-        return str(cause).strip().partition("\n")[0] if is_of_the_line else type(cause).__name__
-    if is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
+        is_of_driver = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        return str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
+    is_of_the_line = cause.sqlstate.startswith(LINE) and cause.diag.context is None
+    if is_of_the_line or is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
         return cause.diag.message_primary or type(cause).__name__
     return f"{type(cause).__name__}{_where(cause.diag)}"
 

@@ -73,6 +73,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert wrong(found) == []
     assert list(found) == [
         "settings",
+        "host",
         "server",
         "privileges",
         "sessions",

@@ -57,6 +57,13 @@ def test_all_is_well_behind_a_pooler(database_url: str) -> None:
         assert wrong(found(url)) == []
 
 
+@needs_pgbouncer
+def test_a_pooler_that_keeps_no_transactions(database_url: str) -> None:
+    with pooled(database_url, more={"pool_mode": "statement"}) as url:
+        with pytest.raises(DatabaseError, match="not allowed in statement pooling"):
+            found(url)
+
+
 def test_too_few_sessions_for_the_role(owner_of_three: str) -> None:
     sessions = found(owner_of_three)["sessions"]
     assert sessions.detail.endswith("; 3 free (the role's CONNECTION LIMIT 3)")

@@ -115,3 +115,13 @@ def test_a_role_of_somebody_else_by_that_name_is_told(database_url: str, later: 
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {later[0]} LOGIN".encode())
     assert [role.is_more_than_a_group for role in found(database_url)] == [True, False]
+
+
+def test_a_login_that_acts_as_the_owner_makes_the_owners_things(empty_database_url: str) -> None:
+    with new_owner(empty_database_url) as owner:
+        owner_name = str(psycopg.conninfo.conninfo_to_dict(owner)["user"])
+        with new_login(empty_database_url, f"IN ROLE {owner_name}", settings={"role": owner_name}) as url:
+            migrate(url)
+        with psycopg.connect(empty_database_url) as admin:
+            owners = admin.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('mews', 'sync')")
+            assert owners.fetchall() == [(owner_name,)]

@@ -23,6 +23,8 @@ STOPPED_AFTER_S = 9.5
 AT_ONCE_S = 0.5
 """After a second one."""
 REVIVE_AFTER_S = 2.0
+FIRST_LOOK_S = 5.0
+"""A database that does not answer within this time holds up no start."""
 
 log = structlog.get_logger()
 
@@ -55,12 +57,12 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
 async def _refuse_useless_database(connection: Connection) -> None:
     """Raise `MigratedFurther` or `Unsuitable`; what else is wrong, as a database that is away, passes by itself."""
     try:
-        async with transaction(connection.engine):
+        async with asyncio.timeout(FIRST_LOOK_S), transaction(connection.engine):
             pass
     except (MigratedFurther, Unsuitable):
         raise
-    except DatabaseError as error:
-        log.debug("not_ready", error=str(error))  # the jobs tell of it
+    except (DatabaseError, TimeoutError) as error:
+        log.debug("not_ready", error=str(error) or "no answer yet")  # the jobs tell of it
 
 
 def notify_systemd(state: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sync.db import requirements
 from sync.db.engine import make_engine, transaction
 from sync.db.migrations import migrate, revisions
 from sync.model.errors import Unsuitable
@@ -41,6 +42,14 @@ async def test_another_encoding_is_refused_before_anything_is_made(other_encodin
             pass
     await engine.dispose()
     with psycopg.connect(url) as session:
+        assert session.execute(OURS).fetchone() == (0,)
+
+
+def test_a_server_that_is_too_old_is_refused(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "OLDEST", 99)
+    with pytest.raises(Unsuitable, match=r"the server is PostgreSQL \d+\.\d+, and this version needs 99 or newer"):
+        migrate(empty_database_url)
+    with psycopg.connect(empty_database_url) as session:
         assert session.execute(OURS).fetchone() == (0,)
 
 

@@ -10,10 +10,12 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
 from sync.db import migrations
+from sync.db.locks import Holder
 from sync.db.migrations import migrate, revisions
 from sync.db.schema_version import known_revisions, migrations_directory
 from sync.model.errors import DatabaseBusy
 from tests.migrations.test_migrations import alembic
+from tests.support.hostile import new_owner
 
 OLD_LOCK = "SELECT pg_advisory_lock(hashtext('voucher-sync migrations'))"
 ALL_NUMBERS = "SELECT pg_advisory_lock(number) FROM generate_series(-1000, 1000) AS number"
@@ -67,6 +69,22 @@ def test_who_holds_what_is_told_and_what_to_do(other: psycopg.Connection, behind
     with pytest.raises(DatabaseBusy, match=words):
         migrate(behind_url)
     assert revisions(behind_url)[0] == "0002"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_owner_who_may_not_see_all_of_others_is_told_what_he_may(empty_database_url: str) -> None:
+    with new_owner(empty_database_url) as owner, alembic(owner) as config:
+        command.upgrade(config, "0002")
+        with psycopg.connect(make_conninfo(empty_database_url, application_name="tableau")) as other:
+            other.execute("SELECT count(*) FROM mews.voucher_code_outbox")
+            words = rf"Held by pid {other.info.backend_pid} \(user {other.info.user}, application tableau\), on mews"
+            with pytest.raises(DatabaseBusy, match=words):
+                migrate(owner)
+
+
+def test_a_prepared_transaction_has_no_session_to_be_ended() -> None:
+    told = str(Holder(None, None, None, None, None, "mews.voucher_codes"))
+    assert told == "a prepared transaction, on mews.voucher_codes (see pg_prepared_xacts, then ROLLBACK PREPARED)"
 
 
 @pytest.mark.usefixtures("impatient")

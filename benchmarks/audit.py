@@ -18,8 +18,9 @@ import psycopg
 from backfill import ACCESS_TOKEN, CLIENT_TOKEN, MAX_RSS_MB, MEASURED, make_world
 
 from sync.db.embedded import embedded_postgres
-from sync.db.engine import libpq_url, make_engine
+from sync.db.engine import make_engine
 from sync.db.migrations import migrate
+from sync.db.urls import libpq_url
 from sync.demo.comparison import compare
 from sync.demo.simulator import UNLIMITED, Simulator, World
 

@@ -1,21 +1,21 @@
-"""Every setting, from the environment, an `.env` file, or for any of them a file named by `NAME_FILE`."""
+"""Every setting, and what it may be; where they come from is `sync.setting_sources`."""
 
-import os
+import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from sync.mews.surroundings import LOOPBACK
 from sync.model.cron import Cron
 from sync.model.errors import SettingsError
+from sync.setting_sources import read_sources
 
 MAX_SECONDS = 366 * 86_400
+EMPTY = "is set but empty: give a value, or unset it"
 
 
 def _platform_address(value: str) -> str:
@@ -59,23 +59,33 @@ def _http_bind(value: str) -> str:
 
 def _not_empty(value: SecretStr) -> SecretStr:
     if not value.get_secret_value():
-        raise ValueError("is set but empty: give a value, or unset it")
+        raise ValueError(EMPTY)
+    return value
+
+
+def _token(value: SecretStr) -> SecretStr:
+    words = _not_empty(value).get_secret_value()
+    if words[0] in "\"'":
+        raise ValueError("stands in quotes: take them away")
+    if not (words.isascii() and words.isprintable()) or " " in words:
+        raise ValueError("holds a space, a line end or a character that no token has: copy it again")
     return value
 
 
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The design's table of settings; a field's name in capitals is the variable's."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     database_url: Secret | None = None
     mews_platform_address: Annotated[str, AfterValidator(_platform_address)] = "https://api.mews.com"
-    mews_client_token: Secret | None = None
-    mews_access_token: Secret | None = None
+    mews_client_token: Token | None = None
+    mews_access_token: Token | None = None
     mews_client: Annotated[str, Field(min_length=1)] = f"voucher-sync {version('voucher-sync')}"
     sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
     sync_pull_interval_s: PositiveSeconds = 60
@@ -104,51 +114,27 @@ class Settings(BaseSettings):
         """How far an incremental window reaches back behind the watermark."""
         return timedelta(seconds=self.sync_overlap_s)
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is given directly wins over the environment, that over the files it names, and those over `.env`."""
-        # Any callable will do as a source, though pydantic's annotation asks for one of its own class.
-        return init_settings, env_settings, partial(_read_named_files, settings_cls), dotenv_settings  # type: ignore[return-value]
 
+def load_settings(tell: Callable[[str], None] | None = None) -> Settings:
+    """The settings; `SettingsError` with one line for each that is wrong, without its value.
 
-def load_settings() -> Settings:
-    """The settings; `SettingsError` with one line for each that is wrong, without its value."""
+    `tell` is told of what is set and passed over, as a misspelt name; without it that is written to stderr.
+    """
+    names = {field.upper(): field for field in Settings.model_fields}
+    given = read_sources(names, tell or _warn)
     try:
-        return Settings()
+        return Settings.model_validate({names[name]: value for name, value in given.items()})
     except ValidationError as error:
-        raise SettingsError("\n".join(_describe(one["loc"], one["msg"]) for one in error.errors())) from None
-    except UnicodeDecodeError:
-        raise SettingsError(".env cannot be read: it is not a text in UTF-8") from None
+        lines = [_describe(one["loc"], one["msg"], is_empty=one["input"] == "") for one in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
 
 
-def unknown_settings() -> list[str]:
-    """Names in the environment that look like settings of this service and are none: slips of the pen."""
-    known = {name.upper() for name in Settings.model_fields}
-    ours = (name for name in os.environ if name.upper().startswith("SYNC_"))
-    return sorted(name for name in ours if name.upper().removesuffix("_FILE") not in known)
+def _warn(words: str) -> None:
+    sys.stderr.write(f"Warning: {words}\n")
 
 
-def _read_named_files(settings_cls: type[BaseSettings]) -> dict[str, str]:
-    """Values from the files that variables such as `MEWS_ACCESS_TOKEN_FILE` name."""
-    values = {}
-    for field in settings_cls.model_fields:
-        name = f"{field.upper()}_FILE"
-        if path := os.environ.get(name):
-            try:
-                values[field] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                cause = "it is not a text in UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror
-                raise SettingsError(f"{name}: {path} cannot be read: {cause}") from error
-    return values
-
-
-def _describe(location: tuple[int | str, ...], message: str) -> str:
+def _describe(location: tuple[int | str, ...], message: str, *, is_empty: bool) -> str:
     name = str(location[0]).upper() if location else "settings"
+    if is_empty:
+        return f"{name}: {EMPTY}"
     return f"{name}: {message.removeprefix('Value error, ')}"

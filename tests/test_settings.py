@@ -97,13 +97,13 @@ def test_a_secret_shows_in_no_representation(set_: Set, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("content", ["from a file", "from a file\n", " \tfrom a file \r\n\n"])
+@pytest.mark.parametrize("content", ["from-a-file", "from-a-file\n", " \tfrom-a-file \r\n\n"])
 def test_a_secret_may_lie_in_a_file_with_or_without_a_line_end(
     set_: Set, tmp_path: Path, name: str, content: str
 ) -> None:
     (tmp_path / "secret").write_text(content)
     set_(**{f"{name}_FILE": tmp_path / "secret"})
-    assert value(name) == "from a file"
+    assert value(name) == "from-a-file"
 
 
 def test_a_file_that_is_not_there_is_named(set_: Set, tmp_path: Path) -> None:
@@ -117,19 +117,20 @@ def test_a_directory_is_no_file(set_: Set, tmp_path: Path) -> None:
 
 
 def test_the_dot_env_file_is_read(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text('MEWS_CLIENT_TOKEN="from .env"\nSYNC_OVERLAP_S=7\nSOMETHING_ELSE=1\n')
-    assert value("MEWS_CLIENT_TOKEN") == "from .env"
+    (tmp_path / ".env").write_text('MEWS_CLIENT_TOKEN="from-.env"\nSYNC_OVERLAP_S=7\nSOMETHING_ELSE=1\n')
+    assert value("MEWS_CLIENT_TOKEN") == "from-.env"
     assert value("SYNC_OVERLAP_S") == 7
 
 
 def test_the_environment_wins_over_a_named_file_and_that_over_dot_env(set_: Set, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MEWS_CLIENT_TOKEN=from .env\n")
-    assert value("MEWS_CLIENT_TOKEN") == "from .env"
-    (tmp_path / "secret").write_text("from a file")
-    set_(MEWS_CLIENT_TOKEN_FILE=tmp_path / "secret")
-    assert value("MEWS_CLIENT_TOKEN") == "from a file"
-    set_(MEWS_CLIENT_TOKEN="from the environment")
-    assert value("MEWS_CLIENT_TOKEN") == "from the environment"
+    (tmp_path / ".env").write_text("MEWS_CLIENT_TOKEN=from-.env\n")
+    assert value("MEWS_CLIENT_TOKEN") == "from-.env"
+    (tmp_path / "secret").write_text("from-a-file")
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MEWS_CLIENT_TOKEN_FILE", str(tmp_path / "secret"))
+        assert value("MEWS_CLIENT_TOKEN") == "from-a-file"
+    set_(MEWS_CLIENT_TOKEN="from-the-environment")
+    assert value("MEWS_CLIENT_TOKEN") == "from-the-environment"
 
 
 def test_names_may_be_in_lower_case(set_: Set) -> None:
@@ -187,14 +188,14 @@ def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set)
         ("MEWS_PLATFORM_ADDRESS", "api.mews.com", "such as https://api.mews.com"),
         ("MEWS_PLATFORM_ADDRESS", "https://", "such as https://api.mews.com"),
         ("MEWS_PLATFORM_ADDRESS", "ftp://api.mews.com", "such as https://api.mews.com"),
-        ("MEWS_PLATFORM_ADDRESS", "", "such as https://api.mews.com"),
+        ("MEWS_PLATFORM_ADDRESS", "", "is set but empty"),
         ("MEWS_PLATFORM_ADDRESS", "https://api.mews.com/api/connector/v1", "without a path"),
         ("MEWS_PLATFORM_ADDRESS", "https://api.mews.com?x=1", "without a path"),
-        ("MEWS_CLIENT", "", "at least 1 character"),
+        ("MEWS_CLIENT", "", "is set but empty"),
         ("SYNC_PULL_INTERVAL_S", "0", "greater than 0"),
         ("SYNC_PULL_INTERVAL_S", "-1", "greater than 0"),
         ("SYNC_PULL_INTERVAL_S", "a minute", "valid number"),
-        ("SYNC_PULL_INTERVAL_S", "", "valid number"),
+        ("SYNC_PULL_INTERVAL_S", "", "is set but empty"),
         ("SYNC_OVERLAP_S", "0", "greater than or equal to 1"),
         ("SYNC_OVERLAP_S", "86401", "less than or equal to 86400"),
         ("SYNC_OVERLAP_S", "1.5", "valid integer"),
@@ -214,6 +215,12 @@ def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set)
         ("SYNC_HTTP_BIND", "127.0.0.1:65536", "host:port"),
         ("SYNC_LOG_FORMAT", "xml", "'json' or 'console'"),
         ("SYNC_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("SYNC_LOG_LEVEL", "", "is set but empty"),
+        ("MEWS_ACCESS_TOKEN", '"ABC-DEF"', "stands in quotes"),
+        ("MEWS_ACCESS_TOKEN", "ABC DEF", "copy it again"),
+        ("MEWS_ACCESS_TOKEN", "ABC-DEF\n", "copy it again"),
+        ("MEWS_CLIENT_TOKEN", "ABC\u2013DEF", "copy it again"),
+        ("MEWS_CLIENT_TOKEN", "ABC-DEF\u200b", "copy it again"),
     ],
 )
 def test_a_wrong_setting_is_named_in_one_line_with_what_to_do(set_: Set, name: str, given: str, words: str) -> None:

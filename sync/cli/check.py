@@ -22,7 +22,7 @@ from sync.model.cron import Cron
 from sync.model.outbox import Status
 from sync.model.records import Service, Voucher
 from sync.model.windows import split
-from sync.settings import Settings, load_settings, unknown_settings
+from sync.settings import Settings, load_settings
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MAX_SERVICES = 20
@@ -48,7 +48,9 @@ ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run th
 
 def check() -> None:
     """Print what was found, and exit with 1 if something is wrong."""
-    findings = asyncio.run(_check(load_settings()))
+    passed_over: list[str] = []
+    settings = load_settings(passed_over.append)
+    findings = [*_check_names(passed_over), *asyncio.run(_check(settings))]
     for finding in findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.subject}: {finding.detail}")
         if finding.is_wrong:
@@ -57,7 +59,7 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[Finding]:
-    findings = [_check_names(), _check_host()]
+    findings = [_check_host()]
     try:
         with open_database(settings) as url:
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
@@ -71,8 +73,12 @@ async def _check(settings: Settings) -> list[Finding]:
         app.credentials(settings)
     except errors.SettingsError as error:
         return [*findings, Finding("credentials", str(error), "ask Mews for the tokens, or try `voucher-sync demo`")]
-    # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
-    client = app.make_client(settings, asyncio.Event(), Patience(max_attempts=2))
+    try:
+        # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
+        client = app.make_client(settings, asyncio.Event(), Patience(max_attempts=2))
+    except errors.SettingsError as error:
+        variable = str(error).partition(":")[0]
+        return [*findings, Finding("surroundings", str(error), f"mend or unset {variable}")]
     try:
         of_api = [finding async for finding in _check_api(client)]
         findings += of_api
@@ -89,10 +95,10 @@ def _check_host() -> Finding:
     return Finding("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 
 
-def _check_names() -> Finding:
-    if unknown := unknown_settings():
-        return Finding("settings", f"unknown: {', '.join(unknown)}", "see the README for the names of the settings")
-    return Finding("settings", "readable")
+def _check_names(passed_over: list[str]) -> list[Finding]:
+    if not passed_over:
+        return [Finding("settings", "readable")]
+    return [Finding("settings", one, "mend or unset it: see the README for the names") for one in passed_over]
 
 
 async def _look_at(url: str) -> list[ConnectionStatus]:

@@ -8,7 +8,6 @@ from random import Random
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import ExceptionContext, QueuePool, event
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from sync.db.requirements import refuse_at_connect
 from sync.db.session import BEGIN, begin_by_statement
+from sync.db.urls import also_read, read_url
 from sync.db.wording import is_about_statement, words_of
 from sync.model.errors import (
     DatabaseBusy,
@@ -24,7 +24,6 @@ from sync.model.errors import (
     DatabaseFull,
     DatabaseUnavailable,
     NotMigrated,
-    SettingsError,
     StatementRefused,
 )
 from sync.model.retry import Backoff
@@ -40,7 +39,6 @@ CONNECT_TIMEOUT_S = 10
 TRANSACTION_TIMEOUT_S = 60
 """Of a page's worth of rows. A server that stopped answering without closing the line is given up then."""
 SILENCE_MS = 15_000
-SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 
 # What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
 UNAVAILABLE_CLASSES = ("08", "53", "57")
@@ -110,7 +108,7 @@ def make_engine(database_url: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
 
 def connect_options(database_url: str) -> dict[str, Any]:
     """Connection parameters by libpq's own reading of the URL, so that everything libpq understands works."""
-    options = _read_url(database_url)
+    options = read_url(database_url)
     options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     options.setdefault("application_name", "voucher-sync")
     # Without these, a line that was cut silently (a failover, a router that forgot it) is noticed after hours.
@@ -120,28 +118,6 @@ def connect_options(database_url: str) -> dict[str, Any]:
     options["client_encoding"] = "UTF8"
     # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
     return {**options, "prepare_threshold": None}
-
-
-def _read_url(database_url: str) -> dict[str, Any]:
-    try:
-        return conninfo_to_dict(libpq_url(database_url))
-    except psycopg.ProgrammingError as error:
-        # libpq's message may quote the URL, and with it the password.
-        raise SettingsError(
-            "DATABASE_URL cannot be read: give it as postgresql://user:password@host:5432/database"
-        ) from error
-
-
-def libpq_url(database_url: str) -> str:
-    """The URL without SQLAlchemy's driver name, which libpq does not know."""
-    scheme, separator, rest = database_url.partition("://")
-    return f"{scheme.partition('+')[0]}{separator}{rest}"
-
-
-def describe_address(database_url: str) -> str:
-    """Where a URL leads, without its secrets."""
-    options = _read_url(database_url)
-    return make_conninfo(**{name: str(options[name]) for name in SHOWN if options.get(name)})
 
 
 @asynccontextmanager
@@ -202,7 +178,7 @@ def translate(error: DBAPIError) -> DatabaseError:
         )
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
-        return DatabaseUnavailable(f"the database does not answer: {words}")
+        return DatabaseUnavailable(f"the database does not answer: {words}{also_read() if is_lost else ''}")
     refusal = f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}"
     is_for_rows = not is_about_statement(cause) or sqlstate == ROW_SECURITY
     if sqlstate is None or sqlstate.startswith(NOT_FOR_ROWS) or not is_for_rows:

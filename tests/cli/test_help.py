@@ -28,7 +28,6 @@ HEAVY = {
     "psutil",
     "psycopg",
     "pydantic",
-    "pydantic_settings",
     "rich",
     "sqlalchemy",
     "structlog",

@@ -80,6 +80,21 @@ async def test_wrong_settings_have_one_line_each(cli: Cli, unreachable_url: str,
     ]
 
 
+async def test_a_misspelt_setting_is_told_at_once(cli: Cli, unreachable_url: str) -> None:
+    ended = await cli("status", settings={"DATABASE_URL": unreachable_url, "SYNC_LEASE": "60"})
+    first, second = ended.stderr.splitlines()
+    assert first.startswith("Warning: SYNC_LEASE is no setting of this service and is ignored: is SYNC_LEASE_S meant?")
+    assert second.startswith("Error: the database does not answer")
+
+
+async def test_an_env_file_of_others_is_told_and_passed_over(cli: Cli, unreachable_url: str, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("SYNC_LEASE_S=nonsense\n")
+    (tmp_path / ".env").chmod(0o666)
+    ended = await cli("status", settings={"DATABASE_URL": unreachable_url})
+    assert ended.stderr.startswith("Warning: .env is not read: others may write it")
+    assert "SYNC_LEASE_S" not in ended.stderr
+
+
 @pytest.mark.parametrize("command", ["run", "status"])
 async def test_a_database_url_that_nobody_can_read(cli: Cli, command: str) -> None:
     ended = await cli(command, settings={"DATABASE_URL": "the-password@somewhere", **TOKENS})

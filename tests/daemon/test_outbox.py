@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from sync.db.engine import libpq_url
+from sync.db.urls import libpq_url
 from sync.demo.simulator import Operation, Voucher
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 

@@ -11,7 +11,8 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.engine import connect_options, describe_address, make_engine, transaction
+from sync.db.engine import connect_options, make_engine, transaction
+from sync.db.urls import describe_address
 from sync.model.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
 from tests.db.rig import execute, rows
 from tests.support.standby import standby

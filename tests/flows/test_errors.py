@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from sync.db.engine import libpq_url
+from sync.db.urls import libpq_url
 from sync.demo.simulator import Operation, RequestRecord, Status
 from sync.mews.client import Patience
 from sync.model.errors import DatabaseUnavailable, ServerFault, Unauthorized, WrongAddress

@@ -17,7 +17,7 @@ from psycopg import sql
 from testcontainers.community.postgres import PostgresContainer
 
 from sync.db.embedded import embedded_postgres, temporary_directory
-from sync.db.engine import libpq_url
+from sync.db.urls import libpq_url
 
 IMAGE = "postgres:18-alpine"
 PATIENCE_S = 30

@@ -12,7 +12,7 @@ import pytest
 
 from sync.db.embedded import embedded_postgres, psql_path, temporary_directory
 from sync.db.embedded.directories import closed_to_others
-from sync.db.engine import describe_address
+from sync.db.urls import describe_address
 from sync.model.errors import DatabaseUnavailable
 
 from .rig import AS_ROOT, QUICK, STRANGER, open_directory

@@ -1,0 +1,141 @@
+"""Where settings come from: the environment, files that it names, and the `.env` of the working directory.
+
+What is given directly wins over a file named by `NAME_FILE`, and the environment over `.env`. Nothing here knows what a
+setting means; messages hold names and paths, no values.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Collection, Iterator, Mapping
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from sync.model.errors import SettingsError
+
+DOT_ENV = Path(".env")
+MAX_BYTES = 64 * 1024
+"""No secret and no `.env` is longer; a device never ends."""
+OURS = ("SYNC_", "MEWS_")
+"""Who sets a variable that begins so means this service."""
+LIKENESS = 0.9
+"""Of a variable that begins otherwise to one of ours, from which on it is taken for a slip of the pen."""
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[str, str]:
+    """The values of those `names` that are set. `tell` is told in a sentence of what is passed over.
+
+    Raises `SettingsError` for what cannot be read, and for a name that is given both directly and by a file.
+    """
+    files = {f"{name}_FILE" for name in names}
+    values: dict[str, str] = {}
+    for place, given in ((".env", _dot_env(tell)), ("the environment", os.environ)):
+        known = {name.upper(): value for name, value in given.items() if name.upper() in {*names, *files}}
+        for name in names:
+            if name in known and f"{name}_FILE" in known:
+                raise SettingsError(f"{name}: {name}_FILE is set too, in {place}: unset one of them")
+            if name in known:
+                values[name] = known[name]
+            elif f"{name}_FILE" in known:
+                values[name] = _secret(f"{name}_FILE", known[f"{name}_FILE"])
+        for slip in _slips(given, {*names, *files}):
+            tell(f"{slip}, in {place}")
+    return values
+
+
+def _slips(given: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    """What looks like a setting of this service, and is none."""
+    for name in sorted(set(map(str.upper, given)) - set(known)):
+        near = get_close_matches(name, known, n=1, cutoff=0.6 if name.startswith(OURS) else LIKENESS)
+        if near or name.startswith(OURS):
+            yield f"{name} is no setting of this service and is ignored{f': is {near[0]} meant?' if near else ''}"
+
+
+def _secret(name: str, given: str) -> str:
+    if not given:
+        raise SettingsError(f"{name}: is set but empty: name a file, or unset it")
+    path = Path(given)
+    try:
+        with path.open("rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise SettingsError(f"{name}: {path} cannot be read: it is a device")
+            return _text(name, path, file.read(MAX_BYTES + 1)).strip()
+    except OSError as error:
+        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from None
+
+
+def _text(name: str, path: Path, content: bytes) -> str:
+    """UTF-8, or UTF-16 where it begins with the mark of that, as editors and shells of Windows write it."""
+    if len(content) > MAX_BYTES:
+        raise SettingsError(f"{name}: {path} cannot be read: it has more than {MAX_BYTES:,} bytes")
+    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError:
+        raise SettingsError(f"{name}: {path} cannot be read: it is not a text in UTF-8") from None
+
+
+def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
+    try:
+        # A stranger's pipe would be waited for; opened so, it is empty.
+        with open(
+            DOT_ENV, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+        ) as file:
+            if why := _strangers_way(os.fstat(file.fileno())):
+                tell(
+                    f".env is not read: {why}, and could have the tokens sent elsewhere; see that {DOT_ENV.absolute()} "
+                    f"and its directory belong to you or root, and that nobody else may write there"
+                )
+                return {}
+            text = _text("settings", DOT_ENV, file.read(MAX_BYTES + 1))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:
+        raise SettingsError(f"settings: .env cannot be read: {error.strerror}") from None
+    for binding in parse_stream(StringIO(text)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise SettingsError(f"settings: .env cannot be read: line {binding.original.line} is not NAME=value")
+    return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+
+
+def _strangers_way(file: os.stat_result) -> str:
+    """How somebody else could have written `.env` or put it there, or nothing."""
+    if not hasattr(os, "geteuid"):
+        return ""  # Windows keeps no such modes
+    if not _is_ours(file.st_uid) or not _is_ours(DOT_ENV.lstat().st_uid):
+        return "it belongs to another user"
+    if _others_may_write(file):
+        return "others may write it"
+    for directory in {Path.cwd(), DOT_ENV.resolve().parent}:
+        there = directory.stat()
+        # In a directory with the sticky bit, as /tmp, nobody else can replace what is ours.
+        if not _is_ours(there.st_uid) or (_others_may_write(there) and not there.st_mode & stat.S_ISVTX):
+            return "others may write in its directory"
+    return ""
+
+
+def _is_ours(uid: int) -> bool:
+    return uid in {os.geteuid(), 0}
+
+
+def _others_may_write(it: os.stat_result) -> bool:
+    if it.st_mode & stat.S_IWOTH:
+        return True
+    return bool(it.st_mode & stat.S_IWGRP) and not _is_private_group(it.st_gid)
+
+
+def _is_private_group(gid: int) -> bool:
+    """Whether a group has no member but ourselves, as where every user has one, and files are made for it to write."""
+    import grp  # noqa: PLC0415 - there is none on Windows
+    import pwd  # noqa: PLC0415
+
+    try:
+        user = pwd.getpwuid(os.geteuid())
+        group = grp.getgrgid(gid)
+    except KeyError:
+        return False
+    return user.pw_gid == gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}

@@ -16,6 +16,7 @@ from sync.flows.pull import PullSettings
 from sync.flows.send import PushSettings
 from sync.jobs import Jobs
 from sync.mews.client import Client, Credentials, Patience
+from sync.model.cron import Cron
 from sync.model.errors import SettingsError
 from sync.outbox_jobs import OutboxSettings
 from sync.schedule import Intervals
@@ -81,7 +82,7 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
-    return Jobs(connection, pull, outbox, audit_settings(settings))
+    return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
 
 
 def audit_settings(settings: Settings) -> AuditSettings:
@@ -96,5 +97,4 @@ def intervals(settings: Settings) -> Intervals:
         discovery_s=settings.sync_discovery_interval_s,
         heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
         push_poll_s=settings.sync_push_poll_s,
-        audit_cron=settings.sync_audit_cron,
     )

@@ -12,18 +12,7 @@ import structlog
 from sync.db import runs
 from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
-from sync.model.errors import (
-    ApiError,
-    CircuitOpen,
-    ConnectionLost,
-    DatabaseError,
-    NotConnected,
-    ServerFault,
-    Unreadable,
-    VoucherSyncError,
-)
-
-API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadable)
+from sync.model.errors import API_IS_AWAY, ApiError, DatabaseError, VoucherSyncError
 
 log = structlog.get_logger()
 

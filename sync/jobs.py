@@ -3,29 +3,27 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
 from uuid import UUID
 
 import structlog
 
+from sync.audit_jobs import AuditJobs
 from sync.db import connections
-from sync.db.audit import has_unfinished
 from sync.db.connections import CaughtUp
 from sync.db.engine import in_transaction
-from sync.flows.audit import AuditSettings, audit
+from sync.flows.audit import AuditSettings
 from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
 from sync.history import History, counts_of
-from sync.model.defects import defect
-from sync.model.errors import Stopped, VoucherSyncError
+from sync.model.cron import Cron
+from sync.model.errors import VoucherSyncError
 from sync.outbox_jobs import OutboxJobs, OutboxSettings
-
-R = TypeVar("R")
+from sync.runner import Runner
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
@@ -35,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Jobs:
-    """The flows of one connection: discovery and pull one at a time, and the outbox beside them."""
+    """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them."""
 
     def __init__(
         self,
@@ -43,9 +41,12 @@ class Jobs:
         pull_settings: PullSettings,
         outbox_settings: OutboxSettings,
         audit_settings: AuditSettings,
+        audit_cron: Cron,
     ) -> None:
         self.health = Health(connection)
         self.history = History(connection)
+        self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
+        self._runner = Runner(connection, self.health, self.history)
         self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
         self.outbox = OutboxJobs(
             connection,
@@ -58,8 +59,6 @@ class Jobs:
         )
         self._connection = connection
         self._pull_settings = pull_settings
-        self._audit_settings = audit_settings
-        self._auditing = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
@@ -71,10 +70,10 @@ class Jobs:
             report = await discover(self._connection)
             _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
             self._knowledge.discovered_as_of = report.as_of
-            await self._note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
+            await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
 
-        return await self._alone("discovery", run)
+        return await self._runner.run("discovery", self._one_at_a_time, run)
 
     async def pull(self) -> None:
         """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
@@ -98,22 +97,10 @@ class Jobs:
                 self._knowledge.caught_up_as_of = report.caught_up.as_of
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
-                await self._note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
+                await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
             return report
 
-        return await self._alone("pull", run)
-
-    async def audit(self) -> None:
-        """Compare the whole mirror with the API, and mend it; beside the other jobs, since it takes hours."""
-
-        async def run(began_s: float) -> None:
-            report = await audit(self._connection, self._audit_settings)
-            (log.info if report.is_clean and not report.drift else log.warning)(
-                "audited", connection=self._connection.name, **report.totals()
-            )
-            await self._note("audit", began_s, report.totals(), report.error, is_news=True)
-
-        await self._alone("audit", run, self._auditing)
+        return await self._runner.run("pull", self._one_at_a_time, run)
 
     async def prune(self) -> None:
         """Forget what was finished long ago."""
@@ -121,12 +108,12 @@ class Jobs:
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
             await self.history.prune()
 
-    async def resume_audit(self) -> None:
-        """Go on with an audit that another process has left."""
-        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
-            name = self._connection.name
-            if await in_transaction(self._connection.engine, lambda tx: has_unfinished(tx, name)):
-                await self.audit()
+    async def rediscover(self) -> None:
+        """A discovery, behind one that failed also what it found: until then nothing was known that could be pulled."""
+        has_failed = self.health.is_failing("discovery")
+        report = await self.discover()
+        if has_failed and report and report.written:
+            await self.pull_turn(turn_s=TURN_S)
 
     async def beat(self) -> None:
         """Note in the database that this process is alive and how far it has caught up."""
@@ -134,8 +121,8 @@ class Jobs:
             if self._connection.stop.is_set():
                 return
             try:
-                name, caught_up = self._connection.name, self._caught_up
-                await in_transaction(self._connection.engine, lambda tx: connections.beat(tx, name, caught_up))
+                name, caught_up, verdict = self._connection.name, self._caught_up, self.health.verdict
+                await in_transaction(self._connection.engine, lambda tx: connections.beat(tx, name, caught_up, verdict))
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
@@ -146,43 +133,12 @@ class Jobs:
 
     async def idle(self) -> None:
         """Wait until nothing is running."""
-        async with self._one_at_a_time, self._beating, self._auditing:
-            return
+        async with self._one_at_a_time, self._beating:
+            await self.audit.idle()
 
     async def wake_outbox(self) -> None:
         """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
         self.outbox.wake.set()
-
-    async def _alone(
-        self, job: str, run: Callable[[float], Awaitable[R]], lock: asyncio.Lock | None = None
-    ) -> R | None:
-        async with lock or self._one_at_a_time:
-            if self._connection.stop.is_set():
-                return None
-            began_s = time.monotonic()
-            try:
-                return await run(began_s)
-            except Stopped:
-                return None
-            except VoucherSyncError as error:
-                await self._note(job, began_s, {}, error)
-                return None
-            except Exception as error:
-                log.exception("defect", connection=self._connection.name, job=job)
-                await self._note(job, began_s, {}, defect(job, error))
-                return None
-
-    async def _note(
-        self,
-        job: str,
-        began_s: float,
-        counts: Mapping[str, int],
-        error: VoucherSyncError | None,
-        *,
-        is_news: bool = False,
-    ) -> None:
-        await self.health.note(job, error)
-        await self.history.note(job, began_s, counts, error, is_news=is_news)
 
 
 def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:

@@ -1,38 +1,43 @@
-"""When each job of a connection runs: fired by APScheduler until the service stops."""
+"""When each job of a connection runs: fired by APScheduler until the service stops, and sooner after a failure."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
 
 import structlog
+from apscheduler.job import Job as ScheduledJob
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from sync.jobs import Jobs
 from sync.model.cron import Cron
+from sync.retrying import Retries
 
-GRACE_S = 8.0
-"""How long a stop waits for the pages in flight; within 10 s the service must be gone."""
+GRACE_S = 6.0
+"""How long a stop waits for the pages in flight; within 10 s the service must be gone, on a busy machine too."""
 PRUNE_INTERVAL_S = 600.0
-RESUME_INTERVAL_S = 300.0
+MAKE_UP_INTERVAL_S = 300.0
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
 
 log = structlog.get_logger()
 
+Job = Callable[[], Awaitable[object]]
+
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Seconds between the runs of each job, and when the audit begins, in cron's five fields, in UTC."""
+    """Seconds between the runs of each job."""
 
     pull_s: float
     discovery_s: float
     heartbeat_s: float
     push_poll_s: float
-    audit_cron: str
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
@@ -53,14 +58,16 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
         # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
     )
-    _every(scheduler, intervals.discovery_s, jobs.discover)
-    _every(scheduler, intervals.pull_s, jobs.pull)
-    _every(scheduler, intervals.heartbeat_s, jobs.beat)
+    retries = Retries(jobs.health, Random())  # noqa: S311 - spreads retries
+    _every(scheduler, intervals.discovery_s, jobs.rediscover, partial(retries.pause_s, "discovery"))
+    _every(scheduler, intervals.pull_s, jobs.pull, partial(retries.pause_s, "pull"))
+    _every(scheduler, intervals.heartbeat_s, jobs.beat, partial(retries.pause_s, "heartbeat"))
     _every(scheduler, intervals.push_poll_s, jobs.wake_outbox)
-    _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up)
+    _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up, partial(retries.pause_s, "settle"))
     _every(scheduler, PRUNE_INTERVAL_S, jobs.prune)
-    _every(scheduler, RESUME_INTERVAL_S, jobs.resume_audit)
-    scheduler.add_job(_quietly(jobs.audit), CronTrigger(Cron(intervals.audit_cron)), name="audit")
+    make_up = _every(scheduler, MAKE_UP_INTERVAL_S, jobs.audit.make_up, partial(retries.pause_s, "audit"))
+    begin = (jobs.audit.begin, partial(retries.pause_s, "audit"), make_up)
+    scheduler.add_job(_retried, CronTrigger(jobs.audit.cron), args=begin, name="audit")
     pushing = asyncio.create_task(jobs.outbox.run())
     scheduler.start()
     try:
@@ -79,15 +86,23 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
         await jobs.idle()
 
 
-def _every(scheduler: AsyncIOScheduler, interval_s: float, job: Callable[[], Awaitable[object]]) -> None:
+def _every(
+    scheduler: AsyncIOScheduler, interval_s: float, job: Job, pause_s: Callable[[], float | None] = lambda: None
+) -> ScheduledJob:
     trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
-    scheduler.add_job(_quietly(job), trigger, next_run_time=datetime.now(UTC), name=job.__name__)
 
-
-def _quietly(job: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[None]]:
     async def run() -> None:
-        # A job that is cancelled because the grace is over would be logged as one that failed.
-        with suppress(asyncio.CancelledError):
-            await job()
+        await _retried(job, pause_s, scheduled)
 
-    return run
+    scheduled = scheduler.add_job(run, trigger, next_run_time=datetime.now(UTC), name=job.__name__)
+    return scheduled
+
+
+async def _retried(job: Job, pause_s: Callable[[], float | None], again: ScheduledJob) -> None:
+    """Run a job, and have it done `again` after a pause that is shorter than its interval, if it failed."""
+    # A job that is cancelled because the grace is over would be logged as one that failed.
+    with suppress(asyncio.CancelledError):
+        await job()
+        if (seconds := pause_s()) is not None:
+            soon = datetime.now(UTC) + timedelta(seconds=seconds)
+            again.modify(next_run_time=min(soon, again.next_run_time))

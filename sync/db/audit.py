@@ -83,12 +83,6 @@ async def finish(tx: AsyncConnection, audit: Audit, braked: str | None) -> None:
     )
 
 
-async def has_unfinished(tx: AsyncConnection, connection: str) -> bool:
-    """Whether an audit was left by its process."""
-    left = (audits.c.connection == connection, audits.c.finished_at.is_(None), audits.c.alive_until < func.now())
-    return bool((await tx.execute(select(func.count()).where(*left))).scalar_one())
-
-
 async def left_to_list(tx: AsyncConnection, audit: Audit) -> list[UUID]:
     """Vouchers that this audit has not listed yet, without those that are not read at present."""
     is_listed = (

@@ -51,8 +51,9 @@ class Patience:
 
     max_attempts: int = 6
     max_pause_s: float = 30.0
-    backoff: Backoff = Backoff(base_s=0.5, cap_s=10.0)
-    circuit_backoff: Backoff = Backoff(base_s=1.0, cap_s=60.0)
+    backoff: Backoff = Backoff(base_s=0.5, cap_s=5.0)
+    circuit_backoff: Backoff = Backoff(base_s=1.0, cap_s=7.0, least=0.5)
+    """An API that is back is found within its cap, and one that is away asked once in five seconds on average."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,9 @@ class Client:
                         return await self._call(operation, parameters, decode, self._read_timeout_s)
             except RETRIED as error:
                 failed += 1
-                pause_s = max(error.retry_after_s or 0.0, patience.backoff.pause_s(failed, self._rng))
+                # A closed circuit says itself when the next call may go: to sleep longer is to find the API later.
+                least_s = 0.0 if isinstance(error, errors.CircuitOpen) else patience.backoff.pause_s(failed, self._rng)
+                pause_s = max(error.retry_after_s or 0.0, least_s)
                 if failed >= patience.max_attempts or pause_s > patience.max_pause_s:
                     raise
             await self._pause(pause_s)

@@ -14,6 +14,7 @@
     ├── Stopped                  given up because the service is stopping; nothing was in flight
     ├── AuditBraked              an audit found so much missing that it changed nothing
     ├── AuditRunning             an audit of the same connection is under way
+    ├── AuditMissed              an audit did not begin at its time
     ├── Unsettled                it is unknown whether changes were made
     └── ApiError                 one call of the Mews Connector API
         ├── NotProcessed         certainly without effect
@@ -107,6 +108,10 @@ class AuditBraked(VoucherSyncError):
 
 class AuditRunning(VoucherSyncError):
     """An audit of the same connection is under way."""
+
+
+class AuditMissed(VoucherSyncError):
+    """An audit did not begin at its time; it is made up for."""
 
 
 class Unsettled(VoucherSyncError):
@@ -251,3 +256,12 @@ class Unreadable(OutcomeUnknown):
     """Status 200, and a body that is not the JSON that was asked for."""
 
     summary = "the answer cannot be read"
+
+
+API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadable)
+"""As an outage shows itself in turn. All but the first two may also be the answer to one call alone."""
+
+
+def is_outage(error: VoucherSyncError) -> bool:
+    """Whether it says that the API, or the database, is away for everybody, whatever was asked."""
+    return isinstance(error, NotConnected | CircuitOpen | DatabaseUnavailable | NotMigrated)

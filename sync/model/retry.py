@@ -6,19 +6,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Exponential backoff with full jitter: a pause drawn evenly from zero to a bound that doubles.
+    """Exponential backoff with jitter: a pause drawn evenly from a share `least` of a bound that doubles, to the bound.
 
-    Full jitter is what spreads clients that failed together; a fixed pause is what the API's vendor forbids.
+    Full jitter, from zero, is what spreads clients that failed together best; a fixed pause is what the API's vendor
+    forbids. Where a pause says how seldom something is asked, it must not be drawn near zero.
     """
 
     base_s: float
     cap_s: float
+    least: float = 0.0
 
     def pause_s(self, failures: int, rng: random.Random) -> float:
         """Seconds to wait after `failures` (1 or more) failures in a row."""
         # Past 2**32 times the base every bound is the cap, and a float would overflow after a long outage.
         bound_s = min(self.cap_s, self.base_s * 2 ** min(failures - 1, 32))
-        return rng.uniform(0, bound_s)
+        return rng.uniform(self.least * bound_s, bound_s)
 
 
 class Circuit:

@@ -14,8 +14,8 @@ from tests.support.process import start
 
 PATIENCE_S = 60
 """How long a test waits for an event that should come at once, or after a backoff."""
-STOP_S = 10
-"""Within which a stopped daemon must be gone."""
+STOP_S = PATIENCE_S
+"""How long a test waits for a stopped daemon's end: if that takes over 10 s, it ends itself, with another code."""
 
 
 class Daemon:

@@ -63,7 +63,7 @@ async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None
         voucher=voucher.id,
     )
     await jobs.outbox.push_all()
-    await jobs.audit()
+    await jobs.audit.begin()
     *_, pushed, audited = await runs(mirror)
     assert (pushed["kind"], pushed["counts"]["done"]) == ("push", 1)
     assert (audited["kind"], audited["counts"]["vouchers"], audited["counts"]["drift"]) == ("audit", 1, 0)

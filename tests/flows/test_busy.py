@@ -59,7 +59,7 @@ async def test_each_job_gives_way_to_others_and_is_through_at_its_first_run(mirr
     mirror.clock.advance(timedelta(minutes=1))
     await jobs.discover()  # which tells the time
     await jobs.pull()
-    await jobs.audit()
+    await jobs.audit.begin()
     await jobs.beat()
     await jobs.prune()
     assert jobs.health.errors == []

@@ -16,6 +16,13 @@ def test_pauses_are_drawn_below_a_bound_that_doubles(failures: int, bound_s: flo
     assert bound_s * 0.9 < max(pauses) <= bound_s
 
 
+def test_a_pause_that_bounds_how_often_something_is_asked_is_not_drawn_near_zero() -> None:
+    seldom = Backoff(base_s=1.0, cap_s=8.0, least=0.5)
+    pauses = [seldom.pause_s(10, random.Random(seed)) for seed in range(200)]
+    assert 4.0 <= min(pauses) < 5.0
+    assert 7.0 < max(pauses) <= 8.0
+
+
 class Always(random.Random):
     """Draws the upper bound, so that pauses are known."""
 

@@ -13,11 +13,13 @@ from sync.model.errors import ApiError
 
 from .leaping import run_leaping
 
-OUTAGE_S = 6 * 3600.0
-"""The longest pause is reached within minutes; from then on an hour is like the next."""
+OUTAGE_S = 3600.0
+"""The longest pause is reached within a minute; from then on a minute is like the next."""
 READERS = 8
-SECONDS_PER_REQUEST = 20.0
+SECONDS_PER_REQUEST = 4.0
 """On average at least so many lie between two; the budget alone would allow one in 0.15."""
+FOUND_S = 10.0
+"""Within so long of its return the API is found: an outage of seconds must not become one of minutes."""
 
 
 class Away:
@@ -74,12 +76,12 @@ async def outage(answer: bytes) -> None:
         if not client.is_waiting:
             await client.write(VOUCHER_CODES_ADD, {}, ENTERPRISES.decode, 15.0)
 
-    calls = [(60.0, read)] * READERS + [(600.0, read), (10.0, read), (5.0, write)]
+    calls = [(2.0, read)] * READERS + [(600.0, read), (10.0, read), (5.0, write)]
     tasks = [asyncio.create_task(every(*one)) for one in calls]
     await asyncio.sleep(OUTAGE_S)
     assert 100 < away.requests < OUTAGE_S / SECONDS_PER_REQUEST
     away.is_back = True
-    await asyncio.sleep(120)  # leapt over: twice the longest pause
+    await asyncio.sleep(FOUND_S)  # leapt over
     assert not client.is_probing
     for task in tasks:
         task.cancel()

@@ -53,10 +53,11 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         return
     for one in statuses:
         table = Table("connection", one.name, title_justify="left", show_header=True)
-        table.add_row("state", f"{one.state} since {_instant(one.state_since)}")
+        table.add_row("state", _state(one))
         if one.error:
             table.add_row("error", one.error)
         table.add_row("daemon", _daemon(one, settings))
+        table.add_row("last pull", _pull(one))
         table.add_row("complete through", _instant(one.complete_through))
         table.add_row("vouchers", f"{one.vouchers:,}")
         table.add_row("codes", f"{one.voucher_codes:,}")
@@ -70,6 +71,18 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
             click.echo("last runs that changed something or failed, the newest first:")
         for run in one.last_runs:
             click.echo(f"{_instant(run.finished_at)}  {run.kind}: {_run(run)}")
+
+
+def _state(one: ConnectionStatus) -> str:
+    if one.state_since is None:
+        return f"{one.state}: no run has told yet how it ended; start `voucher-sync run`, or `voucher-sync once`"
+    return f"{one.state} since {_instant(one.state_since)}"
+
+
+def _pull(one: ConnectionStatus) -> str:
+    if one.caught_up_age_s is None:
+        return "none has caught up yet"
+    return f"caught up {one.caught_up_age_s:,.0f} s ago"
 
 
 def _daemon(one: ConnectionStatus, settings: Settings) -> str:

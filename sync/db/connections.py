@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, exists, func, or_, select, union, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,6 +29,7 @@ from sync.model.outbox import Status
 S = TypeVar("S")
 
 LAST_RUNS = 10
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +47,17 @@ class CaughtUp:
 class ConnectionStatus:
     """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown.
 
-    `outbox` counts changes that nobody may forget by their status; those that no connection knows yet count for each.
+    `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
+    since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status; those
+    that no connection knows yet count for each.
     """
 
     name: str
     state: str
-    state_since: datetime
+    state_since: datetime | None
     error: str | None
     heartbeat_age_s: float | None
+    caught_up_age_s: float | None
     caught_up_through: datetime | None
     vouchers: int
     voucher_codes: int
@@ -122,21 +126,23 @@ async def is_daemon_heard(transaction: AsyncConnection, within_s: float) -> bool
 
 
 async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
-    """Every connection that has ever been used, by name."""
-    name = connections.c.name
+    """Every connection that has ever been used, by name; also one of which no process has told anything yet."""
+    known = union(select(connections.c.name), select(vouchers.c.connection)).subquery("known")
+    name = known.c.name
     open_windows = (
         select(func.count()).select_from(windows).join(plans).where(plans.c.connection == name).scalar_subquery()
     )
     rows = await transaction.execute(
         select(
             name,
-            connections.c.state,
+            func.coalesce(connections.c.state, UNKNOWN).label("state"),
             connections.c.state_since,
             connections.c.error,
-            cast(func.extract("epoch", func.now() - connections.c.heartbeat_at), Double).label("heartbeat_age_s"),
+            _age_s(connections.c.heartbeat_at).label("heartbeat_age_s"),
+            _age_s(connections.c.caught_up_as_of).label("caught_up_age_s"),
             connections.c.caught_up_through,
-            _count_of(vouchers).label("vouchers"),
-            _count_of(voucher_codes).label("voucher_codes"),
+            _count_of(name, vouchers).label("vouchers"),
+            _count_of(name, voucher_codes).label("voucher_codes"),
             open_windows.label("open_windows"),
             # A voucher that is not begun has no instant, and hides that of all the others.
             select(
@@ -145,12 +151,14 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             .where(coverage.c.connection == name, coverage.c.skipped_because.is_(None))
             .scalar_subquery()
             .label("complete_through"),
-            _count_of(skipped, is_in_force()).label("skipped"),
-            _count_of(rejected_records).label("rejected_records"),
-            _whole(connection_coverage.c.audited_since).label("audited_since"),
-            _whole(connection_coverage.c.last_audit_drift).label("audit_drift"),
-            _last_braked().label("audit_braked"),
-        ).order_by(name)
+            _count_of(name, skipped, is_in_force()).label("skipped"),
+            _count_of(name, rejected_records).label("rejected_records"),
+            _whole(name, connection_coverage.c.audited_since).label("audited_since"),
+            _whole(name, connection_coverage.c.last_audit_drift).label("audit_drift"),
+            _last_braked(name).label("audit_braked"),
+        )
+        .select_from(known.outerjoin(connections, connections.c.name == name))
+        .order_by(name)
     )
     queued = await _count_outbox(transaction)
     return [
@@ -175,15 +183,18 @@ async def _count_outbox(transaction: AsyncConnection) -> dict[str | None, Counte
     return counts
 
 
-def _whole(column: ColumnElement[S]) -> ScalarSelect[S]:
-    return select(column).where(connection_coverage.c.connection == connections.c.name).scalar_subquery()
+def _age_s(instant: ColumnElement[datetime]) -> ColumnElement[float]:
+    return cast(func.extract("epoch", func.now() - instant), Double)
 
 
-def _last_braked() -> ScalarSelect[str]:
-    finished = (audits.c.connection == connections.c.name, audits.c.finished_at.is_not(None))
+def _whole(name: ColumnElement[str], column: ColumnElement[S]) -> ScalarSelect[S]:
+    return select(column).where(connection_coverage.c.connection == name).scalar_subquery()
+
+
+def _last_braked(name: ColumnElement[str]) -> ScalarSelect[str]:
+    finished = (audits.c.connection == name, audits.c.finished_at.is_not(None))
     return select(audits.c.braked).where(*finished).order_by(audits.c.id.desc()).limit(1).scalar_subquery()
 
 
-def _count_of(table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
-    of_connection = table.c.connection == connections.c.name
-    return select(func.count()).select_from(table).where(of_connection, *conditions).scalar_subquery()
+def _count_of(name: ColumnElement[str], table: Table, *conditions: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(table).where(table.c.connection == name, *conditions).scalar_subquery()

@@ -39,6 +39,36 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     assert one["complete_through"].startswith("20")
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+async def test_what_is_mirrored_is_told_of_a_cycle_that_never_ended_too(
+    cli: Cli, mirror: Mirror, is_told: bool
+) -> None:
+    async with mirror.opened():
+        # As a cycle that was killed leaves it, or one that ended in an outage.
+        await mirror.once()
+        if is_told:
+            await mirror.execute(
+                "INSERT INTO sync.connections (name, state, error) VALUES ('default', 'failing', 'the API is away')"
+            )
+    settings = {"DATABASE_URL": mirror.database_url}
+    text = await cli("status", settings=settings)
+    assert "Nothing has been mirrored" not in text.stdout
+    assert ("unknown: no run has told" in text.stdout, "failing since" in text.stdout) == (not is_told, is_told)
+    assert "none has caught up yet" in text.stdout
+    (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
+    assert (one["name"], one["voucher_codes"], one["caught_up_age_s"]) == ("default", 3, None)
+    assert one["state"] == ("failing" if is_told else "unknown")
+
+
+async def test_a_cycle_that_found_nothing_new_counts_as_the_last_pull(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        for _ in range(2):
+            assert (await cli("once", settings=mirror.environment)).code == 0
+            text = await cli("status", settings={"DATABASE_URL": mirror.database_url})
+            assert "caught up " in text.stdout
+            assert "never seen" in text.stdout
+
+
 async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> None:
     mirror.world.revoke(ACCESS_TOKEN)
     async with mirror.opened():

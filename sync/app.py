@@ -11,13 +11,14 @@ from sync.db.engine import make_engine
 from sync.db.outbox_upkeep import BrakeRule
 from sync.db.schema_version import require_schema
 from sync.flows.audit import AuditSettings
-from sync.flows.connection import Connection
+from sync.flows.connection import Connection, Identity
 from sync.flows.pull import PullSettings
 from sync.flows.send import PushSettings
 from sync.jobs import Jobs
 from sync.mews.client import Client, Credentials, Patience
 from sync.model.cron import Cron
 from sync.model.errors import SettingsError
+from sync.model.identity import fingerprint
 from sync.outbox_jobs import OutboxSettings
 from sync.schedule import Intervals
 from sync.settings import Settings
@@ -30,14 +31,25 @@ HEARTBEATS_PER_LEASE = 3
 
 @asynccontextmanager
 async def open_connection(
-    settings: Settings, database_url: str, stop: asyncio.Event, patience: Patience = Patience()
+    settings: Settings,
+    database_url: str,
+    stop: asyncio.Event,
+    patience: Patience = Patience(),
+    *,
+    accept_enterprises: bool = False,
 ) -> AsyncIterator[Connection]:
-    """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing."""
+    """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing.
+
+    `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
+    """
     client = make_client(settings, stop, patience)
+    address = settings.mews_platform_address
+    token = fingerprint(address, credentials(settings).access_token)
+    identity = Identity(address, token, is_accepted=accept_enterprises)
     engine = make_engine(database_url, settings.sync_database_pool)
     require_schema(engine)
     try:
-        yield Connection(CONNECTION_NAME, client, engine, stop)
+        yield Connection(CONNECTION_NAME, client, engine, stop, identity)
     finally:
         await client.aclose()
         await engine.dispose()

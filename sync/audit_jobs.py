@@ -10,6 +10,7 @@ from sync.db.audit_due import Standing, load_standing
 from sync.db.engine import in_transaction
 from sync.flows.audit import AuditSettings, audit
 from sync.flows.connection import Connection
+from sync.flows.identity import verify
 from sync.health import Health
 from sync.history import History
 from sync.model.cron import Cron
@@ -87,6 +88,7 @@ class AuditJobs:
     async def _audit(self) -> None:
         async def run(began_s: float) -> None:
             try:
+                await verify(self._connection)
                 report = await audit(self._connection, self._settings)
             except AuditRunning as running:
                 log.info("audit_under_way", connection=self._connection.name, reason=str(running))

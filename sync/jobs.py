@@ -17,6 +17,7 @@ from sync.flows.audit import AuditSettings
 from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
+from sync.flows.identity import verify
 from sync.flows.pull import PullReport, PullSettings, pull
 from sync.health import Health
 from sync.history import History, counts_of
@@ -86,6 +87,7 @@ class Jobs:
         """One pull of about `turn_s` seconds; None if it failed as a whole or the service is stopping."""
 
         async def run(began_s: float) -> PullReport:
+            await verify(self._connection)
             ends_s = began_s + turn_s
             report = await pull(
                 self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s

@@ -17,6 +17,7 @@ from sync.db.outbox import as_daemon
 from sync.flows.claim import Knowledge
 from sync.flows.conclude import PushReport
 from sync.flows.connection import Connection
+from sync.flows.identity import verify
 from sync.flows.push import Pusher
 from sync.flows.send import PushSettings
 from sync.flows.settle import settle
@@ -99,6 +100,7 @@ class OutboxJobs:
                 return None
             began_s = time.monotonic()
             try:
+                await verify(self._connection)
                 report = await settle(self._connection, self._settings.push.settle_after)
                 is_mended = await self._is_push_mended()
             except Stopped:
@@ -171,6 +173,7 @@ class OutboxJobs:
         """Push for a turn; whether more is due."""
         has_more = False
         try:
+            await verify(self._connection)
             has_more = await self._pusher.start_due(calls)
         except Stopped:
             return False

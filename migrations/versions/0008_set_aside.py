@@ -37,9 +37,23 @@ def upgrade() -> None:
         ),
         schema="sync",
     )
+    op.add_column(
+        "connections", sa.Column("platform_address", sa.Text(), comment="The API that it mirrors."), schema="sync"
+    )
+    op.add_column(
+        "connections",
+        sa.Column(
+            "token_fingerprint",
+            sa.LargeBinary(),
+            comment="SHA-256 of that address and the token last seen to fit.",
+        ),
+        schema="sync",
+    )
 
 
 def downgrade() -> None:
+    op.drop_column("connections", "token_fingerprint", schema="sync")
+    op.drop_column("connections", "platform_address", schema="sync")
     op.drop_column("voucher_audits", "refused", schema="sync")
     op.drop_index("rejected_records_refused_idx", "rejected_records", schema="sync")
     op.drop_column("rejected_records", "sqlstate", schema="sync")

@@ -19,6 +19,7 @@ from sync import app, logs
 from sync.cli.database import open_database
 from sync.flows.audit import audit as run_audit
 from sync.flows.audit_report import AuditReport, VoucherReport
+from sync.flows.identity import verify
 from sync.history import History
 from sync.model.changes import DRIFT, Finding
 from sync.model.errors import Stopped, VoucherSyncError
@@ -53,6 +54,7 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
         history, began_s = History(connection), time.monotonic()
         try:
             with _progress() as on_progress:
+                await verify(connection)
                 report = await run_audit(connection, how, on_progress)
         except Stopped:
             raise

@@ -13,12 +13,15 @@ from sync import app
 from sync.cli.check_database import check_database
 from sync.cli.database import open_database
 from sync.cli.finding import Finding
+from sync.db import identity
 from sync.db.connections import ConnectionStatus, load_status, touch
 from sync.db.engine import make_engine, transaction
+from sync.flows.identity import NEXT_STEP
 from sync.mews import operations
 from sync.mews.client import Client, Patience
 from sync.model import errors
 from sync.model.cron import Cron
+from sync.model.identity import why_foreign
 from sync.model.outbox import Status
 from sync.model.records import Service, Voucher
 from sync.model.windows import split
@@ -59,13 +62,13 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[Finding]:
-    findings = [_check_host()]
+    findings, migrated_url = [_check_host()], None
     try:
         with open_database(settings) as url:
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
             findings += of_database
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
-                statuses = await _look_at(url)
+                migrated_url, statuses = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
     except errors.VoucherSyncError as error:
         findings.append(Finding("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
@@ -82,6 +85,8 @@ async def _check(settings: Settings) -> list[Finding]:
     try:
         of_api = [finding async for finding in _check_api(client)]
         findings += of_api
+        if migrated_url is not None and not any(finding.is_wrong for finding in of_api):
+            findings += await _check_hotels(settings, migrated_url, client)
         if client.server_clock.now() is not None or not any(finding.is_wrong for finding in of_api):
             findings.append(_check_clock(client))
     finally:
@@ -158,6 +163,23 @@ async def _check_api(client: Client) -> AsyncIterator[Finding]:
     except errors.ApiError as error:
         is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
         yield Finding(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
+
+
+async def _check_hotels(settings: Settings, url: str, client: Client) -> list[Finding]:
+    """Whether the tokens are for the hotels that this database mirrors; nothing where they are."""
+    engine = make_engine(url)
+    try:
+        async with transaction(engine) as tx:
+            known = await identity.load(tx, app.CONNECTION_NAME)
+    finally:
+        await engine.dispose()
+    foreign = why_foreign(
+        settings.mews_platform_address,
+        {one.id: one.name async for page in operations.enterprises(client) for one in page.records},
+        known_address=known.platform_address,
+        known_enterprises=known.enterprises,
+    )
+    return [Finding("hotels", foreign, NEXT_STEP)] if foreign else []
 
 
 async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Voucher]:

@@ -28,14 +28,19 @@ def run() -> None:
 
 @voucher_sync.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def once(as_json: bool) -> None:
+@click.option(
+    "--accept-enterprises",
+    is_flag=True,
+    help="The tokens are for another address, or for other hotels, than those mirrored so far, and that is meant.",
+)
+def once(as_json: bool, accept_enterprises: bool) -> None:
     """Discover, pull until caught up, push all that is due, then exit: 0 only if all of it succeeded.
 
     What waits in the outbox is sent: codes are added to the hotel and deleted there, as `run` would.
     """
     from sync.cli.run import once as work
 
-    work(as_json=as_json)
+    work(as_json=as_json, accept_enterprises=accept_enterprises)
 
 
 @voucher_sync.command()

@@ -34,13 +34,13 @@ def run() -> None:
             raise click.Abort from None
 
 
-def once(*, as_json: bool) -> None:
+def once(*, as_json: bool, accept_enterprises: bool) -> None:
     """Do one full cycle, print what it did, and exit with 0 only if all of it succeeded."""
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with open_database(settings, may_create=True) as url:
-        outcome = asyncio.run(_once(settings, url))
+        outcome = asyncio.run(_once(settings, url, accept_enterprises=accept_enterprises))
     click.echo(json.dumps(outcome.summary()) if as_json else outcome.sentence())
     for error in outcome.errors:
         click.echo(f"Error: {error}", err=True)
@@ -94,11 +94,12 @@ class Outcome:
         return f" Pushed: {self.pushed.done} changes done, {self.pushed.failed} failed{held}."
 
 
-async def _once(settings: Settings, url: str) -> Outcome:
+async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Outcome:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    async with app.open_connection(settings, url, stop) as connection:
+    opened = app.open_connection(settings, url, stop, accept_enterprises=accept_enterprises)
+    async with opened as connection:
         jobs = app.make_jobs(connection, settings)
         discovered = await jobs.discover()
         with pull_progress() as on_progress:

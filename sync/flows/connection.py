@@ -9,6 +9,20 @@ from sync.flows.refusals import Refusals
 from sync.mews.client import Client
 
 
+@dataclass(slots=True)
+class Identity:
+    """The API's address, the fingerprint of the access token, and whether they are known to be this connection's.
+
+    `is_accepted`: somebody has said that they are from now on.
+    """
+
+    platform_address: str
+    token: bytes
+    is_accepted: bool = False
+    is_verified: bool = False
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One access token on one platform address, and the database it is mirrored into.
@@ -20,4 +34,5 @@ class Connection:
     client: Client
     engine: AsyncEngine
     stop: asyncio.Event
+    identity: Identity
     refusals: Refusals = field(default_factory=Refusals)

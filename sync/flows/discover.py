@@ -20,6 +20,7 @@ from sync.db import mirror, rejected, skipped
 from sync.db.engine import in_transaction
 from sync.db.set_aside import try_groups
 from sync.flows.connection import Connection
+from sync.flows.identity import admit
 from sync.flows.store import ENTERPRISES, SERVICES, VOUCHERS, Kind, R, api_object, as_rejected, store_page
 from sync.mews import operations, wire
 from sync.mews.pages import Page
@@ -48,7 +49,7 @@ class DiscoverReport:
 
 
 async def discover(connection: Connection) -> DiscoverReport:
-    """One discovery. Raises `ApiError`, `DatabaseError` and `Stopped` in their variants."""
+    """One discovery. Raises `AnotherHotel`, and `ApiError`, `DatabaseError` and `Stopped` in their variants."""
     report = DiscoverReport(as_of=await in_transaction(connection.engine, _now))
     listed = await _list_vouchers(connection, report)
     if await in_transaction(connection.engine, lambda tx: skipped.unlisted(tx, connection.name, listed)):
@@ -98,9 +99,11 @@ async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[
 
 
 async def _enterprises(connection: Connection, report: DiscoverReport) -> list[UUID]:
-    """Mirror the enterprises; the ids of all, those that could not be stored too."""
+    """Mirror the enterprises, if they are this connection's; the ids of all, those that could not be stored too."""
     ids: list[UUID] = []
-    async for page in operations.enterprises(connection.client):
+    pages = [page async for page in operations.enterprises(connection.client)]
+    await admit(connection, [one for page in pages for one in page.records])
+    for page in pages:
         await _store(connection, ENTERPRISES, page, report)
         ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
     return ids

@@ -10,6 +10,7 @@
     │   │   └── MigratedFurther  it is a newer version's
     │   ├── Unsuitable           reached, but no schema could make it do: its encoding or release
     │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
+    ├── AnotherHotel             the tokens are not for the hotels that are mirrored
     ├── Defect                   a fault of this service itself; the log has the traceback
     ├── Stopped                  given up because the service is stopping; nothing was in flight
     ├── AuditBraked              an audit found so much missing that it changed nothing
@@ -92,6 +93,10 @@ class MigratedFurther(NotMigrated):
 
 class Unsuitable(DatabaseError):
     """The database answers, but is not one that this service can work with."""
+
+
+class AnotherHotel(VoucherSyncError):
+    """The tokens are for another API, or for other hotels, than those that the database mirrors."""
 
 
 class Defect(VoucherSyncError):

@@ -86,15 +86,21 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
         settle_after=timedelta(seconds=settings.sync_settle_after_s),
-        brake=BrakeRule(
-            share=settings.sync_delete_brake_share,
-            at_least=settings.sync_delete_brake_min,
-            window=timedelta(seconds=settings.sync_delete_brake_window_s),
-        ),
+        brakes=brake_rules(settings),
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
     return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
+
+
+def brake_rules(settings: Settings) -> list[BrakeRule]:
+    """What is too many deletes: at once, and bit by bit."""
+    limits = [
+        (settings.sync_delete_brake_share, settings.sync_delete_brake_window_s),
+        (settings.sync_delete_brake_long_share, settings.sync_delete_brake_long_window_s),
+    ]
+    at_least = settings.sync_delete_brake_min
+    return [BrakeRule(share, at_least, timedelta(seconds=window_s)) for share, window_s in limits]
 
 
 def audit_settings(settings: Settings) -> AuditSettings:

@@ -17,9 +17,7 @@ from sqlalchemy import (
     Interval,
     Text,
     bindparam,
-    exists,
     func,
-    select,
     text,
     update,
 )
@@ -29,7 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
 from sync.db.outbox_tables import attempts, outbox
-from sync.model.outbox import Operation, Row, Status
+from sync.model.outbox import Operation, Status
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
@@ -68,44 +66,6 @@ async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with transaction(engine) as tx:
         await tx.execute(_BECOME_DAEMON, {"lock_timeout": LOCK_TIMEOUT})
         yield tx
-
-
-async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
-    """The lanes in which something is due."""
-    rows = await tx.execute(_DUE_LANES, {"connection": connection})
-    return [Lane(connection, Operation(row.operation), row.enterprise_id) for row in rows]
-
-
-async def lock_due(tx: AsyncConnection, lane: Lane, limit: int) -> list[Row]:
-    """Due rows of a lane, the longest due first, for this transaction to decide on.
-
-    Left out are rows behind an unfinished one for the same code, since their order counts, and rows that somebody else
-    holds.
-    """
-    earlier = outbox.alias("earlier")
-    is_blocked = exists().where(
-        earlier.c.voucher_id == outbox.c.voucher_id,
-        earlier.c.value == outbox.c.value,
-        earlier.c.id < outbox.c.id,
-        earlier.c.status.in_(UNFINISHED),
-    )
-    statement = (
-        select(*(outbox.c[name] for name in Row.__slots__))
-        .where(
-            outbox.c.status == Status.PENDING,
-            outbox.c.connection == lane.connection,
-            outbox.c.operation == lane.operation,
-            outbox.c.enterprise_id == lane.enterprise_id,
-            outbox.c.next_attempt_at <= func.now(),
-            ~is_blocked,
-        )
-        .order_by(outbox.c.enterprise_id, outbox.c.next_attempt_at, outbox.c.id)  # the order of the index
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [
-        Row(**{**row, "operation": Operation(row["operation"])}) for row in (await tx.execute(statement)).mappings()
-    ]
 
 
 async def begin_attempt(
@@ -185,39 +145,6 @@ async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
     """Forget an attempt none of whose rows is open any more."""
     await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
 
-
-# One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a
-# million pending rows of one hotel cost two steps.
-_DUE_LANES = text("""
-WITH RECURSIVE hotel AS (
-  SELECT operation, (
-    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
-    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
-    ORDER BY pending.enterprise_id LIMIT 1
-  ) AS enterprise_id
-  FROM pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
-UNION ALL
-  SELECT operation, (
-    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
-    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = hotel.operation
-      AND pending.enterprise_id > hotel.enterprise_id
-    ORDER BY pending.enterprise_id LIMIT 1
-  )
-  FROM hotel WHERE hotel.enterprise_id IS NOT NULL
-)
-SELECT operation, enterprise_id FROM hotel
-WHERE now() >= (
-  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
-  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id = hotel.enterprise_id
-  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
-) OR (hotel.enterprise_id IS NULL AND now() >= (
-  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
-  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id IS NULL
-  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
-))
-""")
 
 # A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk.
 _BECOME_DAEMON = text("""

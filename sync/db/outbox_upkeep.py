@@ -147,8 +147,15 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
     return bool((await tx.execute(select(backlog))).scalar_one())
 
 
-async def hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
-    """Hold the deletes of a connection that queues too many; how many were held."""
+async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[BrakeRule]) -> int:
+    """Hold the deletes of a connection that queues too many by one of the rules; how many were held."""
+    for rule in rules:
+        if held := await _hold_suspicious(tx, connection, rule):
+            return held
+    return 0
+
+
+async def _hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
     deletes, done = await _count_deletes(tx, connection, rule)
     if deletes < rule.at_least:
         return 0

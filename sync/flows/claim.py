@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import known_codes, outbox, outbox_upkeep
+from sync.db import known_codes, outbox, outbox_due, outbox_upkeep
 from sync.db.outbox import Lane, Settlement
 from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
@@ -61,12 +61,12 @@ async def claim_due(
     lease: timedelta,
     server_utc: datetime,
     knowledge: Knowledge,
-    rule: BrakeRule,
+    rules: Sequence[BrakeRule],
 ) -> Batch:
     """Claim up to `limit` due rows of a lane; without rows to send where there are none."""
-    held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rule) if lane.operation is Operation.DELETE else 0
+    held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rules) if lane.operation is Operation.DELETE else 0
     attempt_id = uuid4()
-    due = await outbox.lock_due(tx, lane, limit)
+    due = await outbox_due.lock_due(tx, lane, limit)
     rows = due[: count_together(due)]
     decisions = await _decide(tx, lane.operation, rows, knowledge) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}

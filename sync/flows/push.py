@@ -14,7 +14,7 @@ from random import Random
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import outbox, outbox_upkeep
+from sync.db import outbox_due, outbox_upkeep
 from sync.db.engine import in_transaction
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_upkeep import Waiting
@@ -104,7 +104,7 @@ class Pusher:
             waiting = await outbox_upkeep.fail_unknown(
                 tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
             )
-            return waiting, await outbox.due_lanes(tx, name)
+            return waiting, await outbox_due.due_lanes(tx, name)
 
         self.waiting, lanes = await in_transaction(engine, look, as_daemon)
         self._concluder.report.failed += self.waiting.failed
@@ -173,7 +173,7 @@ class Pusher:
                 lease=self._settings.lease,
                 server_utc=server_utc,
                 knowledge=self._knowledge,
-                rule=self._settings.brake,
+                rules=self._settings.brakes,
             )
             batch = await in_transaction(self._connection.engine, claim, as_daemon)
             self._note_claimed(batch)

@@ -1,6 +1,7 @@
 """Sending one claimed batch, in one call, and what its outcome proves."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,7 +26,7 @@ class PushSettings:
     lease: timedelta
     request_timeout_s: float
     settle_after: timedelta
-    brake: BrakeRule
+    brakes: Sequence[BrakeRule]
 
     @property
     def write_timeout_s(self) -> float:

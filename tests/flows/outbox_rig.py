@@ -21,7 +21,7 @@ SETTINGS = PushSettings(
     lease=timedelta(seconds=30),
     request_timeout_s=60,
     settle_after=AT_ONCE,
-    brake=BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10)),
+    brakes=[BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10))],
 )
 
 

@@ -71,7 +71,7 @@ async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror,
     async with as_daemon(mirror.connection.engine) as tx:
         batch = await claim_due(
             tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), knowledge=Knowledge(),
-            rule=SETTINGS.brake,
+            rules=SETTINGS.brakes,
         )  # fmt: skip
     sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
     too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)

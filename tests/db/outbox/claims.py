@@ -48,7 +48,7 @@ async def claim_due_now(
 ) -> Batch:
     async with as_daemon(outbox.engine) as tx:
         return await claim_due(
-            tx, lane, limit=limit, lease=LEASE, server_utc=SENT_UTC, knowledge=knowledge or Knowledge(), rule=rule
+            tx, lane, limit=limit, lease=LEASE, server_utc=SENT_UTC, knowledge=knowledge or Knowledge(), rules=[rule]
         )
 
 

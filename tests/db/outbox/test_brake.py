@@ -8,10 +8,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from sync.app import brake_rules
 from sync.db import outbox_upkeep as upkeep
 from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Status
+from sync.settings import Settings
 from tests.db.outbox.rig import OTHER_VOUCHER, VOUCHER, Outbox, as_user, execute
 from tests.db.rig import CONNECTION, PATIENCE_S, code, rows, store
 
@@ -35,9 +37,9 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
     await store(outbox.engine, *codes, connection=connection)
 
 
-async def hold(outbox: Outbox, rule: BrakeRule = RULE, connection: str = CONNECTION) -> int:
+async def hold(outbox: Outbox, *rules: BrakeRule, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.hold_suspicious(tx, connection, rule)
+        return await upkeep.hold_suspicious(tx, connection, rules or [RULE])
 
 
 async def count(outbox: Outbox, status: Status) -> int:
@@ -172,11 +174,14 @@ async def shift_creation(outbox: Outbox, age: timedelta, last: int) -> None:
         )
 
 
-async def finish(outbox: Outbox, last: int) -> None:
+async def finish(outbox: Outbox, last: int, *, first: int = 1) -> None:
     async with as_daemon(outbox.engine) as tx:
         for change in ("'sending', attempt_id = gen_random_uuid()", "'done', finished_at = now()"):
             await tx.execute(
-                text(f"UPDATE mews.voucher_code_outbox SET status = {change} WHERE value::int <= :last"), {"last": last}
+                text(
+                    f"UPDATE mews.voucher_code_outbox SET status = {change} WHERE value::int BETWEEN :first AND :last"
+                ),
+                {"first": first, "last": last},
             )
 
 
@@ -193,3 +198,25 @@ async def test_deletes_that_waited_longer_than_the_window_are_held_all_the_same(
     await queue_deletes(outbox, 1, 100)
     await shift_creation(outbox, 11 * MINUTE, 100)
     assert await hold(outbox) == 100
+
+
+async def test_deletes_just_under_the_brake_window_after_window_are_held_by_the_longer_one(outbox: Outbox) -> None:
+    longer = BrakeRule(share=0.5, at_least=100, window=timedelta(days=1))
+    await mirror_codes(outbox, 1000)
+    held = []
+    last = 0
+    for number in (200, 160, 128, 102):  # each a fifth of what is left
+        first, last = last + 1, last + number
+        await queue_deletes(outbox, first, last)
+        held.append(await hold(outbox, RULE, longer))
+        if not held[-1]:
+            await finish(outbox, last, first=first)
+            await shift_creation(outbox, 11 * MINUTE, last)
+            await execute(outbox.engine, "UPDATE mews.voucher_codes SET is_active = value::int > :last", last=last)
+    assert held == [0, 0, 0, 102]
+
+
+def test_the_settings_make_two_rules() -> None:
+    short, longer = brake_rules(Settings(sync_delete_brake_min=7))
+    assert short == BrakeRule(share=0.2, at_least=7, window=10 * MINUTE)
+    assert longer == BrakeRule(share=0.5, at_least=7, window=timedelta(days=1))

@@ -6,7 +6,8 @@ from uuid import uuid4
 import pytest
 
 from sync.db import outbox as product
-from sync.db.outbox import Lane, as_daemon, due_lanes, lock_due
+from sync.db.outbox import Lane, as_daemon
+from sync.db.outbox_due import due_lanes, lock_due
 from sync.model.outbox import Operation, Row, Status
 from tests.db.outbox.claims import ONE, OTHER
 from tests.db.outbox.rig import (

@@ -13,7 +13,8 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from sync.db.engine import make_engine
 from sync.db.migrations import migrate
-from sync.db.outbox import as_daemon, lock_due
+from sync.db.outbox import as_daemon
+from sync.db.outbox_due import lock_due
 from sync.db.outbox_tables import outbox as outbox_table
 from sync.db.schema import metadata
 from sync.db.tables import TIMESTAMP

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
 from sync.db.outbox import Lane, as_daemon
+from sync.db.outbox_due import lock_due
 from sync.db.outbox_upkeep import Waiting
 from sync.model.outbox import Operation, Status
 from tests.db.outbox.rig import HOTEL, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, as_user, change, execute
@@ -140,7 +140,7 @@ async def test_an_unknown_row_that_failed_can_be_retried_and_adopted(outbox: Out
     await outbox.change(row_id, status="pending")
     await adopt(outbox)
     async with as_daemon(outbox.engine) as tx:
-        assert [row.id for row in await product.lock_due(tx, Lane(CONNECTION, Operation.ADD, HOTEL), 9)] == [row_id]
+        assert [row.id for row in await lock_due(tx, Lane(CONNECTION, Operation.ADD, HOTEL), 9)] == [row_id]
 
 
 async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox: Outbox) -> None:

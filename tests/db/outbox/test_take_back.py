@@ -8,7 +8,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.outbox import as_daemon, begin_attempt, claim, lock_due
+from sync.db.outbox import as_daemon, begin_attempt, claim
+from sync.db.outbox_due import lock_due
 from sync.model.outbox import Status
 from tests.db.outbox.rig import (
     ADDS,

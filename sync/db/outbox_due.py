@@ -10,6 +10,7 @@ from itertools import chain, groupby, zip_longest
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Select,
     Text,
@@ -28,8 +29,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.outbox import UNFINISHED, Lane
-from sync.db.outbox_tables import QUEUER, outbox
-from sync.model.outbox import Operation, Row, Status
+from sync.db.outbox_tables import IS_IN_TURN, QUEUER, outbox
+from sync.model.outbox import Operation, Row
 
 
 async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
@@ -64,7 +65,7 @@ _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
 
 def _pending(lane: Lane) -> tuple[ColumnElement[bool], ...]:
     return (
-        outbox.c.status == Status.PENDING,
+        literal_column(IS_IN_TURN.text, Boolean),
         outbox.c.connection == lane.connection,
         outbox.c.operation == lane.operation,
         outbox.c.enterprise_id == lane.enterprise_id,

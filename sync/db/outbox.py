@@ -4,10 +4,11 @@ A claim is committed before anything is sent. It belongs to an attempt, and only
 its rows; once the attempt's time is over its owner counts as dead, and the rows become uncertain.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     func,
+    select,
     text,
     update,
 )
@@ -26,6 +28,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
+from sync.db.outbox_each import KEPT, SET_ASIDE_FOR, Written, write_each
 from sync.db.outbox_tables import attempts, outbox
 from sync.model.outbox import Operation, Status
 
@@ -64,7 +67,7 @@ class Settlement:
 async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that may change the daemon's columns and make its moves, and waits for no lock for long."""
     async with transaction(engine) as tx:
-        await tx.execute(_BECOME_DAEMON, {"lock_timeout": LOCK_TIMEOUT})
+        await tx.exec_driver_sql(_BECOME_DAEMON, execution_options={"no_parameters": True})
         yield tx
 
 
@@ -78,42 +81,67 @@ async def begin_attempt(
 
 async def claim(
     tx: AsyncConnection, attempt_id: UUID, code_ids: Mapping[int, UUID | None], server_utc: datetime
-) -> None:
+) -> Written:
     """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code.
 
     A code that was found by its value is kept apart from one that the row names: another one may be meant next time.
     """
-    parameters = {"ids": list(code_ids), "code_ids": list(code_ids.values())}
-    await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})
+
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        parameters = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
+        return (await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})).scalars()
+
+    return await write_each(tx, list(code_ids), write)
 
 
-async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> None:
+async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> Written:
     """Make rows that this transaction has locked `sending`, to settle them without sending anything."""
-    claimed = {"status": Status.SENDING, "attempt_id": attempt_id}
-    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(claimed))
+    return await _update_each(tx, row_ids, {"status": Status.SENDING, "attempt_id": attempt_id})
 
 
 async def move(
-    tx: AsyncConnection, from_attempt: UUID, to_attempt: UUID, row_ids: Sequence[int], *, lease: timedelta
+    tx: AsyncConnection,
+    from_attempt: UUID,
+    to_attempt: UUID,
+    row_ids: Sequence[int],
+    *,
+    lease: timedelta,
+    is_sent: bool = False,
 ) -> set[int]:
-    """Move rows from an attempt that had no effect to another, and give both attempts time; the rows that moved."""
+    """Move rows from an attempt that had no effect to another, and give both attempts time; the rows that moved.
+
+    What a user holds does not, nor what is refused. `is_sent`: they are sent once more.
+    """
     both = attempts.c.id.in_([from_attempt, to_attempt])
     await tx.execute(update(attempts).where(both).values(until=func.now() + lease))
     mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_attempt, outbox.c.status == Status.SENDING)
-    moved = await tx.execute(update(outbox).where(*mine).values(attempt_id=to_attempt).returning(outbox.c.id))
-    return set(moved.scalars())
+    free = await tx.execute(select(outbox.c.id).where(*mine).with_for_update(key_share=True, skip_locked=True))
+    sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()} if is_sent else {}
+    return (await _update_each(tx, list(free.scalars()), {"attempt_id": to_attempt, **sent})).ids
 
 
-async def count_attempt(tx: AsyncConnection, row_ids: Sequence[int]) -> None:
-    """Note that claimed rows are sent once more."""
-    sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()}
-    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(sent))
-
-
-async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> None:
+async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> Written:
     """Look at rows again later; `reason` says why, unless what they say is still true."""
     later = {"next_attempt_at": func.now() + wait} | ({"last_error": reason} if reason else {})
-    await tx.execute(update(outbox).where(outbox.c.id.in_(row_ids)).values(later))
+    return await _update_each(tx, row_ids, later)
+
+
+async def set_aside(tx: AsyncConnection, refused: Mapping[int, str]) -> set[int]:
+    """Leave rows alone for a while, which were refused for these reasons; those that do not even take note of that."""
+    noted = set[int]()
+    for reason in set(refused.values()):
+        row_ids = [row_id for row_id, one in refused.items() if one == reason]
+        noted |= (await postpone(tx, row_ids, SET_ASIDE_FOR, reason)).ids
+    return set(refused) - noted
+
+
+async def _update_each(tx: AsyncConnection, row_ids: Sequence[int], values: Mapping[str, Any]) -> Written:
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        changed = update(outbox).where(outbox.c.id.in_(row_ids)).values(values).returning(outbox.c.id)
+        written: Sequence[int] = (await tx.execute(changed)).scalars().all()
+        return written
+
+    return await write_each(tx, row_ids, write)
 
 
 async def settle(
@@ -122,13 +150,45 @@ async def settle(
     row_ids: Sequence[int],
     settlement: Settlement,
     code_ids: Mapping[int, UUID] | None = None,
-) -> int:
-    """Settle rows of an attempt that are still its own; how many were. `code_ids`: the code in which each stands."""
-    if not row_ids:
-        return 0
-    parameters = {
+) -> Written:
+    """Settle rows of an attempt that are still its own, and that nobody holds; the others are looked up later.
+
+    `code_ids`: the code in which each stands. What is refused is not sent again: it becomes uncertain, and says why, or
+    pending where it was not sent. Those that do not take even that are the ones that the answer names as refused.
+    """
+    written = await _settle_each(tx, attempt_id, row_ids, settlement, code_ids or {})
+    refused: dict[int, str] = {}
+    for row_id, reason in written.refused.items():
+        status = Status.UNCERTAIN if settlement.was_sent else Status.PENDING
+        rests = Settlement(status, settlement.outcome, reason, wait=SET_ASIDE_FOR, was_sent=False)
+        refused |= (await _settle_each(tx, attempt_id, [row_id], rests, {})).refused
+    return Written(written.ids, refused)
+
+
+async def _settle_each(
+    tx: AsyncConnection,
+    attempt_id: UUID,
+    row_ids: Sequence[int],
+    settlement: Settlement,
+    code_ids: Mapping[int, UUID],
+) -> Written:
+    kept = set[int]()
+
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        rows = (await tx.execute(_SETTLE, _parameters(attempt_id, row_ids, settlement, code_ids))).all()
+        kept.update(row.id for row in rows if not row.is_settled)
+        return [row.id for row in rows if row.is_settled]
+
+    written = await write_each(tx, row_ids, write)
+    return Written(written.ids, dict.fromkeys(kept, KEPT) | written.refused)
+
+
+def _parameters(
+    attempt_id: UUID, row_ids: Sequence[int], settlement: Settlement, code_ids: Mapping[int, UUID]
+) -> dict[str, Any]:
+    return {
         "ids": list(row_ids),
-        "code_ids": [(code_ids or {}).get(row_id) for row_id in row_ids],
+        "code_ids": [code_ids.get(row_id) for row_id in row_ids],
         "attempt": attempt_id,
         "new_status": settlement.status.value,
         "outcome": settlement.outcome,
@@ -138,7 +198,6 @@ async def settle(
         "wait": settlement.wait,
         "was_sent": settlement.was_sent,
     }
-    return int((await tx.execute(_SETTLE, parameters)).scalar_one())
 
 
 async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
@@ -146,23 +205,33 @@ async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
     await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
 
 
-# A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk.
-_BECOME_DAEMON = text("""
-SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', :lock_timeout, true),
-       set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), true)
-""")
+# A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk. What users have
+# put off to the commit (`DEFERRABLE`) is checked row by row, where it can be told which one is refused.
+_BECOME_DAEMON = f"""
+SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
+       set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), true);
+SET CONSTRAINTS ALL IMMEDIATE
+"""
 
 _CLAIM = text("""
+WITH claimed AS (
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
     first_sent_utc = coalesce(row.first_sent_utc, :server_utc), target_code_id = claimed.code_id
 FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
 WHERE row.id = claimed.id
+RETURNING row.id, row.status, row.attempt_id
+)
+SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
 
 # A row that goes back to be sent keeps its attempt's id, which then settles nothing.
 _SETTLE = text("""
-WITH settled AS (
+WITH free AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row
+  WHERE row.id = ANY (:ids) AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')
+  FOR NO KEY UPDATE SKIP LOCKED
+), settled AS (
   UPDATE mews.voucher_code_outbox AS row
   SET status = :new_status, voucher_code_id = coalesce(given.code_id, row.voucher_code_id), last_error = :error,
       request_id = coalesce(:request, row.request_id), next_attempt_at = now() + :wait,
@@ -172,14 +241,16 @@ WITH settled AS (
       finished_at = CASE WHEN :new_status IN ('done', 'failed') THEN now() END
   FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS given(id, code_id)
   WHERE row.id = given.id AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')
-  RETURNING row.id, row.sent_at
+    AND row.id IN (SELECT id FROM free)
+  RETURNING row.id, row.sent_at, row.status
 ), noted AS (
 INSERT INTO mews.voucher_code_outbox_attempts
   (outbox_id, attempt_id, sent_at, outcome, http_status, message, request_id)
 SELECT settled.id, :attempt, settled.sent_at, :outcome, :http_status, :error, :request FROM settled WHERE :was_sent
 ON CONFLICT (outbox_id, attempt_id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
 )
-SELECT count(*) FROM settled
+SELECT free.id, settled.status IS NOT DISTINCT FROM :new_status AS is_settled
+FROM free LEFT JOIN settled ON settled.id = free.id
 """).bindparams(
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("code_ids", type_=ARRAY(UUID_TYPE)),

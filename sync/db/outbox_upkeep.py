@@ -1,8 +1,10 @@
 """What keeps the outbox in order: rows that wait for their voucher, claims of the dead, the brake, and old rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -10,18 +12,21 @@ from sqlalchemy import (
     ColumnElement,
     Interval,
     Text,
+    TextClause,
     and_,
+    any_,
     bindparam,
     exists,
     func,
+    literal,
     or_,
     select,
     text,
-    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.outbox_each import Written, write_each
 from sync.db.outbox_tables import outbox, outbox_attempts
 from sync.db.tables import TIMESTAMP, voucher_codes
 from sync.model.outbox import Operation, Status, is_suspicious
@@ -78,16 +83,19 @@ async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
     """Make the claims of the dead uncertain, to be looked up after `wait`, and forget their attempts without any; how
     many rows.
     """
-    rescued = (await tx.execute(_RESCUE, {"connection": connection, "wait": wait})).rowcount
+    dead = (await tx.execute(_LOCK_DEAD, {"connection": connection})).scalars().all()
+    rescued = len((await write_each(tx, dead, partial(_write, tx, _RESCUE, wait=wait))).ids)
     await tx.execute(_FORGET_EMPTY, {"connection": connection})
     return rescued
 
 
 async def adopt(tx: AsyncConnection, connection: str) -> bool:
     """Give the connection rows whose voucher or code it has come to know; whether there may be more of them."""
-    named = (await tx.execute(_NAME_CODES, {"limit": MAX_STRAYS})).rowcount
-    adopted = (await tx.execute(_ADOPT, {"connection": connection, "limit": MAX_STRAYS})).rowcount
-    return max(named, adopted) == MAX_STRAYS
+    named = (await tx.execute(_LOCK_NAMED, {"limit": MAX_STRAYS})).scalars().all()
+    await write_each(tx, named, partial(_write, tx, _NAME_CODES))
+    known = (await tx.execute(_LOCK_KNOWN, {"connection": connection, "limit": MAX_STRAYS})).scalars().all()
+    adopted = await write_each(tx, known, partial(_write, tx, _ADOPT))
+    return bool(adopted.ids) and max(len(named), len(known)) == MAX_STRAYS
 
 
 async def fail_unknown(
@@ -99,15 +107,25 @@ async def fail_unknown(
     """
     instants = {"discovered": discovered_as_of, "caught_up": caught_up_as_of}
     parameters = {"connection": connection, "limit": MAX_STRAYS, **instants}
-    unknown = list((await tx.execute(_CLAIM_UNKNOWN, parameters)).scalars())
-    if unknown:
-        await tx.execute(_FAIL_UNKNOWN, {"ids": unknown})
+    unknown = (await tx.execute(_LOCK_UNKNOWN, parameters)).scalars().all()
+
+    async def fail(row_ids: Sequence[int]) -> Iterable[int]:
+        await _write(tx, _CLAIM_UNKNOWN, row_ids, connection=connection)
+        return await _write(tx, _FAIL_UNKNOWN, row_ids)
+
+    failed = len((await write_each(tx, unknown, fail)).ids)
     row = (await tx.execute(_WAITING)).one()
-    return Waiting(row.discovery, row.pull, more=len(unknown) == MAX_STRAYS, failed=len(unknown))
+    return Waiting(row.discovery, row.pull, more=failed > 0 and len(unknown) == MAX_STRAYS, failed=failed)
 
 
-async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain]:
-    """Rows that are due to be looked up, the longest due first."""
+async def _write(
+    tx: AsyncConnection, statement: TextClause, row_ids: Sequence[int], **parameters: Any
+) -> Iterable[int]:
+    return (await tx.execute(statement, {"ids": list(row_ids), **parameters})).scalars()
+
+
+async def load_uncertain(tx: AsyncConnection, connection: str, without: Iterable[int] = ()) -> list[Uncertain]:
+    """Rows that are due to be looked up, the longest due first, except for those in `without`."""
     names = [name for name in Uncertain.__slots__ if name != "outcome"]
     of_attempt = and_(outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
     statement = (
@@ -117,6 +135,7 @@ async def load_uncertain(tx: AsyncConnection, connection: str) -> list[Uncertain
             outbox.c.status == Status.UNCERTAIN,
             outbox.c.connection == connection,
             outbox.c.next_attempt_at <= func.now(),
+            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
         )
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
         .limit(MAX_UNCERTAIN)
@@ -147,18 +166,23 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
     return bool((await tx.execute(select(backlog))).scalar_one())
 
 
-async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[BrakeRule]) -> int:
-    """Hold the deletes of a connection that queues too many by one of the rules; how many were held."""
+async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[BrakeRule]) -> Written:
+    """Hold the deletes of a connection that queues too many by one of the rules."""
+    held = Written()
     for rule in rules:
-        if held := await _hold_suspicious(tx, connection, rule):
-            return held
-    return 0
+        if reason := await _find_suspicious(tx, connection, rule):
+            free = select(outbox.c.id).where(*_unreleased(connection)).with_for_update(key_share=True, skip_locked=True)
+            row_ids = (await tx.execute(free)).scalars().all()
+            more = await write_each(tx, row_ids, partial(_write, tx, _HOLD, reason=reason))
+            held = Written(held.ids | more.ids, held.refused | more.refused)
+    return held
 
 
-async def _hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> int:
+async def _find_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> str | None:
+    """Why its deletes are held, if they are."""
     deletes, done = await _count_deletes(tx, connection, rule)
     if deletes < rule.at_least:
-        return 0
+        return None
     usable = (
         voucher_codes.c.connection == connection,
         voucher_codes.c.is_active,
@@ -166,15 +190,12 @@ async def _hold_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule
     )
     active = (await tx.execute(select(func.count()).select_from(voucher_codes).where(*usable))).scalar_one()
     if not is_suspicious(deletes, active + done, share=rule.share, at_least=rule.at_least):
-        return 0
-    reason = (
+        return None
+    return (
         f"held: {deletes:,} deletes within {rule.window.total_seconds():g} s are more than {rule.share:.0%} of the "
         f"{active + done:,} active codes of this connection; release them with `voucher-sync outbox release`, or "
         "cancel them"
     )
-    free = select(outbox.c.id).where(*_unreleased(connection)).with_for_update(skip_locked=True)
-    held = update(outbox).where(outbox.c.id.in_(free)).values(status=Status.HELD, last_error=reason)
-    return (await tx.execute(held)).rowcount
 
 
 async def _count_deletes(tx: AsyncConnection, connection: str, rule: BrakeRule) -> tuple[int, int]:
@@ -208,28 +229,34 @@ def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
 
 async def prune(tx: AsyncConnection, keep: timedelta) -> int:
     """Delete rows that were finished longer ago than `keep`, some at a time; how many."""
-    return (await tx.execute(_PRUNE, {"keep": keep, "limit": MAX_PRUNED})).rowcount
+    old = (await tx.execute(_LOCK_OLD, {"keep": keep, "limit": MAX_PRUNED})).scalars().all()
+    return len((await write_each(tx, old, partial(_write, tx, _PRUNE))).ids)
 
+
+IDS = bindparam("ids", type_=ARRAY(BigInteger))
 
 # An attempt that is not there any more can settle nothing either. A row that was just moved to another attempt, which
 # this statement cannot see, is not dead; and one that a user holds is rescued later.
-_RESCUE = text("""
+_LOCK_DEAD = text("""
 WITH dead AS MATERIALIZED (
   SELECT id, attempt_id FROM mews.voucher_code_outbox AS row
   WHERE row.status = 'sending' AND row.connection = :connection
     AND NOT EXISTS (SELECT FROM sync.attempts WHERE id = row.attempt_id AND until >= now())
-), free AS (
-  SELECT row.id FROM mews.voucher_code_outbox AS row JOIN dead ON dead.id = row.id AND dead.attempt_id = row.attempt_id
-  WHERE row.status = 'sending'
-  FOR NO KEY UPDATE OF row SKIP LOCKED
 )
+SELECT row.id FROM mews.voucher_code_outbox AS row JOIN dead ON dead.id = row.id AND dead.attempt_id = row.attempt_id
+WHERE row.status = 'sending'
+FOR NO KEY UPDATE OF row SKIP LOCKED
+""").bindparams(bindparam("connection", type_=Text))
+
+_RESCUE = text("""
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'uncertain', next_attempt_at = now() + :wait,
     unknown_since_utc = coalesce(
       row.unknown_since_utc, (SELECT server_utc FROM sync.attempts WHERE id = row.attempt_id), row.first_sent_utc),
     last_error = 'the process that sent it ended before it had noted an answer'
-FROM free WHERE free.id = row.id
-""").bindparams(bindparam("connection", type_=Text), bindparam("wait", type_=Interval))
+WHERE row.id = ANY (:ids)
+RETURNING row.id
+""").bindparams(IDS, bindparam("wait", type_=Interval))
 
 # Who dies in a search may leave one whose rows are all in another's.
 _FORGET_EMPTY = text("""
@@ -249,51 +276,52 @@ FROM (
 ) AS unsettled
 """).bindparams(bindparam("connection", type_=Text))
 
-_NAME_CODES = text("""
-UPDATE mews.voucher_code_outbox AS row SET voucher_id = named.voucher_id, value = named.value
-FROM (
-  SELECT stray.id, code.voucher_id, code.value
-  FROM mews.voucher_code_outbox AS stray JOIN mews.voucher_codes AS code ON code.id = stray.voucher_code_id
-  WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND stray.voucher_id IS NULL
-  LIMIT :limit
-  FOR UPDATE OF stray SKIP LOCKED
-) AS named
-WHERE row.id = named.id
+_LOCK_NAMED = text("""
+SELECT stray.id
+FROM mews.voucher_code_outbox AS stray JOIN mews.voucher_codes AS code ON code.id = stray.voucher_code_id
+WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND stray.voucher_id IS NULL
+LIMIT :limit
+FOR NO KEY UPDATE OF stray SKIP LOCKED
 """)
+
+_NAME_CODES = text("""
+UPDATE mews.voucher_code_outbox AS row SET voucher_id = code.voucher_id, value = code.value
+FROM mews.voucher_codes AS code WHERE row.id = ANY (:ids) AND code.id = row.voucher_code_id
+RETURNING row.id
+""").bindparams(IDS)
+
+_LOCK_KNOWN = text("""
+SELECT stray.id
+FROM mews.voucher_code_outbox AS stray JOIN mews.vouchers AS voucher ON voucher.id = stray.voucher_id
+WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND voucher.connection = :connection
+LIMIT :limit
+FOR NO KEY UPDATE OF stray SKIP LOCKED
+""").bindparams(bindparam("connection", type_=Text))
 
 _ADOPT = text("""
 UPDATE mews.voucher_code_outbox AS row SET connection = known.connection, enterprise_id = known.enterprise_id
-FROM (
-  SELECT stray.id, voucher.connection, voucher.enterprise_id
-  FROM mews.voucher_code_outbox AS stray JOIN mews.vouchers AS voucher ON voucher.id = stray.voucher_id
-  WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND voucher.connection = :connection
-  LIMIT :limit
-  FOR UPDATE OF stray SKIP LOCKED
-) AS known
-WHERE row.id = known.id
-""").bindparams(bindparam("connection", type_=Text))
+FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
+RETURNING row.id
+""").bindparams(IDS)
+
+_LOCK_UNKNOWN = text("""
+SELECT id FROM mews.voucher_code_outbox AS stray
+WHERE connection IS NULL AND status = 'pending'
+  AND greatest(created_at, next_attempt_at) <= :discovered
+  AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
+  AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = stray.voucher_id)
+  AND (voucher_id IS NOT NULL
+       OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = stray.voucher_code_id))
+LIMIT :limit
+FOR NO KEY UPDATE SKIP LOCKED
+""").bindparams(bindparam("discovered", type_=TIMESTAMP), bindparam("caught_up", type_=TIMESTAMP))
 
 # Through `sending`, as every row that fails. What it names may have come to be known since the adoption just before.
 _CLAIM_UNKNOWN = text("""
-UPDATE mews.voucher_code_outbox
-SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
-WHERE id IN (
-  SELECT id FROM mews.voucher_code_outbox AS stray
-  WHERE connection IS NULL AND status = 'pending'
-    AND greatest(created_at, next_attempt_at) <= :discovered
-    AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
-    AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = stray.voucher_id)
-    AND (voucher_id IS NOT NULL
-         OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = stray.voucher_code_id))
-  LIMIT :limit
-  FOR UPDATE SKIP LOCKED
-)
+UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
+WHERE id = ANY (:ids)
 RETURNING id
-""").bindparams(
-    bindparam("connection", type_=Text),
-    bindparam("discovered", type_=TIMESTAMP),
-    bindparam("caught_up", type_=TIMESTAMP),
-)
+""").bindparams(IDS, bindparam("connection", type_=Text))
 
 _FAIL_UNKNOWN = text("""
 UPDATE mews.voucher_code_outbox
@@ -301,7 +329,12 @@ SET status = 'failed', finished_at = now(), connection = NULL, attempt_id = NULL
   WHEN voucher_id IS NULL THEN 'the API lists no code with this voucher_code_id to any connection'
   ELSE 'the API lists no voucher with this voucher_id to any connection' END
 WHERE id = ANY (:ids)
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
+RETURNING id
+""").bindparams(IDS)
+
+_HOLD = text("""
+UPDATE mews.voucher_code_outbox SET status = 'held', last_error = :reason WHERE id = ANY (:ids) RETURNING id
+""").bindparams(IDS, bindparam("reason", type_=Text))
 
 _WAITING = text("""
 SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL) > 0 AS discovery,
@@ -309,8 +342,9 @@ SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL) > 0 AS discovery,
 FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' AND next_attempt_at <= now()
 """)
 
-_PRUNE = text("""
-DELETE FROM mews.voucher_code_outbox WHERE id IN (
-  SELECT id FROM mews.voucher_code_outbox WHERE finished_at < now() - :keep ORDER BY finished_at LIMIT :limit
-)
+_LOCK_OLD = text("""
+SELECT id FROM mews.voucher_code_outbox WHERE finished_at < now() - :keep ORDER BY finished_at LIMIT :limit
+FOR UPDATE SKIP LOCKED
 """).bindparams(bindparam("keep", type_=Interval))
+
+_PRUNE = text("DELETE FROM mews.voucher_code_outbox WHERE id = ANY (:ids) RETURNING id").bindparams(IDS)

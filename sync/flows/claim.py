@@ -1,6 +1,6 @@
 """Claiming what is due: which rows are sent, and which need no call."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import known_codes, outbox, outbox_due, outbox_upkeep
 from sync.db.outbox import Lane, Settlement
+from sync.db.outbox_each import KEPT, Written
 from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
 
@@ -38,8 +39,8 @@ class Knowledge:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `has_more`: others may be
-    due.
+    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `set_aside`: rows in which
+    not even that can be noted. `has_more`: others may be due.
     """
 
     attempt_id: UUID
@@ -50,6 +51,7 @@ class Batch:
     failed: int = 0
     waiting: int = 0
     held: int = 0
+    set_aside: Collection[int] = ()
     has_more: bool = False
 
 
@@ -62,34 +64,53 @@ async def claim_due(
     server_utc: datetime,
     knowledge: Knowledge,
     rules: Sequence[BrakeRule],
+    without: Collection[int] = (),
 ) -> Batch:
-    """Claim up to `limit` due rows of a lane; without rows to send where there are none."""
-    held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rules) if lane.operation is Operation.DELETE else 0
+    """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are."""
+    held = Written()
+    if lane.operation is Operation.DELETE:
+        held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rules)
     attempt_id = uuid4()
-    due = await outbox_due.lock_due(tx, lane, limit)
+    due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
     rows = due[: count_together(due)]
     decisions = await _decide(tx, lane.operation, rows, knowledge) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
-    if waiting:
-        await outbox.postpone(tx, waiting, LOOK_AGAIN)
-    await _settle_decided(tx, attempt_id, decisions)
-    if sent:
-        await outbox.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
-        await outbox.claim(tx, attempt_id, sent, server_utc)
-    claimed = [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in sent]
-    failed = sum(isinstance(one, Fail) for one in decisions.values())
+    refused = (await outbox.postpone(tx, waiting, LOOK_AGAIN)).refused
+    done, failed, unsettled = await _settle_decided(tx, attempt_id, decisions)
+    claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
+    set_aside = await outbox.set_aside(tx, refused | unsettled | claimed.refused)
     return Batch(
         attempt_id,
         lane,
-        claimed,
+        [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in claimed.ids],
         server_utc,
-        done=len(rows) - len(sent) - len(waiting) - failed,
+        done=done,
         failed=failed,
         waiting=len(waiting),
-        held=held,
+        held=len(held.ids),
         has_more=len(due) >= limit or len(rows) < len(due),
+        set_aside=[*set_aside, *held.refused],
     )
+
+
+async def _claim(
+    tx: AsyncConnection,
+    lane: Lane,
+    attempt_id: UUID,
+    code_ids: Mapping[int, UUID | None],
+    *,
+    lease: timedelta,
+    server_utc: datetime,
+) -> Written:
+    """Claim rows to send; nothing is sent that was not claimed, whoever kept it from being claimed."""
+    if not code_ids:
+        return Written()
+    await outbox.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
+    claimed = await outbox.claim(tx, attempt_id, code_ids, server_utc)
+    if not claimed.ids:
+        await outbox.end_attempt(tx, attempt_id)
+    return Written(claimed.ids, dict.fromkeys(code_ids.keys() - claimed.ids, KEPT) | claimed.refused)
 
 
 async def _decide(
@@ -108,13 +129,20 @@ async def _decide(
     }
 
 
-async def _settle_decided(tx: AsyncConnection, attempt_id: UUID, decisions: dict[int, Decision]) -> None:
-    stands = {row_id: one.voucher_code_id for row_id, one in decisions.items() if isinstance(one, Stands)}
-    failed = {row_id: one.reason for row_id, one in decisions.items() if isinstance(one, Fail)}
-    if not stands and not failed:
-        return
-    await outbox.claim_unsent(tx, attempt_id, [*stands, *failed])
-    await outbox.settle(tx, attempt_id, list(stands), STANDS, stands)
+async def _settle_decided(
+    tx: AsyncConnection, attempt_id: UUID, decisions: dict[int, Decision]
+) -> tuple[int, int, dict[int, str]]:
+    """How many stand, how many failed, and what is refused."""
+    decided = {row_id: one for row_id, one in decisions.items() if isinstance(one, Stands | Fail)}
+    claimed = await outbox.claim_unsent(tx, attempt_id, list(decided))
+    refused = dict.fromkeys(decided.keys() - claimed.ids, KEPT) | claimed.refused
+    mine = {row_id: one for row_id, one in decided.items() if row_id in claimed.ids}
+    stands = {row_id: one.voucher_code_id for row_id, one in mine.items() if isinstance(one, Stands)}
+    failed = {row_id: one.reason for row_id, one in mine.items() if isinstance(one, Fail)}
+    done = await outbox.settle(tx, attempt_id, list(stands), STANDS, stands)
+    failures = 0
     for reason in set(failed.values()):
         row_ids = [row_id for row_id, one in failed.items() if one == reason]
-        await outbox.settle(tx, attempt_id, row_ids, Settlement(Status.FAILED, "failed", reason, was_sent=False))
+        settlement = Settlement(Status.FAILED, "failed", reason, was_sent=False)
+        failures += len((await outbox.settle(tx, attempt_id, row_ids, settlement)).ids)
+    return len(done.ids), failures, refused

@@ -179,15 +179,19 @@ class Concluder:
         code_ids = {row_id: code_id for row_id, code_id in found.items() if code_id is not None}
         missing = [row_id for row_id, code_id in found.items() if code_id is None]
         unlisted = Settlement(Status.UNCERTAIN, UNLISTED, "the answer does not list it", 200, wait=self._settle_after)
+        counts: dict[Status, int] = {}
 
         async def settle(tx: AsyncConnection, aside: Collection[UUID]) -> None:
             """`aside`: codes whose rows of the mirror cannot be written."""
             done = Settlement(Status.DONE, "done", None, 200)
             shown = [row_id for row_id, code_id in code_ids.items() if code_id not in aside]
             hidden = [row_id for row_id, code_id in code_ids.items() if code_id in aside]
-            await outbox.settle(tx, batch.attempt_id, shown, done, code_ids)
-            await outbox.settle(tx, batch.attempt_id, hidden, replace(done, error=SET_ASIDE), code_ids)
-            await outbox.settle(tx, batch.attempt_id, missing, unlisted)
+            settled = [
+                (await outbox.settle(tx, batch.attempt_id, shown, done, code_ids)).ids,
+                (await outbox.settle(tx, batch.attempt_id, hidden, replace(done, error=SET_ASIDE), code_ids)).ids,
+            ]
+            counts[Status.DONE] = sum(map(len, settled))
+            counts[Status.UNCERTAIN] = len((await outbox.settle(tx, batch.attempt_id, missing, unlisted)).ids)
             await outbox.end_attempt(tx, batch.attempt_id)
 
         if page is not None:
@@ -195,8 +199,8 @@ class Concluder:
         else:
             not_before = batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
             await self._note_deleted(list(code_ids.values()), not_before, settle)
-        self.report.count(Status.DONE, len(code_ids))
-        self.report.count(Status.UNCERTAIN, len(missing))
+        for status, rows in counts.items():
+            self.report.count(status, rows)
 
     async def _store_made(self, page: Page[VoucherCode], settle: Settle) -> None:
         async def note(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> None:

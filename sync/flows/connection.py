@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.db.outbox_each import SetAside
 from sync.flows.refusals import Refusals
 from sync.mews.client import Client
 
@@ -36,3 +37,4 @@ class Connection:
     stop: asyncio.Event
     identity: Identity
     refusals: Refusals = field(default_factory=Refusals)
+    set_aside: SetAside = field(default_factory=SetAside)

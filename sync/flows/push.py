@@ -174,6 +174,7 @@ class Pusher:
                 server_utc=server_utc,
                 knowledge=self._knowledge,
                 rules=self._settings.brakes,
+                without=self._connection.set_aside.row_ids(),
             )
             batch = await in_transaction(self._connection.engine, claim, as_daemon)
             self._note_claimed(batch)
@@ -186,6 +187,7 @@ class Pusher:
         self._concluder.report.held += batch.held
         self._concluder.report.done += batch.done
         self._concluder.report.failed += batch.failed
+        self._connection.set_aside.add(batch.set_aside)
         self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
 
     async def _settle(self, batch: Batch, outcome: Outcome) -> None:

@@ -91,8 +91,8 @@ class Search:
 
             async def claim(tx: AsyncConnection) -> set[int]:
                 await outbox.begin_attempt(tx, batch.lane, attempt_id, lease=self._lease, server_utc=server_utc)
-                moved = await outbox.move(tx, batch.attempt_id, attempt_id, [row.id for row in rows], lease=self._lease)
-                await outbox.count_attempt(tx, list(moved))
+                row_ids = [row.id for row in rows]
+                moved = await outbox.move(tx, batch.attempt_id, attempt_id, row_ids, lease=self._lease, is_sent=True)
                 if not moved:
                     await outbox.end_attempt(tx, attempt_id)
                 return moved

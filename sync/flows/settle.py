@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db import known_codes, outbox, outbox_upkeep
 from sync.db.engine import in_transaction
 from sync.db.outbox import SET_ASIDE, Settlement, as_daemon
+from sync.db.outbox_each import Written
 from sync.db.outbox_upkeep import Uncertain
 from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
@@ -71,7 +72,7 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
         rescued = await outbox_upkeep.rescue(tx, connection.name, settle_after)
-        return rescued, await outbox_upkeep.load_uncertain(tx, connection.name)
+        return rescued, await outbox_upkeep.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
     for group in _groups(rows):
@@ -171,10 +172,11 @@ async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: 
 async def _postpone(
     connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
 ) -> None:
-    async def postpone(tx: AsyncConnection) -> None:
-        await outbox.postpone(tx, await outbox_upkeep.lock_free(tx, [row.id for row in rows]), wait, reason)
+    async def postpone(tx: AsyncConnection) -> Iterable[int]:
+        free = await outbox_upkeep.lock_free(tx, [row.id for row in rows])
+        return (await outbox.postpone(tx, free, wait, reason)).refused
 
-    await in_transaction(connection.engine, postpone, as_daemon)
+    connection.set_aside.add(await in_transaction(connection.engine, postpone, as_daemon))
 
 
 async def _settle(
@@ -184,20 +186,23 @@ async def _settle(
     report: SettleReport,
     code_ids: dict[int, UUID] | None = None,
 ) -> None:
-    async def note(tx: AsyncConnection) -> int:
+    async def note(tx: AsyncConnection) -> Written:
         # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
         free = set(await outbox_upkeep.lock_free(tx, [row.id for row in rows]))
         of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
         for row in rows:
             if row.id in free:
                 of_attempt[row.attempt_id].append(row.id)
-        settled = 0
+        settled = Written()
         for attempt_id, row_ids in of_attempt.items():
-            settled += await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids)
+            written = await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids)
+            settled = Written(settled.ids | written.ids, settled.refused | written.refused)
             await outbox.end_attempt(tx, attempt_id)
         return settled
 
-    report.count(settlement.status, await in_transaction(connection.engine, note, as_daemon))
+    settled = await in_transaction(connection.engine, note, as_daemon)
+    connection.set_aside.add(settled.refused)
+    report.count(settlement.status, len(settled.ids))
 
 
 def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:

@@ -1,6 +1,6 @@
 """Claiming and settling, as the daemon does, in a transaction of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -40,15 +40,28 @@ async def settle(
 ) -> int:
     """Settles rows of an attempt."""
     async with as_daemon(outbox.engine) as tx:
-        return await product.settle(tx, attempt_id, row_ids, settlement, codes)
+        return len((await product.settle(tx, attempt_id, row_ids, settlement, codes)).ids)
 
 
 async def claim_due_now(
-    outbox: Outbox, lane: Lane, knowledge: Knowledge | None = None, *, limit: int = 100, rule: BrakeRule = NO_BRAKE
+    outbox: Outbox,
+    lane: Lane,
+    knowledge: Knowledge | None = None,
+    *,
+    limit: int = 100,
+    rule: BrakeRule = NO_BRAKE,
+    without: Sequence[int] = (),
 ) -> Batch:
     async with as_daemon(outbox.engine) as tx:
         return await claim_due(
-            tx, lane, limit=limit, lease=LEASE, server_utc=SENT_UTC, knowledge=knowledge or Knowledge(), rules=[rule]
+            tx,
+            lane,
+            limit=limit,
+            lease=LEASE,
+            server_utc=SENT_UTC,
+            knowledge=knowledge or Knowledge(),
+            rules=[rule],
+            without=without,
         )
 
 

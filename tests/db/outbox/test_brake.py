@@ -39,7 +39,7 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
 
 async def hold(outbox: Outbox, *rules: BrakeRule, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.hold_suspicious(tx, connection, rules or [RULE])
+        return len((await upkeep.hold_suspicious(tx, connection, rules or [RULE])).ids)
 
 
 async def count(outbox: Outbox, status: Status) -> int:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
 from sync.db.outbox import Lane, Settlement, as_daemon
+from sync.db.outbox_each import Written
 from sync.db.outbox_upkeep import Uncertain
 from sync.model.outbox import Operation, Status
 from tests.db.outbox.claims import ONE, OTHER, claim
@@ -109,8 +110,9 @@ async def test_who_was_taken_for_dead_may_still_settle_what_it_claimed(outbox: O
     await expire(outbox)
     await rescue(outbox)
     async with as_daemon(outbox.engine) as tx:
-        assert await product.settle(tx, OTHER, [row_id], Settlement(Status.PENDING, "so")) == 0
-        assert await product.settle(tx, ONE, [row_id], Settlement(Status.DONE, "done"), {row_id: uuid(7)}) == 1
+        assert await product.settle(tx, OTHER, [row_id], Settlement(Status.PENDING, "so")) == Written()
+        settled = await product.settle(tx, ONE, [row_id], Settlement(Status.DONE, "done"), {row_id: uuid(7)})
+        assert settled == Written({row_id})
     assert await outbox.status(row_id) is Status.DONE
 
 

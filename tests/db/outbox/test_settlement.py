@@ -5,6 +5,7 @@ import pytest
 from sync.db import outbox as product
 from sync.db import outbox_refusals
 from sync.db.outbox import Settlement, as_daemon
+from sync.db.outbox_each import Written
 from sync.model.outbox import Status
 from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, settle
 from tests.db.outbox.rig import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
@@ -123,7 +124,9 @@ async def test_what_was_not_sent_is_counted_as_settled(outbox: Outbox) -> None:
     add = await outbox.add()
     async with as_daemon(outbox.engine) as tx:
         await product.claim_unsent(tx, ONE, [add])
-        assert await product.settle(tx, ONE, [add], Settlement(Status.FAILED, "failed", was_sent=False)) == 1
+        assert await product.settle(tx, ONE, [add], Settlement(Status.FAILED, "failed", was_sent=False)) == Written(
+            {add}
+        )
 
 
 async def test_a_refused_attempt_is_noted_for_its_rows_which_stay_claimed(outbox: Outbox) -> None:
@@ -161,8 +164,8 @@ async def test_rows_move_between_attempts_that_both_get_time(outbox: Outbox) -> 
     await settle(outbox, LOST, settled)
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
-        assert await product.move(tx, ONE, OTHER, [moving, settled, theirs], lease=LEASE) == {moving}
-        await product.count_attempt(tx, [moving])
+        rows_ = [moving, settled, theirs]
+        assert await product.move(tx, ONE, OTHER, rows_, lease=LEASE, is_sent=True) == {moving}
     attempts = [(await outbox.row(row_id))["attempt_id"] for row_id in (moving, staying, settled, theirs)]
     assert attempts == [OTHER, ONE, ONE, OTHER]
     assert (await outbox.row(moving))["attempts"] == 2

@@ -1,0 +1,85 @@
+"""Writing rows of the outbox of which something that a user put on the table may refuse single ones.
+
+A constraint, an index or a trigger can refuse a row whatever becomes of it, and would refuse its whole statement with
+it. So a refused statement is divided, each part behind a savepoint, until what is refused stands alone; the others go
+on. What is not written is never taken for written: a trigger or a policy may also leave a row out without a word.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.db.engine import translate
+from sync.model.culprits import find_culprits
+from sync.model.errors import StatementRefused
+
+SET_ASIDE_FOR = timedelta(minutes=5)
+
+KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
+
+Write = Callable[[Sequence[int]], Awaitable[Iterable[int]]]
+"""Writes rows, and says which of them it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The rows that were written, and of the others those that are refused, each with the reason, without a value."""
+
+    ids: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+class SetAside:
+    """Rows that take no note of anything, and are left alone for a while: so far as this process has found out."""
+
+    def __init__(self) -> None:
+        self.until_s: dict[int, float] = {}
+
+    def add(self, row_ids: Iterable[int]) -> None:
+        """Leave these alone from now on."""
+        self.until_s |= dict.fromkeys(row_ids, time.monotonic() + SET_ASIDE_FOR.total_seconds())
+
+    def row_ids(self) -> Collection[int]:
+        """What is left alone now."""
+        now_s = time.monotonic()
+        self.until_s = {row_id: until_s for row_id, until_s in self.until_s.items() if until_s > now_s}
+        return self.until_s.keys()
+
+
+async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) -> Written:
+    """Write rows, in one statement if all of them can be. Raises what is not for single rows."""
+    written = Written()
+
+    async def goes_through(group: Sequence[int]) -> bool:
+        try:
+            async with tx.begin_nested():
+                ids = set(await write(group))
+        except DBAPIError as error:
+            refusal = translate(error)
+            if not isinstance(refusal, StatementRefused):
+                raise
+            if len(group) == 1:
+                written.refused[group[0]] = _reason(refusal)
+            return False
+        written.ids.update(ids)
+        return True
+
+    if row_ids and not await goes_through(row_ids):
+        groups = find_culprits(row_ids)
+        with suppress(StopIteration):
+            group = next(groups)
+            while True:
+                group = groups.send(await goes_through(group))
+    return written
+
+
+def _reason(refusal: StatementRefused) -> str:
+    return (
+        f"something on the table of the outbox refuses to have this row changed ({refusal.sqlstate}: {refusal.words}); "
+        f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
+    )

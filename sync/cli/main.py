@@ -39,8 +39,15 @@ def main() -> None:
             f"a library cannot be used: {error}; install voucher-sync again, and see PYTHON* and PSYCOPG_IMPL", 1
         )
     except BaseException as error:  # noqa: BLE001 - the one place for what nobody foresaw
-        code = _end(_defect(error), 1)
+        code = 130 if _is_second_signal(error) else _end(_defect(error), 1)
     sys.exit(code if streams.are_through() else code or 1)
+
+
+def _is_second_signal(error: BaseException) -> bool:
+    """Whether it ended since a second signal cancelled what it still waited for after the first."""
+    from asyncio import CancelledError  # noqa: PLC0415 - a call for help has no need for it
+
+    return isinstance(error, CancelledError)
 
 
 def _end(words: str, code: int) -> int:

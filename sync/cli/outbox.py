@@ -93,6 +93,7 @@ def delete(**asked: Any) -> None:
 @click.argument("file", type=click.File("rb"))
 @option_voucher("The voucher of every line that names none.")
 @click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
+@click.option("--as-is", is_flag=True, help="Take codes that look as if a spreadsheet had damaged them.")
 @option_priority
 @option_dry_run
 def import_codes(**asked: Any) -> None:
@@ -100,8 +101,9 @@ def import_codes(**asked: Any) -> None:
 
     The first line names the columns: value, and if wanted voucher_id (before --voucher), validity_start_utc,
     validity_end_utc, not_before, note and idempotency_key, separated by commas, semicolons or tabs. A file with one
-    code on each line and nothing else needs no such line. The text is UTF-8; spaces around a field do not count;
-    instants are in ISO 8601, in UTC where they name no zone, and a date is its first instant.
+    code on each line and nothing else needs no such line. The text is UTF-8, or the UTF-16 of "Unicode text"; spaces
+    around a field, and rows without any, do not count; instants are in ISO 8601, in UTC where they name no zone, and a
+    date is its first instant. What a spreadsheet has made a number or a date of is bad, unless --as-is is given.
 
     The whole file is checked first, also against what is queued and what exists already. If a line is bad, nothing is
     queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.

@@ -1,10 +1,10 @@
 """`voucher-sync outbox import`."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import TextIOWrapper
-from itertools import chain
-from typing import BinaryIO
+from io import BufferedReader, RawIOBase, TextIOWrapper
+from typing import BinaryIO, cast
 from uuid import UUID
 
 import click
@@ -22,21 +22,23 @@ from sync.db.outbox_staging import (
     staged_vouchers,
     staging,
 )
-from sync.model.code_files import BadLine, numbered_lines, read_layout, read_lines
+from sync.model.code_files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
 from sync.model.errors import VoucherSyncError
 
 MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
 
 
-def import_codes(*, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, priority: int, dry_run: bool) -> None:
+def import_codes(
+    *, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, as_is: bool, priority: int, dry_run: bool
+) -> None:
     """Queue every code of `file`, or nothing, and tell what came of it."""
 
     async def work(engine: AsyncEngine) -> Report:
         with progress_bar("lines") as on_progress:
             async with user_transaction(engine) as tx:
                 report = Report()
-                await _stage(tx, file, voucher_id, report, on_progress)
+                await _stage(tx, read_lines(*_opened(file), voucher_id, as_is=as_is), report, on_progress)
                 await _check(tx, report)
                 if not dry_run and (skip_bad or not report.bad_count):
                     async for reached, queued in queue_staged(tx, report.last_line, priority):
@@ -64,18 +66,22 @@ class Report:
     queued: int = 0
 
 
+def _opened(file: BinaryIO) -> tuple[Iterator[tuple[int, str | None]], Layout]:
+    """The lines with codes, and the file's layout; in UTF-8, or in UTF-16, in which Excel saves "Unicode text"."""
+    buffered = file if isinstance(file, BufferedReader) else BufferedReader(cast("RawIOBase", file))
+    is_utf16 = buffered.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
+    encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+    layout, lines = skip_to_layout(numbered_lines(TextIOWrapper(buffered, encoding=encoding, errors=errors)))
+    return lines, layout
+
+
 async def _stage(
-    tx: AsyncConnection, file: BinaryIO, voucher_id: UUID | None, report: Report, on_progress: OnProgress
+    tx: AsyncConnection, lines: Iterator[CodeLine | BadLine], report: Report, on_progress: OnProgress
 ) -> None:
     """Read the file into the transaction's table, except for the bad lines."""
-    text = TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape")
-    lines = numbered_lines(text)
-    if (first := next(lines, None)) is None:
-        raise VoucherSyncError("the file is empty: give it a line for each code")
-    layout = read_layout(first[1])
     await create_staging(tx)
     async with staging(tx) as copy:
-        for line in read_lines(lines if layout.has_header else chain([first], lines), layout, voucher_id):
+        for line in lines:
             report.last_line = line.line
             if isinstance(line, BadLine):
                 report.bad_count += 1

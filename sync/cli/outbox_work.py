@@ -57,7 +57,7 @@ async def note_silence(engine: AsyncEngine) -> None:
     heard = True
     with suppress(DatabaseError):  # a writer sees nothing of the daemon's
         async with transaction(engine) as tx:
-            heard = await is_daemon_heard(tx, load_settings().sync_lease_s)
+            heard = await is_daemon_heard(tx, load_settings(lambda _told_already: None).sync_lease_s)
     if not heard:
         click.echo(
             "Note: no daemon is at work on this database, so nothing is sent until `voucher-sync run` or "

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple, TextIO
 from uuid import UUID
 
 from sync.model.code_patterns import MAX_VALUE_LENGTH
 from sync.model.errors import VoucherSyncError
 from sync.model.instants import parse_instant
+from sync.model.spreadsheets import damage, separator
 
 COLUMNS = ("value", "voucher_id", "validity_start_utc", "validity_end_utc", "not_before", "note", "idempotency_key")
 DELIMITERS = ",;\t"
@@ -22,7 +24,8 @@ MAX_LINE_LENGTH = 10_000
 
 # What a first line may say that is meant as a header: queued as a code, it would be one that everybody knows.
 _HEADER_WORDS = {*COLUMNS, "code", "codes", "values", "voucher", "vouchers", "vouchercode", "voucher_code", "coupon"}
-_UNREADABLE = re.compile("[\ud800-\udfff]")
+_UNREADABLE = re.compile("[\ud800-\udfff\ufffd]")
+_BLANK = re.compile(r"[\s,;]*")
 _NOT_UTF8 = "is not a text in UTF-8: save the file as CSV in UTF-8"
 
 
@@ -70,15 +73,36 @@ def numbered_lines(text: TextIO) -> Iterator[tuple[int, str | None]]:
             yield number, None
 
 
-def read_layout(first: str | None) -> Layout:
+def skip_to_layout(lines: Iterator[tuple[int, str | None]]) -> tuple[Layout, Iterator[tuple[int, str | None]]]:
+    """What the first line that is not blank tells about the file, and the lines with codes.
+
+    A line before it, as Excel's `sep=;`, says what stands between columns. `VoucherSyncError` if there is no line.
+    """
+    delimiters = DELIMITERS
+    for number, text in lines:
+        if text is not None and _BLANK.fullmatch(text):
+            continue
+        if text is not None and (said := separator(text)) is not None:
+            if said not in DELIMITERS:
+                raise VoucherSyncError("the file's first line names a separator that is no comma, semicolon or tab")
+            delimiters = said
+            continue
+        layout = read_layout(text, delimiters)
+        return layout, lines if layout.has_header else chain([(number, text)], lines)
+    raise VoucherSyncError("the file is empty: give it a line for each code")
+
+
+def read_layout(first: str | None, delimiters: str = DELIMITERS) -> Layout:
     """What the first line tells about the file; None is one that is too long to be read. `VoucherSyncError` if nothing.
 
     A first line that names no column is a code already, in a file that holds one on each line.
     """
     if first is None or _UNREADABLE.search(first) or "\0" in first:
         raise VoucherSyncError(f"the file's first line {_NOT_UTF8}")
-    for delimiter in DELIMITERS:
+    for delimiter in delimiters:
         names = [re.sub(r"[\s-]+", "_", name.strip().casefold()) for name in _split(first, delimiter) or ()]
+        while names and not names[-1]:
+            names.pop()  # a spreadsheet saves columns that were used once
         if "value" in names:
             return Layout(_known(names), delimiter)
     if any(len(_split(first, delimiter) or ()) != 1 for delimiter in DELIMITERS):
@@ -91,19 +115,23 @@ def read_layout(first: str | None) -> Layout:
             "the file's first line looks like the names of columns, and none of them is `value`: name it so (columns "
             "are separated by a comma, a semicolon or a tab), or put a line `value` in front if that line is a code"
         )
-    return Layout(("value",), has_header=False)
+    return Layout(("value",), delimiters[0], has_header=False)
 
 
 def read_lines(
-    lines: Iterable[tuple[int, str | None]], layout: Layout, voucher_id: UUID | None
+    lines: Iterable[tuple[int, str | None]], layout: Layout, voucher_id: UUID | None, *, as_is: bool = False
 ) -> Iterator[CodeLine | BadLine]:
-    """Each line, read, with `voucher_id` if it names none. A line that is None is too long; blank ones are skipped."""
+    """Each line, read, with `voucher_id` if it names none. A line that is None is too long; blank ones are skipped.
+
+    With `as_is`, a value that looks as if a spreadsheet had damaged it is taken as it stands.
+    """
     for number, text in lines:
         if text is None:
             yield BadLine(number, f"has more than {MAX_LINE_LENGTH:,} characters")
-        elif text and not text.isspace():
+        elif not _BLANK.fullmatch(text):
             try:
-                yield _read(number, text, layout, voucher_id)
+                if line := _read(number, text, layout, voucher_id, as_is=as_is):
+                    yield line
             except ValueError as error:
                 yield BadLine(number, str(error))
 
@@ -128,7 +156,8 @@ def _split(text: str, delimiter: str) -> list[str] | None:
         return None
 
 
-def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None) -> CodeLine:
+def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as_is: bool) -> CodeLine | None:
+    """A line; None for one whose fields are all empty."""
     if not text.isascii() and _UNREADABLE.search(text):
         raise ValueError(_NOT_UTF8)
     if "\0" in text:
@@ -136,18 +165,23 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None) -> Co
     fields = _split(text, layout.delimiter)
     if fields is None:
         raise ValueError("has a quote that is not closed: each code must stand on one line, and quotes in pairs")
+    fields = [field.strip() for field in fields]
+    if not any(fields):
+        return None
+    while len(fields) > len(layout.columns) and not fields[-1]:
+        fields.pop()
     if len(fields) != len(layout.columns):
         raise ValueError(f"has {len(fields)} columns, and the first line has {len(layout.columns)}")
     if len(fields) == 1 and any(one in text and len(_split(text, one) or ()) != 1 for one in DELIMITERS):
         raise ValueError("has more than one column, and the first line has one (a code with a , or ; is put in quotes)")
-    given = {name: words for name, words in zip(layout.columns, map(str.strip, fields), strict=True) if words}
+    given = {name: words for name, words in zip(layout.columns, fields, strict=True) if words}
     start, end = _instant(given, "validity_start_utc"), _instant(given, "validity_end_utc")
     if start and end and end < start:
         raise ValueError("validity_end_utc: lies before validity_start_utc")
     return CodeLine(
         number,
         _voucher(given.get("voucher_id"), voucher_id),
-        _value(given.get("value", "")),
+        _value(given.get("value", ""), as_is=as_is),
         start,
         end,
         _instant(given, "not_before"),
@@ -156,12 +190,14 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None) -> Co
     )
 
 
-def _value(words: str) -> str:
+def _value(words: str, *, as_is: bool) -> str:
     if not 1 <= len(words) <= MAX_VALUE_LENGTH:
         size = f"has {len(words)} characters, the API takes 1 to {MAX_VALUE_LENGTH}" if words else "is empty"
         raise ValueError(f"value: {size}")
     if not words.isprintable():
         raise ValueError("value: holds a character that nobody can see or type")
+    if not as_is and (trace := damage(words)):
+        raise ValueError(f"value: {trace}; save the column as text, or give --as-is if the code is meant so")
     return words
 
 

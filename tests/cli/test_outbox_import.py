@@ -153,6 +153,27 @@ async def test_all_of_it_or_nothing(cli: Cli, database_url: str, codes: Path) ->
     assert values(database_url) == []
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+async def test_what_excel_has_left_of_codes_is_told_line_by_line(
+    cli: Cli, database_url: str, codes: Path, encoding: str
+) -> None:
+    lines = ["sep=;", "value;note;", "WHOLE-ß;;", ";;", '"=""00123""";;', "1,23457E+11;x;", ";;", "3-Jan;;"]
+    write(codes, "\r\n".join(lines).encode(encoding))
+    words = ["outbox", "import", str(codes), "--voucher", VOUCHER]
+    ended = await cli(*words, settings={"DATABASE_URL": database_url})
+    assert ended.code == 1
+    assert [line.partition(":")[0] for line in ended.stderr.splitlines()] == ["line 5", "line 6", "line 8", "Error"]
+    assert "00123" not in ended.stderr
+    ended = await cli(*words, "--as-is", settings={"DATABASE_URL": database_url})
+    assert (ended.code, ended.stdout) == (0, "4 codes queued.\n")
+    assert query(database_url, "SELECT value FROM mews.voucher_code_outbox ORDER BY id") == [
+        ("WHOLE-ß",),
+        ('="00123"',),
+        ("1,23457E+11",),
+        ("3-Jan",),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

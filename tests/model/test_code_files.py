@@ -17,6 +17,7 @@ from sync.model.code_files import (
     numbered_lines,
     read_layout,
     read_lines,
+    skip_to_layout,
 )
 from sync.model.errors import VoucherSyncError
 from sync.model.instants import parse_instant
@@ -41,6 +42,8 @@ def read(text: str | None, layout: Layout = ALL, voucher: UUID | None = VOUCHER)
         ("Validity-Start UTC,value", Layout(("validity_start_utc", "value"), ",")),
         ("SUMMER-2027", Layout(("value",), ",", has_header=False)),
         ('"A,B"', Layout(("value",), ",", has_header=False)),
+        ("value;;;", Layout(("value",), ";")),
+        ("value;note;", Layout(("value", "note"), ";")),
     ],
 )
 def test_the_first_line_tells_the_layout(first: str, layout: Layout) -> None:
@@ -60,7 +63,7 @@ def test_the_first_line_tells_the_layout(first: str, layout: Layout) -> None:
         ("Code", "looks like the names of columns"),
         ("voucher_code", "looks like the names of columns"),
         ("value;SECRET", "column 2 of the file is unknown"),
-        ("value;", "column 2 of the file is unknown"),
+        ("value;;x", "column 2 of the file is unknown"),
         ("value;note;value", "names the column `value` twice"),
     ],
 )
@@ -89,7 +92,6 @@ def test_a_line_with_everything() -> None:
 @pytest.mark.parametrize(
     ("text", "layout", "reason"),
     [
-        ('""', ONE, "value: is empty"),
         (";;;;;note;", ALL, "value: is empty"),
         ("S" * 129, ONE, "value: has 129 characters, the API takes 1 to 128"),
         ("SEC\u200bRET", ONE, "value: holds a character that nobody can see or type"),
@@ -129,6 +131,97 @@ def test_a_line_without_a_voucher() -> None:
 def test_the_longest_value_is_taken_and_blank_lines_are_none() -> None:
     lines = [(1, ""), (2, "V" * 128), (3, "  \t")]
     assert list(read_lines(lines, ONE, VOUCHER)) == [CodeLine(2, VOUCHER, "V" * 128)]
+
+
+@pytest.mark.parametrize("text", [";;;;;;", ", ,,", "\t\t", '"";"";;;;;', "\u00a0", ' ; ""; ; ; ; ;\u00a0'])
+def test_rows_of_nothing_but_delimiters_are_blank(text: str) -> None:
+    assert list(read_lines([(7, text)], ALL, VOUCHER)) == []
+
+
+def test_empty_columns_behind_the_last_do_not_count() -> None:
+    two = Layout(("value", "note"), ";")
+    assert read("A;hello;; ;", two) == CodeLine(7, VOUCHER, "A", note="hello")
+    assert isinstance(read("A;hello;;x", two), BadLine)
+    assert isinstance(read("A", two), BadLine)
+
+
+@pytest.mark.parametrize(
+    ("lines", "layout", "numbers"),
+    [
+        (["sep=;", "value;note", "A;x"], Layout(("value", "note"), ";"), [3]),
+        (['"SEP=,"', "value", "A", "B"], Layout(("value",), ","), [3, 4]),
+        (["sep=\t", "A", "B"], Layout(("value",), "\t", has_header=False), [2, 3]),
+        (["", ";;;", "value;;", "A;;"], Layout(("value",), ";"), [4]),
+    ],
+)
+def test_lines_before_the_header_are_taken(lines: list[str], layout: Layout, numbers: list[int]) -> None:
+    found, rest = skip_to_layout(iter(list(enumerate(lines, 1))))
+    assert found == layout
+    assert [number for number, _ in rest] == numbers
+
+
+@pytest.mark.parametrize(("lines", "words"), [([], "is empty"), (["", ";"], "is empty"), (["sep=|", "A"], "separator")])
+def test_a_file_without_a_first_line_is_none(lines: list[str], words: str) -> None:
+    with pytest.raises(VoucherSyncError, match=words):
+        skip_to_layout(iter(list(enumerate(lines, 1))))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1.23457E+11",
+        "1,23457E+11",
+        "1E-05",
+        "123456789012345000",
+        "12345.0",
+        "12,00",
+        '="00123"',
+        "=A1",
+        "'00123",
+        "#N/A",
+        "#BEZUG!",
+        "#########",
+        "TRUE",
+        "FALSCH",
+        "3-Jan",
+        "03. Mrz",
+        "Jan-03",
+        "1-Dec-27",
+        "03.01.2027",
+        "1/3/27",
+        "12:30:00",
+    ],
+)
+def test_what_a_spreadsheet_has_damaged_is_bad_unless_it_is_meant_so(value: str) -> None:
+    quoted = f'"{value.replace(chr(34), chr(34) * 2)}"'
+    line = read(quoted, ONE)
+    assert isinstance(line, BadLine)
+    assert line.reason.startswith("value: ")
+    assert "--as-is" in line.reason
+    assert value not in line.reason
+    assert list(read_lines([(7, quoted)], ONE, VOUCHER, as_is=True)) == [CodeLine(7, VOUCHER, value)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "00123",
+        "123456789012",
+        "12E34",
+        "1E5",
+        "MAR-27",
+        "A#B",
+        "#1",
+        "true",
+        "10-20-30",
+        "3-JAN-X",
+        "2.5",
+        "1.2.3",
+        "+5",
+    ],
+)
+def test_what_only_resembles_it_is_a_code(value: str) -> None:
+    assert read(value, ONE) == CodeLine(7, VOUCHER, value)
 
 
 @given(st.text(max_size=200), st.sampled_from([ALL, ONE]))

@@ -7,6 +7,7 @@ closed with its sockets as soon as its last request is done.
 """
 
 import asyncio
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -63,6 +64,8 @@ class Transport:
                     "Accept-Encoding": bodies.ACCEPTED,
                 },
                 event_hooks={"response": [self._limit]},
+                # The API has no sessions: what is set on the way would be sent for ever, more of it with each answer.
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 limits=self._limits,
                 timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
                 verify=self._tls,

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Operation
-from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 from .conftest import Cli
 
@@ -99,6 +99,16 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     )
     assert detail
     assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
+
+
+async def test_what_the_environment_brings_along_is_named(cli: Cli, unreachable_url: str) -> None:
+    tokens = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": ACCESS_TOKEN}
+    strange = {"SYNC_LEASE": "60", "ALL_PROXY": "socks5://127.0.0.1:9", "PGOPTIONS": "-c x=y"}
+    found = await findings(cli, {"DATABASE_URL": unreachable_url, **tokens, **strange})
+    assert wrong(found) == ["settings", "database", "surroundings"]
+    assert "is SYNC_LEASE_S meant?" in found["settings"].detail
+    assert "counts too: PGOPTIONS" in found["database"].detail
+    assert found["surroundings"].to_do == "mend or unset ALL_PROXY"
 
 
 async def test_what_is_wrong_here_is_all_told_at_once(cli: Cli, unreachable_url: str) -> None:

@@ -28,10 +28,7 @@ def run() -> None:
     app.credentials(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
     with open_database(settings, may_create=True) as url:
-        try:
-            asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
-        except asyncio.CancelledError:  # by a second signal
-            raise click.Abort from None
+        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
 
 
 def once(*, as_json: bool, accept_enterprises: bool) -> None:

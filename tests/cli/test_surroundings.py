@@ -10,6 +10,8 @@ from uuid import uuid4
 
 import pytest
 
+from sync.cli import main
+from sync.model.defects import WHAT_TO_SEND
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
 
@@ -124,3 +126,33 @@ async def test_no_descriptors_left_is_told(mirror: Mirror, tmp_path: Path) -> No
     assert ended.code == 1
     assert "Too many open files" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+async def test_a_library_that_cannot_be_loaded_is_named(cli: Cli, unreachable_url: str) -> None:
+    ended = await cli("status", settings={"DATABASE_URL": unreachable_url, "PSYCOPG_IMPL": "nonsense"})
+    assert (ended.code, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Error: a library cannot be used: ")
+    assert "PSYCOPG_IMPL" in ended.stderr
+
+
+@pytest.mark.parametrize("error", [KeyError("hush"), RecursionError("hush"), MemoryError(), GeneratorExit("hush")])
+@pytest.mark.parametrize("level", ["info", "debug"])
+def test_what_nobody_foresaw_is_told_in_a_line_without_its_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, level: str
+) -> None:
+    def fail(**_options: object) -> None:
+        raise error
+
+    # By its name in the package it is the function.
+    monkeypatch.setattr(sys.modules["sync.cli.main"], "voucher_sync", fail)
+    monkeypatch.setattr(sys, "argv", ["voucher-sync", "status", "--json"])
+    monkeypatch.setenv("SYNC_LOG_LEVEL", level)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert (ended.value.code, captured.out) == (1, "")
+    assert ("Traceback" in captured.err) is (level == "debug")
+    told = captured.err.splitlines()[-1]
+    assert told.startswith(f"Error: voucher-sync status ended with {type(error).__name__} in sync/cli/main.py:")
+    assert WHAT_TO_SEND in told
+    assert "hush" not in captured.err

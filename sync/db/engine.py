@@ -189,7 +189,7 @@ def translate(error: DBAPIError) -> DatabaseError:
 def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:
     cause = error.orig
     if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate is not None:
-        return getattr(cause, "sqlstate", None) == FULL
+        return False  # a session was to be had; only where none is, libpq gives no code
     # Refused while others of this process are in use, they are too many; in whatever language it is said.
     is_one_too_many = "FATAL:" in str(cause) and isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
     return is_one_too_many or any(words in str(cause) for words in FULL_WORDS)

@@ -1,6 +1,7 @@
 """What is installed is what the locks list: they are whole, they agree, and nothing but the build has build tools."""
 
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 LOCKS = {path.parent.name + "/" + path.name: path for path in sorted(ROOT.glob("*/*.lock"))}
@@ -90,3 +92,15 @@ def test_this_environment_is_what_the_locks_list() -> None:
         pytest.skip("this environment was not made by `make`")
 
     assert {name: distribution(name).version for name in locked(TESTS)} == locked(TESTS)
+
+
+def test_ci_gives_pip_a_newer_release_of_everything_that_the_locks_list(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / ".ci/newer_releases.py"), str(tmp_path / "newer"), *map(str, LOCKS.values())]
+    subprocess.run(command, check=True)
+
+    wheels = [parse_wheel_filename(path.name) for path in tmp_path.glob("newer/*.whl")]
+    newer = {name: version for name, version, *_ in wheels}
+
+    older = [name for name, version in locked(TESTS).items() if newer[canonicalize_name(name)] <= Version(version)]
+    assert older == []
+    assert (ROOT / ".ci/run").read_text().endswith('exec "$(dirname "$0")/hostile" .ci/gates\n')

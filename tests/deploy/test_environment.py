@@ -89,9 +89,9 @@ def checkout() -> Iterator[Checkout]:
         made.configuration.write_text(
             f"[global]\nno-index = true\nno-binary = :all:\n[install]\nuser = true\nfind-links = {made.registry}\n"
         )
-        made.path.mkdir()
-        for file in ("Makefile", "environment.py"):
-            shutil.copy(ROOT / file, made.path)
+        (made.path / ".ci").mkdir(parents=True)
+        for file in ("Makefile", ".ci/environment.py"):
+            shutil.copy(ROOT / file, made.path / file)
         (made.path / "backend.py").write_text(BACKEND)
         (made.path / "pyproject.toml").write_text(PROJECT)
         (made.path / "sync").mkdir()
@@ -211,7 +211,7 @@ def as_a_user_without_a_name(checkout: Checkout) -> subprocess.CompletedProcess[
         pytest.skip("needs a Python that others can reach")
     shutil.rmtree(checkout.path / ".venv", ignore_errors=True)
     subprocess.run(["chmod", "-R", "a+rX", checkout.path.parent], check=True)
-    command = [theirs, str(checkout.path / "environment.py"), "runtime"]
+    command = [theirs, str(checkout.path / ".ci/environment.py"), "runtime"]
     shell = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": str(checkout.configuration)}
     return subprocess.run(
         command, check=False, capture_output=True, text=True, cwd="/", env=shell, user=NAMELESS, group=NAMELESS

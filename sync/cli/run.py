@@ -18,7 +18,7 @@ from sync.db.engine import in_transaction
 from sync.flows.conclude import PushReport
 from sync.flows.discover import DiscoverReport
 from sync.flows.pull import PullReport
-from sync.model.errors import VoucherSyncError
+from sync.model.errors import ApiError, VoucherSyncError
 from sync.settings import Settings, load_settings
 
 
@@ -105,8 +105,16 @@ async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Ou
         if pulled and pulled.caught_up:
             note = partial(connections.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
             await in_transaction(connection.engine, note)
-        errors = {str(error): error for error in (*jobs.health.errors, *pushed.errors.values())}
-        return Outcome(discovered, pulled, pushed, list(errors.values()))
+        return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
+
+
+def _each_once(errors: list[VoucherSyncError]) -> list[VoucherSyncError]:
+    """Of errors that only differ in their Request-Id, as where each job meets the same refused token, the first."""
+    shown: dict[object, VoucherSyncError] = {}
+    for one in errors:
+        is_api = isinstance(one, ApiError)
+        shown.setdefault((one.operation, one.summary, one.status, one.api_message) if is_api else str(one), one)
+    return [*shown.values()]
 
 
 def _counts(report: DiscoverReport | PullReport | None) -> dict[str, int] | None:

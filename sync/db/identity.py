@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,8 +29,7 @@ async def load(tx: AsyncConnection, connection: str) -> Known:
 
 
 async def remember(tx: AsyncConnection, connection: str, platform_address: str, token: bytes) -> None:
-    """Remember an address and a token that are this connection's. Writes only a change."""
+    """Remember an address and a token that are this connection's."""
     values = {"platform_address": platform_address, "token_fingerprint": token}
-    differs = or_(*(connections.c[name].is_distinct_from(value) for name, value in values.items()))
     statement = insert(connections).values(name=connection, state="ok", **values)
-    await tx.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values, where=differs))
+    await tx.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values))

@@ -48,7 +48,7 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
         identity.is_verified = False
         raise AnotherHotel(f"{foreign}: nothing was read or sent; {NEXT_STEP}")
     identity.is_verified = True
-    if seen:
+    if seen and (known.platform_address, known.token) != (identity.platform_address, identity.token):
         remember = partial(
             db.remember,
             connection=connection.name,

@@ -14,7 +14,7 @@ from tests.support.hostile import alter
 from tests.support.postgres import database_of
 
 FLOOD = 20_000
-NOTIFY = f"SELECT pg_notify('{CHANNEL}', repeat('x', 1000) || number) FROM generate_series(1, %s) AS number"
+NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
 LISTENERS = """
 SELECT pid FROM pg_stat_activity
 WHERE datname = current_database() AND query LIKE '%pg_settings%' AND pid <> pg_backend_pid()

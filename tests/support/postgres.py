@@ -24,7 +24,7 @@ PATIENCE_S = 30
 DOCKER_SOCKET = "/var/run/docker.sock"
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 """What a database that is gone after the tests has no need for."""
-SMALL = {"max_notify_queue_pages": "64", "max_prepared_transactions": "5"}
+SMALL = {"max_notify_queue_pages": "256", "max_prepared_transactions": "5"}
 """What tests fill up, or what a server does not do unless it is told to."""
 
 

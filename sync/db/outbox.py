@@ -206,9 +206,12 @@ async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
 
 
 # A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk. What users have
-# put off to the commit (`DEFERRABLE`) is checked row by row, where it can be told which one is refused.
+# put off to the commit (`DEFERRABLE`) is checked row by row, where it can be told which one is refused. And plans that
+# are kept for the session, as those of foreign keys, may have been made while the outbox was empty: without an index,
+# each row that is settled would have the whole of it read.
 _BECOME_DAEMON = f"""
 SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
+       set_config('enable_seqscan', 'off', true),
        set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), true);
 SET CONSTRAINTS ALL IMMEDIATE
 """

@@ -2,13 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from tests.db.outbox.rig import VOUCHER, Outbox, as_user, execute, queue
+from sync.db.outbox import as_daemon, begin_attempt, claim, settle
+from tests.db.outbox.claims import DONE
+from tests.db.outbox.rig import ADDS, LEASE, SENT_UTC, VOUCHER, Outbox, as_user, execute, queue
 from tests.db.rig import code, store
 
 ROWS = 300
@@ -67,3 +70,19 @@ async def test_in_a_session_that_has_planned_for_an_empty_mirror(outbox: Outbox)
         await store(outbox.engine, *(code(number, f"CODE {number}") for number in range(1, ROWS)))
         await queue_all(tx, "add")
         await queue_all(tx, "delete", 11)
+
+
+async def test_settling_in_a_session_that_has_settled_when_the_outbox_was_empty(outbox: Outbox) -> None:
+    """The foreign key of the attempts has plans of its own, which are kept for the session."""
+    read = 0
+    for count in (*[1] * 10, ROWS):
+        async with as_user(outbox.engine) as tx:
+            row_ids = [await queue(tx, value=f"{uuid4()}") or 0 for _ in range(count)]
+        async with as_daemon(outbox.engine) as tx:
+            before = (await tx.execute(text(READ))).one()
+            await begin_attempt(tx, ADDS, attempt_id := uuid4(), lease=LEASE, server_utc=SENT_UTC)
+            await claim(tx, attempt_id, dict.fromkeys(row_ids), SENT_UTC)
+            written = await settle(tx, attempt_id, row_ids, DONE, {one: uuid4() for one in row_ids})
+            read = (await tx.execute(text(READ))).one().by_reading_all - before.by_reading_all
+        assert written.ids == set(row_ids)
+    assert read < ROWS

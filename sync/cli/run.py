@@ -110,10 +110,10 @@ async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Ou
 
 def _each_once(errors: list[VoucherSyncError]) -> list[VoucherSyncError]:
     """Of errors that only differ in their Request-Id, as where each job meets the same refused token, the first."""
-    shown: dict[object, VoucherSyncError] = {}
-    for one in errors:
-        is_api = isinstance(one, ApiError)
-        shown.setdefault((one.operation, one.summary, one.status, one.api_message) if is_api else str(one), one)
+    shown: dict[str, VoucherSyncError] = {}
+    for error in errors:
+        request = f" [Request-Id {error.request_id}]" if isinstance(error, ApiError) else ""
+        shown.setdefault(str(error).removesuffix(request), error)
     return [*shown.values()]
 
 

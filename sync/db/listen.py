@@ -47,8 +47,8 @@ async def listen(database_url: str, on_word: Callable[[], None]) -> None:
 
 async def _begin(connection: psycopg.AsyncConnection) -> float:
     """Listen; after how many quiet seconds the connection is to be tried."""
-    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
     row = await (await connection.execute(IDLE_TIMEOUT)).fetchone()
+    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
     return min(QUIET_S, float(row[0]) / 2) if row and row[0] else QUIET_S
 
 

@@ -17,7 +17,7 @@ FLOOD = 20_000
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
 LISTENERS = """
 SELECT pid FROM pg_stat_activity
-WHERE datname = current_database() AND query LIKE '%pg_settings%' AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()
 """
 
 

@@ -44,12 +44,10 @@ async def test_what_is_mirrored_is_told_of_a_cycle_that_never_ended_too(
     cli: Cli, mirror: Mirror, is_told: bool
 ) -> None:
     async with mirror.opened():
-        # As a cycle that was killed leaves it, or one that ended in an outage.
+        # As a cycle of an earlier release that was killed leaves it, or one that ended in an outage.
         await mirror.once()
-        if is_told:
-            await mirror.execute(
-                "INSERT INTO sync.connections (name, state, error) VALUES ('default', 'failing', 'the API is away')"
-            )
+        told = "UPDATE sync.connections SET state = 'failing', error = 'the API is away'"
+        await mirror.execute(told if is_told else "DELETE FROM sync.connections")
     settings = {"DATABASE_URL": mirror.database_url}
     text = await cli("status", settings=settings)
     assert "Nothing has been mirrored" not in text.stdout

@@ -137,5 +137,5 @@ async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(mirror:
     mirror.world.add_codes(voucher.id, ["URGENT"])
     mirror.clock.advance(timedelta(seconds=2))
     await mirror.discover()
-    await mirror.pull(is_turn_over=turn(mirror, 12))
+    await mirror.pull(is_turn_over=turn(mirror, 24))
     assert (await mirror.compare()).is_equal

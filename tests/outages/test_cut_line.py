@@ -10,7 +10,7 @@ from tests.support.proxy import Proxy
 from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses
 
 CLAIM = b"SET status = 'sending'"
-SETTLEMENT = b"WITH settled AS"
+SETTLEMENT = b"WITH free AS"
 
 
 @pytest.mark.parametrize("statement", [CLAIM, SETTLEMENT])

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sync.db.requirements import refuse_at_connect
 from sync.db.session import BEGIN, begin_by_statement
 from sync.db.urls import also_read, read_url
-from sync.db.wording import is_about_statement, words_of
+from sync.db.wording import is_about_statement, is_of_users_function, words_of
 from sync.model.errors import (
     DatabaseBusy,
     DatabaseError,
@@ -161,8 +161,19 @@ async def in_transaction(
 def translate(error: DBAPIError) -> DatabaseError:
     """This service's error for one of the database's."""
     cause = error.orig
-    sqlstate = _sqlstate(cause, error.statement)
-    words = words_of(cause)
+    sqlstate, words = _sqlstate(cause, error.statement), words_of(cause)
+    is_of_users = is_of_users_function(cause)
+    if not is_of_users and (state := _state_of_server(cause, sqlstate, words)):
+        return state
+    refusal = f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}"
+    is_for_rows = not is_about_statement(cause) or sqlstate == ROW_SECURITY
+    if sqlstate is None or not is_for_rows or (sqlstate.startswith(NOT_FOR_ROWS) and not is_of_users):
+        return DatabaseError(refusal)
+    return StatementRefused(refusal, sqlstate, words)
+
+
+def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: str) -> DatabaseError | None:
+    """What an error tells of the database as a whole, if it does."""
     if is_about_statement(cause) and sqlstate in MISSING:
         return NotMigrated(
             f"the database is not migrated to this version ({words}): put back what was dropped or renamed by hand, "
@@ -179,11 +190,7 @@ def translate(error: DBAPIError) -> DatabaseError:
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}{also_read() if is_lost else ''}")
-    refusal = f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}"
-    is_for_rows = not is_about_statement(cause) or sqlstate == ROW_SECURITY
-    if sqlstate is None or sqlstate.startswith(NOT_FOR_ROWS) or not is_for_rows:
-        return DatabaseError(refusal)
-    return StatementRefused(refusal, sqlstate, words)
+    return None
 
 
 def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:
@@ -204,7 +211,8 @@ def _full(cause: BaseException | None) -> DatabaseFull:
 
 def _leave_standby(context: ExceptionContext) -> None:
     # After a failover the address may lead to the new primary, while open sessions stay at the old one for ever.
-    if _sqlstate(context.original_exception, context.statement) == READ_ONLY:
+    cause = context.original_exception
+    if _sqlstate(cause, context.statement) == READ_ONLY and not is_of_users_function(cause):
         context.is_disconnect = True
 
 

@@ -15,6 +15,11 @@ ABOUT_STATEMENTS = ("42", "3F")
 """Classes of errors that are found in the text of a statement, where ours have names and no values."""
 FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
 """The last line of an error's context: the function that a statement of ours has set off."""
+ANY_FUNCTION = re.compile(r'PL/\w+.*[\w"]\(|\bSQL\b')
+"""The same in any of PostgreSQL's languages, or of a function in SQL; not of a block that is none, nor of a lock."""
+INTERRUPTIONS = ("ProcessInterrupts", "DeadLockReport")
+"""Where PostgreSQL itself ends a function: somebody cancelled it, a time-out, a deadlock."""
+OUT_OF_ROOM = ("53100", "53200")
 OWN_RULE = re.compile(r"PL/pgSQL function sync\.\w+\(\) line \d+ at RAISE")
 """The whole context of what a trigger of ours refuses: it says so without a value, and nobody else's trigger spoke."""
 
@@ -37,6 +42,17 @@ def is_about_statement(cause: BaseException | None) -> bool:
     if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
         return False
     return cause.sqlstate.startswith(ABOUT_STATEMENTS) and cause.diag.context is None
+
+
+def is_of_users_function(cause: BaseException | None) -> bool:
+    """Whether a function of a user's failed, as of a trigger: then the error's code tells of what that met, maybe at
+    another server, and nothing of this one. Disk and memory are this one's whoever needs more of them."""
+    if not isinstance(cause, psycopg.Error) or cause.diag.context is None:
+        return False
+    outermost = cause.diag.context.rpartition("\n")[2]
+    is_users = ANY_FUNCTION.search(outermost) is not None and " sync." not in outermost
+    is_told_by_it = cause.diag.severity_nonlocalized == "ERROR" and cause.diag.source_function not in INTERRUPTIONS
+    return is_users and is_told_by_it and cause.sqlstate not in OUT_OF_ROOM
 
 
 def _where(diag: Diagnostic) -> str:

@@ -16,6 +16,23 @@ def trigger(body: str, timing: str = "BEFORE INSERT OR UPDATE", *, is_constraint
     ]
 
 
+MET = {
+    "another server that is away": "08001",
+    "another server that is full": "53300",
+    "another server that is a standby": "25006",
+    "a time-out at another server": "57014",
+    "somebody's lock": "55P03",
+    "a conflict at another server": "40001",
+    "a fault of an extension": "XX000",
+}
+"""What a trigger may meet that writes elsewhere, as by `postgres_fdw`, or waits for nobody, by NOWAIT."""
+
+
+def failing(code: str) -> list[str]:
+    """A trigger that fails for one code, in words that hold its value."""
+    return trigger(f"IF NEW.value = 'BAD' THEN RAISE '%', NEW.value USING ERRCODE = '{code}'; END IF; RETURN NEW;")
+
+
 KNOWN = [
     "CREATE TABLE public.known (value text PRIMARY KEY)",
     "INSERT INTO public.known SELECT 'GOOD-' || number FROM generate_series(0, 999) AS number",
@@ -66,6 +83,7 @@ GUARDS: dict[str, Sequence[str]] = {
     "a trigger before the row": trigger(RAISE),
     "a trigger after the row": trigger(RAISE, "AFTER INSERT OR UPDATE"),
     "a trigger at the commit": trigger(RAISE, "AFTER INSERT OR UPDATE", is_constraint=True),
+    **{f"a trigger that met {met}": failing(code) for met, code in MET.items()},
     "a trigger whose table is gone": trigger(
         "IF NEW.value = 'BAD' THEN INSERT INTO public.nowhere VALUES (NEW.value); END IF; RETURN NEW;"
     ),

@@ -15,7 +15,7 @@ SELECT format('%I.%I', schemaname, tablename) AS name FROM pg_tables
 WHERE schemaname IN ('mews', 'sync') AND tablename <> 'alembic_version'
 """
 GIVE_WAY = """
-CREATE FUNCTION public.give_way() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION sync.give_way() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF nextval('public.writes_' || TG_RELID) <= 2 THEN
     RAISE EXCEPTION 'somebody else was first' USING ERRCODE = '{sqlstate}';
@@ -39,7 +39,7 @@ async def give_way(mirror: Mirror, sqlstate: str) -> None:
         )
         await mirror.execute(
             f"CREATE TRIGGER give_way AFTER INSERT OR UPDATE OR DELETE ON {table['name']} "
-            "FOR EACH STATEMENT EXECUTE FUNCTION public.give_way()"
+            "FOR EACH STATEMENT EXECUTE FUNCTION sync.give_way()"
         )
 
 

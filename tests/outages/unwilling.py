@@ -12,7 +12,7 @@ OLDER = (
 )
 REFUSE = """
 CREATE TABLE public.trouble (code text);
-CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION sync.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE trouble text := (SELECT code FROM public.trouble);
 BEGIN
   IF trouble IS NOT NULL THEN RAISE EXCEPTION 'could not extend file' USING ERRCODE = trouble; END IF;
@@ -36,7 +36,7 @@ class Unwilling:
         await self._admin.execute(REFUSE)
         for table in tables:
             name = sql.Identifier(*table.split("."))
-            statement = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION public.refuse()"
+            statement = "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {} EXECUTE FUNCTION sync.refuse()"
             await self._admin.execute(sql.SQL(statement).format(name))
         await self._admin.execute("INSERT INTO public.trouble VALUES (%s)", [code])
         if code == STANDBY:

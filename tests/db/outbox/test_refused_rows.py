@@ -84,6 +84,13 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "a trigger at the commit": (refusing("NEW.status = 'sending'", trigger=LATE), "P0001"),
     "a trigger without a word": (refusing("NEW.status = 'sending'", act="RETURN NULL"), "without a word"),
     "a trigger that undoes it": (refusing("NEW.status = 'sending'", act="NEW.status := 'pending'"), "without a word"),
+    **{
+        f"a trigger that failed elsewhere, {code}": (
+            refusing("NEW.status = 'sending'", act=f"RAISE '%', NEW.value USING ERRCODE = '{code}'"),
+            f"{code}: ",
+        )
+        for code in ("08001", "53300", "25006", "57014", "55P03", "XX000")
+    },
     "a constraint": ([CHECK.format(condition="status <> 'sending'")], "23514: CheckViolation, constraint guard"),
     "an index": (
         [

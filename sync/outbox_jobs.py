@@ -164,7 +164,7 @@ class OutboxJobs:
         counts = counts_of(report)
         if any(counts.values()):
             # In an outage the same rows are given back again and again, for days.
-            is_news = bool(report.done or report.failed or report.held)
+            is_news = bool(report.done or report.failed or report.held or report.refused)
             (log.info if is_news else log.debug)("pushed", connection=self._connection.name, **counts)
             error = next(iter(report.errors.values()), None)
             await self._history.note("push", began_s, counts, error, is_news=is_news)
@@ -185,6 +185,8 @@ class OutboxJobs:
         _add(self._pushed, report)
         if report.held:
             log.warning("held", connection=self._connection.name, deletes=report.held)
+        if report.refused:
+            log.warning("changes_refused_by_table", connection=self._connection.name, count=report.refused)
         if report.failed:
             log.warning("changes_failed", connection=self._connection.name, count=report.failed)
         if report.errors or report.done:

@@ -85,10 +85,14 @@ class Outcome:
         return f" New records that cannot be stored: {number}; see sync.rejected_records." if number else ""
 
     def _pushed(self) -> str:
-        if not (self.pushed.done or self.pushed.failed or self.pushed.held):
-            return ""
-        held = f", {self.pushed.held} held" if self.pushed.held else ""
-        return f" Pushed: {self.pushed.done} changes done, {self.pushed.failed} failed{held}."
+        pushed, refused = self.pushed, ""
+        if pushed.refused:
+            reason = "something on the outbox's table refuses to have changed"
+            refused = f" Changes that {reason}: {pushed.refused}; their last_error says more."
+        if not (pushed.done or pushed.failed or pushed.held):
+            return refused
+        held = f", {pushed.held} held" if pushed.held else ""
+        return f" Pushed: {pushed.done} changes done, {pushed.failed} failed{held}.{refused}"
 
 
 async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Outcome:

@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sync.db.requirements import refuse_at_connect
 from sync.db.session import BEGIN, begin_by_statement
 from sync.db.urls import also_read, read_url
-from sync.db.wording import is_about_statement, is_of_users_function, words_of
+from sync.db.wording import is_about_statement, is_lack_of_privilege, is_of_users_function, words_of
 from sync.model.errors import (
     DatabaseBusy,
     DatabaseError,
     DatabaseFull,
     DatabaseUnavailable,
+    NotAllowed,
     NotMigrated,
     StatementRefused,
 )
@@ -178,6 +179,11 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
         return NotMigrated(
             f"the database is not migrated to this version ({words}): put back what was dropped or renamed by hand, "
             "or run `voucher-sync migrate`"
+        )
+    if is_lack_of_privilege(cause):
+        return NotAllowed(
+            f"this user of the database may not do that ({sqlstate}): {words}; let DATABASE_URL name the user that "
+            "owns the schemas mews and sync, or is to make them"
         )
     if sqlstate in PASSING:
         state, to_do = PASSING[sqlstate]

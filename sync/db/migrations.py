@@ -15,7 +15,7 @@ from sync.db.locks import holders
 from sync.db.requirements import refuse_at_connect
 from sync.db.schema_version import known_revisions, migrations_directory, refuse_unknown_revision
 from sync.db.session import begin_by_statement
-from sync.model.errors import DatabaseBusy
+from sync.model.errors import DatabaseBusy, DatabaseError, StatementRefused
 from sync.model.retry import Backoff
 
 VERSION_TABLE_SCHEMA = "sync"
@@ -41,7 +41,7 @@ def migrate(database_url: str) -> tuple[str | None, str | None]:
                 return _migrate(connection)
         except DBAPIError as error:
             if not _is_passing(error):
-                raise translate(error) from error
+                raise _why_not(translate(error)) from error
             if time.monotonic() - began_s >= WAIT_S:
                 raise _who_is_in_the_way(engine) from error
         failures += 1
@@ -66,6 +66,15 @@ def _is_passing(error: DBAPIError) -> bool:
     if isinstance(cause, psycopg.errors.UniqueViolation):
         return cause.diag.constraint_name in RACES
     return getattr(cause, "sqlstate", None) in BUSY
+
+
+def _why_not(error: DatabaseError) -> DatabaseError:
+    if type(error) not in (DatabaseError, StatementRefused):
+        return error
+    return DatabaseError(
+        f"nothing was migrated: {error}. If that is something of your own, rename or drop it, then run "
+        "`voucher-sync migrate` again"
+    )
 
 
 def _who_is_in_the_way(engine: Engine) -> DatabaseBusy:

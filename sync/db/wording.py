@@ -13,6 +13,11 @@ LINE = "08"
 """The class of errors of the connection: a pooler's own, which knows of no values."""
 ABOUT_STATEMENTS = ("42", "3F")
 """Classes of errors that are found in the text of a statement, where ours have names and no values."""
+UNSUPPORTED = "0A000"
+"""A statement of a form that the table does not take, as for a rule on it."""
+DEPENDENT = "2BP01"
+"""Something cannot be dropped; the detail has the names of what depends on it, a line each."""
+NEW_LINE = "\n"
 FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
 """The last line of an error's context: the function that a statement of ours has set off."""
 ANY_FUNCTION = re.compile(r'PL/\w+.*[\w"]\(|\bSQL\b')
@@ -32,9 +37,12 @@ def words_of(cause: BaseException | None) -> str:
         is_of_driver = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         return str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
     is_of_the_line = cause.sqlstate.startswith(LINE) and cause.diag.context is None
-    if is_of_the_line or is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
+    is_of_form = cause.sqlstate == UNSUPPORTED and cause.diag.context is None
+    if is_of_the_line or is_of_form or is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
         return cause.diag.message_primary or type(cause).__name__
-    return f"{type(cause).__name__}{_where(cause.diag)}"
+    dependent = cause.diag.message_detail if cause.sqlstate == DEPENDENT and cause.diag.context is None else None
+    named = f": {dependent.replace(NEW_LINE, ', ')}" if dependent else _where(cause.diag)
+    return f"{type(cause).__name__}{named}"
 
 
 def is_about_statement(cause: BaseException | None) -> bool:
@@ -42,6 +50,13 @@ def is_about_statement(cause: BaseException | None) -> bool:
     if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
         return False
     return cause.sqlstate.startswith(ABOUT_STATEMENTS) and cause.diag.context is None
+
+
+def is_lack_of_privilege(cause: BaseException | None) -> bool:
+    """Whether the session's user may not do what a statement of ours does; a policy's words for one row are others."""
+    if not isinstance(cause, psycopg.errors.InsufficientPrivilege) or not is_about_statement(cause):
+        return False
+    return cause.diag.source_function == "aclcheck_error"
 
 
 def is_of_users_function(cause: BaseException | None) -> bool:

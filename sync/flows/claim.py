@@ -39,8 +39,9 @@ class Knowledge:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `set_aside`: rows in which
-    not even that can be noted. `has_more`: others may be due.
+    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `refused`: how many rest,
+    since something on the table refuses to have them changed; `set_aside`: those in which not even that can be noted.
+    `has_more`: others may be due.
     """
 
     attempt_id: UUID
@@ -51,6 +52,7 @@ class Batch:
     failed: int = 0
     waiting: int = 0
     held: int = 0
+    refused: int = 0
     set_aside: Collection[int] = ()
     has_more: bool = False
 
@@ -79,7 +81,8 @@ async def claim_due(
     refused = (await outbox.postpone(tx, waiting, LOOK_AGAIN)).refused
     done, failed, unsettled = await _settle_decided(tx, attempt_id, decisions)
     claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
-    set_aside = await outbox.set_aside(tx, refused | unsettled | claimed.refused)
+    refused |= unsettled | claimed.refused
+    set_aside = await outbox.set_aside(tx, refused)
     return Batch(
         attempt_id,
         lane,
@@ -89,6 +92,7 @@ async def claim_due(
         failed=failed,
         waiting=len(waiting),
         held=len(held.ids),
+        refused=len(refused),
         has_more=len(due) >= limit or len(rows) < len(due),
         set_aside=[*set_aside, *held.refused],
     )

@@ -50,7 +50,8 @@ Settle = Callable[[AsyncConnection, Collection[UUID]], Awaitable[None]]
 
 @dataclass(slots=True)
 class PushReport:
-    """What was pushed: calls, and rows by what became of them. `errors` holds the last fault of each kind."""
+    """What was pushed: calls, and rows by what became of them. `refused`: nothing became of them, since something on
+    the outbox's table refuses to have them changed. `errors` holds the last fault of each kind."""
 
     calls: int = 0
     done: int = 0
@@ -58,6 +59,7 @@ class PushReport:
     uncertain: int = 0
     given_back: int = 0
     held: int = 0
+    refused: int = 0
     errors: dict[str, VoucherSyncError] = field(default_factory=dict)
 
     def count(self, status: Status, rows: int) -> None:

@@ -185,6 +185,7 @@ class Pusher:
 
     def _note_claimed(self, batch: Batch) -> None:
         self._concluder.report.held += batch.held
+        self._concluder.report.refused += batch.refused
         self._concluder.report.done += batch.done
         self._concluder.report.failed += batch.failed
         self._connection.set_aside.add(batch.set_aside)

@@ -9,6 +9,7 @@
     │   ├── NotMigrated          reached, but its schema is not this version's
     │   │   └── MigratedFurther  it is a newer version's
     │   ├── Unsuitable           reached, but no schema could make it do: its encoding or release
+    │   ├── NotAllowed           reached, but its user may not do what is to be done
     │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
     ├── AnotherHotel             the tokens are not for the hotels that are mirrored
     ├── Defect                   a fault of this service itself; the log has the traceback
@@ -93,6 +94,10 @@ class MigratedFurther(NotMigrated):
 
 class Unsuitable(DatabaseError):
     """The database answers, but is not one that this service can work with."""
+
+
+class NotAllowed(DatabaseError):
+    """The database answers, but its user lacks a privilege."""
 
 
 class AnotherHotel(VoucherSyncError):

@@ -56,6 +56,22 @@ async def test_a_cycle_that_finds_nothing_new_notes_how_far_it_came_for_the_next
         assert all(later - earlier > timedelta(minutes=59) for earlier, later in pairwise(instants))
 
 
+async def test_a_change_that_the_outbox_s_table_refuses_is_told(cli: Cli, mirror: Mirror) -> None:
+    voucher = next(iter(mirror.world.vouchers))
+    async with mirror.opened():
+        await mirror.execute(
+            "ALTER TABLE mews.voucher_code_outbox ADD CONSTRAINT theirs CHECK (value <> 'BAD' OR status = 'pending')"
+        )
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "VALUES ('add', :voucher, 'GOOD'), ('add', :voucher, 'BAD')",
+            voucher=voucher,
+        )
+        ended = await cli("once", settings=mirror.environment)
+    says = "Pushed: 1 changes done, 0 failed. Changes that something on the outbox's table refuses to have changed: 1"
+    assert (ended.code, says in ended.stdout, "BAD" in ended.stdout + ended.stderr) == (0, True, False)
+
+
 async def test_the_summary_as_json(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         first = json.loads((await cli("once", "--json", settings=mirror.environment)).stdout)

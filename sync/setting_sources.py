@@ -56,19 +56,21 @@ def _slips(given: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
 
 
 def _secret(name: str, given: str) -> str:
-    if not given:
+    path = Path(given.strip())
+    if not given.strip():
         raise SettingsError(f"{name}: is set but empty: name a file, or unset it")
-    path = Path(given)
+    # What does not begin at the root may be the secret itself, set under the wrong name.
+    shown = str(path) if path.is_absolute() else "what it names (a path from / on would be shown here)"
     try:
         with path.open("rb") as file:
             if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
-                raise SettingsError(f"{name}: {path} cannot be read: it is a device")
-            return _text(name, path, file.read(MAX_BYTES + 1)).strip()
+                raise SettingsError(f"{name}: {shown} cannot be read: it is a device")
+            return _text(name, shown, file.read(MAX_BYTES + 1)).strip()
     except OSError as error:
-        raise SettingsError(f"{name}: {path} cannot be read: {error.strerror}") from None
+        raise SettingsError(f"{name}: {shown} cannot be read: {error.strerror}") from None
 
 
-def _text(name: str, path: Path, content: bytes) -> str:
+def _text(name: str, path: str, content: bytes) -> str:
     """UTF-8, or UTF-16 where it begins with the mark of that, as editors and shells of Windows write it."""
     if len(content) > MAX_BYTES:
         raise SettingsError(f"{name}: {path} cannot be read: it has more than {MAX_BYTES:,} bytes")
@@ -91,7 +93,7 @@ def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
                     f"and its directory belong to you or root, and that nobody else may write there"
                 )
                 return {}
-            text = _text("settings", DOT_ENV, file.read(MAX_BYTES + 1))
+            text = _text("settings", str(DOT_ENV), file.read(MAX_BYTES + 1))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

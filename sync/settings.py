@@ -12,9 +12,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from sync.mews.surroundings import LOOPBACK
 from sync.model.cron import Cron
 from sync.model.errors import SettingsError
+from sync.model.windows import OLDEST_START
 from sync.setting_sources import read_sources
 
 MAX_SECONDS = 366 * 86_400
+MAX_COUNT = 1_000_000_000
+"""Past it neither the budget nor the database counts."""
 EMPTY = "is set but empty: give a value, or unset it"
 
 
@@ -46,8 +49,14 @@ def _not_a_number(value: object) -> object:
     return value
 
 
-def _utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+def _backfill_from(value: datetime) -> datetime:
+    try:
+        instant = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("lies beyond the years that there are") from None
+    if instant < OLDEST_START:
+        raise ValueError(f"lies before {OLDEST_START:%Y}, when there was nothing to mirror: see the year")
+    return instant
 
 
 def _http_bind(value: str) -> str:
@@ -58,7 +67,7 @@ def _http_bind(value: str) -> str:
 
 
 def _not_empty(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
+    if not value.get_secret_value().strip():
         raise ValueError(EMPTY)
     return value
 
@@ -93,8 +102,10 @@ class Settings(BaseModel):
     sync_discovery_interval_s: PositiveSeconds = 600
     sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
     sync_audit_max_loss: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05
-    sync_backfill_from: Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_utc)] | None = None
-    sync_rate_limit_requests: Annotated[int, Field(ge=1)] = 200
+    sync_backfill_from: Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_backfill_from)] | None = (
+        None
+    )
+    sync_rate_limit_requests: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 200
     sync_rate_limit_window_s: PositiveSeconds = 30
     sync_request_timeout_s: PositiveSeconds = 60
     sync_max_response_mb: Annotated[int, Field(ge=1, le=1024)] = 32
@@ -102,7 +113,7 @@ class Settings(BaseModel):
     sync_push_poll_s: PositiveSeconds = 5
     sync_settle_after_s: PositiveSeconds = 15
     sync_delete_brake_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.2
-    sync_delete_brake_min: Annotated[int, Field(ge=1)] = 100
+    sync_delete_brake_min: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 100
     sync_delete_brake_window_s: PositiveSeconds = 600
     sync_delete_brake_long_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     sync_delete_brake_long_window_s: PositiveSeconds = 86_400

@@ -82,6 +82,18 @@ def test_a_file_that_holds_no_secret_is_named(read: Read, path: str, words: str)
     assert str(raised.value).startswith("MEWS_ACCESS_TOKEN_FILE: ")
 
 
+def test_a_secret_in_the_place_of_its_files_name_is_not_shown(read: Read) -> None:
+    for secret in ("C66EF7-hush-B239D2", "postgresql://user:hush@db.example/vouchers", "hush\n"):
+        with pytest.raises(SettingsError, match=r"^DATABASE_URL_FILE: what it names .* cannot be read: ") as raised:
+            read(DATABASE_URL_FILE=secret)
+        assert "hush" not in str(raised.value)
+
+
+def test_a_line_end_behind_a_files_name_is_none_of_it(read: Read, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("ABC-DEF")
+    assert read(MEWS_ACCESS_TOKEN_FILE=f"{tmp_path}/token\n") == {"MEWS_ACCESS_TOKEN": "ABC-DEF"}
+
+
 def test_a_pipe_will_do(read: Read) -> None:
     there, here = os.pipe()
     os.write(here, b"ABC-DEF\n")

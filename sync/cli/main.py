@@ -12,7 +12,7 @@ import click
 
 from sync.cli import streams
 from sync.cli.commands import voucher_sync
-from sync.model.errors import SettingsError, VoucherSyncError
+from sync.model.errors import SettingsError, VoucherSyncError, refusal
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except OSError as error:
-        code = _end(_refused(error), 1)
+        code = _end(refusal(error), 1)
     except ImportError as error:
         code = _end(
             f"a library cannot be used: {error}; install voucher-sync again, and see PYTHON* and PSYCOPG_IMPL", 1
@@ -54,11 +54,6 @@ def _end(words: str, code: int) -> int:
     with suppress(OSError):  # there may be nobody to tell
         click.echo(f"Error: {words}", err=True)
     return code
-
-
-def _refused(error: OSError) -> str:
-    where = f" ({error.filename})" if error.filename else ""
-    return f"the operating system refused: {error.strerror or type(error).__name__}{where}"
 
 
 def _defect(error: BaseException) -> str:

@@ -20,6 +20,8 @@ from sync.model.errors import SettingsError
 SHOWN = ("host", "hostaddr", "port", "dbname", "user")
 FORM = "give it as postgresql://user:password@host:5432/database"
 ENCODED = "in the user and the password write @ as %40, / as %2F and % as %25"
+NO_PARAMETERS = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
+"""What libpq reads of the environment and has no parameter for."""
 MAX_LABEL = 63
 """Of a name between two dots; Python's encoding of names fails on longer ones."""
 
@@ -51,7 +53,7 @@ def describe_address(database_url: str) -> str:
 
 def also_read() -> str:
     """In brackets, which variables are set that libpq reads beside the URL; nothing if there are none."""
-    known = {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar} | {"PGSERVICEFILE", "PGSYSCONFDIR"}
+    known = {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar} | NO_PARAMETERS
     beside = sorted(name for name in known if environ.get(name))
     return f" (what is set here and counts too: {', '.join(beside)})" if beside else ""
 
@@ -69,7 +71,9 @@ def _unknown_parameter(url: str) -> str:
     _, separator, rest = url.partition("://")
     known = {one.keyword.decode() for one in Conninfo.get_defaults()}
     query = rest.rpartition("@")[2].partition("?")[2]
-    for name, _value in parse_qsl(query, keep_blank_values=True) if separator else ():
+    for name, value in parse_qsl(query, keep_blank_values=True) if separator else ():
+        if name == "ssl" and value != "true":
+            return "libpq knows `ssl` only as ssl=true: `sslmode=require` or another mode is meant"
         if name not in known and name not in {"ssl", "requiressl"} and name.isidentifier():
             near = get_close_matches(name, known, n=1)
             return f"libpq knows no parameter `{name}`" + (f": is `{near[0]}` meant?" if near else "")

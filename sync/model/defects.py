@@ -8,8 +8,9 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from sync.model.errors import Defect, VoucherSyncError
+from sync.model.errors import Defect, VoucherSyncError, refusal
 
+VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
 OURS = f"{Path(__file__).parents[1]}/"
 WHAT_TO_SEND = (
     "send this line, and the log from a minute before on, to the maintainers of voucher-sync (in its repository, as "
@@ -20,10 +21,12 @@ WHAT_TO_SEND = (
 def defect(doing: str, error: BaseException) -> Defect:
     """The error to tell where `doing` (`pull`, `voucher-sync status`) has ended in a way that nobody foresaw."""
     innermost = _innermost(error)
+    if isinstance(innermost, OSError) and innermost.errno is not None:
+        return Defect(f"{doing}: {refusal(innermost)}; see what this host lets it have (`ulimit -a`, its disks)")
     kind = type(innermost).__name__
     return Defect(
         f"{doing} ended with {kind} in {_place(innermost)}, which is a fault of ours (voucher-sync "
-        f"{version('voucher-sync')}): {WHAT_TO_SEND}"
+        f"{VERSION}): {WHAT_TO_SEND}"
     )
 
 

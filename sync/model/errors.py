@@ -275,3 +275,9 @@ API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadabl
 def is_outage(error: VoucherSyncError) -> bool:
     """Whether it says that the API, or the database, is away for everybody, whatever was asked."""
     return isinstance(error, NotConnected | CircuitOpen | DatabaseUnavailable | NotMigrated)
+
+
+def refusal(error: OSError) -> str:
+    """What the operating system has refused, as one more open file."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"the operating system refused: {error.strerror or type(error).__name__}{where}"

@@ -56,6 +56,7 @@ def test_what_nobody_can_use_is_said_without_the_password(url: str, words: str) 
     [
         ("sslmod=require", "libpq knows no parameter `sslmod`: is `sslmode` meant?"),
         ("sslmode=require&conect_timeout=3", "libpq knows no parameter `conect_timeout`: is `connect_timeout` meant?"),
+        ("ssl=require", "`sslmode=require` or another mode is meant"),
         ("xyzzy=1", "libpq knows no parameter `xyzzy`"),
         ("pool_size=hush", "libpq knows no parameter `pool_size`"),
     ],
@@ -92,3 +93,6 @@ def test_what_counts_beside_the_url_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "PGSERVICEFILE, PGSSLMODE" in also_read()
     assert "PGSSLMODE" not in before
     assert "hush" not in also_read()
+    for name in ("PGTZ", "PGDATESTYLE", "PGGEQO"):  # libpq has no parameters of these names
+        monkeypatch.setenv(name, "hush")
+        assert name in also_read()

@@ -23,6 +23,21 @@ def test_a_defect_names_its_kind_its_place_and_what_to_send() -> None:
     assert "hush" not in words
 
 
+def test_what_the_operating_system_refuses_is_no_fault_of_ours() -> None:
+    words = str(defect("pull", caught(ExceptionGroup("hush", [caught(OSError(24, "Too many open files"))]))))
+    assert words.startswith("pull: the operating system refused: Too many open files;")
+    assert "fault of ours" not in words
+
+
+def test_a_defect_is_told_with_no_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("io.open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    assert "KeyError" in str(defect("pull", caught(KeyError())))
+
+
 def test_its_place_is_the_last_of_our_own() -> None:
     with pytest.raises(TypeError) as raised:
         Backoff(base_s="hush", cap_s=1.0).pause_s(1, None)  # type: ignore[arg-type]

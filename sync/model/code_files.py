@@ -26,6 +26,7 @@ MAX_LINE_LENGTH = 10_000
 _HEADER_WORDS = {*COLUMNS, "code", "codes", "values", "voucher", "vouchers", "vouchercode", "voucher_code", "coupon"}
 _UNREADABLE = re.compile("[\ud800-\udfff\ufffd]")
 _BLANK = re.compile(r"[\s,;]*")
+AS_TEXT = "save the column as text, or give --as-is if the code is meant so"
 _NOT_UTF8 = "is not a text in UTF-8: save the file as CSV in UTF-8"
 
 
@@ -99,7 +100,8 @@ def read_layout(first: str | None, delimiters: str = DELIMITERS) -> Layout:
     """
     if first is None or _UNREADABLE.search(first) or "\0" in first:
         raise VoucherSyncError(f"the file's first line {_NOT_UTF8}")
-    for delimiter in delimiters:
+    # The one that stands there most often first: a tab behind a single name would be taken for a blank by the others.
+    for delimiter in sorted(delimiters, key=first.count, reverse=True):
         names = [re.sub(r"[\s-]+", "_", name.strip().casefold()) for name in _split(first, delimiter) or ()]
         while names and not names[-1]:
             names.pop()  # a spreadsheet saves columns that were used once
@@ -171,8 +173,11 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as
     while len(fields) > len(layout.columns) and not fields[-1]:
         fields.pop()
     if len(fields) != len(layout.columns):
+        if len(layout.columns) == 1 and not as_is and (trace := damage(text.strip())):
+            raise ValueError(f"value: {trace}; {AS_TEXT}")  # with a comma in it, as in half of Europe
         raise ValueError(f"has {len(fields)} columns, and the first line has {len(layout.columns)}")
-    if len(fields) == 1 and any(one in text and len(_split(text, one) or ()) != 1 for one in DELIMITERS):
+    others = DELIMITERS.replace(layout.delimiter, "")
+    if len(fields) == 1 and any(one in text and len(_split(text, one) or ()) != 1 for one in others):
         raise ValueError("has more than one column, and the first line has one (a code with a , or ; is put in quotes)")
     given = {name: words for name, words in zip(layout.columns, fields, strict=True) if words}
     start, end = _instant(given, "validity_start_utc"), _instant(given, "validity_end_utc")
@@ -197,7 +202,7 @@ def _value(words: str, *, as_is: bool) -> str:
     if not words.isprintable():
         raise ValueError("value: holds a character that nobody can see or type")
     if not as_is and (trace := damage(words)):
-        raise ValueError(f"value: {trace}; save the column as text, or give --as-is if the code is meant so")
+        raise ValueError(f"value: {trace}; {AS_TEXT}")
     return words
 
 

@@ -138,6 +138,13 @@ def test_rows_of_nothing_but_delimiters_are_blank(text: str) -> None:
     assert list(read_lines([(7, text)], ALL, VOUCHER)) == []
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_one_column_may_have_empty_ones_behind_it_too(delimiter: str) -> None:
+    lines = enumerate([f"value{3 * delimiter}", f"A{3 * delimiter}"], 1)
+    layout, codes = skip_to_layout(iter(lines))
+    assert [line.value for line in read_lines(codes, layout, VOUCHER) if isinstance(line, CodeLine)] == ["A"]
+
+
 def test_empty_columns_behind_the_last_do_not_count() -> None:
     two = Layout(("value", "note"), ";")
     assert read("A;hello;; ;", two) == CodeLine(7, VOUCHER, "A", note="hello")
@@ -200,6 +207,14 @@ def test_what_a_spreadsheet_has_damaged_is_bad_unless_it_is_meant_so(value: str)
     assert "--as-is" in line.reason
     assert value not in line.reason
     assert list(read_lines([(7, quoted)], ONE, VOUCHER, as_is=True)) == [CodeLine(7, VOUCHER, value)]
+
+
+@pytest.mark.parametrize("value", ["1,23457E+11", " 1,2E+05", "12,00", "=SUM(A1,B1)"])
+def test_so_is_what_it_damaged_with_a_comma_in_a_file_of_one_column(value: str) -> None:
+    bad = read(value, ONE)
+    assert isinstance(bad, BadLine)
+    assert "spreadsheet" in bad.reason
+    assert "--as-is" in bad.reason
 
 
 @pytest.mark.parametrize(

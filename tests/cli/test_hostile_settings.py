@@ -66,6 +66,7 @@ async def test_once_mirrors_and_pushes(cli: Cli, hotel: tuple[Mirror, Voucher]) 
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_so_do_the_other_commands(cli: Cli, hotel: tuple[Mirror, Voucher]) -> None:
     mirror, voucher = hotel
     queue = ["outbox", "add", "--voucher", str(voucher.id), "NEW"]

@@ -56,7 +56,8 @@ class Killing:
         return ended.code
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(1, BACKFILLS))])
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(BACKFILLS))
 async def test_a_backfill_survives_kills(database_url: str, tmp_path: Path, seed: int) -> None:
     mirror = Mirror(database_url, latency_s=0.01)
     fill(mirror, seed)

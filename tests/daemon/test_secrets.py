@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Close, HtmlPage, MalformedJson, Operation, RawBody, Status, TruncatedBody
@@ -66,6 +67,7 @@ async def stored(mirror: Mirror) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 async def test_no_token_and_no_value_is_told_or_kept_elsewhere(database_url: str, tmp_path: Path) -> None:
     mirror = Mirror(database_url)
     mirror.world.tokens[ACCESS_TOKEN].name = "token"

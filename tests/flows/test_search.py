@@ -157,6 +157,7 @@ async def test_a_voucher_that_is_refused_takes_its_other_changes_along(mirror: M
     assert {(row["voucher_id"], row["last_error"]) for row in failed} == {(gone.id, "Invalid VoucherId")}
 
 
+@pytest.mark.long
 async def test_a_batch_of_refused_changes_lets_others_have_their_turn(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -184,6 +185,7 @@ async def test_a_search_leaves_no_attempt_behind(mirror: Mirror, outbox: Outbox)
     assert await mirror.rows("SELECT FROM sync.attempts") == []
 
 
+@pytest.mark.long
 async def test_what_is_queued_during_a_bulk_push_does_not_wait_for_its_end(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["X"])

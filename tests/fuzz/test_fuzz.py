@@ -20,7 +20,7 @@ from tests.flows.rig import mirrored
 from tests.fuzz.nonsense import Nonsense
 from tests.support.mirror import Mirror
 
-CASES = int(os.environ.get("FUZZ_CASES", "3000"))
+CASES = int(os.environ.get("FUZZ_CASES", "1000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 FLOW_CASES = max(60, CASES // 50)
 MAX_REQUESTS = 60

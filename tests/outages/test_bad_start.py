@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
+import pytest
 from structlog.testing import capture_logs
 
 from sync import app
@@ -91,6 +92,7 @@ async def test_a_token_that_is_refused_at_first_is_tried_again_before_the_next_i
             await is_mirrored_and_well(mirror)
 
 
+@pytest.mark.long
 async def test_a_database_that_is_away_when_the_daemon_starts_is_filled_when_it_comes(database_url: str) -> None:
     async with Proxy(database_url).served() as proxy:
         mirror = hotel(proxy.url)
@@ -103,6 +105,7 @@ async def test_a_database_that_is_away_when_the_daemon_starts_is_filled_when_it_
                 await shown(mirror, jobs)
 
 
+@pytest.mark.long
 async def test_a_database_that_is_not_migrated_yet_is_filled_once_it_is(empty_database_url: str) -> None:
     mirror = hotel(empty_database_url)
     async with mirror.opened(), scheduled(mirror) as jobs:

@@ -22,6 +22,8 @@ FIRST_SEED = int(os.environ.get("SOAK_SEED", "1"))
 WORKERS = int(os.environ.get("SOAK_WORKERS", "2"))
 EXAMPLES, STEPS = 2, 25
 """Of each seed; the first example is always the simplest there is."""
+SAMPLE_STEPS = 8
+"""Of what `make test` runs of it."""
 
 
 @pytest.mark.timeout(120 + MINUTES * 60 + 600)
@@ -33,11 +35,12 @@ def test_everything_comes_right(
     total, seeds = Counter[str](), list[int]()
     while not seeds or time.monotonic() < ends_s:
         seeds.append(FIRST_SEED + worker + len(seeds) * WORKERS)
-        simulate(server_url, template, tmp_path, seeds[-1], total)
+        steps = STEPS if worker or MINUTES else SAMPLE_STEPS
+        simulate(server_url, template, tmp_path, seeds[-1], steps=steps, total=total)
     record_property("simulated", {"total": dict(total), "seeds": seeds})
 
 
-def simulate(server_url: str, template: str, directory: Path, number: int, total: Counter[str]) -> None:
+def simulate(server_url: str, template: str, directory: Path, number: int, *, steps: int, total: Counter[str]) -> None:
     """The examples of one seed."""
 
     class InItsDatabase(Machine):
@@ -48,7 +51,7 @@ def simulate(server_url: str, template: str, directory: Path, number: int, total
         InItsDatabase,
         settings=settings(
             max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
+            stateful_step_count=steps,
             deadline=None,
             database=None,
             # A simpler example would take minutes to find, in runs that no seed can repeat exactly.

@@ -23,6 +23,7 @@ DECLARE
   was_daemon text := coalesce(current_setting('voucher_sync.daemon', true), '');
   is_operator boolean := session_user = current_user OR pg_has_role(session_user, current_user, 'USAGE');
   is_known boolean := true;
+  last_id bigint;
   other_id bigint;
   other_is_same boolean;
   other_was_cancelled boolean;
@@ -53,6 +54,16 @@ BEGIN
 
   -- Mappers send every column that they know; what they leave open, and when they think it was made, counts for nothing.
   NEW.id := coalesce(NEW.id, nextval('mews.voucher_code_outbox_id_seq'));
+  BEGIN
+    last_id := currval('mews.voucher_code_outbox_id_seq');
+  EXCEPTION WHEN object_not_in_prerequisite_state THEN
+    last_id := 0;  -- none was given to this session yet
+  END;
+  -- The numbers are the order of what is done to a code, and nobody may go before others.
+  IF NEW.id BETWEEN 1 AND last_id - 1 AND NOT is_operator THEN
+    NEW.id := nextval('mews.voucher_code_outbox_id_seq');
+    last_id := NEW.id;
+  END IF;
   NEW.status := coalesce(NEW.status, 'pending');
   NEW.attempts := coalesce(NEW.attempts, 0);
   NEW.priority := coalesce(NEW.priority, 0);
@@ -64,7 +75,7 @@ BEGIN
       OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before and note: voucher-sync fills the other columns'
-    WHEN NEW.id > currval('mews.voucher_code_outbox_id_seq')
+    WHEN NEW.id > last_id OR NEW.id < 1
       THEN 'id: the database numbers the rows; leave it out, or give DEFAULT'
     WHEN NEW.priority <> 0 AND NOT is_operator
       THEN 'priority: is for the operator to give; leave it out'

@@ -128,6 +128,30 @@ async def test_no_number_is_chosen_that_a_later_row_would_get(outbox: Outbox, ap
     assert await ids(outbox) == [row_id]
 
 
+GIVEN = (
+    "INSERT INTO mews.voucher_code_outbox (id, operation, voucher_id, value) OVERRIDING SYSTEM VALUE "
+    "VALUES (%s, 'delete', %s, 'A')"
+)
+
+
+async def test_nobody_goes_before_others_by_a_number_of_his_own(outbox: Outbox, app: Connection) -> None:
+    add = await outbox.add("A")
+    await app.execute(insertion([], []), [VOUCHER, "B"])
+    for number in (1, add):
+        await app.execute(GIVEN, [number, VOUCHER])
+    first, *later = await ids(outbox)
+    assert (first, len(later)) == (add, 3)
+
+
+@pytest.mark.parametrize("number", [-5, 0, 1, 2**40])
+async def test_a_number_of_one_s_own_is_refused_where_none_was_given(
+    outbox: Outbox, app: Connection, number: int
+) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match="id: the database numbers the rows"):
+        await app.execute(GIVEN, [number, VOUCHER])
+    assert await ids(outbox) == []
+
+
 MERGE = """
 MERGE INTO mews.voucher_code_outbox AS row
 USING (VALUES ('add', %s::uuid, 'A'), ('add', %s::uuid, 'B')) AS wanted (operation, voucher_id, value)

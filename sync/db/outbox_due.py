@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Select,
     Text,
+    and_,
     any_,
     column,
     exists,
@@ -30,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.outbox import UNFINISHED, Lane
 from sync.db.outbox_tables import IS_IN_TURN, QUEUER, outbox
-from sync.model.outbox import Operation, Row
+from sync.model.outbox import Operation, Row, Status
 
 
 async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
@@ -42,8 +43,8 @@ async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
 async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int] = ()) -> list[Row]:
     """Due rows of a lane, of each user the longest due first, for this transaction to decide on.
 
-    Left out are rows behind an unfinished one for the same code, since their order counts, rows that somebody else
-    holds, and those of `without`.
+    Left out are rows behind an unfinished one for the same code, since their order counts, but for a delete that another
+    user has put off; rows that somebody else holds; and those of `without`.
     """
     found: list[Row] = []
     for priority, turns in groupby(await _turns(tx, lane), key=lambda turn: turn[0]):
@@ -98,11 +99,19 @@ async def _lock_shares(
     turn = func.pg_catalog.unnest(literal(list(queuers), ARRAY(Text))).table_valued(column("queuer", Text), name="turn")
     turn = turn.render_derived()
     earlier = outbox.alias("earlier")
+    # Else anybody could keep others from a code for years. Whoever waits for an add of somebody else's needs its code.
+    is_put_off = and_(
+        earlier.c.operation == Operation.DELETE,
+        earlier.c.queued_by.is_distinct_from(outbox.c.queued_by),
+        earlier.c.status == Status.PENDING,
+        func.coalesce(earlier.c.not_before > func.now(), False),
+    )
     is_blocked = exists().where(
         earlier.c.voucher_id == outbox.c.voucher_id,
         earlier.c.value == outbox.c.value,
         earlier.c.id < outbox.c.id,
         earlier.c.status.in_(UNFINISHED),
+        ~is_put_off,
     )
     due = (
         select(*(outbox.c[name] for name in Row.__slots__))

@@ -118,6 +118,25 @@ async def test_a_row_waits_for_one_that_is_not_due_yet(outbox: Outbox) -> None:
     assert await due(outbox) == [add]
 
 
+async def test_a_delete_that_another_user_has_put_off_keeps_nobody_waiting(outbox: Outbox, writer: Outbox) -> None:
+    delete = await writer.delete("SUMMER", not_before=utc(2099, 1, 1))
+    again = await outbox.delete("SUMMER")
+    assert await due(outbox, DELETES) == [again]
+    add = await outbox.add("SUMMER")
+    assert await due(outbox) == []  # behind one's own, as ever
+    await outbox.change(again, status="cancelled")
+    assert await due(outbox) == [add]
+    await outbox.change(add, status="cancelled")
+    await outbox.change(delete, not_before=None)
+    assert await due(outbox, DELETES) == [delete]
+
+
+async def test_an_add_that_another_user_has_put_off_is_waited_for_by_its_delete(outbox: Outbox, writer: Outbox) -> None:
+    await outbox.add("SUMMER", not_before=utc(2099, 1, 1))
+    await writer.delete("SUMMER")
+    assert await due(outbox, DELETES) == []
+
+
 async def test_a_delete_by_id_waits_for_the_add_of_its_value(outbox: Outbox) -> None:
     await store(outbox.engine, code(1, "SUMMER"))
     add = await outbox.add("SUMMER")

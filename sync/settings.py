@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-from sync.mews.surroundings import LOOPBACK
+from sync.mews.surroundings import LOOPBACK, is_host
 from sync.model.cron import Cron
 from sync.model.errors import SettingsError
 from sync.model.windows import OLDEST_START
@@ -21,7 +21,8 @@ MAX_COUNT = 1_000_000_000
 EMPTY = "is set but empty: give a value, or unset it"
 
 
-def _platform_address(value: str) -> str:
+def _platform_address(given: str) -> str:
+    value = given.strip()
     parts = urlsplit(value)
     if parts.scheme not in {"https", "http"} or not parts.hostname:
         raise ValueError("give an address such as https://api.mews.com")
@@ -33,9 +34,11 @@ def _platform_address(value: str) -> str:
         parts.port  # noqa: B018 - reading it is what checks it
     except ValueError:
         raise ValueError("the port must be a number from 0 to 65535") from None
-    if parts.path not in {"", "/"} or parts.query:
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError("give only the base address, without a path")
-    return value.rstrip("/")
+    if not is_host(parts.hostname):
+        raise ValueError("its host is no name that there can be")
+    return value.rstrip("/?#")
 
 
 def _cron(value: str) -> str:

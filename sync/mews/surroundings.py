@@ -20,6 +20,16 @@ PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 """The first that is set counts, as for curl. Calls go over https only, or to this very machine."""
 
 
+def is_host(name: str) -> bool:
+    """Whether a URL can have this host: httpx finds some of what is wrong with one only at the first call."""
+    try:
+        host = httpx.URL(scheme="https", host=name).host
+        host.encode("idna")  # as it is resolved: no label is empty, or too long
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return ":" in host or all(one.isalnum() or one in "-._" for one in host)
+
+
 def proxy_for(address: str, environ: Mapping[str, str] = os.environ) -> httpx.Proxy | None:
     """The proxy on the way to the API's base address, if there is one.
 

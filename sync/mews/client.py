@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 PATH_PREFIX = "/api/connector/v1/"
 MAX_CONNECTIONS = 16
+SILENCE = 0.1
+"""Share of a read's time after which it is sent once more, as long as nothing was heard of the API."""
 
 RETRIED = (
     errors.NotConnected,
@@ -97,6 +99,7 @@ class Client:
         )
         self._circuit = Circuit(patience.circuit_backoff, rng)
         self._last_fault = ""
+        self._is_heard = False
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
@@ -118,8 +121,7 @@ class Client:
                 if (silent_s := self.budget.held_s()) > patience.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit_of(operation):
-                    async with self.budget.place(priority):
-                        return await self._call(operation, parameters, decode, self._read_timeout_s)
+                    return await self._asked(lambda: self._within_budget(operation, parameters, decode, priority))
             except RETRIED as error:
                 failed += 1
                 # A closed circuit says itself when the next call may go: to sleep longer is to find the API later.
@@ -176,6 +178,33 @@ class Client:
             raise
         self._circuit.succeeded()
 
+    async def _asked(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What the first of several calls brings; of one alone where the API was heard of since the last failure.
+
+        Where a proxy or a router on the way keeps a connection open behind which nobody is left, a call hangs until its
+        time is over, although the API may be back long before. So beside a call that hangs another one is sent.
+        """
+        if self._is_heard:
+            return await ask()
+        calls = set[asyncio.Task[T]]()
+        try:
+            while True:
+                calls.add(asyncio.create_task(ask()))
+                silence_s = SILENCE * self._read_timeout_s
+                done, _ = await asyncio.wait(calls, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
+                if done:
+                    return await done.pop()
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _within_budget(
+        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], priority: Priority
+    ) -> T:
+        async with self.budget.place(priority):
+            return await self._call(operation, parameters, decode, self._read_timeout_s)
+
     async def _call(
         self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
     ) -> T:
@@ -193,14 +222,17 @@ class Client:
         try:
             response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
         except TimeoutError as error:
+            self._is_heard = False
             raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
+            self._is_heard = False
             raise failures.from_exception(operation, error) from error
         return self._answer(operation, response, decode)
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
         # A proxy's clock may be wrong by hours, and watermarks go by this one.
         if failures.is_from_api(response):
+            self._is_heard = True
             self.server_clock.observe(response.headers.get("Date"))
         if response.status_code != 200:
             credentials = self._credentials

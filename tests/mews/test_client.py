@@ -25,6 +25,7 @@ from sync.demo.simulator import (
     RawBody,
     RetryAfter,
     Simulator,
+    Slow,
     Status,
     TruncatedBody,
 )
@@ -37,6 +38,8 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 ONCE = Patience(max_attempts=1)
 PATIENT = Patience(backoff=Backoff(base_s=1000, cap_s=1000), max_pause_s=1000)
 """Pauses for so long that no test would see their end."""
+LONG_S = 5.0
+"""The time of a read that none of these waits for, but for a tenth of it."""
 CREDENTIALS = Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test")
 
 
@@ -214,10 +217,44 @@ async def test_a_server_that_is_not_there_is_not_connected(api: Mirror) -> None:
 # How long it may take
 
 
+# A way to the API that hangs
+
+
+async def test_a_read_that_hangs_is_sent_once_more_where_nothing_was_heard_of_the_api(api: Mirror) -> None:
+    script(api, Hang(), Hang())
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        assert await read(client) == ["Hotel A"]
+    assert len(api.simulator.requests) == 3
+
+
+async def test_an_answer_that_comes_late_is_taken(api: Mirror) -> None:
+    script(api, Slow(1.0), Hang(), Hang(), Hang(), Hang(), Hang(), Hang(), Hang())
+    async with opened(api, read_timeout_s=2.0, patience=ONCE) as client:
+        assert await read(client) == ["Hotel A"]
+        assert client.budget.spent() == len(api.simulator.requests)
+
+
+async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        await read(client)
+        script(api, Close(), Hang())
+        await fail(client)
+        assert await read(client) == ["Hotel A"]
+
+
+async def test_an_api_that_answers_is_asked_once(api: Mirror) -> None:
+    async with opened(api, read_timeout_s=0.5, patience=ONCE) as client:
+        await read(client)
+        script(api, Hang())
+        assert isinstance(await fail(client), errors.ConnectionLost)
+    assert len(api.simulator.requests) == 2
+
+
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.02)], ids=repr)
 async def test_the_time_out_is_for_the_whole_answer(api: Mirror, fault: Fault) -> None:
-    script(api, fault)
     async with opened(api, read_timeout_s=0.2, patience=ONCE) as client:
+        await read(client)
+        script(api, fault)
         error = await fail(client)
         assert type(error) is errors.ConnectionLost
         assert "0.2 s" in str(error)
@@ -225,8 +262,9 @@ async def test_the_time_out_is_for_the_whole_answer(api: Mirror, fault: Fault) -
 
 
 async def test_a_read_is_tried_again_after_a_time_out(api: Mirror) -> None:
-    script(api, Hang(), Drip(0.02))
     async with opened(api, read_timeout_s=0.2) as client:
+        await read(client)
+        script(api, Hang())
         assert await read(client) == ["Hotel A"]
     assert len(api.simulator.requests) == 3
 
@@ -429,8 +467,9 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
     ids=repr,
 )
 async def test_no_error_shows_a_token(api: Mirror, fault: Fault) -> None:
-    script(api, fault)
     async with opened(api, read_timeout_s=0.1, patience=ONCE) as client:
+        await read(client)
+        script(api, fault)
         error = await fail(client)
         shown = [repr(client), str(error), repr(error), *traceback.format_exception(error)]
         shown += [repr(vars(error)), repr(error.__cause__), repr(CREDENTIALS), str(CREDENTIALS)]

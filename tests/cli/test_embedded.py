@@ -94,6 +94,7 @@ async def test_a_check_says_that_there_is_no_database_and_makes_none(home: Path,
     ended = await run_at(home, "check", settings={}, directory=tmp_path)
     assert ended.code == 1
     assert f"WRONG database: DATABASE_URL is not set, and there is no embedded PostgreSQL in {home}" in ended.stdout
+    assert "see that the server runs" not in ended.stdout
     assert list(home.parent.iterdir()) == []
 
 

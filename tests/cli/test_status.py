@@ -144,4 +144,4 @@ async def test_a_database_that_is_not_there(cli: Cli, unreachable_url: str) -> N
 async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:
     ended = await cli("status", settings={"DATABASE_URL": empty_database_url})
     assert (ended.code, ended.stdout) == (1, "")
-    assert ended.stderr.endswith("run `voucher-sync migrate`\n")
+    assert "): run `voucher-sync migrate`; if that finds nothing to do, put back what was dropped" in ended.stderr

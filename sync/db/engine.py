@@ -177,8 +177,8 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
     """What an error tells of the database as a whole, if it does."""
     if is_about_statement(cause) and sqlstate in MISSING:
         return NotMigrated(
-            f"the database is not migrated to this version ({words}): run `voucher-sync migrate`; if that finds nothing "
-            "to do, put back what was dropped or renamed by hand"
+            f"the database is not migrated to this version ({words}): run `voucher-sync migrate`; if that finds "
+            "nothing to do, put back what was dropped or renamed by hand"
         )
     if is_lack_of_privilege(cause):
         return NotAllowed(

@@ -43,8 +43,8 @@ async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
 async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int] = ()) -> list[Row]:
     """Due rows of a lane, of each user the longest due first, for this transaction to decide on.
 
-    Left out are rows behind an unfinished one for the same code, since their order counts, but for a delete that another
-    user has put off; rows that somebody else holds; and those of `without`.
+    Left out are rows behind an unfinished one for the same code, since their order counts, but for a delete that
+    another user has put off; rows that somebody else holds; and those of `without`.
     """
     found: list[Row] = []
     for priority, turns in groupby(await _turns(tx, lane), key=lambda turn: turn[0]):

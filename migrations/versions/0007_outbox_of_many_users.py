@@ -21,7 +21,7 @@ SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_indexs
 DECLARE
   refusal text;
   was_daemon text := coalesce(current_setting('voucher_sync.daemon', true), '');
-  is_operator boolean := session_user = current_user OR pg_has_role(session_user, current_user, 'USAGE');
+  is_operator boolean := session_user = current_user OR pg_has_role(session_user, current_user, 'MEMBER');
   is_known boolean := true;
   last_id bigint;
   other_id bigint;
@@ -217,7 +217,7 @@ BEGIN
   THEN
     RETURN NEW;
   END IF;
-  IF NOT pg_has_role(session_user, (SELECT relation.relowner FROM pg_class AS relation WHERE relation.oid = TG_RELID), 'USAGE')
+  IF NOT pg_has_role(session_user, (SELECT relation.relowner FROM pg_class AS relation WHERE relation.oid = TG_RELID), 'MEMBER')
      AND NOT (OLD.queued_by = session_user AND NEW.status = 'cancelled' AND NEW.priority = OLD.priority)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy import Integer, Text
 from sqlalchemy.dialects.postgresql import UUID
 
@@ -37,6 +37,7 @@ from tests.db.outbox.rig import (
     execute,
 )
 from tests.db.rig import CONNECTION, code, rows, store, uuid
+from tests.support.hostile import new_owner
 from tests.support.postgres import new_database
 
 DENIED = r"42501\): permission denied"
@@ -257,3 +258,21 @@ def test_roles_that_stand_already_get_their_grants_from_who_may_make_none(server
                 "has_column_privilege('mews_writer', 'mews.voucher_code_outbox', 'value', 'INSERT')"
             ).fetchone()
     assert granted == (True, True, True)
+
+
+async def test_who_is_the_owner_by_set_role_alone_is_the_operator(server_url: str) -> None:
+    """As users that a secrets manager makes for a day: they inherit nothing, and act as a role that stays."""
+    with new_database(server_url) as url, new_owner(url) as owner_url, login(url) as acting_url:
+        migrate(owner_url)
+        owner, acting = (sql.Identifier(str(conninfo_to_dict(one)["user"])) for one in (owner_url, acting_url))
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute(sql.SQL("ALTER ROLE {} NOINHERIT").format(acting))
+            admin.execute(sql.SQL("GRANT {} TO {}").format(owner, acting))
+            admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(acting, owner))
+        engine = make_engine(acting_url)
+        outbox = Outbox(engine)
+        row_id = await outbox.add("SUMMER", priority=1)
+        await outbox.bring(row_id, Status.HELD)
+        await outbox.change(row_id, status="pending")
+        assert await outbox.status(row_id) == Status.PENDING
+        await engine.dispose()

@@ -22,6 +22,9 @@ STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the service must be gone."""
 AT_ONCE_S = 0.5
 """After a second one."""
+ALIVE = "WATCHDOG=1"
+LEAST_PAUSE_S = 0.1
+"""Between two of these: what asks for more is a slip, and would keep a core busy."""
 REVIVE_AFTER_S = 2.0
 FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
@@ -79,7 +82,8 @@ def notify_systemd(state: str) -> None:
             notifications.connect("\0" + address[1:] if address.startswith("@") else address)
             notifications.sendall(state.encode())
     except OSError as error:
-        log.warning("not_notified", state=state, why=f"nobody listens at NOTIFY_SOCKET: {error.strerror or error}")
+        tell = log.debug if state == ALIVE else log.warning  # that would be told for ever
+        tell("not_notified", state=state, why=f"nobody listens at NOTIFY_SOCKET: {error.strerror or error}")
 
 
 async def _told(name: str, beside: Awaitable[None]) -> None:
@@ -95,12 +99,12 @@ async def _feed_watchdog() -> None:
     watchdog_us = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return  # it is another process's, and only inherited (sd_watchdog_enabled(3))
-    if watchdog_us and not (watchdog_us.isdecimal() and int(watchdog_us)):
+    if watchdog_us and not (watchdog_us.isdecimal() and len(watchdog_us) < 20 and int(watchdog_us)):
         log.warning("no_watchdog", why="WATCHDOG_USEC is no number of microseconds")
         return
     while watchdog_us:
-        notify_systemd("WATCHDOG=1")
-        await asyncio.sleep(int(watchdog_us) / 2_000_000)
+        notify_systemd(ALIVE)
+        await asyncio.sleep(max(int(watchdog_us) / 2_000_000, LEAST_PAUSE_S))
 
 
 async def _keep_alive(revive: Callable[[], None], health: Health) -> None:

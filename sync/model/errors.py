@@ -179,6 +179,10 @@ class NotConnected(NotProcessed):
 
     summary = "the API cannot be reached"
 
+    def without_words(self) -> Self:
+        """The same: nothing was sent that could be quoted, and without the reason nobody can help."""
+        return self
+
 
 class CircuitOpen(NotProcessed):
     """Not tried, because too many calls failed just before; `retry_after_s` until the next probe."""

@@ -69,6 +69,7 @@ async def test_a_fault_beside_the_jobs_is_told_and_ends_nothing() -> None:
         ({"NOTIFY_SOCKET": "x" * 200, "NO_PROXY": "fd00::/8"}, "not_notified"),
         ({"WATCHDOG_USEC": "no number"}, "no_watchdog"),
         ({"WATCHDOG_USEC": "0"}, "no_watchdog"),
+        ({"WATCHDOG_USEC": "9" * 5000}, "no_watchdog"),
     ],
 )
 async def test_a_supervisor_that_is_not_there_is_told_and_it_goes_on(
@@ -79,6 +80,18 @@ async def test_a_supervisor_that_is_not_there_is_told_and_it_goes_on(
         await mirrored(mirror, daemon)
         assert daemon.count("defect") == 0
         assert await daemon.stopped(signal.SIGTERM) == 0
+
+
+async def test_a_watchdog_that_is_not_there_is_neither_told_of_for_ever_nor_fed_without_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "1")
+    monkeypatch.setenv("NOTIFY_SOCKET", "/missing/notify")
+    with structlog.testing.capture_logs() as logs:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_feed_watchdog(), timeout=0.25)
+    assert {line["log_level"] for line in logs} == {"debug"}
+    assert len(logs) <= 3
 
 
 async def test_another_process_watchdog_is_not_fed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,6 +217,15 @@ async def test_a_server_that_is_not_there_is_not_connected(api: Mirror) -> None:
 # How long it may take
 
 
+async def test_why_it_cannot_be_reached_is_said_while_it_is_not_tried_too(api: Mirror) -> None:
+    async with opened(api, address="http://127.0.0.1:1", patience=Patience(max_attempts=6, max_pause_s=0.0)) as client:
+        shown = [str(await fail(client)) for _ in range(6)]
+    assert "not tried" in shown[-1]
+    assert "not tried" not in shown[0]
+    reason = shown[0].rpartition(": ")[2]
+    assert shown[-1].endswith(reason)
+
+
 # A way to the API that hangs
 
 

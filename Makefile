@@ -57,6 +57,6 @@ clean:  ## remove everything that make has made
 unexport $(filter PYTHON%,$(.VARIABLES))
 
 installed-runtime installed-tests:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
+	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
 	  "voucher-sync needs Python 3.11 or newer, and this is %d.%d: name another with `make PYTHON=python3.12 ...`" % v)'
-	@$(PYTHON) .ci/environment.py $(@:installed-%=%)
+	@"$(PYTHON)" .ci/environment.py $(@:installed-%=%)

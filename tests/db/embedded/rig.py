@@ -44,7 +44,7 @@ def open_directory() -> Iterator[Path]:
 
 
 def copy_wheel(site: Path) -> None:
-    """Copies what the wheel installs to another `site-packages`."""
+    """Copies what the wheel installs to another `site-packages`, open to all whatever umask it is under."""
     spec = find_spec(PACKAGE)
     assert spec is not None
     assert spec.submodule_search_locations
@@ -52,6 +52,7 @@ def copy_wheel(site: Path) -> None:
     for part in (next(wheel.glob("pginstall[0-9]*")), wheel.with_name(f"{PACKAGE}.libs")):
         shutil.copytree(part, site / part.relative_to(wheel.parent))
     (site / PACKAGE / "__init__.py").touch()
+    subprocess.run(["chmod", "-R", "a+rX", *(site / name for name in (PACKAGE, f"{PACKAGE}.libs"))], check=True)
 
 
 def run_as(user: int, script: str, directory: Path, site: Path = Path("/nowhere")) -> str:

@@ -240,7 +240,8 @@ async def test_an_answer_that_comes_late_is_taken(api: Mirror) -> None:
     script(api, Slow(1.0), Hang(), Hang(), Hang(), Hang(), Hang(), Hang(), Hang())
     async with opened(api, read_timeout_s=2.0, patience=ONCE) as client:
         assert await read(client) == ["Hotel A"]
-        assert client.budget.spent() == len(api.simulator.requests)
+        # One that was just about to go when the answer came has its place, and may never have arrived.
+        assert client.budget.spent() - len(api.simulator.requests) in {0, 1}
 
 
 async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:

@@ -133,7 +133,7 @@ def _others_may_write(it: os.stat_result) -> bool:
 def _is_private_group(gid: int) -> bool:
     """Whether a group has no member but ourselves, as where every user has one, and files are made for it to write."""
     import grp  # noqa: PLC0415 - there is none on Windows
-    import pwd  # noqa: PLC0415
+    import pwd  # noqa: PLC0415 - nor this
 
     try:
         user = pwd.getpwuid(os.geteuid())

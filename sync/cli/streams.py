@@ -16,7 +16,7 @@ def prepare() -> None:
         stream = getattr(sys, name)
         if stream is None:
             # Lives as long as the process. The lowest free number is the stream's own.
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif mode == "w":
             stream.reconfigure(errors="backslashreplace")
     if not os.environ.get("COLUMNS", "80").strip("0"):

@@ -47,7 +47,7 @@ class Refusals:
             return page
         records, rejected = list[R](), list[Rejected]()
         for record in page.records:
-            key = (kind, record.id)  # type: ignore[attr-defined]
+            key = (kind, record.id)  # type: ignore[attr-defined]  # each has one
             known = self._known.get(key)
             if known is None or known.record != record or known.until_s < time.monotonic():
                 self._known.pop(key, None)

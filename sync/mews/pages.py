@@ -58,7 +58,7 @@ class Listing(Generic[R]):
         self._wire = wire
         self._required = required
         # `wire` is a type only at run time, which no checker can follow.
-        self._items: msgspec.json.Decoder[list[WireRecord[R]]] = msgspec.json.Decoder(list[wire])  # type: ignore[valid-type]
+        self._items: msgspec.json.Decoder[list[WireRecord[R]]] = msgspec.json.Decoder(list[wire])  # type: ignore[valid-type]  # known at run time only
 
     def decode(self, body: bytes) -> Page[R]:
         """One page from the body of an answer; raises one of `UNREADABLE`."""

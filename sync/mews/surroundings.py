@@ -86,7 +86,7 @@ def tls_context(address: str, environ: Mapping[str, str] = os.environ) -> ssl.SS
     for name, value in (("SSL_CERT_FILE", file), ("SSL_CERT_DIR", directory)):
         if value == "":
             raise SettingsError(f"{name}: is set but empty, so that no certificate would be trusted: unset it")
-    if directory and not any(os.path.isdir(one) for one in directory.split(os.pathsep)):  # noqa: PTH112
+    if directory and not any(os.path.isdir(one) for one in directory.split(os.pathsep)):  # noqa: PTH112 - as OpenSSL
         raise SettingsError(
             f"SSL_CERT_DIR: {directory} is no directory: name the one with the certificates, or unset it"
         )

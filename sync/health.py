@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from sync.db import connections
+from sync.db import heartbeat
 from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
 from sync.model.errors import API_IS_AWAY, DatabaseError, VoucherSyncError, is_outage
@@ -60,7 +60,7 @@ class Health:
         if verdict is not None and verdict != self._saved:
             try:
                 name = self._connection.name
-                await in_transaction(self._connection.engine, lambda tx: connections.set_state(tx, name, *verdict))
+                await in_transaction(self._connection.engine, lambda tx: heartbeat.set_state(tx, name, *verdict))
             except DatabaseError as unsaved:
                 self._set(UNSAVED, unsaved)
                 return

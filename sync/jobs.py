@@ -10,9 +10,9 @@ from uuid import UUID
 import structlog
 
 from sync.audit_jobs import AuditJobs
-from sync.db import connections
-from sync.db.connections import CaughtUp
+from sync.db import heartbeat
 from sync.db.engine import in_transaction
+from sync.db.watermarks import CaughtUp
 from sync.flows.audit import AuditSettings
 from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
@@ -124,7 +124,7 @@ class Jobs:
                 return
             try:
                 name, caught_up, verdict = self._connection.name, self._caught_up, self.health.verdict
-                await in_transaction(self._connection.engine, lambda tx: connections.beat(tx, name, caught_up, verdict))
+                await in_transaction(self._connection.engine, lambda tx: heartbeat.beat(tx, name, caught_up, verdict))
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:

@@ -14,8 +14,9 @@ from sync.cli.check_database import check_database
 from sync.cli.database import open_database
 from sync.cli.finding import Finding
 from sync.db import identity
-from sync.db.connections import ConnectionStatus, load_status, touch
+from sync.db.connections import ConnectionStatus, load_status
 from sync.db.engine import make_engine, transaction
+from sync.db.heartbeat import touch
 from sync.flows.identity import NEXT_STEP
 from sync.mews import operations
 from sync.mews.client import Client, Patience

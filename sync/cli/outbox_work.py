@@ -14,8 +14,8 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.database import open_database
-from sync.db.connections import is_daemon_heard
 from sync.db.engine import make_engine, transaction
+from sync.db.heartbeat import is_daemon_heard
 from sync.db.schema_version import require_schema
 from sync.model.errors import DatabaseError
 from sync.settings import load_settings

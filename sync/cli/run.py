@@ -13,7 +13,7 @@ import click
 from sync import app, daemon, logs
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.progress import pull_progress
-from sync.db import connections
+from sync.db import heartbeat
 from sync.db.engine import in_transaction
 from sync.flows.conclude import PushReport
 from sync.flows.discover import DiscoverReport
@@ -107,7 +107,7 @@ async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Ou
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
         pushed = await jobs.outbox.push_all()
         if pulled and pulled.caught_up:
-            note = partial(connections.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
+            note = partial(heartbeat.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
             await in_transaction(connection.engine, note)
         return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
 

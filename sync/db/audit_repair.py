@@ -10,7 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import TIMESTAMP, voucher_codes
+from sync.db.metadata import TIMESTAMP
+from sync.db.tables import voucher_codes
 from sync.model.records import VoucherCode
 
 COMPARED = "compared_at"

@@ -1,9 +1,9 @@
-"""The audit's tables, with their meaning; `sync.db.tables` holds the others."""
+"""The audit's tables, with their meaning."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import UUID
 
-from sync.db.tables import TIMESTAMP, metadata
+from sync.db.metadata import TIMESTAMP, metadata
 
 
 def _count(name: str, comment: str) -> Column[int]:

@@ -7,7 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import connections, enterprises
+from sync.db.connection_tables import connections, enterprises
 
 
 @dataclass(frozen=True, slots=True)

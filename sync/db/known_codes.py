@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import TIMESTAMP
+from sync.db.metadata import TIMESTAMP
 from sync.model.outbox import CLOCK_SKEW, Row
 from sync.model.records import VoucherCode
 

@@ -11,9 +11,11 @@ from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import tables
+from sync.db.connection_tables import enterprises
+from sync.db.metadata import TIMESTAMP
 from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 
-LONG_AGO = literal("-infinity", tables.TIMESTAMP)
+LONG_AGO = literal("-infinity", TIMESTAMP)
 """How a missing `updated_utc` compares: staler than any other."""
 
 
@@ -67,7 +69,7 @@ def _is_news(table: Table, row: Any, names: Sequence[str], resets: Sequence[str]
 UPSERT_VOUCHER_CODES = upsert(tables.voucher_codes, VoucherCode._fields, resets=["missing_since"])
 UPSERT_VOUCHERS = upsert(tables.vouchers, Voucher.__slots__)
 UPSERT_SERVICES = upsert(tables.services, Service.__slots__)
-UPSERT_ENTERPRISES = upsert(tables.enterprises, Enterprise.__slots__)
+UPSERT_ENTERPRISES = upsert(enterprises, Enterprise.__slots__)
 
 
 async def store_voucher_codes(transaction: AsyncConnection, connection: str, codes: Sequence[VoucherCode]) -> int:

@@ -28,7 +28,8 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
-from sync.db.outbox_each import KEPT, SET_ASIDE_FOR, Written, write_each
+from sync.db.left_alone import SET_ASIDE_FOR
+from sync.db.outbox_each import KEPT, Written, write_each
 from sync.db.outbox_tables import attempts, outbox
 from sync.model.outbox import Operation, Status
 

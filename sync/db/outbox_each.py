@@ -5,20 +5,17 @@ it. So a refused statement is divided, each part behind a savepoint, until what 
 on. What is not written is never taken for written: a trigger or a policy may also leave a row out without a word.
 """
 
-import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.engine import translate
+from sync.db.left_alone import SET_ASIDE_FOR
 from sync.model.culprits import find_culprits
 from sync.model.errors import StatementRefused
-
-SET_ASIDE_FOR = timedelta(minutes=5)
 
 KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
 
@@ -32,23 +29,6 @@ class Written:
 
     ids: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
-
-
-class SetAside:
-    """Rows that take no note of anything, and are left alone for a while: so far as this process has found out."""
-
-    def __init__(self) -> None:
-        self.until_s: dict[int, float] = {}
-
-    def add(self, row_ids: Iterable[int]) -> None:
-        """Leave these alone from now on."""
-        self.until_s |= dict.fromkeys(row_ids, time.monotonic() + SET_ASIDE_FOR.total_seconds())
-
-    def row_ids(self) -> Collection[int]:
-        """What is left alone now."""
-        now_s = time.monotonic()
-        self.until_s = {row_id: until_s for row_id, until_s in self.until_s.items() if until_s > now_s}
-        return self.until_s.keys()
 
 
 async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) -> Written:

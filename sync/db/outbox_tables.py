@@ -1,4 +1,4 @@
-"""The outbox's tables, with their meaning; `sync.db.tables` holds the others."""
+"""The outbox's tables, with their meaning."""
 
 from sqlalchemy import (
     BigInteger,
@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from sync.db.tables import TIMESTAMP, metadata
+from sync.db.metadata import TIMESTAMP, metadata
 from sync.model.outbox import Operation, Status
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"

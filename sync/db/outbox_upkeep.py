@@ -26,9 +26,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.metadata import TIMESTAMP
 from sync.db.outbox_each import Written, write_each
 from sync.db.outbox_tables import outbox, outbox_attempts
-from sync.db.tables import TIMESTAMP, voucher_codes
+from sync.db.tables import voucher_codes
 from sync.model.outbox import Operation, Status, is_suspicious
 
 MAX_UNCERTAIN = 5000

@@ -7,7 +7,8 @@ from sqlalchemy import LargeBinary, Text, any_, case, cast, delete, exists, lite
 from sqlalchemy.dialects.postgresql import ARRAY, UUID, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import enterprises, rejected_records, services, voucher_codes, vouchers
+from sync.db.connection_tables import enterprises
+from sync.db.tables import rejected_records, services, voucher_codes, vouchers
 from sync.model.records import Rejected
 
 ALTERED = "00000"

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Double, cast, delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.tables import runs
+from sync.db.run_tables import runs
 
 KEEP = timedelta(days=30)
 MAX_PRUNED = 10_000

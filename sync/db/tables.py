@@ -1,4 +1,4 @@
-"""Every table, with its meaning: schema `mews` is for everyone, schema `sync` is the daemon's own.
+"""The mirror's tables, with their meaning: schema `mews` is for everyone, schema `sync` is the daemon's own.
 
 The migrations build these; `alembic check` holds the two together.
 """
@@ -8,13 +8,11 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     Table,
     Text,
     column,
@@ -22,47 +20,9 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, UUID
 
-metadata = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_name)s_key",
-        "fk": "%(table_name)s_%(column_0_name)s_fkey",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-    }
-)
-
-TIMESTAMP = DateTime(timezone=True)
-
-
-def _mirrored() -> list[Column[object]]:
-    return [
-        Column("connection", Text, nullable=False, comment="Name of the connection that mirrors this row."),
-        Column(
-            "first_seen_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was first mirrored."
-        ),
-        Column(
-            "mirrored_at",
-            TIMESTAMP,
-            nullable=False,
-            server_default=func.now(),
-            comment="When a change was last written.",
-        ),
-    ]
-
-
-enterprises = Table(
-    "enterprises",
-    metadata,
-    Column("id", UUID, primary_key=True, comment="The API's Id."),
-    Column("name", Text, nullable=False, comment="Name of the hotel."),
-    Column("time_zone", Text, comment="IANA name of the hotel's time zone."),
-    *_mirrored(),
-    schema="mews",
-    comment="Hotels (the API's enterprises) that a connection can see.",
-)
+from sync.db.metadata import TIMESTAMP, metadata, mirrored_columns
 
 services = Table(
     "services",
@@ -72,7 +32,7 @@ services = Table(
     Column("name", Text, comment="Name, in English where the API has it."),
     Column("type", Text, comment="The API's Data.Discriminator, for example Bookable or Additional."),
     Column("is_active", Boolean, nullable=False, comment="Whether the service is in use."),
-    *_mirrored(),
+    *mirrored_columns(),
     schema="mews",
     comment="Services of the hotels; vouchers belong to services.",
 )
@@ -93,7 +53,7 @@ vouchers = Table(
     Column("created_utc", TIMESTAMP, comment="When it was created."),
     Column("updated_utc", TIMESTAMP, comment="When it was last changed."),
     Column("is_active", Boolean, nullable=False, comment="False once it is deleted in the API."),
-    *_mirrored(),
+    *mirrored_columns(),
     Index(None, "connection"),
     schema="mews",
     comment="Vouchers, deleted ones too.",
@@ -119,29 +79,12 @@ voucher_codes = Table(
     Column("created_utc", TIMESTAMP, comment="When it was created, by the API."),
     Column("updated_utc", TIMESTAMP, comment="When it was last changed, by the API, in whole seconds."),
     Column("is_active", Boolean, nullable=False, comment="False once it is deleted in the API."),
-    *_mirrored(),
+    *mirrored_columns(),
     Column("missing_since", TIMESTAMP, comment="When an audit first did not find it in the API; null: the API has it."),
     Index(None, "voucher_id", "value"),
     Index(None, "value"),
     schema="mews",
     comment="Voucher codes, deleted ones too: a row for every code that the API has shown.",
-)
-
-connections = Table(
-    "connections",
-    metadata,
-    Column("name", Text, primary_key=True, comment="Name of the connection."),
-    Column("state", Text, nullable=False, comment="ok, or failing."),
-    Column("state_since", TIMESTAMP, nullable=False, server_default=func.now(), comment="Since when."),
-    Column("error", Text, comment="Why it is failing."),
-    Column("heartbeat_at", TIMESTAMP, comment="When a daemon last reported for it."),
-    Column("caught_up_as_of", TIMESTAMP, comment="Start, by this database's clock, of the last pull that caught up."),
-    Column("caught_up_through", TIMESTAMP, comment="The server's instant that this pull reached."),
-    Column("platform_address", Text, comment="The API that it mirrors."),
-    Column("token_fingerprint", LargeBinary, comment="SHA-256 of that address and the token last seen to fit."),
-    CheckConstraint("state IN ('ok', 'failing')", name="state"),
-    schema="sync",
-    comment="How each connection is doing.",
 )
 
 skipped = Table(
@@ -233,22 +176,6 @@ rejected_records = Table(
     ),
     schema="sync",
     comment="Records from the API that the mirror cannot hold.",
-)
-
-runs = Table(
-    "runs",
-    metadata,
-    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the run."),
-    Column("connection", Text, nullable=False, comment="The connection."),
-    Column("kind", Text, nullable=False, comment="discovery, pull, push, settle or audit."),
-    Column("began_at", TIMESTAMP, nullable=False, comment="When it began; a push: when the one before was noted."),
-    Column("finished_at", TIMESTAMP, nullable=False, server_default=func.clock_timestamp(), comment="When it ended."),
-    Column("counts", JSONB, nullable=False, comment="What it read, wrote and found, by name."),
-    Column("error", Text, comment="Why it failed, or what of it did."),
-    Index(None, "connection", "id"),
-    Index(None, "finished_at"),
-    schema="sync",
-    comment="Runs that changed something or failed, kept for 30 days; one that fails like the last leaves none.",
 )
 
 coverage = table(

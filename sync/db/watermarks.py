@@ -6,7 +6,7 @@ that is still open, so it never passes an instant whose changes are missing, in 
 
 An incremental pull that ends with its first page never stands here: it moves the watermarks if it brought news, and
 otherwise writes nothing at all. How far such quiet pulls have come is one instant of the connection, noted by the
-heartbeat or a single cycle (`sync.db.connections.CaughtUp`); the next pull begins there, and not at the last news.
+heartbeat or a single cycle (`CaughtUp`); the next pull begins there, and not at the last news.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,25 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import tables
+from sync.db.connection_tables import connections
+from sync.db.metadata import TIMESTAMP
 from sync.db.skipped import is_skipped
-from sync.db.tables import connections, coverage, plans, vouchers, watermarks, windows
-from sync.model.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark, Window
+from sync.db.tables import coverage, plans, vouchers, watermarks, windows
+from sync.model.limits import Window
+from sync.model.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark
 
 S = TypeVar("S", Delete, Update)
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A pull that left nothing to read: begun at `as_of` by the database's clock, it reached `through` by the server's.
+
+    Every voucher whose watermark existed at `as_of`, and which was not skipped, is complete through `through`.
+    """
+
+    as_of: datetime
+    through: datetime
 
 
 @dataclass(slots=True)
@@ -272,7 +285,7 @@ def _known_vouchers() -> Select[Any]:
 def _begin_watermarks() -> Insert:
     array = bindparam("voucher_ids", type_=ARRAY(UUID_TYPE))
     ids = func.pg_catalog.unnest(array).table_valued(column("id", UUID_TYPE)).render_derived(name="planned")
-    start = bindparam("start", type_=tables.TIMESTAMP)
+    start = bindparam("start", type_=TIMESTAMP)
     rows = select(ids.c.id, bindparam("connection", type_=Text), start, start, bindparam("page_size", type_=Integer))
     names = ["voucher_id", "connection", "mirrored_from", "complete_through", "page_size"]
     statement = insert(watermarks).from_select(names, rows, include_defaults=False)

@@ -29,8 +29,9 @@ from sync.mews.budget import Priority
 from sync.mews.pages import Page
 from sync.model.changes import DRIFT, Finding, Judge, columns_that_differ, is_suspicious_loss
 from sync.model.errors import ApiError, InvalidRequest, TooHeavy, Unreadable
+from sync.model.limits import MAX_PAGE_SIZE
 from sync.model.records import VoucherCode
-from sync.model.windows import MAX_PAGE_SIZE, MIN_PAGE_SIZE
+from sync.model.windows import MIN_PAGE_SIZE
 
 MAX_BY_ID = 500
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.outbox_each import SetAside
+from sync.db.left_alone import SetAside
 from sync.flows.refusals import Refusals
 from sync.mews.client import Client
 

@@ -14,8 +14,9 @@ from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.mews.pages import Page
 from sync.model.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.model.limits import MAX_PAGE_SIZE, Window
 from sync.model.records import VoucherCode
-from sync.model.windows import MAX_PAGE_SIZE, MIN_PAGE_SIZE, Pace, Window, ease, split
+from sync.model.windows import MIN_PAGE_SIZE, Pace, ease, split
 
 
 async def read_changed(

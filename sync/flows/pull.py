@@ -15,9 +15,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected, skipped, watermarks
-from sync.db.connections import CaughtUp
 from sync.db.engine import in_transaction
-from sync.db.watermarks import Group, Reading, Work
+from sync.db.watermarks import CaughtUp, Group, Reading, Work
 from sync.flows.connection import Connection
 from sync.flows.refused import refused_among
 from sync.flows.store import CODES, store_page
@@ -35,8 +34,9 @@ from sync.model.errors import (
     Unreadable,
     WrongAddress,
 )
+from sync.model.limits import Window
 from sync.model.records import VoucherCode
-from sync.model.windows import Pace, Window, ease, plan_backfill, plan_pull, split
+from sync.model.windows import Pace, ease, plan_backfill, plan_pull, split
 
 R = TypeVar("R")
 

@@ -8,7 +8,7 @@ from sync.mews import operations
 from sync.mews.client import Client
 from sync.model.culprits import find_culprits
 from sync.model.errors import InvalidRequest
-from sync.model.windows import Window
+from sync.model.limits import Window
 
 MAX_PROBES = 64
 """Calls spent at a time; 22 find one voucher in a thousand."""

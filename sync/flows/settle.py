@@ -21,8 +21,9 @@ from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
 from sync.model.errors import ApiError, InvalidRequest, StatementRefused
+from sync.model.limits import MAX_VOUCHERS
 from sync.model.outbox import CLOCK_SKEW, TOGETHER, UNLISTED, Operation, Status, Verdict
-from sync.model.windows import MAX_VOUCHERS, chunks
+from sync.model.windows import chunks
 
 LOOK_AGAIN = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)

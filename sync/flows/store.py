@@ -10,6 +10,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, tables
+from sync.db.connection_tables import enterprises
 from sync.db.engine import Opened, in_transaction, transaction
 from sync.db.set_aside import Target, sort_out
 from sync.flows.connection import Connection
@@ -58,7 +59,7 @@ def _enterprises_like(enterprise: Enterprise) -> list[Enterprise]:
 CODES = Kind("VoucherCodes", tables.voucher_codes, mirror.store_voucher_codes, _codes_like)
 VOUCHERS = Kind("Vouchers", tables.vouchers, mirror.store_vouchers, _vouchers_like)
 SERVICES = Kind("Services", tables.services, mirror.store_services, _services_like)
-ENTERPRISES = Kind("Enterprises", tables.enterprises, mirror.store_enterprises, _enterprises_like)
+ENTERPRISES = Kind("Enterprises", enterprises, mirror.store_enterprises, _enterprises_like)
 
 
 async def store_page(

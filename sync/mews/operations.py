@@ -6,7 +6,7 @@ Source: mews-api.md, *Operations used*. They raise what `Client.read` and `Clien
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from sync.mews import wire
@@ -14,9 +14,8 @@ from sync.mews.budget import Priority
 from sync.mews.client import Client
 from sync.mews.pages import Listing, Page, read_all
 from sync.model.errors import Unreadable
-from sync.model.outbox import Row
+from sync.model.limits import MAX_PAGE_SIZE, Window
 from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
-from sync.model.windows import MAX_PAGE_SIZE, Window
 
 ENTERPRISES_GET_ALL = "enterprises/getAll"
 SERVICES_GET_ALL = "services/getAll"
@@ -116,14 +115,27 @@ async def voucher_codes_by_id(
     return [page async for page in read_all(VOUCHER_CODES_GET_ALL, read_page, _next_cursor)]
 
 
+class NewVoucherCode(Protocol):
+    """What the API is told of a code to add."""
+
+    @property
+    def voucher_id(self) -> UUID | None: ...
+    @property
+    def value(self) -> str | None: ...
+    @property
+    def validity_start_utc(self) -> datetime | None: ...
+    @property
+    def validity_end_utc(self) -> datetime | None: ...
+
+
 async def add_voucher_codes(
-    client: Client, enterprise_id: UUID | None, rows: Sequence[Row], *, timeout_s: float
+    client: Client, enterprise_id: UUID | None, codes: Sequence[NewVoucherCode], *, timeout_s: float
 ) -> Page[VoucherCode]:
     """Add up to 1000 codes, of one hotel's vouchers; the new codes, in no particular order.
 
     Only a portfolio token needs the hotel; to others it makes no difference.
     """
-    parameters = {"VoucherCodeParameters": [_code_parameters(row) for row in rows], **_of_enterprise(enterprise_id)}
+    parameters = {"VoucherCodeParameters": [_code_parameters(code) for code in codes], **_of_enterprise(enterprise_id)}
     return await client.write(VOUCHER_CODES_ADD, parameters, VOUCHER_CODES.decode, timeout_s)
 
 
@@ -155,10 +167,10 @@ def _of_enterprise(enterprise_id: UUID | None) -> dict[str, Any]:
     return {"EnterpriseId": enterprise_id} if enterprise_id else {}
 
 
-def _code_parameters(row: Row) -> dict[str, Any]:
-    validity = {"ValidityStartUtc": row.validity_start_utc, "ValidityEndUtc": row.validity_end_utc}
+def _code_parameters(code: NewVoucherCode) -> dict[str, Any]:
+    validity = {"ValidityStartUtc": code.validity_start_utc, "ValidityEndUtc": code.validity_end_utc}
     given = {name: wire.utc(instant) for name, instant in validity.items() if instant}
-    return {"VoucherId": row.voucher_id, "Value": row.value, **given}
+    return {"VoucherId": code.voucher_id, "Value": code.value, **given}
 
 
 def _next_cursor(page: Page[Any]) -> UUID | None:

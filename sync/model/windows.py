@@ -12,32 +12,15 @@ from itertools import groupby
 from typing import TypeVar
 from uuid import UUID
 
+from sync.model.limits import MAX_PAGE_SIZE, MAX_VOUCHERS, MAX_WINDOW_MONTHS, Window
+
 _T = TypeVar("_T")
 
-MAX_WINDOW_MONTHS = 3
-MAX_VOUCHERS = 1000
-MAX_PAGE_SIZE = 1000
 MIN_PAGE_SIZE = 125
 MIN_WINDOW = timedelta(days=1)
 """Shorter windows would not be lighter, since a page bounds what is read, and too many to ever catch up."""
 OLDEST_START = datetime(2012, 1, 1, tzinfo=UTC)
 """Where a backfill begins when nothing says when any voucher was created: the year the vendor was founded."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Window:
-    """The instants from `start` up to, and without, `end`."""
-
-    start: datetime
-    end: datetime
-
-    def __post_init__(self) -> None:
-        if self.start >= self.end:
-            raise ValueError(f"a window must begin before it ends: {self.start} .. {self.end}")
-
-    @property
-    def length(self) -> timedelta:
-        return self.end - self.start
 
 
 SLOW_FOR = timedelta(days=1)

@@ -25,7 +25,8 @@ from sync.db.watermarks import (
     set_back,
     slow_down,
 )
-from sync.model.windows import Beginning, Pace, Plan, Watermark, Window
+from sync.model.limits import Window
+from sync.model.windows import Beginning, Pace, Plan, Watermark
 from tests.db.rig import CONNECTION, blocked, execute, footprint, rows, uuid, voucher
 from tests.support.instants import utc
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from aiohttp import web
 
 from sync import app
-from sync.db import connections
+from sync.db import heartbeat
 from sync.db.engine import transaction
 from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Service, Voucher
 from sync.demo.simulator.instants import position
@@ -74,7 +74,7 @@ async def pull_later(mirror: Mirror, seconds: float = 2) -> PullReport:
 async def beat(mirror: Mirror, report: PullReport) -> None:
     """Notes how far a pull has caught up, as the daemon does."""
     async with transaction(mirror.connection.engine) as tx:
-        await connections.beat(tx, mirror.connection.name, report.caught_up)
+        await heartbeat.beat(tx, mirror.connection.name, report.caught_up)
 
 
 async def watermarks(mirror: Mirror) -> dict[UUID, datetime]:

@@ -8,14 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.model.limits import MAX_PAGE_SIZE, Window
 from sync.model.windows import (
-    MAX_PAGE_SIZE,
     MIN_PAGE_SIZE,
     OLDEST_START,
     Beginning,
     Pace,
     Watermark,
-    Window,
     add_months,
     ease,
     plan_backfill,

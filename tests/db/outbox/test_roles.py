@@ -12,12 +12,12 @@ from sqlalchemy import Integer, Text
 from sqlalchemy.dialects.postgresql import UUID
 
 from sync.db.engine import make_engine
+from sync.db.metadata import TIMESTAMP
 from sync.db.migrations import migrate
 from sync.db.outbox import as_daemon
 from sync.db.outbox_due import lock_due
 from sync.db.outbox_tables import outbox as outbox_table
 from sync.db.schema import metadata
-from sync.db.tables import TIMESTAMP
 from sync.model.errors import DatabaseError
 from sync.model.outbox import Status
 from tests.db.outbox.people import PASSWORD, login, user

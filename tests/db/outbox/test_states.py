@@ -7,9 +7,9 @@ import pytest
 from sqlalchemy import Integer, Text
 from sqlalchemy.dialects.postgresql import UUID
 
+from sync.db.metadata import TIMESTAMP
 from sync.db.outbox import as_daemon
 from sync.db.outbox_tables import outbox as outbox_table
-from sync.db.tables import TIMESTAMP
 from sync.model.errors import DatabaseError
 from sync.model.outbox import MOVES, USER_MOVES, Status
 from tests.db.outbox.rig import SENT_UTC, Outbox, execute, is_allowed, move

@@ -1,0 +1,32 @@
+"""What all tables share: their collection, the names of their constraints, and columns of every mirrored row."""
+
+from sqlalchemy import Column, DateTime, MetaData, Text, func
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "uq": "%(table_name)s_%(column_0_name)s_key",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+TIMESTAMP = DateTime(timezone=True)
+
+
+def mirrored_columns() -> list[Column[object]]:
+    """What every mirrored row has beside the API's own columns."""
+    return [
+        Column("connection", Text, nullable=False, comment="Name of the connection that mirrors this row."),
+        Column(
+            "first_seen_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was first mirrored."
+        ),
+        Column(
+            "mirrored_at",
+            TIMESTAMP,
+            nullable=False,
+            server_default=func.now(),
+            comment="When a change was last written.",
+        ),
+    ]

@@ -29,7 +29,7 @@ soak: installed-tests  ## everything that can happen, in any order, for SOAK_MIN
 fuzz: installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin
 	@FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/python -m pytest -n 3 tests/fuzz
 
-mutants: installed-tests  ## break each invariant of the design on purpose, in a copy, and see that a test notices
+mutants: installed-tests  ## break each invariant on purpose, in a copy, and see that a test notices
 	@$(BIN)/python -m tests.mutants.run $(ARGS)
 
 lint: installed-tests  ## format, lint, types and the import contract

@@ -90,7 +90,7 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=Fal
 
 
 class Settings(BaseModel):
-    """The design's table of settings; a field's name in capitals is the variable's."""
+    """The table under *Settings* in README.md; a field's name in capitals is the variable's."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -32,7 +32,7 @@ DEFAULTS = {
     "SYNC_LOG_FORMAT": None,
     "SYNC_LOG_LEVEL": "info",
 }
-"""The design's table."""
+"""Of the connection and of reading."""
 OWN = {
     "SYNC_PUSH_POLL_S": 5,
     "SYNC_SETTLE_AFTER_S": 15,
@@ -45,7 +45,7 @@ OWN = {
     "SYNC_AUDIT_MAX_LOSS": 0.05,
     "SYNC_MAX_RESPONSE_MB": 32,
 }
-"""What the outbox, the audit and the client need beside."""
+"""Of the outbox, the audit and the client."""
 SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
 
 Set = Callable[..., None]
@@ -79,7 +79,7 @@ def complaint() -> str:
     return str(raised.value)
 
 
-def test_the_names_and_defaults_are_those_of_the_design() -> None:
+def test_names_and_defaults_are_those_that_users_rely_on() -> None:
     settings = load_settings()
     defaults = DEFAULTS | OWN
     assert {name: getattr(settings, name.lower()) for name in defaults} == defaults

@@ -61,7 +61,7 @@ async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequenc
 async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
     """Whether the API gave the last code that it is known to have made for this connection its `UpdatedUtc`.
 
-    A code without one is in no window (mews-api.md, *Time intervals*), and may be told only by reading them all.
+    A code without one is in no window (docs/mews-api.md, *Time intervals*), and may be told only by reading them all.
     """
     return bool((await tx.execute(_STAMPS, {"connection": connection})).scalar())
 

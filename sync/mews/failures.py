@@ -1,6 +1,6 @@
 """Every way in which a call can fail, mapped once to the error tree.
 
-Source: mews-api.md, *Limits and errors*; what httpx can raise is its documented exception hierarchy.
+Source: docs/mews-api.md, *Limits and errors*; what httpx can raise is its documented exception hierarchy.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The operations that are used, each as one function: what goes into its body and what comes out.
 
-Source: mews-api.md, *Operations used*. They raise what `Client.read` and `Client.write` raise.
+Source: docs/mews-api.md, *Operations used*. They raise what `Client.read` and `Client.write` raise.
 """
 
 from collections.abc import AsyncIterator, Sequence

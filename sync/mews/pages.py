@@ -1,7 +1,7 @@
 """Pages of the API's listings, and how to read them to the end.
 
 Pages run from the newest to the oldest; `Cursor` names the last item of a page and asks for what is older. The end is a
-page without a cursor, or with fewer items than asked for (mews-api.md, *Pagination*).
+page without a cursor, or with fewer items than asked for (docs/mews-api.md, *Pagination*).
 
 A record that cannot be stored never spoils its page: pages are decoded whole, and only where that fails record by
 record, the unreadable ones kept as they came.

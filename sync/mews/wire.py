@@ -1,7 +1,7 @@
 """The API's JSON, read into records (`sync.model.records`), and instants written the API's way.
 
-Shapes: mews-api.md, *Operations used*. Unknown fields are ignored. `record()` raises ValueError for what the database
-cannot store.
+Shapes: docs/mews-api.md, *Operations used* and *Voucher codes*. Unknown fields are ignored. `record()` raises
+ValueError for what the database cannot store.
 """
 
 from datetime import UTC, datetime

@@ -17,7 +17,7 @@ class Operation(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a row stands; design.md, *Contract*, tells what each means to its user."""
+    """Where a row stands; README.md, *Changing codes*, tells what each means to its user."""
 
     PENDING = "pending"
     SENDING = "sending"
@@ -99,7 +99,7 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.ConnectionLost: Verdict.UNKNOWN,
     errors.Unreadable: Verdict.UNKNOWN,
 }
-"""mews-api.md, *Limits and errors*, read for writes."""
+"""docs/mews-api.md, *Limits and errors*, read for writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Which windows of time to read for which vouchers: pure decisions.
 
 The API filters `UpdatedUtc` by half-open intervals of at most 3 calendar months; equal ends would mean equality
-(mews-api.md, *Time intervals*). It counts whole seconds, so every bound here is a whole second.
+(docs/mews-api.md, *Time intervals*). It counts whole seconds, so every bound here is a whole second.
 """
 
 import calendar

@@ -35,9 +35,9 @@ DESIGN = {
     "failed": {"pending"},
     "cancelled": set[str](),
 }
-"""design.md, *Contract*, the table of states."""
+"""The table of states in docs/architecture.md."""
 BY_USERS = {"pending": {"cancelled"}, "held": {"pending", "cancelled"}, "failed": {"pending"}}
-"""By its last paragraph: what is unsent is cancelled, what is held released, and what failed retried."""
+"""By its last column: what is unsent is cancelled, what is held released, and what failed retried."""
 
 PROVES = {
     400: Verdict.REFUSED,
@@ -49,7 +49,7 @@ PROVES = {
     413: Verdict.REFUSED,
     429: Verdict.NOT_PROCESSED,
 }
-"""mews-api.md, *Limits and errors*: what a write with this status did, and whether the same again can end otherwise."""
+"""docs/mews-api.md, *Limits and errors*: what a write with this status did, and whether the same can end otherwise."""
 WITHOUT_A_STATUS = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,

@@ -1,7 +1,8 @@
-"""Mutants: deliberate breaks of an invariant of the design, one a `.patch` file, that the suite must notice.
+"""Mutants: deliberate breaks of an invariant, one a `.patch` file, that the suite must notice.
 
-A file has a header, a blank line and a unified diff. In the header stand `Invariant:` (its number), `Sentence:` (what
-of it is broken), `Breaks:` (what the code does then) and `Tests:` (the files that hold it, the likeliest first).
+A file has a header, a blank line and a unified diff. In the header stand `Invariant:` (its number in
+docs/invariants.md), `Sentence:` (what of it is broken), `Breaks:` (what the code does then) and `Tests:` (the files
+that hold it, the likeliest first).
 
 Line numbers in a diff mean nothing here: what a hunk replaces, with its context, must stand exactly once in its file.
 That outlives changes around it, and what it does not outlive is said, never put in some other place. So a hunk has as
@@ -16,6 +17,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
 HEADER = ("Invariant", "Sentence", "Breaks", "Tests")
+INVARIANTS = range(1, 17)
 
 
 class Unusable(Exception):

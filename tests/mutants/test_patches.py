@@ -1,11 +1,12 @@
-"""Every mutant still fits the code, and every invariant of the design has one; `make mutants` tries them."""
+"""Every mutant still fits the code, and every invariant that is held has one; `make mutants` tries them."""
 
 import pytest
 
-from tests.mutants.patches import ROOT, Mutant, Unusable, load_all, parse
+from tests.mutants.patches import INVARIANTS, ROOT, Mutant, Unusable, load_all, parse
 from tests.mutants.run import judge
 
-INVARIANTS = range(1, 13)
+WITHOUT = {13, 14, 15, 16}
+"""Of these docs/invariants.md says what holds them, and what is missing."""
 MUTANTS = load_all()
 
 
@@ -20,8 +21,8 @@ def test_it_applies_to_python_that_compiles_and_names_tests_that_exist(mutant: M
     assert [one for one in mutant.tests if not (ROOT / one).is_file()] == []
 
 
-def test_every_invariant_has_one() -> None:
-    assert {mutant.invariant for mutant in MUTANTS} == set(INVARIANTS)
+def test_every_invariant_has_one_but_for_these() -> None:
+    assert {mutant.invariant for mutant in MUTANTS} == set(INVARIANTS) - WITHOUT
 
 
 @pytest.mark.parametrize("before", ["no such line", "UNUSABLE = "], ids=["gone", "altered"])

@@ -1,1 +1,1 @@
-"""The simulator of the Mews Connector API, over real HTTP, held to the digest of its documentation."""
+"""The simulator of the Mews Connector API, over real HTTP, held to docs/mews-api.md."""

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.mutants.patches import INVARIANTS, ROOT, Mutant, Unusable, load_all, parse
-from tests.mutants.run import judge
+from tests.mutants.run import NOT_BUILT, judge
 
-WITHOUT = {13, 14, 15, 16}
-"""Of these docs/invariants.md says what holds them, and what is missing."""
+WITHOUT = {13, 15}
+"""Of these too little is built yet for anything to break; docs/invariants.md says what is missing."""
 MUTANTS = load_all()
 
 
@@ -21,8 +21,9 @@ def test_it_applies_to_python_that_compiles_and_names_tests_that_exist(mutant: M
     assert [one for one in mutant.tests if not (ROOT / one).is_file()] == []
 
 
-def test_every_invariant_has_one_but_for_these() -> None:
+def test_every_invariant_has_one_but_for_those_that_are_not_built() -> None:
     assert {mutant.invariant for mutant in MUTANTS} == set(INVARIANTS) - WITHOUT
+    assert set(NOT_BUILT) >= WITHOUT
 
 
 @pytest.mark.parametrize("before", ["no such line", "UNUSABLE = "], ids=["gone", "altered"])

@@ -4,6 +4,7 @@ Days of the week count from Sunday, which is 0 and 7, and names work (`SUN`, `JA
 day of the month or that of the week is enough; where either begins with a star, both must fit.
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
@@ -25,6 +26,12 @@ FIELDS = {
     "day-of-week": "the day of the week must be 0 to 7 (0 and 7 are Sunday), or SUN to SAT",
 }
 """By the name that cronsim's errors have for them."""
+DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+NUMBERS = {name: number for first, names in ((0, DAYS), (1, MONTHS)) for number, name in enumerate(names, first)}
+ONE = "[0-9]{1,3}|[A-Z]{3}"
+TERM = re.compile(rf"(?:(?P<all>\*)|(?P<first>{ONE})(?:-(?P<last>{ONE}))?)(?:/(?P<step>[0-9]{{1,3}}))?")
+"""What cron's lists consist of. Cronsim takes more, as Quartz does (`L`, `5#3`), which no cron would understand."""
 NO_SUCH_DAY = "Bad day-of-month"
 ANY_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
 HOW = "lists (1,5), upward ranges (1-5) and steps (*/2) work"
@@ -60,7 +67,25 @@ def _fields(words: str) -> str:
     if len(fields) != 5:
         order = "minute, hour, day of the month, month, day of the week"
         raise ValueError(f"expected 5 fields ({order}), such as `0 3 * * SUN`, and there are {len(fields)}")
-    return " ".join(fields)
+    return " ".join(_plain(field.upper(), rule) for field, rule in zip(fields, FIELDS.values(), strict=True))
+
+
+def _plain(field: str, rule: str) -> str:
+    """A field as cronsim reads it like cron. `ValueError` for what cron does not know."""
+    terms = [TERM.fullmatch(term) for term in field.split(",")]
+    if not all(terms):
+        raise ValueError(f"{rule}; {HOW}")
+    return ",".join(_plain_term(term) for term in terms if term)
+
+
+def _plain_term(term: re.Match[str]) -> str:
+    first, last = term["first"], term["last"]
+    # Of one value no step leads to another; cronsim would go on from it to the field's end, as from `11/1`.
+    return str(first) if last and _number(first) == _number(last) else term[0]
+
+
+def _number(one: str) -> int:
+    return int(one) if one.isdecimal() else NUMBERS.get(one, -1)
 
 
 def _explain(fields: str, error: CronSimError) -> str:

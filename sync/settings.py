@@ -19,6 +19,10 @@ MAX_SECONDS = 366 * 86_400
 MAX_COUNT = 1_000_000_000
 """Past it neither the budget nor the database counts."""
 EMPTY = "is set but empty: give a value, or unset it"
+IN_THE_FUTURE = (
+    "SYNC_BACKFILL_FROM lies in the future, so of the codes there are none is mirrored before an audit finds it: "
+    "see the year, or this machine's clock"
+)
 
 
 def _platform_address(given: str) -> str:
@@ -47,9 +51,10 @@ def _cron(value: str) -> str:
 
 
 def _not_a_number(value: object) -> object:
-    if isinstance(value, str) and value.strip().lstrip("+-").replace(".", "", 1).isdigit():
+    words = value.strip() if isinstance(value, str) else value
+    if isinstance(words, str) and words.lstrip("+-").replace(".", "", 1).isdigit():
         raise ValueError("give it as a date, such as 2024-01-31 or 2024-01-31T12:00:00Z")
-    return value
+    return words
 
 
 def _backfill_from(value: datetime) -> datetime:
@@ -64,7 +69,8 @@ def _backfill_from(value: datetime) -> datetime:
 
 def _http_bind(value: str) -> str:
     host, separator, port = value.rpartition(":")
-    if value and not (separator and host and port.isdecimal() and int(port) < 65536):
+    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536
+    if value and not (separator and host and is_port):
         raise ValueError("give it as host:port, or empty for none")
     return value
 
@@ -134,15 +140,20 @@ class Settings(BaseModel):
 def load_settings(tell: Callable[[str], None] | None = None) -> Settings:
     """The settings; `SettingsError` with one line for each that is wrong, without its value.
 
-    `tell` is told of what is set and passed over, as a misspelt name; without it that is written to stderr.
+    `tell` is told of what is set in vain, as a misspelt name; without it that is written to stderr.
     """
     names = {field.upper(): field for field in Settings.model_fields}
-    given = read_sources(names, tell or _warn)
+    tell = tell or _warn
+    given = read_sources(names, tell)
     try:
-        return Settings.model_validate({names[name]: value for name, value in given.items()})
+        settings = Settings.model_validate({names[name]: value for name, value in given.items()})
     except ValidationError as error:
         lines = [_describe(one["loc"], one["msg"], is_empty=one["input"] == "") for one in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+    # Not refused: a machine whose clock is behind would not start then, and the API's own clock is what counts.
+    if settings.sync_backfill_from and settings.sync_backfill_from > datetime.now(UTC):
+        tell(IN_THE_FUTURE)
+    return settings
 
 
 def _warn(words: str) -> None:

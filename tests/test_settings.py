@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from sync.model.errors import SettingsError
-from sync.settings import Settings, load_settings
+from sync.settings import IN_THE_FUTURE, Settings, load_settings
 
 DEFAULTS = {
     "DATABASE_URL": None,
@@ -157,6 +157,7 @@ def test_names_may_be_in_lower_case(set_: Set) -> None:
         ("SYNC_OVERLAP_S", "86400", 86_400),
         ("SYNC_AUDIT_CRON", "*/5 2-4 * * mon", "*/5 2-4 * * mon"),
         ("SYNC_BACKFILL_FROM", "2024-05-01", datetime(2024, 5, 1, tzinfo=UTC)),
+        ("SYNC_BACKFILL_FROM", " 2024-05-01\n", datetime(2024, 5, 1, tzinfo=UTC)),
         ("SYNC_BACKFILL_FROM", "2024-05-01T12:00:00", datetime(2024, 5, 1, 12, tzinfo=UTC)),
         ("SYNC_BACKFILL_FROM", "2024-05-01T12:00:00+02:00", datetime(2024, 5, 1, 10, tzinfo=UTC)),
         ("SYNC_HTTP_BIND", "", ""),
@@ -179,6 +180,14 @@ def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set)
         backfill_from = load_settings().sync_backfill_from
     time.tzset()
     assert backfill_from == datetime(2024, 5, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("ahead", "is_told"), [(timedelta(minutes=5), True), (timedelta(minutes=-5), False)])
+def test_a_backfill_that_begins_in_the_future_is_told(set_: Set, ahead: timedelta, is_told: bool) -> None:
+    told: list[str] = []
+    set_(SYNC_BACKFILL_FROM=(datetime.now(UTC) + ahead).isoformat())
+    assert load_settings(told.append).sync_backfill_from is not None
+    assert told == ([IN_THE_FUTURE] if is_told else [])
 
 
 # What is wrong
@@ -229,6 +238,12 @@ def test_an_instant_without_a_zone_is_in_utc_wherever_this_machine_is(set_: Set)
         ("SYNC_HTTP_BIND", ":8321", "host:port"),
         ("SYNC_HTTP_BIND", "127.0.0.1:http", "host:port"),
         ("SYNC_HTTP_BIND", "127.0.0.1:65536", "host:port"),
+        ("SYNC_HTTP_BIND", "127.0.0.1:\uff18\uff13\uff12\uff11", "host:port"),
+        ("SYNC_HTTP_BIND", "127.0.0.1:" + "9" * 5000, "host:port"),
+        ("SYNC_PULL_INTERVAL_S", "\uff15", "valid number"),
+        ("SYNC_PULL_INTERVAL_S", "1e400", "finite number"),
+        ("SYNC_OVERLAP_S", "1e3", "valid integer"),
+        ("SYNC_OVERLAP_S", "9" * 5000, "exceeded maximum size"),
         ("SYNC_LOG_FORMAT", "xml", "'json' or 'console'"),
         ("SYNC_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("SYNC_LOG_LEVEL", "", "is set but empty"),

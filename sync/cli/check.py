@@ -106,7 +106,7 @@ def _check_host() -> Finding:
 def _check_names(passed_over: list[str]) -> list[Finding]:
     if not passed_over:
         return [Finding("settings", "readable")]
-    return [Finding("settings", one, "mend or unset it: see the README for the names") for one in passed_over]
+    return [Finding("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
 
 
 async def _look_at(url: str) -> list[ConnectionStatus]:

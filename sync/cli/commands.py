@@ -4,9 +4,23 @@ What a command does is imported when it is called: the database's and the API's 
 nobody who asks for help, or has mistyped an option, is to wait for.
 """
 
+import math
+from typing import Any
+
 import click
 
 from sync.cli.outbox import outbox
+
+
+class Seconds(click.FloatRange):
+    """So many seconds, and none of what else a float can be: nothing is over after `nan`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Click's own way to ask for it."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail("give a number of seconds; without any it goes on until Ctrl-C", param, ctx)
+        return seconds
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -99,7 +113,7 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
 
 
 @voucher_sync.command()
-@click.option("--seconds", type=click.FloatRange(min=0), help="End by itself after so long.")
+@click.option("--seconds", type=Seconds(min=0), help="End by itself after so long.")
 @click.option("--live", is_flag=True, help="Use the vendor's public demo environment in place of the simulator.")
 def demo(seconds: float | None, live: bool) -> None:
     """Show it all: a database, a simulated API that people keep changing, and the daemon.

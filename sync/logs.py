@@ -1,6 +1,7 @@
 """Logs, on stderr: JSON for machines, coloured lines on a terminal."""
 
 import logging
+import os
 import sys
 from typing import Literal, TextIO
 
@@ -24,7 +25,7 @@ def configure(log_format: LogFormat | None, level: str) -> None:
     last: list[structlog.typing.Processor] = (
         [structlog.processors.ExceptionRenderer(lambda info: told(info[1])), structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_write_traceback)]
+        else [structlog.dev.ConsoleRenderer(colors=_takes_colours(), exception_formatter=_write_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -49,6 +50,11 @@ def configure(log_format: LogFormat | None, level: str) -> None:
     # psycopg warns of every statement that a stop cuts short.
     for chatty in ("apscheduler", "psycopg"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+
+
+def _takes_colours() -> bool:
+    """Whether stderr is a terminal that shows them, and whose user wants them (no-color.org)."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not os.environ.get("NO_COLOR")
 
 
 def _write_traceback(to: TextIO, info: structlog.typing.ExcInfo) -> None:

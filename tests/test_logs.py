@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -50,6 +51,26 @@ def test_a_line_is_a_json_object_with_level_time_and_event(capsys: pytest.Captur
     (line,) = lines(capsys)
     assert abs((datetime.now(UTC) - datetime.fromisoformat(line.pop("timestamp"))).total_seconds()) < 60
     assert line == {"level": "info", "event": "pulled", "codes": 3, "name": "Zimmer \n\x00 €"}
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "are_coloured"),
+    [({}, True), ({"TERM": "dumb"}, False), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_a_terminal_gets_colours_unless_it_or_its_user_wants_none(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    surroundings: dict[str, str],
+    are_coloured: bool,
+) -> None:
+    for name, value in ({"TERM": "xterm"} | surroundings).items():
+        monkeypatch.setenv(name, value)
+    if "NO_COLOR" not in surroundings:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.configure(None, "info")
+    log.info("pulled", codes=3)
+    assert ("\x1b[" in capsys.readouterr().err) is are_coloured
 
 
 def test_json_is_what_comes_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

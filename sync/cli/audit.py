@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sync import app, logs
 from sync.cli.database import open_database
+from sync.cli.terminal import progress
 from sync.flows.audit import audit as run_audit
 from sync.flows.audit_report import AuditReport, VoucherReport
 from sync.flows.identity import verify
@@ -67,16 +68,15 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
 
 @contextmanager
 def _progress() -> Iterator[Callable[[AuditReport], None]]:
-    """A bar on stderr, which is left out where that is no terminal."""
-    console = Console(stderr=True)
+    """A bar on a terminal; yields what to call with each new state."""
     columns = (TextColumn("Comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("vouchers,"))
     codes = TextColumn("{task.fields[codes]:,} codes")
-    with Progress(*columns, codes, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("audit", total=None, codes=0)
+    with progress(*columns, codes, TimeRemainingColumn()) as bar:
+        task = bar.add_task("audit", total=None, codes=0)
 
         def show(report: AuditReport) -> None:
             total = len(report.vouchers) - 1 + report.vouchers_left
-            progress.update(task, total=total, completed=len(report.vouchers) - 1, codes=report.codes)
+            bar.update(task, total=total, completed=len(report.vouchers) - 1, codes=report.codes)
 
         yield show
 

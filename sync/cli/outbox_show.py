@@ -14,6 +14,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.outbox_work import with_database
+from sync.cli.terminal import is_shown_to_somebody
 from sync.db.engine import transaction
 from sync.db.outbox_control import Wanted, counts, newest, row_with_attempts
 from sync.model.errors import VoucherSyncError
@@ -59,15 +60,14 @@ async def _load(engine: AsyncEngine, *, wanted: Wanted, limit: int) -> tuple[lis
 
 
 def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
-    console = Console()
-    if not console.is_terminal:
+    if not is_shown_to_somebody():
         for row in rows:
             click.echo("\t".join(_words(row[name]) for name in columns))
     elif rows:
         table = Table(*(name.replace("_", " ") for name in columns))
         for row in rows:
             table.add_row(*(Text(_words(row[name])) for name in columns))
-        console.print(table)
+        Console().print(table)
 
 
 def show(row_id: int, *, as_json: bool) -> None:

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import click
 from psycopg.errors import Diagnostic
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.database import open_database
+from sync.cli.terminal import progress
 from sync.db.engine import make_engine, transaction
 from sync.db.heartbeat import is_daemon_heard
 from sync.db.schema_version import require_schema
@@ -68,8 +68,7 @@ async def note_silence(engine: AsyncEngine) -> None:
 
 @contextmanager
 def progress_bar(unit: str) -> Iterator[OnProgress]:
-    """A bar on stderr, which is left out where that is no terminal."""
-    console = Console(stderr=True)
+    """A bar on a terminal for each thing that is done."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -77,13 +76,13 @@ def progress_bar(unit: str) -> Iterator[OnProgress]:
         TextColumn(unit),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with progress(*columns) as bar:
         tasks: dict[str, Any] = {}
 
         def show(doing: str, done: int, of: int | None) -> None:
             if doing not in tasks:
-                tasks[doing] = progress.add_task(doing, total=of)
-            progress.update(tasks[doing], completed=done, total=of)
+                tasks[doing] = bar.add_task(doing, total=of)
+            bar.update(tasks[doing], completed=done, total=of)
 
         yield show
 

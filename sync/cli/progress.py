@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from sync.cli.terminal import progress
 from sync.flows.pull import PullReport
 
 
@@ -21,8 +21,7 @@ class _CodesColumn(ProgressColumn):
 
 @contextmanager
 def pull_progress() -> Iterator[Callable[[PullReport], None]]:
-    """A bar on stderr, which is left out where that is no terminal; yields what to call with each new state."""
-    console = Console(stderr=True)
+    """A bar on a terminal; yields what to call with each new state."""
     columns = (
         TextColumn("Pulling"),
         BarColumn(),
@@ -31,10 +30,10 @@ def pull_progress() -> Iterator[Callable[[PullReport], None]]:
         _CodesColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("pull", total=None, codes=0)
+    with progress(*columns) as bar:
+        task = bar.add_task("pull", total=None, codes=0)
 
         def show(report: PullReport) -> None:
-            progress.update(task, total=report.windows_planned, completed=report.windows_done, codes=report.codes)
+            bar.update(task, total=report.windows_planned, completed=report.windows_done, codes=report.codes)
 
         yield show

@@ -1,9 +1,12 @@
 """The standard streams as they come: closed, full, or in an encoding that cannot hold what is to be told."""
 
 import os
+import re
 import sys
 
 NAMES = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+MEASURE = re.compile("[1-9][0-9]{0,3}")
+"""What a terminal may be wide or high."""
 
 
 def prepare() -> None:
@@ -19,8 +22,10 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif mode == "w":
             stream.reconfigure(errors="backslashreplace")
-    if not os.environ.get("COLUMNS", "80").strip("0"):
-        del os.environ["COLUMNS"]  # left by a terminal that did not know its width: rich would print no table at all
+    for name in ("COLUMNS", "LINES"):
+        # Left by a terminal that knew none. Of 0 columns rich would print nothing, and `²` is a digit to it.
+        if not MEASURE.fullmatch(os.environ.get(name, "80")):
+            del os.environ[name]
 
 
 def are_through() -> bool:

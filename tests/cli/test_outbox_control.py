@@ -1,10 +1,13 @@
 """`voucher-sync outbox`: looking at what is queued, and moving it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+
+from tests.support.process import run_on_terminal
 
 from .conftest import Cli
 from .outbox_rig import OTHER, STATES, VOUCHER, add_row, query, without_colours
@@ -12,7 +15,7 @@ from .outbox_rig import OTHER, STATES, VOUCHER, add_row, query, without_colours
 SECRET = "SUMMER-2027"
 
 
-async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, database_url: str) -> None:
+async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, database_url: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": database_url}
     nothing = await cli("outbox", "list", settings=settings)
     assert (nothing.code, nothing.stdout) == (0, "Nothing is queued.\n")
@@ -35,8 +38,8 @@ async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, data
     assert total == "In all: 1 pending, 1 failed."
     assert SECRET not in listed.stdout
 
-    on_terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLUMNS": "240", "NO_COLOR": "1"}
-    table = await cli("outbox", "list", "--values", "--limit", "2", settings=settings | on_terminal)
+    call = ("outbox", "list", "--values", "--limit", "2")
+    table = await run_on_terminal(*call, settings=settings | {"COLUMNS": "240", "NO_COLOR": "1"}, directory=tmp_path)
     assert "┃ operation ┃" in without_colours(table.stdout)
     assert (f"{SECRET}-C" in table.stdout, f"{SECRET}-B" in table.stdout) == (True, False)
     assert table.stdout.splitlines()[-1] == "In all: 2 pending, 1 done, 1 failed."

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from sync.cli import main
+from sync.cli import main, streams
 from sync.model.defects import WHAT_TO_SEND
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
@@ -82,6 +82,38 @@ async def test_what_is_strange_and_does_no_harm_is_passed_over(cli: Cli, mirror:
         status = await cli("status", settings=strange)
         assert (status.code, status.stderr) == (0, "")
         assert "complete through" in status.stdout
+
+
+async def test_no_colours_forced_on_a_pipe_bring_bars_into_a_log_or_a_table_to_a_script(
+    cli: Cli, mirror: Mirror
+) -> None:
+    forced = {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1", "TTY_COMPATIBLE": "1", "PY_COLORS": "1"}
+    async with mirror.served():
+        settings = mirror.environment | QUIET | forced
+        once = await cli("once", settings=settings)
+        queued = await cli("outbox", "import", "/dev/stdin", "--voucher", str(uuid4()), settings=settings)
+        audited = await cli("audit", settings=settings)
+        await cli("outbox", "delete", "--voucher", str(uuid4()), "A", settings=settings)
+        listed = await cli("outbox", "list", settings=settings)
+    assert (once.code, queued.code, audited.code) == (0, 1, 0)
+    for ended in (once, queued, audited, listed):
+        assert "\x1b" not in ended.stderr
+    assert len(listed.stdout.splitlines()[0].split("\t")) == 8
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+@pytest.mark.parametrize("measure", ["0", "\u00b2", "-3", "99999999999999", "wide", "\u0664"])
+def test_a_measure_that_no_terminal_has_is_forgotten(monkeypatch: pytest.MonkeyPatch, name: str, measure: str) -> None:
+    monkeypatch.setenv(name, measure)
+    streams.prepare()
+    assert name not in os.environ
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES"])
+def test_a_measure_that_a_terminal_may_have_is_kept(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "132")
+    streams.prepare()
+    assert os.environ[name] == "132"
 
 
 async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mirror: Mirror) -> None:

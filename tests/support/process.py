@@ -2,9 +2,10 @@
 
 import asyncio
 import os
+import pty
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,16 @@ class Ended:
 
 async def start(*arguments: str, settings: Mapping[str, str], directory: Path, module: str = "sync") -> Process:
     """Starts a command with these settings alone, in a directory without an `.env`; its output is piped."""
+    return await _start(arguments, settings, directory, module, PIPE)
+
+
+async def _start(
+    arguments: Sequence[str], settings: Mapping[str, str], directory: Path, module: str, output: int
+) -> Process:
     others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments,
-        env={**others, **settings}, cwd=directory, stdin=DEVNULL, stdout=PIPE, stderr=PIPE,
+        env={**others, **settings}, cwd=directory, stdin=DEVNULL, stdout=output, stderr=output,
     )  # fmt: skip
 
 
@@ -39,3 +46,27 @@ async def end(process: Process) -> Ended:
 async def run(*arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
     """Runs a command to its end."""
     return await end(await start(*arguments, settings=settings, directory=directory))
+
+
+async def run_on_terminal(*arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
+    """Runs a command to its end on a terminal, which shows both streams."""
+    ours, its = pty.openpty()
+    process = await _start(arguments, settings, directory, "sync", its)
+    os.close(its)
+    try:
+        shown = await asyncio.to_thread(_read_to_end, ours)
+    finally:
+        os.close(ours)
+    return Ended(await process.wait(), shown, "")
+
+
+def _read_to_end(terminal: int) -> str:
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = os.read(terminal, 65_536)
+        except OSError:
+            part = b""  # on Linux a terminal that nobody has open any more ends so
+        if not part:
+            return b"".join(parts).decode().replace("\r\n", "\n")
+        parts.append(part)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
@@ -75,6 +75,7 @@ class OutboxJobs:
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
+        self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         self.wake = self._pusher.moved
 
@@ -122,8 +123,8 @@ class OutboxJobs:
     async def prune(self) -> None:
         """Delete what was finished long ago."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
-            prune = partial(outbox_upkeep.prune, keep=self._settings.keep)
-            await in_transaction(self._connection.engine, prune, as_daemon)
+            prune = partial(outbox_upkeep.prune, keep=self._settings.keep, after=self._pruned)
+            self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
 
     async def push_all(self) -> PushReport:
         """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""

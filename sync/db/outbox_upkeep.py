@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -24,16 +24,21 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.engine import translate
 from sync.db.metadata import TIMESTAMP
 from sync.db.outbox_each import Written, write_each
 from sync.db.outbox_tables import outbox, outbox_attempts
 from sync.db.tables import voucher_codes
+from sync.model.errors import StatementRefused
 from sync.model.outbox import Operation, Status, is_suspicious
 
 MAX_UNCERTAIN = 5000
 MAX_PRUNED = 10_000
+MAX_PRUNED_EACH = 500
+"""Of rows some of which must stay, each of those takes a statement or two; more would keep the transaction for long."""
 MAX_STRAYS = 20_000
 """So many rows find their connection, or fail, in one transaction, which a million would keep open for 15 s."""
 
@@ -45,6 +50,14 @@ class BrakeRule:
     share: float
     at_least: int
     window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many rows are gone, and where the next look for old ones goes on: None is at the oldest."""
+
+    count: int
+    reached: tuple[datetime, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +241,27 @@ def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-async def prune(tx: AsyncConnection, keep: timedelta) -> int:
-    """Delete rows that were finished longer ago than `keep`, some at a time; how many."""
-    old = (await tx.execute(_LOCK_OLD, {"keep": keep, "limit": MAX_PRUNED})).scalars().all()
-    return len((await write_each(tx, old, partial(_write, tx, _PRUNE))).ids)
+async def prune(tx: AsyncConnection, keep: timedelta, after: tuple[datetime, int] | None = None) -> Pruned:
+    """Delete rows that were finished longer ago than `keep`, some at a time, from behind `after` on.
+
+    What must stay, as by a foreign key of a user's, is passed, or those behind it would stay with it.
+    """
+    finished_at, row_id = after or BEFORE_ALL
+    where = {"keep": keep, "finished_at": finished_at, "id": row_id}
+    old = (await tx.execute(_LOCK_OLD, where | {"limit": MAX_PRUNED})).all()
+    try:
+        async with tx.begin_nested():
+            gone = len(list(await _write(tx, _PRUNE, [row.id for row in old])))
+    except DBAPIError as error:
+        if not isinstance(translate(error), StatementRefused):
+            raise
+        old = old[:MAX_PRUNED_EACH]
+        gone = len((await write_each(tx, [row.id for row in old], partial(_write, tx, _PRUNE))).ids)
+        return Pruned(gone, (old[-1].finished_at, old[-1].id))
+    return Pruned(gone, (old[-1].finished_at, old[-1].id) if len(old) == MAX_PRUNED else None)
 
 
+BEFORE_ALL = (datetime(1, 1, 1, tzinfo=UTC), 0)
 IDS = bindparam("ids", type_=ARRAY(BigInteger))
 
 # An attempt that is not there any more can settle nothing either. A row that was just moved to another attempt, which
@@ -344,8 +372,10 @@ FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' AN
 """)
 
 _LOCK_OLD = text("""
-SELECT id FROM mews.voucher_code_outbox WHERE finished_at < now() - :keep ORDER BY finished_at LIMIT :limit
+SELECT id, finished_at FROM mews.voucher_code_outbox
+WHERE finished_at < now() - :keep AND (finished_at, id) > (:finished_at, :id)
+ORDER BY finished_at, id LIMIT :limit
 FOR UPDATE SKIP LOCKED
-""").bindparams(bindparam("keep", type_=Interval))
+""").bindparams(bindparam("keep", type_=Interval), bindparam("finished_at", type_=TIMESTAMP))
 
 _PRUNE = text("DELETE FROM mews.voucher_code_outbox WHERE id = ANY (:ids) RETURNING id").bindparams(IDS)

@@ -11,13 +11,13 @@ from sync.db import outbox_upkeep as upkeep
 from sync.db.outbox import Lane, Settlement, as_daemon
 from sync.model.outbox import Operation, Status
 from tests.db.outbox.rig import FINISHED, HOTEL, LEASE, SENT_UTC, Outbox
-from tests.db.rig import CONNECTION, rows, uuid
+from tests.db.rig import CONNECTION, execute, rows, uuid
 from tests.support.instants import utc
 
 
 async def prune(outbox: Outbox, keep: timedelta) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.prune(tx, keep)
+        return (await upkeep.prune(tx, keep)).count
 
 
 async def test_finished_rows_go_with_their_attempts_once_they_are_old(outbox: Outbox) -> None:
@@ -65,6 +65,44 @@ async def test_some_are_pruned_at_a_time_the_oldest_first(outbox: Outbox, monkey
     found = await rows(outbox.engine, "SELECT id FROM mews.voucher_code_outbox ORDER BY id")
     assert [row["id"] for row in found] == [row_ids[0], row_ids[3], row_ids[4]]
     assert [await prune(outbox, timedelta(days=1)) for _ in range(3)] == [2, 1, 0]
+
+
+@pytest.mark.parametrize("is_told", [True, False], ids=["foreign key", "trigger without a word"])
+async def test_rows_that_must_stay_keep_none_that_are_younger(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, is_told: bool
+) -> None:
+    monkeypatch.setattr(upkeep, "MAX_PRUNED", 3)
+    monkeypatch.setattr(upkeep, "MAX_PRUNED_EACH", 2)
+    row_ids = [await outbox.add() for _ in range(9)]
+    for row_id in row_ids:
+        await outbox.bring(row_id, Status.CANCELLED)
+        await outbox.set(row_id, finished_at=utc(2020, 1, 1 + row_ids.index(row_id) // 2))
+    stay = [*row_ids[:5], row_ids[7]]
+    await execute(outbox.engine, "CREATE TABLE public.kept (id bigint REFERENCES mews.voucher_code_outbox)")
+    await execute(outbox.engine, f"INSERT INTO public.kept VALUES {', '.join(f'({row_id})' for row_id in stay)}")
+    if not is_told:
+        await execute(outbox.engine, "ALTER TABLE public.kept DROP CONSTRAINT kept_id_fkey")
+        await execute(outbox.engine, KEEP_WITHOUT_A_WORD)
+    gone, reached, looks = 0, None, 0
+    while looks == 0 or reached:
+        async with as_daemon(outbox.engine) as tx:
+            pruned = await upkeep.prune(tx, timedelta(days=1), reached)
+        gone, reached, looks = gone + pruned.count, pruned.reached, looks + 1
+        assert looks < 9
+    assert gone == 3
+    found = await rows(outbox.engine, "SELECT id FROM mews.voucher_code_outbox ORDER BY id")
+    assert [row["id"] for row in found] == stay
+    await execute(outbox.engine, "DROP TABLE public.kept")
+    await execute(outbox.engine, "DROP FUNCTION IF EXISTS public.keep CASCADE")
+
+
+KEEP_WITHOUT_A_WORD = """
+CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN CASE WHEN EXISTS (SELECT FROM public.kept WHERE id = OLD.id) THEN NULL ELSE OLD END;
+END $$;
+CREATE TRIGGER keep BEFORE DELETE ON mews.voucher_code_outbox FOR EACH ROW EXECUTE FUNCTION public.keep()
+"""
 
 
 async def test_a_key_can_be_used_again_once_its_row_is_pruned(outbox: Outbox) -> None:

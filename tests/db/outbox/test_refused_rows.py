@@ -241,7 +241,7 @@ async def test_old_rows_are_pruned_around_one_that_a_table_of_a_user_s_refers_to
         f"INSERT INTO public.about_changes VALUES ({row_ids[1]})",
     )
     async with as_daemon(outbox.engine) as tx:
-        assert await upkeep.prune(tx, timedelta()) == 2
+        assert (await upkeep.prune(tx, timedelta())).count == 2
     assert len(await outbox.statuses()) == 1
 
 

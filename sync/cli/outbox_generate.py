@@ -14,8 +14,16 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_work import OnProgress, note_doubtful, note_silence, plural, progress_bar, with_database
-from sync.db.outbox_queue import doubtful_vouchers, user_transaction
+from sync.cli.outbox_work import (
+    OnProgress,
+    in_one_transaction,
+    note_doubtful,
+    note_silence,
+    plural,
+    progress_bar,
+    with_database,
+)
+from sync.db.outbox_queue import doubtful_vouchers
 from sync.db.outbox_staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
 from sync.model.code_files import CodeLine
 from sync.model.code_patterns import CodePattern, draw
@@ -68,14 +76,17 @@ def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) 
 
 async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> dict[UUID, str]:
     with progress_bar("codes") as on_progress:
-        async with user_transaction(engine) as tx:
+
+        async def make(tx: AsyncConnection) -> dict[UUID, str]:
             await _stage(tx, order, on_progress)
             if not dry_run:
                 async for reached, _queued in queue_staged(tx, order.count, order.priority):
                     on_progress("Queueing", reached, order.count)
             if file:
                 await _write(tx, file, order)
-            doubtful = await doubtful_vouchers(tx, [order.voucher_id])
+            return await doubtful_vouchers(tx, [order.voucher_id])
+
+        doubtful = await in_one_transaction(engine, make)
     if not dry_run:
         await note_silence(engine)
     return doubtful
@@ -103,6 +114,8 @@ async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> 
 
 
 async def _write(tx: AsyncConnection, file: TextIO, order: Order) -> None:
+    file.seek(0)
+    file.truncate()  # an earlier try, which was undone, may have written other codes
     writer = csv.writer(file)
     writer.writerow(("value", "voucher_id", "validity_start_utc", "validity_end_utc"))
     ends = [instant.isoformat() if instant else "" for instant in order.validity]

@@ -10,8 +10,16 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox_work import OnProgress, note_doubtful, note_silence, plural, progress_bar, with_database
-from sync.db.outbox_queue import doubtful_vouchers, user_transaction
+from sync.cli.outbox_work import (
+    OnProgress,
+    in_one_transaction,
+    note_doubtful,
+    note_silence,
+    plural,
+    progress_bar,
+    with_database,
+)
+from sync.db.outbox_queue import doubtful_vouchers
 from sync.db.outbox_staging import (
     analyze_staged,
     create_staging,
@@ -33,17 +41,22 @@ def import_codes(
     *, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, as_is: bool, priority: int, dry_run: bool
 ) -> None:
     """Queue every code of `file`, or nothing, and tell what came of it."""
+    source = _Source(file)
 
     async def work(engine: AsyncEngine) -> Report:
         with progress_bar("lines") as on_progress:
-            async with user_transaction(engine) as tx:
+
+            async def queue(tx: AsyncConnection) -> Report:
                 report = Report()
-                await _stage(tx, read_lines(*_opened(file), voucher_id, as_is=as_is), report, on_progress)
+                await _stage(tx, read_lines(*source.read(), voucher_id, as_is=as_is), report, on_progress)
                 await _check(tx, report)
                 if not dry_run and (skip_bad or not report.bad_count):
                     async for reached, queued in queue_staged(tx, report.last_line, priority):
                         report.queued += queued
                         on_progress("Queueing", reached, report.last_line)
+                return report
+
+            report = await in_one_transaction(engine, queue)
         if report.queued:
             await note_silence(engine)
         return report
@@ -66,13 +79,32 @@ class Report:
     queued: int = 0
 
 
-def _opened(file: BinaryIO) -> tuple[Iterator[tuple[int, str | None]], Layout]:
-    """The lines with codes, and the file's layout; in UTF-8, or in UTF-16, in which Excel saves "Unicode text"."""
-    buffered = file if isinstance(file, BufferedReader) else BufferedReader(cast("RawIOBase", file))
-    is_utf16 = buffered.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
-    encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
-    layout, lines = skip_to_layout(numbered_lines(TextIOWrapper(buffered, encoding=encoding, errors=errors)))
-    return lines, layout
+class _Source:
+    """A file of codes, which is read again where its transaction is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file if isinstance(file, BufferedReader) else BufferedReader(cast("RawIOBase", file))
+        self._start = self._file.tell() if self._file.seekable() else None
+        self._text: TextIOWrapper | None = None
+
+    def read(self) -> tuple[Iterator[tuple[int, str | None]], Layout]:
+        """The lines with codes, and the file's layout; in UTF-8, or in UTF-16, in which Excel saves "Unicode text"."""
+        if self._text is not None:
+            self._rewind(self._text)
+        is_utf16 = self._file.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
+        encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+        self._text = TextIOWrapper(self._file, encoding=encoding, errors=errors)
+        layout, lines = skip_to_layout(numbered_lines(self._text))
+        return lines, layout
+
+    def _rewind(self, text: TextIOWrapper) -> None:
+        if self._start is None:
+            raise VoucherSyncError(
+                "nothing is queued: the database gave way to somebody else, and a pipe cannot be read again; run this "
+                "again, or give it a file"
+            )
+        text.detach()  # else it would close the file with itself
+        self._file.seek(self._start)
 
 
 async def _stage(

@@ -10,17 +10,21 @@ import click
 from psycopg.errors import Diagnostic
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.database import open_database
 from sync.cli.terminal import progress
-from sync.db.engine import make_engine, transaction
+from sync.db.engine import in_transaction, make_engine, transaction
 from sync.db.heartbeat import is_daemon_heard
+from sync.db.outbox_queue import user_transaction
 from sync.db.schema_version import require_schema
 from sync.model.errors import DatabaseError
 from sync.settings import load_settings
 
 Result = TypeVar("Result")
+
+AGAIN_FOR_S = 600.0
+"""A long file takes a minute by itself."""
 
 OnProgress = Callable[[str, int, int | None], None]
 """Takes what is being done, how much of it is done, and of how much, if that is known."""
@@ -50,6 +54,11 @@ def _tell_warnings(dbapi_connection: Any, _record: object) -> None:
             click.echo(f"Note: {diagnostic.message_primary}", err=True)
 
     dbapi_connection.driver_connection.add_notice_handler(tell)
+
+
+async def in_one_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """What `work` returns, which may queue a million rows: it is begun anew where the database gave way to others."""
+    return await in_transaction(engine, work, user_transaction, AGAIN_FOR_S)
 
 
 async def note_silence(engine: AsyncEngine) -> None:

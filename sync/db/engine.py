@@ -141,20 +141,22 @@ async def in_transaction(
     engine: AsyncEngine,
     work: Callable[[AsyncConnection], Awaitable[R]],
     opened: Opened = transaction,
+    again_for_s: float | None = None,
 ) -> R:
     """What `work` returns, from a transaction that is begun anew where the database asks for it, and as long as it
-    takes no more sessions; in the end `DatabaseBusy` or `DatabaseFull`.
+    takes no more sessions; in the end `DatabaseBusy` or `DatabaseFull`. After `again_for_s` it is not begun anew.
 
     So `work` may run several times, and does nothing that its transaction's rollback does not undo.
     """
     began_s, failures = time.monotonic(), 0
+    again_for_s = AGAIN_FOR_S if again_for_s is None else again_for_s
     while True:
         try:
             async with opened(engine) as tx:
                 return await work(tx)
         except (DatabaseBusy, DatabaseFull):
             failures += 1
-            if failures == MAX_TRIES or time.monotonic() - began_s >= AGAIN_FOR_S:
+            if failures == MAX_TRIES or time.monotonic() - began_s >= again_for_s:
                 raise
         await asyncio.sleep(AGAIN_AFTER.pause_s(failures, _rng))
 

@@ -16,6 +16,7 @@ from sync.db.engine import make_engine, transaction
 from sync.db.runs import Run
 from sync.settings import Settings, load_settings
 
+UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
@@ -44,7 +45,8 @@ async def _load(url: str) -> list[ConnectionStatus]:
 
 
 def _is_alive(one: ConnectionStatus, settings: Settings) -> bool:
-    return one.heartbeat_age_s is not None and one.heartbeat_age_s <= settings.sync_lease_s
+    # Ahead of the database's clock, as where that was set back, it is no sign of life: the next one would be right.
+    return one.heartbeat_age_s is not None and abs(one.heartbeat_age_s) <= settings.sync_lease_s
 
 
 def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
@@ -76,19 +78,29 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
 def _state(one: ConnectionStatus) -> str:
     if one.state_since is None:
         return f"{one.state}: no run has told yet how it ended; start `voucher-sync run`, or `voucher-sync once`"
-    return f"{one.state} since {_instant(one.state_since)}"
+    return f"{one.state} since {_instant(one.state_since)}{_first_backfill(one)}"
+
+
+def _first_backfill(one: ConnectionStatus) -> str:
+    """That what is mirrored is not all yet, where nothing fails and yet no pull has ever reached the present."""
+    if one.state != "ok" or one.caught_up_age_s is not None:
+        return ""
+    if not one.vouchers:
+        return ", but no voucher is known yet"
+    left = f"{one.open_windows:,} windows are left to read" if one.open_windows else "not begun, or just about to end"
+    return f", in the first backfill ({left}): not all codes are here yet"
 
 
 def _pull(one: ConnectionStatus) -> str:
     if one.caught_up_age_s is None:
         return "none has caught up yet"
-    return f"caught up {one.caught_up_age_s:,.0f} s ago"
+    return f"caught up {_ago(one.caught_up_age_s)}"
 
 
 def _daemon(one: ConnectionStatus, settings: Settings) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
-    heard = f"last heard of {one.heartbeat_age_s:,.0f} s ago"
+    heard = f"last heard of {_ago(one.heartbeat_age_s)}"
     if _is_alive(one, settings):
         return f"alive, {heard}"
     # Where nothing can be written, it cannot be noted either that something fails: all the rest here is as old as that.
@@ -114,7 +126,19 @@ def _outbox(one: ConnectionStatus) -> str:
     queued = ", ".join(f"{count:,} {status}" for status, count in sorted(one.outbox.items())) or "nothing waits"
     if one.outbox.get("held"):
         queued += ": too many deletes at once; see `voucher-sync outbox list --status held`"
+    elif one.outbox.get("failed"):
+        queued += ": refused for good; see `voucher-sync outbox list --status failed`"
     return queued
+
+
+def _ago(seconds: float) -> str:
+    """A time since, in the largest unit that still tells it well."""
+    if seconds < -1:
+        return f"{-seconds:,.0f} s ahead (the database's clock was set back)"
+    for unit, length_s in UNITS.items():
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:,.0f} {unit} ago"
+    return f"{max(seconds, 0):,.0f} s ago"
 
 
 def _instant(value: datetime | None) -> str:

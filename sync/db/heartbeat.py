@@ -59,5 +59,6 @@ async def touch(transaction: AsyncConnection) -> None:
 
 async def is_daemon_heard(transaction: AsyncConnection, within_s: float) -> bool:
     """Whether a daemon has reported for any connection within this time."""
-    heard = connections.c.heartbeat_at > func.now() - timedelta(seconds=within_s)
+    within = timedelta(seconds=within_s)
+    heard = connections.c.heartbeat_at.between(func.now() - within, func.now() + within)
     return bool((await transaction.execute(select(exists().where(heard)))).scalar_one())

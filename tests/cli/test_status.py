@@ -1,10 +1,16 @@
 """`voucher-sync status`: for people, for scripts, and for whoever restarts the daemon."""
 
 import json
+from dataclasses import fields
+from typing import Any
 
 import psycopg
 import pytest
 
+from sync import app
+from sync.cli.status import _daemon as daemon_words
+from sync.db.connections import ConnectionStatus
+from sync.settings import Settings
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .conftest import Cli
@@ -37,6 +43,50 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     assert (one["name"], one["state"], one["error"]) == ("default", "ok", None)
     assert (one["vouchers"], one["voucher_codes"], one["open_windows"]) == (1, 3, 0)
     assert one["complete_through"].startswith("20")
+
+
+async def test_a_first_backfill_is_told_until_it_has_reached_the_present(cli: Cli, database_url: str) -> None:
+    mirror = Mirror(database_url)
+
+    async def told() -> str:
+        ended = await cli("status", settings={"DATABASE_URL": database_url, "COLUMNS": "160"})
+        assert (ended.code, ended.stderr) == (0, "")
+        return ended.stdout
+
+    async with mirror.opened():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        await jobs.discover()
+        assert ", but no voucher is known yet" in await told()
+        mirror.add_codes(mirror.add_voucher(days_old=400), ["A"])
+        await jobs.discover()
+        assert ", in the first backfill (not begun, or just about to end): not all codes are here yet" in await told()
+        await jobs.pull_turn(turn_s=-1)
+        assert ", in the first backfill (5 windows are left to read): not all codes are here yet" in await told()
+        await jobs.pull()
+        await jobs.beat()
+        shown = await told()
+        assert ("first backfill" in shown, "ok since 20" in shown) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "words"),
+    [
+        (4, "alive, last heard of 4 s ago"),
+        (-4, "alive, last heard of 4 s ahead (the database's clock was set back)"),
+        (-900, "SILENT, last heard of 900 s ahead (the database's clock was set back)"),
+        (200, "SILENT, last heard of 3 minutes ago"),
+        (86_400 * 40, "SILENT, last heard of 40 days ago"),
+    ],
+)
+def test_how_long_a_daemon_is_silent_is_told_in_words(age_s: float, words: str) -> None:
+    settings = Settings(sync_lease_s=30)
+    assert daemon_words(standing(heartbeat_age_s=age_s), settings).startswith(words)
+
+
+def standing(**values: Any) -> ConnectionStatus:
+    """A connection of which nothing is known but this."""
+    unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(ConnectionStatus))
+    return ConnectionStatus(**(unknown | values))
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -121,7 +171,7 @@ async def test_changes_that_no_connection_knows_yet_are_counted(cli: Cli, mirror
     assert one["outbox"] == {"pending": 1}
 
 
-@pytest.mark.parametrize(("silent_s", "code"), [("500", 0), ("700", 1), (None, 1)])
+@pytest.mark.parametrize(("silent_s", "code"), [("500", 0), ("700", 1), ("-500", 0), ("-700", 1), (None, 1)])
 async def test_healthy_is_who_was_heard_of_within_a_lease(
     cli: Cli, database_url: str, silent_s: str | None, code: int
 ) -> None:

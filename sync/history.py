@@ -12,7 +12,7 @@ import structlog
 from sync.db import runs
 from sync.db.engine import in_transaction
 from sync.flows.connection import Connection
-from sync.model.errors import API_IS_AWAY, ApiError, DatabaseError, VoucherSyncError
+from sync.model.errors import API_IS_AWAY, ApiError, DatabaseBusy, DatabaseError, VoucherSyncError
 
 log = structlog.get_logger()
 
@@ -54,6 +54,8 @@ def _sort(error: VoucherSyncError | None) -> str | None:
         return "the API is away"
     if isinstance(error, ApiError):
         return f"{type(error).__name__} {error.status}"
+    if isinstance(error, DatabaseBusy):
+        return type(error).__name__  # it names whoever stands in the way, and what he does just now
     return str(error) if error else None
 
 

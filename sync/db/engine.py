@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from random import Random
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from sync.db.locks import blockers, describe
 from sync.db.requirements import refuse_at_connect
 from sync.db.session import BEGIN, begin_by_statement
 from sync.db.urls import also_read, read_url
@@ -22,6 +24,7 @@ from sync.model.errors import (
     DatabaseBusy,
     DatabaseError,
     DatabaseFull,
+    DatabaseLocked,
     DatabaseUnavailable,
     NotAllowed,
     NotMigrated,
@@ -74,15 +77,18 @@ FULL_WORDS = (
     "no more connections allowed",  # PgBouncer's
 )
 """Libpq tells of a refused connection in the server's words alone, without its code."""
+LOCKED = "55P03"
 BUSY = {
     "40001": "another transaction changed the same rows",
     "40P01": "another transaction and this one waited for each other",
-    "55P03": "another transaction held a lock for too long",
+    LOCKED: "another transaction held a lock for too long",
 }
 """What the database undoes as a whole, and asks to do again."""
 MAX_TRIES = 20
 AGAIN_FOR_S = 10.0
 """A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
+ASK_FOR_S = 5.0
+"""Who holds a lock is asked for so long, and told if that is known by then."""
 AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
 
 
@@ -124,12 +130,17 @@ def connect_options(database_url: str) -> dict[str, Any]:
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants."""
+    began_s = time.monotonic()
     try:
         async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.begin() as connection:
             yield connection
     except DBAPIError as error:
         # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
-        raise _full(error.orig) if _is_full(error, engine) else translate(error) from None
+        found = _full(error.orig) if _is_full(error, engine) else translate(error)
+        if isinstance(found, DatabaseLocked):
+            # The lock was waited for at the end of it. Who began later than the half has not held it all that time.
+            found = await _with_blockers(engine, found, timedelta(seconds=(time.monotonic() - began_s) / 2))
+        raise found from None
     except PoolTimeout as error:
         busy = f"all sessions of this process were busy for {POOL_TIMEOUT_S} s"
         raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error
@@ -191,7 +202,8 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
         state, to_do = PASSING[sqlstate]
         return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then this goes on by itself")
     if sqlstate in BUSY:
-        return DatabaseBusy(
+        busy = DatabaseLocked if sqlstate == LOCKED else DatabaseBusy
+        return busy(
             f"the database gave way to somebody else ({sqlstate}): {BUSY[sqlstate]}; nothing is lost, this is tried "
             "again; if it stays, see pg_stat_activity for transactions that are open for long"
         )
@@ -199,6 +211,16 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}{also_read() if is_lost else ''}")
     return None
+
+
+async def _with_blockers(engine: AsyncEngine, locked: DatabaseLocked, waited: timedelta) -> DatabaseLocked:
+    """The error with who it is that holds the lock, as far as that can be seen still."""
+    try:
+        async with asyncio.timeout(ASK_FOR_S), engine.begin() as connection:
+            found = await connection.run_sync(blockers, waited)
+    except (DBAPIError, PoolTimeout, TimeoutError):
+        return locked
+    return DatabaseLocked(f"{locked}. {describe(found)}") if found else locked
 
 
 def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:

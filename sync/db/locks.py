@@ -1,26 +1,40 @@
-"""Who holds locks on our tables: what a migration that waits has to tell."""
+"""Who holds locks on our tables: what a migration, or a statement, that has waited in vain has to tell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Interval, bindparam, text
 
 MAX_TOLD = 3
 
 # Of sessions of others, the server tells everybody the user and the application; state and time only who may see them.
-_HOLDERS = text("""
+_HOLDERS = """
 SELECT activity.pid, activity.usename AS "user", activity.application_name AS application, activity.state,
        activity.xact_start AS since, string_agg(DISTINCT lock.relation::regclass::text, ', ') AS tables
 FROM pg_locks AS lock
 JOIN pg_class AS class ON class.oid = lock.relation
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace AND namespace.nspname IN ('mews', 'sync')
 LEFT JOIN pg_stat_activity AS activity ON activity.pid = lock.pid
-WHERE lock.granted AND class.relkind IN ('r', 'p', 'v', 'm') AND lock.pid IS DISTINCT FROM pg_backend_pid()
+WHERE class.relkind IN ('r', 'p', 'v', 'm') AND lock.pid IS DISTINCT FROM pg_backend_pid()
   AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND {condition}
 GROUP BY activity.pid, activity.usename, activity.application_name, activity.state, activity.xact_start
-ORDER BY activity.xact_start NULLS LAST
+ORDER BY bool_or(lock.mode = 'AccessExclusiveLock') DESC, activity.xact_start NULLS LAST
 LIMIT :limit
-""")
+"""
+_ALL_HOLDERS = text(_HOLDERS.format(condition="lock.granted"))
+# Who only reads stands in the way of no statement of ours, but for one thing: behind him may wait what needs the table
+# for itself, as an ALTER TABLE, and behind that we do. Who waits as we did, or began later, has kept nothing from us.
+_BLOCKERS = text(
+    _HOLDERS.format(
+        condition="""(lock.mode = 'AccessExclusiveLock' OR lock.granted AND (
+    activity.wait_event_type IS DISTINCT FROM 'Lock' AND lock.mode <> 'AccessShareLock'
+    OR EXISTS (SELECT FROM pg_locks AS other WHERE other.relation = lock.relation AND other.database = lock.database
+               AND other.mode = 'AccessExclusiveLock' AND NOT other.granted)))
+  AND (activity.xact_start IS NULL OR activity.xact_start < now() - :waited)"""
+    )
+).bindparams(bindparam("waited", type_=Interval))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +60,19 @@ class Holder:
 
 
 def holders(connection: Connection) -> list[Holder]:
-    """Sessions that hold locks on our tables, the longest first."""
-    return [Holder(**row) for row in connection.execute(_HOLDERS, {"limit": MAX_TOLD}).mappings()]
+    """Sessions that hold locks of any kind on our tables, the strongest and the longest first."""
+    return [Holder(**row) for row in connection.execute(_ALL_HOLDERS, {"limit": MAX_TOLD}).mappings()]
+
+
+def blockers(connection: Connection, waited: timedelta) -> list[Holder]:
+    """Sessions that may have kept a statement of ours waiting for so long, just before."""
+    parameters = {"limit": MAX_TOLD, "waited": waited}
+    return [Holder(**row) for row in connection.execute(_BLOCKERS, parameters).mappings()]
+
+
+def describe(found: Sequence[Holder]) -> str:
+    """Who they are, and how the first is ended."""
+    who = "; ".join(map(str, found)) or "nobody any more"
+    pid = next((one.pid for one in found if one.pid), None)
+    end_it = f", by SELECT pg_terminate_backend({pid}) if need be" if pid else ""
+    return f"Held by {who}. Let that end{end_it}"

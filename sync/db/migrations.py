@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from sync.db.engine import BUSY, connect_options, translate
-from sync.db.locks import holders
+from sync.db.locks import describe, holders
 from sync.db.requirements import refuse_at_connect
 from sync.db.schema_version import known_revisions, migrations_directory, refuse_unknown_revision
 from sync.db.session import begin_by_statement
@@ -80,12 +80,9 @@ def _why_not(error: DatabaseError) -> DatabaseError:
 def _who_is_in_the_way(engine: Engine) -> DatabaseBusy:
     with engine.connect() as connection:
         found = holders(connection)
-    who = "; ".join(map(str, found)) or "nobody any more"
-    pid = next((one.pid for one in found if one.pid), None)
-    end_it = f", by SELECT pg_terminate_backend({pid}) if need be" if pid else ""
     return DatabaseBusy(
-        f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. Held by {who}. "
-        f"Let that end{end_it}, then run `voucher-sync migrate` again"
+        f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. {describe(found)}, then "
+        "run `voucher-sync migrate` again"
     )
 
 

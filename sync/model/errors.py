@@ -6,6 +6,7 @@
     │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
     │   │   └── DatabaseFull     takes no more sessions at present
     │   ├── DatabaseBusy         somebody else's transaction stands in the way
+    │   │   └── DatabaseLocked   it holds a lock, for longer than is waited
     │   ├── NotMigrated          reached, but its schema is not this version's
     │   │   └── MigratedFurther  it is a newer version's
     │   ├── Unsuitable           reached, but no schema could make it do: its encoding or release
@@ -66,6 +67,10 @@ class DatabaseFull(DatabaseUnavailable):
 
 class DatabaseBusy(DatabaseError):
     """Somebody else's transaction stands in the way: a deadlock, or a lock that is held for long. Nothing was done."""
+
+
+class DatabaseLocked(DatabaseBusy):
+    """Somebody else's transaction held a lock for longer than is waited. Nothing was done."""
 
 
 class NotMigrated(DatabaseError):

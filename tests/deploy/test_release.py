@@ -13,8 +13,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "alembic.ini", "sync", "migrations")
-MODULES = {str(path.relative_to(ROOT)) for path in (ROOT / "sync").rglob("*.py")}
-MIGRATIONS = {f"sync/{path.relative_to(ROOT)}" for path in (ROOT / "migrations").rglob("*.py")}
+MODULES = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sql") for path in (ROOT / "sync").rglob(kind)}
+MIGRATIONS = {
+    f"sync/{path.relative_to(ROOT)}" for kind in ("*.py", "*.sql") for path in (ROOT / "migrations").rglob(kind)
+}
 
 
 def built(checkout: Path, *, umask: int = 0o022, **environment: str) -> tuple[Path, Path]:

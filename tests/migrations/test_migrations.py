@@ -47,6 +47,15 @@ SELECT tablename, indexname, indexdef FROM pg_indexes
 WHERE schemaname IN ('mews', 'sync') AND tablename <> 'alembic_version'
 """
 VIEWS = "SELECT schemaname, viewname, definition FROM pg_views WHERE schemaname IN ('mews', 'sync')"
+FUNCTIONS = """
+SELECT oid::regprocedure::text, pg_get_functiondef(oid), proowner::regrole::text, proacl::text FROM pg_proc
+WHERE pronamespace::regnamespace::text IN ('mews', 'sync')
+"""
+TRIGGERS = """
+SELECT tgrelid::regclass::text, tgname::text, tgenabled::text, pg_get_triggerdef(t.oid)
+FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
+WHERE NOT tgisinternal AND c.relnamespace::regnamespace::text IN ('mews', 'sync')
+"""
 IN_OUR_SCHEMAS = """
 SELECT n.nspname || '.' || c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('mews', 'sync') AND c.relkind NOT IN ('i', 'I', 't')
@@ -70,10 +79,9 @@ def execute(url: str, *statements: str) -> None:
 
 
 def everything(url: str) -> list[tuple[object, ...]]:
-    """What the schemas hold: columns, constraints, indexes and views."""
-    return [
-        row for statement in (CATALOG, CONSTRAINTS, INDEXES, VIEWS) for row in sorted(query(url, statement), key=str)
-    ]
+    """What the schemas hold: columns, constraints, indexes, views, functions and triggers."""
+    kinds = (CATALOG, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS, TRIGGERS)
+    return [row for statement in kinds for row in sorted(query(url, statement), key=str)]
 
 
 @contextmanager
@@ -85,9 +93,14 @@ def alembic(url: str) -> Iterator[Config]:
         yield config
 
 
+def scripts() -> ScriptDirectory:
+    """The migrations of the checkout."""
+    return ScriptDirectory(str(CHECKOUT / "migrations"))
+
+
 def head() -> str | None:
     """The newest revision in the checkout."""
-    return ScriptDirectory(str(CHECKOUT / "migrations")).get_current_head()
+    return scripts().get_current_head()
 
 
 def test_an_empty_database_is_brought_to_the_head_and_then_left_there(empty_database_url: str) -> None:
@@ -130,7 +143,7 @@ def test_down_to_nothing_and_up_again_is_as_new(database_url: str) -> None:
 
 
 def test_every_step_up_can_be_taken_back(empty_database_url: str) -> None:
-    steps = [script.revision for script in reversed(list(ScriptDirectory(CHECKOUT / "migrations").walk_revisions()))]
+    steps = [script.revision for script in reversed(list(scripts().walk_revisions()))]
     with alembic(empty_database_url) as config:
         before = everything(empty_database_url)
         for step in steps:
@@ -268,8 +281,11 @@ def run_installed(installed: Path, script: str, *arguments: str) -> str:
 def test_a_wheel_holds_the_package_and_every_migration_and_nothing_else(installed: Path) -> None:
     assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"sync"}
     shipped, ours = installed / "sync" / "migrations", CHECKOUT / "migrations"
-    expected = {path.relative_to(ours): path.read_bytes() for path in ours.rglob("*.py")}
-    assert {path.relative_to(shipped): path.read_bytes() for path in shipped.rglob("*.py")} == expected
+    expected, found = (
+        {path.relative_to(tree): path.read_bytes() for path in tree.rglob("*") if path.suffix in {".py", ".sql"}}
+        for tree in (ours, shipped)
+    )
+    assert found == expected
 
 
 def test_an_installed_wheel_migrates_by_its_own_migrations(

@@ -38,10 +38,17 @@ def named(number: int, what: str) -> list[str]:
 
 
 @cache
-def functions_of(path: Path) -> set[str]:
-    """Functions of a module."""
-    body = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-    return {one.name for one in body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+def defined_in(path: Path) -> set[str]:
+    """What a module defines: functions, classes and constants."""
+    names = set[str]()
+    for one in ast.parse(path.read_text(encoding="utf-8")).body:
+        match one:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                names.add(one.name)
+            case ast.Assign() | ast.AnnAssign():
+                targets = one.targets if isinstance(one, ast.Assign) else [one.target]
+                names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
 
 
 def test_every_invariant_is_there_in_its_order() -> None:
@@ -52,7 +59,7 @@ def test_every_invariant_is_there_in_its_order() -> None:
 def test_an_invariant_names_tests_that_exist(number: int) -> None:
     tests = [name.partition("::") for name in named(number, "Tests")]
     assert tests
-    missing = [f"{path}::{name}" for path, _, name in tests if name not in functions_of(ROOT / path)]
+    missing = [f"{path}::{name}" for path, _, name in tests if name not in defined_in(ROOT / path)]
     assert (missing, [name for _, _, name in tests if not name.startswith("test_")]) == ([], [])
 
 
@@ -92,6 +99,12 @@ def test_every_suite_is_told_what_it_proves() -> None:
     suites = {f"{path.parts[0]}/{path.parts[1]}/" for path in files() if path.match("tests/*/**/test_*.py")}
     suites |= {f"{path.parent}/" for path in files() if path.match("tests/*/test_*.py")}
     assert set(re.findall(r"^\| `(tests/\w+/)` \|", ARCHITECTURE, re.MULTILINE)) == suites
+
+
+def test_a_rule_stands_where_it_is_said_to() -> None:
+    places = re.findall(r"`(sync/[\w/]+\.py)`: `(\w+)`", ARCHITECTURE)
+    assert places
+    assert [place for place in places if place[1] not in defined_in(ROOT / place[0])] == []
 
 
 @pytest.mark.parametrize("text", [README, ARCHITECTURE], ids=["README", "architecture"])

@@ -8,14 +8,14 @@
 -- * Each function sets its own search_path: otherwise a user's function or operator could be taken for PostgreSQL's.
 -- * A column is written with its table, and a bare word is a variable: otherwise a column that a user has added to the
 --   table, by the name of a variable, would make the statement ambiguous.
--- * A rule is refused by RAISE in the trigger's own function, in a text without a code's value. An error from a
---   function further in could quote one, so the daemon and the commands show no text of it (OWN_RULE in
+-- * For invalid input there is a RAISE in the trigger's own function, with a text that holds no code's value. An error
+--   from a function further in could quote one, so the daemon and the commands show no text of it (OWN_RULE in
 --   sync/db/wording.py).
 -- * The triggers keep their names: they fire in the order of these, and users have put theirs before or behind them.
 -- * Only ASCII stands here: otherwise a database of another encoding could not hold it.
 
 
--- Before each row is inserted: refuse it by the rule that it breaks, or fill in what the daemon goes by. A delete takes
+-- Before each row is inserted: raise an error for invalid input, or fill in what the daemon goes by. A delete takes
 -- back an add of the same code that was not sent yet. CHECK constraints stand behind it, for whoever disables triggers.
 --
 -- SECURITY DEFINER: it reads and cancels rows as the table's owner, since INSERT may be all that its user is granted.
@@ -83,8 +83,8 @@ BEGIN
   NEW.attempts := coalesce(NEW.attempts, 0);
   NEW.priority := coalesce(NEW.priority, 0);
 
-  -- 4. The rules, of which the first that is broken is told. None is about created_at: what a mapper sends for it is
-  -- replaced below.
+  -- 4. The rules for input; of several that are broken, the first is the error. There is none for created_at: what a
+  -- mapper sends for it is replaced below.
   broken_rule := CASE
     WHEN NEW.status <> 'pending' OR NEW.attempts <> 0 OR NEW.last_error IS NOT NULL OR NEW.request_id IS NOT NULL
       OR NEW.sent_at IS NOT NULL OR NEW.finished_at IS NOT NULL OR NEW.attempt_id IS NOT NULL
@@ -133,8 +133,9 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = broken_rule;
   END IF;
 
-  -- 5. Who queued it, when it is due, and which connection and hotel it concerns. created_at is not the transaction's
-  -- time: a read of the API that began after that may have passed the code by before the row was there.
+  -- 5. Who queued it, when it is due, and which connection and hotel it concerns. created_at is not when the
+  -- transaction began: otherwise a read of the API that began in between would seem to be later than the row, and
+  -- prove what it has not seen.
   NEW.created_at := clock_timestamp();
   NEW.queued_by := session_user;
   NEW.next_attempt_at := greatest(now(), NEW.not_before);
@@ -199,7 +200,7 @@ DECLARE
   expired_adds record;
   deletes_without_code record;
 BEGIN
-  -- 1. Warnings, which refuse nothing: the row is queued, and its last_error tells the same.
+  -- 1. Warnings, which stop nothing.
   SELECT count(*) AS number, min(queued.id) AS first_id INTO expired_adds FROM queued
     WHERE queued.operation = 'add' AND queued.validity_end_utc <= now();
   IF expired_adds.number > 0 THEN
@@ -223,8 +224,8 @@ BEGIN
 END $$;
 
 
--- Before each row is updated: refuse a move that does not exist, and of a user's whatever is the daemon's or somebody
--- else's to change; fill in what belongs to the new status.
+-- Before each row is updated: raise an error for a move that does not exist, and for what is the daemon's or somebody
+-- else's to change; fill in what belongs to a user's new status.
 --
 -- Not SECURITY DEFINER, since it asks what the current user may do. Called by a user without rights on schema sync, it
 -- can call no function of that schema.

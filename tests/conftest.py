@@ -3,9 +3,14 @@
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from sync.db.migrations import migrate
 from tests.support.postgres import database_of, new_database, postgres_server
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+"""No test is about how long an example takes: beside other work one may well take longer than Hypothesis' 0.2 s."""
 
 LONGEST_FIRST = {name: place for place, name in enumerate(("simulation", "daemon", "demo", "outages", "cli"))}
 """Folders of tests by how long one of theirs may take."""

@@ -52,7 +52,6 @@ def simulate(server_url: str, template: str, directory: Path, number: int, *, st
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=steps,
-            deadline=None,
             database=None,
             # A simpler example would take minutes to find, in runs that no seed can repeat exactly.
             phases=(Phase.generate,),

@@ -1,7 +1,7 @@
 """Whatever the API may answer: no crash, no loop, the bad records kept, the good ones mirrored.
 
 `FUZZ_CASES` says how many answers are read (`make fuzz`: 100,000), and `FUZZ_SEED` where they begin; a failure names
-the seed of its case.
+the seed of its case. `make test-long` reads ten times as many, of other seeds.
 """
 
 import os
@@ -20,9 +20,11 @@ from tests.flows.rig import mirrored
 from tests.fuzz.nonsense import Nonsense
 from tests.support.mirror import Mirror
 
-CASES = int(os.environ.get("FUZZ_CASES", "1000"))
+CASES = int(os.environ.get("FUZZ_CASES", "3000"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
-FLOW_CASES = max(60, CASES // 50)
+SEEDS = [range(SEED, SEED + CASES), pytest.param(range(SEED + CASES, SEED + 11 * CASES), marks=pytest.mark.long)]
+CASES_PER_PULL = 50
+"""A pull takes so much longer than reading an answer does."""
 MAX_REQUESTS = 60
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 LISTINGS: list[Listing[Any]] = [
@@ -35,8 +37,9 @@ LISTINGS: list[Listing[Any]] = [
 
 
 @pytest.mark.timeout(3600)
-def test_no_body_is_more_than_a_page_or_unreadable() -> None:
-    for seed in range(SEED, SEED + CASES):
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
+def test_no_body_is_more_than_a_page_or_unreadable(seeds: range) -> None:
+    for seed in seeds:
         body, good = Nonsense(seed).body()
         for listing in LISTINGS:
             try:
@@ -53,9 +56,10 @@ def test_no_body_is_more_than_a_page_or_unreadable() -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_no_answer_and_no_header_is_more_than_an_error() -> None:
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
+def test_no_answer_and_no_header_is_more_than_an_error(seeds: range) -> None:
     clock = ServerClock(lambda: 0.0)
-    for seed in range(SEED, SEED + CASES):
+    for seed in seeds:
         nonsense = Nonsense(seed)
         body, _ = nonsense.body()
         header = str(nonsense.anything(0)).encode("utf-8", "replace").replace(b"\n", b"")
@@ -68,11 +72,12 @@ def test_no_answer_and_no_header_is_more_than_an_error() -> None:
 
 
 @pytest.mark.timeout(3600)
-async def test_a_pull_ends_and_mirrors_what_is_good(database_url: str) -> None:
+@pytest.mark.parametrize("seeds", SEEDS, ids=str)
+async def test_a_pull_ends_and_mirrors_what_is_good(database_url: str, seeds: range) -> None:
     async with Mirror(database_url).opened() as mirror:
         voucher = mirror.add_voucher()
         await mirror.discover()
-        for seed in range(SEED, SEED + FLOW_CASES):
+        for seed in seeds[::CASES_PER_PULL]:
             body, good = Nonsense(seed, [voucher.id]).body()
             mirror.simulator.faults.script(Operation.GET_CODES, RawBody(body), times=MAX_REQUESTS + 1)
             before = len(mirror.requests())

@@ -18,7 +18,8 @@ from sync.flows.claim import Knowledge
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
 from sync.flows.identity import verify
-from sync.flows.pull import PullReport, PullSettings, pull
+from sync.flows.pull import PullSettings, pull
+from sync.flows.pull_report import PullReport
 from sync.health import Health
 from sync.history import History, counts_of
 from sync.model.cron import Cron

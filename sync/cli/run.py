@@ -17,7 +17,7 @@ from sync.db import heartbeat
 from sync.db.engine import in_transaction
 from sync.flows.conclude import PushReport
 from sync.flows.discover import DiscoverReport
-from sync.flows.pull import PullReport
+from sync.flows.pull_report import PullReport
 from sync.model.errors import ApiError, VoucherSyncError
 from sync.settings import Settings, load_settings
 

@@ -18,7 +18,7 @@ from sync.demo.simulator.instants import position
 from sync.demo.simulator.wire import code as shown_code
 from sync.demo.simulator.wire import page as shown_page
 from sync.flows.audit import AuditSettings
-from sync.flows.pull import PullReport
+from sync.flows.pull_report import PullReport
 from tests.support.mirror import ACCESS_TOKEN, IMPATIENT, Mirror
 
 Interval = tuple[datetime, datetime]

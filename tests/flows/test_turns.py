@@ -1,10 +1,14 @@
 """A backfill of hours is read in turns: each ends between two pages, and what is new goes first in the next."""
 
+import asyncio
 import random
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from sync.demo.simulator import Operation, RequestRecord, Voucher
 from tests.flows.rig import (
     honest,
     ids,
@@ -37,10 +41,11 @@ async def test_a_turn_that_is_over_ends_between_two_pages(mirror: Mirror) -> Non
     report = await mirror.pull(is_turn_over=turn(mirror, 2))
     assert (report.left_over, report.pages, report.written) == (True, 2, 2000)
     assert (report.caught_up, report.errors, report.stopped, report.windows_done) == (None, [], False, 0)
-    report = await mirror.pull(is_turn_over=turn(mirror, 1))
-    # Two, where a second has passed meanwhile: then there is a window of what is new.
-    assert report.pages == report.windows_done
-    assert report.windows_done in {1, 2}
+    mirror.clock.advance(timedelta(seconds=2))
+    await mirror.discover()
+    report = await mirror.pull(is_turn_over=turn(mirror, 2))
+    # What is new meanwhile, and the last page.
+    assert (report.pages, report.windows_done) == (2, 2)
     assert await mirrored(mirror) == {code.id for code in codes}
 
 
@@ -126,16 +131,72 @@ async def test_windows_read_in_an_earlier_turn_are_not_read_again(mirror: Mirror
     assert len(done) >= 8
 
 
-async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(mirror: Mirror) -> None:
+@pytest.mark.parametrize("pool", [2, 5, 16])
+async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(database_url: str, pool: int) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened(sync_database_pool=pool):
+        late = await news_beside_a_backfill(mirror)
+        found = watch_for_what_is_missing_before(late, mirror)
+        before = len(mirror.requests())
+        # Pages 2 and 3 of the window that was left open, and 3 of the next one, which reaches back over all of it.
+        await mirror.pull(is_turn_over=turn(mirror, 5))
+        assert len(mirror.requests()) == before + 5
+        assert [late.id in ids(record) for record in mirror.requests()[before:]] == [False] * 5
+        assert (await mirror.compare()).is_equal
+        assert await open_windows(mirror)
+        await mirror.pull()
+        assert (set(found), await open_windows(mirror)) == ({0}, {})
+
+
+async def test_what_is_new_stands_in_the_mirror_before_a_backfill_asks_for_anything(mirror: Mirror) -> None:
+    late = await news_beside_a_backfill(mirror)
+    found = watch_for_what_is_missing_before(late, mirror)
+    await mirror.pull()
+    assert set(found) == {0}
+
+
+async def test_news_that_the_api_does_not_answer_keeps_a_backfill_back_for_its_head_start_alone(mirror: Mirror) -> None:
+    late = await news_beside_a_backfill(mirror)
+    mirror.add_codes(late, ["OLD"], days_old=2000)
+    is_read = asyncio.Event()
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_CODES and str(late.id) not in body["VoucherIds"]:
+            await is_read.wait()
+
+    async def on_answer(record: RequestRecord) -> None:
+        if record.operation is Operation.GET_CODES and record.items == 1:
+            is_read.set()
+
+    mirror.simulator.on_request, mirror.simulator.on_answer = on_request, on_answer
+    report = await mirror.pull(head_start_s=0.01)
+    assert report.caught_up
+    assert (await mirror.compare()).is_equal
+
+
+async def news_beside_a_backfill(mirror: Mirror) -> Voucher:
+    """2,500 new codes of which the first page was read, one newer still, and a voucher found late, which it returns."""
     voucher = mirror.add_voucher(days_old=30)
     await mirror.once()
     mirror.world.add_codes(voucher.id, numbered(2500))
     mirror.clock.advance(timedelta(seconds=2))
     await mirror.discover()
     await mirror.pull(is_turn_over=turn(mirror, 1))
-    mirror.add_voucher("Found late", days_old=3000)
+    late = mirror.add_voucher("Found late", days_old=3000)
     mirror.world.add_codes(voucher.id, ["URGENT"])
     mirror.clock.advance(timedelta(seconds=2))
     await mirror.discover()
-    await mirror.pull(is_turn_over=turn(mirror, 24))
-    assert (await mirror.compare()).is_equal
+    return late
+
+
+def watch_for_what_is_missing_before(late: Voucher, mirror: Mirror) -> list[int]:
+    """Fills with how many codes of the other vouchers are missing in the mirror at each request for this one's."""
+    news = {code.id for code in mirror.world.codes.truth.values() if code.voucher_id != late.id}
+    found: list[int] = []
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_CODES and str(late.id) in body["VoucherIds"]:
+            found.append(len(news - await mirrored(mirror)))
+
+    mirror.simulator.on_request = on_request
+    return found

@@ -14,7 +14,8 @@ from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
 from sync.flows.connection import Connection
 from sync.flows.discover import DiscoverReport, discover
-from sync.flows.pull import PullReport, PullSettings, pull
+from sync.flows.pull import PullSettings, pull
+from sync.flows.pull_report import PullReport
 from sync.mews.client import Patience
 from sync.model.retry import Backoff
 from sync.settings import Settings

@@ -1,7 +1,6 @@
 """What the tests of the flows share: a look at the database, and hooks on the simulated API."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
@@ -10,7 +9,6 @@ from uuid import UUID
 
 from aiohttp import web
 
-from sync import app
 from sync.db import heartbeat
 from sync.db.engine import transaction
 from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Service, Voucher
@@ -19,7 +17,7 @@ from sync.demo.simulator.wire import code as shown_code
 from sync.demo.simulator.wire import page as shown_page
 from sync.flows.audit import AuditSettings
 from sync.flows.pull_report import PullReport
-from tests.support.mirror import ACCESS_TOKEN, IMPATIENT, Mirror
+from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 Interval = tuple[datetime, datetime]
 Row = Mapping[str, Any]
@@ -161,18 +159,6 @@ def fail_where(
             raise status(text='{"Message": "Simulated fault"}', content_type="application/json")
 
     mirror.simulator.on_request = on_request
-
-
-@asynccontextmanager
-async def reconnected(mirror: Mirror) -> AsyncIterator[Mirror]:
-    """The mirror with a new connection of its own, as a new process has it."""
-    before = mirror.connection
-    try:
-        settings = mirror.settings()
-        async with app.open_connection(settings, mirror.database_url, mirror.stop, IMPATIENT) as mirror.connection:
-            yield mirror
-    finally:
-        mirror.connection = before
 
 
 def answer_where(

@@ -23,7 +23,6 @@ from tests.flows.rig import (
     open_windows,
     page_size,
     pull_later,
-    reconnected,
     turn,
     watch,
     watermarks,
@@ -72,7 +71,7 @@ async def test_the_smaller_page_is_remembered_by_later_pulls_and_new_processes(m
             (light.id, 1000),
             (heavy.id, 250),
         }
-    async with reconnected(mirror):
+    async with mirror.connected():
         before = len(mirror.requests())
         await later(mirror)
         assert {(*ids(one), page_size(one)) for one in mirror.requests()[before:]} == {
@@ -123,7 +122,7 @@ async def test_the_shorter_window_is_remembered_by_later_pulls(mirror: Mirror) -
     before = len(mirror.requests())
     mirror.clock.advance(timedelta(days=30))
     mirror.world.add_codes(voucher.id, ["B"])
-    async with reconnected(mirror):
+    async with mirror.connected():
         await later(mirror)
     windows = [interval(one) for one in mirror.requests()[before:]]
     assert len(windows) >= 6

@@ -19,7 +19,6 @@ from tests.flows.rig import (
     open_windows,
     page_of,
     pull_later,
-    reconnected,
     turn,
     watermarks,
 )
@@ -166,7 +165,7 @@ async def test_an_interrupted_window_goes_on_from_its_cursor_in_a_new_process(mi
     mirror.stop.clear()
     mirror.simulator.on_answer = None
     window, before = interval(mirror.requests()[-1]), len(mirror.requests())
-    async with reconnected(mirror):
+    async with mirror.connected():
         report = await mirror.pull()
     (again,) = [record for record in mirror.requests()[before:] if interval(record) == window]
     assert (again.cursor_in, again.items) == (order[1999].id, 500)

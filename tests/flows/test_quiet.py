@@ -8,7 +8,7 @@ import pytest
 from sync import app
 from sync.demo.simulator import Status
 from sync.jobs import Jobs
-from tests.flows.rig import footprint, ids, numbered, reconnected
+from tests.flows.rig import footprint, ids, numbered
 from tests.support.mirror import OVERLAP, Mirror
 
 AFTER_OVERLAP = OVERLAP + timedelta(seconds=5)
@@ -71,7 +71,7 @@ async def test_another_process_goes_on_where_the_last_heartbeat_stood(mirror: Mi
     mirror.world.add_codes(voucher.id, numbered(2500))
     for pause in (timedelta(seconds=5), AFTER_OVERLAP, AFTER_OVERLAP):
         await pull_after(mirror, jobs, pause)
-    async with reconnected(mirror):
+    async with mirror.connected():
         heir = app.make_jobs(mirror.connection, mirror.settings(sync_overlap_s=OVERLAP.total_seconds()))
         assert await pull_after(mirror, heir, timedelta(seconds=1)) == 1
 

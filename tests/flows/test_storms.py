@@ -9,7 +9,7 @@ import pytest
 
 from sync.demo.simulator import OtherUsers, RequestRecord
 from sync.model.errors import ApiError
-from tests.flows.rig import honest, later, numbered, reconnected, turn, watch
+from tests.flows.rig import honest, later, numbered, turn, watch
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.weather import BAD_READS, READS
 
@@ -30,7 +30,7 @@ class Storm:
         """Time passes, and a daemon, perhaps a new one, has a turn."""
         self._mirror.clock.advance(timedelta(seconds=self._rng.choice([1, 5, 60, 900, 90_000])))
         if self._rng.random() < 0.5:
-            async with reconnected(self._mirror):
+            async with self._mirror.connected():
                 await self._turn()
         else:
             await self._turn()

@@ -14,7 +14,6 @@ from tests.flows.rig import (
     numbered,
     page_size,
     pull_later,
-    reconnected,
     watch,
     watermarks,
 )
@@ -116,7 +115,7 @@ async def test_a_new_process_asks_the_server_for_its_time_before_it_plans(mirror
     mirror.add_codes(mirror.add_voucher(), ["A"])
     await mirror.discover()
     before = len(mirror.simulator.requests)
-    async with reconnected(mirror):
+    async with mirror.connected():
         await mirror.pull()
     first, *others = list(mirror.simulator.requests)[before:]
     assert (first.operation, page_size(first)) == (Operation.GET_ENTERPRISES, 1)

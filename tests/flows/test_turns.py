@@ -17,7 +17,6 @@ from tests.flows.rig import (
     mirrored,
     numbered,
     open_windows,
-    reconnected,
     turn,
     watch,
     watermarks,
@@ -90,7 +89,7 @@ async def test_turns_of_random_lengths_with_changes_and_new_processes_between_th
         if rng.random() < 0.3:
             vouchers.append(mirror.add_voucher(f"Found late {number}", days_old=rng.randint(1, 2000)))
         mirror.clock.advance(timedelta(seconds=rng.choice([1, 60, 3000])))
-        async with reconnected(mirror):
+        async with mirror.connected():
             await mirror.discover()
             await mirror.pull(is_turn_over=turn(mirror, rng.randint(1, 6)))
     assert (await later(mirror)).caught_up is not None

@@ -69,10 +69,19 @@ class Mirror:
 
     @asynccontextmanager
     async def connected(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator[None]:
-        """Opens the connection to the served API."""
-        async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
-            self.connection = opened
-            yield
+        """Opens a connection to the served API, as another process has it; after it the one before, if any, is back.
+
+        A closed one must not stay: whatever asked by it would open sessions that nobody closes.
+        """
+        before = vars(self).pop("connection", None)
+        try:
+            async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
+                self.connection = opened
+                yield
+        finally:
+            del self.connection
+            if before:
+                self.connection = before
 
     @property
     def port(self) -> int:

@@ -162,12 +162,14 @@ class Client:
 
     @contextmanager
     def _circuit_of(self, operation: str) -> Iterator[None]:
-        if (wait_s := self._circuit.wait_s(self._now_s())) > 0:
+        began_s = self._now_s()
+        if (wait_s := self._circuit.wait_s(began_s)) > 0:
             raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
         try:
             yield
         except API_IS_DOWN as error:
-            self._circuit.failed(self._now_s())
+            # The pause lies between two askings: behind a time-out it is over, or one that is back would wait for it.
+            self._circuit.failed(began_s)
             self._last_fault = str(error.without_words())
             raise
         except errors.NotProcessed:

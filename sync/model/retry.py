@@ -62,12 +62,14 @@ class Circuit:
         self._failures = 0
         self._probing = False
 
-    def failed(self, now_s: float) -> None:
-        """A call failed in a way that says nothing about the call itself."""
+    def failed(self, began_s: float) -> None:
+        """A call that began then failed in a way that says nothing about the call itself."""
         self._failures += 1
         self._probing = False
         if self.is_open:
-            self._closed_until_s = now_s + self._backoff.pause_s(self._failures - self._threshold + 1, self._rng)
+            pause_s = self._backoff.pause_s(self._failures - self._threshold + 1, self._rng)
+            # One that began long ago, beside others, must not end the pause behind a later one.
+            self._closed_until_s = max(self._closed_until_s, began_s + pause_s)
 
     def abandoned(self) -> None:
         """A call ended without telling anything: the probe, if it was one, is free again."""

@@ -67,6 +67,12 @@ def test_a_failed_probe_opens_it_for_longer() -> None:
     assert circuit.wait_s(101.0) == 2.0
 
 
+def test_a_call_that_began_long_ago_does_not_end_the_pause_behind_a_later_one() -> None:
+    circuit = opened(100.0)
+    circuit.failed(40.0)
+    assert circuit.wait_s(100.0) == 1.0
+
+
 def test_a_probe_that_succeeds_closes_it() -> None:
     circuit = opened(100.0)
     assert circuit.wait_s(101.0) == 0

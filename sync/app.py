@@ -20,13 +20,10 @@ from sync.model.cron import Cron
 from sync.model.errors import SettingsError
 from sync.model.identity import fingerprint
 from sync.outbox_jobs import OutboxSettings
-from sync.schedule import Intervals
 from sync.settings import Settings
 
 CONNECTION_NAME = "default"
 """The name of the connection whose tokens come straight from the environment."""
-HEARTBEATS_PER_LEASE = 3
-"""Two may be missed before a daemon counts as silent."""
 
 
 @asynccontextmanager
@@ -106,13 +103,3 @@ def brake_rules(settings: Settings) -> list[BrakeRule]:
 def audit_settings(settings: Settings) -> AuditSettings:
     """How an audit judges, and that it repairs."""
     return AuditSettings(settings.overlap, settings.sync_audit_max_loss, repair=True)
-
-
-def intervals(settings: Settings) -> Intervals:
-    """How often each job runs."""
-    return Intervals(
-        pull_s=settings.sync_pull_interval_s,
-        discovery_s=settings.sync_discovery_interval_s,
-        heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
-        push_poll_s=settings.sync_push_poll_s,
-    )

@@ -15,9 +15,11 @@ from sync.flows.connection import Connection
 from sync.health import Health
 from sync.model.defects import defect
 from sync.model.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
-from sync.schedule import run_until_stopped
+from sync.schedule import Intervals, run_until_stopped
 from sync.settings import Settings
 
+HEARTBEATS_PER_LEASE = 3
+"""Two may be missed before a daemon counts as silent."""
 STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the service must be gone."""
 AT_ONCE_S = 0.5
@@ -49,12 +51,22 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
             beside["revive"] = _keep_alive(revive, jobs.health)
         tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
         try:
-            await run_until_stopped(jobs, app.intervals(settings), stop)
+            await run_until_stopped(jobs, _intervals(settings), stop)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
     log.info("stopped")
+
+
+def _intervals(settings: Settings) -> Intervals:
+    """How often each job runs."""
+    return Intervals(
+        pull_s=settings.sync_pull_interval_s,
+        discovery_s=settings.sync_discovery_interval_s,
+        heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
+        push_poll_s=settings.sync_push_poll_s,
+    )
 
 
 async def _refuse_useless_database(connection: Connection) -> None:

@@ -7,9 +7,9 @@ from sync.cli.roles import describe_role
 from sync.db import roles
 from sync.db.engine import translate
 from sync.db.facts import Facts, load_facts
-from sync.db.migrations import current_revision, make_migration_engine
+from sync.db.migrations import make_migration_engine
 from sync.db.requirements import NEWEST, OLDEST
-from sync.db.schema_version import known_revisions
+from sync.db.schema_version import current_revision, known_revisions
 from sync.db.urls import describe_address
 
 LISTENING = 1

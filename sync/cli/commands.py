@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from sync.cli.loading import loading
 from sync.cli.outbox import outbox
 
 
@@ -35,7 +36,8 @@ def voucher_sync() -> None:
 @voucher_sync.command()
 def run() -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    from sync.cli.run import run as work
+    with loading():
+        from sync.cli.run import run as work
 
     work()
 
@@ -52,7 +54,8 @@ def once(as_json: bool, accept_enterprises: bool) -> None:
 
     What waits in the outbox is sent: codes are added to the hotel and deleted there, as `run` would.
     """
-    from sync.cli.run import once as work
+    with loading():
+        from sync.cli.once import once as work
 
     work(as_json=as_json, accept_enterprises=accept_enterprises)
 
@@ -60,7 +63,8 @@ def once(as_json: bool, accept_enterprises: bool) -> None:
 @voucher_sync.command()
 def migrate() -> None:
     """Bring the database to this version's schema. Safe to run from several places at once."""
-    from sync.cli.migrate import migrate as work
+    with loading():
+        from sync.cli.migrate import migrate as work
 
     work()
 
@@ -72,7 +76,8 @@ def roles() -> None:
     Works at any time, and again. What this user may not do is printed as SQL for somebody who may. Exits 1 as long as
     something is left to do.
     """
-    from sync.cli.roles import roles as work
+    with loading():
+        from sync.cli.roles import roles as work
 
     work()
 
@@ -80,7 +85,8 @@ def roles() -> None:
 @voucher_sync.command()
 def check() -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
-    from sync.cli.check import check as work
+    with loading():
+        from sync.cli.check import check as work
 
     work()
 
@@ -90,7 +96,8 @@ def check() -> None:
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
 def status(as_json: bool, healthy: bool) -> None:
     """Show how every connection is doing. Exits 1 if one is failing."""
-    from sync.cli.status import status as work
+    with loading():
+        from sync.cli.status import status as work
 
     work(as_json=as_json, healthy=healthy)
 
@@ -107,7 +114,8 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
     """
     if accept_loss and not repair:
         raise click.UsageError("--accept-loss belongs to --repair: without it nothing is marked as missing")
-    from sync.cli.audit import audit as work
+    with loading():
+        from sync.cli.audit import audit as work
 
     work(repair=repair, accept_loss=accept_loss, as_json=as_json)
 
@@ -120,7 +128,8 @@ def demo(seconds: float | None, live: bool) -> None:
 
     Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
     """
-    from sync.cli.demo import demo as work
+    with loading():
+        from sync.cli.demo import demo as work
 
     work(seconds=seconds, live=live)
 

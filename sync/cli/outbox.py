@@ -7,6 +7,7 @@ from uuid import UUID
 
 import click
 
+from sync.cli.loading import loading
 from sync.cli.outbox_options import (
     WORDS,
     option_dry_run,
@@ -58,7 +59,8 @@ def add(**asked: Any) -> None:
     Example:
       voucher-sync outbox add --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 SUMMER-2027 --to 2027-09-01
     """
-    from sync.cli.outbox_control import queue_change
+    with loading():
+        from sync.cli.outbox_control import queue_change
 
     queue_change(Operation.ADD, asked)
 
@@ -84,7 +86,8 @@ def delete(**asked: Any) -> None:
     named_by = {name for name in ("voucher_code_id", "voucher_id", "value") if asked[name] is not None}
     if named_by not in ({"voucher_code_id"}, {"voucher_id", "value"}):
         raise click.UsageError("name the code by --code ID, or by --voucher ID and its VALUE")
-    from sync.cli.outbox_control import queue_change
+    with loading():
+        from sync.cli.outbox_control import queue_change
 
     queue_change(Operation.DELETE, asked)
 
@@ -115,7 +118,8 @@ def import_codes(**asked: Any) -> None:
     \b
       voucher-sync outbox import codes.csv --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 --dry-run
     """
-    from sync.cli.outbox_import import import_codes as work
+    with loading():
+        from sync.cli.outbox_import import import_codes as work
 
     work(**asked)
 
@@ -147,7 +151,8 @@ def generate(**asked: Any) -> None:
       voucher-sync outbox generate --voucher 8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10 \\
         --count 5000 --pattern 'XMAS-####-????' --to 2027-12-27 --output xmas.csv
     """
-    from sync.cli.outbox_generate import generate as work
+    with loading():
+        from sync.cli.outbox_generate import generate as work
 
     work(**asked)
 
@@ -176,7 +181,8 @@ def list_rows(**asked: Any) -> None:
     Example:
       voucher-sync outbox list --status failed --status held
     """
-    from sync.cli.outbox_show import list_rows as work
+    with loading():
+        from sync.cli.outbox_show import list_rows as work
 
     work(**asked)
 
@@ -191,7 +197,8 @@ def show(row_id: int, as_json: bool) -> None:
     Example:
       voucher-sync outbox show 17
     """
-    from sync.cli.outbox_show import show as work
+    with loading():
+        from sync.cli.outbox_show import show as work
 
     work(row_id, as_json=as_json)
 
@@ -202,7 +209,8 @@ def _mover(name: str, explanation: str) -> None:
     def run(ids: tuple[int, ...], is_all: bool, voucher_id: UUID | None) -> None:
         if bool(ids) == is_all or (voucher_id and not is_all):
             raise click.UsageError("give the rows' numbers, or --all, or --all --voucher ID")
-        from sync.cli.outbox_control import move
+        with loading():
+            from sync.cli.outbox_control import move
 
         move(name, ids, voucher_id)
 

@@ -4,21 +4,17 @@ import random
 import time
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from sync.db.engine import BUSY, connect_options, translate
 from sync.db.locks import describe, holders
 from sync.db.requirements import refuse_at_connect
-from sync.db.schema_version import known_revisions, migrations_directory, refuse_unknown_revision
+from sync.db.schema_version import current_revision, known_revisions, migrations_directory, refuse_unknown_revision
 from sync.db.session import begin_by_statement
 from sync.model.errors import DatabaseBusy, DatabaseError, StatementRefused
 from sync.model.retry import Backoff
 
-VERSION_TABLE_SCHEMA = "sync"
 LOCK_TIMEOUT_S = 5.0
 """For one lock at a time."""
 WAIT_S = 60.0
@@ -54,11 +50,19 @@ def _migrate(connection: Connection) -> tuple[str | None, str | None]:
     refuse_unknown_revision(before)
     if before == known_revisions()[-1]:
         return before, before  # and nobody's lock is waited for
+    _upgrade(connection)
+    return before, current_revision(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    # Alembic takes long to load, and hardly ever is there anything to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-    return before, current_revision(connection)
 
 
 def _is_passing(error: DBAPIError) -> bool:
@@ -102,9 +106,3 @@ def make_migration_engine(database_url: str) -> Engine:
     refuse_at_connect(engine)
     begin_by_statement(engine)
     return engine
-
-
-def current_revision(connection: Connection) -> str | None:
-    """The revision that a database stands at."""
-    context = MigrationContext.configure(connection, opts={"version_table_schema": VERSION_TABLE_SCHEMA})
-    return context.get_current_revision()

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from sqlalchemy import event
+from sqlalchemy import Connection, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 import sync
 from sync.model.errors import MigratedFurther, NotMigrated
 
 REVISION = "SELECT version_num FROM sync.alembic_version"
+HAS_REVISION = "SELECT to_regclass('sync.alembic_version') IS NOT NULL"
 
 
 def migrations_directory() -> Path:
@@ -29,6 +30,13 @@ def migrations_directory() -> Path:
 def known_revisions() -> list[str]:
     """Every revision that this version knows, the one it needs last."""
     return sorted(path.name.partition("_")[0] for path in (migrations_directory() / "versions").glob("[0-9]*_*.py"))
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision that a database stands at; None: it was never migrated."""
+    # Asked for a table that is not there, the transaction would be lost.
+    is_there = connection.execute(text(HAS_REVISION)).scalar_one()
+    return connection.execute(text(REVISION)).scalar() if is_there else None
 
 
 def refuse_unknown_revision(at: str | None) -> None:

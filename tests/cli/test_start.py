@@ -1,0 +1,73 @@
+"""A command is at work soon: nothing is imported for it that only others need, and nothing is looked through twice."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.mirror import Mirror
+from tests.support.process import end
+
+RUN = """
+import gc, json, sys
+from sync.cli import main
+sys.argv = ["voucher-sync", *json.loads(sys.argv[1])]
+try:
+    main()
+except SystemExit as ended:
+    print(json.dumps([ended.code, sorted(sys.modules), gc.isenabled(), gc.get_freeze_count()]))
+"""
+NOT_NEEDED = {"aiohttp", "alembic", "apscheduler", "mako"}
+"""What only migrations, the daemon's schedule and the demo need."""
+MOST_MODULES = 1000
+"""At the end of `once`, which needs the most of them: some 930, of which SQLAlchemy has 150."""
+FEWEST_FROZEN = 100_000
+"""Objects that the libraries have made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a command ended; `frozen` counts the objects that the garbage collector passes over."""
+
+    code: int
+    modules: set[str]
+    collects: bool
+    frozen: int
+
+
+async def done(*words: str, settings: Mapping[str, str], directory: Path) -> Done:
+    """Runs a command to its end, in a process that tells of itself then."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", RUN, json.dumps(words),
+        env={**os.environ, **settings}, cwd=directory, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    ended = await end(process)
+    code, modules, collects, frozen = json.loads(ended.stdout.splitlines()[-1])
+    return Done(code, set(modules), collects, frozen)
+
+
+@pytest.mark.parametrize("command", ["once", "status", "check", "migrate", "outbox list"])
+async def test_a_migrated_database_is_worked_on_without_what_others_need(
+    mirror: Mirror, tmp_path: Path, command: str
+) -> None:
+    async with mirror.served():
+        ended = await done(*command.split(), settings=mirror.environment, directory=tmp_path)
+    assert ended.code in {0, None}
+    assert NOT_NEEDED.isdisjoint(name.partition(".")[0] for name in ended.modules)
+    assert len(ended.modules) <= MOST_MODULES
+
+
+async def test_what_a_command_has_loaded_is_never_looked_through_for_garbage(mirror: Mirror, tmp_path: Path) -> None:
+    ended = await done("status", settings=mirror.environment, directory=tmp_path)
+    assert ended.collects
+    assert ended.frozen >= FEWEST_FROZEN
+
+
+async def test_an_older_schema_needs_no_alembic_to_be_refused(empty_database_url: str, tmp_path: Path) -> None:
+    ended = await done("status", settings={"DATABASE_URL": empty_database_url}, directory=tmp_path)
+    assert (ended.code, NOT_NEEDED & ended.modules) == (1, set())

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -24,7 +24,10 @@ T = TypeVar("T")
 PATH_PREFIX = "/api/connector/v1/"
 MAX_CONNECTIONS = 16
 SILENCE = 0.1
-"""Share of a read's time after which it is sent once more, as long as nothing was heard of the API."""
+"""Share of a read's time after which it counts as hanging, and is sent once more."""
+
+LEAST_SILENCE_S = 1.0
+"""However little time a read has: a busy machine takes as long."""
 
 RETRIED = (
     errors.NotConnected,
@@ -99,7 +102,8 @@ class Client:
         )
         self._circuit = Circuit(patience.circuit_backoff, rng)
         self._last_fault = ""
-        self._is_heard = False
+        self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
+        self._one_beside = asyncio.Lock()
         self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
@@ -121,7 +125,9 @@ class Client:
                 if (silent_s := self.budget.held_s()) > patience.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit_of(operation):
-                    return await self._asked(lambda: self._within_budget(operation, parameters, decode, priority))
+                    return await self._asked(
+                        lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
+                    )
             except RETRIED as error:
                 failed += 1
                 # A closed circuit says itself when the next call may go: to sleep longer is to find the API later.
@@ -180,32 +186,36 @@ class Client:
             raise
         self._circuit.succeeded()
 
-    async def _asked(self, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What the first of several calls brings; of one alone where the API was heard of since the last failure.
+    async def _asked(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
+        """What a call brings, or another one that is sent beside it once it hangs; each within a place of the budget.
 
         Where a proxy or a router on the way keeps a connection open behind which nobody is left, a call hangs until its
-        time is over, although the API may be back long before. So beside a call that hangs another one is sent.
+        time is over, although the API may be back long before.
         """
-        if self._is_heard:
-            return await ask()
-        calls = set[asyncio.Task[T]]()
-        try:
-            while True:
-                calls.add(asyncio.create_task(ask()))
-                silence_s = SILENCE * self._read_timeout_s
-                done, _ = await asyncio.wait(calls, timeout=silence_s, return_when=asyncio.FIRST_COMPLETED)
-                if done:
-                    return await done.pop()
-        finally:
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
-
-    async def _within_budget(
-        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], priority: Priority
-    ) -> T:
         async with self.budget.place(priority):
-            return await self._call(operation, parameters, decode, self._read_timeout_s)
+            calls = {asyncio.create_task(call())}
+            try:
+                done, _ = await asyncio.wait(calls, timeout=self._silence_s)
+                if not done:
+                    calls.add(asyncio.create_task(self._ask_beside(call, priority)))
+                    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+                return await done.pop()
+            finally:
+                for one in calls:
+                    one.cancel()
+                await asyncio.gather(*calls, return_exceptions=True)
+
+    async def _ask_beside(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
+        """What the first of several calls brings that does not hang, each over a new connection.
+
+        There is one at a time for all that hang: an API that is only slow must not get many times as much to do.
+        """
+        while True:
+            async with self._one_beside, self.budget.place(priority):
+                await self._transport.renew()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._silence_s):
+                        return await call()
 
     async def _call(
         self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
@@ -224,17 +234,14 @@ class Client:
         try:
             response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
         except TimeoutError as error:
-            self._is_heard = False
             raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
-            self._is_heard = False
             raise failures.from_exception(operation, error) from error
         return self._answer(operation, response, decode)
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
         # A proxy's clock may be wrong by hours, and watermarks go by this one.
         if failures.is_from_api(response):
-            self._is_heard = True
             self.server_clock.observe(response.headers.get("Date"))
         if response.status_code != 200:
             credentials = self._credentials

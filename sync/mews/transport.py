@@ -50,6 +50,12 @@ class Transport:
             client.requests -= 1
             await self._close_if_done(client)
 
+    async def renew(self) -> None:
+        """Let what follows use new connections: those that there are may lead nowhere."""
+        client = self._current
+        self._retire(client)
+        await self._close_if_done(client)
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._current.http.aclose()

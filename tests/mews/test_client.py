@@ -7,6 +7,7 @@ import traceback
 from asyncio import CancelledError
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -29,7 +30,7 @@ from sync.demo.simulator import (
     Status,
     TruncatedBody,
 )
-from sync.mews.client import MAX_CONNECTIONS, Client, Credentials, Patience
+from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS, Client, Credentials, Patience
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
 from sync.model import errors
 from sync.model.retry import Backoff
@@ -38,7 +39,7 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 ONCE = Patience(max_attempts=1)
 PATIENT = Patience(backoff=Backoff(base_s=1000, cap_s=1000), max_pause_s=1000)
 """Pauses for so long that no test would see their end."""
-LONG_S = 5.0
+LONG_S = 10.0
 """The time of a read that none of these waits for, but for a tenth of it."""
 CREDENTIALS = Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test")
 
@@ -229,16 +230,19 @@ async def test_why_it_cannot_be_reached_is_said_while_it_is_not_tried_too(api: M
 # A way to the API that hangs
 
 
-async def test_a_read_that_hangs_is_sent_once_more_where_nothing_was_heard_of_the_api(api: Mirror) -> None:
-    script(api, Hang(), Hang())
+@pytest.mark.parametrize("is_known", [False, True], ids=["first call", "after a good answer"])
+async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) -> None:
     async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        if is_known:
+            await read(client)
+        script(api, Hang(), Hang())
         assert await read(client) == ["Hotel A"]
-    assert len(api.simulator.requests) == 3
+    assert len(api.simulator.requests) == 3 + is_known
 
 
 async def test_an_answer_that_comes_late_is_taken(api: Mirror) -> None:
-    script(api, Slow(1.0), Hang(), Hang(), Hang(), Hang(), Hang(), Hang(), Hang())
-    async with opened(api, read_timeout_s=2.0, patience=ONCE) as client:
+    script(api, Slow(2.5), *[Hang()] * 5)
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
         assert await read(client) == ["Hotel A"]
         # One that was just about to go when the answer came has its place, and may never have arrived.
         assert client.budget.spent() - len(api.simulator.requests) in {0, 1}
@@ -252,12 +256,15 @@ async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
         assert await read(client) == ["Hotel A"]
 
 
-async def test_an_api_that_answers_is_asked_once(api: Mirror) -> None:
-    async with opened(api, read_timeout_s=0.5, patience=ONCE) as client:
+async def test_of_many_reads_that_hang_one_at_a_time_is_sent_once_more(api: Mirror) -> None:
+    hanging = 8
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
         await read(client)
-        script(api, Hang())
-        assert isinstance(await fail(client), errors.ConnectionLost)
-    assert len(api.simulator.requests) == 2
+        script(api, *[Hang()] * (hanging + 3))
+        assert await asyncio.gather(*(read(client) for _ in range(hanging))) == [["Hotel A"]] * hanging
+    arrivals = [one.arrived_s for one in [*api.simulator.requests][1 + hanging :]]
+    assert len(arrivals) == hanging + 3
+    assert all(later - earlier > 0.8 * LEAST_SILENCE_S for earlier, later in pairwise(arrivals[:4]))
 
 
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.02)], ids=repr)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Protocol, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import ColumnElement, Table, any_, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -26,6 +26,9 @@ from sync.model.errors import StatementRefused
 
 R = TypeVar("R")
 R_contra = TypeVar("R_contra", contravariant=True)
+
+MAX_REWRITTEN = 8
+"""Other rows that are written anew, to see whether all are refused. Of those that stand many may break a later rule."""
 
 Trial = Callable[[AsyncConnection], Awaitable[object]]
 
@@ -40,7 +43,7 @@ class Write(Protocol[R_contra]):
 class Target(Generic[R]):
     """Where records go: how they are written, in which row of which table each stands, and others of its like.
 
-    `likes`: records that have the same form as one of them, new ids, and other values or none.
+    `likes`: records with new ids that differ from one of them, each in something else.
     """
 
     table: Table
@@ -129,7 +132,11 @@ class _Search(Generic[R]):
 
     async def _try_others(self, record: R, kind: str, refusal: StatementRefused) -> None:
         """Raise the refusal where rows that have nothing in common with the refused one are refused alike."""
-        trials = [self._rewriting_another_than(record)]
+        trials = [
+            self._rewriting_another_than(record, among)
+            for _ in range(MAX_REWRITTEN // 2)
+            for among in (self._held, {self._target.id_of(record)})
+        ]
         if kind == "INSERT":
             trials = [partial(self._target.write, records=[like]) for like in self._target.likes(record)]
         for trial in trials:
@@ -148,11 +155,19 @@ class _Search(Generic[R]):
             refusal.words,
         )
 
-    def _rewriting_another_than(self, record: R) -> Trial:
-        """Writes some other row anew, best of all one that has nothing to do with this page."""
+    def _rewriting_another_than(self, record: R, excluded: set[UUID]) -> Trial:
+        """Writes any row anew that is not excluded, or else any other than this record's."""
         table = self._target.table
-        others = [self._held, {self._target.id_of(record)}]
-        found = [select(table.c.id).where(~_is_among(table.c.id, ids)).limit(1).scalar_subquery() for ids in others]
+        # The first behind a made-up id is any: which one comes first in the table may have to do with what is refused.
+        found = [
+            select(table.c.id)
+            .where(~_is_among(table.c.id, ids), *behind)
+            .order_by(table.c.id)
+            .limit(1)
+            .scalar_subquery()
+            for ids in (excluded, {self._target.id_of(record)})
+            for behind in ([table.c.id > uuid4()], [])
+        ]
         rewritten = update(table).where(table.c.id == func.coalesce(*found)).values(mirrored_at=func.now())
 
         async def write(tx: AsyncConnection) -> object:

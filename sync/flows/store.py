@@ -1,7 +1,9 @@
 """Committing a page of the API's records; what the database refuses for itself is set aside, and the rest goes on."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID, uuid4
 
@@ -26,6 +28,9 @@ class Record(Protocol):
     def id(self) -> UUID: ...
 
 
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+"""Instants for a made-up row; what begins then does not end before."""
+
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
@@ -40,26 +45,42 @@ class Kind(Generic[R]):
     likes: Callable[[R], Sequence[R]]
 
 
-def _codes_like(code: VoucherCode) -> list[VoucherCode]:
-    return [code._replace(id=uuid4(), value=value) for value in (None, str(uuid4()))]
+def likes_of(table: Table, record: R) -> list[R]:
+    """New records that each differ from this one in one property, and one that differs in all.
+
+    What refuses one of them and not another is for what a row holds. None breaks a rule of the table's own.
+    """
+    names = [name for name in api_columns(record) if name != "id"]
+    others = {name: _others(getattr(record, name), name, is_nullable=bool(table.c[name].nullable)) for name in names}
+    changes: list[dict[str, object]] = [{name: other} for name in names for other in others[name]]
+    changes.append({name: found[-1] for name, found in others.items() if found})
+    return [_replaced(record, {"id": uuid4(), **one}) for one in changes]
 
 
-def _vouchers_like(voucher: Voucher) -> list[Voucher]:
-    return [replace(voucher, id=uuid4(), name=text, external_identifier=text) for text in (None, str(uuid4()))]
+def _others(value: object, name: str, *, is_nullable: bool) -> list[object]:
+    if isinstance(value, bool):
+        return [not value]
+    if name.endswith("_id"):
+        return [uuid4()]
+    if name.endswith("_utc"):
+        made_up = LATEST if "_end_" in name else EARLIEST
+        return [made_up if value is None else None] if is_nullable else []
+    return [None, str(uuid4())] if is_nullable else [str(uuid4())]
 
 
-def _services_like(service: Service) -> list[Service]:
-    return [replace(service, id=uuid4(), name=name) for name in (None, str(uuid4()))]
+def _replaced(record: R, changes: Mapping[str, object]) -> R:
+    changed: R = record._replace(**changes) if hasattr(record, "_replace") else replace(record, **changes)  # type: ignore[type-var]
+    return changed
 
 
-def _enterprises_like(enterprise: Enterprise) -> list[Enterprise]:
-    return [replace(enterprise, id=uuid4(), name=str(uuid4()))]
+def _kind(name: str, table: Table, store: Callable[[AsyncConnection, str, Sequence[R]], Awaitable[int]]) -> Kind[R]:
+    return Kind(name, table, store, partial(likes_of, table))
 
 
-CODES = Kind("VoucherCodes", tables.voucher_codes, mirror.store_voucher_codes, _codes_like)
-VOUCHERS = Kind("Vouchers", tables.vouchers, mirror.store_vouchers, _vouchers_like)
-SERVICES = Kind("Services", tables.services, mirror.store_services, _services_like)
-ENTERPRISES = Kind("Enterprises", enterprises, mirror.store_enterprises, _enterprises_like)
+CODES: Kind[VoucherCode] = _kind("VoucherCodes", tables.voucher_codes, mirror.store_voucher_codes)
+VOUCHERS: Kind[Voucher] = _kind("Vouchers", tables.vouchers, mirror.store_vouchers)
+SERVICES: Kind[Service] = _kind("Services", tables.services, mirror.store_services)
+ENTERPRISES: Kind[Enterprise] = _kind("Enterprises", enterprises, mirror.store_enterprises)
 
 
 async def store_page(
@@ -112,5 +133,12 @@ def as_raw(content: object) -> str:
 
 def api_object(record: Any) -> dict[str, Any]:
     """A record by the API's names of its properties."""
+    return {
+        "".join(part.capitalize() for part in name.split("_")): value for name, value in api_columns(record).items()
+    }
+
+
+def api_columns(record: Any) -> dict[str, Any]:
+    """A record by the names of its columns."""
     columns: dict[str, Any] = record._asdict() if hasattr(record, "_asdict") else asdict(record)
-    return {"".join(part.capitalize() for part in name.split("_")): value for name, value in columns.items()}
+    return columns

@@ -41,6 +41,22 @@ FOREIGN_KEY = "ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard FOREIGN KEY (
 RAISE = "IF NEW.value = 'BAD' THEN RAISE EXCEPTION 'I hate %', NEW.value; END IF; RETURN NEW;"
 
 CHECK = ["ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard CHECK (value <> 'BAD')"]
+LATER = "'2031-01-01'"
+ONE_SORT: dict[str, Sequence[str]] = {
+    "a unique index on the voucher": ["CREATE UNIQUE INDEX guard ON mews.voucher_codes (voucher_id) WHERE is_active"],
+    "a check of the voucher": [
+        "CREATE FUNCTION public.first() RETURNS uuid LANGUAGE sql IMMUTABLE "
+        "AS $$ SELECT id FROM mews.vouchers WHERE name = 'Summer' $$",
+        "ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard CHECK (voucher_id <> public.first()) NOT VALID",
+    ],
+    "a check of the end": [
+        "ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard CHECK (validity_end_utc IS NOT NULL) NOT VALID"
+    ],
+    "a check of the begin": [
+        f"ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard CHECK (validity_start_utc < {LATER}) NOT VALID"
+    ],
+}
+
 UNDO = (
     "DROP FUNCTION IF EXISTS public.guard CASCADE",
     "ALTER TABLE mews.voucher_codes DROP CONSTRAINT IF EXISTS guard",

@@ -108,9 +108,14 @@ async def test_a_hotel_without_an_id_is_a_lane_of_turns_too(outbox: Outbox) -> N
     assert [row.id for row in due] == row_ids[::-1]
 
 
-async def test_of_a_call_s_rows_few_are_read_however_many_wait(outbox: Outbox) -> None:
+@pytest.mark.parametrize("analysed", ["never", "when empty", "when full"])
+async def test_of_a_call_s_rows_few_are_read_however_many_wait(outbox: Outbox, analysed: str) -> None:
+    if analysed == "when empty":
+        await execute(outbox.engine, "ANALYZE mews.voucher_code_outbox")
     await queue(outbox, "bulk", 3000)
     await queue(outbox, "shop", 1)
+    if analysed == "when full":
+        await execute(outbox.engine, "ANALYZE mews.voucher_code_outbox")
     read = """
         SELECT idx_tup_fetch + seq_tup_read AS read FROM pg_stat_xact_user_tables
         WHERE relname = 'voucher_code_outbox'

@@ -131,7 +131,12 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
 
 
 async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[Reading]:
-    """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start."""
+    """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start.
+
+    None, where another process has read the plan to its end meanwhile.
+    """
+    if await _lock_plan(transaction, group) is None:
+        return []
     group.end = to_read[-1].end
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=group.end))
     await _open_windows(transaction, group, to_read)

@@ -305,6 +305,18 @@ async def test_a_window_that_is_split_after_its_plan_is_gone_changes_nothing(dat
     assert await database.is_idle()
 
 
+async def test_a_plan_that_is_extended_after_it_is_gone_stays_so(database: Database) -> None:
+    await database.know(1)
+    readings = await database.open(backfill(uuid(1), windows=WINDOWS[:2]))
+    # As another process, begun a moment later, has loaded it.
+    (group,) = {reading.group.plan_id: reading.group for reading in (await database.work()).open}.values()
+    for reading in readings:
+        await database.complete(reading)
+    async with transaction(database.engine) as tx:
+        assert await extend(tx, group, WINDOWS[2:3]) == []
+    assert (await database.is_idle(), await database.marks()) == (True, {1: BOUNDS[2]})
+
+
 async def test_the_work_is_what_is_open_what_has_a_watermark_and_what_was_never_read(database: Database) -> None:
     await database.know(1, 2, 3, 4)
     await database.know(9, connection="other")

@@ -22,6 +22,8 @@ FORM = "give it as postgresql://user:password@host:5432/database"
 ENCODED = "in the user and the password write @ as %40, / as %2F and % as %25"
 NO_PARAMETERS = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
 """What libpq reads of the environment and has no parameter for."""
+MAX_DIGITS = 10
+"""Of a number of seconds that libpq can count."""
 MAX_LABEL = 63
 """Of a name between two dots; Python's encoding of names fails on longer ones."""
 
@@ -35,6 +37,8 @@ def read_url(database_url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError:
         # Not chained: libpq's message may quote the URL.
         raise SettingsError(f"DATABASE_URL cannot be read: {FORM}; {_unknown_parameter(url) or ENCODED}") from None
+    except UnicodeError:
+        raise SettingsError(f"DATABASE_URL holds what is no text in UTF-8, or becomes so by a %: {ENCODED}") from None
     _refuse_unusable(options)
     return options
 
@@ -85,7 +89,8 @@ def _refuse_unusable(options: Mapping[str, Any]) -> None:
         if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
             raise SettingsError(f"DATABASE_URL: the port must be a number from 1 to 65535; {ENCODED}")
     timeout = str(options.get("connect_timeout") or "0")
-    if not timeout.removeprefix("-").isdecimal():
+    digits = timeout.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < MAX_DIGITS):
         raise SettingsError("DATABASE_URL: connect_timeout must be a number of seconds")
     hosts = str(options.get("host") or "").split(",")
     if any(_has_odd_label(host) for host in hosts if not host.startswith(("/", "@"))):

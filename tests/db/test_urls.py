@@ -33,6 +33,11 @@ def test_a_password_that_is_not_encoded_is_no_host(scheme: str, password: str) -
 @pytest.mark.parametrize(
     ("url", "words"),
     [
+        ("postgresql://user:hush\udcff@db.example/vouchers", "no text in UTF-8"),
+        ("postgresql://user:hush%ff@db.example/vouchers", "no text in UTF-8"),
+        ("postgresql://db.example/vouchers?application_name=hush%ff", "no text in UTF-8"),
+        ("postgresql://db.example/vouchers?connect_timeout=99999999999999999999", "a number of seconds"),
+        ("postgresql://db.example/vouchers?connect_timeout=\u0663", "a number of seconds"),
         ("postgresql://user:50%hush@db.example/vouchers", "% as %25"),
         ("postgresql://user:hush%4@db.example/vouchers", "% as %25"),
         ("hush@db.example", "give it as postgresql://"),

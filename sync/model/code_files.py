@@ -127,15 +127,23 @@ def read_lines(
 
     With `as_is`, a value that looks as if a spreadsheet had damaged it is taken as it stands.
     """
+    opened: int | None = None
     for number, text in lines:
         if text is None:
             yield BadLine(number, f"has more than {MAX_LINE_LENGTH:,} characters")
         elif not _BLANK.fullmatch(text):
+            has_lone_quote = text.count('"') % 2 == 1
+            if has_lone_quote and opened:
+                yield BadLine(number, f"ends the quote that line {opened} opens: each code must stand on one line")
+                opened = None
+                continue
             try:
                 if line := _read(number, text, layout, voucher_id, as_is=as_is):
                     yield line
             except ValueError as error:
                 yield BadLine(number, str(error))
+            if has_lone_quote and _split(text, layout.delimiter) is None:
+                opened = number
 
 
 def _known(names: list[str]) -> tuple[str, ...]:

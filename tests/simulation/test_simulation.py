@@ -19,11 +19,12 @@ from tests.support.postgres import new_database
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0"))
 FIRST_SEED = int(os.environ.get("SOAK_SEED", "1"))
-WORKERS = int(os.environ.get("SOAK_WORKERS", "2"))
-EXAMPLES, STEPS = 2, 25
+WORKERS = int(os.environ.get("SOAK_WORKERS", "4"))
+EXAMPLES = 2
 """Of each seed; the first example is always the simplest there is."""
-SAMPLE_STEPS = 8
-"""Of what `make test` runs of it."""
+SAMPLE_STEPS, LONG_STEPS, SOAK_STEPS = 8, 40, 25
+"""In `make test`, to show that nothing is broken altogether; in `make test-long`, by three more seeds; and in the soak,
+which goes on to the next seed."""
 
 
 @pytest.mark.timeout(120 + MINUTES * 60 + 600)
@@ -35,7 +36,7 @@ def test_everything_comes_right(
     total, seeds = Counter[str](), list[int]()
     while not seeds or time.monotonic() < ends_s:
         seeds.append(FIRST_SEED + worker + len(seeds) * WORKERS)
-        steps = STEPS if worker or MINUTES else SAMPLE_STEPS
+        steps = SOAK_STEPS if MINUTES else LONG_STEPS if worker else SAMPLE_STEPS
         simulate(server_url, template, tmp_path, seeds[-1], steps=steps, total=total)
     record_property("simulated", {"total": dict(total), "seeds": seeds})
 

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync.demo.simulator import Status
 from sync.mews.clock import ServerClock
+from tests.mews.rig import fail, opened, script
+from tests.support.mirror import Mirror
 
 
 class Watch:
@@ -48,3 +51,11 @@ def test_a_header_that_tells_no_time_is_passed_over(bad: str | None) -> None:
     clock = ServerClock(Watch())
     clock.observe(bad)
     assert clock.now() is None
+
+
+async def test_the_servers_clock_is_read_off_failures_too(api: Mirror) -> None:
+    script(api, Status(401))
+    async with opened(api) as client:
+        assert client.server_clock.now() is None
+        await fail(client)
+        assert client.server_clock.now() is not None

@@ -1,0 +1,116 @@
+"""How long a call may take, and what is sent beside one that hangs."""
+
+import asyncio
+import random
+from asyncio import CancelledError
+from itertools import pairwise
+from typing import Any
+
+import psutil
+import pytest
+
+from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
+from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
+from sync.model import errors
+from tests.mews.rig import LONG_S, ONCE, fail, opened, read, script, turns
+from tests.outages.leaping import run_leaping
+from tests.support.mirror import Mirror
+
+HOURS_S = 10_000.0
+"""Longer than any machine stands still: by leaping time, the next call is sent for nothing else than time."""
+MORE_THAN_ARE_SENT = 30
+"""Beside one that hangs, another is sent after each tenth of its time."""
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["first call", "after a good answer"])
+async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) -> None:
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        if is_known:
+            await read(client)
+        script(api, Hang(), Hang())
+        assert await read(client) == ["Hotel A"]
+    assert len(api.simulator.requests) == 3 + is_known
+
+
+async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        await read(client)
+        script(api, Close(), Hang())
+        await fail(client)
+        assert await read(client) == ["Hotel A"]
+
+
+def test_an_answer_that_comes_late_is_taken_and_every_call_beside_it_holds_a_place() -> None:
+    run_leaping(late_answer())
+
+
+async def late_answer() -> None:
+    """The first of three calls is answered when the third one has come; time leaps, so that no fourth is sent."""
+    api, arrived, third_is_here, is_over = Mirror("no database"), 0, asyncio.Event(), asyncio.Event()
+
+    async def on_request(_operation: Operation, _body: Any) -> None:
+        nonlocal arrived
+        arrived += 1
+        if arrived == 3:
+            third_is_here.set()
+        await (third_is_here if arrived == 1 else is_over).wait()
+
+    api.simulator.on_request = on_request
+    async with api.served(), opened(api, read_timeout_s=HOURS_S, patience=ONCE) as client:
+        assert await read(client) == ["Hotel A"]
+        assert (client.budget.spent(), arrived) == (3, 3)
+        is_over.set()
+
+
+async def test_of_many_reads_that_hang_one_at_a_time_is_sent_once_more(api: Mirror) -> None:
+    hanging = 8
+    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+        await read(client)
+        script(api, *[Hang()] * (hanging + 3))
+        assert await asyncio.gather(*(read(client) for _ in range(hanging))) == [["Hotel A"]] * hanging
+    arrivals = [one.arrived_s for one in [*api.simulator.requests][1 + hanging :]]
+    assert len(arrivals) == hanging + 3
+    assert all(later - earlier > 0.8 * LEAST_SILENCE_S for earlier, later in pairwise(arrivals[:4]))
+
+
+@pytest.mark.parametrize("fault", [Hang(), Drip(HOURS_S / 10)], ids=repr)
+def test_the_time_out_is_for_the_whole_answer(fault: Fault) -> None:
+    run_leaping(time_out(fault))
+
+
+async def time_out(fault: Fault) -> None:
+    api = Mirror("no database")
+    async with api.served(), opened(api, read_timeout_s=HOURS_S, patience=ONCE) as client:
+        await read(client)
+        script(api, fault, times=MORE_THAN_ARE_SENT)
+        error = await fail(client)
+        assert type(error) is errors.ConnectionLost
+        assert f"{HOURS_S:g} s" in str(error)
+        api.simulator.faults.stop()
+        assert await read(client) == ["Hotel A"]
+
+
+async def test_a_read_is_tried_again_after_a_time_out(api: Mirror) -> None:
+    # Less than a call may take before another is sent beside it.
+    async with opened(api, read_timeout_s=0.9 * LEAST_SILENCE_S) as client:
+        await read(client)
+        script(api, Hang())
+        assert await read(client) == ["Hotel A"]
+    assert len(api.simulator.requests) == 3
+
+
+async def test_it_survives_cancelled_reads(api: Mirror) -> None:
+    rng, cancelled = random.Random(2), 0
+    async with opened(api) as client:
+        while cancelled < 250:
+            reads = [asyncio.create_task(read(client)) for _ in range(3 * MAX_CONNECTIONS)]
+            for one in rng.sample(reads, len(reads)):
+                await turns(rng.randrange(8))
+                one.cancel()
+            ends = await asyncio.gather(*reads, return_exceptions=True)
+            cancelled += sum(isinstance(end, CancelledError) for end in ends)
+        assert await asyncio.gather(*(read(client) for _ in range(100))) == [["Hotel A"]] * 100
+        open_sockets = [
+            one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port == api.port
+        ]
+        assert len(open_sockets) <= MAX_CONNECTIONS

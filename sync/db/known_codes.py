@@ -100,8 +100,7 @@ WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
-      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.finished_at < least(row.sent_at, (
-        SELECT min(attempt.sent_at) FROM mews.voucher_code_outbox_attempts AS attempt WHERE attempt.outbox_id = row.id))
+      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.finished_at < row.first_sent_at
   )
 ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
 """

@@ -1,6 +1,6 @@
-"""Claiming rows of the outbox, and settling them.
+"""Claiming rows of the outbox.
 
-A claim is committed before anything is sent. It belongs to an attempt, and only who knows the attempt's id can settle
+A claim is committed before anything is sent. It belongs to an attempt, and only who knows the attempt's id can complete
 its rows; once the attempt's time is over its owner counts as dead, and the rows become uncertain.
 """
 
@@ -13,10 +13,6 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
-    Integer,
-    Interval,
-    Text,
     bindparam,
     func,
     select,
@@ -29,13 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import transaction
 from sync.db.left_alone import SET_ASIDE_FOR
-from sync.db.outbox_each import KEPT, Written, write_each
+from sync.db.outbox_each import Written, write_each
 from sync.db.outbox_tables import attempts, outbox
 from sync.model.outbox import Operation, Status
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
-SET_ASIDE = "done in Mews; the mirror does not show it, since something on its table refuses the row"
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 
@@ -46,22 +41,6 @@ class Lane:
     connection: str
     operation: Operation
     enterprise_id: UUID | None
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What becomes of rows of an attempt, and what is noted of it.
-
-    `wait`: until they are sent, or looked up, again. `was_sent`: False leaves nothing among the attempts.
-    """
-
-    status: Status
-    outcome: str
-    error: str | None = None
-    http_status: int | None = None
-    request_id: str | None = None
-    wait: timedelta = timedelta()
-    was_sent: bool = True
 
 
 @asynccontextmanager
@@ -96,7 +75,7 @@ async def claim(
 
 
 async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> Written:
-    """Make rows that this transaction has locked `sending`, to settle them without sending anything."""
+    """Make rows that this transaction has locked `sending`, to complete them without sending anything."""
     return await _update_each(tx, row_ids, {"status": Status.SENDING, "attempt_id": attempt_id})
 
 
@@ -145,62 +124,6 @@ async def _update_each(tx: AsyncConnection, row_ids: Sequence[int], values: Mapp
     return await write_each(tx, row_ids, write)
 
 
-async def settle(
-    tx: AsyncConnection,
-    attempt_id: UUID,
-    row_ids: Sequence[int],
-    settlement: Settlement,
-    code_ids: Mapping[int, UUID] | None = None,
-) -> Written:
-    """Settle rows of an attempt that are still its own, and that nobody holds; the others are looked up later.
-
-    `code_ids`: the code in which each stands. What is refused is not sent again: it becomes uncertain, and says why, or
-    pending where it was not sent. Those that do not take even that are the ones that the answer names as refused.
-    """
-    written = await _settle_each(tx, attempt_id, row_ids, settlement, code_ids or {})
-    refused: dict[int, str] = {}
-    for row_id, reason in written.refused.items():
-        status = Status.UNCERTAIN if settlement.was_sent else Status.PENDING
-        rests = Settlement(status, settlement.outcome, reason, wait=SET_ASIDE_FOR, was_sent=False)
-        refused |= (await _settle_each(tx, attempt_id, [row_id], rests, {})).refused
-    return Written(written.ids, refused)
-
-
-async def _settle_each(
-    tx: AsyncConnection,
-    attempt_id: UUID,
-    row_ids: Sequence[int],
-    settlement: Settlement,
-    code_ids: Mapping[int, UUID],
-) -> Written:
-    kept = set[int]()
-
-    async def write(row_ids: Sequence[int]) -> Iterable[int]:
-        rows = (await tx.execute(_SETTLE, _parameters(attempt_id, row_ids, settlement, code_ids))).all()
-        kept.update(row.id for row in rows if not row.is_settled)
-        return [row.id for row in rows if row.is_settled]
-
-    written = await write_each(tx, row_ids, write)
-    return Written(written.ids, dict.fromkeys(kept, KEPT) | written.refused)
-
-
-def _parameters(
-    attempt_id: UUID, row_ids: Sequence[int], settlement: Settlement, code_ids: Mapping[int, UUID]
-) -> dict[str, Any]:
-    return {
-        "ids": list(row_ids),
-        "code_ids": [code_ids.get(row_id) for row_id in row_ids],
-        "attempt": attempt_id,
-        "new_status": settlement.status.value,
-        "outcome": settlement.outcome,
-        "error": settlement.error,
-        "http_status": settlement.http_status,
-        "request": settlement.request_id,
-        "wait": settlement.wait,
-        "was_sent": settlement.was_sent,
-    }
-
-
 async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
     """Forget an attempt none of whose rows is open any more."""
     await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
@@ -209,7 +132,7 @@ async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
 # A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk. What users have
 # put off to the commit (`DEFERRABLE`) is checked row by row, where it can be told which one is refused. And plans that
 # are kept for the session, as those of foreign keys, may have been made while the outbox was empty: without an index,
-# each row that is settled would have the whole of it read.
+# each row that is completed would have the whole of it read.
 _BECOME_DAEMON = f"""
 SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
        set_config('enable_seqscan', 'off', true),
@@ -221,52 +144,14 @@ _CLAIM = text("""
 WITH claimed AS (
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
-    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), target_code_id = claimed.code_id
+    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), first_sent_at = coalesce(row.first_sent_at, now()),
+    target_code_id = claimed.code_id
 FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
 WHERE row.id = claimed.id
 RETURNING row.id, row.status, row.attempt_id
 )
 SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
-
-# A row that goes back to be sent keeps its attempt's id, which then settles nothing.
-_SETTLE = text("""
-WITH free AS (
-  SELECT row.id FROM mews.voucher_code_outbox AS row
-  WHERE row.id = ANY (:ids) AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')
-  FOR NO KEY UPDATE SKIP LOCKED
-), settled AS (
-  UPDATE mews.voucher_code_outbox AS row
-  SET status = :new_status, voucher_code_id = coalesce(given.code_id, row.voucher_code_id), last_error = :error,
-      request_id = coalesce(:request, row.request_id), next_attempt_at = now() + :wait,
-      unknown_since_utc = CASE WHEN :new_status = 'uncertain' THEN coalesce(row.unknown_since_utc, (
-        SELECT server_utc FROM sync.attempts WHERE id = :attempt), row.first_sent_utc)
-        ELSE row.unknown_since_utc END,
-      finished_at = CASE WHEN :new_status IN ('done', 'failed') THEN now() END
-  FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS given(id, code_id)
-  WHERE row.id = given.id AND row.attempt_id = :attempt AND row.status IN ('sending', 'uncertain')
-    AND row.id IN (SELECT id FROM free)
-  RETURNING row.id, row.sent_at, row.status
-), noted AS (
-INSERT INTO mews.voucher_code_outbox_attempts
-  (outbox_id, attempt_id, sent_at, outcome, http_status, message, request_id)
-SELECT settled.id, :attempt, settled.sent_at, :outcome, :http_status, :error, :request FROM settled WHERE :was_sent
-ON CONFLICT (outbox_id, attempt_id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
-)
-SELECT free.id, settled.status IS NOT DISTINCT FROM :new_status AS is_settled
-FROM free LEFT JOIN settled ON settled.id = free.id
-""").bindparams(
-    bindparam("ids", type_=ARRAY(BigInteger)),
-    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
-    bindparam("attempt", type_=UUID_TYPE),
-    bindparam("new_status", type_=Text),
-    bindparam("outcome", type_=Text),
-    bindparam("error", type_=Text),
-    bindparam("http_status", type_=Integer),
-    bindparam("request", type_=Text),
-    bindparam("wait", type_=Interval),
-    bindparam("was_sent", type_=Boolean),
-)
 
 _END_ATTEMPT = text("""
 DELETE FROM sync.attempts AS attempt WHERE attempt.id = :attempt AND NOT EXISTS (

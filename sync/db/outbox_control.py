@@ -13,6 +13,9 @@ from sync.db.outbox_tables import outbox, outbox_attempts
 from sync.model.outbox import Operation, Status
 
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
+_RECKONING = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out")
+_SHOWN = [column for column in outbox.c if column.name not in _RECKONING]
+"""What the daemon reckons with is no part of what these commands tell, which others parse."""
 MAX_NAMED = 100
 """So many of the rows that could not be moved are named."""
 
@@ -60,7 +63,7 @@ class Moved:
 
 async def newest(tx: AsyncConnection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
     """Rows of the outbox, the newest first."""
-    query = select(outbox).where(*wanted.conditions(with_status=True)).order_by(outbox.c.id.desc()).limit(limit)
+    query = select(*_SHOWN).where(*wanted.conditions(with_status=True)).order_by(outbox.c.id.desc()).limit(limit)
     return [dict(row) for row in (await tx.execute(query)).mappings()]
 
 
@@ -74,7 +77,7 @@ async def counts(tx: AsyncConnection, wanted: Wanted) -> dict[Status, int]:
 
 async def row_with_attempts(tx: AsyncConnection, row_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """A row and its attempts, the first one first; None if there is no such row."""
-    row = (await tx.execute(select(outbox).where(outbox.c.id == row_id))).mappings().one_or_none()
+    row = (await tx.execute(select(*_SHOWN).where(outbox.c.id == row_id))).mappings().one_or_none()
     if row is None:
         return None
     of_row = select(outbox_attempts).where(outbox_attempts.c.outbox_id == row_id)

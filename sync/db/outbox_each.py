@@ -6,7 +6,6 @@ on. What is not written is never taken for written: a trigger or a policy may al
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import DBAPIError
@@ -14,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db.engine import translate
 from sync.db.left_alone import SET_ASIDE_FOR
-from sync.model.culprits import find_culprits
+from sync.model.bisection import Bisection
 from sync.model.errors import StatementRefused
 
 KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
@@ -49,12 +48,9 @@ async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) 
         written.ids.update(ids)
         return True
 
-    if row_ids and not await goes_through(row_ids):
-        groups = find_culprits(row_ids)
-        with suppress(StopIteration):
-            group = next(groups)
-            while True:
-                group = groups.send(await goes_through(group))
+    bisection = Bisection(row_ids)
+    while group := bisection.group:
+        bisection.tell(went_through=await goes_through(group))
     return written
 
 

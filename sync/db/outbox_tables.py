@@ -17,7 +17,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import UUID
 
 from sync.db.metadata import TIMESTAMP, metadata
-from sync.model.outbox import Operation, Status
+from sync.model.outbox import Operation, Status, Uncertainty
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
 IS_IN_TURN = text("starts_with(status, 'pending')")
@@ -26,7 +26,7 @@ QUEUER = text("coalesce(queued_by, '')")
 """Who queued it; rows from before the triggers, or past them, count as one user's."""
 
 
-def _one_of(column: str, values: type[Operation] | type[Status]) -> str:
+def _one_of(column: str, values: type[Operation] | type[Status] | type[Uncertainty]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
 
 
@@ -89,6 +89,19 @@ outbox = Table(
         "priority", Integer, nullable=False, server_default="0",
         comment="What has a higher one goes first; given by the operator.",
     ),
+    Column("first_sent_at", TIMESTAMP, comment="When it was first sent, by this database's clock."),
+    Column(
+        "uncertain_because", Text,
+        comment="Why it is uncertain: unknown, expired, unwritten, unlisted or refused; null: it is not.",
+    ),
+    Column(
+        "blocked_alone", Integer, nullable=False, server_default="0",
+        comment="How often something on the way to the API blocked it alone since it last failed.",
+    ),
+    Column(
+        "singled_out", Integer, nullable=False, server_default="0",
+        comment="At how many of these times its neighbours went through.",
+    ),
     UniqueConstraint("queued_by", "idempotency_key"),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
@@ -111,6 +124,11 @@ outbox = Table(
     CheckConstraint(
         "attempts > 0 OR (unknown_since_utc IS NULL AND target_code_id IS NULL)", name="only_sent_rows_have_a_target"
     ),
+    CheckConstraint("attempts > 0 OR first_sent_at IS NULL", name="only_sent_rows_were_first_sent"),
+    CheckConstraint(_one_of("uncertain_because", Uncertainty), name="uncertain_because"),
+    CheckConstraint("(status = 'uncertain') = (uncertain_because IS NOT NULL)", name="uncertain_rows_say_why"),
+    CheckConstraint("singled_out BETWEEN 0 AND blocked_alone", name="singled_out_when_blocked"),
+    CheckConstraint("blocked_alone <= attempts", name="blocked_when_sent"),
     Index(
         "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",
         postgresql_where=text("status = 'pending'"),

@@ -82,6 +82,8 @@ BEGIN
   NEW.status := coalesce(NEW.status, 'pending');
   NEW.attempts := coalesce(NEW.attempts, 0);
   NEW.priority := coalesce(NEW.priority, 0);
+  NEW.blocked_alone := coalesce(NEW.blocked_alone, 0);
+  NEW.singled_out := coalesce(NEW.singled_out, 0);
 
   -- 4. The rules for input; of several that are broken, the first is the error. There is none for created_at: what a
   -- mapper sends for it is replaced below.
@@ -90,7 +92,8 @@ BEGIN
       OR NEW.sent_at IS NOT NULL OR NEW.finished_at IS NOT NULL OR NEW.attempt_id IS NOT NULL
       OR NEW.released_at IS NOT NULL OR NEW.next_attempt_at IS NOT NULL OR NEW.connection IS NOT NULL
       OR NEW.enterprise_id IS NOT NULL OR NEW.first_sent_utc IS NOT NULL OR NEW.unknown_since_utc IS NOT NULL
-      OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL
+      OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL OR NEW.first_sent_at IS NOT NULL
+      OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
@@ -265,12 +268,14 @@ BEGIN
   IF ROW(NEW.id, NEW.operation, NEW.voucher_id, NEW.value, NEW.validity_start_utc, NEW.validity_end_utc,
          NEW.voucher_code_id, NEW.idempotency_key, NEW.attempts, NEW.next_attempt_at, NEW.last_error, NEW.request_id,
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
-         NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at)
+         NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
+         NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
-         OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at)
+         OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
+         OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),
@@ -327,6 +332,33 @@ BEGIN
 END $$;
 
 
+-- Before each row is updated by the release that knew no state in columns: fill in what this one reads there. No row
+-- that this release writes meets its condition. It goes once that release is nowhere any more.
+--
+-- That release notes an outcome after it has written the row, so only the words tell. What it finds refused, with a past
+-- that is unknown, counts as unknown: it is sent once more, and refused once more.
+CREATE OR REPLACE FUNCTION sync.fill_in_state() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF NEW.status = 'sending' AND NEW.attempts > 0 THEN
+    NEW.first_sent_at := coalesce(NEW.first_sent_at, NEW.sent_at);
+  END IF;
+  IF NEW.status <> 'uncertain' THEN
+    NEW.uncertain_because := NULL;
+  ELSIF NEW.uncertain_because IS NULL THEN
+    NEW.uncertain_because := CASE NEW.last_error
+      WHEN 'the answer does not list it' THEN 'unlisted'
+      WHEN 'the process that sent it ended before it had noted an answer' THEN 'expired'
+      ELSE 'unknown' END;
+  END IF;
+  IF NEW.status = 'failed' THEN
+    NEW.blocked_alone := 0;
+    NEW.singled_out := 0;
+  END IF;
+  RETURN NEW;
+END $$;
+
+
 -- Triggers: what calls them.
 CREATE OR REPLACE TRIGGER check_insert BEFORE INSERT ON mews.voucher_code_outbox
 FOR EACH ROW EXECUTE FUNCTION sync.queue_change();
@@ -336,3 +368,9 @@ REFERENCING NEW TABLE AS queued FOR EACH STATEMENT EXECUTE FUNCTION sync.warn_an
 
 CREATE OR REPLACE TRIGGER check_update BEFORE UPDATE ON mews.voucher_code_outbox
 FOR EACH ROW EXECUTE FUNCTION sync.check_update();
+
+CREATE OR REPLACE TRIGGER fill_in_state BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW
+WHEN (NEW.status = 'sending' AND NEW.attempts > 0 AND NEW.first_sent_at IS NULL
+      OR (NEW.status = 'uncertain') <> (NEW.uncertain_because IS NOT NULL)
+      OR NEW.status = 'failed' AND NEW.blocked_alone > 0)
+EXECUTE FUNCTION sync.fill_in_state();

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
@@ -30,10 +29,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db.engine import translate
 from sync.db.metadata import TIMESTAMP
 from sync.db.outbox_each import Written, write_each
-from sync.db.outbox_tables import outbox, outbox_attempts
+from sync.db.outbox_tables import outbox
 from sync.db.tables import voucher_codes
 from sync.model.errors import StatementRefused
-from sync.model.outbox import Operation, Status, is_suspicious
+from sync.model.outbox import Operation, Status, Uncertain, Uncertainty, is_suspicious
 
 MAX_UNCERTAIN = 5000
 MAX_PRUNED = 10_000
@@ -71,26 +70,6 @@ class Waiting:
     pull: bool
     more: bool = False
     failed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Uncertain:
-    """A row whose outcome is unknown. `unknown_since_utc`: when the first attempt of which nothing is known began, by
-    the API's clock, and not later.
-
-    `target_code_id`: the code that a delete was sent for. `outcome`: what the answer seemed to prove, if there was one,
-    and `last_error` its words.
-    """
-
-    id: int
-    operation: Operation
-    attempt_id: UUID
-    attempts: int
-    voucher_id: UUID
-    target_code_id: UUID | None
-    unknown_since_utc: datetime
-    outcome: str | None
-    last_error: str | None
 
 
 async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
@@ -140,11 +119,8 @@ async def _write(
 
 async def load_uncertain(tx: AsyncConnection, connection: str, without: Iterable[int] = ()) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first, except for those in `without`."""
-    names = [name for name in Uncertain.__slots__ if name != "outcome"]
-    of_attempt = and_(outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
     statement = (
-        select(*(outbox.c[name] for name in names), outbox_attempts.c.outcome)
-        .join_from(outbox, outbox_attempts, of_attempt, isouter=True)
+        select(*(outbox.c[name] for name in Uncertain.__slots__))
         .where(
             outbox.c.status == Status.UNCERTAIN,
             outbox.c.connection == connection,
@@ -155,7 +131,8 @@ async def load_uncertain(tx: AsyncConnection, connection: str, without: Iterable
         .limit(MAX_UNCERTAIN)
     )
     rows = (await tx.execute(statement)).mappings()
-    return [Uncertain(**{**row, "operation": Operation(row["operation"])}) for row in rows]
+    typed = {"operation": Operation, "uncertain_because": Uncertainty}
+    return [Uncertain(**{**row, **{name: kind(row[name]) for name, kind in typed.items()}}) for row in rows]
 
 
 async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:
@@ -279,7 +256,7 @@ FOR NO KEY UPDATE OF row SKIP LOCKED
 
 _RESCUE = text("""
 UPDATE mews.voucher_code_outbox AS row
-SET status = 'uncertain', next_attempt_at = now() + :wait,
+SET status = 'uncertain', uncertain_because = 'expired', next_attempt_at = now() + :wait,
     unknown_since_utc = coalesce(
       row.unknown_since_utc, (SELECT server_utc FROM sync.attempts WHERE id = row.attempt_id), row.first_sent_utc),
     last_error = 'the process that sent it ended before it had noted an answer'

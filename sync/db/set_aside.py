@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.db.engine import in_transaction
-from sync.model.culprits import find_culprits
+from sync.model.bisection import Bisection
 from sync.model.errors import StatementRefused
 
 R = TypeVar("R")
@@ -82,20 +82,12 @@ async def sort_out(
     search = _Search(engine, target, await _held(engine, target, records))
     if len(records) == 1:
         await search.note_refused(records[0], refusal)
-    elif records:
-        await try_groups(records, search.goes_through)
+    bisection = Bisection(records, is_refused=True)
+    while group := bisection.group:
+        bisection.tell(went_through=await search.goes_through(group))
     culprits = {target.id_of(record) for record, _ in search.refused}
     stored = [record for record in records if target.id_of(record) not in culprits]
     return Sorted(stored, search.written, search.refused)
-
-
-async def try_groups(records: Sequence[R], goes_through: Callable[[Sequence[R]], Awaitable[bool]]) -> None:
-    """Have groups of a page that was refused tried until what is refused has stood alone in one."""
-    groups = find_culprits(records)
-    with suppress(StopIteration):
-        group = next(groups)
-        while True:
-            group = groups.send(await goes_through(group))
 
 
 class _Search(Generic[R]):

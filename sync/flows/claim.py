@@ -1,5 +1,6 @@
 """Claiming what is due: which rows are sent, and which need no call."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,14 +9,15 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import known_codes, outbox, outbox_due, outbox_upkeep
-from sync.db.outbox import Lane, Settlement
+from sync.db.outbox import Lane
+from sync.db.outbox_completion import complete
 from sync.db.outbox_each import KEPT, Written
 from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
+from sync.model.outcomes import resolve_unsent
 
 LOOK_AGAIN = timedelta(seconds=5)
 """How soon a delete is looked at again whose code the mirror has not seen yet."""
-STANDS = Settlement(Status.DONE, "done", was_sent=False)
 
 
 @dataclass(slots=True)
@@ -39,9 +41,9 @@ class Knowledge:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `done` and `failed`: how many more were settled without a call, and `held`: by the brake. `refused`: how many rest,
-    since something on the table refuses to have them changed; `set_aside`: those in which not even that can be noted.
-    `has_more`: others may be due.
+    `done` and `failed`: how many more were completed without a call, and `held`: by the brake. `refused`: how many
+    rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can be
+    noted. `has_more`: others may be due.
     """
 
     attempt_id: UUID
@@ -79,9 +81,9 @@ async def claim_due(
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
     refused = (await outbox.postpone(tx, waiting, LOOK_AGAIN)).refused
-    done, failed, unsettled = await _settle_decided(tx, attempt_id, decisions)
+    done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
     claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
-    refused |= unsettled | claimed.refused
+    refused |= uncompleted | claimed.refused
     set_aside = await outbox.set_aside(tx, refused)
     return Batch(
         attempt_id,
@@ -133,20 +135,13 @@ async def _decide(
     }
 
 
-async def _settle_decided(
-    tx: AsyncConnection, attempt_id: UUID, decisions: dict[int, Decision]
+async def _complete_unsent(
+    tx: AsyncConnection, attempt_id: UUID, rows: Sequence[Row], decisions: Mapping[int, Decision]
 ) -> tuple[int, int, dict[int, str]]:
     """How many stand, how many failed, and what is refused."""
-    decided = {row_id: one for row_id, one in decisions.items() if isinstance(one, Stands | Fail)}
-    claimed = await outbox.claim_unsent(tx, attempt_id, list(decided))
-    refused = dict.fromkeys(decided.keys() - claimed.ids, KEPT) | claimed.refused
-    mine = {row_id: one for row_id, one in decided.items() if row_id in claimed.ids}
-    stands = {row_id: one.voucher_code_id for row_id, one in mine.items() if isinstance(one, Stands)}
-    failed = {row_id: one.reason for row_id, one in mine.items() if isinstance(one, Fail)}
-    done = await outbox.settle(tx, attempt_id, list(stands), STANDS, stands)
-    failures = 0
-    for reason in set(failed.values()):
-        row_ids = [row_id for row_id, one in failed.items() if one == reason]
-        settlement = Settlement(Status.FAILED, "failed", reason, was_sent=False)
-        failures += len((await outbox.settle(tx, attempt_id, row_ids, settlement)).ids)
-    return len(done.ids), failures, refused
+    decided = [row.id for row in rows if isinstance(decisions[row.id], Stands | Fail)]
+    claimed = await outbox.claim_unsent(tx, attempt_id, decided)
+    refused = dict.fromkeys(set(decided) - claimed.ids, KEPT) | claimed.refused
+    resolved = resolve_unsent([row for row in rows if row.id in claimed.ids], decisions)
+    counts = (await complete(tx, attempt_id, resolved)).counts if claimed.ids else Counter()
+    return counts[Status.DONE], counts[Status.FAILED], refused

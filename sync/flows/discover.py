@@ -18,17 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import mirror, rejected, skipped
 from sync.db.engine import in_transaction
-from sync.db.set_aside import try_groups
 from sync.flows.connection import Connection
 from sync.flows.identity import admit
 from sync.flows.store import ENTERPRISES, SERVICES, VOUCHERS, Kind, R, api_object, as_rejected, store_page
 from sync.mews import operations, wire
 from sync.mews.pages import Page
+from sync.model.bisection import Bisection
 from sync.model.errors import InvalidRequest, StatementRefused
 from sync.model.records import Rejected, Voucher, VoucherAssignment
 from sync.model.windows import chunks
 
 ASSIGNMENTS = "VoucherAssignments"
+
+Listing = tuple[list[Voucher], list[VoucherAssignment], list[Rejected]]
+"""Vouchers, their assignments, and what of both cannot be read."""
 
 
 @dataclass(slots=True)
@@ -125,19 +128,29 @@ async def _vouchers(
     connection: Connection, service_ids: Sequence[UUID], enterprise_of: dict[UUID, UUID], report: DiscoverReport
 ) -> set[UUID]:
     """Mirror the vouchers of a group of services, leaving out services that the API refuses; the vouchers' ids."""
-    try:
-        vouchers, assignments, unreadable = await _read_vouchers(connection, service_ids)
-    except InvalidRequest as error:
-        if not error.names(operations.SERVICE_IDS):
-            raise
-        if len(service_ids) > 1:
-            middle = len(service_ids) // 2
-            halves = (service_ids[:middle], service_ids[middle:])
-            return set().union(*[await _vouchers(connection, half, enterprise_of, report) for half in halves])
-        refuse = partial(skipped.refuse, connection=connection.name, kind="service", ids=service_ids, error=error)
-        await in_transaction(connection.engine, refuse)
-        report.refused += service_ids
-        return set()
+    listed: set[UUID] = set()
+    bisection = Bisection(service_ids)
+    while group := bisection.group:
+        refusal = None
+        try:
+            listed |= await _store_vouchers(connection, await _read_vouchers(connection, group), enterprise_of, report)
+        except InvalidRequest as error:
+            if not error.names(operations.SERVICE_IDS):
+                raise
+            refusal = error
+        if refusal and len(group) == 1:
+            refuse = partial(skipped.refuse, connection=connection.name, kind="service", ids=group, error=refusal)
+            await in_transaction(connection.engine, refuse)
+            report.refused += group
+        bisection.tell(went_through=refusal is None)
+    return listed
+
+
+async def _store_vouchers(
+    connection: Connection, listing: Listing, enterprise_of: dict[UUID, UUID], report: DiscoverReport
+) -> set[UUID]:
+    """Mirror what a listing of vouchers brought; the vouchers' ids."""
+    vouchers, assignments, unreadable = listing
     # The codes of a voucher that cannot be stored are mirrored all the same.
     vouchers += [one for record in unreadable if (one := wire.bare_voucher(record)) is not None]
     # Only some tokens are told a voucher's enterprise; its service's is the same.
@@ -177,13 +190,12 @@ async def _store_assignments(
             return False
         return True
 
-    if not await goes_through(voucher_ids):
-        await try_groups(voucher_ids, goes_through)
+    bisection = Bisection(voucher_ids)
+    while group := bisection.group:
+        bisection.tell(went_through=await goes_through(group))
 
 
-async def _read_vouchers(
-    connection: Connection, service_ids: Sequence[UUID]
-) -> tuple[list[Voucher], list[VoucherAssignment], list[Rejected]]:
+async def _read_vouchers(connection: Connection, service_ids: Sequence[UUID]) -> Listing:
     vouchers: list[Voucher] = []
     assignments: list[VoucherAssignment] = []
     unreadable: list[Rejected] = []

@@ -13,6 +13,7 @@ from sync.flows.store import CODES, store_page
 from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.mews.pages import Page
+from sync.model.bisection import Bisection
 from sync.model.errors import InvalidRequest, TooHeavy, Unreadable
 from sync.model.limits import MAX_PAGE_SIZE, Window
 from sync.model.records import VoucherCode
@@ -81,22 +82,22 @@ async def read_codes(
 
     `store`: into the mirror. `InvalidRequest` if it is one of the vouchers that the API refuses.
     """
-    try:
-        pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, code_ids, priority)
-    except (InvalidRequest, TooHeavy) as error:
-        if isinstance(error, InvalidRequest) and error.names(operations.VOUCHER_IDS):
-            raise
-        if len(code_ids) == 1:
-            if isinstance(error, TooHeavy):
+    found: list[VoucherCode] = []
+    bisection = Bisection(code_ids)
+    while group := bisection.group:
+        try:
+            pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, group, priority)
+        except (InvalidRequest, TooHeavy) as error:
+            is_for_vouchers = isinstance(error, InvalidRequest) and error.names(operations.VOUCHER_IDS)
+            if is_for_vouchers or (isinstance(error, TooHeavy) and len(group) == 1):
                 raise
-            return []
-        middle = len(code_ids) // 2
-        halves = (code_ids[:middle], code_ids[middle:])
-        found = [await read_codes(connection, voucher_ids, half, store=store, priority=priority) for half in halves]
-        return [code for half in found for code in half]
-    for page in pages if store else ():
-        await _store(connection, page)
-    return [code for page in pages for code in page.records]
+            bisection.tell(went_through=False)
+            continue
+        for page in pages if store else ():
+            await _store(connection, page)
+        found += [code for page in pages for code in page.records]
+        bisection.tell(went_through=True)
+    return found
 
 
 async def shown_among(

@@ -1,4 +1,4 @@
-"""The push: claims what is due, and sends it; `sync.flows.conclude` settles it by what the answer proves.
+"""The push: claims what is due, sends it, and completes it by what the answer proves.
 
 A claim is made while a place of the budget is held, so that what is claimed is sent at once. The answer is not waited
 for before the next claim: several calls are in flight, and a slow one keeps back only its own rows.
@@ -19,13 +19,14 @@ from sync.db.engine import in_transaction
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_upkeep import Waiting
 from sync.flows.claim import Batch, Knowledge, claim_due
-from sync.flows.conclude import Concluder, Outcome, PushReport
+from sync.flows.conclude import Completer, PushReport
 from sync.flows.connection import Connection
-from sync.flows.search import DIVIDED, Search
+from sync.flows.search import BatchBisection
 from sync.flows.send import PushSettings, Sender
 from sync.mews import operations
 from sync.mews.budget import Priority
 from sync.model.errors import VoucherSyncError
+from sync.model.outcomes import SPLIT_ON, Outcome, Waits, resolve
 
 CALLS_IN_FLIGHT = 8
 CLAIMING = 3
@@ -35,7 +36,7 @@ TURN_S = 1.0
 
 
 class Pusher:
-    """Pushes the outbox of one connection. `moved` is set whenever rows were settled: others may be due then."""
+    """Pushes the outbox of one connection. `moved` is set whenever rows were completed: others may be due then."""
 
     def __init__(self, connection: Connection, settings: PushSettings, knowledge: Knowledge, rng: Random) -> None:
         self.waiting = Waiting(discovery=False, pull=False)
@@ -44,13 +45,13 @@ class Pusher:
         self._settings = settings
         self._knowledge = knowledge
         self._sender = Sender(connection, settings)
-        self._concluder = Concluder(connection, settings.settle_after, rng)
+        self._completer = Completer(connection, Waits(settings.settle_after, rng))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
 
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
-        report, self._concluder.report = self._concluder.report, PushReport()
+        report, self._completer.report = self._completer.report, PushReport()
         report.calls, self._sender.calls = self._sender.calls, 0
         return report
 
@@ -63,7 +64,7 @@ class Pusher:
                 try:
                     while await self.start_due(calls):
                         pass
-                except VoucherSyncError as error:  # what is in flight is settled all the same
+                except VoucherSyncError as error:  # what is in flight is completed all the same
                     failure = error
             if failure is not None:
                 raise failure
@@ -107,7 +108,7 @@ class Pusher:
             return waiting, await outbox_due.due_lanes(tx, name)
 
         self.waiting, lanes = await in_transaction(engine, look, as_daemon)
-        self._concluder.report.failed += self.waiting.failed
+        self._completer.report.failed += self.waiting.failed
         return lanes
 
     async def _drain_all(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
@@ -141,7 +142,7 @@ class Pusher:
         return has_more
 
     async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
-        """Claim, send and settle one batch. What cannot be settled now, as without a database, is by a look later.
+        """Claim, send and complete one batch. What cannot be now, as without a database, is looked up later.
 
         `claimed` gets whether there may be more as soon as the batch is claimed, or why it could not be.
         """
@@ -149,10 +150,10 @@ class Pusher:
             async with self._slots:
                 batch, outcome = await self._claim_and_send(lane, claimed)
                 if batch.rows:
-                    await self._settle(batch, outcome)
+                    await self._complete(batch, outcome)
         except VoucherSyncError as error:
             if claimed.done():
-                self._concluder.note_error(error)
+                self._completer.report.note_error(error)
             else:
                 claimed.set_exception(error)
         except BaseException:
@@ -181,22 +182,27 @@ class Pusher:
             if not claimed.done():
                 claimed.set_result(batch.has_more)
             place.is_used = bool(batch.rows)
-            return batch, await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
+            outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
+        return batch, await self._sender.learn(batch, outcome)
 
     def _note_claimed(self, batch: Batch) -> None:
-        self._concluder.report.held += batch.held
-        self._concluder.report.refused += batch.refused
-        self._concluder.report.done += batch.done
-        self._concluder.report.failed += batch.failed
+        report = self._completer.report
+        report.held += batch.held
+        report.refused += batch.refused
+        report.done += batch.done
+        report.failed += batch.failed
         self._connection.set_aside.add(batch.set_aside)
         self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
 
-    async def _settle(self, batch: Batch, outcome: Outcome) -> None:
+    async def _complete(self, batch: Batch, outcome: Outcome) -> None:
+        """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""
         try:
-            if outcome.verdict in DIVIDED and len(batch.rows) > 1:
-                search = Search(self._connection, self._sender, self._concluder, self._settings.lease, batch)
-                await search.run(outcome)
+            if outcome.verdict in SPLIT_ON and len(batch.rows) > 1:
+                lease = self._settings.lease
+                await BatchBisection(self._connection, self._sender, self._completer, lease, batch).run(outcome)
             else:
-                await self._concluder.conclude(batch, outcome)
+                self._completer.report.note_fault(outcome)
+                resolved = resolve(batch.rows, outcome, self._completer.waits)
+                await self._completer.apply(batch, resolved, outcome)
         finally:
             self.moved.set()

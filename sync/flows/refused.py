@@ -1,12 +1,11 @@
 """Which vouchers of a group it is that the API refuses."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from uuid import UUID
 
 from sync.mews import operations
 from sync.mews.client import Client
-from sync.model.culprits import find_culprits
+from sync.model.bisection import Bisection
 from sync.model.errors import InvalidRequest
 from sync.model.limits import Window
 
@@ -18,16 +17,15 @@ async def refused_among(client: Client, voucher_ids: Sequence[UUID], window: Win
     """Vouchers that a refused group is refused for; not all of them yet, where that would take too many calls."""
     if len(voucher_ids) == 1:
         return list(voucher_ids)
-    culprits: list[UUID] = []
-    search = find_culprits(voucher_ids)
-    group = next(search)
-    with suppress(StopIteration):
-        for _ in range(MAX_PROBES):
-            is_refused = await _is_refused(client, group, window)
-            if is_refused and len(group) == 1:
-                culprits += group
-            group = search.send(not is_refused)
-    return sorted(culprits)
+    refused: list[UUID] = []
+    bisection, probes = Bisection(voucher_ids, is_refused=True), 0
+    while (group := bisection.group) and probes < MAX_PROBES:
+        probes += 1
+        is_refused = await _is_refused(client, group, window)
+        if is_refused and len(group) == 1:
+            refused += group
+        bisection.tell(went_through=not is_refused)
+    return sorted(refused)
 
 
 async def _is_refused(client: Client, voucher_ids: Sequence[UUID], window: Window | None) -> bool:

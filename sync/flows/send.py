@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.claim import Batch
-from sync.flows.conclude import Outcome
 from sync.flows.connection import Connection
+from sync.flows.look import read_codes
 from sync.mews import operations
 from sync.model.errors import ApiError, Stopped, TooHeavy, TooLarge
 from sync.model.outbox import VERDICTS, Operation, Verdict
+from sync.model.outcomes import Outcome
 
 MAX_BATCH = 1000
 MIN_BATCH = 50
@@ -90,11 +91,21 @@ class Sender:
         self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         return outcome
 
+    async def learn(self, batch: Batch, outcome: Outcome) -> Outcome:
+        """The outcome, and where a delete was refused alone, whether somebody else has deleted its code just before."""
+        if outcome.verdict is not Verdict.REFUSED or batch.lane.operation is Operation.ADD or len(batch.rows) > 1:
+            return outcome
+        (row,) = batch.rows
+        if row.voucher_id is None or row.target_code_id is None:
+            return outcome
+        codes = await read_codes(self._connection, [row.voucher_id], [row.target_code_id])
+        return replace(outcome, is_gone=any(not code.is_active for code in codes))
+
     async def _call(self, batch: Batch) -> Outcome:
         client, lane, timeout_s = self._connection.client, batch.lane, self._settings.write_timeout_s
         if lane.operation is Operation.ADD:
             page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
-            return Outcome(None, page=page)
+            return Outcome(None, codes=page.records, rejected=page.rejected)
         code_ids = [row.target_code_id for row in batch.rows if row.target_code_id]
         await operations.delete_voucher_codes(client, lane.enterprise_id, code_ids, timeout_s=timeout_s)
         return Outcome(None)

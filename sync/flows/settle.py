@@ -6,7 +6,7 @@ updated since its attempt began; a delete by the state of its code.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,36 +14,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.db import known_codes, outbox, outbox_upkeep
 from sync.db.engine import in_transaction
-from sync.db.outbox import SET_ASIDE, Settlement, as_daemon
-from sync.db.outbox_each import Written
-from sync.db.outbox_upkeep import Uncertain
+from sync.db.outbox import as_daemon
+from sync.db.outbox_completion import Completed, complete
 from sync.flows.connection import Connection
 from sync.flows.look import read_changed, read_codes, read_everything, shown_among
 from sync.mews import operations
 from sync.model.errors import ApiError, InvalidRequest, StatementRefused
 from sync.model.limits import MAX_VOUCHERS
-from sync.model.outbox import CLOCK_SKEW, TOGETHER, UNLISTED, Operation, Status, Verdict
+from sync.model.outbox import CLOCK_SKEW, Operation, Status, Uncertain
+from sync.model.outcomes import LookedUp, Resolved, resolve_lookup
 from sync.model.windows import chunks
 
 LOOK_AGAIN = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)
 """How far beyond the present, as it is known here, a look reads: mostly once is enough then."""
 REFUSED_LOOK_AGAIN = timedelta(minutes=5)
-ALONE_AGAIN = timedelta(minutes=1)
-"""How soon a change is sent again that goes alone by now and whose outcome is unknown all the same."""
 NOT_SHOWN = (
     "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
     "ask for access to the voucher again"
 )
-FOUND = Settlement(Status.DONE, "done")
-FOUND_ASIDE = replace(FOUND, error=SET_ASIDE)
-NOT_FOUND = Settlement(Status.PENDING, Verdict.NOT_PROCESSED, "looked up: it had no effect")
-CHANGED = Settlement(
-    Status.FAILED,
-    UNLISTED,
-    "the API said that it was done, and lists no code of this value: look at the voucher's codes before you retry",
-)
-GONE = Settlement(Status.FAILED, Verdict.REFUSED, "looked up: the API does not know the code")
 
 
 @dataclass(slots=True)
@@ -56,15 +45,11 @@ class SettleReport:
     failed: int = 0
     errors: list[ApiError | StatementRefused] = field(default_factory=list)
 
-    def count(self, status: Status, rows: int) -> None:
-        """Count rows that were settled."""
-        match status:
-            case Status.DONE:
-                self.done += rows
-            case Status.PENDING:
-                self.given_back += rows
-            case Status.FAILED:
-                self.failed += rows
+    def count(self, completed: Completed) -> None:
+        """Count rows by what the database says that they became."""
+        self.done += completed.counts[Status.DONE]
+        self.given_back += completed.counts[Status.PENDING]
+        self.failed += completed.counts[Status.FAILED]
 
 
 async def settle(connection: Connection, settle_after: timedelta) -> SettleReport:
@@ -88,15 +73,15 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
 
 async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
     rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
-    left = await _settle_found(connection, rows, report)
+    left = await _complete_found(connection, rows, report)
     if left:
         is_seen_in_windows = await in_transaction(
             connection.engine, lambda tx: known_codes.stamps_what_it_adds(tx, connection.name)
         )
         if not is_seen_in_windows:
             await read_everything(connection, _vouchers(left))
-            left = await _settle_found(connection, left, report)
-    await _settle_not_found(connection, left, report)
+            left = await _complete_found(connection, left, report)
+    await _apply(connection, resolve_lookup(left, {}), report)
 
 
 async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> Sequence[UUID]:
@@ -114,35 +99,21 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
     return shown
 
 
-async def _settle_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> Sequence[Uncertain]:
-    """Settle adds whose code has come to be known, the mirror's or one that it cannot hold; the others."""
+async def _complete_found(
+    connection: Connection, rows: Sequence[Uncertain], report: SettleReport
+) -> Sequence[Uncertain]:
+    """Complete adds whose code has come to be known, the mirror's or one that it cannot hold; the others."""
 
     async def find(tx: AsyncConnection) -> tuple[dict[int, UUID], dict[int, UUID]]:
         made = await known_codes.made_for(tx, [row.id for row in rows], usable_only=False)
         left = [row.id for row in rows if row.id not in made]
         return made, await known_codes.made_among(tx, left, connection.refusals.codes())
 
-    made, aside = await in_transaction(connection.engine, find)
-    await _settle(connection, [row for row in rows if row.id in made], FOUND, report, made)
-    await _settle(connection, [row for row in rows if row.id in aside], FOUND_ASIDE, report, aside)
-    return [row for row in rows if row.id not in made and row.id not in aside]
-
-
-async def _settle_not_found(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
-    settlements = defaultdict[Settlement, list[Uncertain]](list)
-    for row in rows:
-        settlements[_not_found(row)].append(row)
-    for settlement, same in settlements.items():
-        await _settle(connection, same, settlement, report)
-
-
-def _not_found(row: Uncertain) -> Settlement:
-    """What becomes of a change that had no effect."""
-    if row.outcome == UNLISTED:
-        return CHANGED
-    if row.outcome == Verdict.REFUSED:
-        return Settlement(Status.FAILED, row.outcome, row.last_error)
-    return NOT_FOUND if row.attempts < len(TOGETHER) else replace(NOT_FOUND, wait=ALONE_AGAIN)
+    made, hidden = await in_transaction(connection.engine, find)
+    code_ids = made | hidden
+    found = [row for row in rows if row.id in code_ids]
+    await _apply(connection, resolve_lookup(found, code_ids, hidden=hidden), report)
+    return [row for row in rows if row.id not in code_ids]
 
 
 async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
@@ -155,10 +126,9 @@ async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], re
             await _look_up_deletes(connection, rows, report)
         return
     is_active = {code.id: code.is_active for code in codes}
-    states = {row.id: is_active.get(targets[row.id]) for row in rows}
-    await _settle(connection, [row for row in rows if states[row.id] is False], FOUND, report, targets)
-    await _settle_not_found(connection, [row for row in rows if states[row.id] is True], report)
-    await _settle(connection, [row for row in rows if states[row.id] is None], GONE, report)
+    deleted = {row_id: code_id for row_id, code_id in targets.items() if is_active.get(code_id) is False}
+    unknown = {row.id for row in rows if row.target_code_id not in is_active}
+    await _apply(connection, resolve_lookup(rows, deleted, unknown=unknown), report)
 
 
 async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: Sequence[UUID]) -> Sequence[Uncertain]:
@@ -180,30 +150,28 @@ async def _postpone(
     connection.set_aside.add(await in_transaction(connection.engine, postpone, as_daemon))
 
 
-async def _settle(
-    connection: Connection,
-    rows: Sequence[Uncertain],
-    settlement: Settlement,
-    report: SettleReport,
-    code_ids: dict[int, UUID] | None = None,
-) -> None:
-    async def note(tx: AsyncConnection) -> Written:
-        # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
-        free = set(await outbox_upkeep.lock_free(tx, [row.id for row in rows]))
-        of_attempt: defaultdict[UUID, list[int]] = defaultdict(list)
-        for row in rows:
-            if row.id in free:
-                of_attempt[row.attempt_id].append(row.id)
-        settled = Written()
-        for attempt_id, row_ids in of_attempt.items():
-            written = await outbox.settle(tx, attempt_id, row_ids, settlement, code_ids)
-            settled = Written(settled.ids | written.ids, settled.refused | written.refused)
-            await outbox.end_attempt(tx, attempt_id)
-        return settled
+async def _apply(connection: Connection, resolved: Sequence[LookedUp], report: SettleReport) -> None:
+    """Write what was resolved, in one transaction, and count what that changed."""
 
-    settled = await in_transaction(connection.engine, note, as_daemon)
-    connection.set_aside.add(settled.refused)
-    report.count(settlement.status, len(settled.ids))
+    async def write(tx: AsyncConnection) -> list[Completed]:
+        # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
+        free = set(await outbox_upkeep.lock_free(tx, [row.id for rows, _ in resolved for row in rows]))
+        of_attempt = defaultdict[UUID, list[Resolved]](list)
+        for rows, completion in resolved:
+            for attempt_id, same in _by_attempt(row for row in rows if row.id in free).items():
+                of_attempt[attempt_id].append((same, completion))
+        return [await complete(tx, attempt_id, parts) for attempt_id, parts in of_attempt.items()]
+
+    for completed in await in_transaction(connection.engine, write, as_daemon):
+        connection.set_aside.add(completed.refused)
+        report.count(completed)
+
+
+def _by_attempt(rows: Iterable[Uncertain]) -> dict[UUID, list[Uncertain]]:
+    of_attempt = defaultdict[UUID, list[Uncertain]](list)
+    for row in rows:
+        of_attempt[row.attempt_id].append(row)
+    return of_attempt
 
 
 def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:

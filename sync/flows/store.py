@@ -45,6 +45,14 @@ class Kind(Generic[R]):
     likes: Callable[[R], Sequence[R]]
 
 
+@dataclass(frozen=True, slots=True)
+class DeletedCode:
+    """A code that a call has deleted, at `not_before` by the API's clock or a moment later; all of a call alike."""
+
+    id: UUID
+    not_before: datetime
+
+
 def likes_of(table: Table, record: R) -> list[R]:
     """New records that each differ from this one in one property, and one that differs in all.
 
@@ -77,10 +85,17 @@ def _kind(name: str, table: Table, store: Callable[[AsyncConnection, str, Sequen
     return Kind(name, table, store, partial(likes_of, table))
 
 
+async def _note_deleted(tx: AsyncConnection, _connection: str, deleted: Sequence[DeletedCode]) -> int:
+    if not deleted:
+        return 0
+    return await mirror.note_deleted(tx, [one.id for one in deleted], deleted[0].not_before)
+
+
 CODES: Kind[VoucherCode] = _kind("VoucherCodes", tables.voucher_codes, mirror.store_voucher_codes)
 VOUCHERS: Kind[Voucher] = _kind("Vouchers", tables.vouchers, mirror.store_vouchers)
 SERVICES: Kind[Service] = _kind("Services", tables.services, mirror.store_services)
 ENTERPRISES: Kind[Enterprise] = _kind("Enterprises", enterprises, mirror.store_enterprises)
+DELETED_CODES: Kind[DeletedCode] = Kind("DeletedVoucherCodes", tables.voucher_codes, _note_deleted, lambda deleted: ())
 
 
 async def store_page(

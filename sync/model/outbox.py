@@ -47,6 +47,21 @@ USER_MOVES: dict[Status, frozenset[Status]] = {
 """The moves that users may make, by `voucher-sync outbox` or by an UPDATE of `status`; the others are the daemon's."""
 
 
+class Uncertainty(StrEnum):
+    """Why it is unknown of a row whether it was done; it decides what becomes of one that a look does not find done."""
+
+    UNKNOWN = "unknown"
+    """The call ended without an answer to rely on: what had no effect is sent again."""
+    EXPIRED = "expired"
+    """The process that sent it ended before it had noted an answer: what had no effect is sent again."""
+    UNWRITTEN = "unwritten"
+    """Something on the table refused what the answer proved: what had no effect is sent again."""
+    UNLISTED = "unlisted"
+    """The API said that the add was done, and did not list its code, which may stand under another value: it fails."""
+    REFUSED = "refused"
+    """It was refused, but an attempt before may have had its effect: what had none fails, with the API's words."""
+
+
 class Verdict(StrEnum):
     """What an outcome proves about a write."""
 
@@ -65,18 +80,6 @@ class Verdict(StrEnum):
 CLOCK_SKEW = timedelta(seconds=4)
 """How far what the API's `Date` tells may be from what its records are stamped with: 2 s of clock, and both are cut to
 whole seconds."""
-
-UNLISTED = "unlisted"
-"""An add that the API answered as done, in an answer without its code: it may stand under another value."""
-
-AMONG_OTHERS = "refused among others"
-"""A call that was refused as a whole, which proves nothing of each change in it."""
-
-SINGLED_OUT = "singled out"
-"""A change that was blocked alone while its neighbours went through."""
-
-MAX_BLOCKS = 5
-"""A proxy may block any call now and then; so many times alone, with growing pauses between them, are no chance."""
 
 TOGETHER = (1000, 1000, 250, 60, 15, 4)
 """How many changes go in one call, by how often one of them was sent before whose outcome is unknown; later on, 1: the
@@ -108,6 +111,7 @@ class Row:
 
     `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
     `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.
+    `blocked_alone`: how often it was blocked alone since it last failed, at `singled_out` of which others went through.
     """
 
     id: int
@@ -121,6 +125,27 @@ class Row:
     attempts: int
     created_at: datetime
     unknown_since_utc: datetime | None
+    blocked_alone: int
+    singled_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A row whose outcome is unknown, and why.
+
+    `unknown_since_utc`: when the first attempt of which nothing is known began, by the API's clock, and not later.
+    `target_code_id`: the code that a delete was sent for. `last_error`: the words of the answer, if there was one.
+    """
+
+    id: int
+    operation: Operation
+    attempt_id: UUID
+    attempts: int
+    voucher_id: UUID
+    target_code_id: UUID | None
+    unknown_since_utc: datetime
+    uncertain_because: Uncertainty
+    last_error: str | None
 
 
 def count_together(rows: Sequence[Row]) -> int:

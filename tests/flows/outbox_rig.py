@@ -31,7 +31,7 @@ class Outbox:
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
         self.knowledge = Knowledge()
-        self.pusher = Pusher(mirror.connection, SETTINGS, self.knowledge, Random(1))
+        self.pusher = Pusher(mirror.connection, SETTINGS, self.knowledge, Random(2))
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(

@@ -12,10 +12,9 @@ from sqlalchemy import text
 
 from sync.db.outbox import as_daemon
 from sync.demo.simulator import Close, Operation, Status
-from sync.flows.conclude import RETRY
 from sync.flows.push import CALLS_IN_FLIGHT
 from sync.flows.search import MAX_FRUITLESS, MAX_REFUSED
-from sync.model.outbox import MAX_BLOCKS
+from sync.model.outcomes import MAX_BLOCKS, RETRY
 from tests.flows.outbox_rig import Outbox, active
 from tests.flows.rig import numbered
 from tests.support.mirror import Mirror

@@ -11,6 +11,7 @@ from sync.demo.simulator import Close, Operation, RawBody, Status
 from sync.flows import settle as flow
 from sync.flows.settle import settle
 from sync.model.outbox import TOGETHER
+from sync.model.outcomes import ALONE_AGAIN
 from tests.flows.outbox_rig import A_WHILE, AT_ONCE, Outbox, active, look_again
 from tests.flows.rig import add_hotel, add_voucher_to, fail_where, numbered, page_size
 from tests.support.mirror import ACCESS_TOKEN, Mirror
@@ -334,6 +335,6 @@ async def test_a_change_at_which_the_api_fails_each_time_ends_up_alone(
     await outbox.settle()
     left = [row for row in await outbox.rows() if row["status"] != "done"]
     assert [(row["value"], row["status"]) for row in left] == [("CODE-7", "pending")]
-    assert left[0]["next_attempt_at"] - left[0]["sent_at"] >= flow.ALONE_AGAIN
+    assert left[0]["next_attempt_at"] - left[0]["sent_at"] >= ALONE_AGAIN
     assert outbox.calls() <= 40
     assert active(mirror) == {(voucher.id, value): 1 for value in values if value != "CODE-7"}

@@ -94,7 +94,7 @@ def test_an_owner_s_rights_and_switches_stay_whoever_migrates(before_url: str) -
         upgrade(before_url)
         assert {owned_by for _, _, owned_by, _ in query(before_url, FUNCTIONS)} == {name}
         switches = {trigger: switch for _, trigger, switch, _ in query(before_url, TRIGGERS)}
-        assert switches == {"check_insert": "O", "check_update": "A", "wake": "D"}
+        assert switches == {"check_insert": "O", "check_update": "A", "fill_in_state": "O", "wake": "D"}
 
 
 def test_triggers_of_users_keep_their_places(before_url: str) -> None:

@@ -116,7 +116,7 @@ def asked(*, unknown: int = 0, refused: int = 0) -> Row:
     """An add that was sent so often without an answer, or refused."""
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     attempts = unknown or refused
-    return Row(1, Operation.ADD, A, "A", None, None, None, None, attempts, noon, noon if unknown else None)
+    return Row(1, Operation.ADD, A, "A", None, None, None, None, attempts, noon, noon if unknown else None, 0, 0)
 
 
 def test_what_stays_unknown_goes_with_fewer_and_fewer_until_it_goes_alone() -> None:

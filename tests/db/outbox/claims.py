@@ -1,24 +1,31 @@
-"""Claiming and settling, as the daemon does, in a transaction of their own."""
+"""Claiming and completing, as the daemon does, in a transaction of their own."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from sync.db import outbox as product
-from sync.db.outbox import Lane, Settlement, as_daemon
+from sync.db.outbox import Lane, as_daemon
+from sync.db.outbox_completion import Completed, Returning, complete
 from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.claim import Batch, Knowledge, claim_due
-from sync.model.outbox import Status
+from sync.model.outbox import Operation, Row, Status, Uncertainty
+from sync.model.outcomes import Completion
 from tests.db.outbox.rig import ADDS, LEASE, SENT_UTC, Outbox
 from tests.db.rig import uuid
 
 ONE, OTHER = uuid(1), uuid(2)
 SECOND = timedelta(seconds=1)
 NO_BRAKE = BrakeRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
-DONE = Settlement(Status.DONE, "done", None, 200, "request 2")
-LOST = Settlement(Status.UNCERTAIN, "unknown", "the line broke", None, None, timedelta(seconds=15))
-BUSY = Settlement(Status.PENDING, "not processed", "too many requests", 429, "request 1", timedelta(seconds=30))
-BAD = Settlement(Status.FAILED, "refused", "Invalid Value", 400, "request 3")
+DONE = Completion(Status.DONE, "done", None, 200, "request 2")
+LOST = Completion(
+    Status.UNCERTAIN, "unknown", "the line broke", wait=timedelta(seconds=15), uncertain_because=Uncertainty.UNKNOWN
+)
+BUSY = Completion(Status.PENDING, "not processed", "too many requests", 429, "request 1", timedelta(seconds=30))
+BAD = Completion(Status.FAILED, "refused", "Invalid Value", 400, "request 3")
 
 
 async def claim(
@@ -31,16 +38,32 @@ async def claim(
         await product.claim(tx, attempt_id, code_ids, SENT_UTC)
 
 
+async def complete_rows(
+    tx: AsyncConnection,
+    attempt_id: UUID,
+    row_ids: Sequence[int],
+    completion: Completion,
+    code_ids: Mapping[int, UUID] | None = None,
+    *,
+    returning: Returning | None = None,
+) -> Completed:
+    """Completes rows of an attempt, all alike."""
+    rows = [
+        Row(row_id, Operation.ADD, None, None, None, None, None, None, 1, SENT_UTC, None, 0, 0) for row_id in row_ids
+    ]
+    return await complete(tx, attempt_id, [(rows, replace(completion, code_ids=code_ids or {}))], returning=returning)
+
+
 async def settle(
     outbox: Outbox,
-    settlement: Settlement,
+    completion: Completion,
     *row_ids: int,
     attempt_id: UUID = ONE,
     codes: Mapping[int, UUID] | None = None,
 ) -> int:
-    """Settles rows of an attempt."""
+    """Completes rows of an attempt; how many became what they were to become."""
     async with as_daemon(outbox.engine) as tx:
-        return len((await product.settle(tx, attempt_id, row_ids, settlement, codes)).ids)
+        return (await complete_rows(tx, attempt_id, row_ids, completion, codes)).counts[completion.status]
 
 
 async def claim_due_now(

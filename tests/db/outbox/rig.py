@@ -91,6 +91,7 @@ async def move(tx: AsyncConnection, row_id: int, status: Status) -> None:
         text(
             "UPDATE mews.voucher_code_outbox SET status = CAST(:status AS text), "
             "finished_at = CASE WHEN :is_finished THEN now() END, "
+            "uncertain_because = CASE WHEN :status = 'uncertain' THEN 'unknown' END, "
             "attempt_id = coalesce(attempt_id, gen_random_uuid()), sent_at = coalesce(sent_at, now()), "
             "voucher_code_id = CASE WHEN :status = 'done' THEN coalesce(voucher_code_id, gen_random_uuid()) "
             "ELSE voucher_code_id END WHERE id = :id"

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db.outbox import as_daemon, begin_attempt, claim, settle
-from tests.db.outbox.claims import DONE
+from sync.db.outbox import as_daemon, begin_attempt, claim
+from sync.model.outbox import Status
+from tests.db.outbox.claims import DONE, complete_rows
 from tests.db.outbox.rig import ADDS, LEASE, SENT_UTC, VOUCHER, Outbox, as_user, execute, queue
 from tests.db.rig import code, store
 
@@ -82,7 +83,7 @@ async def test_settling_in_a_session_that_has_settled_when_the_outbox_was_empty(
             before = (await tx.execute(text(READ))).one()
             await begin_attempt(tx, ADDS, attempt_id := uuid4(), lease=LEASE, server_utc=SENT_UTC)
             await claim(tx, attempt_id, dict.fromkeys(row_ids), SENT_UTC)
-            written = await settle(tx, attempt_id, row_ids, DONE, {one: uuid4() for one in row_ids})
+            completed = await complete_rows(tx, attempt_id, row_ids, DONE, {one: uuid4() for one in row_ids})
             read = (await tx.execute(text(READ))).one().by_reading_all - before.by_reading_all
-        assert written.ids == set(row_ids)
+        assert completed.counts == {Status.DONE: len(row_ids)}
     assert read < ROWS

@@ -49,7 +49,9 @@ async def test_a_row_holds_what_was_queued(outbox: Outbox) -> None:
     async with as_daemon(outbox.engine) as tx:
         (row,) = await lock_due(tx, ADDS, 1)
     created_at = (await outbox.row(row_id))["created_at"]
-    expected = Row(row_id, Operation.ADD, VOUCHER, "SUMMER", SENT_UTC, utc(2026, 2, 1), None, None, 2, created_at, None)
+    expected = Row(
+        row_id, Operation.ADD, VOUCHER, "SUMMER", SENT_UTC, utc(2026, 2, 1), None, None, 2, created_at, None, 0, 0
+    )
     assert row == expected
     assert isinstance(row.operation, Operation)
 

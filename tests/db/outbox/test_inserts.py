@@ -45,6 +45,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "enterprise_id": HOTEL,
             "first_sent_utc": SENT_UTC,
             "queued_by": "me",
+            "first_sent_at": SENT_UTC,
+            "uncertain_because": "unknown",
+            "blocked_alone": 1,
+            "singled_out": 1,
         }.items()
     ),
     ({**ADD, "operation": None}, "operation: must be 'add' or 'delete'"),
@@ -141,6 +145,16 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
     ("added_code_has_id", {"status": "done", "finished_at": SENT_UTC}),
     ("only_sent_rows_have_a_target", {"unknown_since_utc": SENT_UTC}),
     ("only_sent_rows_have_a_target", {"target_code_id": uuid(1)}),
+    ("only_sent_rows_were_first_sent", {"first_sent_at": SENT_UTC}),
+    ("uncertain_because", {**CLAIMED, "status": "uncertain", "uncertain_because": "I say so"}),
+    ("uncertain_rows_say_why", {**CLAIMED, "status": "uncertain"}),
+    *(
+        ("uncertain_rows_say_why", {**CLAIMED, "status": status, "uncertain_because": "unknown"})
+        for status in ("pending", "sending", "held")
+    ),
+    ("singled_out_when_blocked", {"attempts": 2, "blocked_alone": 1, "singled_out": 2}),
+    ("singled_out_when_blocked", {"singled_out": -1}),
+    ("blocked_when_sent", {"attempts": 1, "blocked_alone": 2}),
 ]
 
 

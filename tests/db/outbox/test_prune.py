@@ -8,8 +8,10 @@ import pytest
 
 from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
-from sync.db.outbox import Lane, Settlement, as_daemon
+from sync.db.outbox import Lane, as_daemon
 from sync.model.outbox import Operation, Status
+from sync.model.outcomes import Completion
+from tests.db.outbox.claims import complete_rows
 from tests.db.outbox.rig import FINISHED, HOTEL, LEASE, SENT_UTC, Outbox
 from tests.db.rig import CONNECTION, execute, rows, uuid
 from tests.support.instants import utc
@@ -51,8 +53,7 @@ async def claim_for(outbox: Outbox, row_id: int, status: Status) -> None:
             tx, Lane(CONNECTION, Operation.ADD, HOTEL), attempt_id, lease=LEASE, server_utc=SENT_UTC
         )
         await product.claim(tx, attempt_id, {row_id: None}, SENT_UTC)
-        await product.settle(tx, attempt_id, [row_id], Settlement(status, "so"), {row_id: uuid(7)})
-        await product.end_attempt(tx, attempt_id)
+        await complete_rows(tx, attempt_id, [row_id], Completion(status, "so"), {row_id: uuid(7)})
 
 
 async def test_some_are_pruned_at_a_time_the_oldest_first(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,13 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
-from sync.db.outbox import Settlement, as_daemon
+from sync.db.outbox import as_daemon
 from sync.db.outbox_upkeep import BrakeRule
 from sync.flows.claim import Knowledge
 from sync.model.outbox import Status
-from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, sent
+from sync.model.outcomes import Completion
+from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, sent
 from tests.db.outbox.people import user
 from tests.db.outbox.rig import (
     ADDS,
@@ -141,7 +141,7 @@ async def test_all_may_be_refused(outbox: Outbox, guarded: Guard) -> None:
 @pytest.mark.parametrize("settlement", [DONE, BUSY, BAD])
 @pytest.mark.parametrize("kind", ["trigger", "constraint", "silent", "late"])
 async def test_what_was_sent_and_cannot_be_settled_rests_uncertain(
-    outbox: Outbox, guarded: Guard, settlement: Settlement, kind: str
+    outbox: Outbox, guarded: Guard, settlement: Completion, kind: str
 ) -> None:
     row_ids = await queue_three(outbox)
     await claim(outbox, *row_ids)
@@ -157,14 +157,14 @@ async def test_what_was_sent_and_cannot_be_settled_rests_uncertain(
             await guarded(*refusing(f"NEW.{condition}", trigger=LATE))
     async with as_daemon(outbox.engine) as tx:
         codes = {row_id: uuid(row_id) for row_id in row_ids}
-        written = await product.settle(tx, uuid(1), row_ids, settlement, codes)
-    first, culprit, last = row_ids
-    assert (written.ids, written.refused) == ({first, last}, {})
+        completed = await complete_rows(tx, uuid(1), row_ids, settlement, codes)
+    _, culprit, _ = row_ids
+    assert (completed.counts, completed.refused) == ({settlement.status: 2, Status.UNCERTAIN: 1}, {})
     assert await outbox.statuses() == [settlement.status, "uncertain", settlement.status]
     row = await outbox.row(culprit)
     assert "on the table of the outbox" in row["last_error"]
     assert CULPRIT not in row["last_error"]
-    assert row["unknown_since_utc"] == SENT_UTC
+    assert (row["unknown_since_utc"], row["uncertain_because"]) == (SENT_UTC, "unwritten")
     assert sent(await claim_due_now(outbox, ADDS)) == []
 
 
@@ -173,8 +173,8 @@ async def test_what_was_sent_and_takes_no_note_at_all_is_never_sent_again(outbox
     await claim(outbox, *row_ids)
     await guarded(*refusing())
     async with as_daemon(outbox.engine) as tx:
-        written = await product.settle(tx, uuid(1), row_ids, DONE, {row_id: uuid(row_id) for row_id in row_ids})
-    assert list(written.refused) == [row_ids[1]]
+        completed = await complete_rows(tx, uuid(1), row_ids, DONE, {row_id: uuid(row_id) for row_id in row_ids})
+    assert list(completed.refused) == [row_ids[1]]
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
         assert await upkeep.rescue(tx, CONNECTION, timedelta()) == 0
@@ -255,7 +255,7 @@ async def test_a_row_that_somebody_refers_to_just_now_is_claimed_all_the_same(ou
 
 @pytest.mark.parametrize("settlement", [DONE, LOST, BUSY, BAD])
 async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_settled(
-    outbox: Outbox, settlement: Settlement
+    outbox: Outbox, settlement: Completion
 ) -> None:
     row_ids = await queue_three(outbox)
     await claim(outbox, *row_ids)
@@ -265,9 +265,8 @@ async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_settled(
         )
         async with as_daemon(outbox.engine) as tx:
             codes = {row_id: uuid(row_id) for row_id in row_ids}
-            written = await product.settle(tx, uuid(1), row_ids, settlement, codes)
-            await product.end_attempt(tx, uuid(1))
-        assert (written.ids, written.refused) == ({row_ids[0], row_ids[2]}, {})
+            completed = await complete_rows(tx, uuid(1), row_ids, settlement, codes)
+        assert (completed.counts, completed.refused) == ({settlement.status: 2}, {})
     assert await outbox.statuses() == [settlement.status, "sending", settlement.status]
     assert list(await outbox.open_attempts()) == [uuid(1)]
 

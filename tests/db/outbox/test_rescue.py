@@ -6,11 +6,10 @@ from uuid import UUID
 
 from sync.db import outbox as product
 from sync.db import outbox_upkeep as upkeep
-from sync.db.outbox import Lane, Settlement, as_daemon
-from sync.db.outbox_each import Written
-from sync.db.outbox_upkeep import Uncertain
-from sync.model.outbox import Operation, Status
-from tests.db.outbox.claims import ONE, OTHER, claim
+from sync.db.outbox import Lane, as_daemon
+from sync.model.outbox import Operation, Status, Uncertain, Uncertainty
+from sync.model.outcomes import Completion
+from tests.db.outbox.claims import LOST, ONE, OTHER, claim, complete_rows, settle
 from tests.db.outbox.rig import ADDS, HOTEL, LEASE, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, as_user, change, execute
 from tests.db.rig import CONNECTION, PATIENCE_S, blocked, uuid
 from tests.support.instants import utc
@@ -97,7 +96,9 @@ async def test_what_was_settled_in_time_is_not_rescued(outbox: Outbox) -> None:
     settled = (Status.DONE, Status.FAILED, Status.PENDING, Status.UNCERTAIN)
     async with as_daemon(outbox.engine) as tx:
         for row_id, status in zip(row_ids, settled, strict=False):
-            await product.settle(tx, ONE, [row_id], Settlement(status, "so"), {row_id: uuid(7)})
+            because = Uncertainty.UNKNOWN if status is Status.UNCERTAIN else None
+            completion = Completion(status, "so", uncertain_because=because)
+            await complete_rows(tx, ONE, [row_id], completion, {row_id: uuid(7)})
     before = [await outbox.row(row_id) for row_id in row_ids[:4]]
     await expire(outbox)
     assert await rescue(outbox) == 1
@@ -109,10 +110,8 @@ async def test_who_was_taken_for_dead_may_still_settle_what_it_claimed(outbox: O
     await claim(outbox, row_id)
     await expire(outbox)
     await rescue(outbox)
-    async with as_daemon(outbox.engine) as tx:
-        assert await product.settle(tx, OTHER, [row_id], Settlement(Status.PENDING, "so")) == Written()
-        settled = await product.settle(tx, ONE, [row_id], Settlement(Status.DONE, "done"), {row_id: uuid(7)})
-        assert settled == Written({row_id})
+    assert await settle(outbox, Completion(Status.PENDING, "so"), row_id, attempt_id=OTHER) == 0
+    assert await settle(outbox, Completion(Status.DONE, "done"), row_id, codes={row_id: uuid(7)}) == 1
     assert await outbox.status(row_id) is Status.DONE
 
 
@@ -125,18 +124,22 @@ async def test_uncertain_rows_are_looked_up_when_due_the_longest_due_first(outbo
         await outbox.set(row_id, next_attempt_at=utc(2026, 1, day))
     found = await load_uncertain(outbox)
     assert [one.id for one in found] == [row_ids[1], row_ids[0], row_ids[2]]
-    assert found[0] == Uncertain(row_ids[1], Operation.ADD, ONE, 1, VOUCHER, None, SENT_UTC, None, found[0].last_error)
+    words = found[0].last_error
+    expected = (row_ids[1], Operation.ADD, ONE, 1, VOUCHER, None, SENT_UTC, Uncertainty.EXPIRED, words)
+    assert found[0] == Uncertain(*expected)
     assert isinstance(found[0].operation, Operation)
+    assert isinstance(found[0].uncertain_because, Uncertainty)
     assert await load_uncertain(outbox, "other") == []
 
 
 async def test_a_look_knows_what_the_answer_seemed_to_prove(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)
-    async with as_daemon(outbox.engine) as tx:
-        await product.settle(tx, ONE, [row_id], Settlement(Status.UNCERTAIN, "refused", "a double"))
+    refused = Completion(Status.UNCERTAIN, "refused", "a double", uncertain_because=Uncertainty.REFUSED)
+    await settle(outbox, refused, row_id)
     (found,) = await load_uncertain(outbox)
-    assert (found.outcome, found.last_error, found.unknown_since_utc) == ("refused", "a double", SENT_UTC)
+    assert (found.uncertain_because, found.last_error) == (Uncertainty.REFUSED, "a double")
+    assert found.unknown_since_utc == SENT_UTC
 
 
 async def test_a_claim_whose_attempt_is_gone_is_rescued(outbox: Outbox) -> None:
@@ -170,8 +173,8 @@ async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -
     await rescue(outbox)
     later = SENT_UTC + timedelta(hours=1)
     async with as_daemon(outbox.engine) as tx:
-        await product.settle(tx, ONE, [row_id], Settlement(Status.PENDING, "looked up"))
+        await complete_rows(tx, ONE, [row_id], Completion(Status.PENDING, "looked up"))
         await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=later)
         await product.claim(tx, OTHER, {row_id: None}, later)
-        await product.settle(tx, OTHER, [row_id], Settlement(Status.UNCERTAIN, "unknown"))
+        await complete_rows(tx, OTHER, [row_id], LOST)
     assert (await outbox.row(row_id))["unknown_since_utc"] == SENT_UTC

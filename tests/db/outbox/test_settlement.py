@@ -1,13 +1,15 @@
-"""What was claimed is settled once, by the attempt that claimed it, and every attempt is noted."""
+"""What was claimed is completed once, by the attempt that claimed it, and every attempt is noted."""
+
+from dataclasses import replace
 
 import pytest
 
 from sync.db import outbox as product
-from sync.db import outbox_refusals
-from sync.db.outbox import Settlement, as_daemon
-from sync.db.outbox_each import Written
-from sync.model.outbox import Status
-from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, settle
+from sync.db.outbox import as_daemon
+from sync.db.outbox_completion import Returning
+from sync.model.outbox import Status, Uncertainty
+from sync.model.outcomes import Blocks, Completion
+from tests.db.outbox.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, complete_rows, settle
 from tests.db.outbox.rig import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
 from tests.db.rig import CONNECTION, PATIENCE_S, uuid
 
@@ -39,7 +41,7 @@ async def test_a_second_claim_keeps_when_it_was_first_sent(outbox: Outbox) -> No
 
 
 @pytest.mark.parametrize("settlement", [DONE, LOST, BUSY, BAD])
-async def test_only_the_attempt_that_claimed_a_row_settles_it(outbox: Outbox, settlement: Settlement) -> None:
+async def test_only_the_attempt_that_claimed_a_row_settles_it(outbox: Outbox, settlement: Completion) -> None:
     add, beside = await outbox.add(), await outbox.add()
     await claim(outbox, add)
     before = await outbox.row(add)
@@ -56,7 +58,7 @@ async def test_only_the_attempt_that_claimed_a_row_settles_it(outbox: Outbox, se
 
 
 @pytest.mark.parametrize("first", [DONE, BUSY, BAD])
-async def test_an_attempt_settles_a_row_once(outbox: Outbox, first: Settlement) -> None:
+async def test_an_attempt_settles_a_row_once(outbox: Outbox, first: Completion) -> None:
     add = await outbox.add()
     await claim(outbox, add)
     await settle(outbox, first, add, codes={add: uuid(7)})
@@ -99,9 +101,12 @@ async def test_every_attempt_is_noted(outbox: Outbox) -> None:
 async def test_what_a_look_finds_is_noted_with_the_attempt_itself(outbox: Outbox) -> None:
     add = await outbox.add()
     await claim(outbox, add)
-    await settle(outbox, Settlement(Status.UNCERTAIN, "unknown", "failed", 500, "request 1"), add)
+    unknown = Uncertainty.UNKNOWN
+    await settle(
+        outbox, Completion(Status.UNCERTAIN, unknown, "failed", 500, "request 1", uncertain_because=unknown), add
+    )
     (before,) = await outbox.attempts(add)
-    assert await settle(outbox, Settlement(Status.DONE, "done"), add, codes={add: uuid(7)}) == 1
+    assert await settle(outbox, Completion(Status.DONE, "done"), add, codes={add: uuid(7)}) == 1
     (after,) = await outbox.attempts(add)
     assert (before["outcome"], after["outcome"]) == ("unknown", "done")
     assert after["settled_at"] > before["settled_at"]
@@ -113,8 +118,7 @@ async def test_what_was_not_sent_leaves_no_attempt(outbox: Outbox) -> None:
     add = await outbox.add()
     async with as_daemon(outbox.engine) as tx:
         await product.claim_unsent(tx, ONE, [add])
-        settlement = Settlement(Status.DONE, "done", was_sent=False)
-        await product.settle(tx, ONE, [add], settlement, {add: uuid(7)})
+        await complete_rows(tx, ONE, [add], Completion(Status.DONE, "done", was_sent=False), {add: uuid(7)})
     row = await outbox.row(add)
     assert (row["status"], row["attempts"], row["sent_at"], row["first_sent_utc"]) == ("done", 0, None, None)
     assert await outbox.attempts(add) == []
@@ -124,9 +128,8 @@ async def test_what_was_not_sent_is_counted_as_settled(outbox: Outbox) -> None:
     add = await outbox.add()
     async with as_daemon(outbox.engine) as tx:
         await product.claim_unsent(tx, ONE, [add])
-        assert await product.settle(tx, ONE, [add], Settlement(Status.FAILED, "failed", was_sent=False)) == Written(
-            {add}
-        )
+        completed = await complete_rows(tx, ONE, [add], Completion(Status.FAILED, "failed", was_sent=False))
+    assert (completed.counts, completed.refused) == ({Status.FAILED: 1}, {})
 
 
 async def test_a_refused_attempt_is_noted_for_its_rows_which_stay_claimed(outbox: Outbox) -> None:
@@ -135,8 +138,7 @@ async def test_a_refused_attempt_is_noted_for_its_rows_which_stay_claimed(outbox
     await claim(outbox, other, attempt_id=OTHER)
     await settle(outbox, BUSY, settled)
     for _ in range(2):
-        async with as_daemon(outbox.engine) as tx:
-            await outbox_refusals.note_refused(tx, ONE, BAD)
+        assert await settle(outbox, replace(BAD, status=Status.SENDING), mine) == 0
     (noted,) = await outbox.attempts(mine)
     assert (noted["attempt_id"], noted["outcome"], noted["http_status"]) == (ONE, "refused", 400)
     assert (noted["message"], noted["request_id"]) == ("Invalid Value", "request 3")
@@ -152,8 +154,6 @@ async def test_an_attempt_ends_with_its_last_open_row(outbox: Outbox) -> None:
     await claim(outbox, await outbox.add(), attempt_id=OTHER)
     for settlement, row_id, is_open in [(BUSY, first, True), (LOST, last, True), (BAD, last, False)]:
         await settle(outbox, settlement, row_id)
-        async with as_daemon(outbox.engine) as tx:
-            await product.end_attempt(tx, ONE)
         assert set(await outbox.open_attempts()) == ({ONE, OTHER} if is_open else {OTHER})
 
 
@@ -173,3 +173,50 @@ async def test_rows_move_between_attempts_that_both_get_time(outbox: Outbox) -> 
     assert all(now < attempt["until"] <= now + LEASE for attempt in (await outbox.open_attempts()).values())
     assert await settle(outbox, DONE, moving, codes={moving: uuid(7)}) == 0
     assert await settle(outbox, DONE, moving, attempt_id=OTHER, codes={moving: uuid(7)}) == 1
+
+
+async def test_rows_that_stay_claimed_go_back_to_the_attempt_that_they_came_from(outbox: Outbox) -> None:
+    rows_ = [await outbox.add(), await outbox.add()]
+    await claim(outbox, *rows_)
+    async with as_daemon(outbox.engine) as tx:
+        await product.begin_attempt(tx, ADDS, OTHER, lease=LEASE, server_utc=SENT_UTC)
+        await product.move(tx, ONE, OTHER, rows_, lease=LEASE, is_sent=True)
+        stays = replace(BAD, status=Status.SENDING)
+        completed = await complete_rows(tx, OTHER, rows_, stays, returning=Returning(ONE, LEASE))
+    assert (completed.counts, completed.refused) == ({}, {})
+    for row_id in rows_:
+        row = await outbox.row(row_id)
+        assert (row["status"], row["attempt_id"], row["attempts"], row["last_error"]) == ("sending", ONE, 2, None)
+        assert [one["attempt_id"] for one in await outbox.attempts(row_id)] == [OTHER]
+    assert set(await outbox.open_attempts()) == {ONE}
+
+
+async def test_why_a_row_is_uncertain_stands_in_it_as_long_as_it_is(outbox: Outbox) -> None:
+    add = await outbox.add()
+    await claim(outbox, add)
+    for because in Uncertainty:
+        await settle(outbox, replace(LOST, uncertain_because=because), add)
+        assert (await outbox.row(add))["uncertain_because"] == because
+    await settle(outbox, BUSY, add)
+    assert (await outbox.row(add))["uncertain_because"] is None
+
+
+async def test_blocks_are_counted_in_the_row_until_somebody_counts_anew(outbox: Outbox) -> None:
+    add = await outbox.add()
+    for number, blocks in enumerate((Blocks(1, 0), None, Blocks(2, 1), Blocks(0, 0)), 1):
+        await claim(outbox, add, attempt_id=uuid(number))
+        before = await outbox.row(add)
+        await settle(outbox, replace(BUSY, blocks=blocks), add, attempt_id=uuid(number))
+        row = await outbox.row(add)
+        expected = blocks or (before["blocked_alone"], before["singled_out"])
+        assert (row["blocked_alone"], row["singled_out"]) == tuple(expected)
+
+
+async def test_when_a_row_was_first_sent_stays_whatever_becomes_of_it(outbox: Outbox) -> None:
+    add = await outbox.add()
+    await claim(outbox, add)
+    first = await outbox.row(add)
+    await settle(outbox, BUSY, add)
+    await claim(outbox, add, attempt_id=OTHER)
+    again = await outbox.row(add)
+    assert first["first_sent_at"] == first["sent_at"] == again["first_sent_at"] < again["sent_at"]

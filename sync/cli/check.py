@@ -42,7 +42,7 @@ TO_DO: dict[type[errors.ApiError], str] = {
 
 DATABASE_TO_DO: dict[type[errors.VoucherSyncError], str] = {
     errors.SettingsError: "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
-    errors.Unsuitable: "what is needed of a database is in the README: another one must be made, or upgraded",
+    errors.Unsuitable: "what is needed of a database, and of a pooler, is in the README",
     errors.NotAllowed: "another user, or that one's privileges: see the README and `\\dn+` in psql",
     errors.DatabaseFull: "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
     errors.DatabaseBusy: "see pg_stat_activity for transactions that are open for long",

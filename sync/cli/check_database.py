@@ -44,6 +44,12 @@ def _check_privileges(facts: Facts) -> Finding:
     if facts.owns is False:
         to_do = "let DATABASE_URL name the user that ran `voucher-sync migrate`, or GRANT that one TO this one"
         return Finding("privileges", f"{facts.user} does not own what is in the schemas mews and sync", to_do)
+    if facts.filtered:
+        tables = ", ".join(facts.filtered)
+        to_do = f"ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or ALTER ROLE {facts.user} BYPASSRLS"
+        return Finding(
+            "privileges", f"policies may hide rows from {facts.user}, which nothing is done with: {tables}", to_do
+        )
     verb = "may make" if facts.owns is None else "owns"
     return Finding("privileges", f"{facts.user} {verb} the schemas mews and sync")
 

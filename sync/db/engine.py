@@ -29,6 +29,7 @@ from sync.model.errors import (
     NotAllowed,
     NotMigrated,
     StatementRefused,
+    Unsuitable,
 )
 from sync.model.retry import Backoff
 
@@ -77,6 +78,8 @@ FULL_WORDS = (
     "no more connections allowed",  # PgBouncer's
 )
 """Libpq tells of a refused connection in the server's words alone, without its code."""
+PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"
+"""What PgBouncer says to whoever begins a transaction where each statement may go to another session."""
 LOCKED = "55P03"
 BUSY = {
     "40001": "another transaction changed the same rows",
@@ -206,6 +209,16 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
         return busy(
             f"the database gave way to somebody else ({sqlstate}): {BUSY[sqlstate]}; nothing is lost, this is tried "
             "again; if it stays, see pg_stat_activity for transactions that are open for long"
+        )
+    return _state_of_line(cause, sqlstate, words)
+
+
+def _state_of_line(cause: BaseException | None, sqlstate: str | None, words: str) -> DatabaseError | None:
+    """What an error tells of the way to the database, if it does."""
+    if sqlstate == PROTOCOL and STATEMENT_POOLING in words:
+        return Unsuitable(
+            f"DATABASE_URL leads to a pooler of statements ({words}), where no transactions are: set its pool_mode to "
+            "transaction or session, or let DATABASE_URL lead past it"
         )
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):

@@ -12,7 +12,8 @@ class Facts:
     """`owns`: whether all that is in our schemas belongs to this user, or to a role of his; None: nothing is there.
 
     `free`: sessions that `limit` lets be opened still; `ours` are open already, in this database by this user.
-    `firing`: whether triggers and foreign keys are heeded in this user's sessions.
+    `is_firing`: whether triggers and foreign keys are heeded in this user's sessions. `filtered`: those of our tables
+    of which policies may hide rows from this user, and refuse others.
     """
 
     version: str
@@ -25,6 +26,7 @@ class Facts:
     limit: str
     ours: int
     is_firing: bool
+    filtered: list[str]
 
 
 # The session that asks is gone afterwards, so it is not counted. Of what kind a session of somebody else is, the server
@@ -47,6 +49,10 @@ SELECT current_user AS user, has_database_privilege(current_database(), 'CREATE'
         JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         WHERE namespace.nspname IN ('mews', 'sync') AND class.relkind IN ('r', 'v')) AS owns,
        current_setting('session_replication_role') <> 'replica' AS is_firing,
+       (SELECT coalesce(array_agg(class.oid::regclass::text ORDER BY class.oid::regclass::text), '{}')
+        FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+        WHERE namespace.nspname IN ('mews', 'sync') AND class.relkind = 'r'
+          AND row_security_active(class.oid)) AS filtered,
        limits.*, (SELECT count(*) FROM session) AS all_sessions,
        (SELECT count(*) FROM session WHERE usename = session_user) AS of_user,
        (SELECT count(*) FROM session WHERE datname = current_database()) AS of_this_database,
@@ -79,4 +85,5 @@ def load_facts(connection: Connection) -> Facts:
         limit=limit,
         ours=row.ours,
         is_firing=row.is_firing,
+        filtered=row.filtered,
     )

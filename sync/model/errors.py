@@ -9,7 +9,7 @@
     │   │   └── DatabaseLocked   it holds a lock, for longer than is waited
     │   ├── NotMigrated          reached, but its schema is not this version's
     │   │   └── MigratedFurther  it is a newer version's
-    │   ├── Unsuitable           reached, but no schema could make it do: its encoding or release
+    │   ├── Unsuitable           reached, but no schema could make it do: its encoding, release or pooler
     │   ├── NotAllowed           reached, but its user may not do what is to be done
     │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
     ├── AnotherHotel             the tokens are not for the hotels that are mirrored

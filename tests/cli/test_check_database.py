@@ -16,7 +16,7 @@ from sync.cli.finding import Finding
 from sync.db import roles
 from sync.db.facts import Facts, load_facts
 from sync.db.migrations import migrate
-from sync.model.errors import DatabaseError
+from sync.model.errors import DatabaseError, Unsuitable
 from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.postgres import database_of
@@ -60,7 +60,7 @@ def test_all_is_well_behind_a_pooler(database_url: str) -> None:
 @needs_pgbouncer
 def test_a_pooler_that_keeps_no_transactions(database_url: str) -> None:
     with pooled(database_url, more={"pool_mode": "statement"}) as url:
-        with pytest.raises(DatabaseError, match="not allowed in statement pooling"):
+        with pytest.raises(Unsuitable, match=r"pooler of statements .* set its pool_mode to transaction or session"):
             found(url)
 
 
@@ -105,6 +105,17 @@ def test_who_is_not_the_owner(database_url: str) -> None:
         findings = found(url)
     assert "privileges" in wrong(findings)
     assert "does not own" in findings["privileges"].detail
+
+
+@pytest.mark.parametrize("table", ["mews.voucher_code_outbox", "sync.windows"])
+def test_policies_that_hold_for_the_owner_too(owner_of_three: str, table: str) -> None:
+    with psycopg.connect(owner_of_three, autocommit=True) as owner:
+        owner.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY".encode())
+        assert not found(owner_of_three, pool=1)["privileges"].is_wrong
+        owner.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY".encode())
+    privileges = found(owner_of_three, pool=2)["privileges"]
+    assert privileges.detail.endswith(f"which nothing is done with: {table}")
+    assert "NO FORCE ROW LEVEL SECURITY" in privileges.to_do
 
 
 def test_triggers_that_do_not_fire(database_url: str) -> None:

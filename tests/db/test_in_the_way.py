@@ -58,6 +58,20 @@ async def test_so_is_who_holds_one_row(engine: AsyncEngine, user: User) -> None:
         await in_transaction(engine, lambda tx: tx.execute(WRITE))
 
 
+async def test_so_is_a_prepared_transaction_which_belongs_to_no_session(engine: AsyncEngine, user: User) -> None:
+    (limit,) = await (await user.execute("SELECT current_setting('max_prepared_transactions')::int")).fetchone() or (0,)
+    if not limit:
+        pytest.skip("this server prepares no transactions")
+    await user.execute("LOCK TABLE mews.voucher_codes; PREPARE TRANSACTION 'theirs'")
+    with pytest.raises(
+        DatabaseLocked, match=r"Held by a prepared transaction, on mews.voucher_codes \(see pg_prepared"
+    ):
+        await in_transaction(engine, lambda tx: tx.execute(WRITE))
+    await user.rollback()
+    await user.set_autocommit(True)
+    await user.execute("ROLLBACK PREPARED 'theirs'")
+
+
 async def test_the_outbox_tells_it_too(engine: AsyncEngine, user: User, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync.db.outbox._BECOME_DAEMON", "SET LOCAL lock_timeout = '300ms'")
     await user.execute("LOCK TABLE mews.voucher_code_outbox")

@@ -11,7 +11,7 @@ from random import Random
 
 import structlog
 
-from sync.db import outbox_upkeep
+from sync.db import outbox_due, outbox_upkeep
 from sync.db.engine import in_transaction
 from sync.db.outbox import as_daemon
 from sync.flows.claim import Knowledge
@@ -29,6 +29,7 @@ from sync.model.errors import Stopped, Unsettled, VoucherSyncError
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
 SETTLE_AGAIN_S = 0.1
+LOCKED_AGAIN_S = 1.0
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
 """A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
@@ -137,26 +138,35 @@ class OutboxJobs:
                     total.errors[type(failure).__name__] = failure
                     break
                 _add(total, await self._pusher.push())
-                count = partial(outbox_upkeep.count_unsettled, connection=self._connection.name)
-                unsettled, due_in = await in_transaction(self._connection.engine, count)
+                left = await self._left_over()
             except Stopped:
                 break
             except VoucherSyncError as error:
                 _add(total, self._pusher.take_report())
                 total.errors[type(error).__name__] = error
                 break
-            if not unsettled:
+            if left is None:
                 break
             # What is due already and could not be settled must not keep this going for ever.
-            wait_s = max(SETTLE_AGAIN_S, due_in.total_seconds())
+            why, wait_s = left
             if time.monotonic() + wait_s >= ends_s:
-                total.errors[Unsettled.__name__] = Unsettled(UNSETTLED.format(unsettled))
+                total.errors[type(why).__name__] = why
                 break
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._connection.stop.wait(), wait_s)
         _add(self._pushed, total)
         await self.tell_pushed()
         return total
+
+    async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
+        """What is due and was not pushed, and after how many seconds that is worth another try."""
+        engine, name = self._connection.engine, self._connection.name
+        count = partial(outbox_upkeep.count_unsettled, connection=name)
+        unsettled, due_in = await in_transaction(engine, count)
+        if unsettled:
+            return Unsettled(UNSETTLED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
+        locked = await in_transaction(engine, partial(outbox_due.locked_by_others, connection=name))
+        return (locked, LOCKED_AGAIN_S) if locked else None
 
     async def tell_pushed(self) -> None:
         """Tell what was pushed since the last time, if anything was."""

@@ -6,6 +6,7 @@ and what one leaves of it goes to the others: 100,000 rows of one user keep anot
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from itertools import chain, groupby, zip_longest
 
 from sqlalchemy import (
@@ -28,9 +29,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.db.locks import blockers, describe
 from sync.db.outbox import UNFINISHED, Lane
 from sync.db.outbox_tables import IS_IN_TURN, QUEUER, outbox
+from sync.model.errors import DatabaseLocked
 from sync.model.outbox import Operation, Row, Status
+
+MAX_LOOKED_AT = 1000
+"""Rows that are due, and may be held by others."""
 
 
 async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
@@ -56,6 +62,18 @@ async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterabl
             found += [row for row in in_turn if row is not None][: limit - len(found)]
             queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
     return found
+
+
+async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLocked | None:
+    """Who holds rows that are due, as by SELECT ... FOR UPDATE: a claim passes over them. None: nobody does."""
+    count = (await tx.execute(_COUNT_LOCKED, {"connection": connection, "most": MAX_LOOKED_AT})).scalar_one()
+    if not count:
+        return None
+    found = await tx.run_sync(blockers, timedelta())
+    return DatabaseLocked(
+        f"{count:,} changes are due, and not sent: another transaction holds their rows. {describe(found)}, then this "
+        "goes on by itself"
+    )
 
 
 _QUEUER: ColumnElement[str] = literal_column(QUEUER.text, Text)
@@ -168,4 +186,17 @@ WHERE now() >= (
     AND due.enterprise_id IS NULL
   ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
 ))
+""")
+
+# Of rows that are due, those which no lock of ours can be had on.
+_COUNT_LOCKED = text("""
+WITH due AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'pending' AND row.connection = :connection AND row.next_attempt_at <= now()
+  LIMIT :most
+), free AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row WHERE row.id IN (SELECT due.id FROM due)
+  FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM free)
 """)

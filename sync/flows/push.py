@@ -45,7 +45,7 @@ class Pusher:
         self._settings = settings
         self._knowledge = knowledge
         self._sender = Sender(connection, settings)
-        self._completer = Completer(connection, Waits(settings.settle_after, rng))
+        self._completer = Completer(connection, Waits(settings.settle_after, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
 

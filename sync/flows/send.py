@@ -12,7 +12,8 @@ from sync.flows.look import read_codes
 from sync.mews import operations
 from sync.model.errors import ApiError, Stopped, TooHeavy, TooLarge
 from sync.model.outbox import VERDICTS, Operation, Verdict
-from sync.model.outcomes import Outcome
+from sync.model.outcomes import RETRY, Outcome
+from sync.model.retry import Backoff
 
 MAX_BATCH = 1000
 MIN_BATCH = 50
@@ -22,12 +23,16 @@ HOLD_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PushSettings:
-    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles."""
+    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles.
+
+    `retry`: how soon a change that was given back goes again.
+    """
 
     lease: timedelta
     request_timeout_s: float
     settle_after: timedelta
     brakes: Sequence[BrakeRule]
+    retry: Backoff = RETRY
 
     @property
     def write_timeout_s(self) -> float:

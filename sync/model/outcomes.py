@@ -89,10 +89,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """`before_look`: after so long the API shows what it was sent. `rng`: draws how soon a change goes again."""
+    """`before_look`: after so long the API shows what it was sent. `rng` draws from `retry` when it goes again."""
 
     before_look: timedelta
     rng: Random
+    retry: Backoff = RETRY
 
 
 def resolve(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
@@ -247,7 +248,7 @@ def _without_effect(row: Uncertain) -> Completion:
 
 def _again(rows: Sequence[Row], outcome: str, error: ApiError | None, waits: Waits) -> Completion:
     # Of the row that was sent the fewest times: one that fails ever again must not keep its neighbours waiting.
-    pause_s = RETRY.pause_s(min(row.attempts for row in rows), waits.rng)
+    pause_s = waits.retry.pause_s(min(row.attempts for row in rows), waits.rng)
     wait_s = max(pause_s, (error.retry_after_s or 0.0) if error else 0.0)
     return _completion(Status.PENDING, outcome, error, timedelta(seconds=wait_s))
 

@@ -14,6 +14,7 @@ from sync.flows.claim import Knowledge
 from sync.flows.push import Pusher
 from sync.flows.send import PushSettings
 from sync.flows.settle import settle
+from sync.model.retry import Backoff
 from tests.support.mirror import Mirror
 
 AT_ONCE, A_WHILE = timedelta(), timedelta(seconds=20)
@@ -22,6 +23,8 @@ SETTINGS = PushSettings(
     request_timeout_s=60,
     settle_after=AT_ONCE,
     brakes=[BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10))],
+    # What is given back is due when a test says so (`be_due`), and not while a push is slow.
+    retry=Backoff(base_s=600, cap_s=36_000, least=0.5),
 )
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.loaded import LoadedCommands, loaded_commands
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
-from tests.support.process import Ended, run
+from tests.support.process import Ended
 
 PASSWORD = "the-password"
 
@@ -15,12 +16,19 @@ Cli = Callable[..., Awaitable[Ended]]
 """Runs a command, given as its words and its settings."""
 
 
+@pytest.fixture(scope="session")
+def loaded() -> Iterator[LoadedCommands]:
+    """What runs commands without loading their libraries each time."""
+    with loaded_commands() as commands:
+        yield commands
+
+
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
+def cli(tmp_path: Path, loaded: LoadedCommands) -> Cli:
     """Runs a command to its end. Whatever it was, it showed no traceback and no secret."""
 
     async def run_command(*arguments: str, settings: Mapping[str, str]) -> Ended:
-        ended = await run(*arguments, settings=settings, directory=tmp_path)
+        ended = await loaded.run(*arguments, settings=settings, directory=tmp_path)
         shown = ended.stdout + ended.stderr
         assert not [one for one in ("Traceback", CLIENT_TOKEN, ACCESS_TOKEN, PASSWORD) if one in shown], shown
         return ended

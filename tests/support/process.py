@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OWN_PREFIXES = ("SYNC_", "MEWS_", "DATABASE_URL")
+KEPT_FROM_IT = (*OWN_PREFIXES, "PYTEST_")
+"""Variables of the tests that a command is not to have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,12 @@ class Ended:
     stderr: str
 
 
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """This process's variables, of the service's own these settings alone."""
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(KEPT_FROM_IT)}
+    return {**others, **settings}
+
+
 async def start(*arguments: str, settings: Mapping[str, str], directory: Path, module: str = "sync") -> Process:
     """Starts a command with these settings alone, in a directory without an `.env`; its output is piped."""
     return await _start(arguments, settings, directory, module, PIPE)
@@ -29,10 +37,9 @@ async def start(*arguments: str, settings: Mapping[str, str], directory: Path, m
 async def _start(
     arguments: Sequence[str], settings: Mapping[str, str], directory: Path, module: str, output: int
 ) -> Process:
-    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, *arguments,
-        env={**others, **settings}, cwd=directory, stdin=DEVNULL, stdout=output, stderr=output,
+        env=environment(settings), cwd=directory, stdin=DEVNULL, stdout=output, stderr=output,
     )  # fmt: skip
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.loaded import LoadedCommands
 from tests.support.mirror import Mirror
 from tests.support.process import end
 
+from .conftest import Cli
 from .outbox_rig import add_row, write
 
 RUN = """
@@ -92,3 +94,12 @@ async def test_what_a_command_has_loaded_is_never_looked_through_for_garbage(mir
 async def test_an_older_schema_needs_no_alembic_to_be_refused(empty_database_url: str, tmp_path: Path) -> None:
     ended = await done("status", settings={"DATABASE_URL": empty_database_url}, directory=tmp_path)
     assert (ended.code, NOT_NEEDED & ended.modules) == (1, set())
+
+
+@pytest.mark.parametrize(("variable", "forks"), [("SYNC_LEASE_S", 1), ("PYTHONIOENCODING", 0)])
+async def test_a_test_s_command_is_forked_unless_its_surroundings_are_other_ones(
+    cli: Cli, loaded: LoadedCommands, variable: str, forks: int
+) -> None:
+    before = loaded.forks
+    ended = await cli("--version", settings={variable: "utf-8"})
+    assert (ended.code, loaded.forks - before) == (0, forks)

@@ -29,16 +29,18 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 class LoadedCommands:
-    """Runs commands in forks of a process that waits at the other end of `requests`."""
+    """Runs commands in forks of a process that waits at the other end of `requests`; `forks` counts them."""
 
     def __init__(self, requests: socket.socket, surroundings: Mapping[str, str]) -> None:
         self._requests = requests
         self._surroundings = surroundings
+        self.forks = 0
 
     async def run(self, *arguments: str, settings: Mapping[str, str], directory: Path) -> Ended:
         """Runs a command to its end, with these settings alone."""
         if self._surroundings != environment({}) or not all(name.startswith(OWN_PREFIXES) for name in settings):
             return await run(*arguments, settings=settings, directory=directory)
+        self.forks += 1
         request, stdout, stderr, code = (os.pipe() for _ in range(4))
         theirs = (request[0], stdout[1], stderr[1], code[1])
         try:

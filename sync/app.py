@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from sync.db.engine import make_engine
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.db.schema_version import require_schema
 from sync.flows.audit import AuditSettings
 from sync.flows.connection import Connection, Identity

@@ -11,7 +11,7 @@ from random import Random
 
 import structlog
 
-from sync.db import outbox_due, outbox_upkeep
+from sync.db import outbox_due, outbox_retention, outbox_uncertain
 from sync.db.engine import in_transaction
 from sync.db.outbox import as_daemon
 from sync.flows.claim import Knowledge
@@ -124,7 +124,7 @@ class OutboxJobs:
     async def prune(self) -> None:
         """Delete what was finished long ago."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
-            prune = partial(outbox_upkeep.prune, keep=self._settings.keep, after=self._pruned)
+            prune = partial(outbox_retention.prune, keep=self._settings.keep, after=self._pruned)
             self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
 
     async def push_all(self) -> PushReport:
@@ -161,7 +161,7 @@ class OutboxJobs:
     async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
         """What is due and was not pushed, and after how many seconds that is worth another try."""
         engine, name = self._connection.engine, self._connection.name
-        count = partial(outbox_upkeep.count_unsettled, connection=name)
+        count = partial(outbox_uncertain.count_unsettled, connection=name)
         unsettled, due_in = await in_transaction(engine, count)
         if unsettled:
             return Unsettled(UNSETTLED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
@@ -212,7 +212,7 @@ class OutboxJobs:
         """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
         if not self._health.is_failing("push"):
             return False
-        has_backlog = partial(outbox_upkeep.has_backlog, connection=self._connection.name)
+        has_backlog = partial(outbox_uncertain.has_backlog, connection=self._connection.name)
         return not await in_transaction(self._connection.engine, has_backlog)
 
     async def _refresh(self, *, discovery: bool) -> None:

@@ -7,7 +7,10 @@ on. What is not written is never taken for written: a trigger or a policy may al
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from sqlalchemy import BigInteger, TextClause, bindparam
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -59,3 +62,13 @@ def _reason(refusal: StatementRefused) -> str:
         f"something on the table of the outbox refuses to have this row changed ({refusal.sqlstate}: {refusal.words}); "
         f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
     )
+
+
+async def write_rows(
+    tx: AsyncConnection, statement: TextClause, row_ids: Sequence[int], **parameters: Any
+) -> Iterable[int]:
+    """Run a statement that writes the rows of these ids, and returns the ids of those that it wrote."""
+    return (await tx.execute(statement, {"ids": list(row_ids), **parameters})).scalars()
+
+
+IDS = bindparam("ids", type_=ARRAY(BigInteger))

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import known_codes, outbox, outbox_due, outbox_upkeep
+from sync.db import known_codes, outbox, outbox_delete_guard, outbox_due
 from sync.db.outbox import Lane
 from sync.db.outbox_completion import complete
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.db.outbox_each import KEPT, Written
-from sync.db.outbox_upkeep import BrakeRule
 from sync.model.outbox import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
 from sync.model.outcomes import resolve_unsent
 
@@ -73,7 +73,7 @@ async def claim_due(
     """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are."""
     held = Written()
     if lane.operation is Operation.DELETE:
-        held = await outbox_upkeep.hold_suspicious(tx, lane.connection, rules)
+        held = await outbox_delete_guard.hold_suspicious(tx, lane.connection, rules)
     attempt_id = uuid4()
     due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
     rows = due[: count_together(due)]

@@ -14,10 +14,10 @@ from random import Random
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import outbox_due, outbox_upkeep
+from sync.db import outbox_due, outbox_routing
 from sync.db.engine import in_transaction
 from sync.db.outbox import Lane, as_daemon
-from sync.db.outbox_upkeep import Waiting
+from sync.db.outbox_routing import Waiting
 from sync.flows.claim import Batch, Knowledge, claim_due
 from sync.flows.conclude import Completer, PushReport
 from sync.flows.connection import Connection
@@ -99,10 +99,10 @@ class Pusher:
         name, engine, knowledge = self._connection.name, self._connection.engine, self._knowledge
         has_strays = True
         while has_strays:
-            has_strays = await in_transaction(engine, lambda tx: outbox_upkeep.adopt(tx, name), as_daemon)
+            has_strays = await in_transaction(engine, lambda tx: outbox_routing.adopt(tx, name), as_daemon)
 
         async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane]]:
-            waiting = await outbox_upkeep.fail_unknown(
+            waiting = await outbox_routing.fail_unknown(
                 tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
             )
             return waiting, await outbox_due.due_lanes(tx, name)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.flows.claim import Batch
 from sync.flows.connection import Connection
 from sync.flows.look import read_codes

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import known_codes, outbox, outbox_upkeep
+from sync.db import known_codes, outbox, outbox_expired_claims, outbox_uncertain
 from sync.db.engine import in_transaction
 from sync.db.outbox import as_daemon
 from sync.db.outbox_completion import Completed, complete
@@ -57,8 +57,8 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
     report = SettleReport()
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
-        rescued = await outbox_upkeep.rescue(tx, connection.name, settle_after)
-        return rescued, await outbox_upkeep.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
+        rescued = await outbox_expired_claims.rescue(tx, connection.name, settle_after)
+        return rescued, await outbox_uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
     for group in _groups(rows):
@@ -144,7 +144,7 @@ async def _postpone(
     connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
 ) -> None:
     async def postpone(tx: AsyncConnection) -> Iterable[int]:
-        free = await outbox_upkeep.lock_free(tx, [row.id for row in rows])
+        free = await outbox_uncertain.lock_free(tx, [row.id for row in rows])
         return (await outbox.postpone(tx, free, wait, reason)).refused
 
     connection.set_aside.add(await in_transaction(connection.engine, postpone, as_daemon))
@@ -155,7 +155,7 @@ async def _apply(connection: Connection, resolved: Sequence[LookedUp], report: S
 
     async def write(tx: AsyncConnection) -> list[Completed]:
         # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
-        free = set(await outbox_upkeep.lock_free(tx, [row.id for rows, _ in resolved for row in rows]))
+        free = set(await outbox_uncertain.lock_free(tx, [row.id for rows, _ in resolved for row in rows]))
         of_attempt = defaultdict[UUID, list[Resolved]](list)
         for rows, completion in resolved:
             for attempt_id, same in _by_attempt(row for row in rows if row.id in free).items():

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from sync.db.outbox import as_daemon
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.demo.simulator import Operation, Voucher
 from sync.flows.claim import Knowledge
 from sync.flows.push import Pusher

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.db import outbox_upkeep
+from sync.db import outbox_routing
 from sync.demo.simulator import Operation
 from tests.flows.outbox_rig import Outbox
 from tests.support.mirror import Mirror
@@ -44,7 +44,7 @@ async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_
     await outbox.refresh()
     voucher = mirror.add_voucher()
     await outbox.add(voucher, "A")
-    adopt = outbox_upkeep.adopt
+    adopt = outbox_routing.adopt
 
     async def adopt_before_a_discovery(tx: AsyncConnection, connection: str) -> bool:
         has_strays = await adopt(tx, connection)
@@ -52,7 +52,7 @@ async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_
         await outbox.refresh()
         return has_strays
 
-    monkeypatch.setattr(outbox_upkeep, "adopt", adopt_before_a_discovery)
+    monkeypatch.setattr(outbox_routing, "adopt", adopt_before_a_discovery)
     await outbox.pusher.push()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"]

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.db import outbox as product
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_completion import Completed, Returning, complete
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.flows.claim import Batch, Knowledge, claim_due
 from sync.model.outbox import Operation, Row, Status, Uncertainty
 from sync.model.outcomes import Completion

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from sync.app import brake_rules
-from sync.db import outbox_upkeep as upkeep
+from sync.db import outbox_delete_guard
 from sync.db.outbox import as_daemon
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.model.outbox import Status
 from sync.settings import Settings
 from tests.db.outbox.rig import OTHER_VOUCHER, VOUCHER, Outbox, as_user, execute
@@ -39,7 +39,7 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
 
 async def hold(outbox: Outbox, *rules: BrakeRule, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return len((await upkeep.hold_suspicious(tx, connection, rules or [RULE])).ids)
+        return len((await outbox_delete_guard.hold_suspicious(tx, connection, rules or [RULE])).ids)
 
 
 async def count(outbox: Outbox, status: Status) -> int:

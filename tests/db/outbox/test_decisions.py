@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from sync.db.outbox import Lane, as_daemon
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.flows.claim import LOOK_AGAIN, Knowledge
 from sync.model.outbox import Status
 from tests.db.outbox.claims import BUSY, claim_due_now, sent, settle

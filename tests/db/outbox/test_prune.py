@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from sync.db import outbox as product
-from sync.db import outbox_upkeep as upkeep
+from sync.db import outbox_retention
 from sync.db.outbox import Lane, as_daemon
 from sync.model.outbox import Operation, Status
 from sync.model.outcomes import Completion
@@ -19,7 +19,7 @@ from tests.support.instants import utc
 
 async def prune(outbox: Outbox, keep: timedelta) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return (await upkeep.prune(tx, keep)).count
+        return (await outbox_retention.prune(tx, keep)).count
 
 
 async def test_finished_rows_go_with_their_attempts_once_they_are_old(outbox: Outbox) -> None:
@@ -57,7 +57,7 @@ async def claim_for(outbox: Outbox, row_id: int, status: Status) -> None:
 
 
 async def test_some_are_pruned_at_a_time_the_oldest_first(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "MAX_PRUNED", 2)
+    monkeypatch.setattr(outbox_retention, "MAX_PRUNED", 2)
     row_ids = [await outbox.add() for _ in range(5)]
     for row_id, day in zip(row_ids, (3, 1, 2, 5, 4), strict=True):
         await outbox.bring(row_id, Status.CANCELLED)
@@ -72,8 +72,8 @@ async def test_some_are_pruned_at_a_time_the_oldest_first(outbox: Outbox, monkey
 async def test_rows_that_must_stay_keep_none_that_are_younger(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch, is_told: bool
 ) -> None:
-    monkeypatch.setattr(upkeep, "MAX_PRUNED", 3)
-    monkeypatch.setattr(upkeep, "MAX_PRUNED_EACH", 2)
+    monkeypatch.setattr(outbox_retention, "MAX_PRUNED", 3)
+    monkeypatch.setattr(outbox_retention, "MAX_PRUNED_EACH", 2)
     row_ids = [await outbox.add() for _ in range(9)]
     for row_id in row_ids:
         await outbox.bring(row_id, Status.CANCELLED)
@@ -87,7 +87,7 @@ async def test_rows_that_must_stay_keep_none_that_are_younger(
     gone, reached, looks = 0, None, 0
     while looks == 0 or reached:
         async with as_daemon(outbox.engine) as tx:
-            pruned = await upkeep.prune(tx, timedelta(days=1), reached)
+            pruned = await outbox_retention.prune(tx, timedelta(days=1), reached)
         gone, reached, looks = gone + pruned.count, pruned.reached, looks + 1
         assert looks < 9
     assert gone == 3

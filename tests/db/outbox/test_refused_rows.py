@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from sync.db import outbox_upkeep as upkeep
+from sync.db import outbox_expired_claims, outbox_retention, outbox_routing, outbox_uncertain
 from sync.db.outbox import as_daemon
-from sync.db.outbox_upkeep import BrakeRule
+from sync.db.outbox_delete_guard import BrakeRule
 from sync.flows.claim import Knowledge
 from sync.model.outbox import Status
 from sync.model.outcomes import Completion
@@ -177,15 +177,15 @@ async def test_what_was_sent_and_takes_no_note_at_all_is_never_sent_again(outbox
     assert list(completed.refused) == [row_ids[1]]
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
-        assert await upkeep.rescue(tx, CONNECTION, timedelta()) == 0
+        assert await outbox_expired_claims.rescue(tx, CONNECTION, timedelta()) == 0
     assert await outbox.statuses() == ["done", "sending", "done"]
     assert sent(await claim_due_now(outbox, ADDS)) == []
     await guarded(CLEAN)
     async with as_daemon(outbox.engine) as tx:
-        assert await upkeep.rescue(tx, CONNECTION, timedelta()) == 1
-        (uncertain,) = await upkeep.load_uncertain(tx, CONNECTION)
+        assert await outbox_expired_claims.rescue(tx, CONNECTION, timedelta()) == 1
+        (uncertain,) = await outbox_uncertain.load_uncertain(tx, CONNECTION)
         assert uncertain.id == row_ids[1]
-        assert await upkeep.load_uncertain(tx, CONNECTION, without=[row_ids[1]]) == []
+        assert await outbox_uncertain.load_uncertain(tx, CONNECTION, without=[row_ids[1]]) == []
 
 
 async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, guarded: Guard) -> None:
@@ -194,7 +194,7 @@ async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, g
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     await guarded(*refusing())
     async with as_daemon(outbox.engine) as tx:
-        assert await upkeep.rescue(tx, CONNECTION, timedelta()) == 2
+        assert await outbox_expired_claims.rescue(tx, CONNECTION, timedelta()) == 2
     assert await outbox.statuses() == ["uncertain", "sending", "uncertain"]
 
 
@@ -220,9 +220,9 @@ async def test_strays_find_their_connection_or_fail_around_one_that_is_refused(o
     await guarded(*refusing())
     await outbox.know(UNKNOWN_VOUCHER.int)
     async with as_daemon(outbox.engine) as tx:
-        await upkeep.adopt(tx, CONNECTION)
+        await outbox_routing.adopt(tx, CONNECTION)
         now = await outbox.now()
-        await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+        await outbox_routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
     found = await rows(outbox.engine, "SELECT status, connection FROM mews.voucher_code_outbox ORDER BY id")
     assert [tuple(row.values()) for row in found] == [
         ("pending", CONNECTION), ("pending", None), ("pending", CONNECTION),
@@ -241,7 +241,7 @@ async def test_old_rows_are_pruned_around_one_that_a_table_of_a_user_s_refers_to
         f"INSERT INTO public.about_changes VALUES ({row_ids[1]})",
     )
     async with as_daemon(outbox.engine) as tx:
-        assert (await upkeep.prune(tx, timedelta())).count == 2
+        assert (await outbox_retention.prune(tx, timedelta())).count == 2
     assert len(await outbox.statuses()) == 1
 
 

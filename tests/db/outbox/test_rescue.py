@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from sync.db import outbox as product
-from sync.db import outbox_upkeep as upkeep
+from sync.db import outbox_expired_claims, outbox_uncertain
 from sync.db.outbox import Lane, as_daemon
 from sync.model.outbox import Operation, Status, Uncertain, Uncertainty
 from sync.model.outcomes import Completion
@@ -26,12 +26,12 @@ async def expire(outbox: Outbox, attempt_id: UUID = ONE) -> None:
 
 async def rescue(outbox: Outbox, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.rescue(tx, connection, WAIT)
+        return await outbox_expired_claims.rescue(tx, connection, WAIT)
 
 
 async def load_uncertain(outbox: Outbox, connection: str = CONNECTION) -> list[Uncertain]:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.load_uncertain(tx, connection)
+        return await outbox_uncertain.load_uncertain(tx, connection)
 
 
 async def test_a_claim_is_rescued_once_its_time_is_over_and_looked_up_after_a_pause(outbox: Outbox) -> None:

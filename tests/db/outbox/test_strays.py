@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sync.db import outbox_upkeep as upkeep
+from sync.db import outbox_routing
 from sync.db.outbox import Lane, as_daemon
 from sync.db.outbox_due import lock_due
-from sync.db.outbox_upkeep import Waiting
+from sync.db.outbox_routing import Waiting
 from sync.model.outbox import Operation, Status
 from tests.db.outbox.rig import HOTEL, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, as_user, change, execute
 from tests.db.rig import CONNECTION, PATIENCE_S, code, store, uuid
@@ -18,7 +18,7 @@ from tests.support.instants import utc
 
 async def adopt(outbox: Outbox, connection: str = CONNECTION) -> None:
     async with as_daemon(outbox.engine) as tx:
-        await upkeep.adopt(tx, connection)
+        await outbox_routing.adopt(tx, connection)
 
 
 async def belongs_to(outbox: Outbox, row_id: int) -> tuple[Any, ...]:
@@ -61,7 +61,7 @@ async def test_a_delete_by_id_is_adopted_once_its_code_is_mirrored(outbox: Outbo
 
 async def fail_unknown(outbox: Outbox, discovered: datetime | None, caught_up: datetime | None) -> Waiting:
     async with as_daemon(outbox.engine) as tx:
-        return await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=discovered, caught_up_as_of=caught_up)
+        return await outbox_routing.fail_unknown(tx, CONNECTION, discovered_as_of=discovered, caught_up_as_of=caught_up)
 
 
 async def test_a_row_of_an_unknown_voucher_fails_after_a_discovery_that_began_later(outbox: Outbox) -> None:
@@ -165,16 +165,19 @@ async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox:
 
 
 async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "MAX_STRAYS", 2)
+    monkeypatch.setattr(outbox_routing, "MAX_STRAYS", 2)
     for _ in range(3):
         await outbox.add(voucher_id=OTHER_VOUCHER)
         await outbox.add(voucher_id=UNKNOWN_VOUCHER)
     await outbox.know(OTHER_VOUCHER.int)
     async with as_daemon(outbox.engine) as tx:
-        assert [await upkeep.adopt(tx, CONNECTION) for _ in range(2)] == [True, False]
+        assert [await outbox_routing.adopt(tx, CONNECTION) for _ in range(2)] == [True, False]
     now = await outbox.now()
     async with as_daemon(outbox.engine) as tx:
-        found = [await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now) for _ in range(2)]
+        found = [
+            await outbox_routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+            for _ in range(2)
+        ]
     assert found == [Waiting(True, False, more=True, failed=2), Waiting(False, False, failed=1)]
     assert await outbox.statuses() == ["pending", "failed"] * 3
 
@@ -184,9 +187,9 @@ async def test_what_is_retried_or_delayed_waits_for_a_discovery_of_its_own(outbo
     await outbox.change(delayed, not_before=utc(2099, 1, 1))
     now = await outbox.now()
     async with as_daemon(outbox.engine) as tx:
-        waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+        waiting = await outbox_routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
     assert (waiting, await outbox.statuses()) == (Waiting(False, False, failed=1), ["failed", "pending"])
     await outbox.change(retried, status="pending")
     async with as_daemon(outbox.engine) as tx:
-        waiting = await upkeep.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
+        waiting = await outbox_routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
     assert (waiting, await outbox.statuses()) == (Waiting(True, False), ["pending", "pending"])

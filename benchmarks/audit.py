@@ -17,12 +17,12 @@ import click
 import psycopg
 from backfill import ACCESS_TOKEN, CLIENT_TOKEN, MAX_RSS_MB, MEASURED, make_world
 
-from sync.db.embedded import embedded_postgres
-from sync.db.engine import make_engine
-from sync.db.migrations import migrate
-from sync.db.urls import libpq_url
 from sync.demo.comparison import compare
 from sync.demo.simulator import UNLIMITED, Simulator, World
+from sync.postgres.embedded import embedded_postgres
+from sync.postgres.engine import make_engine
+from sync.postgres.migrations import migrate
+from sync.postgres.urls import libpq_url
 
 SAMPLE_S = 0.02
 MAX_WRITE_S = 1.0

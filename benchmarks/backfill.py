@@ -21,11 +21,11 @@ from pathlib import Path
 
 import click
 
-from sync.db.embedded import embedded_postgres
-from sync.db.engine import make_engine
-from sync.db.migrations import migrate
 from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, RateLimit, Simulator, World
+from sync.postgres.embedded import embedded_postgres
+from sync.postgres.engine import make_engine
+from sync.postgres.migrations import migrate
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
 YEARS = timedelta(days=3 * 365)

@@ -26,11 +26,11 @@ import click
 import psutil
 import psycopg
 
-from sync.db.embedded import embedded_postgres
-from sync.db.engine import make_engine
-from sync.db.migrations import migrate
 from sync.demo.comparison import compare
 from sync.demo.simulator import UNLIMITED, Operation, RateLimit, Simulator, World
+from sync.postgres.embedded import embedded_postgres
+from sync.postgres.engine import make_engine
+from sync.postgres.migrations import migrate
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
 INSERT = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "

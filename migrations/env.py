@@ -1,4 +1,4 @@
-"""How Alembic reaches the database: `sync.db.migrations` hands a connection in; developers set DATABASE_URL."""
+"""How Alembic reaches the database: `sync.postgres.migrations` hands a connection in; developers set DATABASE_URL."""
 
 import os
 
@@ -6,8 +6,8 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.schema import SchemaItem
 
-from sync.db import migrations
-from sync.db.schema import metadata
+from sync.postgres import migrations
+from sync.service.schema import metadata
 
 BEFORE = (
     # A migration that waits for a table behind a BI query makes everyone else wait behind itself: not for long, then it

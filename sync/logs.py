@@ -7,7 +7,7 @@ from typing import Literal, TextIO
 
 import structlog
 
-from sync.model.defects import told
+from sync.core.internal_errors import told
 
 LogFormat = Literal["json", "console"]
 

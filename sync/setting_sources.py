@@ -14,7 +14,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from sync.model.errors import SettingsError
+from sync.core.errors import SettingsError
 
 DOT_ENV = Path(".env")
 MAX_BYTES = 64 * 1024

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from sync.core.cron import Cron
+from sync.core.errors import SettingsError
 from sync.mews.surroundings import LOOPBACK, is_host
-from sync.model.cron import Cron
-from sync.model.errors import SettingsError
-from sync.model.windows import OLDEST_START
+from sync.mirror.windows import OLDEST_START
 from sync.setting_sources import read_sources
 
 MAX_SECONDS = 366 * 86_400

@@ -1,11 +1,15 @@
-"""One fixture for the database: a real PostgreSQL, and in it a fresh copy of a migrated database for each test."""
+"""A real PostgreSQL with a fresh copy of a migrated database for each test, and a mirror of a simulated hotel in it."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import settings
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.migrations import migrate
+from sync.postgres.engine import make_engine
+from sync.postgres.migrations import migrate
+from tests.support.mirror import Mirror
+from tests.support.outbox import Outbox
 from tests.support.postgres import database_of, new_database, postgres_server
 
 settings.register_profile("any machine", deadline=None)
@@ -43,6 +47,32 @@ def empty_database_url(server_url: str) -> Iterator[str]:
     """A database with nothing in it."""
     with new_database(server_url) as url:
         yield url
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The product's own engine, for one test."""
+    engine = make_engine(database_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def mirror(database_url: str) -> AsyncIterator[Mirror]:
+    """One hotel, served over HTTP, and an empty database to mirror it into.
+
+    Its client has broken no rule of the API in the end.
+    """
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        yield mirror
+    assert mirror.simulator.violations == []
+
+
+@pytest.fixture
+def outbox(mirror: Mirror) -> Outbox:
+    """Its outbox, with nothing in it."""
+    return Outbox(mirror)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import psycopg
 import pytest
 
-from sync.db.urls import libpq_url
-from sync.model.outbox import MOVES, USER_MOVES, Status
+from sync.outbox.rules import MOVES, USER_MOVES, Status
+from sync.postgres.urls import libpq_url
 from tests.mutants.patches import INVARIANTS, load_all
 from tests.support.documents import ROOT, files, missing_files, missing_sections, texts, told_in
 
@@ -137,12 +137,12 @@ def test_nothing_cites_a_file_or_a_section_that_a_clone_does_not_have() -> None:
         ("as ../shared/mews-api.md says", {"../shared/mews-api.md"}),
         ("(mews-api.md, *Pagination*)", {"mews-api.md", "mews-api.md, *Pagination*"}),
         ("docs/mews-api.md,\n*No such thing*", {"docs/mews-api.md, *No such thing*"}),
-        ("sync/flows/nowhere.py does it", {"sync/flows/nowhere.py"}),
-        ("`docs/mews-api.md`, *Pagination*, and pull.py, and sync/db/mirror.py", set[str]()),
+        ("sync/mirror/nowhere.py does it", {"sync/mirror/nowhere.py"}),
+        ("`docs/mews-api.md`, *Pagination*, and pull.py, and sync/mirror/upsert.py", set[str]()),
         ("README.md, *Settings*; [a page](https://example.com/nowhere.md)", set[str]()),
     ],
 )
 def test_what_is_not_there_is_found(text: str, missing: set[str]) -> None:
-    path = PurePosixPath("sync/model/planted.py")
+    path = PurePosixPath("sync/core/planted.py")
     told = told_in(f'# {text.splitlines()[0]}\nx = "no-such-file.md is data"\n"""{text}"""\n')
     assert missing_files(path, told) | missing_sections(path, told) == missing

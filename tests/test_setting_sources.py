@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sync.model.errors import SettingsError
+from sync.core.errors import SettingsError
 from sync.setting_sources import MAX_BYTES, read_sources
 
 NAMES = ("DATABASE_URL", "MEWS_ACCESS_TOKEN", "MEWS_CLIENT_TOKEN", "SYNC_LEASE_S")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from sync.model.errors import SettingsError
+from sync.core.errors import SettingsError
 from sync.settings import IN_THE_FUTURE, Settings, load_settings
 
 DEFAULTS = {

@@ -10,7 +10,7 @@
 --   table, by the name of a variable, would make the statement ambiguous.
 -- * For invalid input there is a RAISE in the trigger's own function, with a text that holds no code's value. An error
 --   from a function further in could quote one, so the daemon and the commands show no text of it (OWN_RULE in
---   sync/db/wording.py).
+--   sync/postgres/wording.py).
 -- * The triggers keep their names: they fire in the order of these, and users have put theirs before or behind them.
 -- * Only ASCII stands here: otherwise a database of another encoding could not hold it.
 
@@ -240,7 +240,7 @@ DECLARE
   is_daemon boolean := coalesce(current_setting('voucher_sync.daemon', true), '') = 'on'
     AND has_table_privilege(current_user, TG_RELID, 'DELETE');
 BEGIN
-  -- 1. All moves that there are. sync/model/outbox.py has the same, and a test holds the two together.
+  -- 1. All moves that there are. sync/outbox/rules.py has the same, and a test holds the two together.
   IF OLD.status <> NEW.status AND NOT move = ANY (ARRAY[
     'pending > sending', 'pending > cancelled', 'pending > held',
     'sending > done', 'sending > pending', 'sending > uncertain', 'sending > failed',

@@ -15,15 +15,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sync import app, logs
+from sync import logs
+from sync.audit.compare import DRIFT, Finding
+from sync.audit.report import AuditReport, VoucherReport
+from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
 from sync.cli.terminal import progress
-from sync.flows.audit import audit as run_audit
-from sync.flows.audit_report import AuditReport, VoucherReport
-from sync.flows.identity import verify
-from sync.history import History
-from sync.model.changes import DRIFT, Finding
-from sync.model.errors import Stopped, VoucherSyncError
+from sync.connection.guard import verify
+from sync.core.errors import Stopped, VoucherSyncError
+from sync.service import app
+from sync.service.history import History
 from sync.settings import Settings, load_settings
 
 MAX_SHOWN = 50

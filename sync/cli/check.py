@@ -9,23 +9,23 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
-from sync import app
 from sync.cli.check_database import check_database
+from sync.cli.check_line import Finding
 from sync.cli.database import open_database
-from sync.cli.finding import Finding
-from sync.db import identity
-from sync.db.connections import ConnectionStatus, load_status
-from sync.db.engine import make_engine, transaction
-from sync.db.heartbeat import touch
-from sync.flows.identity import NEXT_STEP
+from sync.connection import store
+from sync.connection.guard import NEXT_STEP
+from sync.connection.hotels import why_foreign
+from sync.core import errors
+from sync.core.cron import Cron
 from sync.mews import operations
 from sync.mews.client import Client, Patience
-from sync.model import errors
-from sync.model.cron import Cron
-from sync.model.identity import why_foreign
-from sync.model.outbox import Status
-from sync.model.records import Service, Voucher
-from sync.model.windows import split
+from sync.mews.records import Service, Voucher
+from sync.mirror.windows import split
+from sync.outbox.rules import Status
+from sync.postgres.engine import make_engine, transaction
+from sync.service import app
+from sync.service.heartbeat import touch
+from sync.service.status import ConnectionStatus, load_status
 from sync.settings import Settings, load_settings
 
 MAX_CLOCK_DIFFERENCE_S = 60
@@ -173,7 +173,7 @@ async def _check_hotels(settings: Settings, url: str, client: Client) -> list[Fi
     engine = make_engine(url)
     try:
         async with transaction(engine) as tx:
-            known = await identity.load(tx, app.CONNECTION_NAME)
+            known = await store.load(tx, app.CONNECTION_NAME)
     finally:
         await engine.dispose()
     foreign = why_foreign(

@@ -2,15 +2,15 @@
 
 from sqlalchemy.exc import DBAPIError
 
-from sync.cli.finding import Finding
+from sync.cli.check_line import Finding
 from sync.cli.roles import describe_role
-from sync.db import roles
-from sync.db.engine import translate
-from sync.db.facts import Facts, load_facts
-from sync.db.migrations import make_migration_engine
-from sync.db.requirements import NEWEST, OLDEST
-from sync.db.schema_version import current_revision, known_revisions
-from sync.db.urls import describe_address
+from sync.postgres.engine import translate
+from sync.postgres.facts import Facts, load_facts
+from sync.postgres.migrations import make_migration_engine
+from sync.postgres.requirements import NEWEST, OLDEST
+from sync.postgres.schema_version import current_revision, known_revisions
+from sync.postgres.urls import describe_address
+from sync.service import roles
 
 LISTENING = 1
 """The session that waits for notifications, beside those of the pool."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox import outbox
+from sync.cli.outbox.commands import outbox
 
 
 class Seconds(click.FloatRange):

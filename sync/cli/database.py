@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import click
 
-from sync.db.embedded import default_directory, embedded_postgres, forget_libpq_variables, is_initialised
-from sync.db.migrations import migrate
-from sync.model.errors import SettingsError
+from sync.core.errors import SettingsError
+from sync.postgres.embedded import default_directory, embedded_postgres, forget_libpq_variables, is_initialised
+from sync.postgres.migrations import migrate
 from sync.settings import Settings
 
 

@@ -12,7 +12,7 @@ import click
 
 from sync.cli import streams
 from sync.cli.commands import voucher_sync
-from sync.model.errors import SettingsError, VoucherSyncError, refusal
+from sync.core.errors import SettingsError, VoucherSyncError, refusal
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def _end(words: str, code: int) -> int:
 
 
 def _defect(error: BaseException) -> str:
-    from sync.model.defects import defect, told  # noqa: PLC0415 - takes a while, and is hardly ever needed
+    from sync.core.internal_errors import defect, told  # noqa: PLC0415 - takes a while, and is hardly ever needed
 
     if os.environ.get("SYNC_LOG_LEVEL", "").lower() == "debug":
         click.echo(told(error), err=True)

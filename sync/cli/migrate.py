@@ -3,8 +3,8 @@
 import click
 
 from sync.cli.database import open_database
-from sync.db import migrations
-from sync.db.roles import look_for_roles
+from sync.postgres import migrations
+from sync.service.roles import look_for_roles
 from sync.settings import load_settings
 
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 
-from sync import app, logs
+from sync import logs
 from sync.cli.database import open_database
 from sync.cli.progress import pull_progress
-from sync.db import heartbeat
-from sync.db.engine import in_transaction
-from sync.flows.conclude import PushReport
-from sync.flows.discover import DiscoverReport
-from sync.flows.pull_report import PullReport
-from sync.model.errors import ApiError, VoucherSyncError
+from sync.core.errors import ApiError, VoucherSyncError
+from sync.mirror.discover import DiscoverReport
+from sync.mirror.pull_report import PullReport
+from sync.outbox.completer import PushReport
+from sync.postgres.engine import in_transaction
+from sync.service import app, heartbeat
 from sync.settings import Settings, load_settings
 
 

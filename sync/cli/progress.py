@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, T
 from rich.text import Text
 
 from sync.cli.terminal import progress
-from sync.flows.pull_report import PullReport
+from sync.mirror.pull_report import PullReport
 
 
 class _CodesColumn(ProgressColumn):

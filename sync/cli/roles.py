@@ -5,7 +5,7 @@ import sys
 import click
 
 from sync.cli.database import open_database
-from sync.db.roles import Role, mend
+from sync.service.roles import Role, mend
 from sync.settings import load_settings
 
 

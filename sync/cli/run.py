@@ -2,8 +2,9 @@
 
 import asyncio
 
-from sync import app, daemon, logs
+from sync import logs
 from sync.cli.database import open_database, revive_embedded
+from sync.service import app, daemon
 from sync.settings import load_settings
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.cli.database import open_database
-from sync.db.connections import ConnectionStatus, load_status
-from sync.db.engine import make_engine, transaction
-from sync.db.runs import Run
+from sync.postgres.engine import make_engine, transaction
+from sync.service.runs import Run
+from sync.service.status import ConnectionStatus, load_status
 from sync.settings import Settings, load_settings
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}

@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.engine import transaction
-from sync.db.tables import voucher_codes
 from sync.demo.simulator import Code
+from sync.mirror.tables import voucher_codes
+from sync.postgres.engine import transaction
 
 COLUMNS = (
     "id",

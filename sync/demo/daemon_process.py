@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from sync.model.errors import VoucherSyncError
+from sync.core.errors import VoucherSyncError
 
 STOP_TIMEOUT_S = 15
 OWN_PREFIXES = ("SYNC_", "MEWS_", "DATABASE_URL")

@@ -14,13 +14,13 @@ from pathlib import Path
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.db.connections import ConnectionStatus, load_status
-from sync.db.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
-from sync.db.engine import make_engine, transaction
-from sync.db.migrations import migrate
 from sync.demo.comparison import Comparison, compare
 from sync.demo.daemon_process import running_daemon
 from sync.demo.simulator import OtherUsers, Simulator, demo_world
+from sync.postgres.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
+from sync.postgres.engine import make_engine, transaction
+from sync.postgres.migrations import migrate
+from sync.service.status import ConnectionStatus, load_status
 
 SEED = 2027
 CHANGE_EVERY_S = 0.25

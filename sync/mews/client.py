@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
+from sync.core import errors
+from sync.core.retry import Backoff, Circuit
 from sync.mews import bodies, failures
-from sync.mews.budget import Budget, Priority
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE
+from sync.mews.rate_limiter import Budget, Priority
 from sync.mews.transport import Transport
-from sync.model import errors
-from sync.model.retry import Backoff, Circuit
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import msgspec
 
-from sync.model import errors
+from sync.core import errors
 
 BY_STATUS: dict[int, type[errors.ApiError]] = {
     400: errors.InvalidRequest,

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
+from sync.core.errors import Unreadable
 from sync.mews import wire
-from sync.mews.budget import Priority
 from sync.mews.client import Client
+from sync.mews.limits import MAX_PAGE_SIZE, Window
 from sync.mews.pages import Listing, Page, read_all
-from sync.model.errors import Unreadable
-from sync.model.limits import MAX_PAGE_SIZE, Window
-from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.mews.rate_limiter import Priority
+from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 
 ENTERPRISES_GET_ALL = "enterprises/getAll"
 SERVICES_GET_ALL = "services/getAll"

@@ -15,9 +15,9 @@ from uuid import UUID
 
 import msgspec
 
+from sync.core.errors import Unreadable
 from sync.mews.nesting import prune
-from sync.model.errors import Unreadable
-from sync.model.records import Rejected
+from sync.mews.records import Rejected
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)

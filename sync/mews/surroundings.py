@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from sync.model.errors import SettingsError
+from sync.core.errors import SettingsError
 
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 PROXIES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")

@@ -1,4 +1,4 @@
-"""The API's JSON, read into records (`sync.model.records`), and instants written the API's way.
+"""The API's JSON, read into records (`sync.mews.records`), and instants written the API's way.
 
 Shapes: docs/mews-api.md, *Operations used* and *Voucher codes*. Unknown fields are ignored. `record()` raises
 ValueError for what the database cannot store.
@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from sync.model.records import Enterprise, Rejected, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.mews.records import Enterprise, Rejected, Service, Voucher, VoucherAssignment, VoucherCode
 
 MAX_VALUE_CHARACTERS = 500
 

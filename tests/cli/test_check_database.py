@@ -12,11 +12,11 @@ from sqlalchemy import Connection
 
 from sync.cli import check_database as module
 from sync.cli.check_database import check_database
-from sync.cli.finding import Finding
-from sync.db import roles
-from sync.db.facts import Facts, load_facts
-from sync.db.migrations import migrate
-from sync.model.errors import DatabaseError, Unsuitable
+from sync.cli.check_line import Finding
+from sync.core.errors import DatabaseError, Unsuitable
+from sync.postgres.facts import Facts, load_facts
+from sync.postgres.migrations import migrate
+from sync.service import roles
 from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.postgres import database_of

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.daemon.rig import Daemon
+from tests.support.daemon import Daemon
 from tests.support.mirror import Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
 
@@ -21,7 +21,7 @@ from tests.support.process import OWN_PREFIXES, Ended, end
 MAIN = """
 import sys
 from pathlib import Path
-from sync.db.embedded import directories
+from sync.postgres.embedded import directories
 directories.ROOTS_DIRECTORY = Path(sys.argv.pop(1))
 from sync.cli import main
 main()

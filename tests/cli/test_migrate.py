@@ -4,7 +4,7 @@ import asyncio
 
 import psycopg
 
-from sync.db.migrations import revisions
+from sync.postgres.migrations import revisions
 
 from .conftest import Cli
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from sync.db.outbox import as_daemon
 from sync.demo.simulator import Close, Operation, Status
+from sync.outbox.claims import as_daemon
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.process import end, start
 

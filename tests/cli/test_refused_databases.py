@@ -7,10 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync.db import requirements
-from sync.db.engine import make_engine, transaction
-from sync.db.migrations import migrate, revisions
-from sync.model.errors import Unsuitable
+from sync.core.errors import Unsuitable
+from sync.postgres import requirements
+from sync.postgres.engine import make_engine, transaction
+from sync.postgres.migrations import migrate, revisions
 from tests.support.hostile import new_login
 from tests.support.mirror import Mirror
 from tests.support.postgres import new_database

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from sync.cli.commands import voucher_sync
-from sync.db import roles
+from sync.service import roles
 from tests.support.hostile import new_owner
 
 from .conftest import Cli

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.outbox.helpers import add_row, write
 from tests.support.loaded import LoadedCommands
 from tests.support.mirror import Mirror
 from tests.support.process import end
 
 from .conftest import Cli
-from .outbox_rig import add_row, write
 
 RUN = """
 import gc, json, sys

@@ -7,9 +7,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from sync import app
 from sync.cli.status import _daemon as daemon_words
-from sync.db.connections import ConnectionStatus
+from sync.service import app
+from sync.service.status import ConnectionStatus
 from sync.settings import Settings
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from sync.cli import main, streams
-from sync.model.defects import WHAT_TO_SEND
+from sync.core.internal_errors import WHAT_TO_SEND
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.daemon.rig import PATIENCE_S, running
-from tests.flows.rig import numbered
+from tests.support.daemon import PATIENCE_S, running
+from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 
 

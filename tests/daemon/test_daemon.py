@@ -12,15 +12,14 @@ import psutil
 import pytest
 import structlog
 
-from sync.daemon import _feed_watchdog, _told
-from sync.db.embedded import embedded_postgres
-from sync.db.migrations import migrate
+from sync.core.internal_errors import WHAT_TO_SEND
 from sync.demo.simulator import Hang, Operation
-from sync.model.defects import WHAT_TO_SEND
+from sync.postgres.embedded import embedded_postgres
+from sync.postgres.migrations import migrate
+from sync.service.daemon import _feed_watchdog, _told
+from tests.support.daemon import PATIENCE_S, Daemon, running
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import run
-
-from .rig import PATIENCE_S, Daemon, running
 
 
 @pytest.fixture

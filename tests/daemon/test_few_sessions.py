@@ -7,14 +7,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync import app
-from sync.db.engine import make_engine, transaction
-from sync.db.migrations import migrate
-from sync.model.errors import DatabaseFull
+from sync.core.errors import DatabaseFull
+from sync.postgres.engine import make_engine, transaction
+from sync.postgres.migrations import migrate
+from sync.service import app
+from tests.support.daemon import PATIENCE_S, running
 from tests.support.hostile import new_owner
 from tests.support.mirror import Mirror
-
-from .rig import PATIENCE_S, running
 
 QUEUE = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'NEW'), ('delete', %s, 'CODE-0')

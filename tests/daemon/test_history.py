@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sync import app
 from sync.demo.simulator import Close, Operation
-from sync.jobs import Jobs
-from tests.flows.rig import footprint, numbered
+from sync.service import app
+from sync.service.jobs import Jobs
+from tests.support.flows import footprint, numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 

@@ -5,10 +5,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.daemon import running
 from tests.support.mirror import Mirror
 from tests.support.process import run
-
-from .rig import running
 
 
 @pytest.mark.long

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from sync import app
 from sync.demo.simulator import Status
-from sync.jobs import Jobs
-from tests.flows.rig import numbered
+from sync.service import app
+from sync.service.jobs import Jobs
+from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.proxy import Proxy
 

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from psycopg import AsyncConnection
 
-from sync.db.urls import libpq_url
 from sync.demo.simulator import Operation, Voucher
+from sync.postgres.urls import libpq_url
+from tests.support.daemon import Daemon, running
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-
-from .rig import Daemon, running
 
 NO_POLL = {"SYNC_PUSH_POLL_S": "3600", "SYNC_PULL_INTERVAL_S": "3600", "SYNC_DISCOVERY_INTERVAL_S": "3600"}
 """What is pushed then, a notification has brought about."""

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import psycopg
 
+from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
 from tests.support.pooler import needs_pgbouncer, pooled
-
-from .rig import PATIENCE_S, running
 
 QUEUE = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'NEW')"
 STATUS = "SELECT status FROM mews.voucher_code_outbox"

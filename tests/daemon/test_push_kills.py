@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from sync.db.outbox import as_daemon
 from sync.demo.simulator import OtherUsers, Voucher
-from tests.daemon.storm import BY_ID, SEEDS, Key, Storm, Weather
-from tests.daemon.verdicts import Verdicts, differences, verdicts
-from tests.flows.rig import a_day_passes_for_refusals, add_hotel, add_voucher_to, later
+from sync.outbox.claims import as_daemon
+from tests.daemon.stress import BY_ID, SEEDS, Key, Storm, Weather
+from tests.support.fault_profiles import LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
+from tests.support.flows import a_day_passes_for_refusals, add_hotel, add_voucher_to, later
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-from tests.support.weather import LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
+from tests.support.oracle import Verdicts, differences, verdicts
 
 DOUBLES = {"allow_duplicates": True}
 """Where the API takes a code twice, whatever is sent once too often shows."""

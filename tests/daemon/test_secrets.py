@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Close, HtmlPage, MalformedJson, Operation, RawBody, Status, TruncatedBody
-from tests.daemon.rig import running
+from tests.support.daemon import running
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync.db.embedded import embedded_postgres, psql_path
-from sync.db.migrations import migrate
+from sync.postgres.embedded import embedded_postgres, psql_path
+from sync.postgres.migrations import migrate
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "postgres-owner.sql"
 PASSWORD = "it's a 'pass' \\word"

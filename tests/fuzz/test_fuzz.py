@@ -11,13 +11,13 @@ from typing import Any
 import httpx
 import pytest
 
+from sync.core.errors import ApiError
 from sync.demo.simulator import Operation, RawBody
 from sync.mews import failures, operations
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE, Listing
-from sync.model.errors import ApiError
-from tests.flows.rig import mirrored
-from tests.fuzz.nonsense import Nonsense
+from tests.fuzz.garbage import Nonsense
+from tests.support.flows import mirrored
 from tests.support.mirror import Mirror
 
 CASES = int(os.environ.get("FUZZ_CASES", "3000"))

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from sync.core import errors
 from sync.mews.client import Client, Credentials, Patience
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL
-from sync.model import errors
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nRequest-Id: r\r\n"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from sync.core import errors
 from sync.mews.client import Client, Credentials, Patience
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
-from sync.model import errors
 
 MAX_BYTES = 1_000_000
 IN_FLIGHT_BYTES = 16_000_000

@@ -2,11 +2,11 @@
 
 import asyncio
 
+from sync.core import errors
+from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
 from sync.mews.client import Patience
-from sync.model import errors
-from sync.model.retry import Backoff
-from tests.mews.rig import ONCE, Gate, StopWatch, fail, opened, read, script
+from tests.mews.helpers import ONCE, Gate, StopWatch, fail, opened, read, script
 from tests.support.mirror import Mirror
 
 

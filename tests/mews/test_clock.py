@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sync.demo.simulator import Status
 from sync.mews.clock import ServerClock
-from tests.mews.rig import fail, opened, script
+from tests.mews.helpers import fail, opened, script
 from tests.support.mirror import Mirror
 
 

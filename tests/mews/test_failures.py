@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
+from sync.core import errors
 from sync.mews import failures
-from sync.model import errors
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 

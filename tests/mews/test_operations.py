@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
 from sync.demo.simulator import Operation, RawBody, Status
 from sync.mews import operations
 from sync.mews.client import Client, Credentials
-from sync.model.errors import InvalidRequest, TooHeavy, Unreadable
-from sync.model.limits import Window
+from sync.mews.limits import Window
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 
 ID = "8c364829-c7ae-4972-b67f-93ea704d7228"

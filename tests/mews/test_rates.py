@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from sync.core import errors
 from sync.demo.simulator import RateLimit, RetryAfter, Status
-from sync.model import errors
-from tests.mews.rig import ONCE, fail, opened, read, script
-from tests.outages.leaping import run_leaping
+from tests.mews.helpers import ONCE, fail, opened, read, script
+from tests.outages.virtual_clock import run_leaping
 from tests.support.mirror import Mirror
 
 

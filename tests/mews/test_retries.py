@@ -2,11 +2,11 @@
 
 import pytest
 
+from sync.core import errors
 from sync.demo.simulator import Close, Fault, HtmlPage, MalformedJson, RawBody, RetryAfter, Status, TruncatedBody
 from sync.mews.client import Patience
 from sync.mews.operations import ENTERPRISES_GET_ALL
-from sync.model import errors
-from tests.mews.rig import ONCE, fail, opened, read, script
+from tests.mews.helpers import ONCE, fail, opened, read, script
 from tests.support.mirror import IMPATIENT, Mirror
 
 

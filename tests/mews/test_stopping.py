@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from sync.core import errors
 from sync.demo.simulator import Status
-from sync.model import errors
-from tests.mews.rig import PATIENT, Gate, opened, read, script, turns
+from tests.mews.helpers import PATIENT, Gate, opened, read, script, turns
 from tests.support.mirror import Mirror
 
 

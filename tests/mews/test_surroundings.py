@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from sync.core.errors import SettingsError
 from sync.mews.surroundings import PROXIES, proxy_for, tls_context
 from sync.mews.transport import Transport
-from sync.model.errors import SettingsError
 
 API = "https://api.mews.example"
 PROXY = "http://proxy.example:3128"

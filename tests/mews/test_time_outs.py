@@ -9,11 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
+from sync.core import errors
 from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
 from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
-from sync.model import errors
-from tests.mews.rig import LONG_S, ONCE, fail, opened, read, script, turns
-from tests.outages.leaping import run_leaping
+from tests.mews.helpers import LONG_S, ONCE, fail, opened, read, script, turns
+from tests.outages.virtual_clock import run_leaping
 from tests.support.mirror import Mirror
 
 HOURS_S = 10_000.0

@@ -4,10 +4,10 @@ import traceback
 
 import pytest
 
+from sync.core import errors
 from sync.demo.simulator import Close, Fault, Hang, HtmlPage, RawBody, Simulator, Status
-from sync.model import errors
-from tests.mews.rig import CREDENTIALS, ONCE, fail, opened, read, script, served
-from tests.outages.leaping import run_leaping
+from tests.mews.helpers import CREDENTIALS, ONCE, fail, opened, read, script, served
+from tests.outages.virtual_clock import run_leaping
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 

@@ -10,7 +10,7 @@ import pytest
 from sync.mews import wire
 from sync.mews.operations import ENTERPRISES, SERVICES, VOUCHER_ASSIGNMENTS, VOUCHER_CODES, VOUCHERS
 from sync.mews.pages import Listing
-from sync.model.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 
 CODE_ID, OTHER_CODE_ID = "8c364829-c7ae-4972-b67f-93ea704d7228", "dc9d3488-7fc4-4fc9-a524-14e6504d8734"
 VOUCHER_ID = "fe568bbd-1ecb-4bb2-bf77-96c3698de20d"

@@ -15,9 +15,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from sync.db.migrations import make_migration_engine, migrate, revisions
-from sync.db.schema import metadata
-from sync.model.errors import DatabaseError, NotMigrated
+from sync.core.errors import DatabaseError, NotMigrated
+from sync.postgres.migrations import make_migration_engine, migrate, revisions
+from sync.service.schema import metadata
 from tests.support.postgres import new_database
 
 CHECKOUT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ PATIENCE_S = 60
 REPLICAS = 4
 MIGRATE = """
 import sys
-from sync.db.migrations import migrate
+from sync.postgres.migrations import migrate
 print(*migrate(sys.argv[1]))
 """
 

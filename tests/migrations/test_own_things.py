@@ -4,10 +4,10 @@ import psycopg
 import pytest
 from alembic import command
 
-from sync.db.migrations import migrate, revisions
-from sync.model.errors import DatabaseError, NotAllowed
-from tests.db.outbox.people import login
+from sync.core.errors import DatabaseError, NotAllowed
+from sync.postgres.migrations import migrate, revisions
 from tests.migrations.test_migrations import alembic
+from tests.support.users import login
 
 BEFORE = "0006"
 IN_THE_WAY = {

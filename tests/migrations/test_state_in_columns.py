@@ -8,7 +8,7 @@ import pytest
 from alembic import command
 from psycopg.rows import dict_row
 
-from sync.db.migrations import migrate
+from sync.postgres.migrations import migrate
 from tests.migrations.test_migrations import alembic
 
 BEFORE = "0009"

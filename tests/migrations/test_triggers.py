@@ -7,9 +7,8 @@ import pytest
 from alembic import command
 from psycopg.conninfo import conninfo_to_dict
 
-import sync.db
-from sync.db import migrations
-from tests.db.outbox.rig import VOUCHER
+import sync.outbox
+from sync.postgres import migrations
 from tests.migrations.test_migrations import (
     CHECKOUT,
     FUNCTIONS,
@@ -21,8 +20,9 @@ from tests.migrations.test_migrations import (
     scripts,
 )
 from tests.support.hostile import new_owner
+from tests.support.queue import VOUCHER
 
-IN_FORCE = Path(sync.db.__file__).with_name("outbox_triggers.sql")
+IN_FORCE = Path(sync.outbox.__file__).with_name("triggers.sql")
 AT = "0011"
 BEFORE = str(scripts().get_revision(AT).down_revision)
 TABLE = "mews.voucher_code_outbox"

@@ -9,11 +9,11 @@ from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
-from sync.db import migrations
-from sync.db.locks import Holder
-from sync.db.migrations import migrate, revisions
-from sync.db.schema_version import known_revisions, migrations_directory
-from sync.model.errors import DatabaseBusy
+from sync.core.errors import DatabaseBusy
+from sync.postgres import migrations
+from sync.postgres.locks import Holder
+from sync.postgres.migrations import migrate, revisions
+from sync.postgres.schema_version import known_revisions, migrations_directory
 from tests.migrations.test_migrations import alembic
 from tests.support.hostile import new_owner
 

@@ -8,12 +8,8 @@ from pathlib import Path
 import pytest
 
 from sync.demo.simulator import Close, Operation, Status, Voucher
-from sync.jobs import Jobs
-from tests.flows.outbox_rig import active
-from tests.flows.rig import honest, numbered, watermarks
-from tests.support.mirror import Mirror
-
-from .rig import (
+from sync.service.jobs import Jobs
+from tests.outages.helpers import (
     ALL_OVER,
     ended,
     pass_time,
@@ -26,6 +22,9 @@ from .rig import (
     told,
     until,
 )
+from tests.support.flows import honest, numbered, watermarks
+from tests.support.mirror import Mirror
+from tests.support.outbox import active
 
 STEP = timedelta(hours=6)
 STEPS = 8

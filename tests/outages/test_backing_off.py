@@ -8,11 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from sync.core.errors import ApiError
 from sync.mews.client import Client, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
-from sync.model.errors import ApiError
-
-from .leaping import run_leaping
+from tests.outages.virtual_clock import run_leaping
 
 OUTAGE_S = 3600.0
 """The longest pause is reached within a minute; from then on a minute is like the next."""

@@ -7,16 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 from structlog.testing import capture_logs
 
-from sync import app
-from sync.db.migrations import migrate
 from sync.demo.simulator import Operation, Status
-from sync.jobs import Jobs
-from sync.schedule import Intervals, run_until_stopped
-from tests.flows.rig import numbered
+from sync.postgres.migrations import migrate
+from sync.service import app
+from sync.service.jobs import Jobs
+from sync.service.schedule import Intervals, run_until_stopped
+from tests.outages.helpers import until
+from tests.support.flows import numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.proxy import Proxy
-
-from .rig import until
 
 SELDOM = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
 """Within a test nothing runs twice, but what is tried again."""

@@ -3,11 +3,10 @@
 import pytest
 
 from sync.demo.simulator import Operation
-from tests.flows.outbox_rig import active
+from tests.outages.helpers import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses
 from tests.support.mirror import Mirror
+from tests.support.outbox import active
 from tests.support.proxy import Proxy
-
-from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses
 
 CLAIM = b"SET status = 'sending'"
 SETTLEMENT = b"WITH free AS"

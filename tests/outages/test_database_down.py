@@ -8,18 +8,17 @@ from typing import Any
 
 import psutil
 
-from sync.db.embedded import embedded_postgres
-from sync.db.migrations import migrate
 from sync.demo.simulator import Operation
-from tests.daemon.rig import running
+from sync.postgres.embedded import embedded_postgres
+from sync.postgres.migrations import migrate
 from tests.daemon.test_daemon import mirrored
 from tests.daemon.test_outbox import listeners
-from tests.flows.outbox_rig import active
-from tests.flows.rig import numbered
+from tests.outages.helpers import queue_add, statuses, until
+from tests.support.daemon import running
+from tests.support.flows import numbered
 from tests.support.mirror import Mirror
+from tests.support.outbox import active
 from tests.support.postgres import NOT_DURABLE
-
-from .rig import queue_add, statuses, until
 
 QUICK = {"SYNC_PUSH_POLL_S": "0.3", "SYNC_SETTLE_AFTER_S": "0.5"}
 RECONNECTIONS = 2

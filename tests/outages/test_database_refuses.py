@@ -10,12 +10,11 @@ from psycopg import AsyncConnection
 from structlog.testing import capture_logs
 
 from sync.demo.simulator import Operation, RequestRecord
-from tests.flows.outbox_rig import active
-from tests.flows.rig import honest, numbered, watermarks
+from tests.outages.failing_database import STANDBY, Unwilling
+from tests.outages.helpers import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told
+from tests.support.flows import honest, numbered, watermarks
 from tests.support.mirror import Mirror
-
-from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told
-from .unwilling import STANDBY, Unwilling
+from tests.support.outbox import active
 
 MIRROR_ALONE = ["mews.voucher_codes"]
 EVERYTHING = [*MIRROR_ALONE, "mews.voucher_code_outbox", "sync.connections", "sync.attempts", "sync.runs"]

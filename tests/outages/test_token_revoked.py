@@ -8,11 +8,21 @@ from uuid import uuid4
 import pytest
 
 from sync.demo.simulator import Operation
-from tests.flows.outbox_rig import active
-from tests.flows.rig import honest, numbered
+from tests.outages.helpers import (
+    ALL_OVER,
+    ended,
+    pass_time,
+    pushing,
+    queue_add,
+    queue_delete_by_id,
+    round_of,
+    statuses,
+    told,
+    until,
+)
+from tests.support.flows import honest, numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-
-from .rig import ALL_OVER, ended, pass_time, pushing, queue_add, queue_delete_by_id, round_of, statuses, told, until
+from tests.support.outbox import active
 
 HOURS = 6
 ATTEMPTS = "mews.voucher_code_outbox_attempts"
@@ -34,7 +44,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
     """What a push tells its pauses by."""
     watch = StopWatch()
     for module in ("push", "send"):
-        monkeypatch.setattr(f"sync.flows.{module}.time", watch)
+        monkeypatch.setattr(f"sync.outbox.{module}.time", watch)
     return watch
 
 
@@ -80,7 +90,7 @@ async def test_a_change_that_waits_for_a_pull_does_not_spend_the_whole_budget_on
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, is_revoked: bool
 ) -> None:
     for pause in ("REFRESH_AGAIN_S", "AFTER_FAILED_REFRESH_S"):
-        monkeypatch.setattr(f"sync.outbox_jobs.{pause}", 3600.0)
+        monkeypatch.setattr(f"sync.service.outbox_worker.{pause}", 3600.0)
     mirror.add_voucher()
     async with pushing(mirror) as jobs:
         await round_of(jobs)

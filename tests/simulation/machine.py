@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sync.demo.simulator import Fault, Status
-from tests.simulation.people import OURS
+from tests.simulation.actors import OURS
+from tests.simulation.oracle import always, settled
 from tests.simulation.simulation import Moment, Simulation
-from tests.simulation.verdict import always, settled
+from tests.support.fault_profiles import BAD_READS, LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 from tests.support.mirror import OVERLAP
-from tests.support.weather import BAD_READS, LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 
 READS: dict[str, dict[Fault, float]] = {
     "calm": {},

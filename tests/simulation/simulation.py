@@ -10,12 +10,12 @@ from random import Random
 from typing import Any, Literal
 
 from sync.demo.simulator import Fault, Operation, RequestRecord
-from tests.daemon.storm import QUICK
-from tests.simulation.life import Life
-from tests.simulation.people import MARK, People
+from tests.daemon.stress import QUICK
+from tests.simulation.actors import MARK, People
+from tests.simulation.daemon_process import Life
+from tests.support.fault_profiles import READS, WRITES
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.proxy import Proxy
-from tests.support.weather import READS, WRITES
 
 SECRETS = (CLIENT_TOKEN, ACCESS_TOKEN, MARK)
 SETTINGS = {

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from .rig import Rig
+from tests.simulator.helpers import Rig
 
 
 @pytest.fixture

@@ -25,8 +25,7 @@ from sync.demo.simulator import (
     Status,
     TruncatedBody,
 )
-
-from .rig import Rig
+from tests.simulator.helpers import Rig
 
 
 class EnoughError(Exception):

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Behaviour, Close, Operation, TruncatedBody
-
-from .rig import PORTFOLIO, Rig
+from tests.simulator.helpers import PORTFOLIO, Rig
 
 BEYOND = "the listing had already ended before this cursor was sent"
 

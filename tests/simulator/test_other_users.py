@@ -1,8 +1,7 @@
 """The hotels' own people, who want the same as the client."""
 
 from sync.demo.simulator import OtherUsers
-
-from .rig import Rig
+from tests.simulator.helpers import Rig
 
 
 def test_they_add_edit_and_delete_codes_of_a_value_that_a_client_has_in_mind(rig: Rig) -> None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from sync.demo.simulator import Code, Operation, RequestRecord
 from sync.demo.simulator.instants import NEWEST, later_by_months, position, positions_between
 from sync.demo.simulator.timeline import Timeline
-
-from .rig import START, Rig
+from tests.simulator.helpers import START, Rig
 
 
 async def read_all(rig: Rig, count: int, **properties: Any) -> list[list[str]]:

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from sync.demo.simulator import Voucher
-
-from .rig import PORTFOLIO, START, Rig
+from tests.simulator.helpers import PORTFOLIO, START, Rig
 
 LIMIT: dict[str, Any] = {"Limitation": {"Count": 1000}}
 STAMP = "2026-03-01T12:00:00Z"

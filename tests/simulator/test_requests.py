@@ -8,8 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from sync.demo.simulator import Operation
-
-from .rig import PLAIN, START, Rig
+from tests.simulator.helpers import PLAIN, START, Rig
 
 ID = str(uuid4())
 LIMIT: dict[str, Any] = {"Limitation": {"Count": 10}}

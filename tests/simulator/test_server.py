@@ -7,8 +7,7 @@ import httpx
 import pytest
 
 from sync.demo.simulator import Hang, Operation
-
-from .rig import Rig
+from tests.simulator.helpers import Rig
 
 
 async def test_the_api_can_go_away_and_come_back_on_the_same_port() -> None:

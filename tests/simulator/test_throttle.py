@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from sync.demo.simulator import UNLIMITED, Close, Operation, RateLimit, RetryAfter, Status
-
-from .rig import PORTFOLIO, START, Rig
+from tests.simulator.helpers import PORTFOLIO, START, Rig
 
 BUDGET = RateLimit(requests=3, window_s=30)
 

@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from .rig import PORTFOLIO, Rig
+from tests.simulator.helpers import PORTFOLIO, Rig
 
 
 def message(answer: Any) -> tuple[int, str]:

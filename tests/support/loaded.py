@@ -23,7 +23,7 @@ from tests.support.process import OWN_PREFIXES, Ended, environment, run
 
 MODULES = (
     "once", "migrate", "roles", "check", "status", "audit",
-    "outbox_control", "outbox_generate", "outbox_import", "outbox_show",
+    "outbox.changes", "outbox.generate", "outbox.import_codes", "outbox.show",
 )  # fmt: skip
 CHECKOUT = Path(__file__).parents[2]
 

@@ -8,16 +8,16 @@ from typing import Any
 
 from sqlalchemy import text
 
-from sync import app
-from sync.db.engine import transaction
+from sync.connection.connection import Connection
+from sync.core.retry import Backoff
 from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
-from sync.flows.connection import Connection
-from sync.flows.discover import DiscoverReport, discover
-from sync.flows.pull import PullSettings, pull
-from sync.flows.pull_report import PullReport
 from sync.mews.client import Patience
-from sync.model.retry import Backoff
+from sync.mirror.discover import DiscoverReport, discover
+from sync.mirror.pull import PullSettings, pull
+from sync.mirror.pull_report import PullReport
+from sync.postgres.engine import transaction
+from sync.service import app
 from sync.settings import Settings
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"

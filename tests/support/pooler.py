@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from sync.db.embedded import UNPRIVILEGED_USER
+from sync.postgres.embedded import UNPRIVILEGED_USER
 from tests.support.postgres import wait_for_server
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

@@ -16,8 +16,8 @@ from docker.errors import DockerException
 from psycopg import sql
 from testcontainers.community.postgres import PostgresContainer
 
-from sync.db.embedded import embedded_postgres, temporary_directory
-from sync.db.urls import libpq_url
+from sync.postgres.embedded import embedded_postgres, temporary_directory
+from sync.postgres.urls import libpq_url
 
 IMAGE = "postgres:18-alpine"
 PATIENCE_S = 30

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from sync.db.embedded import embedded_postgres
+from sync.postgres.embedded import embedded_postgres
 from tests.support.postgres import NOT_DURABLE, wait_for_server
 
 

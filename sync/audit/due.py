@@ -1,0 +1,40 @@
+"""Whether an audit is due: what stands of those that were."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.audit.tables import audits
+from sync.mirror.tables import watermarks
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The audits of a connection at the database's `now`.
+
+    `is_open`: one is not finished; `is_left`: and its process has died. `last_at`: when the last one ended or, before
+    the first, when there first was something to compare; None: there is nothing yet.
+    """
+
+    now: datetime
+    is_open: bool
+    is_left: bool
+    last_at: datetime | None
+
+
+async def load_standing(tx: AsyncConnection, connection: str) -> Standing:
+    """What stands of a connection's audits."""
+    of_connection = select(func.max(audits.c.finished_at)).where(audits.c.connection == connection)
+    mirrored = select(func.min(watermarks.c.first_saved_at)).where(watermarks.c.connection == connection)
+    open_ = select(audits.c.id).where(audits.c.connection == connection, audits.c.finished_at.is_(None))
+    row = await tx.execute(
+        select(
+            func.now(),
+            open_.exists(),
+            open_.where(audits.c.alive_until < func.now()).exists(),
+            func.coalesce(of_connection.scalar_subquery(), mirrored.scalar_subquery()),
+        )
+    )
+    return Standing(*row.one())

@@ -1,0 +1,90 @@
+"""Mending what an audit found, as far as users' constraints and triggers let it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.audit import overwrite, store
+from sync.audit.compare import DRIFT, Finding, Held, columns_that_differ
+from sync.connection.connection import Connection
+from sync.core.errors import StatementRefused
+from sync.mews.records import VoucherCode
+from sync.mirror import rejected
+from sync.mirror.rejected import ALTERED
+from sync.mirror.store import CODES, api_object, as_raw, as_rejected, set_aside, target_of
+from sync.mirror.tables import voucher_codes
+from sync.postgres.engine import in_transaction
+from sync.postgres.refused_rows import Target, write_all
+
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+MARK_MISSING = Target(voucher_codes, overwrite.mark_missing, id_of=lambda row: row[0])
+OVERWRITE = Target(voucher_codes, overwrite.overwrite, id_of=lambda row: row[0].id)
+
+
+async def repair(
+    connection: Connection,
+    findings: Mapping[UUID, Finding],
+    here: Mapping[UUID, Held],
+    there: Mapping[UUID, VoucherCode],
+) -> tuple[int, set[UUID]]:
+    """Bring the mirror's rows to what the API says; how many were mended, and the codes whose rows cannot be.
+
+    Raises `DatabaseError` in its variants, where no row can be.
+    """
+    ids: dict[Finding, list[UUID]] = {finding: [] for finding in Finding}
+    for one, finding in findings.items():
+        ids[finding].append(one)
+    engine = connection.engine
+    missing = [(one, here[one].mirrored_at) for one in ids[Finding.ONLY_HERE]]
+    wrong = [(there[one], here[one].mirrored_at) for one in ids[Finding.DIFFERING]]
+    absent = [there[one] for one in ids[Finding.ONLY_THERE]]
+    marked = await write_all(engine, MARK_MISSING, missing)
+    overwritten = await write_all(engine, OVERWRITE, wrong)
+    added = await write_all(engine, target_of(connection, CODES), absent)
+    written = [*(code for code, _ in overwritten.stored), *added.stored]
+    aside = [
+        *(set_aside(connection, CODES, here[row[0]].code, why) for row, why in marked.refused),
+        *(set_aside(connection, CODES, row[0], why) for row, why in overwritten.refused),
+        *(set_aside(connection, CODES, code, why) for code, why in added.refused),
+    ]
+    stand = await in_transaction(engine, partial(store.held, code_ids=[code.id for code in written]))
+    altered = {code.id: why for code in written if (why := _alteration(stand.get(code.id), code)) is not None}
+    aside += [as_rejected(CODES.name, one.id, api_object(one), altered[one.id]) for one in written if one.id in altered]
+    taken = [str(code.id) for code in written if code.id not in altered]
+
+    async def note(tx: AsyncConnection) -> None:
+        await rejected.keep(tx, connection.name, aside)
+        await rejected.forget(tx, connection.name, CODES.name, taken)
+
+    await in_transaction(engine, note)
+    in_vain = [
+        one for one in altered.keys() & stand.keys()
+        if one not in here or stand[one].mirrored_at > here[one].mirrored_at
+    ]  # fmt: skip
+    mended = marked.written + overwritten.written + added.written - len(in_vain)
+    return mended, {UUID(one.record_id) for one in aside if one.record_id}
+
+
+async def refused_before(
+    connection: Connection, findings: Mapping[UUID, Finding], there: Mapping[UUID, VoucherCode]
+) -> set[UUID]:
+    """Codes that drifted, and that are known to be refused as the API has them now."""
+    raws = {
+        as_raw(api_object(there[one])): one for one, finding in findings.items() if finding in DRIFT and one in there
+    }
+    known = partial(rejected.refused_before, connection=connection.name, raws=list(raws))
+    return {raws[raw] for raw in await in_transaction(connection.engine, known)}
+
+
+def _alteration(stands: Held | None, code: VoucherCode) -> StatementRefused | None:
+    """What a trigger or rule has made of a code that was written, and is not what stands there a moment later."""
+    if stands is None:
+        return StatementRefused("", ALTERED, f"a trigger or rule of {voucher_codes.fullname} drops the row")
+    is_fresher = (stands.code.updated_utc or EARLIEST) > (code.updated_utc or EARLIEST)
+    if columns := [] if is_fresher else columns_that_differ(stands.code, code):
+        words = f"a trigger or rule of {voucher_codes.fullname} alters {', '.join(columns)}"
+        return StatementRefused("", ALTERED, words)
+    return None

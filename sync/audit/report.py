@@ -1,0 +1,75 @@
+"""What an audit found, voucher by voucher."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from sync.audit.compare import DRIFT, Finding
+from sync.core.errors import ApiError, AuditBraked, VoucherSyncError
+
+
+@dataclass(slots=True)
+class VoucherReport:
+    """What was found in one voucher; `columns` counts in which columns codes differ. `error`: it was not compared."""
+
+    voucher_id: UUID
+    counts: Counter[Finding] = field(default_factory=Counter)
+    columns: Counter[str] = field(default_factory=Counter)
+    repaired: int = 0
+    error: ApiError | None = None
+
+    @property
+    def drift(self) -> int:
+        """How many codes stood wrong."""
+        return sum(self.counts[finding] for finding in DRIFT)
+
+
+@dataclass(slots=True)
+class AuditReport:
+    """What an audit found. `vouchers_left`: those not compared yet; `braked`: why it changed nothing."""
+
+    vouchers_left: int = 0
+    codes: int = 0
+    vouchers: dict[UUID, VoucherReport] = field(default_factory=dict)
+    braked: str | None = None
+
+    @property
+    def drift(self) -> int:
+        """How many codes stood wrong."""
+        return sum(voucher.drift for voucher in self.vouchers.values())
+
+    @property
+    def repaired(self) -> int:
+        """How many of them were mended."""
+        return sum(voucher.repaired for voucher in self.vouchers.values())
+
+    @property
+    def refused(self) -> int:
+        """How many codes something on the mirror's table keeps from standing there as they are."""
+        return sum(voucher.counts[Finding.REFUSED] for voucher in self.vouchers.values())
+
+    def totals(self) -> dict[str, int]:
+        """Counts of the whole audit, by name."""
+        return {
+            "vouchers": len(self.vouchers),
+            "codes": self.codes,
+            "drift": self.drift,
+            "repaired": self.repaired,
+            "refused": self.refused,
+            "errors": len(self.errors),
+        }
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the mirror is equal to the API now, as far as was to be judged."""
+        return not (self.errors or self.braked) and self.drift == self.repaired
+
+    @property
+    def error(self) -> VoucherSyncError | None:
+        """What the audit as a whole ended with."""
+        return AuditBraked(self.braked) if self.braked else next(iter(self.errors), None)
+
+    @property
+    def errors(self) -> list[ApiError]:
+        """Why vouchers could not be compared."""
+        return [voucher.error for voucher in self.vouchers.values() if voucher.error]

@@ -1,0 +1,1 @@
+"""`voucher-sync outbox`: queueing changes, looking at them, and moving them."""

@@ -1,0 +1,61 @@
+"""Queueing single changes, and moving what is queued."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.outbox.enqueue import Change, Queued, doubtful_vouchers, queue, user_transaction
+from sync.outbox.operator_moves import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
+from sync.outbox.rules import Operation, Status
+from sync.postgres.engine import in_transaction
+
+MOVES: dict[str, tuple[Move, str]] = {
+    "retry": (RETRY, "pending again"),
+    "cancel": (CANCEL, "cancelled"),
+    "release": (RELEASE, "pending"),
+}
+"""By its command: the move, and what is said of rows that made it."""
+
+
+def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
+    """Queue one change, given by the other fields of `Change`, and tell its row."""
+    change = Change(operation=operation, **asked)
+
+    async def insert(tx: AsyncConnection) -> tuple[Queued, dict[UUID, str]]:
+        queued = await queue(tx, change)
+        return queued, await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])
+
+    async def work(engine: AsyncEngine) -> None:
+        queued, doubtful = await in_transaction(engine, insert, user_transaction)
+        if queued.status is Status.PENDING:
+            note_doubtful(doubtful)
+        before = "" if queued.is_new else ", queued before under the same key"
+        why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
+        click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
+        await note_silence(engine)
+
+    with_database(work)
+
+
+def move(name: str, ids: tuple[int, ...], voucher_id: UUID | None) -> None:
+    """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
+    kind, done = MOVES[name]
+    moved = with_database(_moving(kind, ids, voucher_id))
+    click.echo(f"{moved.count:,} {'row is' if moved.count == 1 else 'rows are'} {done}.")
+    for row_id, why in list(moved.unmoved.items())[:MAX_NAMED]:
+        click.echo(f"Row {row_id} {why}.", err=True)
+    sys.exit(1 if moved.unmoved else 0)
+
+
+def _moving(move: Move, ids: tuple[int, ...], voucher_id: UUID | None) -> Callable[[AsyncEngine], Any]:
+    async def move_them(tx: AsyncConnection) -> Moved:
+        if ids:
+            return await move_rows(tx, move, list(dict.fromkeys(ids)))
+        return await move_all(tx, move, voucher_id)
+
+    return lambda engine: in_transaction(engine, move_them, user_transaction)

@@ -1,0 +1,154 @@
+"""`voucher-sync outbox generate`."""
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+from uuid import UUID
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.cli.outbox.work import (
+    OnProgress,
+    in_one_transaction,
+    note_doubtful,
+    note_silence,
+    plural,
+    progress_bar,
+    with_database,
+)
+from sync.core.errors import VoucherSyncError
+from sync.outbox.bulk.files import CodeLine
+from sync.outbox.bulk.patterns import CodePattern, draw
+from sync.outbox.bulk.staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
+from sync.outbox.enqueue import doubtful_vouchers
+
+SAMPLES = 3
+MAX_ROUNDS = 100
+"""Of drawing in place of codes that exist already; a round without any is the last one."""
+CODES_PER_REPORT = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be made."""
+
+    voucher_id: UUID
+    pattern: CodePattern
+    count: int
+    validity_start_utc: datetime | None
+    validity_end_utc: datetime | None
+    not_before: datetime | None
+    note: str | None
+    priority: int
+
+    @property
+    def validity(self) -> tuple[datetime | None, datetime | None]:
+        """The time in which they can be used."""
+        return self.validity_start_utc, self.validity_end_utc
+
+    def line(self, number: int, code: str) -> CodeLine:
+        """One of them."""
+        return CodeLine(number, self.voucher_id, code, *self.validity, self.not_before, self.note)
+
+
+def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) -> None:
+    """Make codes that nobody can guess, queue them all or none, and tell."""
+    order = Order(pattern=CodePattern(pattern), **asked)
+    if refusal := order.pattern.refusal(order.count):
+        raise click.UsageError(f"the pattern {refusal}")
+    start, end = order.validity
+    if start and end and end < start:
+        raise click.UsageError("--to lies before --from")
+    if output and output.exists():
+        raise click.UsageError(f"{output} exists: name a new file")
+
+    with _new_file(None if dry_run else output) as file:
+        note_doubtful(with_database(partial(_make, order=order, dry_run=dry_run, file=file)))
+    _tell(order, output, dry_run=dry_run)
+
+
+async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> dict[UUID, str]:
+    with progress_bar("codes") as on_progress:
+
+        async def make(tx: AsyncConnection) -> dict[UUID, str]:
+            await _stage(tx, order, on_progress)
+            if not dry_run:
+                async for reached, _queued in queue_staged(tx, order.count, order.priority):
+                    on_progress("Queueing", reached, order.count)
+            if file:
+                await _write(tx, file, order)
+            return await doubtful_vouchers(tx, [order.voucher_id])
+
+        doubtful = await in_one_transaction(engine, make)
+    if not dry_run:
+        await note_silence(engine)
+    return doubtful
+
+
+async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> None:
+    """Draw codes into the transaction's table, and others in place of those that exist already, until all are new."""
+    await create_staging(tx)
+    numbers = list(range(1, order.count + 1))
+    drawn: set[int] = set()
+    for _round in range(MAX_ROUNDS):
+        # Where most combinations are taken, this ends before it has tried them all.
+        if len(drawn) + len(numbers) > order.pattern.combinations // 2:
+            break
+        codes = map(order.pattern.code, draw(order.pattern.combinations, len(numbers), drawn))
+        async with staging(tx) as copy:
+            for done, (number, code) in enumerate(zip(numbers, codes, strict=True), 1):
+                await copy.write_row(order.line(number, code))
+                if done % CODES_PER_REPORT == 0:
+                    on_progress("Making", done, len(numbers))
+        await analyze_staged(tx)
+        if not (numbers := await drop_taken(tx)):
+            return
+    raise VoucherSyncError("too many of the pattern's combinations exist as codes already: put one more ? into it")
+
+
+async def _write(tx: AsyncConnection, file: TextIO, order: Order) -> None:
+    file.seek(0)
+    file.truncate()  # an earlier try, which was undone, may have written other codes
+    writer = csv.writer(file)
+    writer.writerow(("value", "voucher_id", "validity_start_utc", "validity_end_utc"))
+    ends = [instant.isoformat() if instant else "" for instant in order.validity]
+    async for value in staged_values(tx):
+        writer.writerow((value, order.voucher_id, *ends))
+    file.flush()
+    os.fsync(file.fileno())  # a full disk must be noticed before the codes are queued for good
+
+
+@contextmanager
+def _new_file(path: Path | None) -> Iterator[TextIO | None]:
+    """A file that only its owner can read, and that is gone again if what it goes with fails."""
+    if path is None:
+        yield None
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            try:
+                yield file
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise VoucherSyncError(f"{path} cannot be written: {error.strerror}; nothing is queued") from error
+
+
+def _tell(order: Order, output: Path | None, *, dry_run: bool) -> None:
+    if dry_run:
+        samples = ", ".join(map(order.pattern.code, draw(order.pattern.combinations, SAMPLES, set())))
+        click.echo(
+            f"{plural(order.count, 'code')} would be queued, such as {samples}. Nothing is queued: this is a dry run."
+        )
+        return
+    where = f", and written into {output}" if output else ""
+    click.echo(f"{plural(order.count, 'code')} queued{where}.")

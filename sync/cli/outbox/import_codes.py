@@ -1,0 +1,158 @@
+"""`voucher-sync outbox import`."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader, RawIOBase, TextIOWrapper
+from typing import BinaryIO, cast
+from uuid import UUID
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.cli.outbox.work import (
+    OnProgress,
+    in_one_transaction,
+    note_doubtful,
+    note_silence,
+    plural,
+    progress_bar,
+    with_database,
+)
+from sync.core.errors import VoucherSyncError
+from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
+from sync.outbox.bulk.staging import (
+    analyze_staged,
+    create_staging,
+    first_refused,
+    forget_repeated,
+    queue_staged,
+    refuse_bad,
+    staged_vouchers,
+    staging,
+)
+from sync.outbox.enqueue import doubtful_vouchers
+
+MAX_LISTED = 100
+LINES_PER_REPORT = 5_000
+
+
+def import_codes(
+    *, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, as_is: bool, priority: int, dry_run: bool
+) -> None:
+    """Queue every code of `file`, or nothing, and tell what came of it."""
+    source = _Source(file)
+
+    async def work(engine: AsyncEngine) -> Report:
+        with progress_bar("lines") as on_progress:
+
+            async def queue(tx: AsyncConnection) -> Report:
+                report = Report()
+                await _stage(tx, read_lines(*source.read(), voucher_id, as_is=as_is), report, on_progress)
+                await _check(tx, report)
+                if not dry_run and (skip_bad or not report.bad_count):
+                    async for reached, queued in queue_staged(tx, report.last_line, priority):
+                        report.queued += queued
+                        on_progress("Queueing", reached, report.last_line)
+                return report
+
+            report = await in_one_transaction(engine, queue)
+        if report.queued:
+            await note_silence(engine)
+        return report
+
+    _tell(with_database(work), skip_bad=skip_bad, dry_run=dry_run)
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found in the file, and done with it."""
+
+    last_line: int = 0
+    good: int = 0
+    repeated: int = 0
+    """Lines that were queued before, under their idempotency keys."""
+    bad_count: int = 0
+    bad: list[BadLine] = field(default_factory=list)
+    """The first of them."""
+    doubtful: dict[UUID, str] = field(default_factory=dict)
+    queued: int = 0
+
+
+class _Source:
+    """A file of codes, which is read again where its transaction is."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file if isinstance(file, BufferedReader) else BufferedReader(cast("RawIOBase", file))
+        self._start = self._file.tell() if self._file.seekable() else None
+        self._text: TextIOWrapper | None = None
+
+    def read(self) -> tuple[Iterator[tuple[int, str | None]], Layout]:
+        """The lines with codes, and the file's layout; in UTF-8, or in UTF-16, in which Excel saves "Unicode text"."""
+        if self._text is not None:
+            self._rewind(self._text)
+        is_utf16 = self._file.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
+        encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+        self._text = TextIOWrapper(self._file, encoding=encoding, errors=errors)
+        layout, lines = skip_to_layout(numbered_lines(self._text))
+        return lines, layout
+
+    def _rewind(self, text: TextIOWrapper) -> None:
+        if self._start is None:
+            raise VoucherSyncError(
+                "nothing is queued: the database gave way to somebody else, and a pipe cannot be read again; run this "
+                "again, or give it a file"
+            )
+        text.detach()  # else it would close the file with itself
+        self._file.seek(self._start)
+
+
+async def _stage(
+    tx: AsyncConnection, lines: Iterator[CodeLine | BadLine], report: Report, on_progress: OnProgress
+) -> None:
+    """Read the file into the transaction's table, except for the bad lines."""
+    await create_staging(tx)
+    async with staging(tx) as copy:
+        for line in lines:
+            report.last_line = line.line
+            if isinstance(line, BadLine):
+                report.bad_count += 1
+                if len(report.bad) < MAX_LISTED:
+                    report.bad.append(line)
+            else:
+                report.good += 1
+                await copy.write_row(line)
+            if (report.good + report.bad_count) % LINES_PER_REPORT == 0:
+                on_progress("Reading", report.last_line, None)
+                await asyncio.sleep(0)  # lets an interruption through
+    if not report.last_line:
+        raise VoucherSyncError("the file holds no codes: give it a line for each, below the names of the columns")
+    await analyze_staged(tx)
+
+
+async def _check(tx: AsyncConnection, report: Report) -> None:
+    """Check the lines against each other and the database."""
+    report.repeated = await forget_repeated(tx)
+    refused = await refuse_bad(tx)
+    report.good -= report.repeated + refused
+    report.bad_count += refused
+    report.bad = sorted([*report.bad, *await first_refused(tx, MAX_LISTED)])[:MAX_LISTED]
+    report.doubtful = await doubtful_vouchers(tx, await staged_vouchers(tx, MAX_LISTED))
+
+
+def _tell(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
+    for line in report.bad:
+        click.echo(f"line {line.line}: {line.reason}", err=True)
+    if report.bad_count > len(report.bad):
+        click.echo(f"... and {plural(report.bad_count - len(report.bad), 'more bad line')}", err=True)
+    if report.repeated:
+        click.echo(f"{plural(report.repeated, 'line')} queued before, under the same idempotency keys.")
+    if report.bad_count and not (skip_bad and report.good):
+        advice = "" if skip_bad or not report.good else f"; --skip-bad would queue the other {report.good:,}"
+        raise VoucherSyncError(f"nothing is queued: {plural(report.bad_count, 'bad line')}{advice}")
+    note_doubtful(report.doubtful)
+    skipped = f"; {plural(report.bad_count, 'bad line')} skipped" if report.bad_count else ""
+    if dry_run:
+        click.echo(f"{plural(report.good, 'code')} would be queued{skipped}. Nothing is queued: this is a dry run.")
+    else:
+        click.echo(f"{plural(report.queued, 'code')} queued{skipped}.")

@@ -1,0 +1,107 @@
+"""What the work of the `voucher-sync outbox` commands shares."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TypeVar
+from uuid import UUID
+
+import click
+from psycopg.errors import Diagnostic
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.cli.database import open_database
+from sync.cli.terminal import progress
+from sync.core.errors import DatabaseError
+from sync.outbox.enqueue import user_transaction
+from sync.postgres.engine import in_transaction, make_engine, transaction
+from sync.postgres.schema_version import require_schema
+from sync.service.heartbeat import is_daemon_heard
+from sync.settings import load_settings
+
+Result = TypeVar("Result")
+
+AGAIN_FOR_S = 600.0
+"""A long file takes a minute by itself."""
+
+OnProgress = Callable[[str, int, int | None], None]
+"""Takes what is being done, how much of it is done, and of how much, if that is known."""
+
+
+def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    """Does `work` with the database of the settings."""
+    with open_database(load_settings()) as url:
+        return asyncio.run(_with_engine(url, work))
+
+
+async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    engine = make_engine(url)
+    require_schema(engine)
+    event.listen(engine.sync_engine, "connect", _tell_warnings)
+    try:
+        return await work(engine)
+    finally:
+        await engine.dispose()
+
+
+def _tell_warnings(dbapi_connection: Any, _record: object) -> None:
+    """What the outbox's triggers say of rows that are queued all the same."""
+
+    def tell(diagnostic: Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            click.echo(f"Note: {diagnostic.message_primary}", err=True)
+
+    dbapi_connection.driver_connection.add_notice_handler(tell)
+
+
+async def in_one_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:
+    """What `work` returns, which may queue a million rows: it is begun anew where the database gave way to others."""
+    return await in_transaction(engine, work, user_transaction, AGAIN_FOR_S)
+
+
+async def note_silence(engine: AsyncEngine) -> None:
+    """Says so where no daemon is at work that would send what was queued."""
+    heard = True
+    with suppress(DatabaseError):  # a writer sees nothing of the daemon's
+        async with transaction(engine) as tx:
+            heard = await is_daemon_heard(tx, load_settings(lambda _told_already: None).sync_lease_s)
+    if not heard:
+        click.echo(
+            "Note: no daemon is at work on this database, so nothing is sent until `voucher-sync run` or "
+            "`voucher-sync once` is started",
+            err=True,
+        )
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[OnProgress]:
+    """A bar on a terminal for each thing that is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+    )
+    with progress(*columns) as bar:
+        tasks: dict[str, Any] = {}
+
+        def show(doing: str, done: int, of: int | None) -> None:
+            if doing not in tasks:
+                tasks[doing] = bar.add_task(doing, total=of)
+            bar.update(tasks[doing], completed=done, total=of)
+
+        yield show
+
+
+def plural(number: int, noun: str) -> str:
+    """So many of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def note_doubtful(vouchers: dict[UUID, str]) -> None:
+    """Warns of vouchers for which the changes will probably fail."""
+    for voucher_id, why in vouchers.items():
+        click.echo(f"Note: voucher {voucher_id} {why}", err=True)

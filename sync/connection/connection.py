@@ -1,0 +1,40 @@
+"""What every flow works with."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.connection.left_alone import SetAside
+from sync.connection.refused_records import Refusals
+from sync.mews.client import Client
+
+
+@dataclass(slots=True)
+class Identity:
+    """The API's address, the fingerprint of the access token, and whether they are known to be this connection's.
+
+    `is_accepted`: somebody has said that they are from now on.
+    """
+
+    platform_address: str
+    token: bytes
+    is_accepted: bool = False
+    is_verified: bool = False
+    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One access token on one platform address, and the database it is mirrored into.
+
+    Once `stop` is set, a flow finishes the page in flight and returns.
+    """
+
+    name: str
+    client: Client
+    engine: AsyncEngine
+    stop: asyncio.Event
+    identity: Identity
+    refusals: Refusals = field(default_factory=Refusals)
+    set_aside: SetAside = field(default_factory=SetAside)

@@ -1,0 +1,58 @@
+"""The guard against another hotel's tokens: before it has agreed, nothing is mirrored and nothing sent."""
+
+from collections.abc import Iterable
+from functools import partial
+
+from sync.connection import store as db
+from sync.connection.connection import Connection
+from sync.connection.hotels import why_foreign
+from sync.core.errors import AnotherHotel
+from sync.mews import operations
+from sync.mews.records import Enterprise
+from sync.postgres.engine import in_transaction
+
+NEXT_STEP = (
+    "check MEWS_PLATFORM_ADDRESS, MEWS_ACCESS_TOKEN and DATABASE_URL; if this database is to "
+    "mirror these hotels from now on, run `voucher-sync once --accept-enterprises`"
+)
+
+
+async def verify(connection: Connection) -> None:
+    """Make sure that the tokens are for this connection's hotels; asks the API only for a token that is new here.
+
+    Raises `AnotherHotel`, and `ApiError` and `DatabaseError` in their variants.
+    """
+    identity = connection.identity
+    async with identity.verifying:
+        if identity.is_verified:
+            return
+        known = await in_transaction(connection.engine, partial(db.load, connection=connection.name))
+        if known.token == identity.token:
+            identity.is_verified = True
+            return
+        seen = [one async for page in operations.enterprises(connection.client) for one in page.records]
+        await admit(connection, seen)
+
+
+async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> None:
+    """Take the hotels that a token sees for this connection's, or raise `AnotherHotel`."""
+    identity, engine = connection.identity, connection.engine
+    known = await in_transaction(engine, partial(db.load, connection=connection.name))
+    foreign = why_foreign(
+        identity.platform_address,
+        seen := {one.id: one.name for one in enterprises},
+        known_address=known.platform_address,
+        known_enterprises=known.enterprises,
+    )
+    if foreign and not identity.is_accepted:
+        identity.is_verified = False
+        raise AnotherHotel(f"{foreign}: nothing was read or sent; {NEXT_STEP}")
+    identity.is_verified = True
+    if seen and (known.platform_address, known.token) != (identity.platform_address, identity.token):
+        remember = partial(
+            db.remember,
+            connection=connection.name,
+            platform_address=identity.platform_address,
+            token=identity.token,
+        )
+        await in_transaction(engine, remember)

@@ -1,0 +1,292 @@
+"""Every error that this service raises on purpose.
+
+    VoucherSyncError
+    ├── SettingsError            a setting is missing or wrong
+    ├── DatabaseError            the mirror's database
+    │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
+    │   │   └── DatabaseFull     takes no more sessions at present
+    │   ├── DatabaseBusy         somebody else's transaction stands in the way
+    │   │   └── DatabaseLocked   it holds a lock, for longer than is waited
+    │   ├── NotMigrated          reached, but its schema is not this version's
+    │   │   └── MigratedFurther  it is a newer version's
+    │   ├── Unsuitable           reached, but no schema could make it do: its encoding, release or pooler
+    │   ├── NotAllowed           reached, but its user may not do what is to be done
+    │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
+    ├── AnotherHotel             the tokens are not for the hotels that are mirrored
+    ├── Defect                   a fault of this service itself; the log has the traceback
+    ├── Stopped                  given up because the service is stopping; nothing was in flight
+    ├── AuditBraked              an audit found so much missing that it changed nothing
+    ├── AuditRunning             an audit of the same connection is under way
+    ├── AuditMissed              an audit did not begin at its time
+    ├── Unsettled                it is unknown whether changes were made
+    └── ApiError                 one call of the Mews Connector API
+        ├── NotProcessed         certainly without effect
+        │   ├── NotConnected     no connection came about, nothing was sent
+        │   ├── CircuitOpen      not tried: too many calls failed just before
+        │   ├── InvalidRequest   400: malformed, or an id in the wrong state
+        │   ├── Unauthorized     401: token, integration or permission
+        │   ├── Forbidden        403: a business rule; the message is for people
+        │   ├── WrongAddress     404 or a redirect
+        │   ├── Conflict         409: the data changed meanwhile
+        │   ├── TooLarge         413: the body must be split
+        │   ├── RateLimited      429: wait `retry_after_s`
+        │   └── Unexpected       a refusal that the API does not document, as from a proxy or firewall
+        └── OutcomeUnknown       a write may or may not have happened
+            ├── TooHeavy         408: ask for less
+            │   └── TooLong      so is an answer that is longer than it may be
+            ├── ServerFault      5xx
+            ├── ConnectionLost   broken or timed out after something was sent
+            └── Unreadable       status 200 with a body that is not what was asked for
+
+Foreign errors become one of these in one place each: `sync.mews.failures` for HTTP, `sync.postgres.engine` for
+PostgreSQL. No message carries a token or a code's value.
+"""
+
+from typing import Self
+
+
+class VoucherSyncError(Exception):
+    """Names the cause and the next step; shown to the operator as it is."""
+
+
+class SettingsError(VoucherSyncError):
+    """A setting is missing or wrong."""
+
+
+class DatabaseError(VoucherSyncError):
+    """The mirror's database."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database cannot be reached, went away in the middle, or takes nothing at present; that passes by itself."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """The database takes no more sessions at present, of this role, of this database or at all."""
+
+
+class DatabaseBusy(DatabaseError):
+    """Somebody else's transaction stands in the way: a deadlock, or a lock that is held for long. Nothing was done."""
+
+
+class DatabaseLocked(DatabaseBusy):
+    """Somebody else's transaction held a lock for longer than is waited. Nothing was done."""
+
+
+class NotMigrated(DatabaseError):
+    """The database answers, but its schema is not the one this version works with."""
+
+
+class StatementRefused(DatabaseError):
+    """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only.
+
+    `sqlstate` is PostgreSQL's code, `words` names what refuses; neither holds a value.
+    """
+
+    def __init__(self, message: str, sqlstate: str, words: str) -> None:
+        super().__init__(message, sqlstate, words)
+        self.message = message
+        self.sqlstate = sqlstate
+        self.words = words
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class MigratedFurther(NotMigrated):
+    """The database's schema is one that only a newer version knows."""
+
+
+class Unsuitable(DatabaseError):
+    """The database answers, but is not one that this service can work with."""
+
+
+class NotAllowed(DatabaseError):
+    """The database answers, but its user lacks a privilege."""
+
+
+class AnotherHotel(VoucherSyncError):
+    """The tokens are for another API, or for other hotels, than those that the database mirrors."""
+
+
+class Defect(VoucherSyncError):
+    """A fault of this service itself, whose traceback is in the log."""
+
+
+class Stopped(VoucherSyncError):
+    """Given up because the service is stopping; nothing was in flight."""
+
+
+class AuditBraked(VoucherSyncError):
+    """An audit found so much missing that it changed nothing, and waits for somebody to accept the loss."""
+
+
+class AuditRunning(VoucherSyncError):
+    """An audit of the same connection is under way."""
+
+
+class AuditMissed(VoucherSyncError):
+    """An audit did not begin at its time; it is made up for."""
+
+
+class Unsettled(VoucherSyncError):
+    """It is unknown whether changes were made, and a look is due later."""
+
+
+class ApiError(VoucherSyncError):
+    """One call failed.
+
+    `operation` is for example `voucherCodes/getAll`; `status` the HTTP status, or None without an answer;
+    `request_id` the API's own name for the call, which the vendor's support asks for; `api_message` the API's words.
+    """
+
+    summary = "the call failed"
+
+    def __init__(
+        self,
+        operation: str,
+        detail: str = "",
+        *,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(operation, detail)
+        self.operation = operation
+        self.api_message = detail
+        self.status = status
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+
+    def without_words(self) -> Self:
+        """The same without the API's words, which may quote a code's value where the call carried some."""
+        return type(self)(
+            self.operation, status=self.status, request_id=self.request_id, retry_after_s=self.retry_after_s
+        )
+
+    def __str__(self) -> str:
+        status = f" ({self.status})" if self.status else ""
+        message = f": {self.api_message}" if self.api_message else ""
+        request = f" [Request-Id {self.request_id}]" if self.request_id else ""
+        return f"{self.operation}: {self.summary}{status}{message}{request}"
+
+
+class NotProcessed(ApiError):
+    """The call certainly had no effect."""
+
+
+class OutcomeUnknown(ApiError):
+    """If the call was a write, it may have happened."""
+
+
+class NotConnected(NotProcessed):
+    """No connection came about, so nothing was sent."""
+
+    summary = "the API cannot be reached"
+
+    def without_words(self) -> Self:
+        """The same: nothing was sent that could be quoted, and without the reason nobody can help."""
+        return self
+
+
+class CircuitOpen(NotProcessed):
+    """Not tried, because too many calls failed just before; `retry_after_s` until the next probe."""
+
+    summary = "not tried, the API has been failing"
+
+
+class InvalidRequest(NotProcessed):
+    """400: malformed, or `Invalid {Parameter}`: an id that does not exist or is in the wrong state."""
+
+    summary = "refused as invalid"
+
+    def names(self, parameter: str) -> bool:
+        """Whether it is for this parameter, for example `VoucherIds`, that the API refuses."""
+        return parameter in self.api_message
+
+
+class Unauthorized(NotProcessed):
+    """401: the token is invalid or expired, the integration disabled, or this operation not permitted."""
+
+    summary = "not authorised"
+
+
+class Forbidden(NotProcessed):
+    """403: a business rule was broken."""
+
+    summary = "refused by a rule"
+
+
+class WrongAddress(NotProcessed):
+    """404 or a redirect: the platform address is probably wrong."""
+
+    summary = "this is not the API's address"
+
+
+class Conflict(NotProcessed):
+    """409: the data changed meanwhile."""
+
+    summary = "the data changed meanwhile"
+
+
+class TooLarge(NotProcessed):
+    """413: the request's body must be split."""
+
+    summary = "the request is too large"
+
+
+class RateLimited(NotProcessed):
+    """429: too many requests; `retry_after_s` says how long to wait, when the API says it."""
+
+    summary = "too many requests"
+
+
+class Unexpected(NotProcessed):
+    """A refusal that the API does not document: a proxy or firewall on the way may have made it."""
+
+    summary = "refused in an unexpected way"
+
+
+class TooHeavy(OutcomeUnknown):
+    """408: the API gave up; ask for fewer vouchers, a shorter window or a smaller page."""
+
+    summary = "too heavy for the API"
+
+
+class TooLong(TooHeavy):
+    """Status 200, and a body that is longer than it may be: it was not read."""
+
+    summary = "the answer is longer than SYNC_MAX_RESPONSE_MB allows; raise it if this stays"
+
+
+class ServerFault(OutcomeUnknown):
+    """5xx: a fault of the API or of a proxy on the way."""
+
+    summary = "the API failed"
+
+
+class ConnectionLost(OutcomeUnknown):
+    """The connection broke, or time ran out, after something was sent."""
+
+    summary = "the connection was lost"
+
+
+class Unreadable(OutcomeUnknown):
+    """Status 200, and a body that is not the JSON that was asked for."""
+
+    summary = "the answer cannot be read"
+
+
+API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadable)
+"""As an outage shows itself in turn. All but the first two may also be the answer to one call alone."""
+
+
+def is_outage(error: VoucherSyncError) -> bool:
+    """Whether it says that the API, or the database, is away for everybody, whatever was asked."""
+    return isinstance(error, NotConnected | CircuitOpen | DatabaseUnavailable | NotMigrated)
+
+
+def refusal(error: OSError) -> str:
+    """What the operating system has refused, as one more open file."""
+    where = f" ({error.filename})" if error.filename else ""
+    return f"the operating system refused: {error.strerror or type(error).__name__}{where}"

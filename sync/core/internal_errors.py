@@ -1,0 +1,61 @@
+"""What nobody foresaw, told so that somebody can mend it, and without what a foreign error's text may hold.
+
+A `KeyError` quotes the key, a failed conversion the value, and either may be a token or a code. So what is told is the
+kind of error and where it arose; texts of this service's own errors hold nothing secret and are told too.
+"""
+
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+
+from sync.core.errors import Defect, VoucherSyncError, refusal
+
+VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
+OURS = f"{Path(__file__).parents[1]}/"
+WHAT_TO_SEND = (
+    "send this line, and the log from a minute before on, to the maintainers of voucher-sync (in its repository, as "
+    "CONTRIBUTING.md says); neither holds a token or a code"
+)
+
+
+def defect(doing: str, error: BaseException) -> Defect:
+    """The error to tell where `doing` (`pull`, `voucher-sync status`) has ended in a way that nobody foresaw."""
+    innermost = _innermost(error)
+    if isinstance(innermost, OSError) and innermost.errno is not None:
+        return Defect(f"{doing}: {refusal(innermost)}; see what this host lets it have (`ulimit -a`, its disks)")
+    kind = type(innermost).__name__
+    return Defect(
+        f"{doing} ended with {kind} in {_place(innermost)}, which is a fault of ours (voucher-sync "
+        f"{VERSION}): {WHAT_TO_SEND}"
+    )
+
+
+def told(error: BaseException) -> str:
+    """The traceback with what it was caused by, and no text of a foreign error's; local variables are never in one."""
+    parts = []
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        parts.append(f"{told(cause)}\n\nfrom which came:\n")
+    parts += ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
+    parts.append(f"{type(error).__name__}: {error}" if isinstance(error, VoucherSyncError) else type(error).__name__)
+    if isinstance(error, BaseExceptionGroup):
+        parts += [f"\n\nin it:\n{told(one)}" for one in error.exceptions]
+    return "".join(parts)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first error of a group, which says no more itself than that there are some."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _place(error: BaseException) -> str:
+    """File and line: the last of ours, or the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "an unknown place"
+    ours = [frame for frame in frames if frame.filename.startswith(OURS)]
+    frame = (ours or frames)[-1]
+    file = f"sync/{frame.filename.removeprefix(OURS)}" if ours else Path(frame.filename).name
+    return f"{file}:{frame.lineno}"

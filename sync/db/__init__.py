@@ -1,1 +1,0 @@
-"""The mirror's database: what is stored, and every statement that stores it."""

@@ -1,0 +1,199 @@
+"""The incremental pull: reads every window that is due, several at a time, and what is new before any backfill."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.errors import ApiError, CircuitOpen, NotConnected, StatementRefused, Stopped, Unauthorized, WrongAddress
+from sync.mews import operations
+from sync.mews.limits import Window
+from sync.mirror import rejected, watermarks
+from sync.mirror.pull_report import PullReport
+from sync.mirror.read_window import WindowReader
+from sync.mirror.watermarks import CaughtUp, Group, Reading, Work
+from sync.mirror.windows import plan_backfill, plan_pull, split
+from sync.postgres.engine import in_transaction
+
+READERS = 8
+"""Windows read at once. At 200 ms a call, two readers already use up the API's budget; the rest is for slower days."""
+
+MAX_ROUNDS = 10
+CLOCK_JITTER = timedelta(seconds=2)
+"""Two looks at the server's clock, which shows whole seconds, may differ by so much."""
+FRESH = timedelta(days=1)
+MAX_OPEN_WINDOWS = 200
+"""Of one plan; more than that are not opened while an API that fails leaves them open."""
+
+CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen, StatementRefused)
+"""After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
+
+
+@dataclass(frozen=True, slots=True)
+class PullSettings:
+    """How far windows reach back behind the watermark, and where a backfill begins (None: at the oldest voucher).
+
+    `head_start_s`: a window of a backfill waits so long at most for what is new, so that news which the API never
+    answers cannot keep a backfill back for ever. It is half of the daemon's turn.
+    """
+
+    overlap: timedelta
+    backfill_from: datetime | None = None
+    head_start_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """What one round reads: windows of what is new, and then the others, each in the order in which they begin."""
+
+    new: list[Reading]
+    old: list[Reading]
+    has_backfill: bool
+
+
+async def pull(
+    connection: Connection,
+    settings: PullSettings,
+    on_progress: Callable[[PullReport], None] = lambda report: None,
+    *,
+    is_turn_over: Callable[[], bool] = lambda: False,
+) -> PullReport:
+    """Read until caught up with the server's clock, or until the turn is over. Raises `DatabaseError` in its variants.
+
+    After a backfill, which may take hours, another round reads what changed meanwhile. A turn that ends leaves open
+    windows, and the next one goes on with them after it has read what is new.
+    """
+    report = PullReport()
+    try:
+        for _ in range(MAX_ROUNDS):
+            round_ = _Round(connection, settings, report, on_progress, is_turn_over)
+            if not await round_.run():
+                break
+    except Stopped:
+        report.stopped = True
+    except ApiError as error:
+        report.errors.append(error)
+    await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
+    return report
+
+
+class _Round:
+    """Everything that is due at one instant of the server's clock."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: PullSettings,
+        report: PullReport,
+        on_progress: Callable[[PullReport], None],
+        is_turn_over: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._report = report
+        self._on_progress = on_progress
+        self._is_turn_over = is_turn_over
+        self._reader = WindowReader(connection, report, on_progress, is_turn_over)
+        self._is_in_vain = False
+
+    async def run(self) -> bool:
+        """Read it; True if another round is worth while."""
+        # In whole seconds, as windows are, or `caught_up` would claim the part of a second that no window reached.
+        now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
+
+        async def plan(tx: AsyncConnection) -> tuple[Work, _Due]:
+            work = await watermarks.load_work(tx, self._connection.name, self._settings.backfill_from)
+            return work, await self._plan(tx, work, now)
+
+        work, due = await in_transaction(self._connection.engine, plan)
+        self._report.windows_planned += len(due.new) + len(due.old)
+        self._on_progress(self._report)
+        await self._read_all(due)
+        if self._report.errors or self._report.stopped or self._report.left_over:
+            return False
+        is_late = due.has_backfill or bool(work.open)
+        if not is_late:
+            self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
+        return is_late
+
+    async def _plan(self, tx: AsyncConnection, work: Work, now: datetime) -> _Due:
+        overlap = self._settings.overlap
+        if work.through and work.through > now + CLOCK_JITTER:
+            await watermarks.set_back(tx, self._connection.name, now)
+        backfills = list(
+            plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
+        )
+        at_once, new = list[Reading](), await self._extend_plans(tx, work.open, now)
+        rest = _without(work.open, new)
+        for plan in [*plan_pull(work.watermarks, now=now, overlap=overlap), *backfills]:
+            if plan.is_backfill or len(plan.windows) > 1:
+                rest += await watermarks.open_plan(tx, self._connection.name, plan)
+            else:
+                at_once.append(Reading(Group(plan.voucher_ids, plan.pace), plan.windows[0]))
+        new += [reading for reading in rest if reading.window.start >= now - overlap - FRESH]
+        return _Due(at_once + _by_urgency(new, now), _by_urgency(_without(rest, new), now), bool(backfills))
+
+    async def _extend_plans(self, tx: AsyncConnection, opened: Sequence[Reading], now: datetime) -> list[Reading]:
+        """What is new for the vouchers of open windows: one that fails must not keep it back."""
+        groups = {reading.group.plan_id: reading.group for reading in opened}
+        count = Counter(reading.group.plan_id for reading in opened)
+        readings: list[Reading] = []
+        for plan_id, group in groups.items():
+            if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS:
+                # After an outage of months, what is new is more than a window may hold.
+                to_read = list(split(group.end - self._settings.overlap, now, group.pace.window_limit))
+                readings += await watermarks.extend(tx, group, to_read)
+        return readings
+
+    async def _read_all(self, due: _Due) -> None:
+        """Read what is new, and only then the rest, which would else compete with it for sessions, budget and turn."""
+        new, old = iter(due.new), iter(due.old)
+        try:
+            async with asyncio.TaskGroup() as readers:
+                first = [readers.create_task(self._read_some(new)) for _ in range(READERS)]
+                await asyncio.wait(first, timeout=self._settings.head_start_s)
+                for one in first:
+                    readers.create_task(self._read_after(one, old))
+        except ExceptionGroup as group:
+            # One reader's fault ends the others; the first tells the cause.
+            raise group.exceptions[0] from group
+
+    async def _read_after(self, earlier: asyncio.Task[None], readings: Iterator[Reading]) -> None:
+        await asyncio.wait([earlier])
+        await self._read_some(readings)
+
+    async def _read_some(self, readings: Iterator[Reading]) -> None:
+        for reading in readings:
+            if self._is_in_vain or self._report.stopped:
+                return
+            if self._is_turn_over():
+                self._report.left_over = True
+                return
+            try:
+                await self._reader.read(reading)
+            except Stopped:
+                self._report.stopped = True
+            except (ApiError, StatementRefused) as error:
+                self._report.errors.append(error)
+                self._is_in_vain |= isinstance(error, CONCERNS_ALL)
+
+
+def _without(readings: Iterable[Reading], others: Iterable[Reading]) -> list[Reading]:
+    """Those of which no other one has both plan and start: of two such, the later one stands in the database."""
+    taken = {(one.group.plan_id, one.window.start) for one in others}
+    return [one for one in readings if (one.group.plan_id, one.window.start) not in taken]
+
+
+def _by_urgency(readings: Iterable[Reading], now: datetime) -> list[Reading]:
+    """The newest first as far as they reach into the last day; the rest oldest first, as the watermark follows."""
+    return sorted(readings, key=lambda reading: _urgency(reading.window, now))
+
+
+def _urgency(window: Window, now: datetime) -> tuple[bool, float]:
+    is_old = now - window.end > FRESH
+    start_s = window.start.timestamp()
+    return is_old, start_s if is_old else -start_s

@@ -1,0 +1,138 @@
+"""Looking at the API for what a write may have done: everything read goes into the mirror."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.bisection import Bisection
+from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.mews import operations
+from sync.mews.limits import MAX_PAGE_SIZE, Window
+from sync.mews.pages import Page
+from sync.mews.rate_limiter import Priority
+from sync.mews.records import VoucherCode
+from sync.mirror import rejected, upsert
+from sync.mirror.refused import refused_among
+from sync.mirror.store import CODES, store_page
+from sync.mirror.windows import MIN_PAGE_SIZE, Pace, ease, split
+
+
+async def read_changed(
+    connection: Connection, voucher_ids: Sequence[UUID], start: datetime, end: datetime
+) -> Sequence[UUID]:
+    """Read what was updated in some time of up to 1000 vouchers; the vouchers that could be read.
+
+    What the API calls too heavy is asked for in smaller pieces, and vouchers that it refuses are left out.
+    """
+    left, pace = list(split(start, end)), Pace()
+    while left and voucher_ids:
+        window, *others = left
+        try:
+            await _read_pages(connection, voucher_ids, window, pace.page_size)
+        except TooHeavy:
+            slower = ease(pace, window)
+            if slower is None and len(voucher_ids) == 1:
+                raise
+            await connection.client.back_off()
+            if slower is None:
+                return await _read_halves(connection, voucher_ids, window.start, end)
+            pace = slower
+            left = [*split(window.start, window.end, pace.window_limit), *others]
+        except InvalidRequest as error:
+            voucher_ids = await shown_among(connection, voucher_ids, error, window)
+        else:
+            left = others
+    return voucher_ids
+
+
+async def _read_halves(
+    connection: Connection, voucher_ids: Sequence[UUID], start: datetime, end: datetime
+) -> Sequence[UUID]:
+    """As `read_changed`, of fewer vouchers at a time."""
+    middle = len(voucher_ids) // 2
+    halves = (voucher_ids[:middle], voucher_ids[middle:])
+    return [shown for half in halves for shown in await read_changed(connection, half, start, end)]
+
+
+async def read_everything(connection: Connection, voucher_ids: Sequence[UUID]) -> None:
+    """Read all codes of up to 1000 vouchers, also those that are in no window."""
+    page_size = MAX_PAGE_SIZE
+    while True:
+        try:
+            return await _read_pages(connection, voucher_ids, None, page_size)
+        except TooHeavy:
+            if page_size <= MIN_PAGE_SIZE:
+                raise
+            page_size = max(MIN_PAGE_SIZE, page_size // 2)
+            await connection.client.back_off()
+
+
+async def read_codes(
+    connection: Connection,
+    voucher_ids: Sequence[UUID],
+    code_ids: Sequence[UUID],
+    *,
+    store: bool = True,
+    priority: Priority = Priority.PUSH,
+) -> list[VoucherCode]:
+    """Read up to 1000 codes of up to 1000 vouchers by their ids; none of those that the API does not know.
+
+    `store`: into the mirror. `InvalidRequest` if it is one of the vouchers that the API refuses.
+    """
+    found: list[VoucherCode] = []
+    bisection = Bisection(code_ids)
+    while group := bisection.group:
+        try:
+            pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, group, priority)
+        except (InvalidRequest, TooHeavy) as error:
+            is_for_vouchers = isinstance(error, InvalidRequest) and error.names(operations.VOUCHER_IDS)
+            if is_for_vouchers or (isinstance(error, TooHeavy) and len(group) == 1):
+                raise
+            bisection.tell(went_through=False)
+            continue
+        for page in pages if store else ():
+            await _store(connection, page)
+        found += [code for page in pages for code in page.records]
+        bisection.tell(went_through=True)
+    return found
+
+
+async def shown_among(
+    connection: Connection, voucher_ids: Sequence[UUID], error: InvalidRequest, window: Window | None = None
+) -> Sequence[UUID]:
+    """The vouchers without those for which the API refuses them all; raises `error` where it is not for them."""
+    if not error.names(operations.VOUCHER_IDS):
+        raise error
+    refused = set(await refused_among(connection.client, voucher_ids, window))
+    if not refused:
+        raise error
+    return [one for one in voucher_ids if one not in refused]
+
+
+async def _read_pages(
+    connection: Connection, voucher_ids: Sequence[UUID], window: Window | None, page_size: int
+) -> None:
+    cursor: UUID | None = None
+    seen = set[UUID | None]()
+    while True:
+        page = await operations.voucher_codes(
+            connection.client, voucher_ids, window, page_size=page_size, cursor=cursor, priority=Priority.PUSH
+        )
+        await _store(connection, page)
+        if page.is_last(page_size):
+            return
+        seen.add(cursor)
+        cursor = page.cursor
+        if cursor in seen:
+            raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a look go round in a circle")
+
+
+async def _store(connection: Connection, page: Page[VoucherCode]) -> None:
+    async def store(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> None:
+        await upsert.store_voucher_codes(tx, connection.name, page.records)
+        await rejected.keep(tx, connection.name, page.rejected)
+
+    await store_page(connection, CODES, page, store)

@@ -1,0 +1,166 @@
+"""Reading one window: page by page, each committed together with what it means for its window.
+
+A crash between any two steps loses nothing and repeats at most the page in flight.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.mews import operations
+from sync.mews.pages import Page
+from sync.mews.records import VoucherCode
+from sync.mirror import rejected, skipped, upsert, watermarks
+from sync.mirror.pull_report import PullReport
+from sync.mirror.refused import refused_among
+from sync.mirror.store import CODES, store_page
+from sync.mirror.watermarks import Group, Reading
+from sync.mirror.windows import Pace, ease, split
+from sync.postgres.engine import in_transaction
+
+R = TypeVar("R")
+
+MAX_RESTARTS = 10
+
+
+class WindowReader:
+    """Reads windows of one round, several at a time, and counts in its report what they brought."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        report: PullReport,
+        on_progress: Callable[[PullReport], None],
+        is_turn_over: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._report = report
+        self._on_progress = on_progress
+        self._is_turn_over = is_turn_over
+        self._resolving = asyncio.Lock()
+
+    async def read(self, first: Reading) -> None:
+        """Read a window to its end, or the parts it is split into, oldest first."""
+        left, seen, restarts = [first], set[UUID](), 0
+        while left:
+            reading, *others = left
+            rest = await self._step(reading)
+            left = [*rest, *others]
+            if not rest:
+                self._report.windows_done += 1
+            elif (cursor := rest[0].cursor) != reading.cursor:
+                # A cursor's own record that has changed is the newest now, and the listing goes on from there.
+                if cursor is None or cursor in seen:
+                    restarts += 1
+                    seen.clear()
+                if restarts > MAX_RESTARTS:
+                    raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle")
+                if cursor is not None:
+                    seen.add(cursor)
+            self._on_progress(self._report)
+            if left and self._is_turn_over():
+                self._report.left_over = True
+                return
+
+    async def _step(self, reading: Reading) -> list[Reading]:
+        """Read and commit one page; what is left of the window then, oldest first."""
+        group = reading.group
+        voucher_ids, pace = group.voucher_ids, group.pace
+        if not voucher_ids:
+            return []
+        try:
+            page = await operations.voucher_codes(
+                self._connection.client, voucher_ids, reading.window, page_size=pace.page_size, cursor=reading.cursor
+            )
+        except TooHeavy as error:
+            return await self._slow_down(reading, pace, error)
+        except InvalidRequest as error:
+            if error.names(operations.VOUCHER_IDS):
+                return await self._drop_refused(reading, voucher_ids, error)
+            if reading.cursor is not None:
+                return [await self._begin_again(reading)]
+            raise
+        return await self._store(reading, page, pace)
+
+    async def _store(self, reading: Reading, page: Page[VoucherCode], pace: Pace) -> list[Reading]:
+        name, group, report = self._connection.name, reading.group, self._report
+        is_last, has_plan = page.is_last(pace.page_size), group.plan_id is not None
+        if not is_last and page.cursor == reading.cursor:
+            raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
+
+        async def store(tx: AsyncConnection, page: Page[VoucherCode], written: int) -> tuple[int, int, list[Reading]]:
+            _begin_anew(group, has_plan=has_plan)
+            written += await upsert.store_voucher_codes(tx, name, page.records)
+            rejected_now = await rejected.keep(tx, name, page.rejected)
+            # A look that found nothing new leaves no trace: the next one reads the same window, a little longer.
+            is_noted = bool(has_plan or written or rejected_now)
+            if is_last:
+                if is_noted:
+                    await watermarks.complete(tx, reading)
+                return written, rejected_now, []
+            if is_noted:
+                return written, rejected_now, [await watermarks.keep_cursor(tx, name, reading, page.cursor)]
+            return written, rejected_now, [replace(reading, cursor=page.cursor)]
+
+        written, rejected_now, rest = await store_page(self._connection, CODES, page, store)
+        report.pages += 1
+        report.codes += len(page.records)
+        report.written += written
+        report.rejected += rejected_now
+        return rest
+
+    async def _begin_again(self, reading: Reading) -> Reading:
+        """The API no longer knows a cursor, and nothing else says which pages are left: read the window anew."""
+        return await self._noted(
+            reading.group, lambda tx: watermarks.keep_cursor(tx, self._connection.name, reading, None)
+        )
+
+    async def _slow_down(self, reading: Reading, tried: Pace, error: TooHeavy) -> list[Reading]:
+        """Ask for less, from now on in every window of the group."""
+        group, window = reading.group, reading.window
+        slower = ease(tried, window) if group.pace == tried else group.pace
+        if slower is None:
+            raise error
+        await self._connection.client.back_off()
+        parts = list(split(window.start, window.end, slower.window_limit))
+        rest = await self._noted(
+            group, lambda tx: watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
+        )
+        group.pace = slower
+        self._report.windows_planned += len(rest) - 1
+        return rest
+
+    async def _drop_refused(self, reading: Reading, tried: tuple[UUID, ...], error: InvalidRequest) -> list[Reading]:
+        """Find vouchers that the API refuses, remember them, and go on without them."""
+        group = reading.group
+        async with self._resolving:
+            # Another window of the group may have met the same refusal, and have settled it meanwhile.
+            if group.voucher_ids != tried:
+                return [reading]
+            refused = await refused_among(self._connection.client, tried, reading.window)
+            await self._noted(group, lambda tx: skipped.refuse(tx, self._connection.name, "voucher", refused, error))
+            group.voucher_ids = tuple(one for one in tried if one not in refused)
+        self._report.refused += refused
+        return [reading]
+
+    async def _noted(self, group: Group, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+        """What `work` notes of a group, in a transaction."""
+        has_plan = group.plan_id is not None
+
+        async def again(tx: AsyncConnection) -> R:
+            _begin_anew(group, has_plan=has_plan)
+            return await work(tx)
+
+        return await in_transaction(self._connection.engine, again)
+
+
+def _begin_anew(group: Group, *, has_plan: bool) -> None:
+    """Forget a plan that a failed try had opened: it is not there any more."""
+    if not has_plan:
+        group.plan_id = group.end = None

@@ -1,0 +1,158 @@
+"""What stands in schema `mews`: written only where it differs, never by something staler."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID as UUID_
+
+from sqlalchemy import ColumnElement, Table, Text, and_, bindparam, column, delete, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY, UUID, distinct_on, insert
+from sqlalchemy.dialects.postgresql.dml import Insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import enterprises
+from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.mirror import tables
+from sync.postgres.metadata import TIMESTAMP
+
+LONG_AGO = literal("-infinity", TIMESTAMP)
+"""How a missing `updated_utc` compares: staler than any other."""
+
+
+def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = ()) -> Insert:
+    """One statement that brings `table` up to a page of rows: parameters `connection`, and a list for each column.
+
+    Rows that are stored already, or stored fresher (by `updated_utc`, where the table has it; at equal instants, which
+    the API counts in whole seconds, the later reading wins), are dropped before the insert, so that they are not even
+    locked and a page without news writes no WAL. An id that comes twice in a page counts once, at its freshest: a
+    second one would make the statement fail. Columns in `resets` become null, and a row in which they are not is news.
+    """
+    arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
+    page = (
+        func.unnest(*arrays)
+        .table_valued(*(column(name, table.c[name].type) for name in names), with_ordinality="position")
+        .render_derived(name="page")
+    )
+    freshest = (
+        select(page)
+        .ext(distinct_on(page.c.id))
+        .order_by(page.c.id, *([page.c.updated_utc.desc().nulls_last()] if "updated_utc" in names else []))
+        .order_by(page.c.position.desc())
+        .subquery("freshest")
+    )
+    news = (
+        select(*(freshest.c[name] for name in names), bindparam("connection", type_=Text))
+        .outerjoin_from(freshest, table, table.c.id == freshest.c.id)
+        .where(or_(table.c.id.is_(None), _is_news(table, freshest.c, names, resets)))
+        .order_by(freshest.c.id)  # two transactions that share rows lock them in the same order
+    )
+    statement = insert(table).from_select([*names, "connection"], news, include_defaults=False)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[table.c.id],
+        set_={name: new[name] for name in names if name != "id"} | dict.fromkeys(resets) | {"mirrored_at": func.now()},
+        where=_is_news(table, new, names, resets),
+    )
+
+
+def _is_news(table: Table, row: Any, names: Sequence[str], resets: Sequence[str]) -> ColumnElement[bool]:
+    differs = or_(
+        *(table.c[name].is_distinct_from(row[name]) for name in names if name != "id"),
+        *(table.c[name].is_not(None) for name in resets),
+    )
+    if "updated_utc" not in names:
+        return differs
+    stored, read = table.c.updated_utc, row.updated_utc
+    return and_(func.coalesce(read, LONG_AGO) >= func.coalesce(stored, LONG_AGO), differs)
+
+
+UPSERT_VOUCHER_CODES = upsert(tables.voucher_codes, VoucherCode._fields, resets=["missing_since"])
+UPSERT_VOUCHERS = upsert(tables.vouchers, Voucher.__slots__)
+UPSERT_SERVICES = upsert(tables.services, Service.__slots__)
+UPSERT_ENTERPRISES = upsert(enterprises, Enterprise.__slots__)
+
+
+async def store_voucher_codes(transaction: AsyncConnection, connection: str, codes: Sequence[VoucherCode]) -> int:
+    """Bring the mirror up to a page of codes; how many rows that wrote."""
+    if not codes:
+        return 0
+    columns = dict(zip(VoucherCode._fields, map(list, zip(*codes, strict=True)), strict=True))
+    result = await transaction.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
+    return result.rowcount
+
+
+async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> int:
+    """Note that codes were deleted at `not_before`, by the API's clock, or a moment later; how many rows that wrote.
+
+    Pages on their way that were read before are staler than that; what the next pull reads is not, as long as
+    `not_before` is not later than the API's own stamp, by whichever clock.
+    """
+    table = tables.voucher_codes
+    since = func.greatest(table.c.updated_utc, not_before)
+    active = (table.c.id.in_(code_ids), table.c.is_active)
+    values = {"is_active": False, "updated_utc": since, "mirrored_at": func.now()}
+    return (await transaction.execute(update(table).where(*active).values(values))).rowcount
+
+
+async def store_vouchers(transaction: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:
+    """Bring the mirror up to a page of vouchers; how many rows that wrote."""
+    return await _store(transaction, UPSERT_VOUCHERS, Voucher.__slots__, connection, vouchers)
+
+
+async def store_services(transaction: AsyncConnection, connection: str, services: Sequence[Service]) -> int:
+    """Bring the mirror up to a page of services; how many rows that wrote."""
+    return await _store(transaction, UPSERT_SERVICES, Service.__slots__, connection, services)
+
+
+async def store_enterprises(transaction: AsyncConnection, connection: str, enterprises: Sequence[Enterprise]) -> int:
+    """Bring the mirror up to a page of enterprises; how many rows that wrote."""
+    return await _store(transaction, UPSERT_ENTERPRISES, Enterprise.__slots__, connection, enterprises)
+
+
+async def _store(
+    transaction: AsyncConnection, statement: Insert, names: Sequence[str], connection: str, records: Sequence[object]
+) -> int:
+    if not records:
+        return 0
+    columns = {name: [getattr(record, name) for record in records] for name in names}
+    result = await transaction.execute(statement, {"connection": connection, **columns})
+    return result.rowcount
+
+
+def _given_assignments() -> Any:
+    arrays = [bindparam(name, type_=ARRAY(UUID)) for name in ("assigned_voucher_id", "rate_id")]
+    return (
+        func.unnest(*arrays)
+        .table_valued(column("voucher_id", UUID), column("rate_id", UUID))
+        .render_derived(name="given")
+    )
+
+
+def _drop_other_assignments() -> Any:
+    table, given = tables.voucher_assignments, _given_assignments()
+    is_given = select(given).where(given.c.voucher_id == table.c.voucher_id, given.c.rate_id == table.c.rate_id)
+    of_these = table.c.voucher_id == func.any(bindparam("voucher_ids", type_=ARRAY(UUID)))
+    return delete(table).where(of_these, ~is_given.exists())
+
+
+def _add_assignments() -> Any:
+    table, given = tables.voucher_assignments, _given_assignments()
+    rows = select(given.c.voucher_id, given.c.rate_id).distinct()
+    return insert(table).from_select(["voucher_id", "rate_id"], rows).on_conflict_do_nothing()
+
+
+DROP_OTHER_ASSIGNMENTS = _drop_other_assignments()
+ADD_ASSIGNMENTS = _add_assignments()
+
+
+async def store_assignments(
+    transaction: AsyncConnection, voucher_ids: Sequence[Any], assignments: Sequence[VoucherAssignment]
+) -> int:
+    """Make `assignments` the only ones of these vouchers; how many rows that wrote."""
+    parameters = {
+        "assigned_voucher_id": [one.voucher_id for one in assignments],
+        "rate_id": [one.rate_id for one in assignments],
+    }
+    dropped = await transaction.execute(DROP_OTHER_ASSIGNMENTS, {"voucher_ids": list(voucher_ids), **parameters})
+    added = await transaction.execute(ADD_ASSIGNMENTS, parameters)
+    return dropped.rowcount + added.rowcount

@@ -1,0 +1,309 @@
+"""How far each voucher is mirrored, and the windows that are being read.
+
+A window that is not read to its end has a row in `sync.windows`, with the cursor of its last committed page; windows of
+one group of vouchers belong to one row of `sync.plans`. A voucher's watermark follows the oldest window of its plan
+that is still open, so it never passes an instant whose changes are missing, in whatever order windows end.
+
+An incremental pull that ends with its first page never stands here: it moves the watermarks if it brought news, and
+otherwise writes nothing at all. How far such quiet pulls have come is one instant of the connection, noted by the
+heartbeat or a single cycle (`CaughtUp`); the next pull begins there, and not at the last news.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Integer,
+    Select,
+    Text,
+    Update,
+    any_,
+    bindparam,
+    column,
+    delete,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.dialects.postgresql.dml import Insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import connections
+from sync.mews.limits import Window
+from sync.mirror.skipped import is_skipped
+from sync.mirror.tables import coverage, plans, vouchers, watermarks, windows
+from sync.mirror.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark
+from sync.postgres.metadata import TIMESTAMP
+
+S = TypeVar("S", Delete, Update)
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A pull that left nothing to read: begun at `as_of` by the database's clock, it reached `through` by the server's.
+
+    Every voucher whose watermark existed at `as_of`, and which was not skipped, is complete through `through`.
+    """
+
+    as_of: datetime
+    through: datetime
+
+
+@dataclass(slots=True)
+class Group:
+    """Vouchers that are read together; what one of their windows teaches about them holds for the others at once.
+
+    `plan_id` and `end`, that of its last window, are None as long as nothing of it stands in the database.
+    """
+
+    voucher_ids: tuple[UUID, ...]
+    pace: Pace
+    plan_id: int | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A window to read for a group of vouchers, from `cursor` on, or from its newest page."""
+
+    group: Group
+    window: Window
+    cursor: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a connection has to read: windows left open, vouchers with a watermark, and vouchers never read.
+
+    `as_of` is the database's time at which this was so. `through`: the latest instant that anything of it counts on.
+    """
+
+    open: list[Reading]
+    watermarks: list[Watermark]
+    beginnings: list[Beginning]
+    as_of: datetime
+    through: datetime | None
+
+
+async def load_work(transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None) -> Work:
+    """What is to be read for a connection; open windows come oldest first.
+
+    A voucher that is mirrored from later than `backfill_from` on, which was set since, begins anew.
+    """
+    readings = await _load_open(transaction, connection)
+    planned = {voucher_id for reading in readings for voucher_id in reading.group.voucher_ids}
+    known = (await transaction.execute(_KNOWN_VOUCHERS, {"connection": connection})).all()
+    free = [row for row in known if row.id not in planned]
+    as_of, caught_up_through = (await transaction.execute(_NOTED, {"connection": connection})).one()
+    begun = [row for row in free if row.mirrored_from and not (backfill_from and backfill_from < row.mirrored_from)]
+    begun_ids = {row.id for row in begun}
+    return Work(
+        readings,
+        [Watermark(row.id, row.complete_through, _pace(row, as_of)) for row in begun],
+        [Beginning(row.id, row.created_utc) for row in free if row.id not in begun_ids],
+        as_of,
+        max((one for one in (caught_up_through, *(row.complete_through for row in begun)) if one), default=None),
+    )
+
+
+async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -> list[Reading]:
+    """Write a plan's windows down as open, and begin the watermarks of vouchers that have none."""
+    group = Group(plan.voucher_ids, plan.pace)
+    await _save_group(transaction, connection, group, plan.windows)
+    if plan.is_backfill:
+        await transaction.execute(
+            _BEGIN_WATERMARKS,
+            {
+                "voucher_ids": list(plan.voucher_ids),
+                "connection": connection,
+                "start": plan.start,
+                "page_size": plan.pace.page_size,
+            },
+        )
+    return [Reading(group, window) for window in plan.windows]
+
+
+async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[Reading]:
+    """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start.
+
+    None, where another process has read the plan to its end meanwhile.
+    """
+    if await _lock_plan(transaction, group) is None:
+        return []
+    group.end = to_read[-1].end
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=group.end))
+    await _open_windows(transaction, group, to_read)
+    return [Reading(group, window) for window in to_read]
+
+
+async def set_back(transaction: AsyncConnection, connection: str, now: datetime) -> None:
+    """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
+    is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
+    await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
+    is_noted_beyond = (connections.c.name == connection, connections.c.caught_up_through > now)
+    await transaction.execute(update(connections).where(*is_noted_beyond).values(caught_up_through=now))
+
+
+async def keep_cursor(transaction: AsyncConnection, connection: str, reading: Reading, cursor: UUID | None) -> Reading:
+    """Note that a window goes on at `cursor`, or, with None, begins again at its newest page."""
+    if reading.group.plan_id is None:
+        await _save_group(transaction, connection, reading.group, [reading.window])
+    await transaction.execute(_of_window(update(windows), reading).values(cursor=cursor))
+    return replace(reading, cursor=cursor)
+
+
+async def complete(transaction: AsyncConnection, reading: Reading) -> None:
+    """Note that a window is read to its end, and move the watermarks of its vouchers as far as that lets them."""
+    group = reading.group
+    if group.plan_id is None:
+        await _move_watermarks(transaction, group, reading.window.end)
+        return
+    plan_end = await _lock_plan(transaction, group)
+    if plan_end is None:  # the plan went with its last voucher, skipped meanwhile
+        return
+    await transaction.execute(_of_window(delete(windows), reading))
+    of_plan = windows.c.plan_id == group.plan_id
+    oldest_open = (await transaction.execute(select(func.min(windows.c.start_utc)).where(of_plan))).scalar_one()
+    if oldest_open is None:
+        await transaction.execute(delete(plans).where(plans.c.id == group.plan_id))
+    await _move_watermarks(transaction, group, oldest_open or plan_end)
+
+
+async def slow_down(
+    transaction: AsyncConnection, connection: str, reading: Reading, pace: Pace, parts: Sequence[Window]
+) -> list[Reading]:
+    """Read a group at a slower pace from now on, this window in `parts` that each begin at their newest page.
+
+    A part is left out where a longer window stands already that begins with it.
+    """
+    group = reading.group
+    if group.plan_id is None:
+        await _save_group(transaction, connection, group, [reading.window])
+    if await _lock_plan(transaction, group) is None:  # another process has read it to its end meanwhile
+        return []
+    values = {"page_size": pace.page_size, "window_limit": pace.window_limit}
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(values))
+    await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
+    await transaction.execute(_of_window(delete(windows), reading))
+    opened = await _open_windows(transaction, group, parts)
+    return [Reading(group, part) for part in parts if part.start in opened]
+
+
+async def _load_open(transaction: AsyncConnection, connection: str) -> list[Reading]:
+    groups = {
+        row.id: Group(tuple(row.voucher_ids), Pace(row.page_size, row.window_limit), row.id, row.end_utc)
+        for row in await transaction.execute(select(plans).where(plans.c.connection == connection))
+    }
+    rows = await transaction.execute(
+        select(windows).where(windows.c.plan_id.in_(groups)).order_by(windows.c.start_utc, windows.c.plan_id)
+    )
+    return [Reading(groups[row.plan_id], Window(row.start_utc, row.end_utc), row.cursor) for row in rows]
+
+
+async def _save_group(transaction: AsyncConnection, connection: str, group: Group, to_read: Sequence[Window]) -> None:
+    statement = plans.insert().values(
+        connection=connection,
+        voucher_ids=list(group.voucher_ids),
+        end_utc=to_read[-1].end,
+        page_size=group.pace.page_size,
+        window_limit=group.pace.window_limit,
+    )
+    group.plan_id = (await transaction.execute(statement.returning(plans.c.id))).scalar_one()
+    group.end = to_read[-1].end
+    await _open_windows(transaction, group, to_read)
+
+
+async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> set[datetime]:
+    """Write windows down as open; the starts of those that did not stand already, as long or longer.
+
+    Two of a plan begin at one instant where a pull began in the very second in which the one before had ended. The
+    longer one must stand: the watermark goes to the plan's end as soon as none is open.
+    """
+    rows = [{"plan_id": group.plan_id, "start_utc": window.start, "end_utc": window.end} for window in to_read]
+    new = insert(windows).values(rows)
+    longer = {"end_utc": new.excluded.end_utc, "cursor": None}
+    upsert = new.on_conflict_do_update(
+        index_elements=[windows.c.plan_id, windows.c.start_utc],
+        set_=longer,
+        where=windows.c.end_utc < new.excluded.end_utc,
+    )
+    return set((await transaction.execute(upsert.returning(windows.c.start_utc))).scalars())
+
+
+async def _lock_plan(transaction: AsyncConnection, group: Group) -> datetime | None:
+    # Without this lock, the last two windows of a plan could end at once, each still seeing the other one open.
+    statement = select(plans.c.end_utc).where(plans.c.id == group.plan_id).with_for_update()
+    end: datetime | None = (await transaction.execute(statement)).scalar_one_or_none()
+    return end
+
+
+async def _move_watermarks(transaction: AsyncConnection, group: Group, through: datetime) -> None:
+    is_behind = watermarks.c.complete_through < through
+    statement = update(watermarks).where(_has_voucher_of(group), is_behind).values(complete_through=through)
+    await transaction.execute(statement)
+
+
+def _pace(row: Any, as_of: datetime) -> Pace:
+    return Pace(row.page_size, row.window_limit) if row.slowed_at and row.slowed_at > as_of - SLOW_FOR else Pace()
+
+
+def _has_voucher_of(group: Group) -> ColumnElement[bool]:
+    return watermarks.c.voucher_id == any_(bindparam(None, list(group.voucher_ids), type_=ARRAY(UUID_TYPE)))
+
+
+def _of_window(statement: S, reading: Reading) -> S:
+    # With its end: whoever still reads a window that a longer one has replaced must not end that one.
+    start, end = windows.c.start_utc == reading.window.start, windows.c.end_utc == reading.window.end
+    return statement.where(windows.c.plan_id == reading.group.plan_id, start, end)
+
+
+def _known_vouchers() -> Select[Any]:
+    """Vouchers of a connection that are not skipped, with their watermark, if any.
+
+    Through when one is complete, `mews.coverage` says: what quiet pulls have read has one definition, there. Where the
+    API hides when a voucher was created, the creation of the connection's oldest voucher stands for it.
+    """
+    oldest = func.min(vouchers.c.created_utc).over()
+    return (
+        select(
+            vouchers.c.id,
+            func.coalesce(vouchers.c.created_utc, oldest).label("created_utc"),
+            watermarks.c.mirrored_from,
+            coverage.c.complete_through,
+            watermarks.c.slowed_at,
+            watermarks.c.page_size,
+            watermarks.c.window_limit,
+        )
+        .outerjoin(watermarks, watermarks.c.voucher_id == vouchers.c.id)
+        .outerjoin(coverage, coverage.c.voucher_id == watermarks.c.voucher_id)
+        .where(vouchers.c.connection == bindparam("connection"), ~is_skipped(vouchers.c.connection, vouchers.c.id))
+    )
+
+
+def _begin_watermarks() -> Insert:
+    array = bindparam("voucher_ids", type_=ARRAY(UUID_TYPE))
+    ids = func.pg_catalog.unnest(array).table_valued(column("id", UUID_TYPE)).render_derived(name="planned")
+    start = bindparam("start", type_=TIMESTAMP)
+    rows = select(ids.c.id, bindparam("connection", type_=Text), start, start, bindparam("page_size", type_=Integer))
+    names = ["voucher_id", "connection", "mirrored_from", "complete_through", "page_size"]
+    statement = insert(watermarks).from_select(names, rows, include_defaults=False)
+    begin = {"mirrored_from": start, "complete_through": start, "first_saved_at": func.now()}
+    is_later = watermarks.c.mirrored_from > start
+    return statement.on_conflict_do_update(index_elements=[watermarks.c.voucher_id], set_=begin, where=is_later)
+
+
+def _noted() -> Select[Any]:
+    of_connection = connections.c.name == bindparam("connection")
+    return select(func.now(), select(connections.c.caught_up_through).where(of_connection).scalar_subquery())
+
+
+_NOTED = _noted()
+_KNOWN_VOUCHERS = _known_vouchers()
+_BEGIN_WATERMARKS = _begin_watermarks()

@@ -1,0 +1,161 @@
+"""Claiming rows of the outbox.
+
+A claim is committed before anything is sent. It belongs to an attempt, and only who knows the attempt's id can complete
+its rows; once the attempt's time is over its owner counts as dead, and the rows become uncertain.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    bindparam,
+    func,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.left_alone import SET_ASIDE_FOR
+from sync.outbox.each_row import Written, write_each
+from sync.outbox.rules import Operation, Status
+from sync.outbox.tables import attempts, outbox
+from sync.postgres.engine import transaction
+
+LOCK_TIMEOUT = "10s"
+"""So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
+UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Rows that may go in one call: of one connection, one hotel and one operation."""
+
+    connection: str
+    operation: Operation
+    enterprise_id: UUID | None
+
+
+@asynccontextmanager
+async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that may change the daemon's columns and make its moves, and waits for no lock for long."""
+    async with transaction(engine) as tx:
+        await tx.exec_driver_sql(_BECOME_DAEMON, execution_options={"no_parameters": True})
+        yield tx
+
+
+async def begin_attempt(
+    tx: AsyncConnection, lane: Lane, attempt_id: UUID, *, lease: timedelta, server_utc: datetime
+) -> None:
+    """Open an attempt, whose owner has until the end of `lease`. `server_utc` is the API's time, and not later."""
+    values = {"id": attempt_id, "connection": lane.connection, "server_utc": server_utc}
+    await tx.execute(insert(attempts).values(**values, until=func.now() + lease))
+
+
+async def claim(
+    tx: AsyncConnection, attempt_id: UUID, code_ids: Mapping[int, UUID | None], server_utc: datetime
+) -> Written:
+    """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code.
+
+    A code that was found by its value is kept apart from one that the row names: another one may be meant next time.
+    """
+
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        parameters = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
+        return (await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})).scalars()
+
+    return await write_each(tx, list(code_ids), write)
+
+
+async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> Written:
+    """Make rows that this transaction has locked `sending`, to complete them without sending anything."""
+    return await _update_each(tx, row_ids, {"status": Status.SENDING, "attempt_id": attempt_id})
+
+
+async def move(
+    tx: AsyncConnection,
+    from_attempt: UUID,
+    to_attempt: UUID,
+    row_ids: Sequence[int],
+    *,
+    lease: timedelta,
+    is_sent: bool = False,
+) -> set[int]:
+    """Move rows from an attempt that had no effect to another, and give both attempts time; the rows that moved.
+
+    What a user holds does not, nor what is refused. `is_sent`: they are sent once more.
+    """
+    both = attempts.c.id.in_([from_attempt, to_attempt])
+    await tx.execute(update(attempts).where(both).values(until=func.now() + lease))
+    mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_attempt, outbox.c.status == Status.SENDING)
+    free = await tx.execute(select(outbox.c.id).where(*mine).with_for_update(key_share=True, skip_locked=True))
+    sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()} if is_sent else {}
+    return (await _update_each(tx, list(free.scalars()), {"attempt_id": to_attempt, **sent})).ids
+
+
+async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> Written:
+    """Look at rows again later; `reason` says why, unless what they say is still true."""
+    later = {"next_attempt_at": func.now() + wait} | ({"last_error": reason} if reason else {})
+    return await _update_each(tx, row_ids, later)
+
+
+async def set_aside(tx: AsyncConnection, refused: Mapping[int, str]) -> set[int]:
+    """Leave rows alone for a while, which were refused for these reasons; those that do not even take note of that."""
+    noted = set[int]()
+    for reason in set(refused.values()):
+        row_ids = [row_id for row_id, one in refused.items() if one == reason]
+        noted |= (await postpone(tx, row_ids, SET_ASIDE_FOR, reason)).ids
+    return set(refused) - noted
+
+
+async def _update_each(tx: AsyncConnection, row_ids: Sequence[int], values: Mapping[str, Any]) -> Written:
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        changed = update(outbox).where(outbox.c.id.in_(row_ids)).values(values).returning(outbox.c.id)
+        written: Sequence[int] = (await tx.execute(changed)).scalars().all()
+        return written
+
+    return await write_each(tx, row_ids, write)
+
+
+async def end_attempt(tx: AsyncConnection, attempt_id: UUID) -> None:
+    """Forget an attempt none of whose rows is open any more."""
+    await tx.execute(_END_ATTEMPT, {"attempt": attempt_id})
+
+
+# A claim that a crash of the server takes back would be sent twice, so its commit waits for the disk. What users have
+# put off to the commit (`DEFERRABLE`) is checked row by row, where it can be told which one is refused. And plans that
+# are kept for the session, as those of foreign keys, may have been made while the outbox was empty: without an index,
+# each row that is completed would have the whole of it read.
+_BECOME_DAEMON = f"""
+SELECT set_config('voucher_sync.daemon', 'on', true), set_config('lock_timeout', '{LOCK_TIMEOUT}', true),
+       set_config('enable_seqscan', 'off', true),
+       set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), true);
+SET CONSTRAINTS ALL IMMEDIATE
+"""
+
+_CLAIM = text("""
+WITH claimed AS (
+UPDATE mews.voucher_code_outbox AS row
+SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
+    first_sent_utc = coalesce(row.first_sent_utc, :server_utc), first_sent_at = coalesce(row.first_sent_at, now()),
+    target_code_id = claimed.code_id
+FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
+WHERE row.id = claimed.id
+RETURNING row.id, row.status, row.attempt_id
+)
+SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
+
+_END_ATTEMPT = text("""
+DELETE FROM sync.attempts AS attempt WHERE attempt.id = :attempt AND NOT EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS row
+  WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain')
+)
+""")

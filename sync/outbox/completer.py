@@ -1,0 +1,105 @@
+"""Completing the rows of a call: what was resolved of them is written with the call's effect, and counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.errors import ApiError, VoucherSyncError
+from sync.mews.pages import Page
+from sync.mews.records import VoucherCode
+from sync.mirror import rejected, upsert
+from sync.mirror.store import CODES, DELETED_CODES, DeletedCode, R, store_page
+from sync.outbox.claims import as_daemon
+from sync.outbox.completion import Completed, Returning, complete
+from sync.outbox.dispatch import Batch
+from sync.outbox.outcomes import Outcome, Resolved, Waits
+from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Verdict
+
+
+@dataclass(slots=True)
+class PushReport:
+    """What was pushed: calls, and rows by what became of them. `refused`: nothing became of them, since something on
+    the outbox's table refuses to have them changed. `errors` holds the last fault of each kind."""
+
+    calls: int = 0
+    done: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    given_back: int = 0
+    held: int = 0
+    refused: int = 0
+    errors: dict[str, VoucherSyncError] = field(default_factory=dict)
+
+    def count(self, completed: Completed) -> None:
+        """Count rows by what the database says that they became."""
+        counts = completed.counts
+        self.done += counts[Status.DONE]
+        self.failed += counts[Status.FAILED]
+        self.uncertain += counts[Status.UNCERTAIN]
+        self.given_back += counts[Status.PENDING]
+
+    def note_error(self, error: VoucherSyncError) -> None:
+        """Keep the last fault of each kind, without words that might quote a code's value."""
+        kept = error.without_words() if isinstance(error, ApiError) else error
+        self.errors[type(error).__name__] = kept
+
+    def note_fault(self, outcome: Outcome) -> None:
+        """Keep what kept a call from its effect, unless that was the changes in it."""
+        if outcome.error and outcome.verdict is not Verdict.REFUSED:
+            self.note_error(outcome.error)
+
+
+class Completer:
+    """Completes rows of one connection, which wait as long as `waits` say, and counts what that changed in `report`."""
+
+    def __init__(self, connection: Connection, waits: Waits) -> None:
+        self.report = PushReport()
+        self.waits = waits
+        self._connection = connection
+
+    async def apply(
+        self,
+        batch: Batch,
+        resolved: Sequence[Resolved],
+        outcome: Outcome | None = None,
+        returning: Returning | None = None,
+    ) -> None:
+        """Write what was resolved of a batch's rows, in one transaction. Raises `DatabaseError`.
+
+        In the same transaction stands what the call, of which this is the `outcome`, has done to codes: `done` means
+        that it stands in the mirror. Rows that stay claimed go back to `returning`.
+        """
+        write = partial(complete, attempt_id=batch.attempt_id, resolved=resolved, returning=returning)
+
+        async def store_made(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> Completed:
+            await upsert.store_voucher_codes(tx, self._connection.name, page.records)
+            await rejected.keep(tx, self._connection.name, page.rejected)
+            return await write(tx, hidden=_refused(page))
+
+        async def store_deleted(tx: AsyncConnection, page: Page[DeletedCode], _written: int) -> Completed:
+            # What the API says of those that the mirror refuses, the next pull reads, and sets aside.
+            await DELETED_CODES.store(tx, self._connection.name, page.records)
+            return await write(tx, hidden=_refused(page))
+
+        if batch.lane.operation is Operation.DELETE:
+            deleted = Page(_deleted(batch, resolved), [], None)
+            completed = await store_page(self._connection, DELETED_CODES, deleted, store_deleted, as_daemon)
+        else:
+            made = Page([*outcome.codes] if outcome else [], [*outcome.rejected] if outcome else [], None)
+            completed = await store_page(self._connection, CODES, made, store_made, as_daemon)
+        self.report.count(completed)
+
+
+def _deleted(batch: Batch, resolved: Sequence[Resolved]) -> list[DeletedCode]:
+    not_before = batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
+    code_ids = dict.fromkeys(code_id for _, completion in resolved for code_id in completion.code_ids.values())
+    return [DeletedCode(code_id, not_before) for code_id in code_ids]
+
+
+def _refused(page: Page[R]) -> set[UUID]:
+    """The ids of what the database refuses."""
+    return {UUID(one.record_id) for one in page.rejected if one.sqlstate and one.record_id}

@@ -1,0 +1,148 @@
+"""Claiming what is due: which rows are sent, and which need no call."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.outbox import claims, delete_guard, lookups
+from sync.outbox import due as outbox_due
+from sync.outbox.claims import Lane
+from sync.outbox.completion import complete
+from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.each_row import KEPT, Written
+from sync.outbox.outcomes import resolve_unsent
+from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
+
+LOOK_AGAIN = timedelta(seconds=5)
+"""How soon a delete is looked at again whose code the mirror has not seen yet."""
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never.
+
+    `visible_after`: how long what was written may stay hidden from a pull, which also reads whole seconds only.
+    """
+
+    discovered_as_of: datetime | None = None
+    caught_up_as_of: datetime | None = None
+    visible_after: timedelta = timedelta()
+
+    @property
+    def shown_as_of(self) -> datetime | None:
+        """What was written by this instant must stand in the mirror."""
+        return self.caught_up_as_of and self.caught_up_as_of - self.visible_after
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
+
+    `done` and `failed`: how many more were completed without a call, and `held`: by the brake. `refused`: how many
+    rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can be
+    noted. `has_more`: others may be due.
+    """
+
+    attempt_id: UUID
+    lane: Lane
+    rows: Sequence[Row]
+    server_utc: datetime
+    done: int = 0
+    failed: int = 0
+    waiting: int = 0
+    held: int = 0
+    refused: int = 0
+    set_aside: Collection[int] = ()
+    has_more: bool = False
+
+
+async def claim_due(
+    tx: AsyncConnection,
+    lane: Lane,
+    *,
+    limit: int,
+    lease: timedelta,
+    server_utc: datetime,
+    knowledge: Knowledge,
+    rules: Sequence[BrakeRule],
+    without: Collection[int] = (),
+) -> Batch:
+    """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are."""
+    held = Written()
+    if lane.operation is Operation.DELETE:
+        held = await delete_guard.hold_suspicious(tx, lane.connection, rules)
+    attempt_id = uuid4()
+    due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
+    rows = due[: count_together(due)]
+    decisions = await _decide(tx, lane.operation, rows, knowledge) if rows else {}
+    sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
+    waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
+    refused = (await claims.postpone(tx, waiting, LOOK_AGAIN)).refused
+    done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
+    claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
+    refused |= uncompleted | claimed.refused
+    set_aside = await claims.set_aside(tx, refused)
+    return Batch(
+        attempt_id,
+        lane,
+        [replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in claimed.ids],
+        server_utc,
+        done=done,
+        failed=failed,
+        waiting=len(waiting),
+        held=len(held.ids),
+        refused=len(refused),
+        has_more=len(due) >= limit or len(rows) < len(due),
+        set_aside=[*set_aside, *held.refused],
+    )
+
+
+async def _claim(
+    tx: AsyncConnection,
+    lane: Lane,
+    attempt_id: UUID,
+    code_ids: Mapping[int, UUID | None],
+    *,
+    lease: timedelta,
+    server_utc: datetime,
+) -> Written:
+    """Claim rows to send; nothing is sent that was not claimed, whoever kept it from being claimed."""
+    if not code_ids:
+        return Written()
+    await claims.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
+    claimed = await claims.claim(tx, attempt_id, code_ids, server_utc)
+    if not claimed.ids:
+        await claims.end_attempt(tx, attempt_id)
+    return Written(claimed.ids, dict.fromkeys(code_ids.keys() - claimed.ids, KEPT) | claimed.refused)
+
+
+async def _decide(
+    tx: AsyncConnection, operation: Operation, rows: Sequence[Row], knowledge: Knowledge
+) -> dict[int, Decision]:
+    if operation is Operation.ADD:
+        # A pull may have found what an earlier attempt made only after a look had missed it.
+        unknown = [row.id for row in rows if row.unknown_since_utc]
+        made = await lookups.made_for(tx, unknown, usable_only=True)
+        return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
+    named = await lookups.named_by(tx, rows)
+    as_of = knowledge.shown_as_of
+    return {
+        row.id: resolve_delete(*named[row.id], mirror_is_fresh=as_of is not None and row.created_at <= as_of)
+        for row in rows
+    }
+
+
+async def _complete_unsent(
+    tx: AsyncConnection, attempt_id: UUID, rows: Sequence[Row], decisions: Mapping[int, Decision]
+) -> tuple[int, int, dict[int, str]]:
+    """How many stand, how many failed, and what is refused."""
+    decided = [row.id for row in rows if isinstance(decisions[row.id], Stands | Fail)]
+    claimed = await claims.claim_unsent(tx, attempt_id, decided)
+    refused = dict.fromkeys(set(decided) - claimed.ids, KEPT) | claimed.refused
+    resolved = resolve_unsent([row for row in rows if row.id in claimed.ids], decisions)
+    counts = (await complete(tx, attempt_id, resolved)).counts if claimed.ids else Counter()
+    return counts[Status.DONE], counts[Status.FAILED], refused

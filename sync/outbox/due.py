@@ -1,0 +1,202 @@
+"""What is due in the outbox, and in which turn.
+
+What has a higher priority goes first. Of one priority, everybody who queued something gets an equal share of a call,
+and what one leaves of it goes to the others: 100,000 rows of one user keep another's single row waiting for one call.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from itertools import chain, groupby, zip_longest
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    any_,
+    column,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    true,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.core.errors import DatabaseLocked
+from sync.outbox.claims import UNFINISHED, Lane
+from sync.outbox.rules import Operation, Row, Status
+from sync.outbox.tables import IS_IN_TURN, QUEUER, outbox
+from sync.postgres.locks import blockers, describe
+
+MAX_LOOKED_AT = 1000
+"""Rows that are due, and may be held by others."""
+
+
+async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
+    """The lanes in which something is due."""
+    rows = await tx.execute(_DUE_LANES, {"connection": connection})
+    return [Lane(connection, Operation(row.operation), row.enterprise_id) for row in rows]
+
+
+async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int] = ()) -> list[Row]:
+    """Due rows of a lane, of each user the longest due first, for this transaction to decide on.
+
+    Left out are rows behind an unfinished one for the same code, since their order counts, but for a delete that
+    another user has put off; rows that somebody else holds; and those of `without`.
+    """
+    found: list[Row] = []
+    for priority, turns in groupby(await _turns(tx, lane), key=lambda turn: turn[0]):
+        queuers = [queuer for _, queuer in turns]
+        while queuers and len(found) < limit:
+            share = -((len(found) - limit) // len(queuers))
+            left_out = [*without, *(row.id for row in found)]
+            shares = await _lock_shares(tx, lane, priority, queuers, share=share, without=left_out)
+            in_turn = chain.from_iterable(zip_longest(*shares.values()))
+            found += [row for row in in_turn if row is not None][: limit - len(found)]
+            queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
+    return found
+
+
+async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLocked | None:
+    """Who holds rows that are due, as by SELECT ... FOR UPDATE: a claim passes over them. None: nobody does."""
+    count = (await tx.execute(_COUNT_LOCKED, {"connection": connection, "most": MAX_LOOKED_AT})).scalar_one()
+    if not count:
+        return None
+    found = await tx.run_sync(blockers, timedelta())
+    return DatabaseLocked(
+        f"{count:,} changes are due, and not sent: another transaction holds their rows. {describe(found)}, then this "
+        "goes on by itself"
+    )
+
+
+_QUEUER: ColumnElement[str] = literal_column(QUEUER.text, Text)
+_TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
+"""With what every row of a lane has in common in front, and what a turn's have: this is the order of the index."""
+
+
+def _pending(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+    return (
+        literal_column(IS_IN_TURN.text, Boolean),
+        outbox.c.connection == lane.connection,
+        outbox.c.operation == lane.operation,
+        outbox.c.enterprise_id == lane.enterprise_id,
+    )
+
+
+async def _turns(tx: AsyncConnection, lane: Lane) -> list[tuple[int, str]]:
+    """Who has something due of which priority, the highest first. Each is one step in the index."""
+
+    def first(*conditions: ColumnElement[bool]) -> Select[tuple[int, str]]:
+        last_first = [column.desc() for column in _TURN_ORDER]
+        columns = (outbox.c.priority, _QUEUER.label("queuer"))
+        return select(*columns).where(*_pending(lane), *conditions).order_by(*last_first).limit(1)
+
+    turns = select(first().subquery("highest")).cte("turns", recursive=True)
+    is_next = tuple_(outbox.c.priority, _QUEUER) < tuple_(turns.c.priority, turns.c.queuer)
+    following = first(is_next).correlate(turns).lateral("following")
+    turns = turns.union_all(select(following).select_from(turns.join(following, true())))
+    of_turn = (outbox.c.priority == turns.c.priority, turns.c.queuer == _QUEUER)
+    longest_due = select(outbox.c.next_attempt_at).where(*_pending(lane), *of_turn)
+    longest_due = longest_due.order_by(*_TURN_ORDER, outbox.c.next_attempt_at).limit(1).correlate(turns)
+    due = select(turns.c.priority, turns.c.queuer).where(longest_due.scalar_subquery() <= func.now())
+    return [(row.priority, row.queuer) for row in await tx.execute(due.order_by(turns.c.priority.desc()))]
+
+
+async def _lock_shares(
+    tx: AsyncConnection, lane: Lane, priority: int, queuers: Sequence[str], *, share: int, without: Sequence[int]
+) -> dict[str, list[Row]]:
+    """Up to `share` rows of each of them."""
+    turn = func.pg_catalog.unnest(literal(list(queuers), ARRAY(Text))).table_valued(column("queuer", Text), name="turn")
+    turn = turn.render_derived()
+    earlier = outbox.alias("earlier")
+    # Else anybody could keep others from a code for years. Whoever waits for an add of somebody else's needs its code.
+    is_put_off = and_(
+        earlier.c.operation == Operation.DELETE,
+        earlier.c.queued_by.is_distinct_from(outbox.c.queued_by),
+        earlier.c.status == Status.PENDING,
+        func.coalesce(earlier.c.not_before > func.now(), False),
+    )
+    of_same_code = select(earlier.c.id).where(
+        earlier.c.voucher_id == outbox.c.voucher_id,
+        earlier.c.value == outbox.c.value,
+        earlier.c.id + 0 < outbox.c.id,
+        earlier.c.status.in_(UNFINISHED),
+        ~is_put_off,
+    )
+    # By OFFSET it stays a look-up for each row, and by + 0 only one index has what it needs. To statistics of an outbox
+    # that was empty any other way seems as cheap, as a join, and then the whole of it is read for each row.
+    is_blocked = of_same_code.correlate(outbox).offset(0).exists()
+    due = (
+        select(*(outbox.c[name] for name in Row.__slots__))
+        .where(
+            *_pending(lane),
+            outbox.c.priority == priority,
+            turn.c.queuer == _QUEUER,
+            outbox.c.next_attempt_at <= func.now(),
+            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+            ~is_blocked,
+        )
+        .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
+        .limit(share)
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("due")
+    )
+    shares: dict[str, list[Row]] = defaultdict(list)
+    for row in (await tx.execute(select(turn.c.queuer, due).select_from(turn).join(due, true()))).mappings():
+        fields = {name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])}
+        shares[row["queuer"]].append(Row(**fields))
+    return shares
+
+
+# One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a
+# million pending rows of one hotel cost two steps.
+_DUE_LANES = text("""
+WITH RECURSIVE hotel AS (
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
+    ORDER BY pending.enterprise_id LIMIT 1
+  ) AS enterprise_id
+  FROM pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
+UNION ALL
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = hotel.operation
+      AND pending.enterprise_id > hotel.enterprise_id
+    ORDER BY pending.enterprise_id LIMIT 1
+  )
+  FROM hotel WHERE hotel.enterprise_id IS NOT NULL
+)
+SELECT operation, enterprise_id FROM hotel
+WHERE now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id = hotel.enterprise_id
+  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
+) OR (hotel.enterprise_id IS NULL AND now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id IS NULL
+  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
+))
+""")
+
+# Of rows that are due, those which no lock of ours can be had on.
+_COUNT_LOCKED = text("""
+WITH due AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'pending' AND row.connection = :connection AND row.next_attempt_at <= now()
+  LIMIT :most
+), free AS (
+  SELECT row.id FROM mews.voucher_code_outbox AS row WHERE row.id IN (SELECT due.id FROM due)
+  FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM free)
+""")

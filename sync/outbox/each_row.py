@@ -1,0 +1,74 @@
+"""Writing rows of the outbox of which something that a user put on the table may refuse single ones.
+
+A constraint, an index or a trigger can refuse a row whatever becomes of it, and would refuse its whole statement with
+it. So a refused statement is divided, each part behind a savepoint, until what is refused stands alone; the others go
+on. What is not written is never taken for written: a trigger or a policy may also leave a row out without a word.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import BigInteger, TextClause, bindparam
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.left_alone import SET_ASIDE_FOR
+from sync.core.bisection import Bisection
+from sync.core.errors import StatementRefused
+from sync.postgres.engine import translate
+
+KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
+
+Write = Callable[[Sequence[int]], Awaitable[Iterable[int]]]
+"""Writes rows, and says which of them it wrote."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The rows that were written, and of the others those that are refused, each with the reason, without a value."""
+
+    ids: set[int] = field(default_factory=set)
+    refused: dict[int, str] = field(default_factory=dict)
+
+
+async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) -> Written:
+    """Write rows, in one statement if all of them can be. Raises what is not for single rows."""
+    written = Written()
+
+    async def goes_through(group: Sequence[int]) -> bool:
+        try:
+            async with tx.begin_nested():
+                ids = set(await write(group))
+        except DBAPIError as error:
+            refusal = translate(error)
+            if not isinstance(refusal, StatementRefused):
+                raise
+            if len(group) == 1:
+                written.refused[group[0]] = _reason(refusal)
+            return False
+        written.ids.update(ids)
+        return True
+
+    bisection = Bisection(row_ids)
+    while group := bisection.group:
+        bisection.tell(went_through=await goes_through(group))
+    return written
+
+
+def _reason(refusal: StatementRefused) -> str:
+    return (
+        f"something on the table of the outbox refuses to have this row changed ({refusal.sqlstate}: {refusal.words}); "
+        f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
+    )
+
+
+async def write_rows(
+    tx: AsyncConnection, statement: TextClause, row_ids: Sequence[int], **parameters: Any
+) -> Iterable[int]:
+    """Run a statement that writes the rows of these ids, and returns the ids of those that it wrote."""
+    return (await tx.execute(statement, {"ids": list(row_ids), **parameters})).scalars()
+
+
+IDS = bindparam("ids", type_=ARRAY(BigInteger))

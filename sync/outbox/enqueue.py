@@ -1,0 +1,113 @@
+"""Queueing a change in the outbox, as any user of the database may; its triggers check each row."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.core.errors import DatabaseError
+from sync.mirror.tables import vouchers
+from sync.outbox.claims import UNFINISHED
+from sync.outbox.rules import Operation, Status
+from sync.outbox.tables import outbox
+from sync.postgres.engine import translate
+
+REFUSALS = (psycopg.errors.IntegrityError, psycopg.errors.InsufficientPrivilege)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a row asks for; the columns that users fill."""
+
+    operation: Operation
+    voucher_id: UUID | None = None
+    value: str | None = None
+    validity_start_utc: datetime | None = None
+    validity_end_utc: datetime | None = None
+    voucher_code_id: UUID | None = None
+    idempotency_key: str | None = None
+    not_before: datetime | None = None
+    note: str | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The row of a change; `is_new` unless the same change was queued before, under the same idempotency key."""
+
+    id: int
+    status: Status
+    last_error: str | None
+    is_new: bool
+
+
+@asynccontextmanager
+async def user_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction as long as it takes, since a million rows are queued in one.
+
+    Raises `DatabaseError`; where a rule of the outbox is broken, in the words of the rule alone.
+    """
+    try:
+        async with engine.begin() as connection:
+            yield connection
+    # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
+    except DBAPIError as error:
+        raise _in_words(error) from None
+    except psycopg.Error as error:  # from a COPY, which goes past SQLAlchemy
+        raise _in_words(DBAPIError(None, None, error)) from None
+
+
+async def queue(tx: AsyncConnection, change: Change) -> Queued:
+    """Insert one row. `DatabaseError` where the same add is queued already without the same key."""
+    columns = (outbox.c.id, outbox.c.status, outbox.c.last_error)
+    statement = insert(outbox).values(**asdict(change)).on_conflict_do_nothing().returning(*columns)
+    row = (await tx.execute(statement)).one_or_none()
+    if row is not None:
+        return Queued(row.id, Status(row.status), row.last_error, is_new=True)
+    before = select(*columns).where(
+        outbox.c.idempotency_key == change.idempotency_key, outbox.c.queued_by == func.session_user()
+    )
+    row = (await tx.execute(before)).one_or_none() if change.idempotency_key is not None else None
+    if row is None:
+        raise DatabaseError(await _name_same_add(tx, change))
+    return Queued(row.id, Status(row.status), row.last_error, is_new=False)
+
+
+async def _name_same_add(tx: AsyncConnection, change: Change) -> str:
+    same = select(func.min(outbox.c.id)).where(
+        outbox.c.operation == Operation.ADD,
+        outbox.c.voucher_id == change.voucher_id,
+        outbox.c.value == change.value,
+        outbox.c.status.in_(UNFINISHED),
+    )
+    row_id = (await tx.execute(same)).scalar()
+    return f"the same add is queued already, as row {row_id}. Wait until it is done, or cancel it first."
+
+
+async def doubtful_vouchers(tx: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, str]:
+    """Those of the vouchers for which an add will probably fail, and why."""
+    wanted: Sequence[UUID] = list(ids)
+    query = select(vouchers.c.id, vouchers.c.is_active).where(vouchers.c.id == func.any(wanted))
+    is_active = {row.id: row.is_active for row in await tx.execute(query)}
+    doubts = {
+        None: "is not in the mirror; if Mews does not have it either, this will fail",
+        False: "is deleted in Mews, so this will probably fail",
+    }
+    return {one: doubts[is_active.get(one)] for one in wanted if not is_active.get(one)}
+
+
+def _in_words(error: DBAPIError) -> DatabaseError:
+    cause = error.orig
+    if not isinstance(cause, REFUSALS) or not cause.diag.message_primary:
+        return translate(error)
+    if cause.diag.constraint_name == "voucher_code_outbox_same_add_queued_idx":
+        return DatabaseError("somebody queued the same add at this moment: see `voucher-sync outbox list`")
+    hint = f". {cause.diag.message_hint}" if cause.diag.message_hint else ""
+    return DatabaseError(f"{cause.diag.message_primary}{hint}")

@@ -1,0 +1,133 @@
+"""What the mirror knows of the codes that rows of the outbox name."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Boolean, Interval, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.mews.records import VoucherCode
+from sync.outbox.rules import CLOCK_SKEW, Row
+from sync.postgres.metadata import TIMESTAMP
+
+
+async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[list[UUID], list[UUID]]]:
+    """The codes that deletes name, by row: those that are active, and those that are not, each newest first."""
+    parameters = {
+        "ids": [row.id for row in rows],
+        "code_ids": [row.voucher_code_id for row in rows],
+        "voucher_ids": [row.voucher_id for row in rows],
+        "named_values": [row.value for row in rows],
+    }
+    named: dict[int, tuple[list[UUID], list[UUID]]] = {row.id: ([], []) for row in rows}
+    for code in await tx.execute(_NAMED_BY, parameters):
+        active, deleted = named[code.row_id]
+        (active if code.is_usable else deleted).append(code.id)
+    return named
+
+
+async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: bool) -> dict[int, UUID]:
+    """The codes that earlier attempts of adds have made, by row, as far as the mirror has seen them.
+
+    They are told by voucher and value, by a creation that is not older than the first attempt without an answer to rely
+    on, by clocks that may differ, and by being neither another row's nor one that a row had deleted before the add was
+    first sent. Missing a code that was made would have it made again. `usable_only`: leave out what was deleted since.
+    """
+    if not row_ids:
+        return {}
+    parameters = {"ids": list(row_ids), "usable_only": usable_only, "skew": CLOCK_SKEW}
+    return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
+
+
+async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequence[VoucherCode]) -> dict[int, UUID]:
+    """As `made_for`, among codes that the API has and the mirror cannot hold."""
+    if not row_ids or not codes:
+        return {}
+    parameters = {
+        "ids": list(row_ids),
+        "usable_only": False,
+        "skew": CLOCK_SKEW,
+        "code_ids": [code.id for code in codes],
+        "voucher_ids": [code.voucher_id for code in codes],
+        "named_values": [code.value for code in codes],
+        "created": [code.created_utc for code in codes],
+        "active": [code.is_active for code in codes],
+    }
+    return {row.row_id: row.id for row in await tx.execute(_MADE_AMONG, parameters)}
+
+
+async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
+    """Whether the API gave the last code that it is known to have made for this connection its `UpdatedUtc`.
+
+    A code without one is in no window (docs/mews-api.md, *Time intervals*), and may be told only by reading them all.
+    """
+    return bool((await tx.execute(_STAMPS, {"connection": connection})).scalar())
+
+
+_NAMED_BY = text("""
+WITH named AS (
+  SELECT * FROM unnest(:ids, :code_ids, :voucher_ids, :named_values) AS given(row_id, code_id, voucher_id, value)
+), codes AS (
+  SELECT named.row_id, code.* FROM named JOIN mews.voucher_codes AS code ON code.id = named.code_id
+UNION ALL
+  SELECT named.row_id, code.* FROM named
+  JOIN mews.voucher_codes AS code ON code.voucher_id = named.voucher_id AND code.value = named.value
+  WHERE named.code_id IS NULL
+)
+SELECT row_id, id, is_active AND missing_since IS NULL AS is_usable FROM codes
+ORDER BY row_id, updated_utc DESC NULLS LAST, id
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("voucher_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("named_values", type_=ARRAY(Text)),
+)
+
+_MADE = """
+SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
+FROM mews.voucher_code_outbox AS row
+JOIN {codes} AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
+WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
+  AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)
+  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only)
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
+      AND other.status = 'done' AND other.voucher_code_id = code.id
+  )
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
+      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.finished_at < row.first_sent_at
+  )
+ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
+"""
+_OF_ROWS = (
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("usable_only", type_=Boolean),
+    bindparam("skew", type_=Interval),
+)
+_MADE_FOR = text(_MADE.format(codes="mews.voucher_codes")).bindparams(*_OF_ROWS)
+
+_GIVEN = """(
+  SELECT given.*, now() AS first_seen_at, CAST(NULL AS timestamptz) AS missing_since
+  FROM unnest(:code_ids, :voucher_ids, :named_values, :created, :active)
+       AS given(id, voucher_id, value, created_utc, is_active)
+)"""
+_MADE_AMONG = text(_MADE.format(codes=_GIVEN)).bindparams(
+    *_OF_ROWS,
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("voucher_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("named_values", type_=ARRAY(Text)),
+    bindparam("created", type_=ARRAY(TIMESTAMP)),
+    bindparam("active", type_=ARRAY(Boolean)),
+)
+
+_STAMPS = text("""
+SELECT code.updated_utc IS NOT NULL
+FROM mews.voucher_code_outbox AS row JOIN mews.voucher_codes AS code ON code.id = row.voucher_code_id
+WHERE row.connection = :connection AND row.operation = 'add' AND row.status = 'done' AND code.is_active
+ORDER BY row.finished_at DESC LIMIT 1
+""").bindparams(bindparam("connection", type_=Text))

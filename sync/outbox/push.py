@@ -1,0 +1,208 @@
+"""The push: claims what is due, sends it, and completes it by what the answer proves.
+
+A claim is made while a place of the budget is held, so that what is claimed is sent at once. The answer is not waited
+for before the next claim: several calls are in flight, and a slow one keeps back only its own rows.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.errors import VoucherSyncError
+from sync.mews import operations
+from sync.mews.rate_limiter import Priority
+from sync.outbox import due, routing
+from sync.outbox.bisect import BatchBisection
+from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.completer import Completer, PushReport
+from sync.outbox.dispatch import Batch, Knowledge, claim_due
+from sync.outbox.outcomes import SPLIT_ON, Outcome, Waits, resolve
+from sync.outbox.routing import Waiting
+from sync.outbox.send import PushSettings, Sender
+from sync.postgres.engine import in_transaction
+
+CALLS_IN_FLIGHT = 8
+CLAIMING = 3
+"""Claims made at once while lanes are full: while one reads its rows, another waits for the next place."""
+TURN_S = 1.0
+"""After this it is asked anew what is due: a bulk push of one hotel must not keep back what others queue meanwhile."""
+
+
+class Pusher:
+    """Pushes the outbox of one connection. `moved` is set whenever rows were completed: others may be due then."""
+
+    def __init__(self, connection: Connection, settings: PushSettings, knowledge: Knowledge, rng: Random) -> None:
+        self.waiting = Waiting(discovery=False, pull=False)
+        self.moved = asyncio.Event()
+        self._connection = connection
+        self._settings = settings
+        self._knowledge = knowledge
+        self._sender = Sender(connection, settings)
+        self._completer = Completer(connection, Waits(settings.settle_after, rng, settings.retry))
+        self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
+        self._has_more = False
+
+    def take_report(self) -> PushReport:
+        """What was pushed since the last time that this was asked."""
+        report, self._completer.report = self._completer.report, PushReport()
+        report.calls, self._sender.calls = self._sender.calls, 0
+        return report
+
+    async def push(self) -> PushReport:
+        """Send everything that is due, and wait for the answers. Raises `DatabaseError`, `ApiError` and `Stopped`."""
+        while True:
+            self.moved.clear()
+            failure: VoucherSyncError | None = None
+            async with asyncio.TaskGroup() as calls:
+                try:
+                    while await self.start_due(calls):
+                        pass
+                except VoucherSyncError as error:  # what is in flight is completed all the same
+                    failure = error
+            if failure is not None:
+                raise failure
+            if not self.moved.is_set() or not self._sender.may_send():
+                return self.take_report()
+
+    async def start_due(self, calls: asyncio.TaskGroup) -> bool:
+        """Claim what is due for a while, one batch of each lane in turn, and send it in tasks of `calls`.
+
+        Whether there is more that is due. Raises as `push` does.
+        """
+        with self._pressed():
+            lanes = await self._due_lanes()
+            full = [lane for lane in lanes if await self._start_batch(lane, calls)]
+            self._has_more = bool(full)
+        if full:
+            with self._pressed():
+                await self._drain_all(full, calls)
+        self._has_more = bool(full) or self.waiting.more
+        return self._has_more
+
+    @contextmanager
+    def _pressed(self) -> Iterator[None]:
+        """While there is more to push than fits in a turn, pulls get less of the budget."""
+        if not self._has_more:
+            yield
+            return
+        with self._connection.client.budget.pressed():
+            yield
+
+    async def _due_lanes(self) -> list[Lane]:
+        name, engine, knowledge = self._connection.name, self._connection.engine, self._knowledge
+        has_strays = True
+        while has_strays:
+            has_strays = await in_transaction(engine, lambda tx: routing.adopt(tx, name), as_daemon)
+
+        async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane]]:
+            waiting = await routing.fail_unknown(
+                tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
+            )
+            return waiting, await due.due_lanes(tx, name)
+
+        self.waiting, lanes = await in_transaction(engine, look, as_daemon)
+        self._completer.report.failed += self.waiting.failed
+        return lanes
+
+    async def _drain_all(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
+        ends_s = time.monotonic() + TURN_S
+        try:
+            async with asyncio.TaskGroup() as claimers:
+                for _ in range(CLAIMING):
+                    claimers.create_task(self._drain(lanes, calls, ends_s))
+        except ExceptionGroup as group:
+            # One claimer's fault ends the others; the first tells the cause.
+            raise group.exceptions[0] from group
+
+    async def _drain(self, lanes: list[Lane], calls: asyncio.TaskGroup, ends_s: float) -> None:
+        """Claim and send, one batch of each lane in turn, until no lane has more or the turn is over."""
+        while lanes and time.monotonic() < ends_s:
+            for lane in tuple(lanes):
+                if not await self._start_batch(lane, calls) and lane in lanes:
+                    lanes.remove(lane)
+
+    async def _start_batch(self, lane: Lane, calls: asyncio.TaskGroup) -> bool:
+        """Claim one batch and send it, in a task of its own; whether there may be more to come."""
+        if not self._sender.may_send():
+            return False
+        claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        is_probe = self._sender.is_probing
+        call = calls.create_task(self._carry_out(lane, claimed))
+        has_more = await claimed
+        if is_probe:
+            # Others would be sent for nothing, or at once in whole batches.
+            await asyncio.wait([call])
+        return has_more
+
+    async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
+        """Claim, send and complete one batch. What cannot be now, as without a database, is looked up later.
+
+        `claimed` gets whether there may be more as soon as the batch is claimed, or why it could not be.
+        """
+        try:
+            async with self._slots:
+                batch, outcome = await self._claim_and_send(lane, claimed)
+                if batch.rows:
+                    await self._complete(batch, outcome)
+        except VoucherSyncError as error:
+            if claimed.done():
+                self._completer.report.note_error(error)
+            else:
+                claimed.set_exception(error)
+        except BaseException:
+            # Else whoever waits for the claim would wait for ever.
+            claimed.cancel()
+            raise
+
+    async def _claim_and_send(self, lane: Lane, claimed: "asyncio.Future[bool]") -> tuple[Batch, Outcome]:
+        client, limit = self._connection.client, self._sender.batch_size
+        server_utc = await operations.server_now(client)
+        async with client.budget.place(Priority.PUSH) as place:
+            place.is_used = False
+            claimed_s = time.monotonic()
+            claim = partial(
+                claim_due,
+                lane=lane,
+                limit=limit,
+                lease=self._settings.lease,
+                server_utc=server_utc,
+                knowledge=self._knowledge,
+                rules=self._settings.brakes,
+                without=self._connection.set_aside.row_ids(),
+            )
+            batch = await in_transaction(self._connection.engine, claim, as_daemon)
+            self._note_claimed(batch)
+            if not claimed.done():
+                claimed.set_result(batch.has_more)
+            place.is_used = bool(batch.rows)
+            outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
+        return batch, await self._sender.learn(batch, outcome)
+
+    def _note_claimed(self, batch: Batch) -> None:
+        report = self._completer.report
+        report.held += batch.held
+        report.refused += batch.refused
+        report.done += batch.done
+        report.failed += batch.failed
+        self._connection.set_aside.add(batch.set_aside)
+        self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
+
+    async def _complete(self, batch: Batch, outcome: Outcome) -> None:
+        """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""
+        try:
+            if outcome.verdict in SPLIT_ON and len(batch.rows) > 1:
+                lease = self._settings.lease
+                await BatchBisection(self._connection, self._sender, self._completer, lease, batch).run(outcome)
+            else:
+                self._completer.report.note_fault(outcome)
+                resolved = resolve(batch.rows, outcome, self._completer.waits)
+                await self._completer.apply(batch, resolved, outcome)
+        finally:
+            self.moved.set()

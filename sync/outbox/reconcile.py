@@ -1,0 +1,191 @@
+"""Settling what is uncertain: nothing is sent again before a look at the API.
+
+The look waits until the API must show its own writes. What an add has made is told by voucher and value in what was
+updated since its attempt began; a delete by the state of its code.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.core.errors import ApiError, InvalidRequest, StatementRefused
+from sync.mews import operations
+from sync.mews.limits import MAX_VOUCHERS
+from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
+from sync.mirror.windows import chunks
+from sync.outbox import claims, expired_claims, lookups, uncertain
+from sync.outbox.claims import as_daemon
+from sync.outbox.completion import Completed, complete
+from sync.outbox.outcomes import LookedUp, Resolved, resolve_lookup
+from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Uncertain
+from sync.postgres.engine import in_transaction
+
+LOOK_AGAIN = timedelta(seconds=10)
+LOOK_AHEAD = timedelta(minutes=1)
+"""How far beyond the present, as it is known here, a look reads: mostly once is enough then."""
+REFUSED_LOOK_AGAIN = timedelta(minutes=5)
+NOT_SHOWN = (
+    "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
+    "ask for access to the voucher again"
+)
+
+
+@dataclass(slots=True)
+class SettleReport:
+    """How many rows were rescued from dead attempts, found done, given back to be sent again, or failed."""
+
+    rescued: int = 0
+    done: int = 0
+    given_back: int = 0
+    failed: int = 0
+    errors: list[ApiError | StatementRefused] = field(default_factory=list)
+
+    def count(self, completed: Completed) -> None:
+        """Count rows by what the database says that they became."""
+        self.done += completed.counts[Status.DONE]
+        self.given_back += completed.counts[Status.PENDING]
+        self.failed += completed.counts[Status.FAILED]
+
+
+async def settle(connection: Connection, settle_after: timedelta) -> SettleReport:
+    """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
+    report = SettleReport()
+
+    async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
+        rescued = await expired_claims.rescue(tx, connection.name, settle_after)
+        return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
+
+    report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
+    for group in _groups(rows):
+        look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
+        try:
+            await look_up(connection, group, report)
+        except (ApiError, StatementRefused) as error:
+            report.errors.append(error)
+            await _postpone(connection, group, LOOK_AGAIN)
+    return report
+
+
+async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
+    rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
+    left = await _complete_found(connection, rows, report)
+    if left:
+        is_seen_in_windows = await in_transaction(
+            connection.engine, lambda tx: lookups.stamps_what_it_adds(tx, connection.name)
+        )
+        if not is_seen_in_windows:
+            await read_everything(connection, _vouchers(left))
+            left = await _complete_found(connection, left, report)
+    await _apply(connection, resolve_lookup(left, {}), report)
+
+
+async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> Sequence[UUID]:
+    """Read what was updated since the first of the attempts; the vouchers that could be read.
+
+    What is known of the API's time may lie far behind it, after a slow answer or a sleep of this machine, and a look
+    that ends too soon misses what was made. So it ends beyond the present, and goes on if the answers prove it past.
+    """
+    shown: Sequence[UUID] = _vouchers(rows)
+    through = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
+    while (now := await operations.server_now(connection.client)) + CLOCK_SKEW > through:
+        end = now + LOOK_AHEAD
+        shown = await read_changed(connection, shown, through, end)
+        through = end
+    return shown
+
+
+async def _complete_found(
+    connection: Connection, rows: Sequence[Uncertain], report: SettleReport
+) -> Sequence[Uncertain]:
+    """Complete adds whose code has come to be known, the mirror's or one that it cannot hold; the others."""
+
+    async def find(tx: AsyncConnection) -> tuple[dict[int, UUID], dict[int, UUID]]:
+        made = await lookups.made_for(tx, [row.id for row in rows], usable_only=False)
+        left = [row.id for row in rows if row.id not in made]
+        return made, await lookups.made_among(tx, left, connection.refusals.codes())
+
+    made, hidden = await in_transaction(connection.engine, find)
+    code_ids = made | hidden
+    found = [row for row in rows if row.id in code_ids]
+    await _apply(connection, resolve_lookup(found, code_ids, hidden=hidden), report)
+    return [row for row in rows if row.id not in code_ids]
+
+
+async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
+    targets = {row.id: row.target_code_id for row in rows if row.target_code_id}
+    try:
+        codes = await read_codes(connection, _vouchers(rows), sorted(set(targets.values())))
+    except InvalidRequest as error:
+        shown = await shown_among(connection, _vouchers(rows), error)
+        if rows := await _keep_shown(connection, rows, shown):
+            await _look_up_deletes(connection, rows, report)
+        return
+    is_active = {code.id: code.is_active for code in codes}
+    deleted = {row_id: code_id for row_id, code_id in targets.items() if is_active.get(code_id) is False}
+    unknown = {row.id for row in rows if row.target_code_id not in is_active}
+    await _apply(connection, resolve_lookup(rows, deleted, unknown=unknown), report)
+
+
+async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: Sequence[UUID]) -> Sequence[Uncertain]:
+    """Rows whose vouchers the API shows; of the others it stays unknown what became of them."""
+    visible = set(shown)
+    await _postpone(
+        connection, [row for row in rows if row.voucher_id not in visible], REFUSED_LOOK_AGAIN, reason=NOT_SHOWN
+    )
+    return [row for row in rows if row.voucher_id in visible]
+
+
+async def _postpone(
+    connection: Connection, rows: Sequence[Uncertain], wait: timedelta, *, reason: str | None = None
+) -> None:
+    async def postpone(tx: AsyncConnection) -> Iterable[int]:
+        free = await uncertain.lock_free(tx, [row.id for row in rows])
+        return (await claims.postpone(tx, free, wait, reason)).refused
+
+    connection.set_aside.add(await in_transaction(connection.engine, postpone, as_daemon))
+
+
+async def _apply(connection: Connection, resolved: Sequence[LookedUp], report: SettleReport) -> None:
+    """Write what was resolved, in one transaction, and count what that changed."""
+
+    async def write(tx: AsyncConnection) -> list[Completed]:
+        # What a user holds in an open transaction is looked up again; its neighbours do not wait for it.
+        free = set(await uncertain.lock_free(tx, [row.id for rows, _ in resolved for row in rows]))
+        of_attempt = defaultdict[UUID, list[Resolved]](list)
+        for rows, completion in resolved:
+            for attempt_id, same in _by_attempt(row for row in rows if row.id in free).items():
+                of_attempt[attempt_id].append((same, completion))
+        return [await complete(tx, attempt_id, parts) for attempt_id, parts in of_attempt.items()]
+
+    for completed in await in_transaction(connection.engine, write, as_daemon):
+        connection.set_aside.add(completed.refused)
+        report.count(completed)
+
+
+def _by_attempt(rows: Iterable[Uncertain]) -> dict[UUID, list[Uncertain]]:
+    of_attempt = defaultdict[UUID, list[Uncertain]](list)
+    for row in rows:
+        of_attempt[row.attempt_id].append(row)
+    return of_attempt
+
+
+def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:
+    return sorted({row.voucher_id for row in rows})
+
+
+def _groups(rows: Sequence[Uncertain]) -> list[list[Uncertain]]:
+    """Rows that one look settles: adds of as many vouchers as one call takes, and deletes of as many codes."""
+    adds = [row for row in rows if row.operation is Operation.ADD]
+    deletes = sorted(
+        (row for row in rows if row.operation is Operation.DELETE), key=lambda row: (row.voucher_id, row.id)
+    )
+    of_vouchers = [set(chunk) for chunk in chunks(_vouchers(adds), MAX_VOUCHERS)]
+    return [
+        *([row for row in adds if row.voucher_id in vouchers] for vouchers in of_vouchers),
+        *(list(chunk) for chunk in chunks(deletes, MAX_VOUCHERS)),
+    ]

@@ -1,0 +1,211 @@
+"""The outbox: the states of a row and its moves, what each outcome of a call proves, and what to do with a delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from sync.core import errors
+
+
+class Operation(StrEnum):
+    """What a row asks for."""
+
+    ADD = "add"
+    DELETE = "delete"
+
+
+class Status(StrEnum):
+    """Where a row stands; README.md, *Changing codes*, tells what each means to its user."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    UNCERTAIN = "uncertain"
+    HELD = "held"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.SENDING, Status.CANCELLED, Status.HELD}),
+    Status.SENDING: frozenset({Status.DONE, Status.PENDING, Status.UNCERTAIN, Status.FAILED}),
+    Status.UNCERTAIN: frozenset({Status.DONE, Status.PENDING, Status.FAILED}),
+    Status.HELD: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.DONE: frozenset(),
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset(),
+}
+"""Every move there is. A trigger refuses all others, and a test holds the two together."""
+
+USER_MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.CANCELLED}),
+    Status.HELD: frozenset({Status.PENDING, Status.CANCELLED}),
+    Status.FAILED: frozenset({Status.PENDING}),
+}
+"""The moves that users may make, by `voucher-sync outbox` or by an UPDATE of `status`; the others are the daemon's."""
+
+
+class Uncertainty(StrEnum):
+    """Why it is unknown of a row whether it was done; it decides what becomes of one that a look does not find done."""
+
+    UNKNOWN = "unknown"
+    """The call ended without an answer to rely on: what had no effect is sent again."""
+    EXPIRED = "expired"
+    """The process that sent it ended before it had noted an answer: what had no effect is sent again."""
+    UNWRITTEN = "unwritten"
+    """Something on the table refused what the answer proved: what had no effect is sent again."""
+    UNLISTED = "unlisted"
+    """The API said that the add was done, and did not list its code, which may stand under another value: it fails."""
+    REFUSED = "refused"
+    """It was refused, but an attempt before may have had its effect: what had none fails, with the API's words."""
+
+
+class Verdict(StrEnum):
+    """What an outcome proves about a write."""
+
+    NOT_PROCESSED = "not processed"
+    """Certainly without effect, for a reason that passes: send it again later."""
+    REFUSED = "refused"
+    """Certainly without effect, because of something in it: find out what, and send the rest."""
+    BLOCKED = "blocked"
+    """Certainly without effect, by something on the way to the API that may dislike something in it, or everything."""
+    NOT_ALLOWED = "not allowed"
+    """Certainly without effect, and so is whatever else this connection sends: stop pushing for it."""
+    UNKNOWN = "unknown"
+    """May have had its effect: look before anything is sent again."""
+
+
+CLOCK_SKEW = timedelta(seconds=4)
+"""How far what the API's `Date` tells may be from what its records are stamped with: 2 s of clock, and both are cut to
+whole seconds."""
+
+TOGETHER = (1000, 1000, 250, 60, 15, 4)
+"""How many changes go in one call, by how often one of them was sent before whose outcome is unknown; later on, 1: the
+API may fail because of something in it, and then its neighbours must not fail with it for ever."""
+
+VERDICTS: dict[type[errors.ApiError], Verdict] = {
+    errors.NotConnected: Verdict.NOT_PROCESSED,
+    errors.CircuitOpen: Verdict.NOT_PROCESSED,
+    errors.RateLimited: Verdict.NOT_PROCESSED,
+    errors.Conflict: Verdict.NOT_PROCESSED,
+    errors.Unexpected: Verdict.BLOCKED,
+    errors.InvalidRequest: Verdict.REFUSED,
+    errors.Forbidden: Verdict.REFUSED,
+    errors.TooLarge: Verdict.REFUSED,
+    errors.Unauthorized: Verdict.NOT_ALLOWED,
+    errors.WrongAddress: Verdict.NOT_ALLOWED,
+    errors.TooHeavy: Verdict.UNKNOWN,
+    errors.TooLong: Verdict.UNKNOWN,
+    errors.ServerFault: Verdict.UNKNOWN,
+    errors.ConnectionLost: Verdict.UNKNOWN,
+    errors.Unreadable: Verdict.UNKNOWN,
+}
+"""docs/mews-api.md, *Limits and errors*, read for writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A claimed row, as far as sending and settling it go; its shape is checked by the database.
+
+    `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
+    `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.
+    `blocked_alone`: how often it was blocked alone since it last failed, at `singled_out` of which others went through.
+    """
+
+    id: int
+    operation: Operation
+    voucher_id: UUID | None
+    value: str | None
+    validity_start_utc: datetime | None
+    validity_end_utc: datetime | None
+    voucher_code_id: UUID | None
+    target_code_id: UUID | None
+    attempts: int
+    created_at: datetime
+    unknown_since_utc: datetime | None
+    blocked_alone: int
+    singled_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """A row whose outcome is unknown, and why.
+
+    `unknown_since_utc`: when the first attempt of which nothing is known began, by the API's clock, and not later.
+    `target_code_id`: the code that a delete was sent for. `last_error`: the words of the answer, if there was one.
+    """
+
+    id: int
+    operation: Operation
+    attempt_id: UUID
+    attempts: int
+    voucher_id: UUID
+    target_code_id: UUID | None
+    unknown_since_utc: datetime
+    uncertain_because: Uncertainty
+    last_error: str | None
+
+
+def count_together(rows: Sequence[Row]) -> int:
+    """How many of these rows, from the first on, may go in one call."""
+    most = len(rows)
+    for number, row in enumerate(rows):
+        if row.unknown_since_utc:
+            most = min(most, TOGETHER[row.attempts] if row.attempts < len(TOGETHER) else 1)
+        if number >= most:
+            return number
+    return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send it; a delete for the code with this id."""
+
+    voucher_code_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """Nothing to send: the effect stands already, in the code with this id."""
+
+    voucher_code_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The mirror may not have seen the code yet: decide after the next pull."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """It cannot be done, and why."""
+
+    reason: str
+
+
+Decision = Send | Stands | Wait | Fail
+
+
+def resolve_delete(active: Sequence[UUID], deleted: Sequence[UUID], *, mirror_is_fresh: bool) -> Decision:
+    """What to do with a delete, by the mirror's codes that it names, each list newest first.
+
+    `mirror_is_fresh`: a pull that began after the row was queued has caught up.
+    """
+    if len(active) == 1:
+        return Send(active[0])
+    if active:
+        # Which of them is meant is a question of money, so not for us to guess.
+        return Fail(f"{len(active)} active codes have this value: name one by voucher_code_id")
+    if not mirror_is_fresh:
+        # Somebody may have added it a moment ago, even where an older code of this value is deleted.
+        return Wait()
+    if deleted:
+        return Stands(deleted[0])
+    return Fail("the API lists no such code for this connection")
+
+
+def is_suspicious(deletes: int, codes: int, *, share: float, at_least: int) -> bool:
+    """Whether so many recent deletes, of a connection that had so many active codes, look like a wrong WHERE."""
+    return deletes >= at_least and deletes > share * codes

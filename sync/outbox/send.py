@@ -1,0 +1,116 @@
+"""Sending one claimed batch, in one call, and what its outcome proves."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sync.connection.connection import Connection
+from sync.core.errors import ApiError, Stopped, TooHeavy, TooLarge
+from sync.core.retry import Backoff
+from sync.mews import operations
+from sync.mirror.read_back import read_codes
+from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.dispatch import Batch
+from sync.outbox.outcomes import RETRY, Outcome
+from sync.outbox.rules import VERDICTS, Operation, Verdict
+
+MAX_BATCH = 1000
+MIN_BATCH = 50
+HOLD_S = 60.0
+"""After a 401 or 404 it is tried again, with one change, to find out whether somebody has mended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushSettings:
+    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles.
+
+    `retry`: how soon a change that was given back goes again.
+    """
+
+    lease: timedelta
+    request_timeout_s: float
+    settle_after: timedelta
+    brakes: Sequence[BrakeRule]
+    retry: Backoff = RETRY
+
+    @property
+    def write_timeout_s(self) -> float:
+        """Total seconds for one write."""
+        return min(self.request_timeout_s, self.lease.total_seconds() / 2)
+
+
+class Sender:
+    """Sends for one connection: how much at a time, and whether at all. `calls` counts what was sent."""
+
+    def __init__(self, connection: Connection, settings: PushSettings) -> None:
+        self.calls = 0
+        self._batch_size = MAX_BATCH
+        self._connection = connection
+        self._settings = settings
+        self._held_until_s = 0.0
+        self._is_turned_away = False
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether the next call only finds out whether the API does anything for this connection again."""
+        return self._is_turned_away or self._connection.client.is_probing
+
+    @property
+    def batch_size(self) -> int:
+        """How many changes may go in the next call; one in a probe, since each change keeps a note of each attempt.
+
+        An outage of days has thousands of probes.
+        """
+        return 1 if self.is_probing else self._batch_size
+
+    def may_send(self) -> bool:
+        """Whether a call could do anything now."""
+        is_held = time.monotonic() < self._held_until_s
+        return not is_held and not self._connection.client.is_waiting and not self._connection.stop.is_set()
+
+    def hold(self) -> None:
+        """Send nothing for a while: whatever this connection sends is refused."""
+        self._held_until_s = time.monotonic() + HOLD_S
+
+    async def send(self, batch: Batch, claimed_s: float) -> Outcome:
+        """One call, within a place of the budget that the caller holds. `claimed_s`: when it was claimed."""
+        settings = self._settings
+        if time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s:
+            # The call could outlive its claim, and its rows be looked up while it is still under way.
+            return Outcome(Verdict.NOT_PROCESSED)
+        self.calls += 1
+        try:
+            outcome = await self._call(batch)
+        except Stopped:
+            return Outcome(Verdict.NOT_PROCESSED)
+        except ApiError as error:
+            if isinstance(error, TooHeavy | TooLarge):
+                self._batch_size = max(MIN_BATCH, self._batch_size // 2)
+            verdict = VERDICTS[type(error)]
+            self._is_turned_away = verdict is Verdict.NOT_ALLOWED
+            if self._is_turned_away:
+                self.hold()
+            return Outcome(verdict, error)
+        self._is_turned_away = False
+        self._batch_size = min(MAX_BATCH, self._batch_size * 2)
+        return outcome
+
+    async def learn(self, batch: Batch, outcome: Outcome) -> Outcome:
+        """The outcome, and where a delete was refused alone, whether somebody else has deleted its code just before."""
+        if outcome.verdict is not Verdict.REFUSED or batch.lane.operation is Operation.ADD or len(batch.rows) > 1:
+            return outcome
+        (row,) = batch.rows
+        if row.voucher_id is None or row.target_code_id is None:
+            return outcome
+        codes = await read_codes(self._connection, [row.voucher_id], [row.target_code_id])
+        return replace(outcome, is_gone=any(not code.is_active for code in codes))
+
+    async def _call(self, batch: Batch) -> Outcome:
+        client, lane, timeout_s = self._connection.client, batch.lane, self._settings.write_timeout_s
+        if lane.operation is Operation.ADD:
+            page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
+            return Outcome(None, codes=page.records, rejected=page.rejected)
+        code_ids = [row.target_code_id for row in batch.rows if row.target_code_id]
+        await operations.delete_voucher_codes(client, lane.enterprise_id, code_ids, timeout_s=timeout_s)
+        return Outcome(None)

@@ -1,0 +1,181 @@
+"""The outbox's tables, with their meaning."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import UUID
+
+from sync.outbox.rules import Operation, Status, Uncertainty
+from sync.postgres.metadata import TIMESTAMP, metadata
+
+UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
+IS_IN_TURN = text("starts_with(status, 'pending')")
+"""Said so, a row that is pending is found by no other index, whatever there is of statistics."""
+QUEUER = text("coalesce(queued_by, '')")
+"""Who queued it; rows from before the triggers, or past them, count as one user's."""
+
+
+def _one_of(column: str, values: type[Operation] | type[Status] | type[Uncertainty]) -> str:
+    return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
+
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", UUID, primary_key=True, comment="Settles the rows that it claimed, and no others."),
+    Column("connection", Text, nullable=False, comment="The connection that sends it."),
+    Column("started_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="By this database's clock."),
+    Column("server_utc", TIMESTAMP, nullable=False, comment="By the API's clock, and not later than its start."),
+    Column("until", TIMESTAMP, nullable=False, comment="After this its owner counts as dead."),
+    schema="sync",
+    comment="Calls under way, and calls whose outcome is unknown.",
+)
+
+outbox = Table(
+    "voucher_code_outbox",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the change."),
+    Column("operation", Text, nullable=False, comment="add, or delete."),
+    Column("voucher_id", UUID, comment="The voucher to which the code belongs."),
+    Column("value", Text, comment="The code that a customer enters, 1 to 128 characters."),
+    Column("validity_start_utc", TIMESTAMP, comment="First instant at which it can be used; null: no bound."),
+    Column("validity_end_utc", TIMESTAMP, comment="End of the time in which it can be used; null: no bound."),
+    Column("voucher_code_id", UUID, comment="The code to delete; after an add, the new code's id."),
+    Column(
+        "idempotency_key", Text,
+        comment="The same key of the same user again queues nothing: for an application's retries.",
+    ),
+    Column("not_before", TIMESTAMP, comment="Not sent earlier."),
+    Column("note", Text, comment="For people."),
+    Column(
+        "status",
+        Text,
+        nullable=False,
+        server_default="pending",
+        comment="pending, sending, uncertain, held, done (it stands in mews.voucher_codes), failed or cancelled.",
+    ),
+    Column("attempts", Integer, nullable=False, server_default="0", comment="How often it was sent."),
+    Column("next_attempt_at", TIMESTAMP, nullable=False, comment="When it is sent, or looked up, next."),
+    Column(
+        "last_error", Text, comment="Why it failed, waits or was cancelled, in the API's words where it said so."
+    ),
+    Column("request_id", Text, comment="The API's name of the last call, which the vendor's support asks for."),
+    Column("created_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was queued."),
+    Column("sent_at", TIMESTAMP, comment="When it was last sent."),
+    Column("finished_at", TIMESTAMP, comment="When it became done, failed or cancelled."),
+    Column("queued_by", Text, comment="The database user who queued it."),
+    Column("connection", Text, comment="The connection that sends it; null until its voucher is known."),
+    Column("enterprise_id", UUID, comment="The hotel that it concerns."),
+    Column("attempt_id", UUID, comment="The attempt that alone may settle it."),
+    Column("first_sent_utc", TIMESTAMP, comment="When it was first sent, by the API's clock."),
+    Column(
+        "unknown_since_utc", TIMESTAMP,
+        comment="When it was first sent without an answer to rely on, by the API's clock; null: it never was.",
+    ),
+    Column("target_code_id", UUID, comment="The code that a delete was last sent for."),
+    Column("released_at", TIMESTAMP, comment="When somebody released it from being held."),
+    Column(
+        "priority", Integer, nullable=False, server_default="0",
+        comment="What has a higher one goes first; given by the operator.",
+    ),
+    Column("first_sent_at", TIMESTAMP, comment="When it was first sent, by this database's clock."),
+    Column(
+        "uncertain_because", Text,
+        comment="Why it is uncertain: unknown, expired, unwritten, unlisted or refused; null: it is not.",
+    ),
+    Column(
+        "blocked_alone", Integer, nullable=False, server_default="0",
+        comment="How often something on the way to the API blocked it alone since it last failed.",
+    ),
+    Column(
+        "singled_out", Integer, nullable=False, server_default="0",
+        comment="At how many of these times its neighbours went through.",
+    ),
+    UniqueConstraint("queued_by", "idempotency_key"),
+    CheckConstraint(_one_of("operation", Operation), name="operation"),
+    CheckConstraint(_one_of("status", Status), name="status"),
+    CheckConstraint(
+        "operation <> 'add' OR (voucher_id IS NOT NULL AND value IS NOT NULL)", name="add_needs_voucher_and_value"
+    ),
+    CheckConstraint(
+        "operation <> 'delete' OR voucher_code_id IS NOT NULL OR (voucher_id IS NOT NULL AND value IS NOT NULL)",
+        name="delete_needs_a_code",
+    ),
+    CheckConstraint("operation <> 'add' OR char_length(value) BETWEEN 1 AND 128", name="value_has_1_to_128_characters"),
+    CheckConstraint("validity_end_utc >= validity_start_utc", name="ends_after_start"),
+    CheckConstraint("(status IN ('done', 'failed', 'cancelled')) = (finished_at IS NOT NULL)", name="finished"),
+    CheckConstraint(
+        "status NOT IN ('sending', 'uncertain') OR (attempt_id IS NOT NULL AND connection IS NOT NULL)", name="claimed"
+    ),
+    CheckConstraint(
+        "operation <> 'add' OR status <> 'done' OR voucher_code_id IS NOT NULL", name="added_code_has_id"
+    ),
+    CheckConstraint(
+        "attempts > 0 OR (unknown_since_utc IS NULL AND target_code_id IS NULL)", name="only_sent_rows_have_a_target"
+    ),
+    CheckConstraint("attempts > 0 OR first_sent_at IS NULL", name="only_sent_rows_were_first_sent"),
+    CheckConstraint(_one_of("uncertain_because", Uncertainty), name="uncertain_because"),
+    CheckConstraint("(status = 'uncertain') = (uncertain_because IS NOT NULL)", name="uncertain_rows_say_why"),
+    CheckConstraint("singled_out BETWEEN 0 AND blocked_alone", name="singled_out_when_blocked"),
+    CheckConstraint("blocked_alone <= attempts", name="blocked_when_sent"),
+    Index(
+        "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",
+        postgresql_where=text("status = 'pending'"),
+    ),
+    Index(
+        "voucher_code_outbox_turns_idx",
+        "connection", "operation", "enterprise_id", "priority", QUEUER, "next_attempt_at", "id",
+        postgresql_where=IS_IN_TURN,
+    ),
+    Index(None, "voucher_id", "value", "id"),
+    Index(
+        "voucher_code_outbox_same_add_queued_idx", "voucher_id", "value", unique=True,
+        postgresql_where=text(f"operation = 'add' AND {UNFINISHED}"),
+    ),
+    Index(
+        "voucher_code_outbox_attempt_id_idx", "attempt_id",
+        postgresql_where=text("status IN ('sending', 'uncertain')"),
+    ),
+    Index(
+        "voucher_code_outbox_deletes_idx", "connection", "created_at", postgresql_where=text("operation = 'delete'")
+    ),
+    Index(
+        "voucher_code_outbox_stray_idx", "voucher_id",
+        postgresql_where=text("connection IS NULL AND status IN ('pending', 'held')"),
+    ),
+    Index(
+        "voucher_code_outbox_unreleased_idx", "connection",
+        postgresql_where=text("operation = 'delete' AND status = 'pending' AND released_at IS NULL"),
+    ),
+    Index("voucher_code_outbox_finished_at_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    schema="mews",
+    comment="Changes to voucher codes, queued by INSERT and carried out by voucher-sync.",
+)  # fmt: skip
+
+outbox_attempts = Table(
+    "voucher_code_outbox_attempts",
+    metadata,
+    Column(
+        "outbox_id", BigInteger, ForeignKey(outbox.c.id, ondelete="CASCADE"), primary_key=True, comment="The change."
+    ),
+    Column("attempt_id", UUID, primary_key=True, comment="The call, shared by all changes that went with it."),
+    Column("sent_at", TIMESTAMP, nullable=False, comment="When it was sent."),
+    Column("settled_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When its outcome was noted."),
+    Column("outcome", Text, nullable=False, comment="done, or what the outcome proves, or how it was lost."),
+    Column("http_status", Integer, comment="HTTP status; null without an answer."),
+    Column("message", Text, comment="What went wrong, in the API's words where it said so."),
+    Column("request_id", Text, comment="The API's name of the call."),
+    schema="mews",
+    comment="One row for each time that a change was sent.",
+)

@@ -1,0 +1,75 @@
+"""Rows of which it is not known what became of them: loaded to be looked up, and counted."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
+from sync.outbox.tables import outbox
+
+MAX_UNCERTAIN = 5000
+
+
+async def load_uncertain(tx: AsyncConnection, connection: str, without: Iterable[int] = ()) -> list[Uncertain]:
+    """Rows that are due to be looked up, the longest due first, except for those in `without`."""
+    statement = (
+        select(*(outbox.c[name] for name in Uncertain.__slots__))
+        .where(
+            outbox.c.status == Status.UNCERTAIN,
+            outbox.c.connection == connection,
+            outbox.c.next_attempt_at <= func.now(),
+            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+        )
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(MAX_UNCERTAIN)
+    )
+    rows = (await tx.execute(statement)).mappings()
+    typed = {"operation": Operation, "uncertain_because": Uncertainty}
+    return [Uncertain(**{**row, **{name: kind(row[name]) for name, kind in typed.items()}}) for row in rows]
+
+
+async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:
+    """Lock rows for this transaction; those of them that nobody else holds."""
+    free = select(outbox.c.id).where(outbox.c.id.in_(row_ids)).with_for_update(key_share=True, skip_locked=True)
+    return list((await tx.execute(free)).scalars())
+
+
+async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
+    """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up."""
+    row = (await tx.execute(_COUNT_UNSETTLED, {"connection": connection})).one()
+    return row.number, row.wait
+
+
+async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
+    """Whether anything is due, or was sent and is not finished."""
+    is_waiting = and_(
+        outbox.c.status == Status.PENDING, or_(outbox.c.attempts > 0, outbox.c.next_attempt_at <= func.now())
+    )
+    is_unsettled = outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN])
+    backlog = exists().where(outbox.c.connection == connection, or_(is_waiting, is_unsettled))
+    return bool((await tx.execute(select(backlog))).scalar_one())
+
+
+_COUNT_UNSETTLED = text("""
+SELECT count(*) AS number, coalesce(min(due_at), now()) - now() AS wait
+FROM (
+  SELECT CASE row.status WHEN 'sending' THEN coalesce(attempt.until, now()) ELSE row.next_attempt_at END AS due_at
+  FROM mews.voucher_code_outbox AS row LEFT JOIN sync.attempts AS attempt ON attempt.id = row.attempt_id
+  WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
+) AS unsettled
+""").bindparams(bindparam("connection", type_=Text))

@@ -1,0 +1,1 @@
+"""PostgreSQL: sessions, transactions, errors in this service's words, migrations, and the embedded server."""

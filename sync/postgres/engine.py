@@ -1,0 +1,271 @@
+"""Connections to PostgreSQL, and its errors in this service's words."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from random import Random
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import ExceptionContext, QueuePool, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from sync.core.errors import (
+    DatabaseBusy,
+    DatabaseError,
+    DatabaseFull,
+    DatabaseLocked,
+    DatabaseUnavailable,
+    NotAllowed,
+    NotMigrated,
+    StatementRefused,
+    Unsuitable,
+)
+from sync.core.retry import Backoff
+from sync.postgres.locks import blockers, describe
+from sync.postgres.requirements import refuse_at_connect
+from sync.postgres.session import BEGIN, begin_by_statement
+from sync.postgres.urls import also_read, read_url
+from sync.postgres.wording import is_about_statement, is_lack_of_privilege, is_of_users_function, words_of
+
+R = TypeVar("R")
+Opened = Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncConnection]]
+_rng = Random()  # noqa: S311 - spreads retries, keeps no secret
+
+POOL_SIZE = 5
+"""Sessions of one process; two are enough, since no transaction waits for another one."""
+POOL_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+TRANSACTION_TIMEOUT_S = 60
+"""Of a page's worth of rows. A server that stopped answering without closing the line is given up then."""
+SILENCE_MS = 15_000
+
+# What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
+UNAVAILABLE_CLASSES = ("08", "53", "57")
+READ_ONLY = "25006"
+UNSUPPORTED = "0A000"
+MISSING = ("42P01", "42703", "3F000")
+"""A table, a column or a schema that is not there."""
+ROW_SECURITY = "42501"
+"""No privilege on a table, or a policy of it that one row breaks."""
+NOT_FOR_ROWS = ("25", "40", "55P03", "58", "XX")
+"""The state of the transaction, others who write at the same time, locks, and faults of the server itself."""
+FULL = "53300"
+PASSING = {
+    READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
+    "53100": ("has no room left on its disk", "make room there"),
+    "53200": ("is out of memory", "give it more, or end other sessions"),
+    FULL: ("takes no more connections", "end other sessions, or raise its max_connections"),
+    "57014": ("ended a statement", "see who cancels statements, or whether a pooler or proxy gives it too little time"),
+    "57P05": ("ended the session", "raise its idle_session_timeout"),
+    "25P03": ("ended the session", "raise its idle_in_transaction_session_timeout"),
+    "25P04": ("ended the session", "raise its transaction_timeout"),
+    "57P01": ("ended the session", "start it again if it was stopped"),
+    "57P02": ("has crashed", "see its log"),
+    "57P03": ("is starting or shutting down", "see its log if that takes long"),
+}
+"""What ends without anything being done here: what the database says, and what somebody can do about it there."""
+FULL_WORDS = (
+    "too many connections for role",
+    "too many connections for database",
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "no more connections allowed",  # PgBouncer's
+)
+"""Libpq tells of a refused connection in the server's words alone, without its code."""
+PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"
+"""What PgBouncer says to whoever begins a transaction where each statement may go to another session."""
+LOCKED = "55P03"
+BUSY = {
+    "40001": "another transaction changed the same rows",
+    "40P01": "another transaction and this one waited for each other",
+    LOCKED: "another transaction held a lock for too long",
+}
+"""What the database undoes as a whole, and asks to do again."""
+MAX_TRIES = 20
+AGAIN_FOR_S = 10.0
+"""A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
+ASK_FOR_S = 5.0
+"""Who holds a lock is asked for so long, and told if that is known by then."""
+AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
+
+
+def make_engine(database_url: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
+    """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read."""
+    options = connect_options(database_url)
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        connect_args={**options, "autocommit": True},  # the transactions are begun by a statement of ours
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        pool_pre_ping=True,
+        use_native_hstore=False,  # looks for a type, wherever the session looks for names
+        hide_parameters=True,  # values of codes must not reach an error's text
+        execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
+    )
+    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    refuse_at_connect(engine.sync_engine)
+    begin_by_statement(engine.sync_engine)
+    return engine
+
+
+def connect_options(database_url: str) -> dict[str, Any]:
+    """Connection parameters by libpq's own reading of the URL, so that everything libpq understands works."""
+    options = read_url(database_url)
+    options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    options.setdefault("application_name", "voucher-sync")
+    # Without these, a line that was cut silently (a failover, a router that forgot it) is noticed after hours.
+    options.setdefault("tcp_user_timeout", SILENCE_MS)
+    options.setdefault("keepalives_idle", SILENCE_MS // 1000)
+    # It decides how texts are sent and read, and no session is to be opened with another.
+    options["client_encoding"] = "UTF8"
+    # A transaction pooler hands each transaction another server connection, which knows no prepared statements.
+    return {**options, "prepare_threshold": None}
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants."""
+    began_s = time.monotonic()
+    try:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
+        found = _full(error.orig) if _is_full(error, engine) else translate(error)
+        if isinstance(found, DatabaseLocked):
+            # The lock was waited for at the end of it. Who began later than the half has not held it all that time.
+            found = await _with_blockers(engine, found, timedelta(seconds=(time.monotonic() - began_s) / 2))
+        raise found from None
+    except PoolTimeout as error:
+        busy = f"all sessions of this process were busy for {POOL_TIMEOUT_S} s"
+        raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
+
+
+async def in_transaction(
+    engine: AsyncEngine,
+    work: Callable[[AsyncConnection], Awaitable[R]],
+    opened: Opened = transaction,
+    again_for_s: float | None = None,
+) -> R:
+    """What `work` returns, from a transaction that is begun anew where the database asks for it, and as long as it
+    takes no more sessions; in the end `DatabaseBusy` or `DatabaseFull`. After `again_for_s` it is not begun anew.
+
+    So `work` may run several times, and does nothing that its transaction's rollback does not undo.
+    """
+    began_s, failures = time.monotonic(), 0
+    again_for_s = AGAIN_FOR_S if again_for_s is None else again_for_s
+    while True:
+        try:
+            async with opened(engine) as tx:
+                return await work(tx)
+        except (DatabaseBusy, DatabaseFull):
+            failures += 1
+            if failures == MAX_TRIES or time.monotonic() - began_s >= again_for_s:
+                raise
+        await asyncio.sleep(AGAIN_AFTER.pause_s(failures, _rng))
+
+
+def translate(error: DBAPIError) -> DatabaseError:
+    """This service's error for one of the database's."""
+    cause = error.orig
+    sqlstate, words = _sqlstate(cause, error.statement), words_of(cause)
+    is_of_users = is_of_users_function(cause)
+    if not is_of_users and (state := _state_of_server(cause, sqlstate, words)):
+        return state
+    refusal = f"the database refused a statement ({sqlstate or 'before it was sent'}): {words}"
+    is_for_rows = not is_about_statement(cause) or sqlstate == ROW_SECURITY
+    if sqlstate is None or not is_for_rows or (sqlstate.startswith(NOT_FOR_ROWS) and not is_of_users):
+        return DatabaseError(refusal)
+    return StatementRefused(refusal, sqlstate, words)
+
+
+def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: str) -> DatabaseError | None:
+    """What an error tells of the database as a whole, if it does."""
+    if is_about_statement(cause) and sqlstate in MISSING:
+        return NotMigrated(
+            f"the database is not migrated to this version ({words}): run `voucher-sync migrate`; if that finds "
+            "nothing to do, put back what was dropped or renamed by hand"
+        )
+    if is_lack_of_privilege(cause):
+        return NotAllowed(
+            f"this user of the database may not do that ({sqlstate}): {words}; let DATABASE_URL name the user that "
+            "owns the schemas mews and sync, or is to make them"
+        )
+    if sqlstate in PASSING:
+        state, to_do = PASSING[sqlstate]
+        return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then this goes on by itself")
+    if sqlstate in BUSY:
+        busy = DatabaseLocked if sqlstate == LOCKED else DatabaseBusy
+        return busy(
+            f"the database gave way to somebody else ({sqlstate}): {BUSY[sqlstate]}; nothing is lost, this is tried "
+            "again; if it stays, see pg_stat_activity for transactions that are open for long"
+        )
+    return _state_of_line(cause, sqlstate, words)
+
+
+def _state_of_line(cause: BaseException | None, sqlstate: str | None, words: str) -> DatabaseError | None:
+    """What an error tells of the way to the database, if it does."""
+    if sqlstate == PROTOCOL and STATEMENT_POOLING in words:
+        return Unsuitable(
+            f"DATABASE_URL leads to a pooler of statements ({words}), where no transactions are: set its pool_mode to "
+            "transaction or session, or let DATABASE_URL lead past it"
+        )
+    is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
+        return DatabaseUnavailable(f"the database does not answer: {words}{also_read() if is_lost else ''}")
+    return None
+
+
+async def _with_blockers(engine: AsyncEngine, locked: DatabaseLocked, waited: timedelta) -> DatabaseLocked:
+    """The error with who it is that holds the lock, as far as that can be seen still."""
+    try:
+        async with asyncio.timeout(ASK_FOR_S), engine.begin() as connection:
+            found = await connection.run_sync(blockers, waited)
+    except (DBAPIError, PoolTimeout, TimeoutError):
+        return locked
+    return DatabaseLocked(f"{locked}. {describe(found)}") if found else locked
+
+
+def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:
+    cause = error.orig
+    if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate is not None:
+        return False  # a session was to be had; only where none is, libpq gives no code
+    # Refused while others of this process are in use, they are too many; in whatever language it is said.
+    is_one_too_many = "FATAL:" in str(cause) and isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
+    return is_one_too_many or any(words in str(cause) for words in FULL_WORDS)
+
+
+def _full(cause: BaseException | None) -> DatabaseFull:
+    return DatabaseFull(
+        f"the database takes no more connections ({FULL}): {words_of(cause)}; end other sessions, raise the CONNECTION "
+        "LIMIT of role or database or its max_connections, or set SYNC_DATABASE_POOL=2, then this goes on by itself"
+    )
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    # After a failover the address may lead to the new primary, while open sessions stay at the old one for ever.
+    cause = context.original_exception
+    if _sqlstate(cause, context.statement) == READ_ONLY and not is_of_users_function(cause):
+        context.is_disconnect = True
+
+
+def _sqlstate(cause: BaseException | None, statement: str | None) -> str | None:
+    sqlstate: str | None = getattr(cause, "sqlstate", None)
+    # A standby does not know of transactions that write, and says so when one begins.
+    is_standby = sqlstate == UNSUPPORTED and (statement or "").startswith(BEGIN)
+    return READ_ONLY if is_standby else sqlstate
+
+
+def _prepare(dbapi_connection: Any, _record: object) -> None:
+    # psycopg sends lists as text by default, at nearly twice the processor time a page.
+    dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)

@@ -1,0 +1,68 @@
+"""What every transaction says of itself, so that nothing which a session brings along counts.
+
+Roles, databases, PGOPTIONS and a URL's `options` may all set how a session reads dates, where it looks for names, or
+how long it may wait; and behind a pooler in transaction mode a transaction may find any session, with what others
+left there. A `SET` when connecting would not do, nor would a start-up parameter, which such a pooler refuses. So each
+transaction begins with all of it, in the one message that begins it (30 µs, and no trip more).
+
+Left as it comes: `role`, by which sites say to whom objects are to belong; what only costs or saves time; and
+`synchronous_commit`, which `sync.outbox.claims.as_daemon` looks at.
+"""
+
+from sqlalchemy import Connection, Engine, event
+
+LOCK_TIMEOUT_S = 30
+"""Somebody else's lock is waited for so long; shorter than a transaction may take, so that it is told as what it is."""
+TRANSACTION_TIMEOUT_SINCE = 170_000
+
+SETTINGS = {
+    # psycopg reads dates, instants and intervals in these styles alone; and in a zone behind UTC the first hours of the
+    # year 1 lie in the year 0, which Python does not have.
+    "datestyle": "'ISO, MDY'",
+    "intervalstyle": "'postgres'",
+    "timezone": "'UTC'",
+    "extra_float_digits": "1",
+    # What literals mean, and how NULL compares.
+    "standard_conforming_strings": "on",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+    # Off, it makes errors of policies that do not concern the owner of a table.
+    "row_security": "on",
+    # How long is too long is known here, by what is done.
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "lock_timeout": f"'{LOCK_TIMEOUT_S}s'",
+    # A refused row is no reason to lose the session; nor does anybody read notices here.
+    "exit_on_error": "off",
+    "client_min_messages": "warning",
+    # Compiling short statements takes longer than they do.
+    "jit": "off",
+}
+SEARCH_PATH = """
+SELECT pg_catalog.set_config('search_path', pg_catalog.concat(pg_catalog.rtrim(pg_catalog.concat(
+  'pg_catalog, ', pg_catalog.current_setting('search_path')), ', '), ', pg_temp'), true)
+"""
+"""What we name is found in PostgreSQL's own schema before all others, and a temporary table comes last, not first. The
+session's path follows: triggers and indexes that users put on our tables may look for their own things by it. So a
+function of PostgreSQL's that takes any type (`unnest`) needs its schema where we call it: another with just our types
+would be preferred. (`unnest` of several arrays is always PostgreSQL's own.)"""
+BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
+
+
+def begin_statement(server_version: int) -> str:
+    """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004."""
+    settings = SETTINGS | ({"transaction_timeout": "0"} if server_version >= TRANSACTION_TIMEOUT_SINCE else {})
+    return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+
+
+def begin_by_statement(engine: Engine) -> None:
+    """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode."""
+    event.listen(engine, "begin", _begin)
+
+
+def _begin(connection: Connection) -> None:
+    driver_connection = connection.connection.driver_connection
+    assert driver_connection is not None  # noqa: S101 - only a closed connection has none
+    statement = begin_statement(driver_connection.info.server_version)
+    # Without parameters psycopg sends it as it is: several statements, one message.
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -1,0 +1,102 @@
+"""What DATABASE_URL says, by libpq's own reading of it, and what is wrong with it.
+
+No message shows any part of it that may belong to a password. That a password may be anywhere, as soon as an @ or a /
+in it is not encoded, is why such a URL is refused before libpq would take a part of it for a host, and name that.
+"""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from os import environ
+from typing import Any
+from urllib.parse import parse_qsl
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
+
+from sync.core.errors import SettingsError
+
+SHOWN = ("host", "hostaddr", "port", "dbname", "user")
+FORM = "give it as postgresql://user:password@host:5432/database"
+ENCODED = "in the user and the password write @ as %40, / as %2F and % as %25"
+NO_PARAMETERS = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
+"""What libpq reads of the environment and has no parameter for."""
+MAX_DIGITS = 10
+"""Of a number of seconds that libpq can count."""
+MAX_LABEL = 63
+"""Of a name between two dots; Python's encoding of names fails on longer ones."""
+
+
+def read_url(database_url: str) -> dict[str, Any]:
+    """libpq's parameters. `SettingsError` for what neither libpq nor psycopg can use."""
+    url = libpq_url(database_url.strip())
+    _refuse_ambiguous(url)
+    try:
+        options = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # Not chained: libpq's message may quote the URL.
+        raise SettingsError(f"DATABASE_URL cannot be read: {FORM}; {_unknown_parameter(url) or ENCODED}") from None
+    except UnicodeError:
+        raise SettingsError(f"DATABASE_URL holds what is no text in UTF-8, or becomes so by a %: {ENCODED}") from None
+    _refuse_unusable(options)
+    return options
+
+
+def libpq_url(database_url: str) -> str:
+    """The URL without SQLAlchemy's driver name, which libpq does not know."""
+    scheme, separator, rest = database_url.partition("://")
+    return f"{scheme.partition('+')[0]}{separator}{rest}"
+
+
+def describe_address(database_url: str) -> str:
+    """Where a URL leads, without its secrets."""
+    options = read_url(database_url)
+    return make_conninfo(**{name: str(options[name]) for name in SHOWN if options.get(name)})
+
+
+def also_read() -> str:
+    """In brackets, which variables are set that libpq reads beside the URL; nothing if there are none."""
+    known = {one.envvar.decode() for one in Conninfo.get_defaults() if one.envvar} | NO_PARAMETERS
+    beside = sorted(name for name in known if environ.get(name))
+    return f" (what is set here and counts too: {', '.join(beside)})" if beside else ""
+
+
+def _refuse_ambiguous(url: str) -> None:
+    _, separator, rest = url.partition("://")
+    if separator and ("@" in rest.partition("@")[2] or ("/" in rest.partition("@")[0] and "@" in rest)):
+        raise SettingsError(f"DATABASE_URL is ambiguous: {ENCODED}")
+    if re.search(r"[\x00-\x1f\x7f]", url):
+        raise SettingsError("DATABASE_URL holds a line end or another control character: take it out")
+
+
+def _unknown_parameter(url: str) -> str:
+    """Which of the parameters behind the ? libpq does not know; in such a URL none of them is a part of a password."""
+    _, separator, rest = url.partition("://")
+    known = {one.keyword.decode() for one in Conninfo.get_defaults()}
+    query = rest.rpartition("@")[2].partition("?")[2]
+    for name, value in parse_qsl(query, keep_blank_values=True) if separator else ():
+        if name == "ssl" and value != "true":
+            return "libpq knows `ssl` only as ssl=true: `sslmode=require` or another mode is meant"
+        if name not in known and name not in {"ssl", "requiressl"} and name.isidentifier():
+            near = get_close_matches(name, known, n=1)
+            return f"libpq knows no parameter `{name}`" + (f": is `{near[0]}` meant?" if near else "")
+    return ""
+
+
+def _refuse_unusable(options: Mapping[str, Any]) -> None:
+    for port in str(options.get("port") or "").split(","):
+        if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise SettingsError(f"DATABASE_URL: the port must be a number from 1 to 65535; {ENCODED}")
+    timeout = str(options.get("connect_timeout") or "0")
+    digits = timeout.removeprefix("-")
+    if not (digits.isascii() and digits.isdecimal() and len(digits) < MAX_DIGITS):
+        raise SettingsError("DATABASE_URL: connect_timeout must be a number of seconds")
+    hosts = str(options.get("host") or "").split(",")
+    if any(_has_odd_label(host) for host in hosts if not host.startswith(("/", "@"))):
+        raise SettingsError(f"DATABASE_URL: its host is no name that there can be; {FORM}; {ENCODED}")
+
+
+def _has_odd_label(host: str) -> bool:
+    labels = host.rstrip(".").split(".")
+    return (len(labels) > 1 and not all(labels)) or any(len(one) > MAX_LABEL for one in labels)

@@ -1,0 +1,105 @@
+"""The one place where the parts are put together; the daemon, `once` and the tests all start from here."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from sync.audit.run import AuditSettings
+from sync.connection.connection import Connection, Identity
+from sync.connection.hotels import fingerprint
+from sync.core.cron import Cron
+from sync.core.errors import SettingsError
+from sync.mews.client import Client, Credentials, Patience
+from sync.mirror.pull import PullSettings
+from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.send import PushSettings
+from sync.postgres.engine import make_engine
+from sync.postgres.schema_version import require_schema
+from sync.service.jobs import Jobs
+from sync.service.outbox_worker import OutboxSettings
+from sync.settings import Settings
+
+CONNECTION_NAME = "default"
+"""The name of the connection whose tokens come straight from the environment."""
+
+
+@asynccontextmanager
+async def open_connection(
+    settings: Settings,
+    database_url: str,
+    stop: asyncio.Event,
+    patience: Patience = Patience(),
+    *,
+    accept_enterprises: bool = False,
+) -> AsyncIterator[Connection]:
+    """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing.
+
+    `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
+    """
+    client = make_client(settings, stop, patience)
+    address = settings.mews_platform_address
+    token = fingerprint(address, credentials(settings).access_token)
+    identity = Identity(address, token, is_accepted=accept_enterprises)
+    engine = make_engine(database_url, settings.sync_database_pool)
+    require_schema(engine)
+    try:
+        yield Connection(CONNECTION_NAME, client, engine, stop, identity)
+    finally:
+        await client.aclose()
+        await engine.dispose()
+
+
+def make_client(settings: Settings, stop: asyncio.Event, patience: Patience = Patience()) -> Client:
+    """The API's client for the connection of the environment."""
+    return Client(
+        settings.mews_platform_address,
+        credentials(settings),
+        budget_requests=settings.sync_rate_limit_requests,
+        budget_window_s=settings.sync_rate_limit_window_s,
+        read_timeout_s=settings.sync_request_timeout_s,
+        max_response_bytes=settings.sync_max_response_mb * 2**20,
+        clock=time.monotonic,
+        rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
+        stop=stop,
+        patience=patience,
+    )
+
+
+def credentials(settings: Settings) -> Credentials:
+    """The tokens, or `SettingsError`."""
+    client_token, access_token = settings.mews_client_token, settings.mews_access_token
+    if client_token is None or access_token is None:
+        missing = "MEWS_CLIENT_TOKEN" if client_token is None else "MEWS_ACCESS_TOKEN"
+        raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE, to the token that Mews issued")
+    return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
+
+
+def make_jobs(connection: Connection, settings: Settings) -> Jobs:
+    """The jobs of a connection."""
+    push = PushSettings(
+        lease=timedelta(seconds=settings.sync_lease_s),
+        request_timeout_s=settings.sync_request_timeout_s,
+        settle_after=timedelta(seconds=settings.sync_settle_after_s),
+        brakes=brake_rules(settings),
+    )
+    outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
+    pull = PullSettings(settings.overlap, settings.sync_backfill_from)
+    return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
+
+
+def brake_rules(settings: Settings) -> list[BrakeRule]:
+    """What is too many deletes: at once, and bit by bit."""
+    limits = [
+        (settings.sync_delete_brake_share, settings.sync_delete_brake_window_s),
+        (settings.sync_delete_brake_long_share, settings.sync_delete_brake_long_window_s),
+    ]
+    at_least = settings.sync_delete_brake_min
+    return [BrakeRule(share, at_least, timedelta(seconds=window_s)) for share, window_s in limits]
+
+
+def audit_settings(settings: Settings) -> AuditSettings:
+    """How an audit judges, and that it repairs."""
+    return AuditSettings(settings.overlap, settings.sync_audit_max_loss, repair=True)

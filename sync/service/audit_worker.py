@@ -1,0 +1,103 @@
+"""The audit of one connection: at its time, and made up for where that passed without one."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from sync.audit.due import Standing, load_standing
+from sync.audit.run import AuditSettings, audit
+from sync.connection.connection import Connection
+from sync.connection.guard import verify
+from sync.core.cron import Cron
+from sync.core.errors import AuditMissed, AuditRunning, VoucherSyncError
+from sync.postgres.engine import in_transaction
+from sync.service.health import Health
+from sync.service.history import History
+from sync.service.runner import Runner
+
+LATE = timedelta(minutes=1)
+"""An audit that is due since less may be about to begin, here or in another process."""
+
+log = structlog.get_logger()
+
+
+class AuditJobs:
+    """Audits beside the other jobs, since each takes hours; one at a time. `cron` says when."""
+
+    def __init__(
+        self, connection: Connection, settings: AuditSettings, cron: Cron, health: Health, history: History
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self.cron = cron
+        self._health = health
+        self._history = history
+        self._runner = Runner(connection, health, history)
+        self._auditing = asyncio.Lock()
+        self._is_owed = False
+
+    async def begin(self) -> None:
+        """Compare the whole mirror with the API now, since it is time; one that is under way is as good."""
+        if not self._auditing.locked():
+            self._is_owed = True
+            await self._audit()
+
+    async def make_up(self) -> None:
+        """Go on with an audit that another process has left, or begin one whose time has passed."""
+        if self._auditing.locked():
+            return
+        try:
+            name = self._connection.name
+            standing = await in_transaction(self._connection.engine, lambda tx: load_standing(tx, name))
+        except VoucherSyncError as error:
+            await self._health.note("audit", error)
+            return
+        if standing.is_left:
+            await self._audit()
+        elif missed_at := self._missed(standing):
+            await self._tell_missed(missed_at)
+            await self._audit()
+        elif self._health.is_outage("audit"):
+            await self._health.note("audit", None)
+
+    async def idle(self) -> None:
+        """Wait until nothing is running."""
+        async with self._auditing:
+            return
+
+    def _missed(self, standing: Standing) -> datetime | None:
+        """When the audit was due that has not begun, if there is one."""
+        if standing.is_open or standing.last_at is None:
+            return None
+        # All by the database's clock: two clocks that differ would make an audit for each of them.
+        due_at = self.cron.next_after(standing.last_at)
+        if self._is_owed:
+            return min(due_at, standing.now)
+        return due_at if due_at <= standing.now - LATE else None
+
+    async def _tell_missed(self, due_at: datetime) -> None:
+        log.warning("audit_missed", connection=self._connection.name, due_at=due_at.isoformat())
+        missed = AuditMissed(
+            f"the audit of {due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC did not begin, since no daemon was running or "
+            "its database was away; it is made up for now"
+        )
+        await self._history.note("audit", time.monotonic(), {}, missed, is_news=True)
+
+    async def _audit(self) -> None:
+        async def run(began_s: float) -> None:
+            try:
+                await verify(self._connection)
+                report = await audit(self._connection, self._settings)
+            except AuditRunning as running:
+                log.info("audit_under_way", connection=self._connection.name, reason=str(running))
+                await self._health.note("audit", None)
+            else:
+                (log.info if report.is_clean and not report.drift else log.warning)(
+                    "audited", connection=self._connection.name, **report.totals()
+                )
+                await self._runner.note("audit", began_s, report.totals(), report.error, is_news=True)
+            self._is_owed = False
+
+        await self._runner.run("audit", self._auditing, run)

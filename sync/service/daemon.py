@@ -1,0 +1,159 @@
+"""The process: signals, and what systemd wants to know."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from sync.connection.connection import Connection
+from sync.core.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
+from sync.core.internal_errors import defect
+from sync.postgres.engine import transaction
+from sync.postgres.listen import listen
+from sync.service import app
+from sync.service.health import Health
+from sync.service.schedule import Intervals, run_until_stopped
+from sync.settings import Settings
+
+HEARTBEATS_PER_LEASE = 3
+"""Two may be missed before a daemon counts as silent."""
+STOPPED_AFTER_S = 9.5
+"""After a signal; within 10 s the service must be gone."""
+AT_ONCE_S = 0.5
+"""After a second one."""
+ALIVE = "WATCHDOG=1"
+LEAST_PAUSE_S = 0.1
+"""Between two of these: what asks for more is a slip, and would keep a core busy."""
+REVIVE_AFTER_S = 2.0
+FIRST_LOOK_S = 5.0
+"""A database that does not answer within this time holds up no start."""
+
+log = structlog.get_logger()
+
+
+async def run(settings: Settings, database_url: str, revive: Callable[[], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; a second signal cancels whatever is still going on.
+
+    `revive` starts a database again that nobody else looks after; called while there is none.
+    """
+    stop = asyncio.Event()
+    _stop_on_signals(stop)
+    async with app.open_connection(settings, database_url, stop) as connection:
+        await _refuse_useless_database(connection)
+        jobs = app.make_jobs(connection, settings)
+        notify_systemd("READY=1")
+        log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
+        beside = {"watchdog": _feed_watchdog(), "listen": listen(database_url, jobs.outbox.wake.set)}
+        if revive is not None:
+            beside["revive"] = _keep_alive(revive, jobs.health)
+        tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
+        try:
+            await run_until_stopped(jobs, _intervals(settings), stop)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    log.info("stopped")
+
+
+def _intervals(settings: Settings) -> Intervals:
+    """How often each job runs."""
+    return Intervals(
+        pull_s=settings.sync_pull_interval_s,
+        discovery_s=settings.sync_discovery_interval_s,
+        heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
+        push_poll_s=settings.sync_push_poll_s,
+    )
+
+
+async def _refuse_useless_database(connection: Connection) -> None:
+    """Raise `MigratedFurther` or `Unsuitable`; what else is wrong, as a database that is away, passes by itself."""
+    try:
+        async with asyncio.timeout(FIRST_LOOK_S), transaction(connection.engine):
+            pass
+    except (MigratedFurther, Unsuitable):
+        raise
+    except (DatabaseError, TimeoutError) as error:
+        log.debug("not_ready", error=str(error) or "no answer yet")  # the jobs tell of it
+
+
+def notify_systemd(state: str) -> None:
+    """Send one line of the sd_notify protocol, when a supervisor listens (sd_notify(3)).
+
+    One that does not is none: a variable that another program's supervisor has left must not end this one.
+    """
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+            # A leading @ stands for the NUL byte of an abstract socket's name.
+            notifications.connect("\0" + address[1:] if address.startswith("@") else address)
+            notifications.sendall(state.encode())
+    except OSError as error:
+        tell = log.debug if state == ALIVE else log.warning  # that would be told for ever
+        tell("not_notified", state=state, why=f"nobody listens at NOTIFY_SOCKET: {error.strerror or error}")
+
+
+async def _told(name: str, beside: Awaitable[None]) -> None:
+    """Tell of a fault of ours in what runs beside the jobs, since nobody waits for its end."""
+    try:
+        await beside
+    except Exception as error:
+        log.exception("defect", job=name, error=str(defect(name, error)))
+
+
+async def _feed_watchdog() -> None:
+    """Tell systemd, twice in its watchdog's time, that the event loop still turns."""
+    watchdog_us = os.environ.get("WATCHDOG_USEC", "")
+    if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return  # it is another process's, and only inherited (sd_watchdog_enabled(3))
+    if watchdog_us and not (watchdog_us.isdecimal() and len(watchdog_us) < 20 and int(watchdog_us)):
+        log.warning("no_watchdog", why="WATCHDOG_USEC is no number of microseconds")
+        return
+    while watchdog_us:
+        notify_systemd(ALIVE)
+        await asyncio.sleep(max(int(watchdog_us) / 2_000_000, LEAST_PAUSE_S))
+
+
+async def _keep_alive(revive: Callable[[], None], health: Health) -> None:
+    """Start the database again where it has died."""
+    while True:
+        await asyncio.sleep(REVIVE_AFTER_S)
+        if any(isinstance(error, DatabaseUnavailable) for error in health.errors):
+            try:
+                await asyncio.to_thread(revive)
+            except DatabaseUnavailable as error:
+                log.debug("not_revived", error=str(error))
+
+
+def _end_now(event: str, after_s: float) -> None:
+    """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
+    log.warning(event, after_s=after_s)
+    os._exit(1)
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal(name: str) -> None:
+        if not stop.is_set():
+            log.info("stopping", signal=name)
+            notify_systemd("STOPPING=1")
+            stop.set()
+            loop.call_later(STOPPED_AFTER_S, _end_now, "still_stopping", STOPPED_AFTER_S)
+            return
+        log.warning("stopping_at_once", signal=name)
+        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S)
+        # From here on the default handling is back: a third signal ends the process without more ado.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)

@@ -1,0 +1,91 @@
+"""Whether a connection works: logged when it begins to fail and when it works again, not at every try between."""
+
+import time
+
+import structlog
+
+from sync.connection.connection import Connection
+from sync.core.errors import API_IS_AWAY, DatabaseError, VoucherSyncError, is_outage
+from sync.postgres.engine import in_transaction
+from sync.service import heartbeat
+
+DECISIVE = "pull"
+"""The job whose success says that a connection works, to a process that has seen nothing fail yet: it needs the API and
+the database."""
+SELDOM = {"audit", "push"}
+"""Jobs that end hours later, or have nothing to do when all is well again: the decisive one ends their outages. The
+others are tried again within seconds, and see for themselves."""
+UNSAVED = "state"
+"""Stands for the note in the database itself."""
+
+log = structlog.get_logger()
+
+
+class Health:
+    """What fails at present, by the job that found it; kept in the database for `voucher-sync status`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._errors: dict[str, VoucherSyncError] = {}
+        self._outages = set[str]()
+        self._failing_since: float | None = None
+        self._saved: tuple[str | None] | None = None
+
+    @property
+    def errors(self) -> list[VoucherSyncError]:
+        """What fails at present, without repeats."""
+        return list({str(error): error for error in self._errors.values()}.values())
+
+    @property
+    def verdict(self) -> tuple[str | None] | None:
+        """What `status` is to tell: why the connection fails, or None within, since it works; None: not known yet."""
+        errors = [str(error) for job, error in self._errors.items() if job != UNSAVED]
+        if errors:
+            return (errors[0],)
+        # What an earlier process saw fail may fail still, and `status` tells since when.
+        return None if self._saved is None else (None,)
+
+    def is_failing(self, *jobs: str) -> bool:
+        """Whether one of these jobs failed when it last ran."""
+        return any(job in self._errors for job in jobs)
+
+    def is_outage(self, job: str) -> bool:
+        """Whether a job failed since the API or the database is away, and not for a reason of its own."""
+        return job in self._outages
+
+    async def note(self, job: str, error: VoucherSyncError | None) -> None:
+        """Take the outcome of one run of a job."""
+        self._set(job, error)
+        verdict = self.verdict or ((None,) if job == DECISIVE else None)
+        if verdict is not None and verdict != self._saved:
+            try:
+                name = self._connection.name
+                await in_transaction(self._connection.engine, lambda tx: heartbeat.set_state(tx, name, *verdict))
+            except DatabaseError as unsaved:
+                self._set(UNSAVED, unsaved)
+                return
+            self._saved = verdict
+        self._set(UNSAVED, None)
+
+    def _set(self, job: str, error: VoucherSyncError | None) -> None:
+        if error is None:
+            for one in {job} | (SELDOM & self._outages if job == DECISIVE else set()):
+                self._errors.pop(one, None)
+            self._outages &= self._errors.keys()
+        else:
+            self._errors[job] = error
+            self._note_kind(job, error)
+        if self._errors and self._failing_since is None:
+            self._failing_since = time.monotonic()
+            log.warning("failing", connection=self._connection.name, job=job, error=str(error))
+        elif not self._errors and self._failing_since is not None:
+            failed_s = round(time.monotonic() - self._failing_since, 1)
+            self._failing_since = None
+            log.info("recovered", connection=self._connection.name, failed_s=failed_s)
+
+    def _note_kind(self, job: str, error: VoucherSyncError) -> None:
+        # One call's 503 says nothing about the API, but the circuit opens when nothing else comes through either.
+        if is_outage(error) or (isinstance(error, API_IS_AWAY) and self._connection.client.is_probing):
+            self._outages.add(job)
+        else:
+            self._outages.discard(job)

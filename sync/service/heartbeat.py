@@ -1,0 +1,64 @@
+"""What a process tells of its connections: that it is alive, how far it has caught up, and what fails."""
+
+from datetime import timedelta
+
+from sqlalchemy import case, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import connections
+from sync.mirror.watermarks import CaughtUp
+
+
+async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> None:
+    """Note that a connection works, or why it does not. Writes only a change."""
+    state = _state(error)
+    statement = insert(connections).values(name=name, state=state["state"], error=error)
+    is_new = or_(connections.c.state != state["state"], connections.c.error.is_distinct_from(error))
+    await transaction.execute(
+        statement.on_conflict_do_update(index_elements=[connections.c.name], set_=state, where=is_new)
+    )
+
+
+async def beat(
+    transaction: AsyncConnection, name: str, caught_up: CaughtUp | None, verdict: tuple[str | None] | None = None
+) -> None:
+    """Note that a daemon is alive, and how far it has caught up; one row, written in place.
+
+    `verdict`: why the connection fails, or None within, since it works; None: not known. Said with every beat, since
+    another process, as a `once` with settings of its own, may have noted what it met.
+    """
+    state = _state(*verdict) if verdict else {}
+    await _note(transaction, name, {"heartbeat_at": func.now(), **state}, caught_up)
+
+
+async def note_caught_up(transaction: AsyncConnection, name: str, caught_up: CaughtUp) -> None:
+    """Note how far a single cycle has caught up, which leaves no daemon behind."""
+    await _note(transaction, name, {}, caught_up)
+
+
+def _state(error: str | None) -> dict[str, object]:
+    """What a connection's row says of its state, since it first was so."""
+    state = "failing" if error else "ok"
+    since = case((connections.c.state == state, connections.c.state_since), else_=func.now())
+    return {"state": state, "error": error, "state_since": since}
+
+
+async def _note(transaction: AsyncConnection, name: str, values: dict[str, object], caught_up: CaughtUp | None) -> None:
+    if caught_up:
+        values |= {"caught_up_as_of": caught_up.as_of, "caught_up_through": caught_up.through}
+    new = {"name": name, "state": "ok", **values, "state_since": func.now()}
+    statement = insert(connections).values(new)
+    await transaction.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values))
+
+
+async def touch(transaction: AsyncConnection) -> None:
+    """Write what stands there already, to see whether the database takes anything."""
+    await transaction.execute(update(connections).values(error=connections.c.error))
+
+
+async def is_daemon_heard(transaction: AsyncConnection, within_s: float) -> bool:
+    """Whether a daemon has reported for any connection within this time."""
+    within = timedelta(seconds=within_s)
+    heard = connections.c.heartbeat_at.between(func.now() - within, func.now() + within)
+    return bool((await transaction.execute(select(exists().where(heard)))).scalar_one())

@@ -1,0 +1,160 @@
+"""The jobs of one connection: each runs a flow, and tells what came of it."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+
+from sync.audit.run import AuditSettings
+from sync.connection.connection import Connection
+from sync.connection.guard import verify
+from sync.core.cron import Cron
+from sync.core.errors import VoucherSyncError
+from sync.mirror.discover import DiscoverReport, discover
+from sync.mirror.pull import PullSettings, pull
+from sync.mirror.pull_report import PullReport
+from sync.mirror.watermarks import CaughtUp
+from sync.outbox.dispatch import Knowledge
+from sync.postgres.engine import in_transaction
+from sync.service import heartbeat
+from sync.service.audit_worker import AuditJobs
+from sync.service.health import Health
+from sync.service.history import History, counts_of
+from sync.service.outbox_worker import OutboxJobs, OutboxSettings
+from sync.service.runner import Runner
+
+TURN_S = 20.0
+"""After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
+MAX_IDS_LOGGED = 10
+
+log = structlog.get_logger()
+
+
+class Jobs:
+    """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        pull_settings: PullSettings,
+        outbox_settings: OutboxSettings,
+        audit_settings: AuditSettings,
+        audit_cron: Cron,
+    ) -> None:
+        self.health = Health(connection)
+        self.history = History(connection)
+        self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
+        self._runner = Runner(connection, self.health, self.history)
+        self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
+        self.outbox = OutboxJobs(
+            connection,
+            outbox_settings,
+            self._knowledge,
+            self.health,
+            self.history,
+            discover=self.discover,
+            pull=self.pull,
+        )
+        self._connection = connection
+        self._pull_settings = pull_settings
+        self._one_at_a_time = asyncio.Lock()
+        self._beating = asyncio.Lock()
+        self._caught_up: CaughtUp | None = None
+
+    async def discover(self) -> DiscoverReport | None:
+        """One discovery; None if it failed or the service is stopping."""
+
+        async def run(began_s: float) -> DiscoverReport:
+            report = await discover(self._connection)
+            _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
+            self._knowledge.discovered_as_of = report.as_of
+            await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
+            return report
+
+        return await self._runner.run("discovery", self._one_at_a_time, run)
+
+    async def pull(self) -> None:
+        """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
+        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over and not report.errors:
+            pass
+
+    async def pull_turn(
+        self, *, turn_s: float = math.inf, on_progress: Callable[[PullReport], None] = lambda report: None
+    ) -> PullReport | None:
+        """One pull of about `turn_s` seconds; None if it failed as a whole or the service is stopping."""
+
+        async def run(began_s: float) -> PullReport:
+            await verify(self._connection)
+            ends_s = began_s + turn_s
+            report = await pull(
+                self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
+            )
+            _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
+            # What an earlier pull reached stands in the database, unless the server's clock was set back since.
+            self._caught_up = report.caught_up
+            if report.caught_up:
+                self._knowledge.caught_up_as_of = report.caught_up.as_of
+            if not report.stopped:
+                error = report.errors[0] if report.errors else None
+                await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
+            return report
+
+        return await self._runner.run("pull", self._one_at_a_time, run)
+
+    async def prune(self) -> None:
+        """Forget what was finished long ago."""
+        await self.outbox.prune()
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
+            await self.history.prune()
+
+    async def rediscover(self) -> None:
+        """A discovery, behind one that failed also what it found: until then nothing was known that could be pulled."""
+        has_failed = self.health.is_failing("discovery")
+        report = await self.discover()
+        if has_failed and report and report.written:
+            await self.pull_turn(turn_s=TURN_S)
+
+    async def beat(self) -> None:
+        """Note in the database that this process is alive and how far it has caught up."""
+        async with self._beating:
+            if self._connection.stop.is_set():
+                return
+            try:
+                name, caught_up, verdict = self._connection.name, self._caught_up, self.health.verdict
+                await in_transaction(self._connection.engine, lambda tx: heartbeat.beat(tx, name, caught_up, verdict))
+            except VoucherSyncError as error:
+                await self.health.note("heartbeat", error)
+            else:
+                if self._caught_up is caught_up:
+                    self._caught_up = None  # noted once: again, it would undo that the server's clock was set back
+                await self.health.note("heartbeat", None)
+            await self.outbox.tell_pushed()
+
+    async def idle(self) -> None:
+        """Wait until nothing is running."""
+        async with self._one_at_a_time, self._beating:
+            await self.audit.idle()
+
+    async def wake_outbox(self) -> None:
+        """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
+        self.outbox.wake.set()
+
+
+def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:
+    """Counts, at INFO only where something was written; and as warnings what is left out or could not be stored."""
+    (log.info if is_news else log.debug)(event, connection=connection, **counts_of(report))
+    if report.refused:
+        _warn_of_skipped("refused", connection, event, report.refused)
+    if isinstance(report, DiscoverReport) and report.unlisted:
+        _warn_of_skipped("unlisted", connection, event, report.unlisted)
+    if report.rejected:
+        log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)
+
+
+def _warn_of_skipped(reason: str, connection: str, flow: str, ids: Sequence[UUID]) -> None:
+    shown = [str(one) for one in ids[:MAX_IDS_LOGGED]]
+    log.warning("skipped", reason=reason, connection=connection, flow=flow, count=len(ids), ids=shown)

@@ -1,0 +1,231 @@
+"""The outbox of one connection: pushed whenever something wakes it, looked up and tidied now and then."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from random import Random
+
+import structlog
+
+from sync.connection.connection import Connection
+from sync.connection.guard import verify
+from sync.core.errors import Stopped, Unsettled, VoucherSyncError
+from sync.core.internal_errors import defect
+from sync.outbox import due, retention, uncertain
+from sync.outbox.claims import as_daemon
+from sync.outbox.completer import PushReport
+from sync.outbox.dispatch import Knowledge
+from sync.outbox.push import Pusher
+from sync.outbox.reconcile import settle
+from sync.outbox.send import PushSettings
+from sync.postgres.engine import in_transaction
+from sync.service.health import Health
+from sync.service.history import History, counts_of
+
+ROUNDS = 3
+"""How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
+SETTLE_AGAIN_S = 0.1
+LOCKED_AGAIN_S = 1.0
+AFTER_DEFECT_S = 5.0
+REFRESH_AGAIN_S = 5.0
+"""A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
+spend the whole budget until then, or as long as they fail."""
+AFTER_FAILED_REFRESH_S = 60.0
+UNSETTLED = (
+    "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
+    "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
+)
+
+log = structlog.get_logger()
+
+Refresh = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSettings:
+    """How the outbox is pushed, and how long finished rows are kept."""
+
+    push: PushSettings
+    keep: timedelta
+
+
+class OutboxJobs:
+    """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: OutboxSettings,
+        knowledge: Knowledge,
+        health: Health,
+        history: History,
+        *,
+        discover: Refresh,
+        pull: Refresh,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._health = health
+        self._history = history
+        self._discover, self._pull = discover, pull
+        self._pusher = Pusher(connection, settings.push, knowledge, Random())  # noqa: S311 - spreads retries
+        self._refreshing = asyncio.Lock()
+        self._next_refresh_s = time.monotonic()
+        self._settling = asyncio.Lock()
+        self._pruned: tuple[datetime, int] | None = None
+        self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
+        self.wake = self._pusher.moved
+
+    async def run(self) -> None:
+        """Push whatever becomes due until the service stops, then wait for the calls in flight."""
+        while not self._connection.stop.is_set():
+            try:
+                async with asyncio.TaskGroup() as calls:
+                    while not self._connection.stop.is_set():
+                        self.wake.clear()
+                        if not await self._push_due(calls):
+                            await self.wake.wait()
+            except Exception as error:
+                log.exception("defect", connection=self._connection.name, job="push")
+                await self._health.note("push", defect("push", error))
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
+
+    async def look_up(self) -> VoucherSyncError | None:
+        """Settle what is uncertain, as far as it is due; why nothing of it could be."""
+        async with self._settling:
+            if self._connection.stop.is_set():
+                return None
+            began_s = time.monotonic()
+            try:
+                await verify(self._connection)
+                report = await settle(self._connection, self._settings.push.settle_after)
+                is_mended = await self._is_push_mended()
+            except Stopped:
+                return None
+            except VoucherSyncError as error:
+                await self._health.note("settle", error)
+                return error
+            if is_mended:
+                await self._health.note("push", None)
+            await self._health.note("settle", report.errors[0] if report.errors else None)
+            counts = counts_of(report)
+            is_news = any(counts.values())
+            if is_news:
+                log.info("settled", connection=self._connection.name, **counts)
+            await self._history.note("settle", began_s, counts, next(iter(report.errors), None), is_news=is_news)
+            self.wake.set()
+            return None
+
+    async def prune(self) -> None:
+        """Delete what was finished long ago."""
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
+            prune = partial(retention.prune, keep=self._settings.keep, after=self._pruned)
+            self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
+
+    async def push_all(self) -> PushReport:
+        """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""
+        total, push = PushReport(), self._settings.push
+        ends_s = time.monotonic() + (push.lease + ROUNDS * push.settle_after).total_seconds()
+        while not self._connection.stop.is_set():
+            try:
+                if failure := await self.look_up():
+                    # The look would read the same pages again at once, for as long as this stays.
+                    total.errors[type(failure).__name__] = failure
+                    break
+                _add(total, await self._pusher.push())
+                left = await self._left_over()
+            except Stopped:
+                break
+            except VoucherSyncError as error:
+                _add(total, self._pusher.take_report())
+                total.errors[type(error).__name__] = error
+                break
+            if left is None:
+                break
+            # What is due already and could not be settled must not keep this going for ever.
+            why, wait_s = left
+            if time.monotonic() + wait_s >= ends_s:
+                total.errors[type(why).__name__] = why
+                break
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._connection.stop.wait(), wait_s)
+        _add(self._pushed, total)
+        await self.tell_pushed()
+        return total
+
+    async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
+        """What is due and was not pushed, and after how many seconds that is worth another try."""
+        engine, name = self._connection.engine, self._connection.name
+        count = partial(uncertain.count_unsettled, connection=name)
+        unsettled, due_in = await in_transaction(engine, count)
+        if unsettled:
+            return Unsettled(UNSETTLED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
+        locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
+        return (locked, LOCKED_AGAIN_S) if locked else None
+
+    async def tell_pushed(self) -> None:
+        """Tell what was pushed since the last time, if anything was."""
+        report, began_s = self._pushed, self._pushing_since_s
+        self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
+        counts = counts_of(report)
+        if any(counts.values()):
+            # In an outage the same rows are given back again and again, for days.
+            is_news = bool(report.done or report.failed or report.held or report.refused)
+            (log.info if is_news else log.debug)("pushed", connection=self._connection.name, **counts)
+            error = next(iter(report.errors.values()), None)
+            await self._history.note("push", began_s, counts, error, is_news=is_news)
+
+    async def _push_due(self, calls: asyncio.TaskGroup) -> bool:
+        """Push for a turn; whether more is due."""
+        has_more = False
+        try:
+            await verify(self._connection)
+            has_more = await self._pusher.start_due(calls)
+        except Stopped:
+            return False
+        except VoucherSyncError as error:
+            await self._health.note("outbox", error)
+        else:
+            await self._health.note("outbox", None)
+        report = self._pusher.take_report()
+        _add(self._pushed, report)
+        if report.held:
+            log.warning("held", connection=self._connection.name, deletes=report.held)
+        if report.refused:
+            log.warning("changes_refused_by_table", connection=self._connection.name, count=report.refused)
+        if report.failed:
+            log.warning("changes_failed", connection=self._connection.name, count=report.failed)
+        if report.errors or report.done:
+            await self._health.note("push", next(iter(report.errors.values()), None))
+        waiting = self._pusher.waiting
+        may_refresh = not self._refreshing.locked() and time.monotonic() >= self._next_refresh_s
+        if (waiting.discovery or waiting.pull) and may_refresh:
+            calls.create_task(self._refresh(discovery=waiting.discovery))
+        return has_more
+
+    async def _is_push_mended(self) -> bool:
+        """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
+        if not self._health.is_failing("push"):
+            return False
+        has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
+        return not await in_transaction(self._connection.engine, has_backlog)
+
+    async def _refresh(self, *, discovery: bool) -> None:
+        async with self._refreshing:
+            if (found := await self._discover() if discovery else True) is not None:
+                await self._pull()
+            has_failed = found is None or self._health.is_failing("pull")
+            pause_s = AFTER_FAILED_REFRESH_S if has_failed else REFRESH_AGAIN_S
+            self._next_refresh_s = time.monotonic() + pause_s
+        self.wake.set()
+
+
+def _add(total: PushReport, report: PushReport) -> None:
+    for name, count in counts_of(report).items():
+        setattr(total, name, getattr(total, name) + count)
+    total.errors |= report.errors

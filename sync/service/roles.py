@@ -1,0 +1,165 @@
+"""The roles for readers and writers: whether they are there, what they lack, and giving it to them.
+
+A role belongs to the whole server, so it may have been there before, or be made by somebody else at any time; what it
+may do in this database is granted by who owns the schema.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+from psycopg.errors import DuplicateObject, InsufficientPrivilege
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+
+from sync.outbox.tables import outbox
+from sync.postgres.engine import translate
+from sync.postgres.migrations import make_migration_engine
+
+READER, WRITER = "mews_reader", "mews_writer"
+SEQUENCE = "mews.voucher_code_outbox_id_seq"
+INSERTED = [column.name for column in outbox.c]
+UPDATED = [name for name in INSERTED if name != outbox.c.id.name]
+"""Mappers send every column that they know; the outbox's triggers say which change is right."""
+
+_TABLES = text("""
+SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
+       has_schema_privilege(:role, namespace.oid, 'USAGE')
+       AND has_table_privilege(:role, class.oid, 'SELECT') AS readable
+FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE namespace.nspname = 'mews' AND class.relkind IN ('r', 'v') AND class.relowner = namespace.nspowner
+ORDER BY name
+""")
+_ROLES = text("""
+SELECT role.rolname AS name, role.rolcanlogin OR role.rolsuper AS is_more_than_a_group,
+       (SELECT count(*) FROM pg_auth_members AS member WHERE member.roleid = role.oid) AS members
+FROM pg_roles AS role WHERE role.rolname = ANY (:names)
+""")
+_OWNER = text("SELECT nspowner::regrole::text, pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'mews'")
+_LACKING = text("""
+SELECT privilege, column_name
+FROM unnest(CAST(:privileges AS text[]), CAST(:names AS text[])) AS wanted (privilege, column_name)
+WHERE NOT has_column_privilege(:role, 'mews.voucher_code_outbox', column_name, privilege)
+""")
+_HAS_SEQUENCE = text("SELECT has_sequence_privilege(:role, 'mews.voucher_code_outbox_id_seq', 'SELECT')")
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role of ours. `members`: None where there is no such role. `lacks`: what it cannot do in this database yet.
+
+    `is_more_than_a_group`: it may log in, or may do everything: somebody has made it for another purpose.
+    """
+
+    name: str
+    members: int | None
+    is_more_than_a_group: bool
+    lacks: Sequence[str]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a member of it can do all that it is for."""
+        return self.members is not None and not self.lacks
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What `mend` has done, and the SQL that somebody else must run. `roles` are as they are now."""
+
+    made: Sequence[str]
+    granted: bool
+    left: Sequence[str]
+    roles: Sequence[Role]
+
+
+def look(connection: Connection) -> list[Role]:
+    """Both roles, as they are in a migrated database."""
+    there = {row.name: row for row in connection.execute(_ROLES, {"names": [READER, WRITER]})}
+    found = []
+    for name in (READER, WRITER):
+        row = there.get(name)
+        if row is None:
+            found.append(Role(name, None, is_more_than_a_group=False, lacks=[]))
+            continue
+        tables = connection.execute(_TABLES, {"role": name}).all()
+        lacks = [f"SELECT on {table.name}" for table in tables if not table.readable]
+        if name == WRITER:
+            lacks += _lacks_of_writer(connection)
+        found.append(Role(name, row.members, row.is_more_than_a_group, lacks))
+    return found
+
+
+def _lacks_of_writer(connection: Connection) -> list[str]:
+    privileges = ["INSERT"] * len(INSERTED) + ["UPDATE"] * len(UPDATED)
+    parameters = {"role": WRITER, "privileges": privileges, "names": INSERTED + UPDATED}
+    columns = connection.execute(_LACKING, parameters).all()
+    lacks = [f"{one.privilege} ({one.column_name}) on {outbox.fullname}" for one in columns]
+    has_sequence = connection.execute(_HAS_SEQUENCE, {"role": WRITER}).scalar_one()
+    return lacks if has_sequence else [*lacks, f"SELECT on {SEQUENCE}"]
+
+
+def look_for_roles(database_url: str) -> list[Role]:
+    """The same by an address. Raises `DatabaseError`."""
+    try:
+        with make_migration_engine(database_url).connect() as connection:
+            return look(connection)
+    except DBAPIError as error:
+        raise translate(error) from None
+
+
+def mend(database_url: str) -> Mended:
+    """Make the roles that are missing and grant what they lack, as far as this user may. Raises `DatabaseError`."""
+    try:
+        with make_migration_engine(database_url).begin() as connection:
+            missing = [role.name for role in look(connection) if role.members is None]
+            made = [name for name in missing if _make(connection, name)]
+            there = [role for role in look(connection) if role.members is not None]
+            left = [f"CREATE ROLE {_quoted(name)} NOLOGIN;" for name in missing if name not in made]
+            granted = False
+            if any(role.lacks for role in there):
+                owner, is_ours = connection.execute(_OWNER).one()
+                statements = _grants(connection, [role.name for role in there], owner)
+                if is_ours:
+                    for statement in statements:
+                        connection.execute(text(statement))
+                    granted = True
+                else:
+                    left += [f"{statement};" for statement in statements]
+            return Mended(made, granted, left, look(connection))
+    except DBAPIError as error:
+        raise translate(error) from None
+
+
+def _make(connection: Connection, name: str) -> bool:
+    """Whether the role is there now."""
+    try:
+        with connection.begin_nested():
+            connection.execute(text(f"CREATE ROLE {_quoted(name)} NOLOGIN"))
+    except DBAPIError as error:
+        if isinstance(error.orig, DuplicateObject):
+            return True
+        if isinstance(error.orig, InsufficientPrivilege):
+            return False
+        raise
+    return True
+
+
+def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[str]:
+    roles = ", ".join(map(_quoted, names))
+    tables = ", ".join(connection.execute(_TABLES, {"role": names[0]}).scalars())
+    grants = [
+        f"GRANT USAGE ON SCHEMA mews TO {roles}",
+        f"GRANT SELECT ON {tables} TO {roles}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA mews GRANT SELECT ON TABLES TO {roles}",
+    ]
+    if WRITER in names:
+        inserted, updated = ", ".join(INSERTED), ", ".join(UPDATED)
+        grants += [
+            f"GRANT INSERT ({inserted}), UPDATE ({updated}) ON {outbox.fullname} TO {_quoted(WRITER)}",
+            f"GRANT SELECT ON SEQUENCE {SEQUENCE} TO {_quoted(WRITER)}",
+        ]
+    return grants
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string()

@@ -1,0 +1,58 @@
+"""One run of a job: alone, with its outcome noted, and whatever it ends with."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import structlog
+
+from sync.connection.connection import Connection
+from sync.core.errors import Stopped, VoucherSyncError
+from sync.core.internal_errors import defect
+from sync.service.health import Health
+from sync.service.history import History
+
+R = TypeVar("R")
+
+log = structlog.get_logger()
+
+
+class Runner:
+    """Runs the jobs of one connection, and tells `health` and `history` what came of each."""
+
+    def __init__(self, connection: Connection, health: Health, history: History) -> None:
+        self._connection = connection
+        self._health = health
+        self._history = history
+
+    async def run(self, job: str, lock: asyncio.Lock, run: Callable[[float], Awaitable[R]]) -> R | None:
+        """What `run` returns, told when it began by the monotonic clock; None if it failed, or the service stops."""
+        async with lock:
+            if self._connection.stop.is_set():
+                return None
+            began_s = time.monotonic()
+            try:
+                return await run(began_s)
+            except Stopped:
+                return None
+            except VoucherSyncError as error:
+                await self.note(job, began_s, {}, error)
+                return None
+            except Exception as error:
+                log.exception("defect", connection=self._connection.name, job=job)
+                await self.note(job, began_s, {}, defect(job, error))
+                return None
+
+    async def note(
+        self,
+        job: str,
+        began_s: float,
+        counts: Mapping[str, int],
+        error: VoucherSyncError | None,
+        *,
+        is_news: bool = False,
+    ) -> None:
+        """Take the outcome of a run."""
+        await self._health.note(job, error)
+        await self._history.note(job, began_s, counts, error, is_news=is_news)

@@ -1,0 +1,75 @@
+"""What an audit makes of a code, case by case, and when so much is missing that it must not believe it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from sync.audit.compare import Finding, Held, Judge, columns_that_differ, is_suspicious_loss
+from sync.mews.records import VoucherCode
+
+BEGAN = datetime(2026, 6, 1, 12, tzinfo=UTC)
+SETTLED = datetime(2026, 6, 1, 11, tzinfo=UTC)
+OLD, LATE = SETTLED - timedelta(seconds=1), SETTLED
+BEFORE, MEANWHILE = BEGAN - timedelta(microseconds=1), BEGAN
+JUDGE = Judge(BEGAN, SETTLED)
+
+
+def code(**fields: Any) -> VoucherCode:
+    given: dict[str, Any] = {"value": "SUMMER", "updated_utc": OLD, "is_active": True} | fields
+    return VoucherCode(
+        UUID(int=1), UUID(int=2), validity_start_utc=None, validity_end_utc=None, created_utc=None, **given
+    )
+
+
+def held(mirrored_at: datetime = BEFORE, *, is_missing: bool = False, **fields: Any) -> Held:
+    return Held(code(**fields), mirrored_at, is_missing)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "finding"),
+    [
+        (held(), code(), Finding.EQUAL),
+        (held(updated_utc=LATE), code(updated_utc=LATE), Finding.EQUAL),
+        (held(value="WINTER"), code(), Finding.DIFFERING),
+        (held(updated_utc=LATE), code(), Finding.DIFFERING),
+        (held(updated_utc=None), code(updated_utc=None, is_active=False), Finding.DIFFERING),
+        (held(is_missing=True), code(), Finding.DIFFERING),
+        (held(value="WINTER"), code(updated_utc=LATE), Finding.RECENT),
+        (held(MEANWHILE, value="WINTER"), code(), Finding.RECENT),
+        (None, code(), Finding.ONLY_THERE),
+        (None, code(updated_utc=None), Finding.ONLY_THERE),
+        (None, code(updated_utc=LATE), Finding.RECENT),
+        (held(), None, Finding.ONLY_HERE),
+        (held(updated_utc=LATE), None, Finding.ONLY_HERE),
+        (held(is_missing=True), None, Finding.EQUAL),
+        (held(MEANWHILE), None, Finding.RECENT),
+    ],
+)
+def test_each_case_has_its_finding(here: Held | None, there: VoucherCode | None, finding: Finding) -> None:
+    assert JUDGE.find(here, there) is finding
+
+
+def test_of_a_voucher_that_is_not_mirrored_yet_only_what_no_pull_brings_is_judged() -> None:
+    judge = Judge(BEGAN, None)
+    assert judge.find(None, code()) is Finding.RECENT
+    assert judge.find(None, code(updated_utc=None)) is Finding.ONLY_THERE
+
+
+def test_the_columns_that_differ_have_their_names() -> None:
+    assert columns_that_differ(code(), code(value="WINTER", is_active=False)) == ["value", "is_active"]
+    assert columns_that_differ(code(), code()) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "held_codes", "is_suspicious"),
+    [(0, 0, False), (0, 100, False), (5, 100, False), (6, 100, True), (1, 1, True), (1, 20, False)],
+)
+def test_more_than_a_share_or_everything_is_too_much(missing: int, held_codes: int, is_suspicious: bool) -> None:
+    assert is_suspicious_loss(missing, held_codes, share=0.05) is is_suspicious
+
+
+def test_everything_is_too_much_whatever_the_share() -> None:
+    assert is_suspicious_loss(3, 3, share=1.0)
+    assert not is_suspicious_loss(2, 3, share=1.0)

@@ -1,0 +1,397 @@
+"""The mirror takes the freshest reading of each row, writes only what differs, and never deadlocks with itself."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.mews.records import Enterprise, Service, VoucherAssignment, VoucherCode
+from sync.mirror.upsert import (
+    note_deleted,
+    store_assignments,
+    store_enterprises,
+    store_services,
+    store_voucher_codes,
+    store_vouchers,
+)
+from sync.postgres.engine import transaction
+from tests.support.database import (
+    CONNECTION,
+    PATIENCE_S,
+    blocked,
+    code,
+    execute,
+    footprint,
+    mirrored,
+    rows,
+    store,
+    uuid,
+    voucher,
+)
+from tests.support.instants import utc
+
+OLD, NEW, NEWEST = utc(2026, 1, 1), utc(2026, 1, 1, 0, 0, 1), utc(2026, 1, 2)
+ATTEMPTS = 20
+
+
+async def wal_bytes(engine: AsyncEngine, *codes: VoucherCode) -> int:
+    """How much the whole server wrote to its log while a page was stored and committed."""
+    (before,) = await rows(engine, "SELECT pg_current_wal_insert_lsn()::text AS lsn")
+    await store(engine, *codes)
+    written = "SELECT pg_current_wal_insert_lsn() - CAST(:lsn AS pg_lsn) AS bytes"
+    return int((await rows(engine, written, lsn=before["lsn"]))[0]["bytes"])
+
+
+async def test_new_codes_are_inserted(engine: AsyncEngine) -> None:
+    page = [code(2, "B", NEW), code(1, "A", OLD, is_active=False), code(3, None)]
+    assert await store(engine, *page) == 3
+    assert await mirrored(engine) == {one.id.int: one for one in page}
+    for row in await rows(engine, "SELECT * FROM mews.voucher_codes"):
+        assert row["connection"] == CONNECTION
+        assert row["first_seen_at"] == row["mirrored_at"]
+        assert row["missing_since"] is None
+
+
+async def test_a_page_without_codes_writes_nothing(engine: AsyncEngine) -> None:
+    assert await store(engine) == 0
+    assert await mirrored(engine) == {}
+
+
+async def test_a_changed_code_is_updated_and_keeps_when_it_was_first_seen(engine: AsyncEngine) -> None:
+    await store(engine, code(1, "A", OLD), code(2, "B", OLD))
+    before = await rows(engine, "SELECT first_seen_at, mirrored_at FROM mews.voucher_codes ORDER BY id")
+    changed = code(
+        1, "a", NEW, is_active=False, voucher_id=uuid(7), validity_start_utc=OLD, validity_end_utc=NEW, created_utc=None
+    )
+    assert await store(engine, changed, code(2, "B", OLD)) == 1
+    assert await mirrored(engine) == {1: changed, 2: code(2, "B", OLD)}
+    after = await rows(engine, "SELECT first_seen_at, mirrored_at FROM mews.voucher_codes ORDER BY id")
+    assert after[0]["first_seen_at"] == before[0]["first_seen_at"]
+    assert after[0]["mirrored_at"] > before[0]["mirrored_at"]
+    assert after[1] == before[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"voucher_id": uuid(7)},
+        {"value": "B"},
+        {"value": None},
+        {"validity_start_utc": OLD},
+        {"validity_end_utc": OLD},
+        {"created_utc": None},
+        {"updated_utc": NEWEST},
+        {"is_active": False},
+    ],
+    ids="-".join,
+)
+async def test_a_change_of_any_one_column_is_written(engine: AsyncEngine, change: dict[str, Any]) -> None:
+    first = code(1, "A", NEW)
+    await store(engine, first)
+    assert await store(engine, first._replace(**change)) == 1
+    assert await mirrored(engine) == {1: first._replace(**change)}
+
+
+@pytest.mark.parametrize(
+    ("stored", "read", "is_replaced"),
+    [
+        (OLD, NEW, True),
+        (NEW, OLD, False),
+        (NEW, NEW, True),
+        (None, OLD, True),
+        (OLD, None, False),
+        (None, None, True),
+        (None, utc(1, 1, 1), True),
+        (utc(1, 1, 1), None, False),
+    ],
+)
+async def test_the_fresher_reading_wins_and_at_equal_instants_the_later(
+    engine: AsyncEngine, stored: datetime | None, read: datetime | None, is_replaced: bool
+) -> None:
+    first, second = code(1, "FIRST", stored), code(1, "SECOND", read)
+    await store(engine, first)
+    assert await store(engine, second) == is_replaced
+    assert await mirrored(engine) == {1: second if is_replaced else first}
+
+
+@pytest.mark.parametrize("noted", [OLD, NEWEST])
+async def test_a_reading_from_before_a_delete_never_undoes_it(engine: AsyncEngine, noted: datetime) -> None:
+    await store(engine, *(code(number, "A", utc(2026, 1, 1, 12)) for number in (1, 2)))
+    async with transaction(engine) as tx:
+        await note_deleted(tx, [uuid(1)], noted)
+    assert await store(engine, *(code(number, "BEFORE", NEW) for number in (1, 2))) == 0
+    assert {number: one.is_active for number, one in (await mirrored(engine)).items()} == {1: False, 2: True}
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(
+    ("page", "winner"),
+    [
+        ([OLD, NEW], 1),
+        ([NEW, OLD], 0),
+        ([NEW, NEW], 1),
+        ([None, OLD], 1),
+        ([OLD, None], 0),
+        ([None, None], 1),
+        ([OLD, NEWEST, NEW], 1),
+        ([NEWEST, OLD, NEWEST], 2),
+        ([NEWEST, NEWEST, OLD], 1),
+        ([None, None, None], 2),
+    ],
+)
+async def test_an_id_that_comes_twice_counts_once_at_its_freshest_then_latest(
+    engine: AsyncEngine, page: list[datetime | None], winner: int, is_stored: bool
+) -> None:
+    if is_stored:
+        await store(engine, code(1, "STORED"))
+    duplicates = [code(1, f"READING-{position}", instant) for position, instant in enumerate(page)]
+    others = [code(number, "OTHER", NEW) for number in (2, 3)]
+    assert await store(engine, others[0], *duplicates, others[1]) == 3
+    assert await mirrored(engine) == {1: duplicates[winner], 2: others[0], 3: others[1]}
+
+
+async def test_a_page_without_news_writes_no_wal_and_touches_no_row(engine: AsyncEngine) -> None:
+    fresh = [code(number, f"CODE-{number}", NEW) for number in range(500)]
+    without_instant = [code(number, None) for number in range(500, 600)]
+    await store(engine, *fresh, *without_instant)
+    before = await footprint(engine)
+    staler = [one._replace(value="STALE", updated_utc=OLD) for one in fresh[:100]]
+    page = [*staler, *fresh[100:], *without_instant, without_instant[0]]
+    # The log is the whole server's, and its background processes write now and then.
+    assert 0 in [await wal_bytes(engine, *page) for _ in range(ATTEMPTS)]
+    assert await footprint(engine) == before
+    assert await wal_bytes(engine, *page, code(0, "NEWS", NEWEST)) > 0
+
+
+async def test_a_page_without_news_waits_for_nobodys_locks(engine: AsyncEngine) -> None:
+    page = [code(number, "A", NEW) for number in range(10)]
+    await store(engine, *page)
+    async with transaction(engine) as other, asyncio.timeout(PATIENCE_S):
+        await other.execute(text("SELECT FROM mews.voucher_codes FOR UPDATE"))
+        assert await store(engine, *page, page[0]._replace(value="STALE", updated_utc=OLD)) == 0
+
+
+async def test_every_nullable_column_can_be_null(engine: AsyncEngine) -> None:
+    bare = [VoucherCode(uuid(number), uuid(1), None, None, None, None, None, False) for number in (1, 2)]
+    assert await store(engine, *bare) == 2
+    assert await mirrored(engine) == {1: bare[0], 2: bare[1]}
+    assert await store(engine, *bare) == 0
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        " ",
+        "x" * 128,
+        "\U0001f3e8" * 128,
+        "e\u0301\u202e\ufeff",
+        "'",
+        '"',
+        "\\",
+        "\\N",
+        "{}",
+        "{a,b}",
+        ",",
+        "NULL",
+        "null",
+        "a,b;c\td\r\ne",
+        "%s %(value)s :value $1 ?",
+        "\x01\x7f",
+    ],
+)
+async def test_a_value_comes_back_as_it_was(engine: AsyncEngine, value: str) -> None:
+    page = [code(1, value, NEW), code(2, None, NEW), code(3, value + "'", NEW)]
+    await store(engine, *page)
+    assert [one.value for one in (await mirrored(engine)).values()] == [value, None, value + "'"]
+    assert await store(engine, *page) == 0
+
+
+async def test_the_first_and_the_last_instants_come_back_as_they_were(engine: AsyncEngine) -> None:
+    first, last = utc(1, 1, 1), utc(9999, 12, 31, 23, 59, 59)
+    extremes = VoucherCode(uuid(1), uuid(2**128 - 1), "A", first, last, first, last, True)
+    fractions = code(2, "B", utc(2026, 1, 1, 0, 0, 0, 123456))
+    await store(engine, extremes, fractions)
+    assert await mirrored(engine) == {1: extremes, 2: fractions}
+    assert await store(engine, extremes, fractions, extremes._replace(value="STALE", updated_utc=None)) == 0
+
+
+async def test_a_missing_code_that_is_read_again_is_no_longer_missing(engine: AsyncEngine) -> None:
+    await store(engine, code(1, "A", NEW), code(2, "B", NEW))
+    await execute(engine, "UPDATE mews.voucher_codes SET missing_since = now(), mirrored_at = '2026-01-01Z'")
+    assert await store(engine, code(1, "A", NEW)) == 1
+    one, two = await rows(engine, "SELECT missing_since, mirrored_at FROM mews.voucher_codes ORDER BY id")
+    assert one["missing_since"] is None
+    assert one["mirrored_at"] > utc(2026, 1, 1)
+    assert two["missing_since"] is not None
+
+
+instants = st.sampled_from([None, OLD, NEW, NEWEST])
+readings = st.builds(code, st.integers(1, 4), st.sampled_from([None, "A", "B"]), instants, is_active=st.booleans())
+
+
+def is_staler(read: VoucherCode, stored: VoucherCode) -> bool:
+    """The rule, written independently of the statement."""
+    if stored.updated_utc is None:
+        return False
+    return read.updated_utc is None or read.updated_utc < stored.updated_utc
+
+
+def applied(pages: Iterable[list[VoucherCode]]) -> dict[int, VoucherCode]:
+    """What a mirror must hold after these pages: each reading one after the other."""
+    held: dict[int, VoucherCode] = {}
+    for read in (one for page in pages for one in page):
+        if read.id.int not in held or not is_staler(read, held[read.id.int]):
+            held[read.id.int] = read
+    return held
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(readings, max_size=6), max_size=5))
+async def test_any_pages_in_any_order_end_in_the_freshest_readings(
+    engine: AsyncEngine, pages: list[list[VoucherCode]]
+) -> None:
+    await execute(engine, "TRUNCATE mews.voucher_codes")
+    for number, page in enumerate(pages):
+        before, expected = await mirrored(engine), applied(pages[: number + 1])
+        written = await store(engine, *page)
+        assert await mirrored(engine) == expected
+        assert written == sum(before.get(one) != row for one, row in expected.items())
+
+
+async def test_rows_are_locked_in_the_order_of_their_ids(engine: AsyncEngine) -> None:
+    # They lie on disk in another order than that of their ids and of the page.
+    await store(engine, *(code(number) for number in (3, 1, 5)))
+    await store(engine, *(code(number) for number in (4, 2)))
+    is_free = "SELECT id FROM mews.voucher_codes ORDER BY id FOR UPDATE SKIP LOCKED"
+    async with transaction(engine) as other:
+        await other.execute(text("SELECT FROM mews.voucher_codes WHERE id = :id FOR UPDATE"), {"id": uuid(3)})
+        storing = asyncio.create_task(store(engine, *(code(number, "NEW", NEW) for number in (5, 2, 3, 1, 4))))
+        await blocked(engine, storing)
+        free = [row["id"].int for row in await rows(engine, is_free)]
+    assert await storing == 5
+    assert free == [4, 5]
+
+
+async def test_pages_in_opposite_orders_do_not_deadlock(engine: AsyncEngine) -> None:
+    await store(engine, *(code(number) for number in (1, 2, 3)))
+    first = [code(1, "FIRST", NEWEST), code(2, "FIRST", NEW), code(3, "FIRST", OLD)]
+    second = [code(3, "SECOND", NEWEST), code(2, "SECOND", NEW), code(1, "SECOND", OLD)]
+    async with transaction(engine) as other:
+        await other.execute(text("SELECT FROM mews.voucher_codes WHERE id = :id FOR UPDATE"), {"id": uuid(2)})
+        one = asyncio.create_task(store(engine, *first))
+        await blocked(engine, one)
+        two = asyncio.create_task(store(engine, *second))
+        await blocked(engine, one, two, sessions=2)
+    assert (await one, await two) == (3, 2)
+    assert await mirrored(engine) == {1: first[0], 2: second[1], 3: second[0]}
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(("earlier", "later", "is_replaced"), [(NEW, OLD, False), (OLD, NEW, True), (NEW, NEW, True)])
+async def test_the_fresher_of_two_uncommitted_readings_wins(
+    engine: AsyncEngine, earlier: datetime, later: datetime, is_replaced: bool, is_stored: bool
+) -> None:
+    if is_stored:
+        await store(engine, code(1, "STORED"))
+    first, second = code(1, "FIRST", earlier), code(1, "SECOND", later)
+    async with transaction(engine) as tx:
+        await store_voucher_codes(tx, CONNECTION, [first])
+        storing = asyncio.create_task(store(engine, second))
+        await blocked(engine, storing)
+    assert await storing == is_replaced
+    assert await mirrored(engine) == {1: second if is_replaced else first}
+
+
+async def test_a_page_rolls_back_as_a_whole(engine: AsyncEngine) -> None:
+    await store(engine, code(1, "A", OLD))
+
+    async def fail() -> None:
+        async with transaction(engine) as tx:
+            await store_voucher_codes(tx, CONNECTION, [code(1, "B", NEW), code(2, "B", NEW)])
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert await mirrored(engine) == {1: code(1, "A", OLD)}
+
+
+async def test_vouchers_follow_the_same_rule(engine: AsyncEngine) -> None:
+    first = voucher(1, created_utc=OLD, company_id=uuid(4), occupiable_interval_start_utc=OLD)
+    stale = replace(first, name="Stale", updated_utc=OLD)
+    news = replace(first, name=None, type=None, company_id=None, is_active=False, updated_utc=utc(2026, 2, 1))
+    found: list[dict[str, Any]] = []
+    written = []
+    for page in ([first, voucher(2)], [first, voucher(2)], [stale], [news, stale, first]):
+        async with transaction(engine) as tx:
+            written.append(await store_vouchers(tx, CONNECTION, page))
+        found.append(dict((await rows(engine, "SELECT * FROM mews.vouchers WHERE id = :id", id=uuid(1)))[0]))
+    assert written == [2, 0, 0, 1]
+    assert found[0] == found[1] == found[2]
+    for row, expected in ((found[0], first), (found[3], news)):
+        assert {name: row[name] for name in expected.__slots__} == {n: getattr(expected, n) for n in expected.__slots__}
+    assert found[3]["first_seen_at"] == found[0]["first_seen_at"]
+    assert found[3]["mirrored_at"] > found[0]["mirrored_at"]
+
+
+async def test_services_and_enterprises_take_the_later_reading(engine: AsyncEngine) -> None:
+    stay, hotel = Service(uuid(1), uuid(2), "Stay", "Bookable", True), Enterprise(uuid(2), "Hotel", "Europe/Prague")
+    closed, renamed = replace(stay, name=None, type=None, is_active=False), replace(hotel, name="Inn", time_zone=None)
+    written = []
+    for services, enterprises in (
+        ([stay], [hotel]),
+        ([stay], [hotel]),
+        ([stay, closed], [hotel, renamed]),
+        ([closed, closed], [renamed]),
+        ([], []),
+    ):
+        async with transaction(engine) as tx:
+            written.append(await store_services(tx, CONNECTION, services))
+            written.append(await store_enterprises(tx, CONNECTION, enterprises))
+    assert written == [1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
+    (row,) = await rows(engine, "SELECT id, enterprise_id, name, type, is_active FROM mews.services")
+    assert Service(**row) == closed
+    (row,) = await rows(engine, "SELECT id, name, time_zone FROM mews.enterprises")
+    assert Enterprise(**row) == renamed
+
+
+@pytest.mark.parametrize("table", ["vouchers", "services", "enterprises"])
+async def test_what_a_discovery_finds_unchanged_is_not_touched(engine: AsyncEngine, table: str) -> None:
+    before: list[tuple[str, ...]] = []
+    for _ in range(2):
+        async with transaction(engine) as tx:
+            await store_vouchers(tx, CONNECTION, [voucher(number) for number in range(50)])
+            await store_services(tx, CONNECTION, [Service(uuid(n), uuid(n), None, None, True) for n in range(50)])
+            await store_enterprises(tx, CONNECTION, [Enterprise(uuid(n), "Hotel", None) for n in range(50)])
+        before = before or await footprint(engine, f"mews.{table}")
+    assert len(before) == 50
+    assert await footprint(engine, f"mews.{table}") == before
+
+
+async def test_given_assignments_become_the_only_ones_of_their_vouchers(engine: AsyncEngine) -> None:
+    one, two, three = uuid(1), uuid(2), uuid(3)
+    rate, other = uuid(10), uuid(11)
+
+    async def given_to(vouchers: list[Any], *pairs: tuple[Any, Any]) -> int:
+        async with transaction(engine) as tx:
+            return await store_assignments(tx, vouchers, [VoucherAssignment(*pair) for pair in pairs])
+
+    async def assigned() -> set[tuple[Any, ...]]:
+        return {tuple(row.values()) for row in await rows(engine, "SELECT * FROM mews.voucher_assignments")}
+
+    assert await given_to([one, two, three], (one, rate), (one, other), (two, rate), (three, rate)) == 4
+    before = await footprint(engine, "mews.voucher_assignments")
+    assert await given_to([one, two], (one, rate), (one, other), (two, rate), (two, rate)) == 0
+    assert await footprint(engine, "mews.voucher_assignments") == before
+    assert await given_to([one, two], (one, other), (two, other), (two, other)) == 3
+    assert await assigned() == {(one, other), (two, other), (three, rate)}
+    assert await given_to([one, two]) == 2
+    assert await given_to([]) == 0
+    assert await assigned() == {(three, rate)}

@@ -1,0 +1,35 @@
+"""An empty outbox for each test, in one database for all tests of a file."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.support.postgres import new_database
+from tests.support.queue import Outbox, emptied
+from tests.support.users import user
+
+
+@pytest.fixture(scope="module")
+def database_url(server_url: str, template: str) -> Iterator[str]:
+    """A copy of the database for each test would take longer than the tests themselves."""
+    with new_database(server_url, template=template) as url:
+        yield url
+
+
+@pytest.fixture
+async def outbox(engine: AsyncEngine) -> Outbox:
+    """An empty outbox; one voucher is known."""
+    return await emptied(engine)
+
+
+@pytest.fixture
+async def writer(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_writer") as writer:
+        yield writer
+
+
+@pytest.fixture
+async def reader(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_reader") as reader:
+        yield reader

@@ -1,0 +1,274 @@
+"""A refused batch costs its neighbours nothing: what is refused stands alone, and others get their turn meanwhile."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from aiohttp import web
+from sqlalchemy import text
+
+from sync.demo.simulator import Close, Operation, Status
+from sync.outbox.bisect import MAX_FRUITLESS, MAX_REFUSED
+from sync.outbox.claims import as_daemon
+from sync.outbox.outcomes import MAX_BLOCKS
+from sync.outbox.push import CALLS_IN_FLIGHT
+from tests.support.flows import numbered
+from tests.support.mirror import Mirror
+from tests.support.outbox import SETTINGS, Outbox, active
+
+FIREWALL = Status(403, html=True)
+
+
+def values_of(body: Mapping[str, Any]) -> list[str]:
+    return [item["Value"] for item in body["VoucherCodeParameters"]]
+
+
+async def test_a_firewall_that_dislikes_one_change_stops_no_other(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(300), "' OR 1=1")
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES and "' OR 1=1" in values_of(body):
+            raise web.HTTPForbidden(text="<html>Request blocked</html>", content_type="text/html")
+
+    mirror.simulator.on_request = on_request
+    report = await outbox.pusher.push()
+    assert (report.done, report.failed, report.given_back) == (300, 0, 1)
+    for _ in range(MAX_BLOCKS - 1):
+        assert sorted(set(await outbox.statuses())) == ["done", "pending"]
+        await outbox.be_due()
+        await outbox.pusher.push()
+    (failed,) = [row for row in await outbox.rows() if row["status"] == "failed"]
+    assert (failed["value"], "lets all but this change through" in failed["last_error"]) == ("' OR 1=1", True)
+    # Tried again by an operator, it has as many chances as at first.
+    await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status = 'failed'")
+    await outbox.pusher.push()
+    assert sorted(set(await outbox.statuses())) == ["done", "pending"]
+    assert len(active(mirror)) == 300
+
+
+@pytest.mark.parametrize("operation", [Operation.ADD_CODES, Operation.DELETE_CODES])
+async def test_a_change_with_an_unknown_past_that_is_always_blocked_fails_after_its_look(
+    mirror: Mirror, outbox: Outbox, operation: Operation
+) -> None:
+    voucher = mirror.add_voucher()
+    if operation is Operation.DELETE_CODES:
+        mirror.add_codes(voucher, ["A", "B"])
+    await outbox.refresh()
+    await (outbox.add if operation is Operation.ADD_CODES else outbox.delete)(voucher, "A", "B")
+    mirror.simulator.faults.script(operation, Close())
+    await outbox.pusher.push()
+    await outbox.be_due()
+    await outbox.settle()
+    mirror.simulator.faults.script(operation, FIREWALL, FIREWALL, None, *[FIREWALL] * (MAX_BLOCKS - 1))
+    for _ in range(MAX_BLOCKS):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["uncertain", "done"]
+    await outbox.be_due()
+    await outbox.settle()
+    assert await outbox.statuses() == ["failed", "done"]
+
+
+async def test_a_firewall_that_blocks_one_change_by_chance_fails_nothing(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(2))
+    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, FIREWALL)
+    report = await outbox.pusher.push()
+    assert (report.done, report.given_back) == (1, 1)
+    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (MAX_BLOCKS - 2))
+    for _ in range(MAX_BLOCKS - 1):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["done", "done"]
+
+
+async def test_a_proxy_that_blocks_everything_fails_no_change_that_is_alone(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (2 * MAX_BLOCKS))
+    for _ in range(2 * MAX_BLOCKS):
+        await outbox.be_due()
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["pending"]
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"]
+
+
+async def test_a_proxy_that_refuses_everything_fails_nothing_and_holds_the_push(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(200))
+    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, times=1000)
+    report = await outbox.pusher.push()
+    assert (set(await outbox.statuses()), [*report.errors]) == ({"pending"}, ["Unexpected"])
+    assert (report.failed, report.given_back) == (0, 200)
+    assert outbox.calls() <= MAX_FRUITLESS + 1
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert outbox.calls() <= MAX_FRUITLESS + 1
+
+
+async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "OFTEN", "NEW")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET attempts = 30 WHERE value = 'OFTEN'"))
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(409))
+    await outbox.pusher.push()
+    rows = await mirror.rows("SELECT status, next_attempt_at - sent_at AS pause FROM mews.voucher_code_outbox")
+    assert {row["status"] for row in rows} == {"pending"}
+    # A first pause, and what passed between the sending and the answer.
+    assert max(row["pause"] for row in rows) < timedelta(seconds=2 * SETTINGS.retry.base_s)
+
+
+async def test_a_proxy_that_refuses_one_change_alone_has_it_sent_again(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL)
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["pending"]
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"]
+
+
+async def test_a_voucher_that_is_refused_takes_its_other_changes_along(mirror: Mirror, outbox: Outbox) -> None:
+    good, gone = mirror.add_voucher("Good"), mirror.add_voucher("Gone")
+    await outbox.refresh()
+    for number in range(100):
+        await outbox.add(good, f"G-{number}")
+        await outbox.add(gone, f"X-{number}")
+    mirror.world.deactivate_voucher(gone.id)
+    report = await outbox.pusher.push()
+    assert (report.done, report.failed) == (100, 100)
+    assert outbox.calls() <= 40
+    failed = [row for row in await outbox.rows() if row["status"] == "failed"]
+    assert {(row["voucher_id"], row["last_error"]) for row in failed} == {(gone.id, "Invalid VoucherId")}
+
+
+@pytest.mark.long
+async def test_a_batch_of_refused_changes_lets_others_have_their_turn(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    bad = numbered(300, "BAD")
+    mirror.simulator.behaviour.refused_values |= set(bad)
+    await outbox.add(voucher, *bad, *numbered(100))
+    report = await outbox.pusher.push()
+    assert report.failed == MAX_REFUSED
+    assert report.failed + report.done + report.given_back == 400
+    while "pending" in await outbox.statuses():
+        await outbox.be_due()
+        await outbox.pusher.push()
+    rows = await outbox.rows()
+    assert {row["value"] for row in rows if row["status"] == "failed"} == set(bad)
+    assert len(active(mirror)) == 100
+
+
+async def test_a_search_leaves_no_attempt_behind(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    mirror.simulator.behaviour.refused_values.add("CODE-3")
+    await outbox.add(voucher, *numbered(10))
+    mirror.simulator.faults.script(Operation.ADD_CODES, None, None, Status(429))
+    await outbox.pusher.push()
+    assert await mirror.rows("SELECT FROM sync.attempts") == []
+
+
+@pytest.mark.long
+async def test_what_is_queued_during_a_bulk_push_does_not_wait_for_its_end(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["X"])
+    await outbox.refresh()
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+        "SELECT 'add', :voucher, 'W-' || number FROM generate_series(1, 60000) AS number",
+        voucher=voucher.id,
+    )
+    calls: list[Operation] = []
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation in {Operation.ADD_CODES, Operation.DELETE_CODES}:
+            calls.append(operation)
+            if len(calls) == 3:
+                await outbox.delete(voucher, "X")
+
+    mirror.simulator.on_request = on_request
+    report = await outbox.pusher.push()
+    assert (report.done, calls.count(Operation.DELETE_CODES)) == (60_001, 1)
+    assert calls.index(Operation.DELETE_CODES) < len(calls) - 5
+
+
+async def test_a_push_that_is_cancelled_again_and_again_leaves_room_for_the_next(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    arrived = asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES:
+            arrived.set()
+
+    mirror.simulator.on_request = on_request
+    for number in range(2 * CALLS_IN_FLIGHT):
+        await outbox.add(voucher, f"A-{number}")
+        arrived.clear()
+        pushing = asyncio.create_task(outbox.pusher.push())
+        if number % 2:
+            await arrived.wait()
+        pushing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await pushing
+    mirror.simulator.on_request = None
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close())
+    await outbox.add(voucher, "LAST")
+    await outbox.pusher.push()
+    assert (await outbox.statuses())[-1] == "uncertain"
+
+
+async def test_a_search_whose_process_dies_fails_nothing_but_what_is_refused_alone(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    mirror.simulator.behaviour.refused_values.add("CODE-3")
+    await outbox.add(voucher, *numbered(20))
+    third = asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES and outbox.calls() == 3:
+            third.set()
+            await asyncio.Event().wait()
+
+    mirror.simulator.on_request = on_request
+    pushing = asyncio.create_task(outbox.pusher.push())
+    await third.wait()
+    pushing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await pushing
+    mirror.simulator.on_request = None
+    await mirror.execute("UPDATE sync.attempts SET until = now() - interval '1 second'")
+    for _ in range(2):
+        await outbox.settle()
+    assert (
+        await mirror.rows(
+            "SELECT FROM sync.attempts WHERE until < now() AND id NOT IN (SELECT attempt_id "
+            "FROM mews.voucher_code_outbox WHERE attempt_id IS NOT NULL)"
+        )
+        == []
+    )
+    assert "failed" not in await outbox.statuses()
+    await outbox.pusher.push()
+    (failed,) = [row for row in await outbox.rows() if row["status"] != "done"]
+    assert (failed["value"], failed["status"]) in {("CODE-3", "failed"), ("CODE-3", "uncertain")}
+    assert len(active(mirror)) == 19

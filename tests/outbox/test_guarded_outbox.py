@@ -1,0 +1,114 @@
+"""A row of the outbox that something of a user's refuses: it is sent once at most, and its neighbours go on."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import psycopg
+import pytest
+
+from tests.support.mirror import Mirror
+from tests.support.outbox import A_WHILE, Outbox, active
+
+CULPRIT = "SECRET-CULPRIT"
+GUARD = """
+CREATE FUNCTION public.guard() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.value = 'SECRET-CULPRIT' AND ({condition}) THEN RAISE EXCEPTION 'nobody touches %', NEW.value; END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER guard BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW EXECUTE FUNCTION public.guard()
+"""
+Guard = Callable[[str], Awaitable[None]]
+
+
+@pytest.fixture
+async def guard(mirror: Mirror, database_url: str) -> AsyncIterator[Guard]:
+    """Lets a trigger refuse one row under some condition; none, and it is gone."""
+
+    async def set_guard(condition: str) -> None:
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute("DROP FUNCTION IF EXISTS public.guard CASCADE")
+            if condition:
+                await connection.execute(GUARD.format(condition=condition).encode())
+
+    yield set_guard
+    await set_guard("")
+
+
+async def look_again(mirror: Mirror, outbox: Outbox) -> None:
+    """Lets all waits be over, and looks."""
+    mirror.clock.advance(A_WHILE)
+    await outbox.be_due()
+    await outbox.refresh()
+    await outbox.settle()
+
+
+CONDITIONS = ["NEW.status = 'sending'", "NEW.status = 'done'", "NEW.status IN ('done', 'uncertain')", "true"]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+async def test_adds_are_made_once_around_one_that_is_refused(
+    mirror: Mirror, outbox: Outbox, guard: Guard, condition: str
+) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A", CULPRIT, "B")
+    await guard(condition)
+    reports = [await outbox.pusher.push() for _ in range(3)]
+    assert sum(report.done for report in reports) == 2
+    was_sent = condition in {CONDITIONS[1], CONDITIONS[2]}
+    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", "B", *([CULPRIT] if was_sent else []))}
+    rows = {row["value"]: row for row in await outbox.rows()}
+    assert (rows["A"]["status"], rows["B"]["status"]) == ("done", "done")
+    assert CULPRIT not in "".join(row["last_error"] or "" for row in rows.values())
+    runs = await mirror.rows("SELECT error FROM sync.runs")
+    assert not [run for run in runs if CULPRIT in (run["error"] or "")]
+
+    await guard("")
+    mirror.connection.set_aside.until_s.clear()
+    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    for _ in range(2):
+        await look_again(mirror, outbox)
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"] * 3
+    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", CULPRIT, "B")}
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+async def test_deletes_are_made_around_one_that_is_refused(
+    mirror: Mirror, outbox: Outbox, guard: Guard, condition: str
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A", CULPRIT, "B"])
+    await outbox.refresh()
+    await outbox.delete(voucher, "A", CULPRIT, "B")
+    await guard(condition)
+    for _ in range(2):
+        await outbox.pusher.push()
+    rows = {row["value"]: row for row in await outbox.rows()}
+    assert (rows["A"]["status"], rows["B"]["status"]) == ("done", "done")
+
+    await guard("")
+    mirror.connection.set_aside.until_s.clear()
+    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    for _ in range(2):
+        await look_again(mirror, outbox)
+        await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"] * 3
+    assert active(mirror) == {}
+
+
+async def test_a_row_that_is_refused_costs_no_call_while_it_is(mirror: Mirror, outbox: Outbox, guard: Guard) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, CULPRIT)
+    await guard("NEW.status IN ('done', 'uncertain')")
+    await outbox.pusher.push()
+    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    await outbox.settle()
+    before = len(mirror.requests())
+    for _ in range(5):
+        await outbox.settle()
+        await outbox.pusher.push()
+    assert len(mirror.requests()) == before
+    assert await outbox.statuses() == ["sending"]

@@ -1,0 +1,211 @@
+"""What becomes of rows: a case for each outcome of a call, and for what a look at the API finds."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from sync.core import errors
+from sync.mews.records import VoucherCode
+from sync.outbox.outcomes import (
+    ALONE_AGAIN,
+    AMONG_OTHERS,
+    BESIDE_REFUSED,
+    BLOCKED_ALONE,
+    MAX_BLOCKS,
+    RETRY,
+    SET_ASIDE,
+    SINGLED_OUT,
+    Blocks,
+    Completion,
+    Outcome,
+    Waits,
+    resolve,
+    resolve_blocked,
+    resolve_left,
+    resolve_lookup,
+    resolve_proved,
+    resolve_unsent,
+)
+from sync.outbox.rules import (
+    TOGETHER,
+    Decision,
+    Fail,
+    Operation,
+    Row,
+    Send,
+    Stands,
+    Status,
+    Uncertain,
+    Uncertainty,
+    Verdict,
+)
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+VOUCHER, CODE = UUID(int=1), UUID(int=2)
+WAITS = Waits(timedelta(seconds=15), random.Random(1))
+ADD = Row(1, Operation.ADD, VOUCHER, "A", None, None, None, None, 1, NOON, None, 0, 0)
+OTHER = replace(ADD, id=2, value="B")
+DELETE = replace(ADD, operation=Operation.DELETE, target_code_id=CODE)
+LOOKED_UP = Uncertain(1, Operation.ADD, UUID(int=9), 1, VOUCHER, None, NOON, Uncertainty.UNKNOWN, "the API's words")
+
+
+def refusal(**fields: object) -> Outcome:
+    error = errors.InvalidRequest("voucherCodes/add", "the API's words", status=400, request_id="request 1")
+    return replace(Outcome(Verdict.REFUSED, error), **fields)  # type: ignore[arg-type]  # a field of the outcome's
+
+
+def only(resolved: Sequence[tuple[Sequence[Row | Uncertain], Completion]]) -> Completion:
+    """What becomes of all rows alike."""
+    ((_, completion),) = [one for one in resolved if one[0]]
+    return completion
+
+
+def code(value: str, number: int) -> VoucherCode:
+    return VoucherCode(UUID(int=number), VOUCHER, value, None, None, NOON, NOON, True)
+
+
+def test_an_add_is_done_in_the_code_of_its_voucher_and_value_in_whatever_order_they_are_listed() -> None:
+    done = only(resolve([ADD, OTHER], Outcome(None, codes=[code("B", 4), code("A", 3)]), WAITS))
+    assert (done.status, done.code_ids) == (Status.DONE, {1: UUID(int=3), 2: UUID(int=4)})
+
+
+def test_an_add_that_the_answer_does_not_list_is_looked_up() -> None:
+    (listed, done), (missing, looked_up) = resolve([ADD, OTHER], Outcome(None, codes=[code("B", 4)]), WAITS)
+    assert ([row.id for row in listed], [row.id for row in missing]) == ([2], [1])
+    assert (done.status, looked_up.status) == (Status.DONE, Status.UNCERTAIN)
+    assert (looked_up.uncertain_because, looked_up.wait) == (Uncertainty.UNLISTED, WAITS.before_look)
+
+
+def test_a_delete_is_done_in_the_code_that_it_was_sent_for() -> None:
+    done = only(resolve([DELETE], Outcome(None), WAITS))
+    assert (done.status, done.code_ids) == (Status.DONE, {1: CODE})
+
+
+def test_what_may_have_happened_is_looked_up_once_the_api_must_show_it() -> None:
+    unknown = only(resolve([ADD, OTHER], Outcome(Verdict.UNKNOWN), WAITS))
+    assert (unknown.status, unknown.uncertain_because) == (Status.UNCERTAIN, Uncertainty.UNKNOWN)
+    assert unknown.wait == WAITS.before_look
+
+
+@pytest.mark.parametrize("verdict", [Verdict.REFUSED, Verdict.BLOCKED])
+def test_rows_of_a_call_that_was_refused_as_a_whole_stay_claimed(verdict: Verdict) -> None:
+    kept = only(resolve([ADD, OTHER], replace(refusal(), verdict=verdict), WAITS))
+    assert (kept.status, kept.outcome, kept.error) == (Status.SENDING, AMONG_OTHERS, "the API's words")
+
+
+@pytest.mark.parametrize("verdict", [Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED])
+def test_what_had_no_effect_for_no_change_s_sake_goes_again_after_a_pause(verdict: Verdict) -> None:
+    often = replace(ADD, attempts=30)
+    for _ in range(100):
+        again = only(resolve([often, OTHER], Outcome(verdict), WAITS))
+        assert (again.status, again.outcome) == (Status.PENDING, verdict)
+        # Of the one that was sent the fewest times.
+        assert again.wait <= timedelta(seconds=RETRY.base_s)
+
+
+@pytest.mark.parametrize("row", [ADD, DELETE], ids=["add", "delete"])
+def test_a_change_that_is_refused_alone_fails_with_the_api_s_words_and_counts_its_blocks_anew(row: Row) -> None:
+    failed = only(resolve([row], refusal(), WAITS))
+    assert (failed.status, failed.error, failed.http_status) == (Status.FAILED, "the API's words", 400)
+    assert (failed.request_id, failed.blocks) == ("request 1", Blocks(0, 0))
+
+
+def test_what_is_refused_after_an_attempt_without_an_answer_is_looked_up_first() -> None:
+    looked_up = only(resolve([replace(ADD, unknown_since_utc=NOON)], refusal(), WAITS))
+    assert (looked_up.status, looked_up.error) == (Status.UNCERTAIN, "the API's words")
+    assert (looked_up.uncertain_because, looked_up.wait) == (Uncertainty.REFUSED, WAITS.before_look)
+
+
+def test_a_delete_whose_code_somebody_else_deleted_is_done_where_it_names_that_code_and_else_goes_again() -> None:
+    done = only(resolve([replace(DELETE, voucher_code_id=CODE)], refusal(is_gone=True), WAITS))
+    assert (done.status, done.code_ids) == (Status.DONE, {1: CODE})
+    again = only(resolve([DELETE], refusal(is_gone=True), WAITS))
+    assert (again.status, again.outcome) == (Status.PENDING, Verdict.REFUSED)
+
+
+@pytest.mark.parametrize("are_others_through", [False, True])
+@pytest.mark.parametrize("singled_out", [0, 1])
+@pytest.mark.parametrize("blocked", [0, MAX_BLOCKS - 2, MAX_BLOCKS - 1, MAX_BLOCKS])
+def test_a_blocked_change_fails_after_so_many_blocks_at_one_of_which_others_went_through(
+    blocked: int, singled_out: int, are_others_through: bool
+) -> None:
+    row = replace(ADD, blocked_alone=blocked, singled_out=min(singled_out, blocked))
+    outcome = replace(refusal(), verdict=Verdict.BLOCKED)
+    completion = only(resolve_blocked(row, outcome, WAITS, are_others_through=are_others_through))
+    if blocked + 1 >= MAX_BLOCKS and (row.singled_out or are_others_through):
+        assert (completion.status, completion.blocks) == (Status.FAILED, Blocks(0, 0))
+        assert completion.error == f"{BLOCKED_ALONE}: the API's words"
+    else:
+        assert completion.status is Status.PENDING
+        assert completion.outcome == (SINGLED_OUT if are_others_through else Verdict.BLOCKED)
+        assert completion.blocks == Blocks(blocked + 1, row.singled_out + are_others_through)
+
+
+def test_a_change_that_was_blocked_alone_in_a_call_of_its_own_singles_out_nothing() -> None:
+    again = only(resolve([ADD], replace(refusal(), verdict=Verdict.BLOCKED), WAITS))
+    assert (again.outcome, again.blocks) == (Verdict.BLOCKED, Blocks(1, 0))
+
+
+def test_what_a_refusal_of_others_leaves_goes_again_and_says_so() -> None:
+    assert resolve_left([], refusal(), WAITS) == []
+    assert only(resolve_left([ADD], refusal(), WAITS)).error == BESIDE_REFUSED
+    away = replace(refusal(), verdict=Verdict.NOT_PROCESSED)
+    assert only(resolve_left([ADD], away, WAITS)).error == "the API's words"
+
+
+def test_what_another_refusal_proves_fails_unless_its_past_is_unknown() -> None:
+    unknown = replace(OTHER, unknown_since_utc=NOON)
+    statuses = {row.id: one.status for rows, one in resolve_proved([ADD, unknown], refusal(), WAITS) for row in rows}
+    assert statuses == {1: Status.FAILED, 2: Status.UNCERTAIN}
+
+
+def test_what_needs_no_call_is_completed_by_what_was_decided_and_leaves_no_attempt() -> None:
+    rows = [replace(ADD, id=number) for number in range(4)]
+    decisions: dict[int, Decision] = {0: Send(), 1: Stands(CODE), 2: Fail("so"), 3: Fail("otherwise")}
+    resolved = [(row.id, one) for same, one in resolve_unsent(rows, decisions) for row in same]
+    assert [(number, one.status, one.error) for number, one in resolved] == [
+        (1, Status.DONE, None),
+        (2, Status.FAILED, "so"),
+        (3, Status.FAILED, "otherwise"),
+    ]
+    assert resolved[0][1].code_ids == {1: CODE}
+    assert not any(one.was_sent for _, one in resolved)
+
+
+def test_a_look_completes_what_it_finds_and_says_what_the_mirror_cannot_show() -> None:
+    rows = [LOOKED_UP, replace(LOOKED_UP, id=2)]
+    shown, hidden = (one for _, one in resolve_lookup(rows, {1: CODE, 2: CODE}, hidden={2}))
+    assert (shown.status, shown.error, hidden.status, hidden.error) == (Status.DONE, None, Status.DONE, SET_ASIDE)
+
+
+def test_a_delete_of_a_code_that_the_api_does_not_know_fails() -> None:
+    assert only(resolve_lookup([LOOKED_UP], {}, unknown={1})).status is Status.FAILED
+
+
+NOT_FOUND = {
+    Uncertainty.UNKNOWN: (Status.PENDING, "looked up: it had no effect"),
+    Uncertainty.EXPIRED: (Status.PENDING, "looked up: it had no effect"),
+    Uncertainty.UNWRITTEN: (Status.PENDING, "looked up: it had no effect"),
+    Uncertainty.REFUSED: (Status.FAILED, "the API's words"),
+    Uncertainty.UNLISTED: (
+        Status.FAILED,
+        "the API said that it was done, and lists no code of this value: look at the voucher's codes before you retry",
+    ),
+}
+
+
+@pytest.mark.parametrize("because", Uncertainty)
+def test_why_it_is_uncertain_decides_over_what_a_look_does_not_find(because: Uncertainty) -> None:
+    completion = only(resolve_lookup([replace(LOOKED_UP, uncertain_because=because)], {}))
+    assert (completion.status, completion.error) == NOT_FOUND[because]
+
+
+def test_what_stays_unknown_though_it_goes_alone_waits_before_it_goes_again() -> None:
+    waits = [
+        only(resolve_lookup([replace(LOOKED_UP, attempts=attempts)], {})).wait for attempts in range(len(TOGETHER) + 2)
+    ]
+    assert waits == [timedelta()] * len(TOGETHER) + [ALONE_AGAIN] * 2

@@ -1,0 +1,175 @@
+"""The outbox's states, what each outcome of a call proves, what becomes of a delete, and when deletes look wrong."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from sync.core import errors
+from sync.mews.failures import BY_STATUS
+from sync.outbox.rules import (
+    MOVES,
+    USER_MOVES,
+    VERDICTS,
+    Decision,
+    Fail,
+    Operation,
+    Row,
+    Send,
+    Stands,
+    Status,
+    Verdict,
+    Wait,
+    count_together,
+    is_suspicious,
+    resolve_delete,
+)
+
+DESIGN = {
+    "pending": {"sending", "cancelled", "held"},
+    "sending": {"done", "pending", "uncertain", "failed"},
+    "uncertain": {"done", "pending", "failed"},
+    "held": {"pending", "cancelled"},
+    "done": set[str](),
+    "failed": {"pending"},
+    "cancelled": set[str](),
+}
+"""The table of states in docs/architecture.md."""
+BY_USERS = {"pending": {"cancelled"}, "held": {"pending", "cancelled"}, "failed": {"pending"}}
+"""By its last column: what is unsent is cancelled, what is held released, and what failed retried."""
+
+PROVES = {
+    400: Verdict.REFUSED,
+    401: Verdict.NOT_ALLOWED,
+    403: Verdict.REFUSED,
+    404: Verdict.NOT_ALLOWED,
+    408: Verdict.UNKNOWN,
+    409: Verdict.NOT_PROCESSED,
+    413: Verdict.REFUSED,
+    429: Verdict.NOT_PROCESSED,
+}
+"""docs/mews-api.md, *Limits and errors*: what a write with this status did, and whether the same can end otherwise."""
+WITHOUT_A_STATUS = {
+    errors.NotConnected: Verdict.NOT_PROCESSED,
+    errors.CircuitOpen: Verdict.NOT_PROCESSED,
+    errors.Unexpected: Verdict.BLOCKED,
+    errors.ServerFault: Verdict.UNKNOWN,
+    errors.ConnectionLost: Verdict.UNKNOWN,
+    errors.Unreadable: Verdict.UNKNOWN,
+    errors.TooLong: Verdict.UNKNOWN,
+}
+"""Its row on 5xx, broken connections and time-outs, what was not sent at all, and answers that were not read."""
+
+
+def raised_below(kind: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
+    """The errors that are raised, which say in a summary of their own what happened; the others only group them."""
+    for child in kind.__subclasses__():
+        if "summary" in vars(child):
+            yield child
+        yield from raised_below(child)
+
+
+def plain(moves: dict[Status, frozenset[Status]]) -> dict[str, set[str]]:
+    return {old.value: {new.value for new in following} for old, following in moves.items()}
+
+
+def test_the_moves_are_those_of_the_design() -> None:
+    assert plain(MOVES) == DESIGN
+
+
+def test_users_move_only_what_is_not_under_way() -> None:
+    assert plain(USER_MOVES) == BY_USERS
+    assert all(following <= MOVES[old] for old, following in USER_MOVES.items())
+
+
+def test_every_error_of_a_call_has_one_verdict_and_nothing_else_has_any() -> None:
+    found = list(raised_below(errors.ApiError))
+    assert len(found) == len(set(found))
+    assert set(VERDICTS) == set(found)
+
+
+@pytest.mark.parametrize("status", sorted(BY_STATUS))
+def test_an_answer_proves_what_the_documentation_says(status: int) -> None:
+    assert VERDICTS[BY_STATUS[status]] is PROVES[status]
+
+
+@pytest.mark.parametrize("kind", WITHOUT_A_STATUS)
+def test_a_call_without_a_documented_answer_proves_what_was_sent(kind: type[errors.ApiError]) -> None:
+    assert VERDICTS[kind] is WITHOUT_A_STATUS[kind]
+
+
+def test_these_are_all_verdicts() -> None:
+    documented = {BY_STATUS[status]: verdict for status, verdict in PROVES.items()}
+    assert documented | WITHOUT_A_STATUS == VERDICTS
+
+
+@pytest.mark.parametrize("kind", VERDICTS)
+def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -> None:
+    assert (VERDICTS[kind] is Verdict.UNKNOWN) == issubclass(kind, errors.OutcomeUnknown)
+
+
+A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
+
+
+def asked(*, unknown: int = 0, refused: int = 0) -> Row:
+    """An add that was sent so often without an answer, or refused."""
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    attempts = unknown or refused
+    return Row(1, Operation.ADD, A, "A", None, None, None, None, attempts, noon, noon if unknown else None, 0, 0)
+
+
+def test_what_stays_unknown_goes_with_fewer_and_fewer_until_it_goes_alone() -> None:
+    numbers = [count_together([asked(unknown=times)] * 1000) for times in range(1, 9)]
+    assert numbers == [1000, 250, 60, 15, 4, 1, 1, 1]
+    assert count_together([asked(refused=9)] * 1000) == 1000
+
+
+def test_what_stays_unknown_takes_nothing_away_from_those_before_it() -> None:
+    assert count_together([*[asked()] * 30, asked(unknown=5), asked()]) == 30
+    assert count_together([asked(unknown=5), *[asked()] * 30]) == 4
+    assert count_together([asked()] * 2 + [asked(unknown=5)] * 30) == 4
+    assert count_together([]) == 0
+
+
+@pytest.mark.parametrize("is_fresh", [False, True])
+@pytest.mark.parametrize("deleted", [[], [B], [B, C]])
+def test_a_delete_of_the_one_active_code_is_sent(deleted: Sequence[UUID], is_fresh: bool) -> None:
+    assert resolve_delete([A], deleted, mirror_is_fresh=is_fresh) == Send(A)
+
+
+@pytest.mark.parametrize("is_fresh", [False, True])
+@pytest.mark.parametrize("deleted", [[], [C]])
+def test_a_delete_never_guesses_between_active_codes(deleted: Sequence[UUID], is_fresh: bool) -> None:
+    decision = resolve_delete([A, B], deleted, mirror_is_fresh=is_fresh)
+    assert decision == Fail("2 active codes have this value: name one by voucher_code_id")
+
+
+@pytest.mark.parametrize(
+    ("deleted", "is_fresh", "expected"),
+    [
+        ([], False, Wait()),
+        ([A], False, Wait()),
+        ([A], True, Stands(A)),
+        ([B, A], True, Stands(B)),
+        ([], True, Fail("the API lists no such code for this connection")),
+    ],
+)
+def test_a_delete_without_an_active_code_waits_for_a_fresh_mirror(
+    deleted: Sequence[UUID], is_fresh: bool, expected: Decision
+) -> None:
+    assert resolve_delete([], deleted, mirror_is_fresh=is_fresh) == expected
+
+
+@pytest.mark.parametrize(
+    ("deletes", "codes", "expected"),
+    [(99, 100, False), (100, 499, True), (100, 500, False), (200, 1000, False), (201, 1000, True), (100, 100, True)],
+)
+def test_more_than_a_fifth_of_what_there_was_and_at_least_a_hundred(deletes: int, codes: int, expected: bool) -> None:
+    assert is_suspicious(deletes, codes, share=0.2, at_least=100) is expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, True), (0.99, True), (1.0, False)])
+def test_the_share_is_a_setting(share: float, expected: bool) -> None:
+    assert is_suspicious(10, 10, share=share, at_least=1) is expected
+    assert is_suspicious(0, 10, share=share, at_least=1) is False

@@ -1,0 +1,91 @@
+"""What is sent is claimed and counted before, goes only in the time that its claim has left, and is looked up late."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from sync.demo.simulator import Close, Hang, Operation
+from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.dispatch import Knowledge, claim_due
+from sync.outbox.push import Pusher
+from sync.outbox.rules import Operation as Change
+from sync.outbox.rules import Verdict
+from sync.outbox.send import Sender
+from tests.support.flows import numbered
+from tests.support.mirror import Mirror
+from tests.support.outbox import SETTINGS, Outbox
+
+
+async def test_a_change_is_claimed_for_all_to_see_before_it_is_sent(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A", "B")
+    seen: list[str] = []
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES:
+            seen.extend(await outbox.statuses())
+
+    mirror.simulator.on_request = on_request
+    assert (await outbox.pusher.push()).done == 2
+    assert seen == ["sending", "sending"]
+
+
+async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    later = replace(SETTINGS, settle_after=timedelta(hours=1))
+    await Pusher(mirror.connection, later, outbox.knowledge, Random(1)).push()
+    await outbox.settle()
+    assert await outbox.statuses() == ["uncertain"]
+    await outbox.be_due()
+    await outbox.settle()
+    assert await outbox.statuses() == ["done"]
+
+
+async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["OLD"])
+    mirror.simulator.behaviour.refused_values.add("CODE-3")
+    async with mirror.connected(sync_rate_limit_window_s=3600):
+        outbox = Outbox(mirror)
+        await outbox.refresh()
+        await outbox.add(voucher, *numbered(5))
+        await outbox.delete(voucher, "OLD")
+        report = await outbox.pusher.push()
+        assert (report.done, report.failed) == (5, 1)
+        assert mirror.connection.client.budget.spent() == len(mirror.simulator.requests)
+
+
+async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    lane = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id)
+    async with as_daemon(mirror.connection.engine) as tx:
+        batch = await claim_due(
+            tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), knowledge=Knowledge(),
+            rules=SETTINGS.brakes,
+        )  # fmt: skip
+    sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
+    too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)
+    assert (too_late.verdict, outbox.calls()) == (Verdict.NOT_PROCESSED, 0)
+    in_time = await sender.send(batch, time.monotonic())
+    assert (in_time.verdict, outbox.calls()) == (None, 1)
+
+
+async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Hang())
+    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=1)), outbox.knowledge, Random(1))
+    async with asyncio.timeout(SETTINGS.request_timeout_s / 2):
+        await pusher.push()
+    assert await outbox.statuses() == ["uncertain"]

@@ -1,0 +1,87 @@
+"""Every word wakes, a flood of them only now and then, and a session that is lost is opened anew."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from sync.postgres import listen as module
+from sync.postgres.listen import CHANNEL, listen
+from tests.support.database import PATIENCE_S
+from tests.support.hostile import alter
+from tests.support.postgres import database_of
+
+FLOOD = 20_000
+NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
+LISTENERS = """
+SELECT pid FROM pg_stat_activity
+WHERE datname = current_database() AND query LIKE 'LISTEN%' AND pid <> pg_backend_pid()
+"""
+
+
+class Sleeper:
+    """Counts how often it is woken."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        self.times += 1
+        self._woken.set()
+
+    async def woken(self) -> None:
+        """Waits until it is woken once more than when it was last waited for."""
+        async with asyncio.timeout(PATIENCE_S):
+            await self._woken.wait()
+        self._woken.clear()
+
+
+@pytest.fixture
+async def sleeper(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sleeper]:
+    monkeypatch.setattr(module, "RECONNECT_S", 0.01)
+    sleeper = Sleeper()
+    listening = asyncio.create_task(listen(database_url, sleeper.wake))
+    await sleeper.woken()
+    yield sleeper
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
+
+
+@pytest.fixture
+async def stranger(database_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as stranger:
+        yield stranger
+
+
+async def test_a_flood_of_words_wakes_seldom_and_leaves_nothing_in_the_servers_queue(
+    sleeper: Sleeper, stranger: psycopg.AsyncConnection
+) -> None:
+    await stranger.execute(NOTIFY, [FLOOD])
+    await sleeper.woken()
+    async with asyncio.timeout(PATIENCE_S):
+        while await (await stranger.execute("SELECT pg_notification_queue_usage()")).fetchone() != (0.0,):
+            pass
+    assert sleeper.times < FLOOD / 20
+    # Nor is a single word lost behind it.
+    await stranger.execute(NOTIFY, [1])
+    await sleeper.woken()
+
+
+async def test_a_session_that_is_cut_is_opened_anew(sleeper: Sleeper, stranger: psycopg.AsyncConnection) -> None:
+    (pid,) = await (await stranger.execute(LISTENERS)).fetchone() or (None,)
+    await stranger.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+    await sleeper.woken()
+    await stranger.execute(NOTIFY, [1])
+    await sleeper.woken()
+
+
+async def test_a_server_that_ends_idle_sessions_is_spoken_to_before_it_does(
+    database_url: str, stranger: psycopg.AsyncConnection
+) -> None:
+    await stranger.execute(alter("DATABASE", database_of(database_url), {"idle_session_timeout": "'5s'"}))
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        assert await module._begin(connection) == 2.5

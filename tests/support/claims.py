@@ -1,0 +1,92 @@
+"""Claiming and completing, as the daemon does, in a transaction of their own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.outbox import claims as product
+from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.completion import Completed, Returning, complete
+from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.dispatch import Batch, Knowledge, claim_due
+from sync.outbox.outcomes import Completion
+from sync.outbox.rules import Operation, Row, Status, Uncertainty
+from tests.support.database import uuid
+from tests.support.queue import ADDS, LEASE, SENT_UTC, Outbox
+
+ONE, OTHER = uuid(1), uuid(2)
+SECOND = timedelta(seconds=1)
+NO_BRAKE = BrakeRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
+DONE = Completion(Status.DONE, "done", None, 200, "request 2")
+LOST = Completion(
+    Status.UNCERTAIN, "unknown", "the line broke", wait=timedelta(seconds=15), uncertain_because=Uncertainty.UNKNOWN
+)
+BUSY = Completion(Status.PENDING, "not processed", "too many requests", 429, "request 1", timedelta(seconds=30))
+BAD = Completion(Status.FAILED, "refused", "Invalid Value", 400, "request 3")
+
+
+async def claim(
+    outbox: Outbox, *row_ids: int, attempt_id: UUID = ONE, lane: Lane = ADDS, codes: Mapping[int, UUID] | None = None
+) -> None:
+    """Claims rows for an attempt, which is committed."""
+    async with as_daemon(outbox.engine) as tx:
+        await product.begin_attempt(tx, lane, attempt_id, lease=LEASE, server_utc=SENT_UTC)
+        code_ids = {row_id: (codes or {}).get(row_id) for row_id in row_ids}
+        await product.claim(tx, attempt_id, code_ids, SENT_UTC)
+
+
+async def complete_rows(
+    tx: AsyncConnection,
+    attempt_id: UUID,
+    row_ids: Sequence[int],
+    completion: Completion,
+    code_ids: Mapping[int, UUID] | None = None,
+    *,
+    returning: Returning | None = None,
+) -> Completed:
+    """Completes rows of an attempt, all alike."""
+    rows = [
+        Row(row_id, Operation.ADD, None, None, None, None, None, None, 1, SENT_UTC, None, 0, 0) for row_id in row_ids
+    ]
+    return await complete(tx, attempt_id, [(rows, replace(completion, code_ids=code_ids or {}))], returning=returning)
+
+
+async def settle(
+    outbox: Outbox,
+    completion: Completion,
+    *row_ids: int,
+    attempt_id: UUID = ONE,
+    codes: Mapping[int, UUID] | None = None,
+) -> int:
+    """Completes rows of an attempt; how many became what they were to become."""
+    async with as_daemon(outbox.engine) as tx:
+        return (await complete_rows(tx, attempt_id, row_ids, completion, codes)).counts[completion.status]
+
+
+async def claim_due_now(
+    outbox: Outbox,
+    lane: Lane,
+    knowledge: Knowledge | None = None,
+    *,
+    limit: int = 100,
+    rule: BrakeRule = NO_BRAKE,
+    without: Sequence[int] = (),
+) -> Batch:
+    async with as_daemon(outbox.engine) as tx:
+        return await claim_due(
+            tx,
+            lane,
+            limit=limit,
+            lease=LEASE,
+            server_utc=SENT_UTC,
+            knowledge=knowledge or Knowledge(),
+            rules=[rule],
+            without=without,
+        )
+
+
+def sent(batch: Batch) -> list[int]:
+    return [row.id for row in batch.rows]

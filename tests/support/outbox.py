@@ -1,0 +1,90 @@
+"""The outbox of a mirror in the tests of the flows, and who pushes it."""
+
+from datetime import timedelta
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from sync.core.retry import Backoff
+from sync.demo.simulator import Operation, Voucher
+from sync.outbox.claims import as_daemon
+from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.dispatch import Knowledge
+from sync.outbox.push import Pusher
+from sync.outbox.reconcile import settle
+from sync.outbox.send import PushSettings
+from tests.support.mirror import Mirror
+
+AT_ONCE, A_WHILE = timedelta(), timedelta(seconds=20)
+SETTINGS = PushSettings(
+    lease=timedelta(seconds=30),
+    request_timeout_s=60,
+    settle_after=AT_ONCE,
+    brakes=[BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10))],
+    # What is given back is due when a test says so (`be_due`), and not while a push is slow.
+    retry=Backoff(base_s=600, cap_s=36_000, least=0.5),
+)
+
+
+class Outbox:
+    """The outbox of a mirror, and who pushes it."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self.mirror = mirror
+        self.knowledge = Knowledge()
+        self.pusher = Pusher(mirror.connection, SETTINGS, self.knowledge, Random(2))
+
+    async def add(self, voucher: Voucher, *values: str) -> None:
+        await self.mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'add', :voucher, unnest(:values)",
+            voucher=voucher.id, values=list(values),
+        )  # fmt: skip
+
+    async def delete(self, voucher: Voucher, *values: str) -> None:
+        await self.mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'delete', :voucher, unnest(:values)",
+            voucher=voucher.id, values=list(values),
+        )  # fmt: skip
+
+    async def rows(self) -> list[dict[str, Any]]:
+        return await self.mirror.rows("SELECT * FROM mews.voucher_code_outbox ORDER BY id")
+
+    async def statuses(self) -> list[str]:
+        return [row["status"] for row in await self.rows()]
+
+    async def settle(self) -> None:
+        await settle(self.mirror.connection, AT_ONCE)
+
+    async def be_due(self) -> None:
+        """Whatever waits for its time has it now."""
+        async with as_daemon(self.mirror.connection.engine) as tx:
+            await tx.execute(text("UPDATE mews.voucher_code_outbox SET next_attempt_at = now()"))
+
+    async def refresh(self) -> None:
+        """A discovery and a pull, as the daemon has them all the time."""
+        self.knowledge.discovered_as_of = (await self.mirror.discover()).as_of
+        if (caught_up := (await self.mirror.pull()).caught_up) is not None:
+            self.knowledge.caught_up_as_of = caught_up.as_of
+
+    def calls(self, operation: Operation = Operation.ADD_CODES) -> int:
+        return len(self.mirror.requests(operation))
+
+
+def active(mirror: Mirror) -> dict[tuple[UUID, str | None], int]:
+    """How often each active code stands in the API."""
+    counts: dict[tuple[UUID, str | None], int] = {}
+    for code in mirror.world.codes.truth.values():
+        if code.is_active:
+            counts[code.voucher_id, code.value] = counts.get((code.voucher_id, code.value), 0) + 1
+    return counts
+
+
+async def look_again(mirror: Mirror, outbox: Outbox) -> None:
+    """Lets all waits be over, and looks."""
+    mirror.clock.advance(A_WHILE)
+    await outbox.be_due()
+    await outbox.settle()

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit import overwrite, store
-from sync.audit.compare import DRIFT, Finding, Held, columns_that_differ
+from sync.audit.compare import DRIFT, Difference, MirroredCode, columns_that_differ
 from sync.connection.connection import Connection
 from sync.core.errors import StatementRefused
 from sync.mews.records import VoucherCode
@@ -26,21 +26,21 @@ OVERWRITE = Target(voucher_codes, overwrite.overwrite, id_of=lambda row: row[0].
 
 async def repair(
     connection: Connection,
-    findings: Mapping[UUID, Finding],
-    here: Mapping[UUID, Held],
+    differences: Mapping[UUID, Difference],
+    here: Mapping[UUID, MirroredCode],
     there: Mapping[UUID, VoucherCode],
 ) -> tuple[int, set[UUID]]:
     """Bring the mirror's rows to what the API says; how many were mended, and the codes whose rows cannot be.
 
     Raises `DatabaseError` in its variants, where no row can be.
     """
-    ids: dict[Finding, list[UUID]] = {finding: [] for finding in Finding}
-    for one, finding in findings.items():
-        ids[finding].append(one)
+    ids: dict[Difference, list[UUID]] = {difference: [] for difference in Difference}
+    for one, difference in differences.items():
+        ids[difference].append(one)
     engine = connection.engine
-    missing = [(one, here[one].mirrored_at) for one in ids[Finding.ONLY_HERE]]
-    wrong = [(there[one], here[one].mirrored_at) for one in ids[Finding.DIFFERING]]
-    absent = [there[one] for one in ids[Finding.ONLY_THERE]]
+    missing = [(one, here[one].mirrored_at) for one in ids[Difference.ONLY_MIRRORED]]
+    wrong = [(there[one], here[one].mirrored_at) for one in ids[Difference.DIFFERING]]
+    absent = [there[one] for one in ids[Difference.ONLY_LISTED]]
     marked = await write_all(engine, MARK_MISSING, missing)
     overwritten = await write_all(engine, OVERWRITE, wrong)
     added = await write_all(engine, target_of(connection, CODES), absent)
@@ -69,17 +69,19 @@ async def repair(
 
 
 async def refused_before(
-    connection: Connection, findings: Mapping[UUID, Finding], there: Mapping[UUID, VoucherCode]
+    connection: Connection, differences: Mapping[UUID, Difference], there: Mapping[UUID, VoucherCode]
 ) -> set[UUID]:
     """Codes that drifted, and that are known to be refused as the API has them now."""
     raws = {
-        as_raw(api_object(there[one])): one for one, finding in findings.items() if finding in DRIFT and one in there
+        as_raw(api_object(there[one])): one
+        for one, difference in differences.items()
+        if difference in DRIFT and one in there
     }
     known = partial(rejected.refused_before, connection=connection.name, raws=list(raws))
     return {raws[raw] for raw in await in_transaction(connection.engine, known)}
 
 
-def _alteration(stands: Held | None, code: VoucherCode) -> StatementRefused | None:
+def _alteration(stands: MirroredCode | None, code: VoucherCode) -> StatementRefused | None:
     """What a trigger or rule has made of a code that was written, and is not what stands there a moment later."""
     if stands is None:
         return StatementRefused("", ALTERED, f"a trigger or rule of {voucher_codes.fullname} drops the row")

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sync.audit.compare import DRIFT, Finding
-from sync.core.errors import ApiError, AuditBraked, VoucherSyncError
+from sync.audit.compare import DRIFT, Difference
+from sync.core.errors import ApiError, TooMuchMissing, VoucherSyncError
 
 
 @dataclass(slots=True)
@@ -13,7 +13,7 @@ class VoucherReport:
     """What was found in one voucher; `columns` counts in which columns codes differ. `error`: it was not compared."""
 
     voucher_id: UUID
-    counts: Counter[Finding] = field(default_factory=Counter)
+    counts: Counter[Difference] = field(default_factory=Counter)
     columns: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     error: ApiError | None = None
@@ -21,7 +21,7 @@ class VoucherReport:
     @property
     def drift(self) -> int:
         """How many codes stood wrong."""
-        return sum(self.counts[finding] for finding in DRIFT)
+        return sum(self.counts[difference] for difference in DRIFT)
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class AuditReport:
     @property
     def refused(self) -> int:
         """How many codes something on the mirror's table keeps from standing there as they are."""
-        return sum(voucher.counts[Finding.REFUSED] for voucher in self.vouchers.values())
+        return sum(voucher.counts[Difference.REFUSED] for voucher in self.vouchers.values())
 
     def totals(self) -> dict[str, int]:
         """Counts of the whole audit, by name."""
@@ -67,7 +67,7 @@ class AuditReport:
     @property
     def error(self) -> VoucherSyncError | None:
         """What the audit as a whole ended with."""
-        return AuditBraked(self.braked) if self.braked else next(iter(self.errors), None)
+        return TooMuchMissing(self.braked) if self.braked else next(iter(self.errors), None)
 
     @property
     def errors(self) -> list[ApiError]:

@@ -16,12 +16,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit import store as db
-from sync.audit.compare import DRIFT, Finding, Judge, columns_that_differ, is_suspicious_loss
+from sync.audit.compare import DRIFT, Comparison, Difference, columns_that_differ, is_suspicious_loss
 from sync.audit.repair import refused_before, repair
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.store import Audit, Scope
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, InvalidRequest, TooHeavy, Unreadable
+from sync.core.errors import ApiError, InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.mews import operations
 from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.pages import Page
@@ -97,7 +97,7 @@ class _Run:
             voucher.counts, voucher.repaired = +Counter(counts), repaired
         return report
 
-    async def _finish(self, tx: AsyncConnection) -> list[tuple[UUID, dict[Finding, int], int]]:
+    async def _finish(self, tx: AsyncConnection) -> list[tuple[UUID, dict[Difference, int], int]]:
         await rejected.forget_stored(tx, self._connection.name)
         await db.finish(tx, self._audit, self._report.braked)
         return await db.results(tx, self._audit)
@@ -119,7 +119,7 @@ class _Run:
             voucher.error = error
         else:
             await self._note_unlisted(scope)
-        error_text = str(voucher.error.without_words()) if voucher.error else None
+        error_text = str(voucher.error.redacted()) if voucher.error else None
         await self._do(lambda tx: db.save_listed(tx, self._audit, scope, voucher.counts, error_text))
         await self._forget_seen()
 
@@ -142,7 +142,7 @@ class _Run:
                     self._connection.client, [scope.voucher_id], None,
                     page_size=page_size, cursor=cursor, priority=Priority.AUDIT,
                 )  # fmt: skip
-            except TooHeavy:
+            except RequestTimedOut:
                 if page_size <= MIN_PAGE_SIZE:
                     raise
                 page_size = max(MIN_PAGE_SIZE, page_size // 2)
@@ -153,31 +153,31 @@ class _Run:
                 return
             cursor = page.cursor
             if cursor is None or cursor in seen:
-                raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a listing go round in a circle")
+                raise InvalidResponse(operations.VOUCHER_CODES_GET_ALL, "the pages of a listing go round in a circle")
             seen.add(cursor)
 
     async def _take(self, scope: Scope, voucher: VoucherReport, page: Page[VoucherCode], *, is_second: bool) -> None:
         name, there = self._connection.name, {code.id: code for code in page.records}
-        judge = Judge(scope.began_at, scope.settled_before)
+        comparison = Comparison(scope.began_at, scope.settled_before)
 
-        async def note(tx: AsyncConnection) -> list[Finding]:
+        async def note(tx: AsyncConnection) -> list[Difference]:
             await db.keep_alive(tx, self._audit)
             await db.note_seen(tx, name, [*there, *_ids_of_rejected(page)])
             if is_second:
                 return []
             await rejected.keep(tx, name, page.rejected)
             here = await db.held(tx, list(there))
-            findings = {one: judge.find(here.get(one), code) for one, code in there.items()}
-            drifted = [one for one, finding in findings.items() if finding in DRIFT]
+            differences = {one: comparison.compare(here.get(one), code) for one, code in there.items()}
+            drifted = [one for one, difference in differences.items() if difference in DRIFT]
             await db.note_candidates(tx, name, scope.voucher_id, drifted, is_listed=True)
             if self._has_refused:
-                stand = [str(one) for one, finding in findings.items() if finding is Finding.EQUAL]
+                stand = [str(one) for one, difference in differences.items() if difference is Difference.EQUAL]
                 await rejected.forget(tx, name, CODES.name, stand)
-            return list(findings.values())
+            return list(differences.values())
 
-        findings = await self._do(note)
-        voucher.counts.update(finding for finding in findings if finding not in DRIFT)
-        self._report.codes += len(findings)
+        differences = await self._do(note)
+        voucher.counts.update(difference for difference in differences if difference not in DRIFT)
+        self._report.codes += len(differences)
         self._on_progress(self._report)
 
     async def _brake(self) -> str | None:
@@ -195,7 +195,7 @@ class _Run:
     async def _confirm(self, scope: Scope) -> None:
         """Look once more at what seems to have drifted in a voucher, and mend what has."""
         voucher = self._report.vouchers.setdefault(scope.voucher_id, VoucherReport(scope.voucher_id))
-        counts: Counter[Finding] = Counter()
+        counts: Counter[Difference] = Counter()
         await self._look_for_unlisted(scope, voucher)
         after: UUID | None = None
 
@@ -222,22 +222,24 @@ class _Run:
 
     async def _confirm_some(
         self, scope: Scope, voucher: VoucherReport, candidates: dict[UUID, bool]
-    ) -> Counter[Finding]:
+    ) -> Counter[Difference]:
         listed = [one for one, is_listed in candidates.items() if is_listed]
         # The mirror's rows are read first: whatever writes them from now on makes them ones that are left alone.
         here = await self._do(lambda tx: db.held(tx, list(candidates)))
         there = await self._read_by_id(scope.voucher_id, listed)
-        judge = Judge(scope.began_at, scope.settled_before)
-        findings = {one: judge.find(here.get(one), there.get(one)) for one in candidates if one in here or one in there}
-        for one, finding in findings.items():
-            if finding is Finding.DIFFERING:
+        comparison = Comparison(scope.began_at, scope.settled_before)
+        differences = {
+            one: comparison.compare(here.get(one), there.get(one)) for one in candidates if one in here or one in there
+        }
+        for one, difference in differences.items():
+            if difference is Difference.DIFFERING:
                 voucher.columns.update(columns_that_differ(here[one].code, there[one]) or ["missing_since"])
         if self._settings.repair and not self._report.braked:
-            repaired, refused = await repair(self._connection, findings, here, there)
+            repaired, refused = await repair(self._connection, differences, here, there)
             voucher.repaired += repaired
         else:
-            refused = await refused_before(self._connection, findings, there)
-        return Counter((findings | dict.fromkeys(refused, Finding.REFUSED)).values())
+            refused = await refused_before(self._connection, differences, there)
+        return Counter((differences | dict.fromkeys(refused, Difference.REFUSED)).values())
 
     async def _read_by_id(self, voucher_id: UUID, code_ids: Sequence[UUID]) -> dict[UUID, VoucherCode]:
         if not code_ids:
@@ -258,7 +260,7 @@ class _Run:
 
 def _concerns_one(error: ApiError) -> bool:
     """Whether a voucher's listing failed for the voucher, and others may still be compared."""
-    return isinstance(error, InvalidRequest | TooHeavy | Unreadable)
+    return isinstance(error, InvalidRequest | RequestTimedOut | InvalidResponse)
 
 
 def _ids_of_rejected(page: Page[VoucherCode]) -> list[UUID]:

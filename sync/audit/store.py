@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.audit.compare import Finding, Held
+from sync.audit.compare import Difference, MirroredCode
 from sync.audit.tables import audit_candidates, audit_seen, audits, voucher_audits
 from sync.core.errors import AuditRunning
 from sync.mews.records import VoucherCode
@@ -38,7 +38,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """One voucher's comparison, begun at `began_at` by the database's clock; see `sync.audit.compare.Judge`."""
+    """One voucher's comparison, begun at `began_at` by the database's clock; see `sync.audit.compare.Comparison`."""
 
     voucher_id: UUID
     began_at: datetime
@@ -127,13 +127,14 @@ async def clear_slice(tx: AsyncConnection, connection: str, voucher_id: UUID | N
     return last is not None
 
 
-async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, Held]:
+async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, MirroredCode]:
     """The mirror's rows of these codes."""
     columns = [voucher_codes.c[name] for name in VoucherCode._fields]
     query = select(*columns, voucher_codes.c.mirrored_at, voucher_codes.c.missing_since)
     rows = await tx.execute(query.where(_is_one_of(voucher_codes.c.id, code_ids)))
     return {
-        row.id: Held(VoucherCode(*row[: len(columns)]), row.mirrored_at, row.missing_since is not None) for row in rows
+        row.id: MirroredCode(VoucherCode(*row[: len(columns)]), row.mirrored_at, row.missing_since is not None)
+        for row in rows
     }
 
 
@@ -211,17 +212,17 @@ async def some_candidates(
     return {row.code_id: row.is_listed for row in rows}
 
 
-async def results(tx: AsyncConnection, audit: Audit) -> list[tuple[UUID, dict[Finding, int], int]]:
+async def results(tx: AsyncConnection, audit: Audit) -> list[tuple[UUID, dict[Difference, int], int]]:
     """What was found in each voucher of an audit, and how much of it was repaired."""
     rows = await tx.execute(select(voucher_audits).where(voucher_audits.c.audit_id == audit.id))
     return [
-        (row["voucher_id"], {finding: row[finding.value] for finding in Finding}, row["repaired"])
+        (row["voucher_id"], {difference: row[difference.value] for difference in Difference}, row["repaired"])
         for row in rows.mappings()
     ]
 
 
 async def save_listed(
-    tx: AsyncConnection, audit: Audit, scope: Scope, counts: Mapping[Finding, int], error: str | None = None
+    tx: AsyncConnection, audit: Audit, scope: Scope, counts: Mapping[Difference, int], error: str | None = None
 ) -> None:
     """Note that a voucher was listed, or why it could not be."""
     values = {
@@ -233,15 +234,17 @@ async def save_listed(
         "finished_at": func.clock_timestamp() if error else None,
         "error": error,
         "repaired": 0,
-        **{finding.value: counts.get(finding, 0) for finding in Finding},
+        **{difference.value: counts.get(difference, 0) for difference in Difference},
     }
     statement = insert(voucher_audits).values(values)
     await tx.execute(statement.on_conflict_do_update(index_elements=[voucher_audits.c.voucher_id], set_=values))
 
 
-async def save_confirmed(tx: AsyncConnection, scope: Scope, counts: Mapping[Finding, int], repaired: int) -> None:
+async def save_confirmed(tx: AsyncConnection, scope: Scope, counts: Mapping[Difference, int], repaired: int) -> None:
     """Note what was confirmed of a voucher's candidates."""
-    added = {finding.value: voucher_audits.c[finding.value] + counts.get(finding, 0) for finding in Finding}
+    added = {
+        difference.value: voucher_audits.c[difference.value] + counts.get(difference, 0) for difference in Difference
+    }
     of_voucher = voucher_audits.c.voucher_id == scope.voucher_id
     await tx.execute(
         update(voucher_audits).where(of_voucher).values(**added, repaired=repaired, finished_at=func.clock_timestamp())

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.table import Table
 
 from sync import logs
-from sync.audit.compare import DRIFT, Finding
+from sync.audit.compare import DRIFT, Difference
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
@@ -84,7 +84,7 @@ def _progress() -> Iterator[Callable[[AuditReport], None]]:
 
 def _counts(voucher: VoucherReport) -> dict[str, Any]:
     return {
-        **{finding.value: voucher.counts[finding] for finding in Finding},
+        **{difference.value: voucher.counts[difference] for difference in Difference},
         "columns": dict(voucher.columns),
         "repaired": voucher.repaired,
         "error": str(voucher.error) if voucher.error else None,
@@ -107,8 +107,8 @@ def _print(report: AuditReport) -> None:
     if drifted:
         table = Table("voucher", "equal", "differing", "only in the mirror", "only in the API", "repaired", "columns")
         for voucher in sorted(drifted, key=lambda one: -one.drift)[:MAX_SHOWN]:
-            findings = (Finding.EQUAL, Finding.DIFFERING, Finding.ONLY_HERE, Finding.ONLY_THERE)
-            counts = [f"{voucher.counts[finding]:,}" for finding in findings]
+            differences = (Difference.EQUAL, Difference.DIFFERING, Difference.ONLY_MIRRORED, Difference.ONLY_LISTED)
+            counts = [f"{voucher.counts[difference]:,}" for difference in differences]
             columns = ", ".join(f"{name} {count:,}" for name, count in sorted(voucher.columns.items()))
             table.add_row(str(voucher.voucher_id), *counts, f"{voucher.repaired:,}", columns)
         Console().print(table)
@@ -118,13 +118,17 @@ def _print(report: AuditReport) -> None:
 
 
 def _sentence(report: AuditReport) -> str:
-    total = {finding: sum(voucher.counts[finding] for voucher in report.vouchers.values()) for finding in Finding}
-    compared = sum(total[finding] for finding in Finding if finding is not Finding.RECENT)
-    beside = f"; {total[Finding.RECENT]:,} changed just now and are left to the pull" if total[Finding.RECENT] else ""
-    if total[Finding.REFUSED]:
-        beside += f"; {total[Finding.REFUSED]:,} that something on the table refuses, see sync.rejected_records"
+    total = {
+        difference: sum(voucher.counts[difference] for voucher in report.vouchers.values()) for difference in Difference
+    }
+    compared = sum(total[difference] for difference in Difference if difference is not Difference.RECENT)
+    beside = (
+        f"; {total[Difference.RECENT]:,} changed just now and are left to the pull" if total[Difference.RECENT] else ""
+    )
+    if total[Difference.REFUSED]:
+        beside += f"; {total[Difference.REFUSED]:,} that something on the table refuses, see sync.rejected_records"
     if not report.drift:
         return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared, no drift{beside}."
-    drift = sum(total[finding] for finding in DRIFT)
+    drift = sum(total[difference] for difference in DRIFT)
     mended = f"{report.repaired:,} repaired" if report.repaired else "nothing repaired"
     return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared: {drift:,} drifted, {mended}{beside}."

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from sync.cli.check_database import check_database
-from sync.cli.check_line import Finding
+from sync.cli.check_line import CheckLine
 from sync.cli.database import open_database
 from sync.connection import store
 from sync.connection.guard import NEXT_STEP
@@ -18,7 +18,7 @@ from sync.connection.hotels import why_foreign
 from sync.core import errors
 from sync.core.cron import Cron
 from sync.mews import operations
-from sync.mews.client import Client, Patience
+from sync.mews.client import Client, RetryPolicy
 from sync.mews.records import Service, Voucher
 from sync.mirror.windows import split
 from sync.outbox.rules import Status
@@ -33,9 +33,9 @@ MAX_SERVICES = 20
 
 TO_DO: dict[type[errors.ApiError], str] = {
     errors.Unauthorized: "check MEWS_CLIENT_TOKEN and MEWS_ACCESS_TOKEN, and that the integration is enabled in Mews",
-    errors.WrongAddress: "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
-    errors.Unreadable: "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",
-    errors.TooLong: "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
+    errors.NotFound: "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
+    errors.InvalidResponse: "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",
+    errors.ResponseTooLarge: "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
     errors.NotConnected: "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
     errors.InvalidRequest: "check that the tokens are complete, and MEWS_CLIENT is not empty",
 }
@@ -64,7 +64,7 @@ def check() -> None:
     sys.exit(1 if any(finding.is_wrong for finding in findings) else 0)
 
 
-async def _check(settings: Settings) -> list[Finding]:
+async def _check(settings: Settings) -> list[CheckLine]:
     findings, migrated_url = [_check_host()], None
     try:
         with open_database(settings) as url:
@@ -74,17 +74,17 @@ async def _check(settings: Settings) -> list[Finding]:
                 migrated_url, statuses = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
     except errors.VoucherSyncError as error:
-        findings.append(Finding("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
+        findings.append(CheckLine("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
     try:
         app.credentials(settings)
     except errors.SettingsError as error:
-        return [*findings, Finding("credentials", str(error), "ask Mews for the tokens, or try `voucher-sync demo`")]
+        return [*findings, CheckLine("credentials", str(error), "ask Mews for the tokens, or try `voucher-sync demo`")]
     try:
         # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
-        client = app.make_client(settings, asyncio.Event(), Patience(max_attempts=2))
+        client = app.make_client(settings, asyncio.Event(), RetryPolicy(max_attempts=2))
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
-        return [*findings, Finding("surroundings", str(error), f"mend or unset {variable}")]
+        return [*findings, CheckLine("surroundings", str(error), f"mend or unset {variable}")]
     try:
         of_api = [finding async for finding in _check_api(client)]
         findings += of_api
@@ -97,16 +97,16 @@ async def _check(settings: Settings) -> list[Finding]:
     return findings
 
 
-def _check_host() -> Finding:
+def _check_host() -> CheckLine:
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     is_known = os.name == "posix"
-    return Finding("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
+    return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 
 
-def _check_names(passed_over: list[str]) -> list[Finding]:
+def _check_names(passed_over: list[str]) -> list[CheckLine]:
     if not passed_over:
-        return [Finding("settings", "readable")]
-    return [Finding("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
+        return [CheckLine("settings", "readable")]
+    return [CheckLine("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
 
 
 async def _look_at(url: str) -> list[ConnectionStatus]:
@@ -120,55 +120,55 @@ async def _look_at(url: str) -> list[ConnectionStatus]:
         await engine.dispose()
 
 
-def _check_audit(statuses: list[ConnectionStatus], cron: str) -> Finding:
+def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     for one in statuses:
         if one.audit_braked:
             to_do = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`"
-            return Finding("audit", one.audit_braked, to_do)
+            return CheckLine("audit", one.audit_braked, to_do)
     begins = Cron(cron).next_after(datetime.now(UTC))
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
     if not any(one.audited_since for one in statuses):
-        return Finding("audit", f"never compared; {following}")
-    return Finding(
+        return CheckLine("audit", f"never compared; {following}")
+    return CheckLine(
         "audit", f"drifted when last compared: {sum(one.audit_drift or 0 for one in statuses):,}; {following}"
     )
 
 
-def _check_outbox(statuses: list[ConnectionStatus]) -> Finding:
+def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
     held = sum(one.outbox.get(Status.HELD, 0) for one in statuses)
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
     if held:
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
-        return Finding("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)
-    return Finding("outbox", f"nothing is held; failed: {failed:,}")
+        return CheckLine("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)
+    return CheckLine("outbox", f"nothing is held; failed: {failed:,}")
 
 
-async def _check_api(client: Client) -> AsyncIterator[Finding]:
+async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
     """What the token may do, call by call, each with what the one before it found."""
     try:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
-        yield Finding("credentials", f"accepted; hotels: {len(enterprises)}")
+        yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)}")
     except errors.ApiError as error:
-        yield Finding("credentials", str(error), TO_DO.get(type(error), TRY_LATER))
+        yield CheckLine("credentials", str(error), TO_DO.get(type(error), TRY_LATER))
         return
     if not enterprises:
-        yield Finding("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
+        yield CheckLine("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
         return
     ids = [one.id for one in enterprises][: operations.MAX_IDS]
     try:
         services = [one async for page in operations.services(client, ids) for one in page.records]
-        yield Finding("services/getAll", f"permitted; {len(services)} services")
+        yield CheckLine("services/getAll", f"permitted; {len(services)} services")
         vouchers = [one for service in services[:MAX_SERVICES] async for one in _vouchers_of(client, service)]
-        yield Finding("vouchers/getAll", f"permitted; {len(vouchers)} vouchers in the first {MAX_SERVICES} services")
+        yield CheckLine("vouchers/getAll", f"permitted; {len(vouchers)} vouchers in the first {MAX_SERVICES} services")
         if vouchers:
             await _read_codes(client, vouchers[0])
-            yield Finding("voucherCodes/getAll", "permitted")
+            yield CheckLine("voucherCodes/getAll", "permitted")
     except errors.ApiError as error:
         is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
-        yield Finding(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
+        yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
 
 
-async def _check_hotels(settings: Settings, url: str, client: Client) -> list[Finding]:
+async def _check_hotels(settings: Settings, url: str, client: Client) -> list[CheckLine]:
     """Whether the tokens are for the hotels that this database mirrors; nothing where they are."""
     engine = make_engine(url)
     try:
@@ -182,7 +182,7 @@ async def _check_hotels(settings: Settings, url: str, client: Client) -> list[Fi
         known_address=known.platform_address,
         known_enterprises=known.enterprises,
     )
-    return [Finding("hotels", foreign, NEXT_STEP)] if foreign else []
+    return [CheckLine("hotels", foreign, NEXT_STEP)] if foreign else []
 
 
 async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Voucher]:
@@ -200,12 +200,14 @@ async def _read_codes(client: Client, voucher: Voucher) -> None:
     await operations.voucher_codes(client, [voucher.id], window, page_size=1, cursor=None)
 
 
-def _check_clock(client: Client) -> Finding:
+def _check_clock(client: Client) -> CheckLine:
     server = client.server_clock.now()
     if server is None:
-        return Finding("clock", "the API did not tell its time", "see that a proxy does not remove the Date header")
+        return CheckLine("clock", "the API did not tell its time", "see that a proxy does not remove the Date header")
     ahead_s = (datetime.now(UTC) - server).total_seconds()
     if abs(ahead_s) > MAX_CLOCK_DIFFERENCE_S:
         detail = f"this machine is {abs(ahead_s):,.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the API"
-        return Finding("clock", detail, "nothing is lost by it, but set the machine's clock (NTP): logs show its time")
-    return Finding("clock", f"within {MAX_CLOCK_DIFFERENCE_S} s of the API's")
+        return CheckLine(
+            "clock", detail, "nothing is lost by it, but set the machine's clock (NTP): logs show its time"
+        )
+    return CheckLine("clock", f"within {MAX_CLOCK_DIFFERENCE_S} s of the API's")

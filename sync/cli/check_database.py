@@ -2,7 +2,7 @@
 
 from sqlalchemy.exc import DBAPIError
 
-from sync.cli.check_line import Finding
+from sync.cli.check_line import CheckLine
 from sync.cli.roles import describe_role
 from sync.postgres.engine import translate
 from sync.postgres.facts import Facts, load_facts
@@ -16,7 +16,7 @@ LISTENING = 1
 """The session that waits for notifications, beside those of the pool."""
 
 
-def check_database(url: str, pool: int) -> list[Finding]:
+def check_database(url: str, pool: int) -> list[CheckLine]:
     """The database itself comes last but for the roles. Raises `DatabaseError`."""
     try:
         with make_migration_engine(url).connect() as connection:
@@ -29,53 +29,55 @@ def check_database(url: str, pool: int) -> list[Finding]:
         raise translate(error) from None
 
 
-def _check_server(facts: Facts) -> Finding:
+def _check_server(facts: Facts) -> CheckLine:
     newer = f"; newer than the {OLDEST} to {NEWEST} that this version was made for" if facts.release > NEWEST else ""
-    return Finding("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}")
+    return CheckLine("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}")
 
 
-def _check_privileges(facts: Facts) -> Finding:
+def _check_privileges(facts: Facts) -> CheckLine:
     if not facts.is_firing:
         to_do = f"ALTER ROLE {facts.user} RESET session_replication_role, here and for this database"
-        return Finding("privileges", "session_replication_role is replica: the outbox's rules are not heeded", to_do)
+        return CheckLine("privileges", "session_replication_role is replica: the outbox's rules are not heeded", to_do)
     if facts.owns is None and not facts.may_create:
         to_do = f"make {facts.user} the database's owner, or GRANT CREATE ON DATABASE ... TO {facts.user}"
-        return Finding("privileges", f"{facts.user} may not make schemas in this database", to_do)
+        return CheckLine("privileges", f"{facts.user} may not make schemas in this database", to_do)
     if facts.owns is False:
         to_do = "let DATABASE_URL name the user that ran `voucher-sync migrate`, or GRANT that one TO this one"
-        return Finding("privileges", f"{facts.user} does not own what is in the schemas mews and sync", to_do)
+        return CheckLine("privileges", f"{facts.user} does not own what is in the schemas mews and sync", to_do)
     if facts.filtered:
         tables = ", ".join(facts.filtered)
         to_do = f"ALTER TABLE ... NO FORCE ROW LEVEL SECURITY, or ALTER ROLE {facts.user} BYPASSRLS"
-        return Finding(
+        return CheckLine(
             "privileges", f"policies may hide rows from {facts.user}, which nothing is done with: {tables}", to_do
         )
     verb = "may make" if facts.owns is None else "owns"
-    return Finding("privileges", f"{facts.user} {verb} the schemas mews and sync")
+    return CheckLine("privileges", f"{facts.user} {verb} the schemas mews and sync")
 
 
-def _check_sessions(facts: Facts, pool: int) -> Finding:
+def _check_sessions(facts: Facts, pool: int) -> CheckLine:
     needed = pool + LISTENING
     open_ = f", of which {facts.ours} are open" if facts.ours else ""
     detail = (
         f"{needed} needed (SYNC_DATABASE_POOL={pool}, and one that listens){open_}; {facts.free} free ({facts.limit})"
     )
     if facts.free + facts.ours >= needed:
-        return Finding("sessions", detail)
-    return Finding("sessions", detail, "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2")
+        return CheckLine("sessions", detail)
+    return CheckLine("sessions", detail, "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2")
 
 
-def _check_revision(address: str, at: str | None) -> Finding:
+def _check_revision(address: str, at: str | None) -> CheckLine:
     needed = known_revisions()[-1]
     if at == needed:
-        return Finding("database", f"{address} is migrated (revision {at})")
+        return CheckLine("database", f"{address} is migrated (revision {at})")
     detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
     is_older = at is None or at in known_revisions()
     to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
-    return Finding("database", detail, to_do)
+    return CheckLine("database", detail, to_do)
 
 
-def _check_roles(found: list[roles.Role]) -> Finding:
+def _check_roles(found: list[roles.Role]) -> CheckLine:
     detail = "; ".join(map(describe_role, found))
     is_ready = all(role.is_ready for role in found)
-    return Finding("roles", detail, "" if is_ready else "run `voucher-sync roles`, which says what else is to be done")
+    return CheckLine(
+        "roles", detail, "" if is_ready else "run `voucher-sync roles`, which says what else is to be done"
+    )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckLine:
     """One line: what was looked at, what was found, and, if that is wrong, what to do."""
 
     subject: str

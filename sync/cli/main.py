@@ -39,7 +39,7 @@ def main() -> None:
             f"a library cannot be used: {error}; install voucher-sync again, and see PYTHON* and PSYCOPG_IMPL", 1
         )
     except BaseException as error:  # noqa: BLE001 - the one place for what nobody foresaw
-        code = 130 if _is_second_signal(error) else _end(_defect(error), 1)
+        code = 130 if _is_second_signal(error) else _end(_internal_error(error), 1)
     sys.exit(code if streams.are_through() else code or 1)
 
 
@@ -56,10 +56,10 @@ def _end(words: str, code: int) -> int:
     return code
 
 
-def _defect(error: BaseException) -> str:
-    from sync.core.internal_errors import defect, told  # noqa: PLC0415 - takes a while, and is hardly ever needed
+def _internal_error(error: BaseException) -> str:
+    from sync.core.internal_errors import internal_error, told  # noqa: PLC0415 - takes a while, and is hardly ever needed
 
     if os.environ.get("SYNC_LOG_LEVEL", "").lower() == "debug":
         click.echo(told(error), err=True)
     words = " ".join(["voucher-sync", *sys.argv[1:2]])
-    return f"{defect(words, error)}; SYNC_LOG_LEVEL=debug shows the traceback"
+    return f"{internal_error(words, error)}; SYNC_LOG_LEVEL=debug shows the traceback"

@@ -22,7 +22,7 @@ class Bisection(Generic[T]):
     def __init__(self, batch: Sequence[T], *, is_refused: bool = False) -> None:
         self._untried = [] if is_refused else list(batch)
         self._dropped: set[T] = set()
-        self._went_through = self._culprits = 0
+        self._went_through = self._refused = 0
         self._steps = self._find(list(batch) if is_refused else [])
         self.group: Sequence[T] = next(self._steps, ())
         """What to try next; empty once it is known of every item whether it is refused."""
@@ -52,7 +52,7 @@ class Bisection(Generic[T]):
                 else:
                     standing, beside, stood_alone = first, second + beside, True
             if stood_alone or not (yield standing):
-                self._culprits += 1
+                self._refused += 1
             self._untried = beside + self._untried
             if self._dropped:
                 self._untried = [item for item in self._untried if item not in self._dropped]
@@ -61,8 +61,8 @@ class Bisection(Generic[T]):
     def _find_refused(self) -> Generator[Sequence[T], bool, list[T]]:
         """Groups of what was not tried, until one of them is refused, which it returns."""
         while self._untried:
-            known = self._went_through + self._culprits
-            size = max(1, known // self._culprits) if self._culprits else len(self._untried)
+            known = self._went_through + self._refused
+            size = max(1, known // self._refused) if self._refused else len(self._untried)
             group, self._untried = self._untried[:size], self._untried[size:]
             if not (yield group):
                 return group

@@ -1,42 +1,42 @@
 """Every error that this service raises on purpose.
 
     VoucherSyncError
-    ├── SettingsError            a setting is missing or wrong
-    ├── DatabaseError            the mirror's database
-    │   ├── DatabaseUnavailable  cannot be reached, went away, or has no room
-    │   │   └── DatabaseFull     takes no more sessions at present
-    │   ├── DatabaseBusy         somebody else's transaction stands in the way
-    │   │   └── DatabaseLocked   it holds a lock, for longer than is waited
-    │   ├── NotMigrated          reached, but its schema is not this version's
-    │   │   └── MigratedFurther  it is a newer version's
-    │   ├── Unsuitable           reached, but no schema could make it do: its encoding, release or pooler
-    │   ├── NotAllowed           reached, but its user may not do what is to be done
-    │   └── StatementRefused     something on a table refuses what is written, perhaps for one row
-    ├── AnotherHotel             the tokens are not for the hotels that are mirrored
-    ├── Defect                   a fault of this service itself; the log has the traceback
-    ├── Stopped                  given up because the service is stopping; nothing was in flight
-    ├── AuditBraked              an audit found so much missing that it changed nothing
-    ├── AuditRunning             an audit of the same connection is under way
-    ├── AuditMissed              an audit did not begin at its time
-    ├── Unsettled                it is unknown whether changes were made
-    └── ApiError                 one call of the Mews Connector API
-        ├── NotProcessed         certainly without effect
-        │   ├── NotConnected     no connection came about, nothing was sent
-        │   ├── CircuitOpen      not tried: too many calls failed just before
-        │   ├── InvalidRequest   400: malformed, or an id in the wrong state
-        │   ├── Unauthorized     401: token, integration or permission
-        │   ├── Forbidden        403: a business rule; the message is for people
-        │   ├── WrongAddress     404 or a redirect
-        │   ├── Conflict         409: the data changed meanwhile
-        │   ├── TooLarge         413: the body must be split
-        │   ├── RateLimited      429: wait `retry_after_s`
-        │   └── Unexpected       a refusal that the API does not document, as from a proxy or firewall
-        └── OutcomeUnknown       a write may or may not have happened
-            ├── TooHeavy         408: ask for less
-            │   └── TooLong      so is an answer that is longer than it may be
-            ├── ServerFault      5xx
-            ├── ConnectionLost   broken or timed out after something was sent
-            └── Unreadable       status 200 with a body that is not what was asked for
+    ├── SettingsError                 a setting is missing or wrong
+    ├── DatabaseError                 the mirror's database
+    │   ├── DatabaseUnavailable       cannot be reached, went away, or has no room
+    │   │   └── DatabaseFull          takes no more sessions at present
+    │   ├── DatabaseBusy              somebody else's transaction stands in the way
+    │   │   └── DatabaseLocked        it holds a lock, for longer than is waited
+    │   ├── NotMigrated               reached, but its schema is not this version's
+    │   │   └── MigratedFurther       it is a newer version's
+    │   ├── Unsuitable                reached, but no schema could make it do: its encoding, release or pooler
+    │   ├── NotAllowed                reached, but its user may not do what is to be done
+    │   └── StatementRefused          something on a table refuses what is written, perhaps for one row
+    ├── AnotherHotel                  the tokens are not for the hotels that are mirrored
+    ├── InternalError                 a fault of this service itself; the log has the traceback
+    ├── Stopped                       given up because the service is stopping; nothing was in flight
+    ├── TooMuchMissing                an audit found so much missing that it changed nothing
+    ├── AuditRunning                  an audit of the same connection is under way
+    ├── AuditMissed                   an audit did not begin at its time
+    ├── Unreconciled                  it is unknown whether changes were made
+    └── ApiError                      one call of the Mews Connector API
+        ├── NotProcessed              certainly without effect
+        │   ├── NotConnected          no connection came about, nothing was sent
+        │   ├── CircuitOpen           not tried: too many calls failed just before
+        │   ├── InvalidRequest        400: malformed, or an id in the wrong state
+        │   ├── Unauthorized          401: token, integration or permission
+        │   ├── Forbidden             403: a business rule; the message is for people
+        │   ├── NotFound              404 or a redirect
+        │   ├── Conflict              409: the data changed meanwhile
+        │   ├── PayloadTooLarge       413: the body must be split
+        │   ├── RateLimited           429: wait `retry_after_s`
+        │   └── UndocumentedAnswer    a refusal that the API does not document, as from a proxy or firewall
+        └── OutcomeUnknown            a write may or may not have happened
+            ├── RequestTimedOut       408: ask for less
+            │   └── ResponseTooLarge  so is an answer that is longer than it may be
+            ├── ServerError           5xx
+            ├── ConnectionLost        broken or timed out after something was sent
+            └── InvalidResponse       status 200 with a body that is not what was asked for
 
 Foreign errors become one of these in one place each: `sync.mews.failures` for HTTP, `sync.postgres.engine` for
 PostgreSQL. No message carries a token or a code's value.
@@ -109,7 +109,7 @@ class AnotherHotel(VoucherSyncError):
     """The tokens are for another API, or for other hotels, than those that the database mirrors."""
 
 
-class Defect(VoucherSyncError):
+class InternalError(VoucherSyncError):
     """A fault of this service itself, whose traceback is in the log."""
 
 
@@ -117,7 +117,7 @@ class Stopped(VoucherSyncError):
     """Given up because the service is stopping; nothing was in flight."""
 
 
-class AuditBraked(VoucherSyncError):
+class TooMuchMissing(VoucherSyncError):
     """An audit found so much missing that it changed nothing, and waits for somebody to accept the loss."""
 
 
@@ -129,7 +129,7 @@ class AuditMissed(VoucherSyncError):
     """An audit did not begin at its time; it is made up for."""
 
 
-class Unsettled(VoucherSyncError):
+class Unreconciled(VoucherSyncError):
     """It is unknown whether changes were made, and a look is due later."""
 
 
@@ -158,7 +158,7 @@ class ApiError(VoucherSyncError):
         self.request_id = request_id
         self.retry_after_s = retry_after_s
 
-    def without_words(self) -> Self:
+    def redacted(self) -> Self:
         """The same without the API's words, which may quote a code's value where the call carried some."""
         return type(self)(
             self.operation, status=self.status, request_id=self.request_id, retry_after_s=self.retry_after_s
@@ -184,7 +184,7 @@ class NotConnected(NotProcessed):
 
     summary = "the API cannot be reached"
 
-    def without_words(self) -> Self:
+    def redacted(self) -> Self:
         """The same: nothing was sent that could be quoted, and without the reason nobody can help."""
         return self
 
@@ -217,7 +217,7 @@ class Forbidden(NotProcessed):
     summary = "refused by a rule"
 
 
-class WrongAddress(NotProcessed):
+class NotFound(NotProcessed):
     """404 or a redirect: the platform address is probably wrong."""
 
     summary = "this is not the API's address"
@@ -229,7 +229,7 @@ class Conflict(NotProcessed):
     summary = "the data changed meanwhile"
 
 
-class TooLarge(NotProcessed):
+class PayloadTooLarge(NotProcessed):
     """413: the request's body must be split."""
 
     summary = "the request is too large"
@@ -241,25 +241,25 @@ class RateLimited(NotProcessed):
     summary = "too many requests"
 
 
-class Unexpected(NotProcessed):
+class UndocumentedAnswer(NotProcessed):
     """A refusal that the API does not document: a proxy or firewall on the way may have made it."""
 
     summary = "refused in an unexpected way"
 
 
-class TooHeavy(OutcomeUnknown):
+class RequestTimedOut(OutcomeUnknown):
     """408: the API gave up; ask for fewer vouchers, a shorter window or a smaller page."""
 
     summary = "too heavy for the API"
 
 
-class TooLong(TooHeavy):
+class ResponseTooLarge(RequestTimedOut):
     """Status 200, and a body that is longer than it may be: it was not read."""
 
     summary = "the answer is longer than SYNC_MAX_RESPONSE_MB allows; raise it if this stays"
 
 
-class ServerFault(OutcomeUnknown):
+class ServerError(OutcomeUnknown):
     """5xx: a fault of the API or of a proxy on the way."""
 
     summary = "the API failed"
@@ -271,13 +271,13 @@ class ConnectionLost(OutcomeUnknown):
     summary = "the connection was lost"
 
 
-class Unreadable(OutcomeUnknown):
+class InvalidResponse(OutcomeUnknown):
     """Status 200, and a body that is not the JSON that was asked for."""
 
     summary = "the answer cannot be read"
 
 
-API_IS_AWAY = (NotConnected, CircuitOpen, ServerFault, ConnectionLost, Unreadable)
+API_IS_AWAY = (NotConnected, CircuitOpen, ServerError, ConnectionLost, InvalidResponse)
 """As an outage shows itself in turn. All but the first two may also be the answer to one call alone."""
 
 

@@ -8,7 +8,7 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from sync.core.errors import Defect, VoucherSyncError, refusal
+from sync.core.errors import InternalError, VoucherSyncError, refusal
 
 VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
 OURS = f"{Path(__file__).parents[1]}/"
@@ -18,13 +18,13 @@ WHAT_TO_SEND = (
 )
 
 
-def defect(doing: str, error: BaseException) -> Defect:
+def internal_error(doing: str, error: BaseException) -> InternalError:
     """The error to tell where `doing` (`pull`, `voucher-sync status`) has ended in a way that nobody foresaw."""
     innermost = _innermost(error)
     if isinstance(innermost, OSError) and innermost.errno is not None:
-        return Defect(f"{doing}: {refusal(innermost)}; see what this host lets it have (`ulimit -a`, its disks)")
+        return InternalError(f"{doing}: {refusal(innermost)}; see what this host lets it have (`ulimit -a`, its disks)")
     kind = type(innermost).__name__
-    return Defect(
+    return InternalError(
         f"{doing} ended with {kind} in {_place(innermost)}, which is a fault of ours (voucher-sync "
         f"{VERSION}): {WHAT_TO_SEND}"
     )

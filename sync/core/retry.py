@@ -23,7 +23,7 @@ class Backoff:
         return rng.uniform(self.least * bound_s, bound_s)
 
 
-class Circuit:
+class CircuitBreaker:
     """Stops calls after repeated failures, then lets one through at a time until it succeeds.
 
     Time comes in as `now_s`, in seconds of any clock that only goes forward.

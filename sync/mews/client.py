@@ -12,11 +12,11 @@ import httpx
 import msgspec
 
 from sync.core import errors
-from sync.core.retry import Backoff, Circuit
+from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews import bodies, failures
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE
-from sync.mews.rate_limiter import Budget, Priority
+from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import Transport
 
 T = TypeVar("T")
@@ -34,21 +34,21 @@ RETRIED = (
     errors.CircuitOpen,
     errors.Conflict,
     errors.RateLimited,
-    errors.ServerFault,
+    errors.ServerError,
     errors.ConnectionLost,
-    errors.Unreadable,
+    errors.InvalidResponse,
 )
-"""What a read tries again by itself. `TooHeavy` is not among them: the caller must ask for less."""
+"""What a read tries again by itself. `RequestTimedOut` is not among them: the caller must ask for less."""
 
-HOLDING = (errors.RateLimited, errors.ServerFault)
+HOLDING = (errors.RateLimited, errors.ServerError)
 """What may ask, by `Retry-After`, for silence from the whole token."""
 
-API_IS_DOWN = (errors.NotConnected, errors.ServerFault, errors.ConnectionLost, errors.Unreadable)
+API_IS_DOWN = (errors.NotConnected, errors.ServerError, errors.ConnectionLost, errors.InvalidResponse)
 """What says that the API or the way to it is broken, whatever was asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often a read is tried, and how long the pauses are.
 
     A pause longer than `max_pause_s` is left to the caller, who can do something else meanwhile.
@@ -89,22 +89,22 @@ class Client:
         clock: Callable[[], float],
         rng: random.Random,
         stop: asyncio.Event,
-        patience: Patience = Patience(),
+        retry_policy: RetryPolicy = RetryPolicy(),
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
         self._now_s = clock
         self._rng = rng
         self._stop = stop
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._transport = Transport(
             platform_address, max_connections=MAX_CONNECTIONS, max_response_bytes=max_response_bytes
         )
-        self._circuit = Circuit(patience.circuit_backoff, rng)
+        self._circuit_breaker = CircuitBreaker(retry_policy.circuit_backoff, rng)
         self._last_fault = ""
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
         self._one_beside = asyncio.Lock()
-        self.budget = Budget(budget_requests, budget_window_s, clock=clock, pause=self._pause)
+        self.rate_limiter = RateLimiter(budget_requests, budget_window_s, clock=clock, pause=self._pause)
         self.server_clock = ServerClock(clock)
 
     async def read(
@@ -119,10 +119,10 @@ class Client:
         `operation` is for example `voucherCodes/getAll`, `parameters` its body beside the tokens. `decode` raises one
         of `UNREADABLE`. Raises `ApiError` in its variants, and `Stopped`.
         """
-        failed, patience = 0, self._patience
+        failed, retry_policy = 0, self._retry_policy
         while True:
             try:
-                if (silent_s := self.budget.held_s()) > patience.max_pause_s:
+                if (silent_s := self.rate_limiter.held_s()) > retry_policy.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit_of(operation):
                     return await self._asked(
@@ -131,15 +131,17 @@ class Client:
             except RETRIED as error:
                 failed += 1
                 # A closed circuit says itself when the next call may go: to sleep longer is to find the API later.
-                least_s = 0.0 if isinstance(error, errors.CircuitOpen) else patience.backoff.pause_s(failed, self._rng)
+                least_s = (
+                    0.0 if isinstance(error, errors.CircuitOpen) else retry_policy.backoff.pause_s(failed, self._rng)
+                )
                 pause_s = max(error.retry_after_s or 0.0, least_s)
-                if failed >= patience.max_attempts or pause_s > patience.max_pause_s:
+                if failed >= retry_policy.max_attempts or pause_s > retry_policy.max_pause_s:
                     raise
             await self._pause(pause_s)
 
     async def back_off(self) -> None:
         """Wait a moment before asking for less. Raises `Stopped`."""
-        await self._pause(self._patience.backoff.pause_s(1, self._rng))
+        await self._pause(self._retry_policy.backoff.pause_s(1, self._rng))
 
     async def write(
         self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
@@ -155,12 +157,12 @@ class Client:
     @property
     def is_waiting(self) -> bool:
         """Whether too many calls failed just before, and the next probe is not due."""
-        return self._circuit.holds_back(self._now_s())
+        return self._circuit_breaker.holds_back(self._now_s())
 
     @property
     def is_probing(self) -> bool:
         """Whether too many calls failed just before, so that the next one only finds out whether the API is back."""
-        return self._circuit.is_open
+        return self._circuit_breaker.is_open
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -169,22 +171,22 @@ class Client:
     @contextmanager
     def _circuit_of(self, operation: str) -> Iterator[None]:
         began_s = self._now_s()
-        if (wait_s := self._circuit.wait_s(began_s)) > 0:
+        if (wait_s := self._circuit_breaker.wait_s(began_s)) > 0:
             raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
         try:
             yield
         except API_IS_DOWN as error:
             # The pause lies between two askings: behind a time-out it is over, or one that is back would wait for it.
-            self._circuit.failed(began_s)
-            self._last_fault = str(error.without_words())
+            self._circuit_breaker.failed(began_s)
+            self._last_fault = str(error.redacted())
             raise
         except errors.NotProcessed:
-            self._circuit.succeeded()
+            self._circuit_breaker.succeeded()
             raise
         except BaseException:
-            self._circuit.abandoned()
+            self._circuit_breaker.abandoned()
             raise
-        self._circuit.succeeded()
+        self._circuit_breaker.succeeded()
 
     async def _asked(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
         """What a call brings, or another one that is sent beside it once it hangs; each within a place of the budget.
@@ -192,7 +194,7 @@ class Client:
         Where a proxy or a router on the way keeps a connection open behind which nobody is left, a call hangs until its
         time is over, although the API may be back long before.
         """
-        async with self.budget.place(priority):
+        async with self.rate_limiter.permit(priority):
             calls = {asyncio.create_task(call())}
             try:
                 done, _ = await asyncio.wait(calls, timeout=self._silence_s)
@@ -211,7 +213,7 @@ class Client:
         There is one at a time for all that hang: an API that is only slow must not get many times as much to do.
         """
         while True:
-            async with self._one_beside, self.budget.place(priority):
+            async with self._one_beside, self.rate_limiter.permit(priority):
                 await self._transport.renew()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._silence_s):
@@ -252,7 +254,7 @@ class Client:
                 secrets=(credentials.client_token, credentials.access_token),
             )
             if isinstance(error, HOLDING) and error.retry_after_s is not None:
-                self.budget.hold(error.retry_after_s)
+                self.rate_limiter.hold(error.retry_after_s)
             raise error
         if bodies.is_cut(response):
             raise failures.too_long(operation, response)
@@ -260,7 +262,7 @@ class Client:
             return decode(response.content)
         except UNREADABLE as error:
             request_id = failures.request_id(response)
-            raise errors.Unreadable(operation, str(error), status=200, request_id=request_id) from error
+            raise errors.InvalidResponse(operation, str(error), status=200, request_id=request_id) from error
 
     def _server_now(self) -> datetime:
         return self.server_clock.now() or datetime.now(UTC)

@@ -16,10 +16,10 @@ BY_STATUS: dict[int, type[errors.ApiError]] = {
     400: errors.InvalidRequest,
     401: errors.Unauthorized,
     403: errors.Forbidden,
-    404: errors.WrongAddress,
-    408: errors.TooHeavy,
+    404: errors.NotFound,
+    408: errors.RequestTimedOut,
     409: errors.Conflict,
-    413: errors.TooLarge,
+    413: errors.PayloadTooLarge,
     429: errors.RateLimited,
 }
 
@@ -41,8 +41,8 @@ BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
     httpx.WriteError: errors.ConnectionLost,
     httpx.CloseError: errors.ConnectionLost,
     httpx.RemoteProtocolError: errors.ConnectionLost,
-    httpx.DecodingError: errors.Unreadable,
-    httpx.TooManyRedirects: errors.WrongAddress,
+    httpx.DecodingError: errors.InvalidResponse,
+    httpx.TooManyRedirects: errors.NotFound,
 }
 
 MAX_MESSAGE_CHARACTERS = 500
@@ -62,7 +62,7 @@ def from_response(
     status = response.status_code
     error = BY_STATUS.get(status) or _by_class(status)
     if error in JUDGES_CONTENT and not is_from_api(response):
-        error = errors.Unexpected
+        error = errors.UndocumentedAnswer
     return error(
         operation,
         api_message(response.content, secrets),
@@ -76,18 +76,18 @@ def _by_class(status: int) -> type[errors.ApiError]:
     """What a status that has no entry of its own stands for."""
     if 200 <= status < 300:
         # Said to be done, in a form that was not asked for: a write sent again after it would be done twice.
-        return errors.Unreadable
+        return errors.InvalidResponse
     if status < 400:
-        return errors.WrongAddress
-    return errors.Unexpected if status < 500 else errors.ServerFault
+        return errors.NotFound
+    return errors.UndocumentedAnswer if status < 500 else errors.ServerError
 
 
 def too_long(operation: str, response: httpx.Response) -> errors.ApiError:
     """The error that an answer of 200 stands for whose body was too long to be read."""
     if not is_from_api(response):
         # Asking the API for less does not shorten what a proxy puts in its place.
-        return errors.Unreadable(operation, "too long, and not the API's own", status=200)
-    return errors.TooLong(operation, status=200, request_id=request_id(response))
+        return errors.InvalidResponse(operation, "too long, and not the API's own", status=200)
+    return errors.ResponseTooLarge(operation, status=200, request_id=request_id(response))
 
 
 def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiError:

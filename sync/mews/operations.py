@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sync.core.errors import Unreadable
+from sync.core.errors import InvalidResponse
 from sync.mews import wire
 from sync.mews.client import Client
 from sync.mews.limits import MAX_PAGE_SIZE, Window
@@ -93,7 +93,7 @@ async def voucher_codes(
 ) -> Page[VoucherCode]:
     """One page of the codes of up to 1000 vouchers that were updated within a window, newest first; None: of them all.
 
-    `InvalidRequest` for an unknown voucher or cursor, `TooHeavy` when less must be asked for.
+    `InvalidRequest` for an unknown voucher or cursor, `RequestTimedOut` when less must be asked for.
     """
     updated = {"UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)}} if window else {}
     parameters = {"VoucherIds": voucher_ids, **updated, **limitation(page_size, cursor)}
@@ -154,7 +154,7 @@ async def server_now(client: Client) -> datetime:
     await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
     now = client.server_clock.now()
     if now is None:
-        raise Unreadable(ENTERPRISES_GET_ALL, "the answer has no Date header, and no other clock is safe to go by")
+        raise InvalidResponse(ENTERPRISES_GET_ALL, "the answer has no Date header, and no other clock is safe to go by")
     return now
 
 

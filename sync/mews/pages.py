@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from sync.core.errors import Unreadable
+from sync.core.errors import InvalidResponse
 from sync.mews.nesting import prune
 from sync.mews.records import Rejected
 
@@ -117,7 +117,7 @@ def text_id(value: object) -> str | None:
 async def read_all(
     operation: str, read_page: Callable[[UUID | None], Awaitable[R]], next_cursor: Callable[[R], UUID | None]
 ) -> AsyncIterator[R]:
-    """Pages until `next_cursor` says None. A cursor that comes twice is `Unreadable`, instead of a loop for ever."""
+    """Pages until `next_cursor` says None. A cursor that comes twice is `InvalidResponse`, no loop for ever."""
     cursor: UUID | None = None
     seen: set[UUID] = set()
     while True:
@@ -127,5 +127,5 @@ async def read_all(
         if cursor is None:
             return
         if cursor in seen:
-            raise Unreadable(operation, "the same cursor came twice")
+            raise InvalidResponse(operation, "the same cursor came twice")
         seen.add(cursor)

@@ -23,7 +23,7 @@ PUSHES_PER_PULL = 40
 """One place in 41 goes to a pull: half of the 5 % by which a push may take longer than its calls alone."""
 AUDIT_SHARE = 4
 """An audit gets one place in four: the rest is kept free for what cannot wait."""
-LOOK_AGAIN_S = 1.0
+RECHECK_AFTER_S = 1.0
 
 
 class Priority(IntEnum):
@@ -35,13 +35,13 @@ class Priority(IntEnum):
 
 
 @dataclass(slots=True)
-class Place:
+class Permit:
     """A place among the requests of the current window; without a request in it, it is free again at once."""
 
     is_used: bool = True
 
 
-class Budget:
+class RateLimiter:
     """A sliding-window log of requests, first come first served among those of one priority.
 
     `clock` gives seconds that only go forward; `pause` waits for some seconds, and may raise to end the waiting.
@@ -57,24 +57,24 @@ class Budget:
         self._in_flight = 0
         self._free_at: deque[float] = deque()
         self._held_until = 0.0
-        self._turn = _Turn()
-        self._pressed = 0
+        self._turn = _PermitQueue()
+        self._backlogged = 0
         self._shares = {
-            Priority.PULL: _Share(max(1, limit // PUSHES_PER_PULL)),
-            Priority.AUDIT: _Share(max(1, limit // AUDIT_SHARE)),
+            Priority.PULL: _Quota(max(1, limit // PUSHES_PER_PULL)),
+            Priority.AUDIT: _Quota(max(1, limit // AUDIT_SHARE)),
         }
 
     @contextmanager
-    def pressed(self) -> Iterator[None]:
+    def backlogged(self) -> Iterator[None]:
         """While the block runs, there is more to push than the budget lets through."""
-        self._pressed += 1
+        self._backlogged += 1
         try:
             yield
         finally:
-            self._pressed -= 1
+            self._backlogged -= 1
 
     @asynccontextmanager
-    async def place(self, priority: Priority = Priority.PULL) -> AsyncIterator[Place]:
+    async def permit(self, priority: Priority = Priority.PULL) -> AsyncIterator[Permit]:
         """Wait for a place among the requests of the current window, and hold it while the request is under way."""
         # Before its turn, and not in it, where pushes would wait behind it.
         while (wait_s := self._share_wait_s(priority)) > 0:
@@ -88,15 +88,15 @@ class Budget:
                 share.in_flight += 1
         finally:
             self._turn.pass_on()
-        place = Place()
+        permit = Permit()
         try:
-            yield place
+            yield permit
         finally:
             self._in_flight -= 1
             free_at = self._clock() + self._window_s
             if share:
                 share.in_flight -= 1
-            if place.is_used:
+            if permit.is_used:
                 self._free_at.append(free_at)
                 if share:
                     share.free_at.append(free_at)
@@ -116,11 +116,11 @@ class Budget:
 
     def _share_wait_s(self, priority: Priority) -> float:
         """Seconds until requests of a priority may look again for a place; 0 if they may have one."""
-        if priority is Priority.AUDIT and self._pressed:
-            return LOOK_AGAIN_S
-        if priority is Priority.PUSH or (priority is Priority.PULL and not self._pressed):
+        if priority is Priority.AUDIT and self._backlogged:
+            return RECHECK_AFTER_S
+        if priority is Priority.PUSH or (priority is Priority.PULL and not self._backlogged):
             return 0.0
-        return min(LOOK_AGAIN_S, self._shares[priority].wait_s(self._clock()))
+        return min(RECHECK_AFTER_S, self._shares[priority].wait_s(self._clock()))
 
     def _wait_s(self) -> float:
         now = self._clock()
@@ -135,7 +135,7 @@ class Budget:
 
 
 @dataclass(slots=True)
-class _Share:
+class _Quota:
     """The places of requests of one priority, of which there are at most `limit` in a window."""
 
     limit: int
@@ -148,10 +148,10 @@ class _Share:
             self.free_at.popleft()
         if self.in_flight + len(self.free_at) < self.limit:
             return 0.0
-        return self.free_at[0] - now if self.free_at else LOOK_AGAIN_S
+        return self.free_at[0] - now if self.free_at else RECHECK_AFTER_S
 
 
-class _Turn:
+class _PermitQueue:
     """Held by whoever waits for the next place."""
 
     def __init__(self) -> None:

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, CircuitOpen, NotConnected, StatementRefused, Stopped, Unauthorized, WrongAddress
+from sync.core.errors import ApiError, CircuitOpen, NotConnected, NotFound, StatementRefused, Stopped, Unauthorized
 from sync.mews import operations
 from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
 from sync.mirror.pull_report import PullReport
 from sync.mirror.read_window import WindowReader
-from sync.mirror.watermarks import CaughtUp, Group, Reading, Work
+from sync.mirror.watermarks import CaughtUp, Group, PendingReads, WindowRead
 from sync.mirror.windows import plan_backfill, plan_pull, split
 from sync.postgres.engine import in_transaction
 
@@ -29,7 +29,7 @@ FRESH = timedelta(days=1)
 MAX_OPEN_WINDOWS = 200
 """Of one plan; more than that are not opened while an API that fails leaves them open."""
 
-CONCERNS_ALL = (Unauthorized, WrongAddress, NotConnected, CircuitOpen, StatementRefused)
+CONCERNS_ALL = (Unauthorized, NotFound, NotConnected, CircuitOpen, StatementRefused)
 """After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
 
 
@@ -50,8 +50,8 @@ class PullSettings:
 class _Due:
     """What one round reads: windows of what is new, and then the others, each in the order in which they begin."""
 
-    new: list[Reading]
-    old: list[Reading]
+    new: list[WindowRead]
+    old: list[WindowRead]
     has_backfill: bool
 
 
@@ -105,8 +105,8 @@ class _Round:
         # In whole seconds, as windows are, or `caught_up` would claim the part of a second that no window reached.
         now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
 
-        async def plan(tx: AsyncConnection) -> tuple[Work, _Due]:
-            work = await watermarks.load_work(tx, self._connection.name, self._settings.backfill_from)
+        async def plan(tx: AsyncConnection) -> tuple[PendingReads, _Due]:
+            work = await watermarks.load_pending_reads(tx, self._connection.name, self._settings.backfill_from)
             return work, await self._plan(tx, work, now)
 
         work, due = await in_transaction(self._connection.engine, plan)
@@ -120,32 +120,32 @@ class _Round:
             self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
         return is_late
 
-    async def _plan(self, tx: AsyncConnection, work: Work, now: datetime) -> _Due:
+    async def _plan(self, tx: AsyncConnection, work: PendingReads, now: datetime) -> _Due:
         overlap = self._settings.overlap
         if work.through and work.through > now + CLOCK_JITTER:
-            await watermarks.set_back(tx, self._connection.name, now)
+            await watermarks.clamp_to_now(tx, self._connection.name, now)
         backfills = list(
-            plan_backfill(work.beginnings, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
+            plan_backfill(work.candidates, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
         )
-        at_once, new = list[Reading](), await self._extend_plans(tx, work.open, now)
+        at_once, new = list[WindowRead](), await self._extend_plans(tx, work.open, now)
         rest = _without(work.open, new)
         for plan in [*plan_pull(work.watermarks, now=now, overlap=overlap), *backfills]:
             if plan.is_backfill or len(plan.windows) > 1:
                 rest += await watermarks.open_plan(tx, self._connection.name, plan)
             else:
-                at_once.append(Reading(Group(plan.voucher_ids, plan.pace), plan.windows[0]))
+                at_once.append(WindowRead(Group(plan.voucher_ids, plan.read_limits), plan.windows[0]))
         new += [reading for reading in rest if reading.window.start >= now - overlap - FRESH]
         return _Due(at_once + _by_urgency(new, now), _by_urgency(_without(rest, new), now), bool(backfills))
 
-    async def _extend_plans(self, tx: AsyncConnection, opened: Sequence[Reading], now: datetime) -> list[Reading]:
+    async def _extend_plans(self, tx: AsyncConnection, opened: Sequence[WindowRead], now: datetime) -> list[WindowRead]:
         """What is new for the vouchers of open windows: one that fails must not keep it back."""
         groups = {reading.group.plan_id: reading.group for reading in opened}
         count = Counter(reading.group.plan_id for reading in opened)
-        readings: list[Reading] = []
+        readings: list[WindowRead] = []
         for plan_id, group in groups.items():
             if group.end and group.end < now and count[plan_id] < MAX_OPEN_WINDOWS:
                 # After an outage of months, what is new is more than a window may hold.
-                to_read = list(split(group.end - self._settings.overlap, now, group.pace.window_limit))
+                to_read = list(split(group.end - self._settings.overlap, now, group.read_limits.window_limit))
                 readings += await watermarks.extend(tx, group, to_read)
         return readings
 
@@ -162,11 +162,11 @@ class _Round:
             # One reader's fault ends the others; the first tells the cause.
             raise group.exceptions[0] from group
 
-    async def _read_after(self, earlier: asyncio.Task[None], readings: Iterator[Reading]) -> None:
+    async def _read_after(self, earlier: asyncio.Task[None], readings: Iterator[WindowRead]) -> None:
         await asyncio.wait([earlier])
         await self._read_some(readings)
 
-    async def _read_some(self, readings: Iterator[Reading]) -> None:
+    async def _read_some(self, readings: Iterator[WindowRead]) -> None:
         for reading in readings:
             if self._is_in_vain or self._report.stopped:
                 return
@@ -182,13 +182,13 @@ class _Round:
                 self._is_in_vain |= isinstance(error, CONCERNS_ALL)
 
 
-def _without(readings: Iterable[Reading], others: Iterable[Reading]) -> list[Reading]:
+def _without(readings: Iterable[WindowRead], others: Iterable[WindowRead]) -> list[WindowRead]:
     """Those of which no other one has both plan and start: of two such, the later one stands in the database."""
     taken = {(one.group.plan_id, one.window.start) for one in others}
     return [one for one in readings if (one.group.plan_id, one.window.start) not in taken]
 
 
-def _by_urgency(readings: Iterable[Reading], now: datetime) -> list[Reading]:
+def _by_urgency(readings: Iterable[WindowRead], now: datetime) -> list[WindowRead]:
     """The newest first as far as they reach into the last day; the rest oldest first, as the watermark follows."""
     return sorted(readings, key=lambda reading: _urgency(reading.window, now))
 

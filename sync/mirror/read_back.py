@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.mews import operations
 from sync.mews.limits import MAX_PAGE_SIZE, Window
 from sync.mews.pages import Page
@@ -17,7 +17,7 @@ from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert
 from sync.mirror.refused import refused_among
 from sync.mirror.store import CODES, store_page
-from sync.mirror.windows import MIN_PAGE_SIZE, Pace, ease, split
+from sync.mirror.windows import MIN_PAGE_SIZE, ReadLimits, reduce, split
 
 
 async def read_changed(
@@ -27,20 +27,20 @@ async def read_changed(
 
     What the API calls too heavy is asked for in smaller pieces, and vouchers that it refuses are left out.
     """
-    left, pace = list(split(start, end)), Pace()
+    left, read_limits = list(split(start, end)), ReadLimits()
     while left and voucher_ids:
         window, *others = left
         try:
-            await _read_pages(connection, voucher_ids, window, pace.page_size)
-        except TooHeavy:
-            slower = ease(pace, window)
+            await _read_pages(connection, voucher_ids, window, read_limits.page_size)
+        except RequestTimedOut:
+            slower = reduce(read_limits, window)
             if slower is None and len(voucher_ids) == 1:
                 raise
             await connection.client.back_off()
             if slower is None:
                 return await _read_halves(connection, voucher_ids, window.start, end)
-            pace = slower
-            left = [*split(window.start, window.end, pace.window_limit), *others]
+            read_limits = slower
+            left = [*split(window.start, window.end, read_limits.window_limit), *others]
         except InvalidRequest as error:
             voucher_ids = await shown_among(connection, voucher_ids, error, window)
         else:
@@ -63,7 +63,7 @@ async def read_everything(connection: Connection, voucher_ids: Sequence[UUID]) -
     while True:
         try:
             return await _read_pages(connection, voucher_ids, None, page_size)
-        except TooHeavy:
+        except RequestTimedOut:
             if page_size <= MIN_PAGE_SIZE:
                 raise
             page_size = max(MIN_PAGE_SIZE, page_size // 2)
@@ -87,9 +87,9 @@ async def read_codes(
     while group := bisection.group:
         try:
             pages = await operations.voucher_codes_by_id(connection.client, voucher_ids, group, priority)
-        except (InvalidRequest, TooHeavy) as error:
+        except (InvalidRequest, RequestTimedOut) as error:
             is_for_vouchers = isinstance(error, InvalidRequest) and error.names(operations.VOUCHER_IDS)
-            if is_for_vouchers or (isinstance(error, TooHeavy) and len(group) == 1):
+            if is_for_vouchers or (isinstance(error, RequestTimedOut) and len(group) == 1):
                 raise
             bisection.tell(went_through=False)
             continue
@@ -127,7 +127,7 @@ async def _read_pages(
         seen.add(cursor)
         cursor = page.cursor
         if cursor in seen:
-            raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a look go round in a circle")
+            raise InvalidResponse(operations.VOUCHER_CODES_GET_ALL, "the pages of a look go round in a circle")
 
 
 async def _store(connection: Connection, page: Page[VoucherCode]) -> None:

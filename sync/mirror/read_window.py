@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.mews import operations
 from sync.mews.pages import Page
 from sync.mews.records import VoucherCode
@@ -20,8 +20,8 @@ from sync.mirror import rejected, skipped, upsert, watermarks
 from sync.mirror.pull_report import PullReport
 from sync.mirror.refused import refused_among
 from sync.mirror.store import CODES, store_page
-from sync.mirror.watermarks import Group, Reading
-from sync.mirror.windows import Pace, ease, split
+from sync.mirror.watermarks import Group, WindowRead
+from sync.mirror.windows import ReadLimits, reduce, split
 from sync.postgres.engine import in_transaction
 
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class WindowReader:
         self._is_turn_over = is_turn_over
         self._resolving = asyncio.Lock()
 
-    async def read(self, first: Reading) -> None:
+    async def read(self, first: WindowRead) -> None:
         """Read a window to its end, or the parts it is split into, oldest first."""
         left, seen, restarts = [first], set[UUID](), 0
         while left:
@@ -60,7 +60,9 @@ class WindowReader:
                     restarts += 1
                     seen.clear()
                 if restarts > MAX_RESTARTS:
-                    raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle")
+                    raise InvalidResponse(
+                        operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle"
+                    )
                 if cursor is not None:
                     seen.add(cursor)
             self._on_progress(self._report)
@@ -68,33 +70,39 @@ class WindowReader:
                 self._report.left_over = True
                 return
 
-    async def _step(self, reading: Reading) -> list[Reading]:
+    async def _step(self, reading: WindowRead) -> list[WindowRead]:
         """Read and commit one page; what is left of the window then, oldest first."""
         group = reading.group
-        voucher_ids, pace = group.voucher_ids, group.pace
+        voucher_ids, read_limits = group.voucher_ids, group.read_limits
         if not voucher_ids:
             return []
         try:
             page = await operations.voucher_codes(
-                self._connection.client, voucher_ids, reading.window, page_size=pace.page_size, cursor=reading.cursor
+                self._connection.client,
+                voucher_ids,
+                reading.window,
+                page_size=read_limits.page_size,
+                cursor=reading.cursor,
             )
-        except TooHeavy as error:
-            return await self._slow_down(reading, pace, error)
+        except RequestTimedOut as error:
+            return await self._reduce(reading, read_limits, error)
         except InvalidRequest as error:
             if error.names(operations.VOUCHER_IDS):
                 return await self._drop_refused(reading, voucher_ids, error)
             if reading.cursor is not None:
                 return [await self._begin_again(reading)]
             raise
-        return await self._store(reading, page, pace)
+        return await self._store(reading, page, read_limits)
 
-    async def _store(self, reading: Reading, page: Page[VoucherCode], pace: Pace) -> list[Reading]:
+    async def _store(self, reading: WindowRead, page: Page[VoucherCode], read_limits: ReadLimits) -> list[WindowRead]:
         name, group, report = self._connection.name, reading.group, self._report
-        is_last, has_plan = page.is_last(pace.page_size), group.plan_id is not None
+        is_last, has_plan = page.is_last(read_limits.page_size), group.plan_id is not None
         if not is_last and page.cursor == reading.cursor:
-            raise Unreadable(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
+            raise InvalidResponse(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
 
-        async def store(tx: AsyncConnection, page: Page[VoucherCode], written: int) -> tuple[int, int, list[Reading]]:
+        async def store(
+            tx: AsyncConnection, page: Page[VoucherCode], written: int
+        ) -> tuple[int, int, list[WindowRead]]:
             _begin_anew(group, has_plan=has_plan)
             written += await upsert.store_voucher_codes(tx, name, page.records)
             rejected_now = await rejected.keep(tx, name, page.rejected)
@@ -115,28 +123,30 @@ class WindowReader:
         report.rejected += rejected_now
         return rest
 
-    async def _begin_again(self, reading: Reading) -> Reading:
+    async def _begin_again(self, reading: WindowRead) -> WindowRead:
         """The API no longer knows a cursor, and nothing else says which pages are left: read the window anew."""
         return await self._noted(
             reading.group, lambda tx: watermarks.keep_cursor(tx, self._connection.name, reading, None)
         )
 
-    async def _slow_down(self, reading: Reading, tried: Pace, error: TooHeavy) -> list[Reading]:
+    async def _reduce(self, reading: WindowRead, tried: ReadLimits, error: RequestTimedOut) -> list[WindowRead]:
         """Ask for less, from now on in every window of the group."""
         group, window = reading.group, reading.window
-        slower = ease(tried, window) if group.pace == tried else group.pace
+        slower = reduce(tried, window) if group.read_limits == tried else group.read_limits
         if slower is None:
             raise error
         await self._connection.client.back_off()
         parts = list(split(window.start, window.end, slower.window_limit))
         rest = await self._noted(
-            group, lambda tx: watermarks.slow_down(tx, self._connection.name, reading, slower, parts)
+            group, lambda tx: watermarks.save_reduced(tx, self._connection.name, reading, slower, parts)
         )
-        group.pace = slower
+        group.read_limits = slower
         self._report.windows_planned += len(rest) - 1
         return rest
 
-    async def _drop_refused(self, reading: Reading, tried: tuple[UUID, ...], error: InvalidRequest) -> list[Reading]:
+    async def _drop_refused(
+        self, reading: WindowRead, tried: tuple[UUID, ...], error: InvalidRequest
+    ) -> list[WindowRead]:
         """Find vouchers that the API refuses, remember them, and go on without them."""
         group = reading.group
         async with self._resolving:

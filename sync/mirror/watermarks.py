@@ -39,7 +39,7 @@ from sync.connection.tables import connections
 from sync.mews.limits import Window
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, plans, vouchers, watermarks, windows
-from sync.mirror.windows import SLOW_FOR, Beginning, Pace, Plan, Watermark
+from sync.mirror.windows import REDUCED_FOR, BackfillCandidate, Plan, ReadLimits, Watermark
 from sync.postgres.metadata import TIMESTAMP
 
 S = TypeVar("S", Delete, Update)
@@ -64,13 +64,13 @@ class Group:
     """
 
     voucher_ids: tuple[UUID, ...]
-    pace: Pace
+    read_limits: ReadLimits
     plan_id: int | None = None
     end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class WindowRead:
     """A window to read for a group of vouchers, from `cursor` on, or from its newest page."""
 
     group: Group
@@ -79,20 +79,22 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class PendingReads:
     """What a connection has to read: windows left open, vouchers with a watermark, and vouchers never read.
 
     `as_of` is the database's time at which this was so. `through`: the latest instant that anything of it counts on.
     """
 
-    open: list[Reading]
+    open: list[WindowRead]
     watermarks: list[Watermark]
-    beginnings: list[Beginning]
+    candidates: list[BackfillCandidate]
     as_of: datetime
     through: datetime | None
 
 
-async def load_work(transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None) -> Work:
+async def load_pending_reads(
+    transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None
+) -> PendingReads:
     """What is to be read for a connection; open windows come oldest first.
 
     A voucher that is mirrored from later than `backfill_from` on, which was set since, begins anew.
@@ -104,18 +106,18 @@ async def load_work(transaction: AsyncConnection, connection: str, backfill_from
     as_of, caught_up_through = (await transaction.execute(_NOTED, {"connection": connection})).one()
     begun = [row for row in free if row.mirrored_from and not (backfill_from and backfill_from < row.mirrored_from)]
     begun_ids = {row.id for row in begun}
-    return Work(
+    return PendingReads(
         readings,
-        [Watermark(row.id, row.complete_through, _pace(row, as_of)) for row in begun],
-        [Beginning(row.id, row.created_utc) for row in free if row.id not in begun_ids],
+        [Watermark(row.id, row.complete_through, _read_limits(row, as_of)) for row in begun],
+        [BackfillCandidate(row.id, row.created_utc) for row in free if row.id not in begun_ids],
         as_of,
         max((one for one in (caught_up_through, *(row.complete_through for row in begun)) if one), default=None),
     )
 
 
-async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -> list[Reading]:
+async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -> list[WindowRead]:
     """Write a plan's windows down as open, and begin the watermarks of vouchers that have none."""
-    group = Group(plan.voucher_ids, plan.pace)
+    group = Group(plan.voucher_ids, plan.read_limits)
     await _save_group(transaction, connection, group, plan.windows)
     if plan.is_backfill:
         await transaction.execute(
@@ -124,13 +126,13 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
                 "voucher_ids": list(plan.voucher_ids),
                 "connection": connection,
                 "start": plan.start,
-                "page_size": plan.pace.page_size,
+                "page_size": plan.read_limits.page_size,
             },
         )
-    return [Reading(group, window) for window in plan.windows]
+    return [WindowRead(group, window) for window in plan.windows]
 
 
-async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[Reading]:
+async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[WindowRead]:
     """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start.
 
     None, where another process has read the plan to its end meanwhile.
@@ -140,10 +142,10 @@ async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[W
     group.end = to_read[-1].end
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=group.end))
     await _open_windows(transaction, group, to_read)
-    return [Reading(group, window) for window in to_read]
+    return [WindowRead(group, window) for window in to_read]
 
 
-async def set_back(transaction: AsyncConnection, connection: str, now: datetime) -> None:
+async def clamp_to_now(transaction: AsyncConnection, connection: str, now: datetime) -> None:
     """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
     is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
     await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
@@ -151,7 +153,9 @@ async def set_back(transaction: AsyncConnection, connection: str, now: datetime)
     await transaction.execute(update(connections).where(*is_noted_beyond).values(caught_up_through=now))
 
 
-async def keep_cursor(transaction: AsyncConnection, connection: str, reading: Reading, cursor: UUID | None) -> Reading:
+async def keep_cursor(
+    transaction: AsyncConnection, connection: str, reading: WindowRead, cursor: UUID | None
+) -> WindowRead:
     """Note that a window goes on at `cursor`, or, with None, begins again at its newest page."""
     if reading.group.plan_id is None:
         await _save_group(transaction, connection, reading.group, [reading.window])
@@ -159,7 +163,7 @@ async def keep_cursor(transaction: AsyncConnection, connection: str, reading: Re
     return replace(reading, cursor=cursor)
 
 
-async def complete(transaction: AsyncConnection, reading: Reading) -> None:
+async def complete(transaction: AsyncConnection, reading: WindowRead) -> None:
     """Note that a window is read to its end, and move the watermarks of its vouchers as far as that lets them."""
     group = reading.group
     if group.plan_id is None:
@@ -176,9 +180,9 @@ async def complete(transaction: AsyncConnection, reading: Reading) -> None:
     await _move_watermarks(transaction, group, oldest_open or plan_end)
 
 
-async def slow_down(
-    transaction: AsyncConnection, connection: str, reading: Reading, pace: Pace, parts: Sequence[Window]
-) -> list[Reading]:
+async def save_reduced(
+    transaction: AsyncConnection, connection: str, reading: WindowRead, read_limits: ReadLimits, parts: Sequence[Window]
+) -> list[WindowRead]:
     """Read a group at a slower pace from now on, this window in `parts` that each begin at their newest page.
 
     A part is left out where a longer window stands already that begins with it.
@@ -188,23 +192,23 @@ async def slow_down(
         await _save_group(transaction, connection, group, [reading.window])
     if await _lock_plan(transaction, group) is None:  # another process has read it to its end meanwhile
         return []
-    values = {"page_size": pace.page_size, "window_limit": pace.window_limit}
+    values = {"page_size": read_limits.page_size, "window_limit": read_limits.window_limit}
     await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(values))
     await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
     await transaction.execute(_of_window(delete(windows), reading))
     opened = await _open_windows(transaction, group, parts)
-    return [Reading(group, part) for part in parts if part.start in opened]
+    return [WindowRead(group, part) for part in parts if part.start in opened]
 
 
-async def _load_open(transaction: AsyncConnection, connection: str) -> list[Reading]:
+async def _load_open(transaction: AsyncConnection, connection: str) -> list[WindowRead]:
     groups = {
-        row.id: Group(tuple(row.voucher_ids), Pace(row.page_size, row.window_limit), row.id, row.end_utc)
+        row.id: Group(tuple(row.voucher_ids), ReadLimits(row.page_size, row.window_limit), row.id, row.end_utc)
         for row in await transaction.execute(select(plans).where(plans.c.connection == connection))
     }
     rows = await transaction.execute(
         select(windows).where(windows.c.plan_id.in_(groups)).order_by(windows.c.start_utc, windows.c.plan_id)
     )
-    return [Reading(groups[row.plan_id], Window(row.start_utc, row.end_utc), row.cursor) for row in rows]
+    return [WindowRead(groups[row.plan_id], Window(row.start_utc, row.end_utc), row.cursor) for row in rows]
 
 
 async def _save_group(transaction: AsyncConnection, connection: str, group: Group, to_read: Sequence[Window]) -> None:
@@ -212,8 +216,8 @@ async def _save_group(transaction: AsyncConnection, connection: str, group: Grou
         connection=connection,
         voucher_ids=list(group.voucher_ids),
         end_utc=to_read[-1].end,
-        page_size=group.pace.page_size,
-        window_limit=group.pace.window_limit,
+        page_size=group.read_limits.page_size,
+        window_limit=group.read_limits.window_limit,
     )
     group.plan_id = (await transaction.execute(statement.returning(plans.c.id))).scalar_one()
     group.end = to_read[-1].end
@@ -250,15 +254,19 @@ async def _move_watermarks(transaction: AsyncConnection, group: Group, through: 
     await transaction.execute(statement)
 
 
-def _pace(row: Any, as_of: datetime) -> Pace:
-    return Pace(row.page_size, row.window_limit) if row.slowed_at and row.slowed_at > as_of - SLOW_FOR else Pace()
+def _read_limits(row: Any, as_of: datetime) -> ReadLimits:
+    return (
+        ReadLimits(row.page_size, row.window_limit)
+        if row.slowed_at and row.slowed_at > as_of - REDUCED_FOR
+        else ReadLimits()
+    )
 
 
 def _has_voucher_of(group: Group) -> ColumnElement[bool]:
     return watermarks.c.voucher_id == any_(bindparam(None, list(group.voucher_ids), type_=ARRAY(UUID_TYPE)))
 
 
-def _of_window(statement: S, reading: Reading) -> S:
+def _of_window(statement: S, reading: WindowRead) -> S:
     # With its end: whoever still reads a window that a longer one has replaced must not end that one.
     start, end = windows.c.start_utc == reading.window.start, windows.c.end_utc == reading.window.end
     return statement.where(windows.c.plan_id == reading.group.plan_id, start, end)

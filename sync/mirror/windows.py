@@ -23,12 +23,12 @@ OLDEST_START = datetime(2012, 1, 1, tzinfo=UTC)
 """Where a backfill begins when nothing says when any voucher was created: the year the vendor was founded."""
 
 
-SLOW_FOR = timedelta(days=1)
+REDUCED_FOR = timedelta(days=1)
 """How long a slower pace is kept; then the full one is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ReadLimits:
     """How much of a group of vouchers the API has shown itself able to read in one call."""
 
     page_size: int = MAX_PAGE_SIZE
@@ -41,11 +41,11 @@ class Watermark:
 
     voucher_id: UUID
     complete_through: datetime
-    pace: Pace = Pace()
+    read_limits: ReadLimits = ReadLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class BackfillCandidate:
     """A voucher to mirror, and when it was created, if the API says so."""
 
     voucher_id: UUID
@@ -58,7 +58,7 @@ class Plan:
 
     voucher_ids: tuple[UUID, ...]
     windows: tuple[Window, ...]
-    pace: Pace
+    read_limits: ReadLimits
     is_backfill: bool
 
     @property
@@ -78,17 +78,17 @@ def plan_pull(
     Vouchers that are read at the same pace share calls, oldest watermark first, and a group begins at its oldest: what
     a younger member reads again it has already, and the number of calls stays one per 1000 vouchers.
     """
-    by_pace = groupby(sorted(watermarks, key=_pace_then_age), key=lambda watermark: watermark.pace)
-    for pace, group in by_pace:
+    by_limits = groupby(sorted(watermarks, key=_limits_then_age), key=lambda watermark: watermark.read_limits)
+    for read_limits, group in by_limits:
         for members in chunks(list(group), limit):
             # A server's clock that was set back must not produce a window that ends before it starts.
             oldest = min(members[0].complete_through, now)
-            windows = split(oldest - overlap, now, pace.window_limit)
-            yield Plan(tuple(member.voucher_id for member in members), tuple(windows), pace, is_backfill=False)
+            windows = split(oldest - overlap, now, read_limits.window_limit)
+            yield Plan(tuple(member.voucher_id for member in members), tuple(windows), read_limits, is_backfill=False)
 
 
 def plan_backfill(
-    beginnings: Iterable[Beginning],
+    candidates: Iterable[BackfillCandidate],
     *,
     now: datetime,
     overlap: timedelta,
@@ -100,11 +100,11 @@ def plan_backfill(
     That is `backfill_from` if the operator set it, else the creation of the group's oldest voucher: codes cannot be
     older than their voucher, and vouchers that begin together share their calls.
     """
-    for members in chunks(sorted(beginnings, key=_creation), limit):
+    for members in chunks(sorted(candidates, key=_creation), limit):
         # An unset date of .NET lies in the year 1, and would make 8,000 windows.
         start = backfill_from or max(members[0].created_utc or OLDEST_START, OLDEST_START)
         windows = split(min(start, now - overlap), now)
-        yield Plan(tuple(member.voucher_id for member in members), tuple(windows), Pace(), is_backfill=True)
+        yield Plan(tuple(member.voucher_id for member in members), tuple(windows), ReadLimits(), is_backfill=True)
 
 
 def split(start: datetime, end: datetime, limit: timedelta | None = None) -> Iterator[Window]:
@@ -120,18 +120,18 @@ def split(start: datetime, end: datetime, limit: timedelta | None = None) -> Ite
         begin = stop
 
 
-def ease(pace: Pace, window: Window) -> Pace | None:
+def reduce(read_limits: ReadLimits, window: Window) -> ReadLimits | None:
     """The pace to go on with after the API called a page of `window` too heavy (408); None if there is no slower one.
 
     The page shrinks first, since that keeps the number of windows; then the window. One that is longer than the pace
     allows, as those planned before it slowed are, has only to be split.
     """
-    if pace.window_limit and window.length > pace.window_limit:
-        return pace
-    if pace.page_size > MIN_PAGE_SIZE:
-        return Pace(max(MIN_PAGE_SIZE, pace.page_size // 2), pace.window_limit)
+    if read_limits.window_limit and window.length > read_limits.window_limit:
+        return read_limits
+    if read_limits.page_size > MIN_PAGE_SIZE:
+        return ReadLimits(max(MIN_PAGE_SIZE, read_limits.page_size // 2), read_limits.window_limit)
     half = timedelta(seconds=int(window.length.total_seconds()) // 2)
-    return Pace(pace.page_size, max(MIN_WINDOW, half)) if window.length > MIN_WINDOW else None
+    return ReadLimits(read_limits.page_size, max(MIN_WINDOW, half)) if window.length > MIN_WINDOW else None
 
 
 def add_months(instant: datetime, months: int) -> datetime:
@@ -147,16 +147,16 @@ def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
         yield items[first : first + size]
 
 
-def _pace_then_age(watermark: Watermark) -> tuple[int, timedelta, datetime, UUID]:
-    pace = watermark.pace
+def _limits_then_age(watermark: Watermark) -> tuple[int, timedelta, datetime, UUID]:
+    read_limits = watermark.read_limits
     return (
-        pace.page_size,
-        pace.window_limit or timedelta.max,
+        read_limits.page_size,
+        read_limits.window_limit or timedelta.max,
         watermark.complete_through,
         watermark.voucher_id,
     )
 
 
-def _creation(beginning: Beginning) -> tuple[datetime, UUID]:
+def _creation(beginning: BackfillCandidate) -> tuple[datetime, UUID]:
     # Sorted last, a voucher that hides its creation would be read only from where its neighbours begin.
     return beginning.created_utc or OLDEST_START, beginning.voucher_id

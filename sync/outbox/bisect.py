@@ -35,7 +35,7 @@ from sync.postgres.engine import in_transaction
 
 MAX_REFUSED = 50
 """After so many changes that were refused alone, others get their turn, and the rest of the batch another one."""
-MAX_FRUITLESS = 14
+MAX_FUTILE = 14
 """Calls that were all blocked; ten find one change among a thousand, and then its neighbours go through."""
 
 
@@ -72,8 +72,8 @@ class BatchBisection:
     def _is_over(self, outcome: Outcome) -> bool:
         if outcome.verdict in {Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED}:
             return True
-        is_fruitless = outcome.verdict is Verdict.BLOCKED and not self._went_through
-        return self._refused >= MAX_REFUSED or (is_fruitless and self._calls >= MAX_FRUITLESS)
+        is_futile = outcome.verdict is Verdict.BLOCKED and not self._went_through
+        return self._refused >= MAX_REFUSED or (is_futile and self._calls >= MAX_FUTILE)
 
     async def _try(self, rows: Sequence[Row]) -> Outcome:
         """Send some rows, and complete them, unless it is left open yet what the answer means for each."""
@@ -95,11 +95,11 @@ class BatchBisection:
         self._calls += 1
         client = self._connection.client
         server_utc = await operations.server_now(client)
-        async with client.budget.place(Priority.PUSH) as place:
+        async with client.rate_limiter.permit(Priority.PUSH) as permit:
             claimed_s = time.monotonic()
             claim = partial(self._claim, rows=rows, server_utc=server_utc)
             group = await in_transaction(self._connection.engine, claim, as_daemon)
-            place.is_used = bool(group.rows)
+            permit.is_used = bool(group.rows)
             outcome = await self._sender.send(group, claimed_s) if group.rows else Outcome(None)
         return group, await self._sender.learn(group, outcome)
 
@@ -143,7 +143,7 @@ class BatchBisection:
                 resolved += resolve_blocked(row, blocked, self._waits, are_others_through=True)
             else:
                 self._left[row.id] = row
-        if self._calls >= MAX_FRUITLESS and not self._went_through and self._blocked:
+        if self._calls >= MAX_FUTILE and not self._went_through and self._blocked:
             self._sender.hold()
         self._completer.report.note_fault(outcome)
         resolved += resolve_left([*self._left.values()], outcome, self._waits)

@@ -44,7 +44,7 @@ class PushReport:
 
     def note_error(self, error: VoucherSyncError) -> None:
         """Keep the last fault of each kind, without words that might quote a code's value."""
-        kept = error.without_words() if isinstance(error, ApiError) else error
+        kept = error.redacted() if isinstance(error, ApiError) else error
         self.errors[type(error).__name__] = kept
 
     def note_fault(self, outcome: Outcome) -> None:

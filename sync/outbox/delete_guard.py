@@ -22,7 +22,7 @@ from sync.outbox.tables import outbox
 
 
 @dataclass(frozen=True, slots=True)
-class BrakeRule:
+class DeleteGuardRule:
     """How many deletes within which time are too many: over `share` of the codes there were, and at least so many."""
 
     share: float
@@ -30,7 +30,7 @@ class BrakeRule:
     window: timedelta
 
 
-async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[BrakeRule]) -> Written:
+async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[DeleteGuardRule]) -> Written:
     """Hold the deletes of a connection that queues too many by one of the rules."""
     held = Written()
     for rule in rules:
@@ -42,7 +42,7 @@ async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[
     return held
 
 
-async def _find_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule) -> str | None:
+async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGuardRule) -> str | None:
     """Why its deletes are held, if they are."""
     deletes, done = await _count_deletes(tx, connection, rule)
     if deletes < rule.at_least:
@@ -62,7 +62,7 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: BrakeRule
     )
 
 
-async def _count_deletes(tx: AsyncConnection, connection: str, rule: BrakeRule) -> tuple[int, int]:
+async def _count_deletes(tx: AsyncConnection, connection: str, rule: DeleteGuardRule) -> tuple[int, int]:
     """Deletes that nobody has approved: those that wait, with those of the last time; and how many of them are done.
 
     None at all where none waits: there is nothing to hold then.

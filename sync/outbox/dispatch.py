@@ -12,17 +12,17 @@ from sync.outbox import claims, delete_guard, lookups
 from sync.outbox import due as outbox_due
 from sync.outbox.claims import Lane
 from sync.outbox.completion import complete
-from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.each_row import KEPT, Written
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
 
-LOOK_AGAIN = timedelta(seconds=5)
+RECHECK_AFTER = timedelta(seconds=5)
 """How soon a delete is looked at again whose code the mirror has not seen yet."""
 
 
 @dataclass(slots=True)
-class Knowledge:
+class MirrorFreshness:
     """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never.
 
     `visible_after`: how long what was written may stay hidden from a pull, which also reads whole seconds only.
@@ -33,7 +33,7 @@ class Knowledge:
     visible_after: timedelta = timedelta()
 
     @property
-    def shown_as_of(self) -> datetime | None:
+    def complete_as_of(self) -> datetime | None:
         """What was written by this instant must stand in the mirror."""
         return self.caught_up_as_of and self.caught_up_as_of - self.visible_after
 
@@ -67,8 +67,8 @@ async def claim_due(
     limit: int,
     lease: timedelta,
     server_utc: datetime,
-    knowledge: Knowledge,
-    rules: Sequence[BrakeRule],
+    freshness: MirrorFreshness,
+    rules: Sequence[DeleteGuardRule],
     without: Collection[int] = (),
 ) -> Batch:
     """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are."""
@@ -78,10 +78,10 @@ async def claim_due(
     attempt_id = uuid4()
     due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
     rows = due[: count_together(due)]
-    decisions = await _decide(tx, lane.operation, rows, knowledge) if rows else {}
+    decisions = await _decide(tx, lane.operation, rows, freshness) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
-    refused = (await claims.postpone(tx, waiting, LOOK_AGAIN)).refused
+    refused = (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
     done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
     claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
     refused |= uncompleted | claimed.refused
@@ -121,7 +121,7 @@ async def _claim(
 
 
 async def _decide(
-    tx: AsyncConnection, operation: Operation, rows: Sequence[Row], knowledge: Knowledge
+    tx: AsyncConnection, operation: Operation, rows: Sequence[Row], freshness: MirrorFreshness
 ) -> dict[int, Decision]:
     if operation is Operation.ADD:
         # A pull may have found what an earlier attempt made only after a look had missed it.
@@ -129,7 +129,7 @@ async def _decide(
         made = await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named = await lookups.named_by(tx, rows)
-    as_of = knowledge.shown_as_of
+    as_of = freshness.complete_as_of
     return {
         row.id: resolve_delete(*named[row.id], mirror_is_fresh=as_of is not None and row.created_at <= as_of)
         for row in rows

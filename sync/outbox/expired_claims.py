@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.outbox.each_row import IDS, write_each, write_rows
 
 
-async def rescue(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
+async def expire_claims(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
     """Make the claims of the dead uncertain, to be looked up after `wait`, and forget their attempts without any; how
     many rows.
     """
     dead = (await tx.execute(_LOCK_DEAD, {"connection": connection})).scalars().all()
-    rescued = len((await write_each(tx, dead, partial(write_rows, tx, _RESCUE, wait=wait))).ids)
+    rescued = len((await write_each(tx, dead, partial(write_rows, tx, _EXPIRE, wait=wait))).ids)
     await tx.execute(_FORGET_EMPTY, {"connection": connection})
     return rescued
 
@@ -37,7 +37,7 @@ WHERE row.status = 'sending'
 FOR NO KEY UPDATE OF row SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 
-_RESCUE = text("""
+_EXPIRE = text("""
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'uncertain', uncertain_because = 'expired', next_attempt_at = now() + :wait,
     unknown_since_utc = coalesce(

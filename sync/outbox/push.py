@@ -22,7 +22,7 @@ from sync.outbox import due, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
-from sync.outbox.dispatch import Batch, Knowledge, claim_due
+from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
 from sync.outbox.outcomes import SPLIT_ON, Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
 from sync.outbox.send import PushSettings, Sender
@@ -38,14 +38,14 @@ TURN_S = 1.0
 class Pusher:
     """Pushes the outbox of one connection. `moved` is set whenever rows were completed: others may be due then."""
 
-    def __init__(self, connection: Connection, settings: PushSettings, knowledge: Knowledge, rng: Random) -> None:
+    def __init__(self, connection: Connection, settings: PushSettings, freshness: MirrorFreshness, rng: Random) -> None:
         self.waiting = Waiting(discovery=False, pull=False)
         self.moved = asyncio.Event()
         self._connection = connection
         self._settings = settings
-        self._knowledge = knowledge
+        self._freshness = freshness
         self._sender = Sender(connection, settings)
-        self._completer = Completer(connection, Waits(settings.settle_after, rng, settings.retry))
+        self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
 
@@ -76,34 +76,34 @@ class Pusher:
 
         Whether there is more that is due. Raises as `push` does.
         """
-        with self._pressed():
+        with self._backlogged():
             lanes = await self._due_lanes()
             full = [lane for lane in lanes if await self._start_batch(lane, calls)]
             self._has_more = bool(full)
         if full:
-            with self._pressed():
+            with self._backlogged():
                 await self._drain_all(full, calls)
         self._has_more = bool(full) or self.waiting.more
         return self._has_more
 
     @contextmanager
-    def _pressed(self) -> Iterator[None]:
+    def _backlogged(self) -> Iterator[None]:
         """While there is more to push than fits in a turn, pulls get less of the budget."""
         if not self._has_more:
             yield
             return
-        with self._connection.client.budget.pressed():
+        with self._connection.client.rate_limiter.backlogged():
             yield
 
     async def _due_lanes(self) -> list[Lane]:
-        name, engine, knowledge = self._connection.name, self._connection.engine, self._knowledge
-        has_strays = True
-        while has_strays:
-            has_strays = await in_transaction(engine, lambda tx: routing.adopt(tx, name), as_daemon)
+        name, engine, freshness = self._connection.name, self._connection.engine, self._freshness
+        has_unassigned = True
+        while has_unassigned:
+            has_unassigned = await in_transaction(engine, lambda tx: routing.assign(tx, name), as_daemon)
 
         async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane]]:
             waiting = await routing.fail_unknown(
-                tx, name, discovered_as_of=knowledge.discovered_as_of, caught_up_as_of=knowledge.shown_as_of
+                tx, name, discovered_as_of=freshness.discovered_as_of, caught_up_as_of=freshness.complete_as_of
             )
             return waiting, await due.due_lanes(tx, name)
 
@@ -164,8 +164,8 @@ class Pusher:
     async def _claim_and_send(self, lane: Lane, claimed: "asyncio.Future[bool]") -> tuple[Batch, Outcome]:
         client, limit = self._connection.client, self._sender.batch_size
         server_utc = await operations.server_now(client)
-        async with client.budget.place(Priority.PUSH) as place:
-            place.is_used = False
+        async with client.rate_limiter.permit(Priority.PUSH) as permit:
+            permit.is_used = False
             claimed_s = time.monotonic()
             claim = partial(
                 claim_due,
@@ -173,15 +173,15 @@ class Pusher:
                 limit=limit,
                 lease=self._settings.lease,
                 server_utc=server_utc,
-                knowledge=self._knowledge,
-                rules=self._settings.brakes,
+                freshness=self._freshness,
+                rules=self._settings.delete_guards,
                 without=self._connection.set_aside.row_ids(),
             )
             batch = await in_transaction(self._connection.engine, claim, as_daemon)
             self._note_claimed(batch)
             if not claimed.done():
                 claimed.set_result(batch.has_more)
-            place.is_used = bool(batch.rows)
+            permit.is_used = bool(batch.rows)
             outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
         return batch, await self._sender.learn(batch, outcome)
 

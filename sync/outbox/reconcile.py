@@ -25,10 +25,10 @@ from sync.outbox.outcomes import LookedUp, Resolved, resolve_lookup
 from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Uncertain
 from sync.postgres.engine import in_transaction
 
-LOOK_AGAIN = timedelta(seconds=10)
+RECHECK_AFTER = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)
 """How far beyond the present, as it is known here, a look reads: mostly once is enough then."""
-REFUSED_LOOK_AGAIN = timedelta(minutes=5)
+REFUSED_RECHECK_AFTER = timedelta(minutes=5)
 NOT_SHOWN = (
     "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
     "ask for access to the voucher again"
@@ -36,7 +36,7 @@ NOT_SHOWN = (
 
 
 @dataclass(slots=True)
-class SettleReport:
+class ReconcileReport:
     """How many rows were rescued from dead attempts, found done, given back to be sent again, or failed."""
 
     rescued: int = 0
@@ -52,12 +52,12 @@ class SettleReport:
         self.failed += completed.counts[Status.FAILED]
 
 
-async def settle(connection: Connection, settle_after: timedelta) -> SettleReport:
+async def reconcile(connection: Connection, read_after_write_delay: timedelta) -> ReconcileReport:
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
-    report = SettleReport()
+    report = ReconcileReport()
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
-        rescued = await expired_claims.rescue(tx, connection.name, settle_after)
+        rescued = await expired_claims.expire_claims(tx, connection.name, read_after_write_delay)
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
@@ -67,11 +67,11 @@ async def settle(connection: Connection, settle_after: timedelta) -> SettleRepor
             await look_up(connection, group, report)
         except (ApiError, StatementRefused) as error:
             report.errors.append(error)
-            await _postpone(connection, group, LOOK_AGAIN)
+            await _postpone(connection, group, RECHECK_AFTER)
     return report
 
 
-async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
+async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: ReconcileReport) -> None:
     rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
     left = await _complete_found(connection, rows, report)
     if left:
@@ -100,7 +100,7 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
 
 
 async def _complete_found(
-    connection: Connection, rows: Sequence[Uncertain], report: SettleReport
+    connection: Connection, rows: Sequence[Uncertain], report: ReconcileReport
 ) -> Sequence[Uncertain]:
     """Complete adds whose code has come to be known, the mirror's or one that it cannot hold; the others."""
 
@@ -116,7 +116,7 @@ async def _complete_found(
     return [row for row in rows if row.id not in code_ids]
 
 
-async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: SettleReport) -> None:
+async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], report: ReconcileReport) -> None:
     targets = {row.id: row.target_code_id for row in rows if row.target_code_id}
     try:
         codes = await read_codes(connection, _vouchers(rows), sorted(set(targets.values())))
@@ -135,7 +135,7 @@ async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: 
     """Rows whose vouchers the API shows; of the others it stays unknown what became of them."""
     visible = set(shown)
     await _postpone(
-        connection, [row for row in rows if row.voucher_id not in visible], REFUSED_LOOK_AGAIN, reason=NOT_SHOWN
+        connection, [row for row in rows if row.voucher_id not in visible], REFUSED_RECHECK_AFTER, reason=NOT_SHOWN
     )
     return [row for row in rows if row.voucher_id in visible]
 
@@ -150,7 +150,7 @@ async def _postpone(
     connection.set_aside.add(await in_transaction(connection.engine, postpone, as_daemon))
 
 
-async def _apply(connection: Connection, resolved: Sequence[LookedUp], report: SettleReport) -> None:
+async def _apply(connection: Connection, resolved: Sequence[LookedUp], report: ReconcileReport) -> None:
     """Write what was resolved, in one transaction, and count what that changed."""
 
     async def write(tx: AsyncConnection) -> list[Completed]:

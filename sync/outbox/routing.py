@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.outbox.each_row import IDS, write_each, write_rows
 from sync.postgres.metadata import TIMESTAMP
 
-MAX_STRAYS = 20_000
+MAX_UNASSIGNED = 20_000
 """So many rows find their connection, or fail, in one transaction, which a million would keep open for 15 s."""
 
 
@@ -32,13 +32,13 @@ class Waiting:
     failed: int = 0
 
 
-async def adopt(tx: AsyncConnection, connection: str) -> bool:
+async def assign(tx: AsyncConnection, connection: str) -> bool:
     """Give the connection rows whose voucher or code it has come to know; whether there may be more of them."""
-    named = (await tx.execute(_LOCK_NAMED, {"limit": MAX_STRAYS})).scalars().all()
+    named = (await tx.execute(_LOCK_NAMED, {"limit": MAX_UNASSIGNED})).scalars().all()
     await write_each(tx, named, partial(write_rows, tx, _NAME_CODES))
-    known = (await tx.execute(_LOCK_KNOWN, {"connection": connection, "limit": MAX_STRAYS})).scalars().all()
-    adopted = await write_each(tx, known, partial(write_rows, tx, _ADOPT))
-    return bool(adopted.ids) and max(len(named), len(known)) == MAX_STRAYS
+    known = (await tx.execute(_LOCK_KNOWN, {"connection": connection, "limit": MAX_UNASSIGNED})).scalars().all()
+    assigned = await write_each(tx, known, partial(write_rows, tx, _ASSIGN))
+    return bool(assigned.ids) and max(len(named), len(known)) == MAX_UNASSIGNED
 
 
 async def fail_unknown(
@@ -49,7 +49,7 @@ async def fail_unknown(
     Both instants are by the database's clock, and None where there was no such reading yet.
     """
     instants = {"discovered": discovered_as_of, "caught_up": caught_up_as_of}
-    parameters = {"connection": connection, "limit": MAX_STRAYS, **instants}
+    parameters = {"connection": connection, "limit": MAX_UNASSIGNED, **instants}
     unknown = (await tx.execute(_LOCK_UNKNOWN, parameters)).scalars().all()
 
     async def fail(row_ids: Sequence[int]) -> Iterable[int]:
@@ -58,15 +58,15 @@ async def fail_unknown(
 
     failed = len((await write_each(tx, unknown, fail)).ids)
     row = (await tx.execute(_WAITING)).one()
-    return Waiting(row.discovery, row.pull, more=failed > 0 and len(unknown) == MAX_STRAYS, failed=failed)
+    return Waiting(row.discovery, row.pull, more=failed > 0 and len(unknown) == MAX_UNASSIGNED, failed=failed)
 
 
 _LOCK_NAMED = text("""
-SELECT stray.id
-FROM mews.voucher_code_outbox AS stray JOIN mews.voucher_codes AS code ON code.id = stray.voucher_code_id
-WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND stray.voucher_id IS NULL
+SELECT unassigned.id
+FROM mews.voucher_code_outbox AS unassigned JOIN mews.voucher_codes AS code ON code.id = unassigned.voucher_code_id
+WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held') AND unassigned.voucher_id IS NULL
 LIMIT :limit
-FOR NO KEY UPDATE OF stray SKIP LOCKED
+FOR NO KEY UPDATE OF unassigned SKIP LOCKED
 """)
 
 _NAME_CODES = text("""
@@ -76,27 +76,27 @@ RETURNING row.id
 """).bindparams(IDS)
 
 _LOCK_KNOWN = text("""
-SELECT stray.id
-FROM mews.voucher_code_outbox AS stray JOIN mews.vouchers AS voucher ON voucher.id = stray.voucher_id
-WHERE stray.connection IS NULL AND stray.status IN ('pending', 'held') AND voucher.connection = :connection
+SELECT unassigned.id
+FROM mews.voucher_code_outbox AS unassigned JOIN mews.vouchers AS voucher ON voucher.id = unassigned.voucher_id
+WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held') AND voucher.connection = :connection
 LIMIT :limit
-FOR NO KEY UPDATE OF stray SKIP LOCKED
+FOR NO KEY UPDATE OF unassigned SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 
-_ADOPT = text("""
+_ASSIGN = text("""
 UPDATE mews.voucher_code_outbox AS row SET connection = known.connection, enterprise_id = known.enterprise_id
 FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
 RETURNING row.id
 """).bindparams(IDS)
 
 _LOCK_UNKNOWN = text("""
-SELECT id FROM mews.voucher_code_outbox AS stray
+SELECT id FROM mews.voucher_code_outbox AS unassigned
 WHERE connection IS NULL AND status = 'pending'
   AND greatest(created_at, next_attempt_at) <= :discovered
   AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
-  AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = stray.voucher_id)
+  AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = unassigned.voucher_id)
   AND (voucher_id IS NOT NULL
-       OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = stray.voucher_code_id))
+       OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = unassigned.voucher_code_id))
 LIMIT :limit
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("discovered", type_=TIMESTAMP), bindparam("caught_up", type_=TIMESTAMP))

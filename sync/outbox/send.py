@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, Stopped, TooHeavy, TooLarge
+from sync.core.errors import ApiError, PayloadTooLarge, RequestTimedOut, Stopped
 from sync.core.retry import Backoff
 from sync.mews import operations
 from sync.mirror.read_back import read_codes
-from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Batch
 from sync.outbox.outcomes import RETRY, Outcome
 from sync.outbox.rules import VERDICTS, Operation, Verdict
@@ -23,15 +23,16 @@ HOLD_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PushSettings:
-    """`lease`: how long a claim is good for; a call gets half of it at most. `settle_after`: until a look settles.
+    """How changes are sent.
 
-    `retry`: how soon a change that was given back goes again.
+    `lease`: how long a claim is good for; a call gets half of it at most. `read_after_write_delay`: how long the API
+    may take to show its own writes. `retry`: how soon a change that was given back goes again.
     """
 
     lease: timedelta
     request_timeout_s: float
-    settle_after: timedelta
-    brakes: Sequence[BrakeRule]
+    read_after_write_delay: timedelta
+    delete_guards: Sequence[DeleteGuardRule]
     retry: Backoff = RETRY
 
     @property
@@ -85,7 +86,7 @@ class Sender:
         except Stopped:
             return Outcome(Verdict.NOT_PROCESSED)
         except ApiError as error:
-            if isinstance(error, TooHeavy | TooLarge):
+            if isinstance(error, RequestTimedOut | PayloadTooLarge):
                 self._batch_size = max(MIN_BATCH, self._batch_size // 2)
             verdict = VERDICTS[type(error)]
             self._is_turned_away = verdict is Verdict.NOT_ALLOWED

@@ -49,9 +49,9 @@ async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:
     return list((await tx.execute(free)).scalars())
 
 
-async def count_unsettled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
+async def count_unreconciled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
     """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up."""
-    row = (await tx.execute(_COUNT_UNSETTLED, {"connection": connection})).one()
+    row = (await tx.execute(_COUNT_UNRECONCILED, {"connection": connection})).one()
     return row.number, row.wait
 
 
@@ -65,7 +65,7 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
     return bool((await tx.execute(select(backlog))).scalar_one())
 
 
-_COUNT_UNSETTLED = text("""
+_COUNT_UNRECONCILED = text("""
 SELECT count(*) AS number, coalesce(min(due_at), now()) - now() AS wait
 FROM (
   SELECT CASE row.status WHEN 'sending' THEN coalesce(attempt.until, now()) ELSE row.next_attempt_at END AS due_at

@@ -12,9 +12,9 @@ from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
-from sync.mews.client import Client, Credentials, Patience
+from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mirror.pull import PullSettings
-from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.send import PushSettings
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import require_schema
@@ -31,7 +31,7 @@ async def open_connection(
     settings: Settings,
     database_url: str,
     stop: asyncio.Event,
-    patience: Patience = Patience(),
+    retry_policy: RetryPolicy = RetryPolicy(),
     *,
     accept_enterprises: bool = False,
 ) -> AsyncIterator[Connection]:
@@ -39,7 +39,7 @@ async def open_connection(
 
     `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
     """
-    client = make_client(settings, stop, patience)
+    client = make_client(settings, stop, retry_policy)
     address = settings.mews_platform_address
     token = fingerprint(address, credentials(settings).access_token)
     identity = Identity(address, token, is_accepted=accept_enterprises)
@@ -52,7 +52,7 @@ async def open_connection(
         await engine.dispose()
 
 
-def make_client(settings: Settings, stop: asyncio.Event, patience: Patience = Patience()) -> Client:
+def make_client(settings: Settings, stop: asyncio.Event, retry_policy: RetryPolicy = RetryPolicy()) -> Client:
     """The API's client for the connection of the environment."""
     return Client(
         settings.mews_platform_address,
@@ -64,7 +64,7 @@ def make_client(settings: Settings, stop: asyncio.Event, patience: Patience = Pa
         clock=time.monotonic,
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
         stop=stop,
-        patience=patience,
+        retry_policy=retry_policy,
     )
 
 
@@ -82,22 +82,22 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     push = PushSettings(
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
-        settle_after=timedelta(seconds=settings.sync_settle_after_s),
-        brakes=brake_rules(settings),
+        read_after_write_delay=timedelta(seconds=settings.sync_settle_after_s),
+        delete_guards=delete_guard_rules(settings),
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
     return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
 
 
-def brake_rules(settings: Settings) -> list[BrakeRule]:
+def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:
     """What is too many deletes: at once, and bit by bit."""
     limits = [
         (settings.sync_delete_brake_share, settings.sync_delete_brake_window_s),
         (settings.sync_delete_brake_long_share, settings.sync_delete_brake_long_window_s),
     ]
     at_least = settings.sync_delete_brake_min
-    return [BrakeRule(share, at_least, timedelta(seconds=window_s)) for share, window_s in limits]
+    return [DeleteGuardRule(share, at_least, timedelta(seconds=window_s)) for share, window_s in limits]
 
 
 def audit_settings(settings: Settings) -> AuditSettings:

@@ -10,7 +10,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.core.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
-from sync.core.internal_errors import defect
+from sync.core.internal_errors import internal_error
 from sync.postgres.engine import transaction
 from sync.postgres.listen import listen
 from sync.service import app
@@ -103,7 +103,7 @@ async def _told(name: str, beside: Awaitable[None]) -> None:
     try:
         await beside
     except Exception as error:
-        log.exception("defect", job=name, error=str(defect(name, error)))
+        log.exception("defect", job=name, error=str(internal_error(name, error)))
 
 
 async def _feed_watchdog() -> None:

@@ -28,7 +28,7 @@ class History:
         self, kind: str, began_s: float, counts: Mapping[str, int], error: VoucherSyncError | None, *, is_news: bool
     ) -> None:
         """Take the outcome of one run, which began at `began_s` of the monotonic clock."""
-        words = str(error.without_words() if isinstance(error, ApiError) else error) if error else None
+        words = str(error.redacted() if isinstance(error, ApiError) else error) if error else None
         sort = _sort(error)
         if not is_news and sort == self._last_errors.get(kind):
             return

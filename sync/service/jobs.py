@@ -18,7 +18,7 @@ from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
 from sync.mirror.watermarks import CaughtUp
-from sync.outbox.dispatch import Knowledge
+from sync.outbox.dispatch import MirrorFreshness
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
 from sync.service.audit_worker import AuditJobs
@@ -49,11 +49,11 @@ class Jobs:
         self.history = History(connection)
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
-        self._knowledge = Knowledge(visible_after=outbox_settings.push.settle_after)
+        self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)
         self.outbox = OutboxJobs(
             connection,
             outbox_settings,
-            self._knowledge,
+            self._freshness,
             self.health,
             self.history,
             discover=self.discover,
@@ -71,7 +71,7 @@ class Jobs:
         async def run(began_s: float) -> DiscoverReport:
             report = await discover(self._connection)
             _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
-            self._knowledge.discovered_as_of = report.as_of
+            self._freshness.discovered_as_of = report.as_of
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
 
@@ -97,7 +97,7 @@ class Jobs:
             # What an earlier pull reached stands in the database, unless the server's clock was set back since.
             self._caught_up = report.caught_up
             if report.caught_up:
-                self._knowledge.caught_up_as_of = report.caught_up.as_of
+                self._freshness.caught_up_as_of = report.caught_up.as_of
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
                 await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)

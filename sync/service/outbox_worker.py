@@ -13,14 +13,14 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.core.errors import Stopped, Unsettled, VoucherSyncError
-from sync.core.internal_errors import defect
+from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
+from sync.core.internal_errors import internal_error
 from sync.outbox import due, retention, uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
-from sync.outbox.dispatch import Knowledge
+from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.push import Pusher
-from sync.outbox.reconcile import settle
+from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
 from sync.postgres.engine import in_transaction
 from sync.service.health import Health
@@ -35,7 +35,7 @@ REFRESH_AGAIN_S = 5.0
 """A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
 spend the whole budget until then, or as long as they fail."""
 AFTER_FAILED_REFRESH_S = 60.0
-UNSETTLED = (
+UNRECONCILED = (
     "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
     "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
 )
@@ -60,7 +60,7 @@ class OutboxJobs:
         self,
         connection: Connection,
         settings: OutboxSettings,
-        knowledge: Knowledge,
+        freshness: MirrorFreshness,
         health: Health,
         history: History,
         *,
@@ -72,7 +72,7 @@ class OutboxJobs:
         self._health = health
         self._history = history
         self._discover, self._pull = discover, pull
-        self._pusher = Pusher(connection, settings.push, knowledge, Random())  # noqa: S311 - spreads retries
+        self._pusher = Pusher(connection, settings.push, freshness, Random())  # noqa: S311 - spreads retries
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
@@ -91,7 +91,7 @@ class OutboxJobs:
                             await self.wake.wait()
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job="push")
-                await self._health.note("push", defect("push", error))
+                await self._health.note("push", internal_error("push", error))
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
 
@@ -103,7 +103,7 @@ class OutboxJobs:
             began_s = time.monotonic()
             try:
                 await verify(self._connection)
-                report = await settle(self._connection, self._settings.push.settle_after)
+                report = await reconcile(self._connection, self._settings.push.read_after_write_delay)
                 is_mended = await self._is_push_mended()
             except Stopped:
                 return None
@@ -130,7 +130,7 @@ class OutboxJobs:
     async def push_all(self) -> PushReport:
         """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""
         total, push = PushReport(), self._settings.push
-        ends_s = time.monotonic() + (push.lease + ROUNDS * push.settle_after).total_seconds()
+        ends_s = time.monotonic() + (push.lease + ROUNDS * push.read_after_write_delay).total_seconds()
         while not self._connection.stop.is_set():
             try:
                 if failure := await self.look_up():
@@ -161,10 +161,10 @@ class OutboxJobs:
     async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
         """What is due and was not pushed, and after how many seconds that is worth another try."""
         engine, name = self._connection.engine, self._connection.name
-        count = partial(uncertain.count_unsettled, connection=name)
+        count = partial(uncertain.count_unreconciled, connection=name)
         unsettled, due_in = await in_transaction(engine, count)
         if unsettled:
-            return Unsettled(UNSETTLED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
+            return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
         return (locked, LOCKED_AGAIN_S) if locked else None
 

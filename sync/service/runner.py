@@ -9,7 +9,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.core.errors import Stopped, VoucherSyncError
-from sync.core.internal_errors import defect
+from sync.core.internal_errors import internal_error
 from sync.service.health import Health
 from sync.service.history import History
 
@@ -41,7 +41,7 @@ class Runner:
                 return None
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job=job)
-                await self.note(job, began_s, {}, defect(job, error))
+                await self.note(job, began_s, {}, internal_error(job, error))
                 return None
 
     async def note(

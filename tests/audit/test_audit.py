@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync.audit.compare import Finding
+from sync.audit.compare import Difference
 from sync.audit.report import AuditReport
 from sync.audit.run import audit
 from sync.core.errors import AuditRunning, Unauthorized
@@ -22,8 +22,8 @@ def found(report: AuditReport) -> dict[str, int]:
     """What is found at all, by its name."""
     counts: dict[str, int] = {}
     for voucher in report.vouchers.values():
-        for finding, count in voucher.counts.items():
-            counts[finding.value] = counts.get(finding.value, 0) + count
+        for difference, count in voucher.counts.items():
+            counts[difference.value] = counts.get(difference.value, 0) + count
     return counts
 
 
@@ -66,12 +66,12 @@ DRIFTS = {
 @pytest.mark.parametrize("drift", DRIFTS)
 async def test_one_audit_finds_and_mends_what_has_drifted(mirror: Mirror, drift: str) -> None:
     _, codes = await filled(mirror)
-    statement, finding = DRIFTS[drift]
+    statement, difference = DRIFTS[drift]
     await mirror.execute(statement, id=codes[7].id)
     report = await audit(mirror.connection, LOOK)
-    assert (found(report), report.repaired, report.is_clean) == ({"equal": 39, finding: 1}, 0, False)
+    assert (found(report), report.repaired, report.is_clean) == ({"equal": 39, difference: 1}, 0, False)
     report = await audit(mirror.connection, REPAIR)
-    assert (found(report), report.repaired, report.is_clean) == ({"equal": 39, finding: 1}, 1, True)
+    assert (found(report), report.repaired, report.is_clean) == ({"equal": 39, difference: 1}, 1, True)
     assert (await mirror.compare()).is_equal
     assert (await audit(mirror.connection, LOOK)).drift == 0
 
@@ -143,7 +143,7 @@ async def test_it_asks_for_nothing_while_there_is_much_to_push(mirror: Mirror, c
     with ExitStack() as pushing:
 
         def begin_to_push(_record: RequestRecord) -> None:
-            pushing.enter_context(mirror.connection.client.budget.pressed())
+            pushing.enter_context(mirror.connection.client.rate_limiter.backlogged())
             begun.set()
 
         at_page(mirror, calls, begin_to_push)
@@ -168,7 +168,7 @@ async def test_what_a_pull_writes_meanwhile_is_left_alone(mirror: Mirror) -> Non
 
     mirror.simulator.on_answer = on_answer
     report = await audit(mirror.connection, REPAIR)
-    assert (report.drift, found(report)[Finding.RECENT]) == (0, 1)
+    assert (report.drift, found(report)[Difference.RECENT]) == (0, 1)
     assert (await mirror.compare()).is_equal
 
 

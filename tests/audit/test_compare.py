@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from sync.audit.compare import Finding, Held, Judge, columns_that_differ, is_suspicious_loss
+from sync.audit.compare import Comparison, Difference, MirroredCode, columns_that_differ, is_suspicious_loss
 from sync.mews.records import VoucherCode
 
 BEGAN = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SETTLED = datetime(2026, 6, 1, 11, tzinfo=UTC)
 OLD, LATE = SETTLED - timedelta(seconds=1), SETTLED
 BEFORE, MEANWHILE = BEGAN - timedelta(microseconds=1), BEGAN
-JUDGE = Judge(BEGAN, SETTLED)
+JUDGE = Comparison(BEGAN, SETTLED)
 
 
 def code(**fields: Any) -> VoucherCode:
@@ -23,38 +23,38 @@ def code(**fields: Any) -> VoucherCode:
     )
 
 
-def held(mirrored_at: datetime = BEFORE, *, is_missing: bool = False, **fields: Any) -> Held:
-    return Held(code(**fields), mirrored_at, is_missing)
+def held(mirrored_at: datetime = BEFORE, *, is_missing: bool = False, **fields: Any) -> MirroredCode:
+    return MirroredCode(code(**fields), mirrored_at, is_missing)
 
 
 @pytest.mark.parametrize(
     ("here", "there", "finding"),
     [
-        (held(), code(), Finding.EQUAL),
-        (held(updated_utc=LATE), code(updated_utc=LATE), Finding.EQUAL),
-        (held(value="WINTER"), code(), Finding.DIFFERING),
-        (held(updated_utc=LATE), code(), Finding.DIFFERING),
-        (held(updated_utc=None), code(updated_utc=None, is_active=False), Finding.DIFFERING),
-        (held(is_missing=True), code(), Finding.DIFFERING),
-        (held(value="WINTER"), code(updated_utc=LATE), Finding.RECENT),
-        (held(MEANWHILE, value="WINTER"), code(), Finding.RECENT),
-        (None, code(), Finding.ONLY_THERE),
-        (None, code(updated_utc=None), Finding.ONLY_THERE),
-        (None, code(updated_utc=LATE), Finding.RECENT),
-        (held(), None, Finding.ONLY_HERE),
-        (held(updated_utc=LATE), None, Finding.ONLY_HERE),
-        (held(is_missing=True), None, Finding.EQUAL),
-        (held(MEANWHILE), None, Finding.RECENT),
+        (held(), code(), Difference.EQUAL),
+        (held(updated_utc=LATE), code(updated_utc=LATE), Difference.EQUAL),
+        (held(value="WINTER"), code(), Difference.DIFFERING),
+        (held(updated_utc=LATE), code(), Difference.DIFFERING),
+        (held(updated_utc=None), code(updated_utc=None, is_active=False), Difference.DIFFERING),
+        (held(is_missing=True), code(), Difference.DIFFERING),
+        (held(value="WINTER"), code(updated_utc=LATE), Difference.RECENT),
+        (held(MEANWHILE, value="WINTER"), code(), Difference.RECENT),
+        (None, code(), Difference.ONLY_LISTED),
+        (None, code(updated_utc=None), Difference.ONLY_LISTED),
+        (None, code(updated_utc=LATE), Difference.RECENT),
+        (held(), None, Difference.ONLY_MIRRORED),
+        (held(updated_utc=LATE), None, Difference.ONLY_MIRRORED),
+        (held(is_missing=True), None, Difference.EQUAL),
+        (held(MEANWHILE), None, Difference.RECENT),
     ],
 )
-def test_each_case_has_its_finding(here: Held | None, there: VoucherCode | None, finding: Finding) -> None:
-    assert JUDGE.find(here, there) is finding
+def test_each_case_has_its_finding(here: MirroredCode | None, there: VoucherCode | None, finding: Difference) -> None:
+    assert JUDGE.compare(here, there) is finding
 
 
 def test_of_a_voucher_that_is_not_mirrored_yet_only_what_no_pull_brings_is_judged() -> None:
-    judge = Judge(BEGAN, None)
-    assert judge.find(None, code()) is Finding.RECENT
-    assert judge.find(None, code(updated_utc=None)) is Finding.ONLY_THERE
+    comparison = Comparison(BEGAN, None)
+    assert comparison.compare(None, code()) is Difference.RECENT
+    assert comparison.compare(None, code(updated_utc=None)) is Difference.ONLY_LISTED
 
 
 def test_the_columns_that_differ_have_their_names() -> None:

@@ -19,7 +19,7 @@ ALL = set(Operation)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckLine:
     """A line of the output, with the advice beneath it."""
 
     verdict: str
@@ -27,26 +27,26 @@ class Finding:
     to_do: str
 
 
-async def findings(cli: Cli, settings: Mapping[str, str]) -> dict[str, Finding]:
+async def findings(cli: Cli, settings: Mapping[str, str]) -> dict[str, CheckLine]:
     """What is found, by its subject. The exit code must tell whether something is wrong."""
     ended = await cli("check", settings=settings)
     assert ended.stderr == ""
-    found: dict[str, Finding] = {}
+    found: dict[str, CheckLine] = {}
     for line in ended.stdout.splitlines():
         if line.startswith("      -> "):
             subject, finding = found.popitem()
-            found[subject] = Finding(finding.verdict, finding.detail, line.removeprefix("      -> "))
+            found[subject] = CheckLine(finding.verdict, finding.detail, line.removeprefix("      -> "))
             continue
         verdict, _, rest = line.partition(" ")
         subject, _, detail = rest.strip().partition(": ")
-        found[subject] = Finding(verdict, detail, "")
+        found[subject] = CheckLine(verdict, detail, "")
     assert {one.verdict for one in found.values()} <= {"ok", "WRONG"}
     assert all(bool(one.to_do) is (one.verdict == "WRONG") for one in found.values())
     assert ended.code == (1 if wrong(found) else 0)
     return found
 
 
-def wrong(found: Mapping[str, Finding]) -> list[str]:
+def wrong(found: Mapping[str, CheckLine]) -> list[str]:
     """The subjects of what is wrong."""
     return [subject for subject, one in found.items() if one.verdict == "WRONG"]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sync.cli import check_database as module
 from sync.cli.check_database import check_database
-from sync.cli.check_line import Finding
+from sync.cli.check_line import CheckLine
 from sync.core.errors import DatabaseError, Unsuitable
 from sync.postgres.facts import Facts, load_facts
 from sync.postgres.migrations import migrate
@@ -25,12 +25,12 @@ ALL = ["server", "privileges", "sessions", "database", "roles"]
 POOL = 5
 
 
-def found(url: str, pool: int = POOL) -> dict[str, Finding]:
+def found(url: str, pool: int = POOL) -> dict[str, CheckLine]:
     """What is found, by its subject."""
     return {one.subject: one for one in check_database(url, pool)}
 
 
-def wrong(findings: dict[str, Finding]) -> list[str]:
+def wrong(findings: dict[str, CheckLine]) -> list[str]:
     """The subjects of what is wrong."""
     return [subject for subject, one in findings.items() if one.is_wrong]
 

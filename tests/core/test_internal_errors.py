@@ -3,7 +3,7 @@
 import pytest
 
 from sync.core.errors import DatabaseError
-from sync.core.internal_errors import WHAT_TO_SEND, defect, told
+from sync.core.internal_errors import WHAT_TO_SEND, internal_error, told
 from sync.core.retry import Backoff
 
 
@@ -16,7 +16,7 @@ def caught(error: Exception, cause: BaseException | None = None) -> Exception:
 
 
 def test_a_defect_names_its_kind_its_place_and_what_to_send() -> None:
-    words = str(defect("pull", caught(KeyError("hush"))))
+    words = str(internal_error("pull", caught(KeyError("hush"))))
     assert words.startswith("pull ended with KeyError in test_internal_errors.py:")
     assert "fault of ours (voucher-sync " in words
     assert words.endswith(WHAT_TO_SEND)
@@ -24,7 +24,7 @@ def test_a_defect_names_its_kind_its_place_and_what_to_send() -> None:
 
 
 def test_what_the_operating_system_refuses_is_no_fault_of_ours() -> None:
-    words = str(defect("pull", caught(ExceptionGroup("hush", [caught(OSError(24, "Too many open files"))]))))
+    words = str(internal_error("pull", caught(ExceptionGroup("hush", [caught(OSError(24, "Too many open files"))]))))
     assert words.startswith("pull: the operating system refused: Too many open files;")
     assert "fault of ours" not in words
 
@@ -35,22 +35,22 @@ def test_a_defect_is_told_with_no_descriptor_left(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("io.open", refuse)
     monkeypatch.setattr("builtins.open", refuse)
-    assert "KeyError" in str(defect("pull", caught(KeyError())))
+    assert "KeyError" in str(internal_error("pull", caught(KeyError())))
 
 
 def test_its_place_is_the_last_of_our_own() -> None:
     with pytest.raises(TypeError) as raised:
         Backoff(base_s="hush", cap_s=1.0).pause_s(1, None)  # type: ignore[arg-type]
-    assert "TypeError in sync/core/retry.py:" in str(defect("pull", raised.value))
+    assert "TypeError in sync/core/retry.py:" in str(internal_error("pull", raised.value))
 
 
 def test_of_a_group_the_first_is_told() -> None:
     group = caught(ExceptionGroup("hush", [caught(ExceptionGroup("hush", [caught(ValueError("hush"))]))]))
-    assert str(defect("push", group)).startswith("push ended with ValueError in test_internal_errors.py:")
+    assert str(internal_error("push", group)).startswith("push ended with ValueError in test_internal_errors.py:")
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert "KeyError in an unknown place" in str(defect("pull", KeyError()))
+    assert "KeyError in an unknown place" in str(internal_error("pull", KeyError()))
 
 
 def test_a_traceback_has_no_text_of_a_foreign_error() -> None:

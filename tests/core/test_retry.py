@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from sync.core.retry import Backoff, Circuit
+from sync.core.retry import Backoff, CircuitBreaker
 
 BACKOFF = Backoff(base_s=1.0, cap_s=60.0)
 
@@ -30,8 +30,8 @@ class Always(random.Random):
         return b
 
 
-def opened(now_s: float) -> Circuit:
-    circuit = Circuit(BACKOFF, Always(), threshold=3)
+def opened(now_s: float) -> CircuitBreaker:
+    circuit = CircuitBreaker(BACKOFF, Always(), threshold=3)
     for _ in range(3):
         assert circuit.wait_s(now_s) == 0
         circuit.failed(now_s)
@@ -46,7 +46,7 @@ def test_a_circuit_opens_after_repeated_failures() -> None:
 
 
 def test_a_success_between_keeps_it_closed() -> None:
-    circuit = Circuit(BACKOFF, Always(), threshold=3)
+    circuit = CircuitBreaker(BACKOFF, Always(), threshold=3)
     for _ in range(10):
         circuit.failed(0.0)
         circuit.failed(0.0)

@@ -35,7 +35,7 @@ Key = tuple[UUID, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class FaultProfile:
     """What goes wrong with writes, and how the API behaves meanwhile. `scale`: one in so many changes and kills.
 
     `renewals`: the share of deletes behind which the same value is added again; `regrets`: how likely, each time, an
@@ -59,7 +59,7 @@ class Storm:
     """
 
     def __init__(
-        self, mirror: Mirror, directory: Path, weather: Weather, seed: int, vouchers: Sequence[Voucher]
+        self, mirror: Mirror, directory: Path, weather: FaultProfile, seed: int, vouchers: Sequence[Voucher]
     ) -> None:
         self.mirror = mirror
         self.kills = 0

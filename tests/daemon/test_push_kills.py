@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from sync.demo.simulator import OtherUsers, Voucher
 from sync.outbox.claims import as_daemon
-from tests.daemon.stress import BY_ID, SEEDS, Key, Storm, Weather
+from tests.daemon.stress import BY_ID, SEEDS, FaultProfile, Key, Storm
 from tests.support.fault_profiles import LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 from tests.support.flows import a_day_passes_for_refusals, add_hotel, add_voucher_to, later
 from tests.support.mirror import ACCESS_TOKEN, Mirror
@@ -22,21 +22,21 @@ DOUBLES = {"allow_duplicates": True}
 SETTLED_S = 5.0
 """After this, the last change lies before the API's present second by any clock of these weathers."""
 
-WEATHERS = {
+FAULT_PROFILES = {
     # The refusals hit single changes too, which fail rightly then; so does an add behind a delete that failed.
-    "in every way": Weather({**REFUSED, **UNPROCESSED, **LOST}, DOUBLES, scale=1),
-    "and doubles are refused": Weather({**REFUSED, **UNPROCESSED, **LOST}),
+    "in every way": FaultProfile({**REFUSED, **UNPROCESSED, **LOST}, DOUBLES, scale=1),
+    "and doubles are refused": FaultProfile({**REFUSED, **UNPROCESSED, **LOST}),
     # From here on, nothing that goes wrong says anything against a change: all must be done.
-    "and effects show late": Weather({**LOST, **LATE}, {**DOUBLES, "hide_writes_for_s": 0.4}),
+    "and effects show late": FaultProfile({**LOST, **LATE}, {**DOUBLES, "hide_writes_for_s": 0.4}),
     # Later than the API promises: no add is doubled all the same, since the API refuses it, and none may be given up.
     # What deletes a code that the API does not show yet fails with these words, so there are none of these deletes.
-    "and effects show too late and doubles are refused": Weather(LOST, {"hide_writes_for_s": 0.8}, regrets=0),
-    "with a Date ahead": Weather(LOST, {**DOUBLES, "date_ahead_s": 2.0}),
-    "with a Date behind": Weather(LOST, {**DOUBLES, "date_ahead_s": -2.0}),
-    "in answers that were not asked for": Weather(
+    "and effects show too late and doubles are refused": FaultProfile(LOST, {"hide_writes_for_s": 0.8}, regrets=0),
+    "with a Date ahead": FaultProfile(LOST, {**DOUBLES, "date_ahead_s": 2.0}),
+    "with a Date behind": FaultProfile(LOST, {**DOUBLES, "date_ahead_s": -2.0}),
+    "in answers that were not asked for": FaultProfile(
         {**ODD, **LOST}, {**DOUBLES, "shuffle_added": True}, {"SYNC_MAX_RESPONSE_MB": "1"}
     ),
-    "at a proxy": Weather({**PROXY, **LOST}, DOUBLES),
+    "at a proxy": FaultProfile({**PROXY, **LOST}, DOUBLES),
 }
 
 SAMPLE = "and doubles are refused"
@@ -57,14 +57,14 @@ async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = N
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "weather", [SAMPLE, *(pytest.param(name, marks=pytest.mark.long) for name in WEATHERS if name != SAMPLE)]
+    "weather", [SAMPLE, *(pytest.param(name, marks=pytest.mark.long) for name in FAULT_PROFILES if name != SAMPLE)]
 )
 async def test_every_change_is_made_once_whatever_fails(
     database_url: str, tmp_path: Path, weather: str, seed: int
 ) -> None:
     mirror = Mirror(database_url)
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(4)]
-    storm = Storm(mirror, tmp_path, WEATHERS[weather], seed, vouchers)
+    storm = Storm(mirror, tmp_path, FAULT_PROFILES[weather], seed, vouchers)
     async with mirror.opened():
         after = await passed(storm, f"{weather}, seed {seed}")
         assert not (untrue := after.untrue()), "\n".join(untrue)
@@ -94,8 +94,8 @@ class Rivals:
 
 
 RIVALRIES = {
-    "strict": Weather(LOST, {"hide_writes_for_s": 0.2}, renewals=0, regrets=0, scale=5),
-    "lenient": Weather(LOST, {"lenient_delete": True, "hide_writes_for_s": 0.2}, renewals=0, regrets=0, scale=5),
+    "strict": FaultProfile(LOST, {"hide_writes_for_s": 0.2}, renewals=0, regrets=0, scale=5),
+    "lenient": FaultProfile(LOST, {"lenient_delete": True, "hide_writes_for_s": 0.2}, renewals=0, regrets=0, scale=5),
 }
 
 
@@ -146,7 +146,7 @@ def is_fair(after: Verdicts, key: Key, rivals: Rivals, stood: Set[UUID]) -> bool
     return is_gone and not is_overlooked and deleted <= {row["voucher_code_id"]} and not ours
 
 
-LOSS = Weather({**UNPROCESSED, **LOST}, DOUBLES, renewals=0)
+LOSS = FaultProfile({**UNPROCESSED, **LOST}, DOUBLES, renewals=0)
 
 
 @pytest.mark.long

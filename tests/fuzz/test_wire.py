@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sync.core import errors
-from sync.mews.client import Client, Credentials, Patience
+from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN
 
@@ -106,7 +106,7 @@ async def opened(server: Server) -> AsyncIterator[Client]:
             clock=time.monotonic,
             rng=random.Random(1),
             stop=asyncio.Event(),
-            patience=Patience(max_attempts=1),
+            retry_policy=RetryPolicy(max_attempts=1),
         )
         yield client
         await client.aclose()

@@ -13,12 +13,12 @@ from aiohttp import web
 from sync.core import errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Fault, Operation
-from sync.mews.client import Client, Credentials, Patience
+from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 
-ONCE = Patience(max_attempts=1)
-PATIENT = Patience(backoff=Backoff(base_s=1000, cap_s=1000), max_pause_s=1000)
+ONCE = RetryPolicy(max_attempts=1)
+PATIENT = RetryPolicy(backoff=Backoff(base_s=1000, cap_s=1000), max_pause_s=1000)
 """Pauses for so long that no test would see their end."""
 LONG_S = 10.0
 """The time of a read that none of these waits for, but for a tenth of it."""
@@ -45,7 +45,7 @@ async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIter
         "clock": time.monotonic,
         "rng": random.Random(1),
         "stop": api.stop,
-        "patience": IMPATIENT,
+        "retry_policy": IMPATIENT,
     }
     client = Client(address or api.address, CREDENTIALS, **(usual | options))
     try:

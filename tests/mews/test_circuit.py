@@ -5,7 +5,7 @@ import asyncio
 from sync.core import errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
-from sync.mews.client import Patience
+from sync.mews.client import RetryPolicy
 from tests.mews.helpers import ONCE, Gate, StopWatch, fail, opened, read, script
 from tests.support.mirror import Mirror
 
@@ -13,10 +13,10 @@ from tests.support.mirror import Mirror
 async def test_after_five_failures_the_server_is_left_alone_until_a_probe_succeeds(api: Mirror) -> None:
     watch = StopWatch()
     script(api, Status(500), times=6)
-    patience = Patience(max_attempts=1, circuit_backoff=Backoff(base_s=60, cap_s=60))
-    async with opened(api, clock=watch, patience=patience) as client:
+    retry_policy = RetryPolicy(max_attempts=1, circuit_backoff=Backoff(base_s=60, cap_s=60))
+    async with opened(api, clock=watch, retry_policy=retry_policy) as client:
         for _ in range(5):
-            assert isinstance(await fail(client), errors.ServerFault)
+            assert isinstance(await fail(client), errors.ServerError)
         error = await fail(client)
         assert isinstance(error, errors.CircuitOpen)
         assert error.retry_after_s is not None
@@ -25,7 +25,7 @@ async def test_after_five_failures_the_server_is_left_alone_until_a_probe_succee
         assert len(api.simulator.requests) == 5
 
         watch.now_s += error.retry_after_s
-        assert isinstance(await fail(client), errors.ServerFault)
+        assert isinstance(await fail(client), errors.ServerError)
         assert isinstance(await fail(client), errors.CircuitOpen)
         assert len(api.simulator.requests) == 6
 
@@ -38,7 +38,7 @@ async def test_after_five_failures_the_server_is_left_alone_until_a_probe_succee
 async def test_only_one_probe_goes_at_a_time(api: Mirror) -> None:
     watch = StopWatch()
     script(api, Close(), times=5)
-    async with opened(api, clock=watch, patience=ONCE) as client:
+    async with opened(api, clock=watch, retry_policy=ONCE) as client:
         for _ in range(5):
             await fail(client)
         watch.now_s += 60
@@ -55,7 +55,7 @@ async def test_only_one_probe_goes_at_a_time(api: Mirror) -> None:
 async def test_a_cancelled_probe_lets_another_go(api: Mirror) -> None:
     watch = StopWatch()
     script(api, Close(), times=5)
-    async with opened(api, clock=watch, patience=ONCE) as client:
+    async with opened(api, clock=watch, retry_policy=ONCE) as client:
         for _ in range(5):
             await fail(client)
         watch.now_s += 60
@@ -70,7 +70,7 @@ async def test_a_cancelled_probe_lets_another_go(api: Mirror) -> None:
 
 async def test_calls_that_the_api_refuses_open_no_circuit(api: Mirror) -> None:
     script(api, *[Status(500)] * 4, Status(400), times=3)
-    async with opened(api, patience=ONCE) as client:
+    async with opened(api, retry_policy=ONCE) as client:
         for _ in range(15):
             await fail(client)
         assert await read(client) == ["Hotel A"]
@@ -78,7 +78,9 @@ async def test_calls_that_the_api_refuses_open_no_circuit(api: Mirror) -> None:
 
 
 async def test_why_it_cannot_be_reached_is_said_while_it_is_not_tried_too(api: Mirror) -> None:
-    async with opened(api, address="http://127.0.0.1:1", patience=Patience(max_attempts=6, max_pause_s=0.0)) as client:
+    async with opened(
+        api, address="http://127.0.0.1:1", retry_policy=RetryPolicy(max_attempts=6, max_pause_s=0.0)
+    ) as client:
         shown = [str(await fail(client)) for _ in range(6)]
     assert "not tried" in shown[-1]
     assert "not tried" not in shown[0]

@@ -20,24 +20,24 @@ def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
 @pytest.mark.parametrize(
     ("status", "kind", "is_processed_for_sure_not"),
     [
-        (201, errors.Unreadable, False),
-        (202, errors.Unreadable, False),
-        (204, errors.Unreadable, False),
-        (206, errors.Unreadable, False),
-        (301, errors.WrongAddress, True),
+        (201, errors.InvalidResponse, False),
+        (202, errors.InvalidResponse, False),
+        (204, errors.InvalidResponse, False),
+        (206, errors.InvalidResponse, False),
+        (301, errors.NotFound, True),
         (400, errors.InvalidRequest, True),
         (401, errors.Unauthorized, True),
         (403, errors.Forbidden, True),
-        (404, errors.WrongAddress, True),
-        (408, errors.TooHeavy, False),
+        (404, errors.NotFound, True),
+        (408, errors.RequestTimedOut, False),
         (409, errors.Conflict, True),
-        (413, errors.TooLarge, True),
-        (418, errors.Unexpected, True),
+        (413, errors.PayloadTooLarge, True),
+        (418, errors.UndocumentedAnswer, True),
         (429, errors.RateLimited, True),
-        (500, errors.ServerFault, False),
-        (502, errors.ServerFault, False),
-        (503, errors.ServerFault, False),
-        (504, errors.ServerFault, False),
+        (500, errors.ServerError, False),
+        (502, errors.ServerError, False),
+        (503, errors.ServerError, False),
+        (504, errors.ServerError, False),
     ],
 )
 def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is_processed_for_sure_not: bool) -> None:
@@ -53,7 +53,7 @@ def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/html", "Request_Id": "r-1"}])
 def test_only_the_api_itself_judges_what_was_sent(status: int, headers: dict[str, str]) -> None:
     error = failures.from_response("a/b", response(status, b"<html>Blocked</html>", **headers), now=NOW)
-    assert type(error) is errors.Unexpected
+    assert type(error) is errors.UndocumentedAnswer
 
 
 def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:

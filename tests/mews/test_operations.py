@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync.core.errors import InvalidRequest, TooHeavy, Unreadable
+from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.demo.simulator import Operation, RawBody, Status
 from sync.mews import operations
 from sync.mews.client import Client, Credentials
@@ -38,7 +38,7 @@ async def client(api: Mirror) -> AsyncIterator[Client]:
         clock=time.monotonic,
         rng=random.Random(1),
         stop=api.stop,
-        patience=IMPATIENT,
+        retry_policy=IMPATIENT,
     )
     yield client
     await client.aclose()
@@ -92,7 +92,7 @@ async def test_a_service_that_carries_no_vouchers_is_refused(api: Mirror, client
 async def test_too_heavy_a_window_is_the_callers_to_halve(api: Mirror, client: Client) -> None:
     api.simulator.faults.script(Operation.GET_CODES, Status(408))
     window = Window(api.clock() - timedelta(days=2), api.clock())
-    with pytest.raises(TooHeavy):
+    with pytest.raises(RequestTimedOut):
         await operations.voucher_codes(client, [api.add_voucher().id], window, page_size=2, cursor=None)
     assert len(api.requests()) == 1
 
@@ -101,7 +101,7 @@ async def test_a_cursor_that_comes_twice_ends_the_reading(api: Mirror, client: C
     enterprise = b'{"Id": "%s", "Name": "Hotel"}' % ID.encode()
     body = b'{"Enterprises": [%s], "Cursor": "%s"}' % (b",".join([enterprise] * 1000), ID.encode())
     api.simulator.faults.script(Operation.GET_ENTERPRISES, RawBody(body), times=9)
-    with pytest.raises(Unreadable, match="the same cursor came twice"):
+    with pytest.raises(InvalidResponse, match="the same cursor came twice"):
         _ = [page async for page in operations.enterprises(client)]
     assert len(api.simulator.requests) == 2
 

@@ -6,7 +6,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.mews.rate_limiter import CLOCK_TOLERANCE, Budget, Priority
+from sync.mews.rate_limiter import CLOCK_TOLERANCE, Priority, RateLimiter
 
 
 class StopWatch:
@@ -32,12 +32,12 @@ def most_in_any_window(arrivals: list[float], window_s: float) -> int:
 def test_no_window_of_arrivals_holds_more_than_the_limit(limit: int, seed: int, requests: int) -> None:
     rng = random.Random(seed)
     watch = StopWatch()
-    budget = Budget(limit, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(limit, 30.0, clock=watch, pause=watch.pause)
     arrivals = []
 
     async def send_all() -> None:
         for _ in range(requests):
-            async with budget.place():
+            async with rate_limiter.permit():
                 # The way there and the way back each take any time at all.
                 watch.now += rng.choice([0.0, 0.01, rng.uniform(0, 40)])
                 arrivals.append(watch.now)
@@ -49,12 +49,12 @@ def test_no_window_of_arrivals_holds_more_than_the_limit(limit: int, seed: int, 
 
 async def test_requests_under_way_at_once_all_count() -> None:
     watch = StopWatch()
-    budget = Budget(3, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(3, 30.0, clock=watch, pause=watch.pause)
     arrivals: list[float] = []
     answer = asyncio.Event()
 
     async def send() -> None:
-        async with budget.place():
+        async with rate_limiter.permit():
             arrivals.append(watch.now)
             await answer.wait()
 
@@ -62,7 +62,7 @@ async def test_requests_under_way_at_once_all_count() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert len(arrivals) == 3
-    assert budget.spent() == 3
+    assert rate_limiter.spent() == 3
     answer.set()
     await asyncio.gather(*first)
     await send()
@@ -71,20 +71,20 @@ async def test_requests_under_way_at_once_all_count() -> None:
 
 async def test_it_is_spent_to_the_full_without_waste() -> None:
     watch = StopWatch()
-    budget = Budget(200, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(200, 30.0, clock=watch, pause=watch.pause)
     began = watch.now
     for _ in range(2000):
-        async with budget.place():
+        async with rate_limiter.permit():
             watch.now += 0.02
     assert watch.now - began <= 9 * 30.0 * CLOCK_TOLERANCE + 2000 * 0.02
 
 
 async def test_a_hold_lets_nothing_through() -> None:
     watch = StopWatch()
-    budget = Budget(200, 30.0, clock=watch, pause=watch.pause)
-    budget.hold(12.0)
-    budget.hold(3.0)
-    async with budget.place():
+    rate_limiter = RateLimiter(200, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter.hold(12.0)
+    rate_limiter.hold(3.0)
+    async with rate_limiter.permit():
         assert watch.now == 1012.0
 
 
@@ -95,64 +95,64 @@ async def test_a_cancelled_wait_takes_no_place() -> None:
     async def wait_for_ever(seconds: float) -> None:
         await never.wait()
 
-    budget = Budget(1, 30.0, clock=watch, pause=wait_for_ever)
-    async with budget.place():
-        waiting = asyncio.create_task(budget.place().__aenter__())
+    rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=wait_for_ever)
+    async with rate_limiter.permit():
+        waiting = asyncio.create_task(rate_limiter.permit().__aenter__())
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
     watch.now += 31.0
-    async with budget.place():
-        assert budget.spent() == 1
+    async with rate_limiter.permit():
+        assert rate_limiter.spent() == 1
 
 
 async def test_pushes_go_before_pulls_but_for_one_place_in_41() -> None:
     watch = StopWatch()
-    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=watch.pause)
     order: list[Priority] = []
 
     async def send(priority: Priority) -> None:
-        async with budget.place(priority):
+        async with rate_limiter.permit(priority):
             order.append(priority)
 
     async with asyncio.TaskGroup() as sending:
         for priority in [Priority.PULL] * 3 + [Priority.PUSH] * 60:
             sending.create_task(send(priority))
-    assert [place for place, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 42]
+    assert [permit for permit, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 42]
 
 
 async def test_while_pressed_pulls_take_no_more_than_their_share_of_a_window() -> None:
     watch = StopWatch()
-    budget = Budget(100, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(100, 30.0, clock=watch, pause=watch.pause)
     arrivals = []
-    with budget.pressed():
+    with rate_limiter.backlogged():
         for _ in range(9):
-            async with budget.place(Priority.PULL):
+            async with rate_limiter.permit(Priority.PULL):
                 arrivals.append(watch.now)
-        async with budget.place(Priority.PUSH):
+        async with rate_limiter.permit(Priority.PUSH):
             pushed = watch.now
     assert most_in_any_window(arrivals, 30.0) == 2
     assert pushed == arrivals[-1]
     before = watch.now
     for _ in range(20):
-        async with budget.place(Priority.PULL):
+        async with rate_limiter.permit(Priority.PULL):
             assert watch.now == before
 
 
 async def test_a_place_in_which_nothing_is_sent_is_free_again_at_once() -> None:
     watch = StopWatch()
-    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=watch.pause)
     for _ in range(5):
-        async with budget.place() as place:
-            place.is_used = False
+        async with rate_limiter.permit() as permit:
+            permit.is_used = False
     assert watch.now == 1000.0
 
 
 async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
     watch = StopWatch()
-    budget = Budget(1, 30.0, clock=watch, pause=watch.pause)
-    async with budget.place():
-        waiting = [asyncio.create_task(_hold(budget)) for _ in range(5)]
+    rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=watch.pause)
+    async with rate_limiter.permit():
+        waiting = [asyncio.create_task(_hold(rate_limiter)) for _ in range(5)]
         await asyncio.sleep(0)
         for task in waiting[:4]:
             task.cancel()
@@ -160,33 +160,33 @@ async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
     assert all(task.cancelled() for task in waiting[:4])
 
 
-async def _hold(budget: Budget) -> None:
-    async with budget.place():
+async def _hold(rate_limiter: RateLimiter) -> None:
+    async with rate_limiter.permit():
         return
 
 
 async def test_an_audit_gets_a_quarter_of_the_places() -> None:
     watch = StopWatch()
-    budget = Budget(8, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(8, 30.0, clock=watch, pause=watch.pause)
     began = watch.now
     for _ in range(2):
-        async with budget.place(Priority.AUDIT):
+        async with rate_limiter.permit(Priority.AUDIT):
             assert watch.now == began
-    async with budget.place(Priority.PULL):
+    async with rate_limiter.permit(Priority.PULL):
         assert watch.now == began
-    async with budget.place(Priority.AUDIT):
+    async with rate_limiter.permit(Priority.AUDIT):
         assert watch.now >= began + 30
 
 
 async def test_an_audit_waits_for_a_push_to_end() -> None:
     watch = StopWatch()
-    budget = Budget(8, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter = RateLimiter(8, 30.0, clock=watch, pause=watch.pause)
 
     async def audit() -> None:
-        async with budget.place(Priority.AUDIT):
+        async with rate_limiter.permit(Priority.AUDIT):
             pass
 
-    with budget.pressed():
+    with rate_limiter.backlogged():
         waiting = asyncio.create_task(audit())
         for _ in range(10):
             await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from tests.support.mirror import Mirror
 @pytest.mark.parametrize("retry_after", [RetryAfter(1, "seconds"), RetryAfter(0.2, "date")], ids=repr)
 async def test_retry_after_holds_back_every_request_of_the_token(api: Mirror, retry_after: RetryAfter) -> None:
     script(api, Status(429, retry_after=retry_after))
-    async with opened(api, patience=ONCE) as client:
+    async with opened(api, retry_policy=ONCE) as client:
         error = await fail(client)
         assert isinstance(error, errors.RateLimited)
         assert error.retry_after_s is not None
@@ -37,8 +37,8 @@ def test_no_call_is_sent_beside_one_that_waits_for_the_budget() -> None:
 
 async def behind_a_hold() -> None:
     api = Mirror("no database")
-    async with api.served(), opened(api, clock=asyncio.get_running_loop().time, patience=ONCE) as client:
-        client.budget.hold(25.0)
+    async with api.served(), opened(api, clock=asyncio.get_running_loop().time, retry_policy=ONCE) as client:
+        client.rate_limiter.hold(25.0)
         assert await read(client) == ["Hotel A"]
     assert len(api.simulator.requests) == 1
 
@@ -55,7 +55,7 @@ async def test_the_budget_draws_no_429_and_no_violation() -> None:
 
 async def test_a_client_without_the_budget_would_have_drawn_them() -> None:
     api = Mirror("no database", rate_limit=RateLimit(requests=20, window_s=30.0), grace_s=0.0)
-    async with api.served(), opened(api, patience=ONCE) as client:
+    async with api.served(), opened(api, retry_policy=ONCE) as client:
         ends = await asyncio.gather(*(read(client) for _ in range(100)), return_exceptions=True)
     assert any(isinstance(end, errors.RateLimited) for end in ends)
     assert api.simulator.violations != []

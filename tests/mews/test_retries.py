@@ -4,7 +4,7 @@ import pytest
 
 from sync.core import errors
 from sync.demo.simulator import Close, Fault, HtmlPage, MalformedJson, RawBody, RetryAfter, Status, TruncatedBody
-from sync.mews.client import Patience
+from sync.mews.client import RetryPolicy
 from sync.mews.operations import ENTERPRISES_GET_ALL
 from tests.mews.helpers import ONCE, fail, opened, read, script
 from tests.support.mirror import IMPATIENT, Mirror
@@ -44,9 +44,9 @@ async def test_a_read_is_tried_again_after_what_may_pass(api: Mirror, fault: Fau
         (400, errors.InvalidRequest),
         (401, errors.Unauthorized),
         (403, errors.Forbidden),
-        (404, errors.WrongAddress),
-        (408, errors.TooHeavy),
-        (413, errors.TooLarge),
+        (404, errors.NotFound),
+        (408, errors.RequestTimedOut),
+        (413, errors.PayloadTooLarge),
     ],
 )
 async def test_what_will_not_pass_is_raised_at_once_in_the_apis_words(
@@ -63,19 +63,19 @@ async def test_what_will_not_pass_is_raised_at_once_in_the_apis_words(
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [(Status(500), errors.ServerFault), (Close(), errors.ConnectionLost), (HtmlPage(), errors.Unreadable)],
+    [(Status(500), errors.ServerError), (Close(), errors.ConnectionLost), (HtmlPage(), errors.InvalidResponse)],
     ids=repr,
 )
 async def test_in_the_end_the_last_failure_is_raised(api: Mirror, fault: Fault, kind: type[errors.ApiError]) -> None:
     script(api, fault, times=9)
-    async with opened(api, patience=Patience(max_attempts=3, backoff=IMPATIENT.backoff)) as client:
+    async with opened(api, retry_policy=RetryPolicy(max_attempts=3, backoff=IMPATIENT.backoff)) as client:
         assert type(await fail(client)) is kind
     assert len(api.simulator.requests) == 3
 
 
 async def test_an_answer_that_cannot_be_read_keeps_its_request_id(api: Mirror) -> None:
     script(api, MalformedJson())
-    async with opened(api, patience=ONCE) as client:
+    async with opened(api, retry_policy=ONCE) as client:
         error = await fail(client)
     assert (error.status, error.request_id) == (200, api.simulator.requests[0].request_id)
 

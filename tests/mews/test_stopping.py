@@ -20,7 +20,7 @@ async def test_once_it_stops_nothing_is_sent(api: Mirror) -> None:
 
 async def test_stopping_ends_the_pause_before_another_try(api: Mirror) -> None:
     script(api, Status(500))
-    async with opened(api, patience=PATIENT) as client:
+    async with opened(api, retry_policy=PATIENT) as client:
         reading = asyncio.create_task(read(client))
         while not client.server_clock.now():  # until the failure has come
             await turns(1)

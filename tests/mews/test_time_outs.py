@@ -24,7 +24,7 @@ MORE_THAN_ARE_SENT = 30
 
 @pytest.mark.parametrize("is_known", [False, True], ids=["first call", "after a good answer"])
 async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) -> None:
-    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+    async with opened(api, read_timeout_s=LONG_S, retry_policy=ONCE) as client:
         if is_known:
             await read(client)
         script(api, Hang(), Hang())
@@ -33,7 +33,7 @@ async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) 
 
 
 async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
-    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+    async with opened(api, read_timeout_s=LONG_S, retry_policy=ONCE) as client:
         await read(client)
         script(api, Close(), Hang())
         await fail(client)
@@ -56,15 +56,15 @@ async def late_answer() -> None:
         await (third_is_here if arrived == 1 else is_over).wait()
 
     api.simulator.on_request = on_request
-    async with api.served(), opened(api, read_timeout_s=HOURS_S, patience=ONCE) as client:
+    async with api.served(), opened(api, read_timeout_s=HOURS_S, retry_policy=ONCE) as client:
         assert await read(client) == ["Hotel A"]
-        assert (client.budget.spent(), arrived) == (3, 3)
+        assert (client.rate_limiter.spent(), arrived) == (3, 3)
         is_over.set()
 
 
 async def test_of_many_reads_that_hang_one_at_a_time_is_sent_once_more(api: Mirror) -> None:
     hanging = 8
-    async with opened(api, read_timeout_s=LONG_S, patience=ONCE) as client:
+    async with opened(api, read_timeout_s=LONG_S, retry_policy=ONCE) as client:
         await read(client)
         script(api, *[Hang()] * (hanging + 3))
         assert await asyncio.gather(*(read(client) for _ in range(hanging))) == [["Hotel A"]] * hanging
@@ -80,7 +80,7 @@ def test_the_time_out_is_for_the_whole_answer(fault: Fault) -> None:
 
 async def time_out(fault: Fault) -> None:
     api = Mirror("no database")
-    async with api.served(), opened(api, read_timeout_s=HOURS_S, patience=ONCE) as client:
+    async with api.served(), opened(api, read_timeout_s=HOURS_S, retry_policy=ONCE) as client:
         await read(client)
         script(api, fault, times=MORE_THAN_ARE_SENT)
         error = await fail(client)

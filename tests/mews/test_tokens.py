@@ -16,7 +16,7 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
     stranger = Simulator(api.world)
     async with stranger.serve() as elsewhere, served(status, {"Location": f"{elsewhere}/"}) as address:
         async with opened(api, address=address) as client:
-            assert isinstance(await fail(client), errors.WrongAddress)
+            assert isinstance(await fail(client), errors.NotFound)
     assert len(stranger.requests) == 0
 
 
@@ -42,7 +42,7 @@ def test_no_error_shows_a_token(fault: Fault) -> None:
 async def shown_by(fault: Fault) -> list[str]:
     """Every text about an error. Time leaps over the one that is a time-out."""
     api = Mirror("no database")
-    async with api.served(), opened(api, read_timeout_s=10_000.0, patience=ONCE) as client:
+    async with api.served(), opened(api, read_timeout_s=10_000.0, retry_policy=ONCE) as client:
         await read(client)
         script(api, fault, times=30)
         error = await fail(client)

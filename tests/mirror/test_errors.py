@@ -6,10 +6,10 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from sync.core.errors import DatabaseUnavailable, ServerFault, Unauthorized, WrongAddress
+from sync.core.errors import DatabaseUnavailable, NotFound, ServerError, Unauthorized
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, RequestRecord, Status
-from sync.mews.client import Patience
+from sync.mews.client import RetryPolicy
 from sync.postgres.urls import libpq_url
 from tests.support.flows import (
     at_page,
@@ -27,7 +27,7 @@ from tests.support.flows import (
 )
 from tests.support.mirror import Mirror
 
-UNHURRIED = Patience(max_attempts=3, backoff=Backoff(base_s=0.02, cap_s=0.04))
+UNHURRIED = RetryPolicy(max_attempts=3, backoff=Backoff(base_s=0.02, cap_s=0.04))
 """Fewer tries than open the circuit: what the other windows do meanwhile is not this test's luck."""
 
 
@@ -41,13 +41,13 @@ async def years_of_codes(mirror: Mirror, days_old: int = 1000) -> None:
 
 async def test_a_500_that_stays_on_one_window_keeps_only_that_one_open(database_url: str) -> None:
     mirror = Mirror(database_url)
-    async with mirror.opened(patience=UNHURRIED):
+    async with mirror.opened(retry_policy=UNHURRIED):
         await years_of_codes(mirror)
         (voucher,) = mirror.world.vouchers.values()
         found = watch(mirror)
         fail_where(mirror, lambda body: interval_of(body)[0] == voucher.created_utc, web.HTTPInternalServerError)
         report = await mirror.pull()
-        assert [type(error) for error in report.errors] == [ServerFault]
+        assert [type(error) for error in report.errors] == [ServerError]
         assert [window[0] for window in await open_windows(mirror)] == [voucher.created_utc]
         assert report.windows_done == report.windows_planned - 1
         assert report.caught_up is None
@@ -60,7 +60,7 @@ async def test_a_500_that_stays_on_one_window_keeps_only_that_one_open(database_
     assert mirror.simulator.violations == []
 
 
-@pytest.mark.parametrize(("code", "kind"), [(401, Unauthorized), (404, WrongAddress)])
+@pytest.mark.parametrize(("code", "kind"), [(401, Unauthorized), (404, NotFound)])
 async def test_an_error_that_concerns_everything_ends_the_pull_at_once_and_the_next_goes_on(
     mirror: Mirror, code: int, kind: type[Exception]
 ) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from sync.core.errors import TooHeavy
+from sync.core.errors import RequestTimedOut
 from sync.demo.simulator import Operation, Status, Voucher
 from tests.support.flows import (
     fail_where,
@@ -146,7 +146,7 @@ async def test_a_408_at_the_smallest_is_an_error_of_its_window_alone(mirror: Mir
     found = watch(mirror)
     for _ in range(2):
         report = await mirror.pull()
-        assert [type(error) for error in report.errors] == [TooHeavy]
+        assert [type(error) for error in report.errors] == [RequestTimedOut]
     ((start, end),) = await open_windows(mirror)
     assert start <= hardest < end <= start + timedelta(days=1)
     assert (await watermarks(mirror))[voucher.id] == start

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import cycle
 from uuid import UUID
 
-from sync.core.errors import Unreadable
+from sync.core.errors import InvalidResponse
 from sync.demo.simulator import Code, Operation, RawBody, RequestRecord
 from tests.support.flows import (
     answer_where,
@@ -148,7 +148,7 @@ async def test_cursors_that_keep_vanishing_end_in_an_error_not_a_loop(mirror: Mi
 
     mirror.simulator.on_answer = vanish
     report = await mirror.pull()
-    assert [type(error) for error in report.errors] == [Unreadable]
+    assert [type(error) for error in report.errors] == [InvalidResponse]
     assert len(mirror.requests()) < 60
     mirror.simulator.on_answer = None
     await later(mirror)
@@ -213,7 +213,7 @@ async def test_a_cursor_that_repeats_ends_in_an_error_and_the_other_windows_are_
     oldest = mirror.world.vouchers[codes[0].voucher_id].created_utc
     answer_where(mirror, lambda body: interval_of(body)[0] == oldest, lambda: page_of(codes, cursor=codes[-1].id))
     report = await mirror.pull()
-    assert [type(error) for error in report.errors] == [Unreadable]
+    assert [type(error) for error in report.errors] == [InvalidResponse]
     assert [window[0] for window in await open_windows(mirror)] == [oldest]
     assert len(mirror.requests()) <= 7
     assert len(await mirrored(mirror)) == 1003
@@ -226,7 +226,7 @@ async def test_cursors_that_circle_end_in_an_error_and_the_next_pull_goes_on(mir
     circle = cycle(code.id for code in codes[-3:])
     answer_where(mirror, lambda body: interval_of(body)[0] == oldest, lambda: page_of(codes, cursor=next(circle)))
     report = await mirror.pull()
-    assert [type(error) for error in report.errors] == [Unreadable]
+    assert [type(error) for error in report.errors] == [InvalidResponse]
     assert len(mirror.requests()) < 60
     assert [window[0] for window in await open_windows(mirror)] == [oldest]
     mirror.simulator.on_request = None

@@ -12,13 +12,13 @@ from sync.mews.limits import MAX_PAGE_SIZE, Window
 from sync.mirror.windows import (
     MIN_PAGE_SIZE,
     OLDEST_START,
-    Beginning,
-    Pace,
+    BackfillCandidate,
+    ReadLimits,
     Watermark,
     add_months,
-    ease,
     plan_backfill,
     plan_pull,
+    reduce,
     split,
 )
 from tests.support.instants import utc
@@ -35,7 +35,7 @@ instants = st.integers(int(utc(2012, 1, 1).timestamp()) * 1000, int(utc(2030, 1,
 )
 limits = st.none() | st.integers(86_400, 35_000_000).map(lambda seconds: timedelta(seconds=seconds))
 paces = st.builds(
-    Pace,
+    ReadLimits,
     st.sampled_from([MIN_PAGE_SIZE, MAX_PAGE_SIZE]),
     st.sampled_from([None, timedelta(days=7), timedelta(days=30)]),
 )
@@ -99,9 +99,9 @@ def test_a_window_without_length_cannot_be_made() -> None:
 
 @given(st.lists(st.tuples(instants, paces), max_size=30), instants, st.integers(1, 7))
 def test_every_voucher_is_read_from_its_watermark_to_now(
-    marks: list[tuple[datetime, Pace]], now: datetime, limit: int
+    marks: list[tuple[datetime, ReadLimits]], now: datetime, limit: int
 ) -> None:
-    watermarks = [Watermark(voucher(n), through, pace) for n, (through, pace) in enumerate(marks)]
+    watermarks = [Watermark(voucher(n), through, read_limits) for n, (through, read_limits) in enumerate(marks)]
     plans = list(plan_pull(watermarks, now=now, overlap=OVERLAP, limit=limit))
 
     assert sorted(one for plan in plans for one in plan.voucher_ids) == [mark.voucher_id for mark in watermarks]
@@ -110,7 +110,7 @@ def test_every_voucher_is_read_from_its_watermark_to_now(
         assert plan.end == now.replace(microsecond=0)
         members = [mark for mark in watermarks if mark.voucher_id in plan.voucher_ids]
         assert all(plan.start <= mark.complete_through - OVERLAP or mark.complete_through > now for mark in members)
-        assert all(mark.pace == plan.pace for mark in members)
+        assert all(mark.read_limits == plan.read_limits for mark in members)
 
 
 def test_vouchers_of_one_pace_share_calls_whatever_their_watermarks() -> None:
@@ -129,46 +129,49 @@ def test_a_server_clock_set_back_still_gives_a_window() -> None:
 def test_every_voucher_is_backfilled_from_its_own_beginning(
     created: list[datetime | None], now: datetime, limit: int
 ) -> None:
-    beginnings = [Beginning(voucher(n), instant) for n, instant in enumerate(created)]
-    plans = list(plan_backfill(beginnings, now=now, overlap=OVERLAP, backfill_from=None, limit=limit))
+    candidates = [BackfillCandidate(voucher(n), instant) for n, instant in enumerate(created)]
+    plans = list(plan_backfill(candidates, now=now, overlap=OVERLAP, backfill_from=None, limit=limit))
 
-    assert sorted(one for plan in plans for one in plan.voucher_ids) == [one.voucher_id for one in beginnings]
+    assert sorted(one for plan in plans for one in plan.voucher_ids) == [one.voucher_id for one in candidates]
     for plan in plans:
         assert plan.end == now.replace(microsecond=0)
-        for beginning in beginnings:
+        for beginning in candidates:
             if beginning.voucher_id in plan.voucher_ids:
                 assert plan.start <= (beginning.created_utc or OLDEST_START)
 
 
 def test_the_operator_can_say_where_a_backfill_begins() -> None:
     (plan,) = plan_backfill(
-        [Beginning(voucher(1), utc(2020, 1, 1))], now=utc(2026, 2, 1), overlap=OVERLAP, backfill_from=utc(2026, 1, 1)
+        [BackfillCandidate(voucher(1), utc(2020, 1, 1))],
+        now=utc(2026, 2, 1),
+        overlap=OVERLAP,
+        backfill_from=utc(2026, 1, 1),
     )
     assert plan.windows == (Window(utc(2026, 1, 1), utc(2026, 2, 1)),)
 
 
 def test_a_voucher_of_the_year_1_is_backfilled_from_the_year_in_which_the_vendor_began() -> None:
     (plan,) = plan_backfill(
-        [Beginning(UUID(int=1), utc(1, 1, 1))], now=utc(2026, 2, 1), overlap=OVERLAP, backfill_from=None
+        [BackfillCandidate(UUID(int=1), utc(1, 1, 1))], now=utc(2026, 2, 1), overlap=OVERLAP, backfill_from=None
     )
     assert plan.start == OLDEST_START
 
 
 def test_easing_shrinks_the_page_first_then_the_window_and_ends() -> None:
-    window, pace = Window(utc(2026, 1, 1), utc(2026, 1, 9)), Pace()
-    pages, lengths = [pace.page_size], []
-    while (slower := ease(pace, window)) is not None:
-        pace = slower
-        if pace.window_limit is None:
-            pages.append(pace.page_size)
+    window, read_limits = Window(utc(2026, 1, 1), utc(2026, 1, 9)), ReadLimits()
+    pages, lengths = [read_limits.page_size], []
+    while (slower := reduce(read_limits, window)) is not None:
+        read_limits = slower
+        if read_limits.window_limit is None:
+            pages.append(read_limits.page_size)
         else:
-            lengths.append(pace.window_limit)
-            (window, *_) = split(window.start, window.end, pace.window_limit)
+            lengths.append(read_limits.window_limit)
+            (window, *_) = split(window.start, window.end, read_limits.window_limit)
     assert pages == [1000, 500, 250, 125]
     assert lengths == [timedelta(days=4), timedelta(days=2), timedelta(days=1)]
 
 
 def test_a_window_that_is_longer_than_its_pace_allows_has_only_to_be_split() -> None:
-    slow = Pace(125, timedelta(days=2))
-    assert ease(slow, Window(utc(2026, 1, 1), utc(2026, 3, 1))) == slow
-    assert ease(slow, Window(utc(2026, 1, 1), utc(2026, 1, 1, 1))) is None
+    slow = ReadLimits(125, timedelta(days=2))
+    assert reduce(slow, Window(utc(2026, 1, 1), utc(2026, 3, 1))) == slow
+    assert reduce(slow, Window(utc(2026, 1, 1), utc(2026, 1, 1, 1))) is None

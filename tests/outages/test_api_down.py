@@ -28,7 +28,7 @@ from tests.support.outbox import active
 
 STEP = timedelta(hours=6)
 STEPS = 8
-UNSETTLED = {"pending", "sending", "uncertain"}
+UNRECONCILED = {"pending", "sending", "uncertain"}
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def test_two_days_without_the_api_are_caught_up_with(
                     await work_on(mirror, voucher, step)
                     await round_of(jobs)
                     await pass_time(mirror, STEP)
-                    assert set(await statuses(mirror)) <= UNSETTLED
+                    assert set(await statuses(mirror)) <= UNRECONCILED
                 assert (await watermarks(mirror), await honest(mirror)) == (before, [])
                 await it_is_told(mirror, tmp_path, words, began - STEPS * STEP)
             await ended(mirror, jobs)
@@ -95,7 +95,7 @@ async def it_is_told(mirror: Mirror, directory: Path, words: str, began: datetim
     since = datetime.fromisoformat(one["state_since"])
     assert abs(since - began) < timedelta(minutes=1)
     assert f"failing since {since:%Y-%m-%d %H:%M}" in text.stdout
-    assert one["outbox"].keys() <= UNSETTLED
+    assert one["outbox"].keys() <= UNRECONCILED
     assert sum(one["outbox"].values()) == 2 * STEPS + 4
     failed = [run["kind"] for run in await mirror.rows("SELECT kind FROM sync.runs WHERE error IS NOT NULL")]
     assert len(failed) == len(set(failed))

@@ -11,7 +11,7 @@ from aiohttp import web
 from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status
-from sync.outbox.bisect import MAX_FRUITLESS, MAX_REFUSED
+from sync.outbox.bisect import MAX_FUTILE, MAX_REFUSED
 from sync.outbox.claims import as_daemon
 from sync.outbox.outcomes import MAX_BLOCKS
 from sync.outbox.push import CALLS_IN_FLIGHT
@@ -108,12 +108,12 @@ async def test_a_proxy_that_refuses_everything_fails_nothing_and_holds_the_push(
     await outbox.add(voucher, *numbered(200))
     mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, times=1000)
     report = await outbox.pusher.push()
-    assert (set(await outbox.statuses()), [*report.errors]) == ({"pending"}, ["Unexpected"])
+    assert (set(await outbox.statuses()), [*report.errors]) == ({"pending"}, ["UndocumentedAnswer"])
     assert (report.failed, report.given_back) == (0, 200)
-    assert outbox.calls() <= MAX_FRUITLESS + 1
+    assert outbox.calls() <= MAX_FUTILE + 1
     await outbox.be_due()
     await outbox.pusher.push()
-    assert outbox.calls() <= MAX_FRUITLESS + 1
+    assert outbox.calls() <= MAX_FUTILE + 1
 
 
 async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror: Mirror, outbox: Outbox) -> None:

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sync.audit.run import audit
-from sync.core.errors import TooLong
+from sync.core.errors import ResponseTooLarge
 from sync.demo.simulator import Endless, Operation, Voucher
 from tests.support.flows import LOOK, ids, later, mirrored, numbered, page_size, pull_later
 from tests.support.mirror import Mirror
@@ -70,7 +70,7 @@ async def test_what_is_too_long_at_the_smallest_is_an_error_and_the_other_groups
         before = len(mirror.requests())
         found = mirror.world.add_codes(other.id, [f"NEW-{number}"])
         report = await pull_later(mirror)
-        assert {type(error) for error in report.errors} == {TooLong}
+        assert {type(error) for error in report.errors} == {ResponseTooLarge}
         assert found[0].id in await mirrored(mirror)
         # Thirty windows of a day at the most, and few calls to find out that none may be longer.
         assert sum(voucher.id in ids(one) for one in mirror.requests()[before:]) < 50
@@ -92,7 +92,7 @@ async def test_an_add_with_an_answer_that_is_too_long_is_looked_up(
     report = await outbox.pusher.push()
     assert (set(await outbox.statuses()), [type(error) for error in report.errors.values()]) == (
         {"uncertain"},
-        [TooLong],
+        [ResponseTooLarge],
     )
     (attempt, *_) = await mirror.rows("SELECT http_status, message FROM mews.voucher_code_outbox_attempts")
     assert (attempt["http_status"], "CODE-" in str(attempt)) == (200, False)

@@ -53,11 +53,11 @@ PROVES = {
 WITHOUT_A_STATUS = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
-    errors.Unexpected: Verdict.BLOCKED,
-    errors.ServerFault: Verdict.UNKNOWN,
+    errors.UndocumentedAnswer: Verdict.BLOCKED,
+    errors.ServerError: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
-    errors.Unreadable: Verdict.UNKNOWN,
-    errors.TooLong: Verdict.UNKNOWN,
+    errors.InvalidResponse: Verdict.UNKNOWN,
+    errors.ResponseTooLarge: Verdict.UNKNOWN,
 }
 """Its row on 5xx, broken connections and time-outs, what was not sent at all, and answers that were not read."""
 

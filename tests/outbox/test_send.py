@@ -10,7 +10,7 @@ from typing import Any
 
 from sync.demo.simulator import Close, Hang, Operation
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.dispatch import Knowledge, claim_due
+from sync.outbox.dispatch import MirrorFreshness, claim_due
 from sync.outbox.push import Pusher
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
@@ -40,8 +40,8 @@ async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(m
     await outbox.refresh()
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
-    later = replace(SETTINGS, settle_after=timedelta(hours=1))
-    await Pusher(mirror.connection, later, outbox.knowledge, Random(1)).push()
+    later = replace(SETTINGS, read_after_write_delay=timedelta(hours=1))
+    await Pusher(mirror.connection, later, outbox.freshness, Random(1)).push()
     await outbox.settle()
     assert await outbox.statuses() == ["uncertain"]
     await outbox.be_due()
@@ -60,7 +60,7 @@ async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:
         await outbox.delete(voucher, "OLD")
         report = await outbox.pusher.push()
         assert (report.done, report.failed) == (5, 1)
-        assert mirror.connection.client.budget.spent() == len(mirror.simulator.requests)
+        assert mirror.connection.client.rate_limiter.spent() == len(mirror.simulator.requests)
 
 
 async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
@@ -70,8 +70,8 @@ async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror,
     lane = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id)
     async with as_daemon(mirror.connection.engine) as tx:
         batch = await claim_due(
-            tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), knowledge=Knowledge(),
-            rules=SETTINGS.brakes,
+            tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), freshness=MirrorFreshness(),
+            rules=SETTINGS.delete_guards,
         )  # fmt: skip
     sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
     too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)
@@ -85,7 +85,7 @@ async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mi
     await outbox.refresh()
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, Hang())
-    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=1)), outbox.knowledge, Random(1))
+    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=1)), outbox.freshness, Random(1))
     async with asyncio.timeout(SETTINGS.request_timeout_s / 2):
         await pusher.push()
     assert await outbox.statuses() == ["uncertain"]

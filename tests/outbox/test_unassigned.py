@@ -44,15 +44,15 @@ async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_
     await outbox.refresh()
     voucher = mirror.add_voucher()
     await outbox.add(voucher, "A")
-    adopt = routing.adopt
+    assign = routing.assign
 
     async def adopt_before_a_discovery(tx: AsyncConnection, connection: str) -> bool:
-        has_strays = await adopt(tx, connection)
+        has_unassigned = await assign(tx, connection)
         monkeypatch.undo()
         await outbox.refresh()
-        return has_strays
+        return has_unassigned
 
-    monkeypatch.setattr(routing, "adopt", adopt_before_a_discovery)
+    monkeypatch.setattr(routing, "assign", adopt_before_a_discovery)
     await outbox.pusher.push()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"]
@@ -94,7 +94,7 @@ async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothi
     mirror.world.delete_code(old.id)
     mirror.clock.advance(timedelta(seconds=2))
     await outbox.refresh()
-    outbox.knowledge.visible_after = timedelta(seconds=15)
+    outbox.freshness.visible_after = timedelta(seconds=15)
     # Behind what the pull reads, as a code of its present second is, however slow the machine.
     unseen = mirror.clock() + timedelta(hours=1)
     mirror.world.add_codes(voucher.id, ["A"], created_utc=unseen, updated_utc=unseen)

@@ -31,7 +31,7 @@ WRITES: dict[str, dict[Fault, float]] = {
     "odd": {**ODD, **LOST},
     "at a proxy": {**PROXY, **LOST},
 }
-WEATHERS = st.tuples(st.sampled_from(sorted(READS)), st.sampled_from(sorted(WRITES)))
+FAULT_PROFILES = st.tuples(st.sampled_from(sorted(READS)), st.sampled_from(sorted(WRITES)))
 SKEWS_H = (0, -30, -1, 1, 30)
 JUMPS_S = (1, 5, 60, 900, 90_000, 8_000_000)
 FEW, SOME, MANY = st.integers(1, 5), st.integers(1, 40), st.integers(1, 120)
@@ -49,7 +49,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self._directory, self._total = directory, total
         self._is_wrong = False
-        self._pace = 10
+        self._read_limits = 10
         self._stack = ExitStack()
         self._database_url = self._stack.enter_context(database)
         self._runner = self._stack.enter_context(asyncio.Runner())
@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
         seed=st.integers(0, 2**32),
         skew_h=st.sampled_from(SKEWS_H),
         date_ahead_s=st.sampled_from((0.0, 2.0, -2.0)),
-        weather=WEATHERS,
+        weather=FAULT_PROFILES,
         behaviour=st.fixed_dictionaries(
             {
                 "allow_duplicates": st.booleans(),
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
     def goes_on(self) -> None:
         """The daemon works on for a while; some things must be right at any moment."""
         if hasattr(self, "_simulation"):
-            self._run(self._simulation.work(self._pace))
+            self._run(self._simulation.work(self._read_limits))
             self._judge(self._run(always(self._simulation)))
 
     @rule(steps=MANY)
@@ -162,7 +162,7 @@ class Machine(RuleBasedStateMachine):
         """Deletes behind adds."""
         self._run(self._simulation.people.regret(count))
 
-    @rule(weather=WEATHERS)
+    @rule(weather=FAULT_PROFILES)
     def change_weather(self, weather: tuple[str, str]) -> None:
         """From now on reads and writes fail in another way."""
         reads, writes = weather
@@ -186,9 +186,9 @@ class Machine(RuleBasedStateMachine):
             self._run(self._simulation.work_without_database())
 
     @rule(requests=st.integers(0, 40))
-    def pace(self, requests: int) -> None:
+    def read_limits(self, requests: int) -> None:
         """From now on so many requests are made between any two of these happenings."""
-        self._pace = requests
+        self._read_limits = requests
 
     @rule(steps=st.lists(LIFE_STEPS, min_size=1, max_size=4))
     def die_between_awaits(self, steps: list[int]) -> None:

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.outbox import claims as product
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completion import Completed, Returning, complete
-from sync.outbox.delete_guard import BrakeRule
-from sync.outbox.dispatch import Batch, Knowledge, claim_due
+from sync.outbox.delete_guard import DeleteGuardRule
+from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Row, Status, Uncertainty
 from tests.support.database import uuid
@@ -19,7 +19,7 @@ from tests.support.queue import ADDS, LEASE, SENT_UTC, Outbox
 
 ONE, OTHER = uuid(1), uuid(2)
 SECOND = timedelta(seconds=1)
-NO_BRAKE = BrakeRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
+NO_BRAKE = DeleteGuardRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
 DONE = Completion(Status.DONE, "done", None, 200, "request 2")
 LOST = Completion(
     Status.UNCERTAIN, "unknown", "the line broke", wait=timedelta(seconds=15), uncertain_because=Uncertainty.UNKNOWN
@@ -69,10 +69,10 @@ async def settle(
 async def claim_due_now(
     outbox: Outbox,
     lane: Lane,
-    knowledge: Knowledge | None = None,
+    freshness: MirrorFreshness | None = None,
     *,
     limit: int = 100,
-    rule: BrakeRule = NO_BRAKE,
+    rule: DeleteGuardRule = NO_BRAKE,
     without: Sequence[int] = (),
 ) -> Batch:
     async with as_daemon(outbox.engine) as tx:
@@ -82,7 +82,7 @@ async def claim_due_now(
             limit=limit,
             lease=LEASE,
             server_utc=SENT_UTC,
-            knowledge=knowledge or Knowledge(),
+            freshness=freshness or MirrorFreshness(),
             rules=[rule],
             without=without,
         )

@@ -12,7 +12,7 @@ from sync.connection.connection import Connection
 from sync.core.retry import Backoff
 from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
-from sync.mews.client import Patience
+from sync.mews.client import RetryPolicy
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
@@ -22,7 +22,7 @@ from sync.settings import Settings
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
 OVERLAP = timedelta(seconds=120)
-IMPATIENT = Patience(backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_backoff=Backoff(base_s=0.001, cap_s=0.01))
+IMPATIENT = RetryPolicy(backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_backoff=Backoff(base_s=0.001, cap_s=0.01))
 """The usual number of tries, with pauses too short to notice."""
 
 
@@ -41,7 +41,7 @@ class Clock:
 
 
 class Mirror:
-    """One hotel with a service; vouchers and codes are the tests' own. `patience` is short, and there is no budget."""
+    """One hotel with a service; vouchers and codes are the tests' own. `retry_policy` is short, the budget endless."""
 
     def __init__(self, database_url: str, **simulator_options: Any) -> None:
         self.database_url = database_url
@@ -56,9 +56,9 @@ class Mirror:
         self.connection: Connection
 
     @asynccontextmanager
-    async def opened(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator["Mirror"]:
+    async def opened(self, *, retry_policy: RetryPolicy = IMPATIENT, **settings: Any) -> AsyncIterator["Mirror"]:
         """Serves the API and opens the connection to it."""
-        async with self.served(), self.connected(patience=patience, **settings):
+        async with self.served(), self.connected(retry_policy=retry_policy, **settings):
             yield self
 
     @asynccontextmanager
@@ -68,14 +68,16 @@ class Mirror:
             yield
 
     @asynccontextmanager
-    async def connected(self, *, patience: Patience = IMPATIENT, **settings: Any) -> AsyncIterator[None]:
+    async def connected(self, *, retry_policy: RetryPolicy = IMPATIENT, **settings: Any) -> AsyncIterator[None]:
         """Opens a connection to the served API, as another process has it; after it the one before, if any, is back.
 
         A closed one must not stay: whatever asked by it would open sessions that nobody closes.
         """
         before = vars(self).pop("connection", None)
         try:
-            async with app.open_connection(self.settings(**settings), self.database_url, self.stop, patience) as opened:
+            async with app.open_connection(
+                self.settings(**settings), self.database_url, self.stop, retry_policy
+            ) as opened:
                 self.connection = opened
                 yield
         finally:

@@ -10,10 +10,10 @@ from sqlalchemy import text
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, Voucher
 from sync.outbox.claims import as_daemon
-from sync.outbox.delete_guard import BrakeRule
-from sync.outbox.dispatch import Knowledge
+from sync.outbox.delete_guard import DeleteGuardRule
+from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.push import Pusher
-from sync.outbox.reconcile import settle
+from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
 from tests.support.mirror import Mirror
 
@@ -21,8 +21,8 @@ AT_ONCE, A_WHILE = timedelta(), timedelta(seconds=20)
 SETTINGS = PushSettings(
     lease=timedelta(seconds=30),
     request_timeout_s=60,
-    settle_after=AT_ONCE,
-    brakes=[BrakeRule(share=0.2, at_least=100, window=timedelta(minutes=10))],
+    read_after_write_delay=AT_ONCE,
+    delete_guards=[DeleteGuardRule(share=0.2, at_least=100, window=timedelta(minutes=10))],
     # What is given back is due when a test says so (`be_due`), and not while a push is slow.
     retry=Backoff(base_s=600, cap_s=36_000, least=0.5),
 )
@@ -33,8 +33,8 @@ class Outbox:
 
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
-        self.knowledge = Knowledge()
-        self.pusher = Pusher(mirror.connection, SETTINGS, self.knowledge, Random(2))
+        self.freshness = MirrorFreshness()
+        self.pusher = Pusher(mirror.connection, SETTINGS, self.freshness, Random(2))
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(
@@ -57,7 +57,7 @@ class Outbox:
         return [row["status"] for row in await self.rows()]
 
     async def settle(self) -> None:
-        await settle(self.mirror.connection, AT_ONCE)
+        await reconcile(self.mirror.connection, AT_ONCE)
 
     async def be_due(self) -> None:
         """Whatever waits for its time has it now."""
@@ -66,9 +66,9 @@ class Outbox:
 
     async def refresh(self) -> None:
         """A discovery and a pull, as the daemon has them all the time."""
-        self.knowledge.discovered_as_of = (await self.mirror.discover()).as_of
+        self.freshness.discovered_as_of = (await self.mirror.discover()).as_of
         if (caught_up := (await self.mirror.pull()).caught_up) is not None:
-            self.knowledge.caught_up_as_of = caught_up.as_of
+            self.freshness.caught_up_as_of = caught_up.as_of
 
     def calls(self, operation: Operation = Operation.ADD_CODES) -> int:
         return len(self.mirror.requests(operation))

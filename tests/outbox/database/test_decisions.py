@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.delete_guard import BrakeRule
-from sync.outbox.dispatch import LOOK_AGAIN, Knowledge
+from sync.outbox.delete_guard import DeleteGuardRule
+from sync.outbox.dispatch import RECHECK_AFTER, MirrorFreshness
 from sync.outbox.rules import Status
 from tests.support.claims import BUSY, claim_due_now, sent, settle
 from tests.support.database import code, store, uuid
@@ -16,9 +16,9 @@ from tests.support.instants import utc
 from tests.support.queue import ADDS, DELETES, OTHER_VOUCHER, SENT_UTC, Outbox, execute
 
 
-async def fresh(outbox: Outbox) -> Knowledge:
+async def fresh(outbox: Outbox) -> MirrorFreshness:
     """After a discovery and a pull that have seen everything."""
-    return Knowledge(await outbox.now(), await outbox.now())
+    return MirrorFreshness(await outbox.now(), await outbox.now())
 
 
 async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox) -> None:
@@ -98,13 +98,13 @@ async def test_a_delete_of_what_the_mirror_may_not_have_seen_waits(outbox: Outbo
     stale = await fresh(outbox)
     by_value, by_deleted = await outbox.delete("SUMMER"), await outbox.delete("WINTER")
     await store(outbox.engine, code(1, "WINTER", is_active=False), code(2, "SUMMER", voucher_id=OTHER_VOUCHER))
-    for knowledge in (None, Knowledge(discovered_as_of=await outbox.now()), stale):
-        batch = await claim_due_now(outbox, DELETES, knowledge)
+    for freshness in (None, MirrorFreshness(discovered_as_of=await outbox.now()), stale):
+        batch = await claim_due_now(outbox, DELETES, freshness)
         assert (sent(batch), batch.done, batch.waiting) == ([], 0, 2)
         for row_id in (by_value, by_deleted):
             row, now = await outbox.row(row_id), await outbox.now()
             assert (row["status"], row["attempts"], row["attempt_id"]) == ("pending", 0, None)
-            assert now < row["next_attempt_at"] <= now + LOOK_AGAIN
+            assert now < row["next_attempt_at"] <= now + RECHECK_AFTER
             await outbox.set(row_id, next_attempt_at=utc(2026, 1, 1))
         assert await outbox.open_attempts() == {}
 
@@ -120,10 +120,10 @@ async def test_a_delete_of_a_code_that_a_fresh_mirror_has_not_fails(outbox: Outb
 async def test_a_mirror_is_fresh_from_the_very_instant_on(outbox: Outbox) -> None:
     delete = await outbox.delete("SUMMER")
     created_at = (await outbox.row(delete))["created_at"]
-    await claim_due_now(outbox, DELETES, Knowledge(None, created_at - timedelta(microseconds=1)))
+    await claim_due_now(outbox, DELETES, MirrorFreshness(None, created_at - timedelta(microseconds=1)))
     assert await outbox.status(delete) is Status.PENDING
     await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
-    await claim_due_now(outbox, DELETES, Knowledge(None, created_at))
+    await claim_due_now(outbox, DELETES, MirrorFreshness(None, created_at))
     assert await outbox.status(delete) is Status.FAILED
 
 
@@ -147,9 +147,9 @@ async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
         outbox.engine, code(1, "ONE"), code(2, "TWO"), code(3, "TWO"), code(4, "GONE", is_active=False), code(5, "ALSO")
     )
     early = [await outbox.delete(value) for value in ("ONE", "TWO", "GONE", "NONE", "ALSO")]
-    knowledge = await fresh(outbox)
+    freshness = await fresh(outbox)
     late = await outbox.delete("LATER")
-    batch = await claim_due_now(outbox, DELETES, knowledge)
+    batch = await claim_due_now(outbox, DELETES, freshness)
     assert [(row.id, row.target_code_id) for row in batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
     assert (batch.done, batch.failed, batch.waiting) == (1, 2, 1)
     assert await outbox.statuses() == ["sending", "failed", "done", "failed", "sending", "pending"]
@@ -160,7 +160,7 @@ async def test_the_brake_holds_what_would_have_been_claimed(outbox: Outbox) -> N
     await store(outbox.engine, *(code(number, f"{number}") for number in range(1, 4)))
     for number in range(1, 4):
         await outbox.delete(f"{number}")
-    rule = BrakeRule(share=0.2, at_least=3, window=timedelta(minutes=10))
+    rule = DeleteGuardRule(share=0.2, at_least=3, window=timedelta(minutes=10))
     batch = await claim_due_now(outbox, ADDS, rule=rule)
     assert (batch.held, await outbox.statuses()) == (0, ["pending"] * 3)
     batch = await claim_due_now(outbox, DELETES, rule=rule)

@@ -10,15 +10,15 @@ from sqlalchemy import text
 
 from sync.outbox import delete_guard
 from sync.outbox.claims import as_daemon
-from sync.outbox.delete_guard import BrakeRule
+from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.rules import Status
-from sync.service.app import brake_rules
+from sync.service.app import delete_guard_rules
 from sync.settings import Settings
 from tests.support.database import CONNECTION, PATIENCE_S, code, rows, store
 from tests.support.queue import OTHER_VOUCHER, VOUCHER, Outbox, as_user, execute
 
 MINUTE = timedelta(minutes=1)
-RULE = BrakeRule(share=0.2, at_least=100, window=10 * MINUTE)
+RULE = DeleteGuardRule(share=0.2, at_least=100, window=10 * MINUTE)
 
 
 async def queue_deletes(outbox: Outbox, first: int, last: int, *, voucher: UUID = VOUCHER) -> None:
@@ -37,7 +37,7 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
     await store(outbox.engine, *codes, connection=connection)
 
 
-async def hold(outbox: Outbox, *rules: BrakeRule, connection: str = CONNECTION) -> int:
+async def hold(outbox: Outbox, *rules: DeleteGuardRule, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
         return len((await delete_guard.hold_suspicious(tx, connection, rules or [RULE])).ids)
 
@@ -201,7 +201,7 @@ async def test_deletes_that_waited_longer_than_the_window_are_held_all_the_same(
 
 
 async def test_deletes_just_under_the_brake_window_after_window_are_held_by_the_longer_one(outbox: Outbox) -> None:
-    longer = BrakeRule(share=0.5, at_least=100, window=timedelta(days=1))
+    longer = DeleteGuardRule(share=0.5, at_least=100, window=timedelta(days=1))
     await mirror_codes(outbox, 1000)
     held = []
     last = 0
@@ -217,6 +217,6 @@ async def test_deletes_just_under_the_brake_window_after_window_are_held_by_the_
 
 
 def test_the_settings_make_two_rules() -> None:
-    short, longer = brake_rules(Settings(sync_delete_brake_min=7))
-    assert short == BrakeRule(share=0.2, at_least=7, window=10 * MINUTE)
-    assert longer == BrakeRule(share=0.5, at_least=7, window=timedelta(days=1))
+    short, longer = delete_guard_rules(Settings(sync_delete_brake_min=7))
+    assert short == DeleteGuardRule(share=0.2, at_least=7, window=10 * MINUTE)
+    assert longer == DeleteGuardRule(share=0.5, at_least=7, window=timedelta(days=1))

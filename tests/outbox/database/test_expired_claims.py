@@ -24,9 +24,9 @@ async def expire(outbox: Outbox, attempt_id: UUID = ONE) -> None:
     )
 
 
-async def rescue(outbox: Outbox, connection: str = CONNECTION) -> int:
+async def expire_claims(outbox: Outbox, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await expired_claims.rescue(tx, connection, WAIT)
+        return await expired_claims.expire_claims(tx, connection, WAIT)
 
 
 async def load_uncertain(outbox: Outbox, connection: str = CONNECTION) -> list[Uncertain]:
@@ -37,15 +37,15 @@ async def load_uncertain(outbox: Outbox, connection: str = CONNECTION) -> list[U
 async def test_a_claim_is_rescued_once_its_time_is_over_and_looked_up_after_a_pause(outbox: Outbox) -> None:
     row_ids = [await outbox.add(), await outbox.add()]
     await claim(outbox, *row_ids)
-    assert await rescue(outbox) == 0
+    assert await expire_claims(outbox) == 0
     await expire(outbox)
-    assert await rescue(outbox) == 2
+    assert await expire_claims(outbox) == 2
     for row_id in row_ids:
         row, now = await outbox.row(row_id), await outbox.now()
         assert (row["status"], row["attempt_id"], row["attempts"]) == ("uncertain", ONE, 1)
         assert "ended before it had noted an answer" in row["last_error"]
         assert now < row["next_attempt_at"] <= now + WAIT
-    assert await rescue(outbox) == 0
+    assert await expire_claims(outbox) == 0
     assert await load_uncertain(outbox) == []
     assert set(await outbox.open_attempts()) == {ONE}
 
@@ -58,7 +58,7 @@ async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_is_not_rescued(
         async with as_daemon(outbox.engine) as tx:
             await product.begin_attempt(tx, ADDS, OTHER, lease=LEASE, server_utc=SENT_UTC)
             assert await product.move(tx, ONE, OTHER, [row_id], lease=LEASE) == {row_id}
-            rescuer = asyncio.create_task(rescue(outbox))
+            rescuer = asyncio.create_task(expire_claims(outbox))
             await blocked(outbox.engine, rescuer)
         assert await rescuer == 0
     assert await outbox.statuses() == ["sending"]
@@ -70,9 +70,9 @@ async def test_a_row_that_a_user_holds_is_rescued_later_and_its_neighbours_at_on
     await expire(outbox)
     async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         await change(tx, held, note="not committed yet")
-        assert await rescue(outbox) == 1
+        assert await expire_claims(outbox) == 1
         assert await outbox.statuses() == ["sending", "uncertain"]
-    assert await rescue(outbox) == 1
+    assert await expire_claims(outbox) == 1
 
 
 async def test_only_the_dead_of_this_connection_are_rescued(outbox: Outbox) -> None:
@@ -86,7 +86,7 @@ async def test_only_the_dead_of_this_connection_are_rescued(outbox: Outbox) -> N
         await claim(outbox, row_id, attempt_id=attempt_id, lane=Lane(connection, Operation.ADD, HOTEL))
     await expire(outbox, ONE)
     await expire(outbox, uuid(3))
-    assert await rescue(outbox) == 1
+    assert await expire_claims(outbox) == 1
     assert await outbox.statuses() == ["uncertain", "sending", "sending"]
 
 
@@ -101,7 +101,7 @@ async def test_what_was_settled_in_time_is_not_rescued(outbox: Outbox) -> None:
             await complete_rows(tx, ONE, [row_id], completion, {row_id: uuid(7)})
     before = [await outbox.row(row_id) for row_id in row_ids[:4]]
     await expire(outbox)
-    assert await rescue(outbox) == 1
+    assert await expire_claims(outbox) == 1
     assert [await outbox.row(row_id) for row_id in row_ids[:4]] == before
 
 
@@ -109,7 +109,7 @@ async def test_who_was_taken_for_dead_may_still_settle_what_it_claimed(outbox: O
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await expire(outbox)
-    await rescue(outbox)
+    await expire_claims(outbox)
     assert await settle(outbox, Completion(Status.PENDING, "so"), row_id, attempt_id=OTHER) == 0
     assert await settle(outbox, Completion(Status.DONE, "done"), row_id, codes={row_id: uuid(7)}) == 1
     assert await outbox.status(row_id) is Status.DONE
@@ -119,7 +119,7 @@ async def test_uncertain_rows_are_looked_up_when_due_the_longest_due_first(outbo
     row_ids = [await outbox.add() for _ in range(4)]
     await claim(outbox, *row_ids)
     await expire(outbox)
-    await rescue(outbox)
+    await expire_claims(outbox)
     for row_id, day in zip(row_ids[:3], (2, 1, 2), strict=True):
         await outbox.set(row_id, next_attempt_at=utc(2026, 1, day))
     found = await load_uncertain(outbox)
@@ -146,7 +146,7 @@ async def test_a_claim_whose_attempt_is_gone_is_rescued(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await execute(outbox.engine, "DELETE FROM sync.attempts")
-    assert await rescue(outbox) == 1
+    assert await expire_claims(outbox) == 1
     await outbox.set(row_id, next_attempt_at=utc(2026, 1, 1))
     (found,) = await load_uncertain(outbox)
     assert (found.id, found.unknown_since_utc) == (row_id, SENT_UTC)
@@ -158,11 +158,11 @@ async def test_an_attempt_of_the_dead_without_any_row_is_forgotten(outbox: Outbo
     async with as_daemon(outbox.engine) as tx:
         await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=SENT_UTC)
         await product.move(tx, ONE, OTHER, row_ids, lease=LEASE)
-    await rescue(outbox)
+    await expire_claims(outbox)
     assert set(await outbox.open_attempts()) == {ONE, OTHER}
     await expire(outbox, ONE)
     await expire(outbox, OTHER)
-    assert await rescue(outbox) == 2
+    assert await expire_claims(outbox) == 2
     assert set(await outbox.open_attempts()) == {OTHER}
 
 
@@ -170,7 +170,7 @@ async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await expire(outbox)
-    await rescue(outbox)
+    await expire_claims(outbox)
     later = SENT_UTC + timedelta(hours=1)
     async with as_daemon(outbox.engine) as tx:
         await complete_rows(tx, ONE, [row_id], Completion(Status.PENDING, "looked up"))

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sync.outbox import expired_claims, retention, routing
 from sync.outbox import uncertain as outbox_uncertain
 from sync.outbox.claims import as_daemon
-from sync.outbox.delete_guard import BrakeRule
-from sync.outbox.dispatch import Knowledge
+from sync.outbox.delete_guard import DeleteGuardRule
+from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Status
 from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, sent
@@ -171,12 +171,12 @@ async def test_what_was_sent_and_takes_no_note_at_all_is_never_sent_again(outbox
     assert list(completed.refused) == [row_ids[1]]
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.rescue(tx, CONNECTION, timedelta()) == 0
+        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 0
     assert await outbox.statuses() == ["done", "sending", "done"]
     assert sent(await claim_due_now(outbox, ADDS)) == []
     await guarded(CLEAN)
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.rescue(tx, CONNECTION, timedelta()) == 1
+        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 1
         (uncertain,) = await outbox_uncertain.load_uncertain(tx, CONNECTION)
         assert uncertain.id == row_ids[1]
         assert await outbox_uncertain.load_uncertain(tx, CONNECTION, without=[row_ids[1]]) == []
@@ -188,7 +188,7 @@ async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, g
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     await guarded(*refusing())
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.rescue(tx, CONNECTION, timedelta()) == 2
+        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 2
     assert await outbox.statuses() == ["uncertain", "sending", "uncertain"]
 
 
@@ -199,8 +199,8 @@ async def test_deletes_are_held_around_one_that_is_refused_and_that_one_is_not_s
     await store(outbox.engine, *(code(number, value) for number, value in enumerate(values, 1)))
     row_ids = [await outbox.delete(value) for value in values]
     await guarded(*refusing("NEW.status = 'held'"))
-    rule = BrakeRule(share=0.2, at_least=3, window=timedelta(minutes=10))
-    batch = await claim_due_now(outbox, DELETES, Knowledge(), rule=rule)
+    rule = DeleteGuardRule(share=0.2, at_least=3, window=timedelta(minutes=10))
+    batch = await claim_due_now(outbox, DELETES, MirrorFreshness(), rule=rule)
     assert (sent(batch), batch.held, list(batch.set_aside)) == ([], 2, [row_ids[1]])
     assert await outbox.statuses() == ["held", "pending", "held"]
 
@@ -214,7 +214,7 @@ async def test_strays_find_their_connection_or_fail_around_one_that_is_refused(o
     await guarded(*refusing())
     await outbox.know(UNKNOWN_VOUCHER.int)
     async with as_daemon(outbox.engine) as tx:
-        await routing.adopt(tx, CONNECTION)
+        await routing.assign(tx, CONNECTION)
         now = await outbox.now()
         await routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now)
     found = await rows(outbox.engine, "SELECT status, connection FROM mews.voucher_code_outbox ORDER BY id")

@@ -16,9 +16,9 @@ from tests.support.instants import utc
 from tests.support.queue import HOTEL, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, as_user, change, execute
 
 
-async def adopt(outbox: Outbox, connection: str = CONNECTION) -> None:
+async def assign(outbox: Outbox, connection: str = CONNECTION) -> None:
     async with as_daemon(outbox.engine) as tx:
-        await routing.adopt(tx, connection)
+        await routing.assign(tx, connection)
 
 
 async def belongs_to(outbox: Outbox, row_id: int) -> tuple[Any, ...]:
@@ -31,12 +31,12 @@ async def test_a_row_belongs_to_the_connection_that_comes_to_know_its_voucher(ou
     await outbox.bring(held, Status.HELD)
     cancelled = await outbox.add("C", voucher_id=UNKNOWN_VOUCHER)
     await outbox.bring(cancelled, Status.CANCELLED)
-    await adopt(outbox)
+    await assign(outbox)
     assert await belongs_to(outbox, add) == (None, None, UNKNOWN_VOUCHER, "A")
     await outbox.know(UNKNOWN_VOUCHER.int, connection="other", enterprise_id=uuid(3001))
-    await adopt(outbox)
+    await assign(outbox)
     assert await belongs_to(outbox, add) == (None, None, UNKNOWN_VOUCHER, "A")
-    await adopt(outbox, "other")
+    await assign(outbox, "other")
     assert await belongs_to(outbox, add) == ("other", uuid(3001), UNKNOWN_VOUCHER, "A")
     assert await belongs_to(outbox, held) == ("other", uuid(3001), UNKNOWN_VOUCHER, "B")
     assert await belongs_to(outbox, cancelled) == (None, None, UNKNOWN_VOUCHER, "C")
@@ -45,16 +45,16 @@ async def test_a_row_belongs_to_the_connection_that_comes_to_know_its_voucher(ou
 async def test_a_row_that_belongs_to_somebody_stays_there(outbox: Outbox) -> None:
     row_id = await outbox.add("A")
     await execute(outbox.engine, "UPDATE mews.vouchers SET connection = 'other'")
-    await adopt(outbox, "other")
+    await assign(outbox, "other")
     assert await belongs_to(outbox, row_id) == (CONNECTION, HOTEL, VOUCHER, "A")
 
 
 async def test_a_delete_by_id_is_adopted_once_its_code_is_mirrored(outbox: Outbox) -> None:
     delete, unknown = [await outbox.queue("delete", voucher_code_id=uuid(number)) for number in (1, 2)]
-    await adopt(outbox)
+    await assign(outbox)
     assert await belongs_to(outbox, delete) == (None, None, None, None)
     await store(outbox.engine, code(1, "SUMMER"))
-    await adopt(outbox)
+    await assign(outbox)
     assert await belongs_to(outbox, delete) == (CONNECTION, HOTEL, VOUCHER, "SUMMER")
     assert await belongs_to(outbox, unknown) == (None, None, None, None)
 
@@ -122,13 +122,13 @@ async def test_what_is_known_finished_or_held_does_not_fail_as_unknown(outbox: O
 async def test_what_comes_to_be_known_after_an_adoption_does_not_fail_as_unknown(outbox: Outbox) -> None:
     row_id = await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
     named = await outbox.queue("delete", voucher_code_id=uuid(1))
-    await adopt(outbox)
+    await assign(outbox)
     await outbox.know(UNKNOWN_VOUCHER.int)
     await store(outbox.engine, code(1))
     now = await outbox.now()
     await fail_unknown(outbox, now, now)
     assert await outbox.statuses() == ["pending", "pending"]
-    await adopt(outbox)
+    await assign(outbox)
     assert [(await outbox.row(one))["connection"] for one in (row_id, named)] == [CONNECTION, CONNECTION]
 
 
@@ -138,7 +138,7 @@ async def test_an_unknown_row_that_failed_can_be_retried_and_adopted(outbox: Out
     await fail_unknown(outbox, now, now)
     await outbox.know(UNKNOWN_VOUCHER.int)
     await outbox.change(row_id, status="pending")
-    await adopt(outbox)
+    await assign(outbox)
     async with as_daemon(outbox.engine) as tx:
         assert [row.id for row in await lock_due(tx, Lane(CONNECTION, Operation.ADD, HOTEL), 9)] == [row_id]
 
@@ -153,11 +153,11 @@ async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox:
     async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         for row_id in (changing, theirs, named):
             await change(tx, row_id, note="not committed yet")
-        await adopt(outbox)
+        await assign(outbox)
         await fail_unknown(outbox, now, now)
     assert await outbox.statuses() == ["pending", "pending", "failed", "pending", "pending"]
     assert [(await outbox.row(row_id))["connection"] for row_id in (changing, beside)] == [None, CONNECTION]
-    await adopt(outbox)
+    await assign(outbox)
     await fail_unknown(outbox, now, now)
     assert await outbox.statuses() == ["pending", "pending", "failed", "failed", "pending"]
     assert await belongs_to(outbox, changing) == (CONNECTION, HOTEL, UNKNOWN_VOUCHER, "A")
@@ -165,13 +165,13 @@ async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox:
 
 
 async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routing, "MAX_STRAYS", 2)
+    monkeypatch.setattr(routing, "MAX_UNASSIGNED", 2)
     for _ in range(3):
         await outbox.add(voucher_id=OTHER_VOUCHER)
         await outbox.add(voucher_id=UNKNOWN_VOUCHER)
     await outbox.know(OTHER_VOUCHER.int)
     async with as_daemon(outbox.engine) as tx:
-        assert [await routing.adopt(tx, CONNECTION) for _ in range(2)] == [True, False]
+        assert [await routing.assign(tx, CONNECTION) for _ in range(2)] == [True, False]
     now = await outbox.now()
     async with as_daemon(outbox.engine) as tx:
         found = [

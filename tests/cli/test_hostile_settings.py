@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -58,6 +59,7 @@ async def test_once_mirrors_and_pushes(cli: Cli, hotel: tuple[Mirror, Voucher]) 
     for command in (["once"], ["once"]):
         ended = await cli(*command, settings=mirror.environment)
         assert ended.code == 0, ended
+        mirror.clock.advance(timedelta(seconds=1))  # what changed in the present second, the pull after the next reads
     assert [row["status"] for row in await mirror.rows("SELECT status FROM mews.voucher_code_outbox")] == ["done"] * 2
     (added,) = [code for code in mirror.world.codes_visible_to(ACCESS_TOKEN).values() if code.value == "NEW"]
     assert added.validity_start_utc is not None

@@ -85,8 +85,8 @@ async def sort_out(
     bisection = Bisection(records, is_refused=True)
     while group := bisection.group:
         bisection.tell(went_through=await search.goes_through(group))
-    culprits = {target.id_of(record) for record, _ in search.refused}
-    stored = [record for record in records if target.id_of(record) not in culprits]
+    refused_ids = {target.id_of(record) for record, _ in search.refused}
+    stored = [record for record in records if target.id_of(record) not in refused_ids]
     return Sorted(stored, search.written, search.refused)
 
 

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from sync.core.bisection import Bisection
 
 
-def bisect(size: int, culprits: Collection[int]) -> tuple[set[int], list[int], int]:
+def bisect(size: int, refused: Collection[int]) -> tuple[set[int], list[int], int]:
     """What went through, what stood alone and was refused, and the number of calls, the first refused one included."""
     through, alone, calls = set[int](), list[int](), 1
     bisection = Bisection(range(size), is_refused=True)
     while group := bisection.group:
         calls += 1
-        is_refused = not set(culprits).isdisjoint(group)
+        is_refused = not set(refused).isdisjoint(group)
         if not is_refused:
             assert through.isdisjoint(group)
             through.update(group)
@@ -27,18 +27,18 @@ def bisect(size: int, culprits: Collection[int]) -> tuple[set[int], list[int], i
 
 @given(st.integers(2, 60).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))))
 def test_every_item_either_goes_through_or_is_refused_alone(case: tuple[int, set[int]]) -> None:
-    size, culprits = case
-    through, alone, _ = bisect(size, culprits)
-    assert set(alone) == culprits
-    assert len(alone) == len(culprits)
-    assert through == set(range(size)) - culprits
+    size, refused = case
+    through, alone, _ = bisect(size, refused)
+    assert set(alone) == refused
+    assert len(alone) == len(refused)
+    assert through == set(range(size)) - refused
 
 
 def test_seven_of_a_thousand_take_at_most_80_calls() -> None:
     rng = random.Random(7)
     scattered = [rng.sample(range(1000), 7) for _ in range(2000)]
     crowded = [rng.sample(range(start, start + 50), 7) for start in range(0, 950, 10)]
-    assert max(bisect(1000, culprits)[2] for culprits in [*scattered, *crowded]) <= 80
+    assert max(bisect(1000, refused)[2] for refused in [*scattered, *crowded]) <= 80
 
 
 def test_one_of_a_thousand_takes_at_most_22_calls() -> None:

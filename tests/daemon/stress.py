@@ -59,33 +59,33 @@ class Storm:
     """
 
     def __init__(
-        self, mirror: Mirror, directory: Path, weather: FaultProfile, seed: int, vouchers: Sequence[Voucher]
+        self, mirror: Mirror, directory: Path, profile: FaultProfile, seed: int, vouchers: Sequence[Voucher]
     ) -> None:
         self.mirror = mirror
         self.kills = 0
         self.before_round: Callable[[int], None] = lambda number: None
-        self.rounds = max(1, ADDS // GROUP // weather.scale)
-        self._weather = weather
-        self._settings = {**QUICK, **weather.settings}
+        self.rounds = max(1, ADDS // GROUP // profile.scale)
+        self._profile = profile
+        self._settings = {**QUICK, **profile.settings}
         self._directory = directory
         self._seed = seed
         self._rng = random.Random(seed)
         self._vouchers = vouchers
         self._round = 0
-        self._kills = max(1, KILLS // weather.scale)
-        share = DELETES // weather.scale // len(vouchers)
+        self._kills = max(1, KILLS // profile.scale)
+        share = DELETES // profile.scale // len(vouchers)
         self.queued: list[Key] = []
         self._doomed = [code for voucher in vouchers for code in mirror.add_codes(voucher, values("OLD", share))]
         self.stood: list[Key] = [(code.voucher_id, code.value or "") for code in self._doomed]
         self._deletes_a_round = -(-len(self._doomed) // self.rounds)
         self._regretted: list[Key] = []
         self._arrived = asyncio.Event()
-        for name, value in weather.behaviour.items():
+        for name, value in profile.behaviour.items():
             setattr(mirror.simulator.behaviour, name, value)
 
     async def rage(self) -> None:
         """Until everything is queued and every kill done."""
-        self.mirror.simulator.faults.by_chance(self._weather.faults, seed=self._seed, operations=WRITES)
+        self.mirror.simulator.faults.by_chance(self._profile.faults, seed=self._seed, operations=WRITES)
         self.mirror.simulator.on_request = self._on_request
         while self._round < self.rounds or self.kills < self._kills:
             async with running(self.mirror, self._directory, **self._settings) as daemon:
@@ -121,7 +121,7 @@ class Storm:
         await queue(self.mirror, "add", voucher.id, fresh)
         for _ in range(min(len(self._doomed), self._deletes_a_round)):
             await self._delete(self._doomed.pop(self._rng.randrange(len(self._doomed))))
-        if self._regretted and self._rng.random() < self._weather.regrets:
+        if self._regretted and self._rng.random() < self._profile.regrets:
             voucher_id, value = self._regretted.pop(0)
             await queue(self.mirror, "delete", voucher_id, [value])
         if self._rng.random() < 0.5:
@@ -138,7 +138,7 @@ class Storm:
             )
         else:
             await queue(self.mirror, "delete", code.voucher_id, [code.value])
-        if self._rng.random() < self._weather.renewals:
+        if self._rng.random() < self._profile.renewals:
             await queue(self.mirror, "add", code.voucher_id, [code.value])
 
 

@@ -57,16 +57,16 @@ async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = N
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(
-    "weather", [SAMPLE, *(pytest.param(name, marks=pytest.mark.long) for name in FAULT_PROFILES if name != SAMPLE)]
+    "profile", [SAMPLE, *(pytest.param(name, marks=pytest.mark.long) for name in FAULT_PROFILES if name != SAMPLE)]
 )
 async def test_every_change_is_made_once_whatever_fails(
-    database_url: str, tmp_path: Path, weather: str, seed: int
+    database_url: str, tmp_path: Path, profile: str, seed: int
 ) -> None:
     mirror = Mirror(database_url)
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(4)]
-    storm = Storm(mirror, tmp_path, FAULT_PROFILES[weather], seed, vouchers)
+    storm = Storm(mirror, tmp_path, FAULT_PROFILES[profile], seed, vouchers)
     async with mirror.opened():
-        after = await passed(storm, f"{weather}, seed {seed}")
+        after = await passed(storm, f"{profile}, seed {seed}")
         assert not (untrue := after.untrue()), "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
         assert not await mirror.rows("SELECT * FROM sync.attempts")

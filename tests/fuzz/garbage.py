@@ -51,7 +51,7 @@ BODIES = (
 )
 
 
-class Nonsense:
+class Garbage:
     """Draws from `seed`. Codes belong to one of the vouchers, or pretend to."""
 
     def __init__(self, seed: int, voucher_ids: Sequence[UUID] = ()) -> None:

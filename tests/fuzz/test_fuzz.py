@@ -16,7 +16,7 @@ from sync.demo.simulator import Operation, RawBody
 from sync.mews import failures, operations
 from sync.mews.clock import ServerClock
 from sync.mews.pages import UNREADABLE, Listing
-from tests.fuzz.garbage import Nonsense
+from tests.fuzz.garbage import Garbage
 from tests.support.flows import mirrored
 from tests.support.mirror import Mirror
 
@@ -40,7 +40,7 @@ LISTINGS: list[Listing[Any]] = [
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 def test_no_body_is_more_than_a_page_or_unreadable(seeds: range) -> None:
     for seed in seeds:
-        body, good = Nonsense(seed).body()
+        body, good = Garbage(seed).body()
         for listing in LISTINGS:
             try:
                 page = listing.decode(body)
@@ -60,9 +60,9 @@ def test_no_body_is_more_than_a_page_or_unreadable(seeds: range) -> None:
 def test_no_answer_and_no_header_is_more_than_an_error(seeds: range) -> None:
     clock = ServerClock(lambda: 0.0)
     for seed in seeds:
-        nonsense = Nonsense(seed)
-        body, _ = nonsense.body()
-        header = str(nonsense.anything(0)).encode("utf-8", "replace").replace(b"\n", b"")
+        garbage = Garbage(seed)
+        body, _ = garbage.body()
+        header = str(garbage.anything(0)).encode("utf-8", "replace").replace(b"\n", b"")
         headers = [(b"Retry-After", header), (b"Date", header), (b"Request-Id", header)]
         response = httpx.Response(100 + seed % 500, headers=headers, content=body)
         clock.observe(response.headers.get("Date"))
@@ -78,7 +78,7 @@ async def test_a_pull_ends_and_mirrors_what_is_good(database_url: str, seeds: ra
         voucher = mirror.add_voucher()
         await mirror.discover()
         for seed in seeds[::CASES_PER_PULL]:
-            body, good = Nonsense(seed, [voucher.id]).body()
+            body, good = Garbage(seed, [voucher.id]).body()
             mirror.simulator.faults.script(Operation.GET_CODES, RawBody(body), times=MAX_REQUESTS + 1)
             before = len(mirror.requests())
             await mirror.pull()

@@ -40,7 +40,7 @@ HOSTILE: dict[str, list[bytes] | tuple[bytes, bytes]] = {
     "a status of four digits": [b"HTTP/1.1 2000 OK\r\n\r\n"],
     "a status beyond all": [b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n"],
     "half a head": [b"HTTP/1.1 200 OK\r\nContent-Ty"],
-    "a header without a colon": [HEAD + b"nonsense\r\n" + LENGTH + BODY],
+    "a header without a colon": [HEAD + b"garbage\r\n" + LENGTH + BODY],
     "a header with a NUL": [HEAD + b"X: a\0b\r\n" + LENGTH + BODY],
     "a header that never ends": (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
     "headers without end": (b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n" * 100),

@@ -66,7 +66,7 @@ class Machine(RuleBasedStateMachine):
         seed=st.integers(0, 2**32),
         skew_h=st.sampled_from(SKEWS_H),
         date_ahead_s=st.sampled_from((0.0, 2.0, -2.0)),
-        weather=FAULT_PROFILES,
+        profile=FAULT_PROFILES,
         behaviour=st.fixed_dictionaries(
             {
                 "allow_duplicates": st.booleans(),
@@ -77,7 +77,7 @@ class Machine(RuleBasedStateMachine):
         ),
     )
     def begin(
-        self, seed: int, skew_h: int, date_ahead_s: float, weather: tuple[str, str], behaviour: dict[str, Any]
+        self, seed: int, skew_h: int, date_ahead_s: float, profile: tuple[str, str], behaviour: dict[str, Any]
     ) -> None:
         """The API's clock is not ours, and it behaves and fails in a way of its own."""
         self._simulation = Simulation(self._database_url, self._directory, seed, skew=timedelta(hours=skew_h))
@@ -85,7 +85,7 @@ class Machine(RuleBasedStateMachine):
             setattr(self._simulation.mirror.simulator.behaviour, name, value)
         opened = self._simulation.opened()
         self._run(opened.__aenter__())
-        self.change_weather(weather)
+        self.change_profile(profile)
         self._stack.callback(lambda: self._run(opened.__aexit__(None, None, None)))
 
     @invariant()
@@ -162,11 +162,11 @@ class Machine(RuleBasedStateMachine):
         """Deletes behind adds."""
         self._run(self._simulation.people.regret(count))
 
-    @rule(weather=FAULT_PROFILES)
-    def change_weather(self, weather: tuple[str, str]) -> None:
+    @rule(profile=FAULT_PROFILES)
+    def change_profile(self, profile: tuple[str, str]) -> None:
         """From now on reads and writes fail in another way."""
-        reads, writes = weather
-        self._simulation.weather(READS[reads], WRITES[writes])
+        reads, writes = profile
+        self._simulation.profile(READS[reads], WRITES[writes])
 
     @rule(seconds=st.sampled_from(JUMPS_S))
     def time_jumps(self, seconds: int) -> None:

@@ -74,7 +74,7 @@ class Simulation:
             requests=len(self.mirror.simulator.requests),
         )
 
-    def weather(self, reads: Mapping[Fault, float], writes: Mapping[Fault, float]) -> None:
+    def profile(self, reads: Mapping[Fault, float], writes: Mapping[Fault, float]) -> None:
         """From now on calls fail with these probabilities, in place of those before."""
         faults = self.mirror.simulator.faults
         faults.stop()

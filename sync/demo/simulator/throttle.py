@@ -49,7 +49,7 @@ class RetryAfter:
         return http_date(until if until == whole_seconds(until) else until + timedelta(seconds=1))
 
 
-class Budget:
+class RequestBudget:
     """The sliding window of one token: when its latest requests came."""
 
     def __init__(self, limit: RateLimit) -> None:
@@ -95,7 +95,7 @@ class Gate:
 
     def __init__(self, limit: RateLimit, *, grace_s: float) -> None:
         self._limit = limit
-        self._budgets: defaultdict[str, Budget] = defaultdict(lambda: Budget(limit))
+        self._budgets: defaultdict[str, RequestBudget] = defaultdict(lambda: RequestBudget(limit))
         self._silences: defaultdict[str, Silence] = defaultdict(lambda: Silence(grace_s))
 
     def broken_rules(self, token: str, now_s: float) -> Iterator[str]:

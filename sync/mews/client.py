@@ -130,7 +130,7 @@ class Client:
                     )
             except RETRIED as error:
                 failed += 1
-                # A closed circuit says itself when the next call may go: to sleep longer is to find the API later.
+                # An open circuit says itself when the next call may go: to sleep longer is to find the API later.
                 least_s = (
                     0.0 if isinstance(error, errors.CircuitOpen) else retry_policy.backoff.pause_s(failed, self._rng)
                 )

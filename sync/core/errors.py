@@ -39,7 +39,7 @@
             └── InvalidResponse       status 200 with a body that is not what was asked for
 
 Foreign errors become one of these in one place each: `sync.mews.failures` for HTTP, `sync.postgres.engine` for
-PostgreSQL. No message carries a token or a code's value.
+PostgreSQL. No message carries a token; that of an `ApiError` may quote a code's value until it is `redacted`.
 """
 
 from typing import Self

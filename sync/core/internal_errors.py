@@ -1,14 +1,15 @@
 """What nobody foresaw, told so that somebody can mend it, and without what a foreign error's text may hold.
 
 A `KeyError` quotes the key, a failed conversion the value, and either may be a token or a code. So what is told is the
-kind of error and where it arose; texts of this service's own errors hold nothing secret and are told too.
+kind of error and where it arose; texts of this service's own errors hold nothing secret and are told too, but for the
+API's words in them.
 """
 
 import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from sync.core.errors import InternalError, VoucherSyncError, refusal
+from sync.core.errors import ApiError, InternalError, VoucherSyncError, refusal
 
 VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
 OURS = f"{Path(__file__).parents[1]}/"
@@ -37,10 +38,16 @@ def told(error: BaseException) -> str:
     if cause is not None:
         parts.append(f"{told(cause)}\n\nfrom which came:\n")
     parts += ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
-    parts.append(f"{type(error).__name__}: {error}" if isinstance(error, VoucherSyncError) else type(error).__name__)
+    parts.append(_line(error))
     if isinstance(error, BaseExceptionGroup):
         parts += [f"\n\nin it:\n{told(one)}" for one in error.exceptions]
     return "".join(parts)
+
+
+def _line(error: BaseException) -> str:
+    """The kind of an error, and its text where that is this service's own."""
+    own = error.redacted() if isinstance(error, ApiError) else error
+    return f"{type(error).__name__}: {own}" if isinstance(error, VoucherSyncError) else type(error).__name__
 
 
 def _innermost(error: BaseException) -> BaseException:

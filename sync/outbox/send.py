@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, PayloadTooLarge, RequestTimedOut, Stopped
+from sync.core.errors import ApiError, InvalidRequest, PayloadTooLarge, RequestTimedOut, Stopped
 from sync.core.retry import Backoff
 from sync.mews import operations
 from sync.mirror.read_back import read_codes
@@ -104,7 +104,10 @@ class Sender:
         (row,) = batch.rows
         if row.voucher_id is None or row.target_code_id is None:
             return outcome
-        codes = await read_codes(self._connection, [row.voucher_id], [row.target_code_id])
+        try:
+            codes = await read_codes(self._connection, [row.voucher_id], [row.target_code_id])
+        except InvalidRequest:
+            return outcome  # the API shows nothing of this voucher any more, and has refused the delete all the same
         return replace(outcome, is_gone=any(not code.is_active for code in codes))
 
     async def _call(self, batch: Batch) -> Outcome:

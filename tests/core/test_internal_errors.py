@@ -2,7 +2,7 @@
 
 import pytest
 
-from sync.core.errors import DatabaseError
+from sync.core.errors import DatabaseError, InvalidRequest
 from sync.core.internal_errors import WHAT_TO_SEND, internal_error, told
 from sync.core.retry import Backoff
 
@@ -51,6 +51,13 @@ def test_of_a_group_the_first_is_told() -> None:
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
     assert "KeyError in an unknown place" in str(internal_error("pull", KeyError()))
+
+
+def test_a_traceback_has_none_of_the_api_s_words() -> None:
+    refused = InvalidRequest("voucherCodes/add", "Value SUMMER26 is taken", status=400)
+    text = told(caught(KeyError("hush"), caught(refused)))
+    assert "InvalidRequest: voucherCodes/add: " in text
+    assert "SUMMER26" not in text
 
 
 def test_a_traceback_has_no_text_of_a_foreign_error() -> None:

@@ -223,6 +223,20 @@ async def test_a_code_that_somebody_else_deleted_just_before_counts_as_deleted(m
     assert (await mirror.compare()).is_equal
 
 
+async def test_a_refused_delete_whose_voucher_is_shown_no_more_fails_with_the_api_s_words(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A"])
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    mirror.simulator.faults.script(Operation.DELETE_CODES, Status(400, "Invalid VoucherCodeIds"))
+    mirror.simulator.faults.script(Operation.GET_CODES, Status(400, "Invalid VoucherIds"))
+    report = await outbox.pusher.push()
+    (row,) = await outbox.rows()
+    assert (row["status"], row["last_error"], report.failed) == ("failed", "Invalid VoucherCodeIds", 1)
+
+
 async def test_an_answer_in_another_order_is_matched_by_voucher_and_value(mirror: Mirror, outbox: Outbox) -> None:
     mirror.simulator.behaviour.shuffle_added = True
     vouchers = [mirror.add_voucher("One"), mirror.add_voucher("Two")]

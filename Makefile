@@ -19,7 +19,7 @@ test: installed-tests  ## the test suite, less what takes long
 test-long: installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
 	@$(PYTEST) -m long $(ARGS)
 
-storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other weathers
+storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other fault profiles
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -m "" -s tests/daemon/test_push_kills.py
 
 # A daemon mostly waits, for its own pauses after a failure: eight keep two cores busy.

@@ -34,7 +34,7 @@ class CircuitBreaker:
         self._rng = rng
         self._threshold = threshold
         self._failures = 0
-        self._closed_until_s = 0.0
+        self._open_until_s = 0.0
         self._probing = False
 
     @property
@@ -44,7 +44,7 @@ class CircuitBreaker:
 
     def holds_back(self, now_s: float) -> bool:
         """Whether no call may go now; unlike `wait_s`, asking takes nothing."""
-        return self.is_open and (self._probing or now_s < self._closed_until_s)
+        return self.is_open and (self._probing or now_s < self._open_until_s)
 
     def wait_s(self, now_s: float) -> float:
         """0 if a call may go now (when the circuit is open, this call is then the probe), else the seconds to wait."""
@@ -52,8 +52,8 @@ class CircuitBreaker:
             return 0.0
         if self._probing:
             return self._backoff.base_s
-        if now_s < self._closed_until_s:
-            return self._closed_until_s - now_s
+        if now_s < self._open_until_s:
+            return self._open_until_s - now_s
         self._probing = True
         return 0.0
 
@@ -69,7 +69,7 @@ class CircuitBreaker:
         if self.is_open:
             pause_s = self._backoff.pause_s(self._failures - self._threshold + 1, self._rng)
             # One that began long ago, beside others, must not end the pause behind a later one.
-            self._closed_until_s = max(self._closed_until_s, began_s + pause_s)
+            self._open_until_s = max(self._open_until_s, began_s + pause_s)
 
     def abandoned(self) -> None:
         """A call ended without telling anything: the probe, if it was one, is free again."""

@@ -1,4 +1,4 @@
-"""What an audit makes of a code as the mirror and the API have it: a pure decision, and the brake on losses."""
+"""What an audit makes of a code as the mirror and the API have it: a pure decision, and the guard against losses."""
 
 from dataclasses import dataclass
 from datetime import datetime

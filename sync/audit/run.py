@@ -40,8 +40,9 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """`overlap`: what changed so shortly before the end of what is mirrored is left to the pull. `max_loss`: the brake.
+    """How an audit judges.
 
+    `overlap`: what changed so shortly before the end of what is mirrored is left to the pull. `max_loss`: loss guard.
     `repair`: mend what is found. `accept_loss`: mark codes as missing however many they are.
     """
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sync.mews.pages import Page
-from sync.mews.records import Rejected, VoucherCode
+from sync.mews.records import Record, Rejected, VoucherCode
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Record)
 
 TRY_AGAIN_S = 3600.0
 """Each try leaves dead rows in the table, and a line in the database's log."""
@@ -47,7 +47,7 @@ class Refusals:
             return page
         records, rejected = list[R](), list[Rejected]()
         for record in page.records:
-            key = (kind, record.id)  # type: ignore[attr-defined]  # each has one
+            key = (kind, record.id)
             known = self._known.get(key)
             if known is None or known.record != record or known.until_s < time.monotonic():
                 self._known.pop(key, None)

@@ -5,8 +5,15 @@ All instants are aware and in UTC. `None` stands wherever the API says null.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from uuid import UUID
+
+
+class Record(Protocol):
+    """Whatever has an id of the API's."""
+
+    @property
+    def id(self) -> UUID: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,13 @@ async def read_changed(
         try:
             await _read_pages(connection, voucher_ids, window, read_limits.page_size)
         except RequestTimedOut:
-            slower = reduce(read_limits, window)
-            if slower is None and len(voucher_ids) == 1:
+            reduced = reduce(read_limits, window)
+            if reduced is None and len(voucher_ids) == 1:
                 raise
             await connection.client.back_off()
-            if slower is None:
+            if reduced is None:
                 return await _read_halves(connection, voucher_ids, window.start, end)
-            read_limits = slower
+            read_limits = reduced
             left = [*split(window.start, window.end, read_limits.window_limit), *others]
         except InvalidRequest as error:
             voucher_ids = await shown_among(connection, voucher_ids, error, window)

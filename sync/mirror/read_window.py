@@ -132,15 +132,15 @@ class WindowReader:
     async def _reduce(self, reading: WindowRead, tried: ReadLimits, error: RequestTimedOut) -> list[WindowRead]:
         """Ask for less, from now on in every window of the group."""
         group, window = reading.group, reading.window
-        slower = reduce(tried, window) if group.read_limits == tried else group.read_limits
-        if slower is None:
+        reduced = reduce(tried, window) if group.read_limits == tried else group.read_limits
+        if reduced is None:
             raise error
         await self._connection.client.back_off()
-        parts = list(split(window.start, window.end, slower.window_limit))
+        parts = list(split(window.start, window.end, reduced.window_limit))
         rest = await self._noted(
-            group, lambda tx: watermarks.save_reduced(tx, self._connection.name, reading, slower, parts)
+            group, lambda tx: watermarks.save_reduced(tx, self._connection.name, reading, reduced, parts)
         )
-        group.read_limits = slower
+        group.read_limits = reduced
         self._report.windows_planned += len(rest) - 1
         return rest
 
@@ -150,7 +150,7 @@ class WindowReader:
         """Find vouchers that the API refuses, remember them, and go on without them."""
         group = reading.group
         async with self._resolving:
-            # Another window of the group may have met the same refusal, and have settled it meanwhile.
+            # Another window of the group may have met the same refusal, and have dropped it meanwhile.
             if group.voucher_ids != tried:
                 return [reading]
             refused = await refused_among(self._connection.client, tried, reading.window)

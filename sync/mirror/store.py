@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID, uuid4
 
 import msgspec
@@ -15,18 +15,10 @@ from sync.connection.connection import Connection
 from sync.connection.tables import enterprises
 from sync.core.errors import StatementRefused
 from sync.mews.pages import Page
-from sync.mews.records import Enterprise, Rejected, Service, Voucher, VoucherCode
+from sync.mews.records import Enterprise, Record, Rejected, Service, Voucher, VoucherCode
 from sync.mirror import tables, upsert
 from sync.postgres.engine import Opened, in_transaction, transaction
 from sync.postgres.refused_rows import Target, sort_out
-
-
-class Record(Protocol):
-    """Whatever has an id of the API's."""
-
-    @property
-    def id(self) -> UUID: ...
-
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 """Instants for a made-up row; what begins then does not end before."""
@@ -77,8 +69,9 @@ def _others(value: object, name: str, *, is_nullable: bool) -> list[object]:
 
 
 def _replaced(record: R, changes: Mapping[str, object]) -> R:
-    changed: R = record._replace(**changes) if hasattr(record, "_replace") else replace(record, **changes)  # type: ignore[type-var]
-    return changed
+    if hasattr(record, "_replace"):
+        return cast(R, record._replace(**changes))
+    return replace(record, **changes)  # type: ignore[type-var]  # what is no named tuple is a dataclass
 
 
 def _kind(name: str, table: Table, store: Callable[[AsyncConnection, str, Sequence[R]], Awaitable[int]]) -> Kind[R]:

@@ -183,7 +183,7 @@ async def complete(transaction: AsyncConnection, reading: WindowRead) -> None:
 async def save_reduced(
     transaction: AsyncConnection, connection: str, reading: WindowRead, read_limits: ReadLimits, parts: Sequence[Window]
 ) -> list[WindowRead]:
-    """Read a group at a slower pace from now on, this window in `parts` that each begin at their newest page.
+    """Read a group within reduced limits from now on, this window in `parts` that each begin at their newest page.
 
     A part is left out where a longer window stands already that begins with it.
     """

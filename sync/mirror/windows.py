@@ -24,7 +24,7 @@ OLDEST_START = datetime(2012, 1, 1, tzinfo=UTC)
 
 
 REDUCED_FOR = timedelta(days=1)
-"""How long a slower pace is kept; then the full one is tried again."""
+"""How long reduced limits are kept; then the full ones are tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def plan_pull(
 ) -> Iterator[Plan]:
     """Plans that bring vouchers from their watermarks to the server's `now`.
 
-    Vouchers that are read at the same pace share calls, oldest watermark first, and a group begins at its oldest: what
-    a younger member reads again it has already, and the number of calls stays one per 1000 vouchers.
+    Vouchers that are read within the same limits share calls, oldest watermark first, and a group begins at its oldest:
+    what a younger member reads again it has already, and the number of calls stays one per 1000 vouchers.
     """
     by_limits = groupby(sorted(watermarks, key=_limits_then_age), key=lambda watermark: watermark.read_limits)
     for read_limits, group in by_limits:
@@ -121,10 +121,10 @@ def split(start: datetime, end: datetime, limit: timedelta | None = None) -> Ite
 
 
 def reduce(read_limits: ReadLimits, window: Window) -> ReadLimits | None:
-    """The pace to go on with after the API called a page of `window` too heavy (408); None if there is no slower one.
+    """The limits to go on with after the API called a page of `window` too heavy (408); None if they are the least.
 
-    The page shrinks first, since that keeps the number of windows; then the window. One that is longer than the pace
-    allows, as those planned before it slowed are, has only to be split.
+    The page shrinks first, since that keeps the number of windows; then the window. One that is longer than the limits
+    allow, as those planned before are, has only to be split.
     """
     if read_limits.window_limit and window.length > read_limits.window_limit:
         return read_limits
@@ -157,6 +157,6 @@ def _limits_then_age(watermark: Watermark) -> tuple[int, timedelta, datetime, UU
     )
 
 
-def _creation(beginning: BackfillCandidate) -> tuple[datetime, UUID]:
+def _creation(candidate: BackfillCandidate) -> tuple[datetime, UUID]:
     # Sorted last, a voucher that hides its creation would be read only from where its neighbours begin.
-    return beginning.created_utc or OLDEST_START, beginning.voucher_id
+    return candidate.created_utc or OLDEST_START, candidate.voucher_id

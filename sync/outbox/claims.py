@@ -30,7 +30,7 @@ from sync.outbox.tables import attempts, outbox
 from sync.postgres.engine import transaction
 
 LOCK_TIMEOUT = "10s"
-"""So long a row in a user's open transaction keeps its neighbours waiting; then a look settles them."""
+"""So long a row in a user's open transaction keeps its neighbours waiting; then a read-back reconciles them."""
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 

@@ -42,9 +42,9 @@ class MirrorFreshness:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `done` and `failed`: how many more were completed without a call, and `held`: by the brake. `refused`: how many
-    rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can be
-    noted. `has_more`: others may be due.
+    `done` and `failed`: how many more were completed without a call, and `held`: by the delete guard. `refused`: how
+    many rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can
+    be noted. `has_more`: others may be due.
     """
 
     attempt_id: UUID

@@ -24,7 +24,7 @@ async def expire_claims(tx: AsyncConnection, connection: str, wait: timedelta) -
     return rescued
 
 
-# An attempt that is not there any more can settle nothing either. A row that was just moved to another attempt, which
+# An attempt that is not there any more can complete nothing either. A row that was just moved to another attempt, which
 # this statement cannot see, is not dead; and one that a user holds is rescued later.
 _LOCK_DEAD = text("""
 WITH dead AS MATERIALIZED (

@@ -1,4 +1,4 @@
-"""Settling what is uncertain: nothing is sent again before a look at the API.
+"""Reconciling what is uncertain: nothing is sent again before a look at the API.
 
 The look waits until the API must show its own writes. What an add has made is told by voucher and value in what was
 updated since its attempt began; a delete by the state of its code.
@@ -179,7 +179,7 @@ def _vouchers(rows: Iterable[Uncertain]) -> list[UUID]:
 
 
 def _groups(rows: Sequence[Uncertain]) -> list[list[Uncertain]]:
-    """Rows that one look settles: adds of as many vouchers as one call takes, and deletes of as many codes."""
+    """Rows that one read-back reconciles: adds of as many vouchers as one call takes, and deletes of as many codes."""
     adds = [row for row in rows if row.operation is Operation.ADD]
     deletes = sorted(
         (row for row in rows if row.operation is Operation.DELETE), key=lambda row: (row.voucher_id, row.id)

@@ -107,7 +107,7 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A claimed row, as far as sending and settling it go; its shape is checked by the database.
+    """A claimed row, as far as sending and completing it go; its shape is checked by the database.
 
     `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
     `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.

@@ -60,9 +60,8 @@ def _migrate(connection: Connection) -> tuple[str | None, str | None]:
 
 
 def _upgrade(connection: Connection) -> None:
-    # Alembic takes long to load, and hardly ever is there anything to migrate.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415 - takes long to load, and hardly ever is there anything to migrate
+    from alembic.config import Config  # noqa: PLC0415 - for the same reason
 
     config = Config()
     config.set_main_option("script_location", str(migrations_directory()).replace("%", "%%"))

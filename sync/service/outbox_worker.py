@@ -96,7 +96,7 @@ class OutboxJobs:
                     await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
 
     async def look_up(self) -> VoucherSyncError | None:
-        """Settle what is uncertain, as far as it is due; why nothing of it could be."""
+        """Reconcile what is uncertain, as far as it is due; why nothing of it could be."""
         async with self._settling:
             if self._connection.stop.is_set():
                 return None
@@ -128,7 +128,7 @@ class OutboxJobs:
             self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
 
     async def push_all(self) -> PushReport:
-        """Send everything that is due, and settle what is or becomes uncertain, as far as that takes not too long."""
+        """Send everything that is due, and reconcile what is or becomes uncertain, unless that takes too long."""
         total, push = PushReport(), self._settings.push
         ends_s = time.monotonic() + (push.lease + ROUNDS * push.read_after_write_delay).total_seconds()
         while not self._connection.stop.is_set():
@@ -147,7 +147,7 @@ class OutboxJobs:
                 break
             if left is None:
                 break
-            # What is due already and could not be settled must not keep this going for ever.
+            # What is due already and could not be reconciled must not keep this going for ever.
             why, wait_s = left
             if time.monotonic() + wait_s >= ends_s:
                 total.errors[type(why).__name__] = why

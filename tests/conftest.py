@@ -1,5 +1,6 @@
 """A real PostgreSQL with a fresh copy of a migrated database for each test, and a mirror of a simulated hotel in it."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -15,6 +16,9 @@ from tests.support.postgres import database_of, new_database, postgres_server
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 """No test is about how long an example takes: beside other work one may well take longer than Hypothesis' 0.2 s."""
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""A shell's background job ignores Ctrl-C, and so would every process of a test that is sent one."""
 
 LONGEST_FIRST = {name: place for place, name in enumerate(("simulation", "daemon", "demo", "outages", "cli"))}
 """Folders of tests by how long one of theirs may take."""

@@ -146,7 +146,8 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None
 async def test_a_working_directory_that_is_gone_is_no_fault(tmp_path: Path, mirror: Mirror) -> None:
     (tmp_path / "gone").mkdir()
     async with mirror.served():
-        script = "cd gone && rmdir ../gone && PYTHONPATH= voucher-sync status"
+        remove = f"'{sys.executable}' -c 'import os; os.rmdir(\"../gone\")'"
+        script = f"cd gone && {remove} && PYTHONPATH= voucher-sync status"
         settings = mirror.environment | {"PYTHONSAFEPATH": "1"}
         ended = await in_shell(script, settings, tmp_path)
     assert (ended.code, ended.stderr) == (0, "")

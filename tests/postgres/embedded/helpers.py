@@ -35,6 +35,12 @@ os.setuid(int(sys.argv[3]))
 """
 
 
+def skip_without(*programs: str) -> None:
+    """Skips a test that needs programs which this machine has not: a slim container lacks `mount`."""
+    if missing := [program for program in programs if shutil.which(program) is None]:
+        pytest.skip(f"there is no {' and no '.join(missing)} on PATH")
+
+
 @contextmanager
 def open_directory() -> Iterator[Path]:
     """A new directory, gone afterwards. Not pytest's own, which the user of root's server cannot reach."""

@@ -2,7 +2,6 @@
 
 import os
 import pwd
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from sync.postgres.embedded import UNPRIVILEGED_USER
 from sync.postgres.embedded.account import server_account
-from tests.postgres.embedded.helpers import AS_ROOT, STRANGER, open_directory, run_as
+from tests.postgres.embedded.helpers import AS_ROOT, STRANGER, open_directory, run_as, skip_without
 
 WHO = """
 from pathlib import Path
@@ -51,6 +50,7 @@ def directory() -> Iterator[Path]:
 
 def said_with_users(directory: Path, *names: str, path: str) -> str:
     """What a process says where these are all the users, /etc is read-only, and programs come from `path`."""
+    skip_without("unshare", "mount")
     users = directory / "passwd"
     lines = [":".join(map(str, pwd.getpwnam(name))) for name in ("root", *names)]
     users.write_text("\n".join(lines) + "\n")
@@ -90,8 +90,7 @@ def test_without_even_that_it_says_what_to_do(directory: Path) -> None:
 
 
 def test_a_root_that_may_not_become_another_user_is_told_so(directory: Path) -> None:
-    if shutil.which("setpriv") is None:
-        pytest.skip("there is no setpriv")
+    skip_without("setpriv")
     command = [*WITHOUT_CAPABILITIES, sys.executable, "-c", WHO]
     said = subprocess.run(command, check=True, capture_output=True, text=True, cwd=directory).stdout
     assert "root may not become the user voucher-sync here (Operation not permitted)" in said

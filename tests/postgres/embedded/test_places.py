@@ -14,7 +14,7 @@ from sync.core.errors import DatabaseUnavailable
 from sync.postgres.embedded import embedded_postgres, psql_path, temporary_directory
 from sync.postgres.embedded.directories import closed_to_others
 from sync.postgres.urls import describe_address
-from tests.postgres.embedded.helpers import AS_ROOT, QUICK, STRANGER, open_directory
+from tests.postgres.embedded.helpers import AS_ROOT, QUICK, STRANGER, open_directory, skip_without
 
 START = """
 import sys
@@ -185,6 +185,7 @@ def test_a_tmpdir_that_the_servers_user_does_not_reach_is_passed_over(
 
 def in_a_machine_with(mount: str, directory: Path) -> str:
     """What a process says that starts a server where something else is mounted."""
+    skip_without("unshare", "mount")
     command = [
         "unshare",
         "--mount",

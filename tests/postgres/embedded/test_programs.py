@@ -18,7 +18,7 @@ from sync.core.errors import DatabaseUnavailable
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.embedded.account import Account, server_account
 from sync.postgres.embedded.programs import USED, programs_for
-from tests.postgres.embedded.helpers import AS_ROOT, PACKAGE, QUICK, copy_wheel, open_directory
+from tests.postgres.embedded.helpers import AS_ROOT, PACKAGE, QUICK, copy_wheel, open_directory, skip_without
 
 COPY_AND_DIE = """
 import os, shutil, sys
@@ -197,6 +197,7 @@ def test_starts_at_once_make_one_copy_and_one_server(directory: Path) -> None:
 @contextmanager
 def mounted(directory: Path, options: str) -> Iterator[None]:
     """A file system of its own in a directory."""
+    skip_without("mount", "umount")
     mount = ["mount", "-t", "tmpfs", "-o", f"mode=0711,{options}", "tmpfs", str(directory)]
     if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
         pytest.skip("this root may not mount")

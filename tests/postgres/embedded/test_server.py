@@ -248,7 +248,7 @@ def another_program(directory: Path, *locks: str) -> Iterator[None]:
         kill(server)
     owner = (directory / "data").stat().st_uid
     paths = [directory / "data" / name for name in locks]
-    with subprocess.Popen(["sleep", "1000"], user=owner) as other:
+    with subprocess.Popen(["/bin/sh", "-c", "read line"], stdin=subprocess.PIPE, user=owner) as other:
         for path in paths:
             path.write_text(path.read_text().replace(str(server.pid), str(other.pid), 1))
         try:

@@ -138,6 +138,7 @@ def test_nothing_cites_a_file_or_a_section_that_a_clone_does_not_have() -> None:
         ("(mews-api.md, *Pagination*)", {"mews-api.md", "mews-api.md, *Pagination*"}),
         ("docs/mews-api.md,\n*No such thing*", {"docs/mews-api.md, *No such thing*"}),
         ("sync/mirror/nowhere.py does it", {"sync/mirror/nowhere.py"}),
+        ("in `tests/nowhere`, and in tests/mirror", {"tests/nowhere"}),
         ("`docs/mews-api.md`, *Pagination*, and pull.py, and sync/mirror/upsert.py", set[str]()),
         ("README.md, *Settings*; [a page](https://example.com/nowhere.md)", set[str]()),
     ],

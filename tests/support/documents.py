@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[2]
 LEFT_OUT = {".git", ".venv", ".hypothesis", "dist", "htmlcov", "__pycache__"}
 ENDINGS = "md|py|sql|toml|ya?ml|ini|lock|patch|sh|mako"
 CITED = re.compile(rf"(?<![\w./*{{<-])(?:[\w.-]+/)*[\w-][\w.-]*\.(?:{ENDINGS})(?![\w*-]|\.\w)")
+FOLDER = re.compile(r"(?<![\w./{<-])(?:sync|tests)(?:/[\w-]+)+/?(?![\w./*{<-]|\.\w)")
+IN_WHEEL = {"sync/migrations"}
+"""What only an installed wheel has."""
 OUTSIDE = re.compile(r"(?<![\w./])\.\./[\w./-]+")
 SECTION = re.compile(r"([\w./-]+\.md), \*([^*]+)\*(?: and \*([^*]+)\*)?")
 ADDRESS = re.compile(r"https?://\S+")
@@ -62,7 +65,8 @@ def missing_files(path: PurePosixPath, text: str) -> set[str]:
     """What a text in the file at `path` cites, and a clone does not have."""
     words = ADDRESS.sub("", text)
     outside = {one for one in OUTSIDE.findall(words) if not _is_within(path, one)}
-    return outside | {one for one in CITED.findall(words) if not _is_there(path, one)}
+    folders = {one for one in FOLDER.findall(words) if one not in IN_WHEEL and not (ROOT / one).exists()}
+    return outside | folders | {one for one in CITED.findall(words) if not _is_there(path, one)}
 
 
 def missing_sections(path: PurePosixPath, text: str) -> set[str]:

@@ -13,9 +13,10 @@ from sync.core.errors import ApiError, CircuitOpen, NotConnected, NotFound, Stat
 from sync.mews import operations
 from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
+from sync.mirror.pending_reads import Group, PendingReads, WindowRead, load_pending_reads
 from sync.mirror.pull_report import PullReport
 from sync.mirror.read_window import WindowReader
-from sync.mirror.watermarks import CaughtUp, Group, PendingReads, WindowRead
+from sync.mirror.watermarks import CaughtUp
 from sync.mirror.windows import plan_backfill, plan_pull, split
 from sync.postgres.engine import in_transaction
 
@@ -106,7 +107,7 @@ class _Round:
         now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
 
         async def plan(tx: AsyncConnection) -> tuple[PendingReads, _Due]:
-            work = await watermarks.load_pending_reads(tx, self._connection.name, self._settings.backfill_from)
+            work = await load_pending_reads(tx, self._connection.name, self._settings.backfill_from)
             return work, await self._plan(tx, work, now)
 
         work, due = await in_transaction(self._connection.engine, plan)

@@ -12,19 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.mews.limits import Window
+from sync.mirror.pending_reads import Group, PendingReads, WindowRead, load_pending_reads
 from sync.mirror.upsert import store_vouchers
-from sync.mirror.watermarks import (
-    Group,
-    PendingReads,
-    WindowRead,
-    clamp_to_now,
-    complete,
-    extend,
-    keep_cursor,
-    load_pending_reads,
-    open_plan,
-    save_reduced,
-)
+from sync.mirror.watermarks import clamp_to_now, complete, extend, keep_cursor, open_plan, save_reduced
 from sync.mirror.windows import BackfillCandidate, Plan, ReadLimits, Watermark
 from sync.postgres.engine import transaction
 from tests.support.database import CONNECTION, blocked, execute, footprint, rows, uuid, voucher

@@ -34,9 +34,7 @@ async def repair(
 
     Raises `DatabaseError` in its variants, where no row can be.
     """
-    ids: dict[Difference, list[UUID]] = {difference: [] for difference in Difference}
-    for one, difference in differences.items():
-        ids[difference].append(one)
+    ids = _by_kind(differences)
     engine = connection.engine
     missing = [(one, here[one].mirrored_at) for one in ids[Difference.ONLY_MIRRORED]]
     wrong = [(there[one], here[one].mirrored_at) for one in ids[Difference.DIFFERING]]
@@ -79,6 +77,13 @@ async def refused_before(
     }
     known = partial(rejected.refused_before, connection=connection.name, raws=list(raws))
     return {raws[raw] for raw in await in_transaction(connection.engine, known)}
+
+
+def _by_kind(differences: Mapping[UUID, Difference]) -> dict[Difference, list[UUID]]:
+    ids: dict[Difference, list[UUID]] = {difference: [] for difference in Difference}
+    for one, difference in differences.items():
+        ids[difference].append(one)
+    return ids
 
 
 def _alteration(stands: MirroredCode | None, code: VoucherCode) -> StatementRefused | None:

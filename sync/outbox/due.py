@@ -115,6 +115,30 @@ async def _lock_shares(
     """Up to `share` rows of each of them."""
     turn = func.pg_catalog.unnest(literal(list(queuers), ARRAY(Text))).table_valued(column("queuer", Text), name="turn")
     turn = turn.render_derived()
+    due = (
+        select(*(outbox.c[name] for name in Row.__slots__))
+        .where(
+            *_pending(lane),
+            outbox.c.priority == priority,
+            turn.c.queuer == _QUEUER,
+            outbox.c.next_attempt_at <= func.now(),
+            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+            ~_is_blocked(),
+        )
+        .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
+        .limit(share)
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("due")
+    )
+    shares: dict[str, list[Row]] = defaultdict(list)
+    for row in (await tx.execute(select(turn.c.queuer, due).select_from(turn).join(due, true()))).mappings():
+        fields = {name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])}
+        shares[row["queuer"]].append(Row(**fields))
+    return shares
+
+
+def _is_blocked() -> ColumnElement[bool]:
+    """Whether an unfinished row for the same code stands before this one, and nobody may pass it."""
     earlier = outbox.alias("earlier")
     # Else anybody could keep others from a code for years. Whoever waits for an add of somebody else's needs its code.
     is_put_off = and_(
@@ -132,27 +156,7 @@ async def _lock_shares(
     )
     # By OFFSET it stays a look-up for each row, and by + 0 only one index has what it needs. To statistics of an outbox
     # that was empty any other way seems as cheap, as a join, and then the whole of it is read for each row.
-    is_blocked = of_same_code.correlate(outbox).offset(0).exists()
-    due = (
-        select(*(outbox.c[name] for name in Row.__slots__))
-        .where(
-            *_pending(lane),
-            outbox.c.priority == priority,
-            turn.c.queuer == _QUEUER,
-            outbox.c.next_attempt_at <= func.now(),
-            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
-            ~is_blocked,
-        )
-        .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
-        .limit(share)
-        .with_for_update(key_share=True, skip_locked=True)
-        .lateral("due")
-    )
-    shares: dict[str, list[Row]] = defaultdict(list)
-    for row in (await tx.execute(select(turn.c.queuer, due).select_from(turn).join(due, true()))).mappings():
-        fields = {name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])}
-        shares[row["queuer"]].append(Row(**fields))
-    return shares
+    return of_same_code.correlate(outbox).offset(0).exists()
 
 
 # One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a

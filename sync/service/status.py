@@ -79,13 +79,7 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             _count_of(name, vouchers).label("vouchers"),
             _count_of(name, voucher_codes).label("voucher_codes"),
             open_windows.label("open_windows"),
-            # A voucher that is not begun has no instant, and hides that of all the others.
-            select(
-                case((func.bool_and(coverage.c.complete_through.is_not(None)), func.min(coverage.c.complete_through)))
-            )
-            .where(coverage.c.connection == name, coverage.c.skipped_because.is_(None))
-            .scalar_subquery()
-            .label("complete_through"),
+            _complete_through(name).label("complete_through"),
             _count_of(name, skipped, is_in_force()).label("skipped"),
             _count_of(name, rejected_records).label("rejected_records"),
             _whole(name, connection_coverage.c.audited_since).label("audited_since"),
@@ -104,6 +98,13 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
         )
         for row in rows.all()
     ]
+
+
+def _complete_through(name: ColumnElement[str]) -> ScalarSelect[datetime]:
+    # A voucher that is not begun has no instant, and hides that of all the others.
+    are_all_begun = func.bool_and(coverage.c.complete_through.is_not(None))
+    oldest = select(case((are_all_begun, func.min(coverage.c.complete_through))))
+    return oldest.where(coverage.c.connection == name, coverage.c.skipped_because.is_(None)).scalar_subquery()
 
 
 async def _count_outbox(transaction: AsyncConnection) -> dict[str | None, Counter[str]]:

@@ -1,61 +1,35 @@
 """Migrations and metadata say the same, replicas may migrate at once, and what belongs to others is left alone."""
 
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from zipfile import ZipFile
+from contextlib import ExitStack
 
 import psycopg
 import pytest
 from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from sync.core.errors import DatabaseError, NotMigrated
 from sync.postgres.migrations import make_migration_engine, migrate, revisions
 from sync.service.schema import metadata
+from tests.migrations.helpers import (
+    CATALOG,
+    CHECKOUT,
+    CONSTRAINTS,
+    INDEXES,
+    MIGRATE,
+    alembic,
+    everything,
+    execute,
+    head,
+    query,
+    scripts,
+)
 from tests.support.postgres import new_database
 
-CHECKOUT = Path(__file__).parents[2]
 PATIENCE_S = 60
 REPLICAS = 4
-MIGRATE = """
-import sys
-from sync.postgres.migrations import migrate
-print(*migrate(sys.argv[1]))
-"""
 
-CATALOG = """
-SELECT n.nspname || '.' || c.relname AS relation, c.relkind::text AS kind, a.attname,
-       format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity::text, pg_get_expr(d.adbin, d.adrelid),
-       col_description(c.oid, a.attnum), obj_description(c.oid, 'pg_class'), c.reloptions::text
-FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-WHERE n.nspname IN ('mews', 'sync') AND c.relname <> 'alembic_version' AND c.relkind IN ('r', 'p', 'v', 'm')
-"""
-CONSTRAINTS = """
-SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE connamespace::regnamespace::text IN ('mews', 'sync') AND conrelid::regclass::text <> 'sync.alembic_version'
-"""
-INDEXES = """
-SELECT tablename, indexname, indexdef FROM pg_indexes
-WHERE schemaname IN ('mews', 'sync') AND tablename <> 'alembic_version'
-"""
-VIEWS = "SELECT schemaname, viewname, definition FROM pg_views WHERE schemaname IN ('mews', 'sync')"
-FUNCTIONS = """
-SELECT oid::regprocedure::text, pg_get_functiondef(oid), proowner::regrole::text, proacl::text FROM pg_proc
-WHERE pronamespace::regnamespace::text IN ('mews', 'sync')
-"""
-TRIGGERS = """
-SELECT tgrelid::regclass::text, tgname::text, tgenabled::text, pg_get_triggerdef(t.oid)
-FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
-WHERE NOT tgisinternal AND c.relnamespace::regnamespace::text IN ('mews', 'sync')
-"""
 IN_OUR_SCHEMAS = """
 SELECT n.nspname || '.' || c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE n.nspname IN ('mews', 'sync') AND c.relkind NOT IN ('i', 'I', 't')
@@ -63,44 +37,6 @@ UNION ALL SELECT nspname FROM pg_namespace WHERE nspname IN ('mews', 'sync')
 UNION ALL SELECT typname FROM pg_type WHERE typnamespace::regnamespace::text = 'mews'
 UNION ALL SELECT proname FROM pg_proc WHERE pronamespace::regnamespace::text IN ('mews', 'sync')
 """
-
-
-def query(url: str, statement: str) -> list[tuple[object, ...]]:
-    """What a query finds."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(statement.encode()).fetchall()
-
-
-def execute(url: str, *statements: str) -> None:
-    """Runs statements that return nothing."""
-    with psycopg.connect(url, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
-
-
-def everything(url: str) -> list[tuple[object, ...]]:
-    """What the schemas hold: columns, constraints, indexes, views, functions and triggers."""
-    kinds = (CATALOG, CONSTRAINTS, INDEXES, VIEWS, FUNCTIONS, TRIGGERS)
-    return [row for statement in kinds for row in sorted(query(url, statement), key=str)]
-
-
-@contextmanager
-def alembic(url: str) -> Iterator[Config]:
-    """What a developer's `alembic` works with: the project's own configuration, on this database."""
-    config = Config(CHECKOUT / "alembic.ini")
-    config.set_main_option("script_location", str(CHECKOUT / "migrations"))
-    with make_migration_engine(url).connect() as config.attributes["connection"]:
-        yield config
-
-
-def scripts() -> ScriptDirectory:
-    """The migrations of the checkout."""
-    return ScriptDirectory(str(CHECKOUT / "migrations"))
-
-
-def head() -> str | None:
-    """The newest revision in the checkout."""
-    return scripts().get_current_head()
 
 
 def test_an_empty_database_is_brought_to_the_head_and_then_left_there(empty_database_url: str) -> None:
@@ -256,49 +192,6 @@ def test_the_columns_of_the_contract_stand_in_their_order(database_url: str, tab
 @pytest.mark.parametrize("relation", ["vouchers", "services", "enterprises", "active_voucher_codes", "coverage"])
 def test_the_other_relations_of_the_contract_can_be_queried(database_url: str, relation: str) -> None:
     assert query(database_url, f"SELECT * FROM mews.{relation}") == []
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the contents of a wheel that was built from the checkout."""
-    built, installed = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("installed")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)]
-    subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
-    (wheel,) = built.iterdir()
-    with ZipFile(wheel) as archive:
-        archive.extractall(installed)
-    return installed
-
-
-def run_installed(installed: Path, script: str, *arguments: str) -> str:
-    """What a script prints that finds the wheel's packages, far away from the checkout."""
-    return subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        cwd=installed.parent, env={"PYTHONPATH": str(installed)}, check=True, stdout=subprocess.PIPE, text=True,
-    ).stdout  # fmt: skip
-
-
-def test_a_wheel_holds_the_package_and_every_migration_and_nothing_else(installed: Path) -> None:
-    assert {path.name for path in installed.iterdir() if path.suffix != ".dist-info"} == {"sync"}
-    shipped, ours = installed / "sync" / "migrations", CHECKOUT / "migrations"
-    expected, found = (
-        {path.relative_to(tree): path.read_bytes() for path in tree.rglob("*") if path.suffix in {".py", ".sql"}}
-        for tree in (ours, shipped)
-    )
-    assert found == expected
-
-
-def test_an_installed_wheel_migrates_by_its_own_migrations(
-    installed: Path, tmp_path: Path, empty_database_url: str, database_url: str
-) -> None:
-    copy = tmp_path / "site"
-    shutil.copytree(installed, copy)
-    assert run_installed(copy, MIGRATE, empty_database_url) == f"None {head()}\n"
-    assert everything(empty_database_url) == everything(database_url)
-
-    newer = f"revision = '9999'\ndown_revision = '{head()}'\n\n\ndef upgrade() -> None:\n    pass\n"
-    (copy / "sync" / "migrations" / "versions" / "9999_newer.py").write_text(newer)
-    assert run_installed(copy, MIGRATE, empty_database_url) == f"{head()} 9999\n"
 
 
 def test_two_databases_of_one_server_are_migrated_apart(server_url: str, empty_database_url: str) -> None:

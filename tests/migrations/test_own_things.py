@@ -6,7 +6,7 @@ from alembic import command
 
 from sync.core.errors import DatabaseError, NotAllowed
 from sync.postgres.migrations import migrate, revisions
-from tests.migrations.test_migrations import alembic
+from tests.migrations.helpers import alembic
 from tests.support.users import login
 
 BEFORE = "0006"

@@ -9,7 +9,7 @@ from alembic import command
 from psycopg.rows import dict_row
 
 from sync.postgres.migrations import migrate
-from tests.migrations.test_migrations import alembic
+from tests.migrations.helpers import alembic
 
 BEFORE = "0009"
 ROW = """

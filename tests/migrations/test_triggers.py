@@ -9,7 +9,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 import sync.outbox
 from sync.postgres import migrations
-from tests.migrations.test_migrations import (
+from tests.migrations.helpers import (
     CHECKOUT,
     FUNCTIONS,
     TRIGGERS,

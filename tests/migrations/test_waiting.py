@@ -14,7 +14,7 @@ from sync.postgres import migrations
 from sync.postgres.locks import Holder
 from sync.postgres.migrations import migrate, revisions
 from sync.postgres.schema_version import known_revisions, migrations_directory
-from tests.migrations.test_migrations import alembic
+from tests.migrations.helpers import alembic
 from tests.support.hostile import new_owner
 
 OLD_LOCK = "SELECT pg_advisory_lock(hashtext('voucher-sync migrations'))"

@@ -66,21 +66,23 @@ async def every(interval_s: float, call: Callable[[], Awaitable[object]]) -> Non
         await asyncio.sleep(interval_s)
 
 
-async def outage(answer: bytes | None) -> None:
-    """Everything that the daemon does goes on: pulls, discoveries, looks, and pushes where they may be sent."""
-    loop, away = asyncio.get_running_loop(), Away(answer)
-    server = await asyncio.start_server(away.serve, "127.0.0.1", 0)
-    client = Client(
-        f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
+def patient_client(port: int) -> Client:
+    """The daemon's own client, by the event loop's time."""
+    return Client(
+        f"http://127.0.0.1:{port}",
         Credentials("client", "access", "test"),
         budget_requests=200,
         budget_window_s=30.0,
         read_timeout_s=60.0,
         max_response_bytes=2**20,
-        clock=loop.time,
+        clock=asyncio.get_running_loop().time,
         rng=random.Random(1),
         stop=asyncio.Event(),
     )
+
+
+def begun(client: Client, *, may_write: bool) -> list[asyncio.Task[None]]:
+    """Everything that the daemon does: pulls, discoveries, looks, and pushes where they may be sent."""
 
     async def read() -> object:
         return await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
@@ -90,10 +92,18 @@ async def outage(answer: bytes | None) -> None:
             await client.write(VOUCHER_CODES_ADD, {}, ENTERPRISES.decode, 15.0)
 
     calls = [(2.0, read)] * READERS + [(600.0, read), (10.0, read)]
-    if answer is not None:
-        # One that hangs is nothing to send again, and where it is the probe nobody else asks for its 15 s.
+    if may_write:
         calls.append((5.0, write))
-    tasks = [asyncio.create_task(every(*one)) for one in calls]
+    return [asyncio.create_task(every(*one)) for one in calls]
+
+
+async def outage(answer: bytes | None) -> None:
+    """All of it goes on while the API is away for `OUTAGE_S`, and finds it when it is back."""
+    loop, away = asyncio.get_running_loop(), Away(answer)
+    server = await asyncio.start_server(away.serve, "127.0.0.1", 0)
+    client = patient_client(server.sockets[0].getsockname()[1])
+    # A write that hangs is nothing to send again, and where it is the probe nobody else asks for its 15 s.
+    tasks = begun(client, may_write=answer is not None)
     began_s = loop.time()
     await asyncio.sleep(OUTAGE_S)
     asked_at = [at_s for at_s in away.asked_at if at_s > began_s + BEGINNING_S]

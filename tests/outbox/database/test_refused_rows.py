@@ -1,7 +1,6 @@
 """What users put on the outbox's table refuses single rows: their neighbours go on, and nothing is sent unclaimed."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -19,7 +18,6 @@ from sync.outbox.rules import Status
 from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, sent
 from tests.support.database import CONNECTION, code, rows, store, uuid
 from tests.support.queue import ADDS, DELETES, SENT_UTC, UNKNOWN_VOUCHER, Outbox, execute
-from tests.support.users import user
 
 CULPRIT = "SECRET-CULPRIT"
 GUARD = """
@@ -263,39 +261,3 @@ async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_settled(
         assert (completed.counts, completed.refused) == ({settlement.status: 2}, {})
     assert await outbox.statuses() == [settlement.status, "sending", settlement.status]
     assert list(await outbox.open_attempts()) == [uuid(1)]
-
-
-# Users' own columns.
-
-
-@asynccontextmanager
-async def own_columns(guarded: Guard, *columns: str) -> AsyncIterator[None]:
-    await guarded(*(f"ALTER TABLE mews.voucher_code_outbox ADD COLUMN {column}" for column in columns))
-    yield
-    names = [column.split()[0] for column in columns]
-    await guarded(*(f"ALTER TABLE mews.voucher_code_outbox DROP COLUMN {name}" for name in names))
-
-
-OWN = [
-    "length int GENERATED ALWAYS AS (char_length(value)) STORED",
-    "cost_centre text NOT NULL DEFAULT 'none'",
-    "changed_at timestamptz DEFAULT now()",
-    "refusal text",
-    "move text",
-    "other_id bigint",
-    "is_known boolean",
-    "queued text",
-]
-
-
-async def test_own_columns_stop_nobody(outbox: Outbox, guarded: Guard, database_url: str) -> None:
-    async with own_columns(guarded, *OWN), user(database_url, "mews_writer") as writer:
-        mine = await writer.add("MINE", idempotency_key="k")
-        await writer.queue_nothing(value="MINE", idempotency_key="k")
-        await writer.change(mine, status="cancelled")
-        await writer.add("TAKEN BACK")
-        await writer.delete("TAKEN BACK")
-        pending = await writer.add("PENDING")
-        assert sent(await claim_due_now(outbox, ADDS)) == [pending]
-        assert await outbox.statuses() == ["cancelled", "cancelled", "cancelled", "sending"]
-        await execute(outbox.engine, "UPDATE mews.voucher_code_outbox SET move = 'mine', cost_centre = 'x'")

@@ -7,10 +7,12 @@ from importlib import invalidate_caches
 from importlib.util import find_spec
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from sync.postgres.embedded import embedded_postgres
 from sync.postgres.embedded.directories import closed_to_others
-from tests.postgres.embedded.helpers import PACKAGE, copy_wheel, open_directory
+from tests.postgres.embedded.helpers import PACKAGE, QUICK, copy_wheel, is_up, open_directory
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +38,28 @@ def programs_for_all() -> Iterator[None]:
         invalidate_caches()
         yield
         sys.path.remove(str(site))
+
+
+@pytest.fixture(scope="package")
+def initialised() -> Iterator[Path]:
+    """A directory whose server was started once and stopped again, with a row in its database."""
+    with open_directory() as path:
+        with embedded_postgres(path, options=QUICK) as url, psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE TABLE things AS SELECT 1 AS number")
+            connection.execute("ALTER SYSTEM SET fsync = off")
+        yield path
+
+
+@pytest.fixture
+def directory(initialised: Path) -> Iterator[Path]:
+    """The same, where nobody is left at the end."""
+    yield initialised
+    assert not is_up(initialised)
+
+
+@pytest.fixture
+def empty() -> Iterator[Path]:
+    """A directory without a database."""
+    with open_directory() as path:
+        yield path
+        assert not is_up(path)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
+import psutil
+import psycopg
 import pytest
 
 from sync.postgres.embedded import temporary_directory
@@ -65,3 +68,58 @@ def run_as(user: int, script: str, directory: Path, site: Path = Path("/nowhere"
     """What a script prints that runs as another user, with `directory`; programs come from `site` if they are there."""
     command = [sys.executable, "-c", BECOME + script, str(directory), str(site), str(user)]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd="/").stdout
+
+
+USER = """
+import sys
+from pathlib import Path
+from sync.postgres.embedded import embedded_postgres
+with embedded_postgres(Path(sys.argv[1])) as url:
+    print(url, flush=True)
+    sys.stdin.readline()
+"""
+PATIENCE_S = 60
+
+
+def is_up(directory: Path) -> bool:
+    """Whether somebody listens on the socket in `directory`."""
+    try:
+        psycopg.connect(f"postgresql://postgres@/postgres?host={quote(str(directory / 'data'), safe='/')}").close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def server_of(directory: Path) -> psutil.Process:
+    """The running server."""
+    return psutil.Process(int((directory / "data" / "postmaster.pid").read_text().partition("\n")[0]))
+
+
+def things(url: str) -> list[int]:
+    """The numbers in the row that was stored before."""
+    with psycopg.connect(url) as connection:
+        return [number for (number,) in connection.execute("SELECT number FROM things")]
+
+
+def kill(process: psutil.Process) -> None:
+    """Kills a server with all its processes, and waits until none of them is left, not even as a zombie."""
+    family = [process, *process.children(recursive=True)]
+    process.kill()
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
+    assert alive == []
+
+
+@contextmanager
+def user(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that is about to use the server, until its stdin is closed; it must end well unless it was killed."""
+    command = [sys.executable, "-c", USER, str(directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode in {0, -9}
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """The address that a process was given, once it uses the server."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()

@@ -29,6 +29,8 @@ from tests.support.outbox import active
 STEP = timedelta(hours=6)
 STEPS = 8
 UNRECONCILED = {"pending", "sending", "uncertain"}
+FAILED = "SELECT kind FROM sync.runs WHERE error IS NOT NULL AND NOT coalesce(counts['rescued']::int > 0, false)"
+"""But for those that found an expired claim, which is news: `pass_time` makes one expire whose call is under way."""
 
 
 @asynccontextmanager
@@ -97,7 +99,7 @@ async def it_is_told(mirror: Mirror, directory: Path, words: str, began: datetim
     assert f"failing since {since:%Y-%m-%d %H:%M}" in text.stdout
     assert one["outbox"].keys() <= UNRECONCILED
     assert sum(one["outbox"].values()) == 2 * STEPS + 4
-    failed = [run["kind"] for run in await mirror.rows("SELECT kind FROM sync.runs WHERE error IS NOT NULL")]
+    failed = [run["kind"] for run in await mirror.rows(FAILED)]
     assert len(failed) == len(set(failed))
     assert (checked.code, words in checked.stdout) == (1, True)
 
@@ -157,8 +159,11 @@ async def test_while_the_api_is_away_it_is_tried_with_one_change_at_a_time(mirro
             await pass_time(mirror, STEP)
         noted = await mirror.rows("SELECT count(*) AS rows FROM mews.voucher_code_outbox_attempts GROUP BY attempt_id")
         assert {one["rows"] for one in noted} == {1}
-        mirror.simulator.faults.stop()
-        before = len(mirror.requests(Operation.ADD_CODES))
-        await ended(mirror, jobs)
-        assert set(await statuses(mirror)) == {"done"}
-        assert len(mirror.requests(Operation.ADD_CODES)) - before <= 3
+    # While nobody pushes: a claim takes no row that is just being made older, and would leave it to another call.
+    await pass_time(mirror, ALL_OVER)
+    mirror.simulator.faults.stop()
+    before = len(mirror.requests(Operation.ADD_CODES))
+    async with pushing(mirror) as jobs:
+        while set(await statuses(mirror)) != {"done"}:
+            await round_of(jobs)
+    assert len(mirror.requests(Operation.ADD_CODES)) - before <= 2

@@ -137,6 +137,7 @@ async def test_it_survives_answers_that_are_too_long(api: Mirror) -> None:
         await until(lambda: connections(api) <= POOL)
 
 
+@pytest.mark.long
 async def test_it_survives_cancellations_among_answers_that_are_too_long(api: Mirror) -> None:
     rng, cancelled, cut = random.Random(3), 0, 0
     api.simulator.faults.by_chance({Endless(): 0.5}, seed=3)

@@ -119,7 +119,7 @@ async def test_windows_read_in_an_earlier_turn_are_not_read_again(mirror: Mirror
     assert len(done) >= 8
 
 
-@pytest.mark.parametrize("pool", [2, 5, 16])
+@pytest.mark.parametrize("pool", [2, *(pytest.param(pool, marks=pytest.mark.long) for pool in (5, 16))])
 async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(database_url: str, pool: int) -> None:
     mirror = Mirror(database_url)
     async with mirror.opened(sync_database_pool=pool):

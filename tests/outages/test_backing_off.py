@@ -13,7 +13,7 @@ from sync.mews.client import Client, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
 from tests.outages.virtual_clock import run_leaping
 
-OUTAGE_S = 3600.0
+OUTAGE_S = 1200.0
 """The longest pause is reached within a minute; from then on a minute is like the next."""
 BEGINNING_S = 180.0
 """When the pauses have come to their longest, also where each failure takes a time-out."""

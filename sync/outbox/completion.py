@@ -130,18 +130,16 @@ def _parameters(attempt_id: UUID, row_ids: Sequence[int], completion: Completion
 
 
 async def _note_refused(tx: AsyncConnection, attempt_id: UUID, completion: Completion) -> None:
-    """Note an attempt that was refused as a whole, whose rows stay claimed."""
+    """Note an attempt that was refused as a whole, whose rows stay claimed; but for rows that somebody holds."""
     row = (attempt_id, completion.outcome, completion.http_status, completion.error, completion.request_id)
     of_attempt = (outbox.c.attempt_id == attempt_id, outbox.c.status == Status.SENDING)
     rows = select(
         outbox.c.id, outbox.c.sent_at, *(literal(value, type_) for value, type_ in zip(row, _NOTED, strict=True))
     )
+    # The foreign key would wait for a row's holder, and keep the whole batch from being divided.
+    free = rows.where(*of_attempt).with_for_update(read=True, key_share=True, skip_locked=True)
     names = ["outbox_id", "sent_at", "attempt_id", "outcome", "http_status", "message", "request_id"]
-    await tx.execute(
-        insert(outbox_attempts)
-        .from_select(names, rows.where(*of_attempt), include_defaults=False)
-        .on_conflict_do_nothing()
-    )
+    await tx.execute(insert(outbox_attempts).from_select(names, free, include_defaults=False).on_conflict_do_nothing())
 
 
 _NOTED = (UUID_TYPE, Text, Integer, Text, Text)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -24,6 +25,8 @@ from sync.postgres.urls import libpq_url
 IMAGE = "postgres:18-alpine"
 PREFIX = "voucher-sync-tests-"
 PATIENCE_S = 30
+LEAVING_S = 5
+"""How long a session may take to end whose other side is gone."""
 DOCKER_SOCKET = "/var/run/docker.sock"
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 """What a database that is gone after the tests has no need for."""
@@ -69,7 +72,22 @@ def new_database(server: str, *, template: str = "template1", encoding: str | No
         admin.execute(make)
     yield in_database(server, name)
     with psycopg.connect(server, autocommit=True) as admin:
+        left = _sessions_left(admin, name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    assert not left, f"the test has left sessions open, each an application and its last statement: {left}"
+
+
+def _sessions_left(admin: "psycopg.Connection[Any]", database: str) -> list[tuple[str, str]]:
+    """Application and last statement of each session that is open, once those that are about to end had time to."""
+    deadline = time.monotonic() + LEAVING_S
+    sessions = """
+        SELECT application_name, query FROM pg_stat_activity, pg_sleep(%s)
+        WHERE datname = %s AND backend_type = 'client backend'
+    """
+    left = admin.execute(sessions, (0, database)).fetchall()
+    while left and time.monotonic() < deadline:
+        left = admin.execute(sessions, (0.02, database)).fetchall()
+    return left
 
 
 def in_database(url: str, name: str) -> str:

@@ -136,7 +136,8 @@ async def test_the_page_in_flight_is_finished(mirror: Mirror, tmp_path: Path) ->
 
 
 async def test_it_does_not_wait_for_an_answer_that_never_comes(mirror: Mirror, tmp_path: Path) -> None:
-    async with mirror.opened(), running(mirror, tmp_path) as daemon:
+    # After a tenth of this it is asked once more, which a daemon that stops refuses to itself: nothing hangs any more.
+    async with mirror.opened(), running(mirror, tmp_path, SYNC_REQUEST_TIMEOUT_S="600") as daemon:
         await hanging(mirror)
         assert await daemon.stopped(signal.SIGTERM) == 0
         assert daemon.count("stopping_in_the_middle") == 1

@@ -35,8 +35,8 @@ async def settled(simulation: Simulation) -> list[str]:
     simulation.calm()
     await simulation.kill()
     await _let_no_wait_be_left(simulation.mirror)
-    if not await _came_to_rest(simulation, await simulation.living()):
-        return ["the outbox never came to rest", *map(str, await waiting(simulation.mirror))]
+    if restless := await _restless(simulation, await simulation.living()):
+        return [f"the outbox never came to rest: {restless}", *map(str, await waiting(simulation.mirror))]
     await simulation.stop()
     return [
         *await _what_the_pull_missed(simulation),
@@ -53,13 +53,15 @@ async def _let_no_wait_be_left(mirror: Mirror) -> None:
         )
 
 
-async def _came_to_rest(simulation: Simulation, life: Life) -> bool:
-    for _ in range(PATIENCE_PULLS):
+async def _restless(simulation: Simulation, life: Life) -> str:
+    """Why the outbox did not come to rest, or nothing, since it did."""
+    for number in range(PATIENCE_PULLS):
         if not await life.pulled(PATIENCE_S):
-            return False
+            how = "ended" if life.is_over else f"took more than {PATIENCE_S:g} s for its next pull"
+            return f"after {number} pulls the daemon {how}"
         if not await unfinished(simulation.mirror, simulation.people.ours):
-            return True
-    return False
+            return ""
+    return f"{PATIENCE_PULLS} pulls were not enough"
 
 
 async def _what_the_pull_missed(simulation: Simulation) -> list[str]:

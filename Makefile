@@ -3,11 +3,11 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long storm soak fuzz mutants lint lock dist clean installed-runtime installed-tests
+.PHONY: help demo test test-long storm soak fuzz mutants lint lock dist clean installed-demo installed-tests
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-demo: installed-runtime  ## the daemon against a simulated API; ARGS="--seconds 20" ends it by itself
+demo: installed-demo  ## the daemon against a simulated API; ARGS="--seconds 20" ends it by itself
 	@$(BIN)/python -m sync demo $(ARGS)
 
 # Four workers even on two cores, since most tests wait for a process, a database or a socket. Whoever is done takes from
@@ -39,14 +39,15 @@ lint: installed-tests  ## format, lint, types and the import contract
 	$(BIN)/lint-imports
 
 LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-lock: installed-tests  ## renew the lock files: of the tests, and from that one those of the runtime and of the build
+lock: installed-tests  ## renew the lock files: of the tests, and from it those of demo, runtime and build
 	@$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCKED) --all-extras pyproject.toml -o tests/requirements.lock
+	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock --extra demo pyproject.toml -o deploy/demo.lock
 	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock pyproject.toml -o deploy/requirements.lock
 	printf '%s\n' hatchling pip | $(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock - -o deploy/build.lock
 
 # Without a date from outside, hatchling gives all files the same one: what comes out depends on the sources alone.
-dist: installed-runtime  ## source archive and wheel in dist/, the same bytes wherever they are built
+dist: installed-demo  ## source archive and wheel in dist/, the same bytes wherever they are built
 	@rm -rf dist
 	@umask 022; env -u SOURCE_DATE_EPOCH $(BIN)/python -m hatchling build
 
@@ -56,7 +57,7 @@ clean:  ## remove everything that make has made
 # No PYTHONPATH, PYTHONHOME, PYTHONWARNINGS or other wish that a shell has for another program's Python.
 unexport $(filter PYTHON%,$(.VARIABLES))
 
-installed-runtime installed-tests:
+installed-demo installed-tests:
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
 	  "voucher-sync needs Python 3.11 or newer, and this is %d.%d: name another with `make PYTHON=python3.12 ...`" % v)'
 	@"$(PYTHON)" .ci/environment.py $(@:installed-%=%)

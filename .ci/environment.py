@@ -1,4 +1,4 @@
-"""Makes .venv, the environment of a checkout, of what the locks list and nothing else: `environment.py runtime|tests`.
+"""Makes .venv, the environment of a checkout, of what the locks list and nothing else: `environment.py demo|tests`.
 
 It does nothing where .venv is as the locks say already. Whatever may have made it wrong (a Ctrl-C in the middle, a
 checkout that was moved or copied, a Python that is gone, another lock) shows in what it notes as the last step, and
@@ -23,8 +23,8 @@ PYTHON = VENV / "bin" / "python"
 NOTE = VENV / "made-of"
 BUILD_LOCK = "deploy/build.lock"
 """pip and the build tools. First, so that all else is installed by the same pip, whatever pip Python brings."""
-LOCKS = {"runtime": "deploy/requirements.lock", "tests": "tests/requirements.lock"}
-"""That of the tests holds everything that the runtime's does: one environment serves both."""
+LOCKS = {"demo": "deploy/demo.lock", "tests": "tests/requirements.lock"}
+"""That of the tests holds all that the demo's does, which is the runtime and its extra: one environment serves both."""
 WHERE_FROM = (
     "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy",
     "timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir", "keyring-provider",
@@ -55,12 +55,12 @@ def main(kind: str) -> str | None:
 
 
 def _make(kind: str) -> None:
-    what = "voucher-sync" if kind == "runtime" else "voucher-sync and its test tools"
+    what = "voucher-sync" if kind == "demo" else "voucher-sync and its test tools"
     sys.stderr.write(f"Installing {what} into .venv (once) ...\n")
     note = _note() or ""
     if note.startswith(_locks("tests")):
         kind = "tests"  # what is there stays: only pyproject.toml is another
-    may_be_added_to = note.startswith((_locks("runtime"), _locks(kind))) and _works()
+    may_be_added_to = note.startswith((_locks("demo"), _locks(kind))) and _works()
     NOTE.unlink(missing_ok=True)
     if not may_be_added_to:
         _new_environment()

@@ -129,6 +129,9 @@ def demo(seconds: float | None, live: bool) -> None:
     Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
     """
     with loading():
+        from sync.cli.extra import require_extra
+
+        require_extra("the demo")
         from sync.cli.demo import demo as work
 
     work(seconds=seconds, live=live)

@@ -63,7 +63,7 @@ class Checkout:
         (self.path / name).parent.mkdir(exist_ok=True)
         (self.path / name).write_text("".join(lines))
 
-    def make(self, target: str = "installed-runtime", **environment: str) -> subprocess.CompletedProcess[str]:
+    def make(self, target: str = "installed-demo", **environment: str) -> subprocess.CompletedProcess[str]:
         shell = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": str(self.configuration), **environment}
         return subprocess.run(
             ["make", target, f"PYTHON={sys.executable}"],
@@ -97,23 +97,23 @@ def checkout() -> Iterator[Checkout]:
         (made.path / "sync").mkdir()
         (made.path / "sync/__init__.py").touch()
         made.lock("deploy/build.lock", made.release("tool", "1.0"))
-        made.lock("deploy/requirements.lock", made.release("mews_client", "1.0"))
+        made.lock("deploy/demo.lock", made.release("mews_client", "1.0"))
         made.release("mews_client", "1.1")
         yield made
 
 
 @pytest.fixture(autouse=True)
 def _no_test_needs_another(checkout: Checkout) -> None:
-    """What a test before this one has made may stay, unless that is more than the runtime."""
-    client = (checkout.path / "deploy/requirements.lock").read_text()
+    """What a test before this one has made may stay, unless that is more than the demo's."""
+    client = (checkout.path / "deploy/demo.lock").read_text()
     checkout.lock("tests/requirements.lock", client, checkout.release("tests_tool", "1.0"))
     note = checkout.path / ".venv/made-of"
     if note.exists() and "tests/requirements.lock" in note.read_text():
         shutil.rmtree(checkout.path / ".venv")
 
 
-RUNTIME = {"voucher-sync": "1", "tool": "1.0", "mews_client": "1.0"}
-TESTS = RUNTIME | {"tests_tool": "1.0"}
+DEMO = {"voucher-sync": "1", "tool": "1.0", "mews_client": "1.0"}
+TESTS = DEMO | {"tests_tool": "1.0"}
 
 
 def test_nothing_that_is_set_for_another_pip_or_python_changes_what_is_installed(checkout: Checkout) -> None:
@@ -127,7 +127,7 @@ def test_nothing_that_is_set_for_another_pip_or_python_changes_what_is_installed
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
     assert not elsewhere.exists()
 
 
@@ -137,7 +137,7 @@ def test_what_is_made_already_is_left_alone_and_what_is_missing_is_added(checkou
     tests = checkout.make("installed-tests")
     assert tests.returncode == 0, tests.stderr
     assert checkout.installed() == TESTS
-    assert checkout.make().stderr == ""  # the runtime's is in it
+    assert checkout.make().stderr == ""  # the demo's is in it
 
 
 def test_a_checkout_that_was_moved_runs_its_own_sources(checkout: Checkout) -> None:
@@ -147,7 +147,7 @@ def test_a_checkout_that_was_moved_runs_its_own_sources(checkout: Checkout) -> N
     done = checkout.make()
 
     assert done.returncode == 0, done.stderr
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
     script = (checkout.path / ".venv/bin/pip").read_text()
     assert str(was) not in script
 
@@ -176,30 +176,30 @@ def test_an_environment_that_is_half_there_is_made_anew(checkout: Checkout, harm
     done = checkout.make()
 
     assert done.returncode == 0, done.stderr
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
 
 
 def test_another_lock_makes_it_anew_without_what_is_no_longer_listed(checkout: Checkout) -> None:
     assert checkout.make("installed-tests").returncode == 0
-    checkout.lock("tests/requirements.lock", (checkout.path / "deploy/requirements.lock").read_text())
+    checkout.lock("tests/requirements.lock", (checkout.path / "deploy/demo.lock").read_text())
 
     done = checkout.make("installed-tests")
 
     assert done.returncode == 0, done.stderr
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
 
 
 def test_what_has_not_the_locks_hash_is_not_installed_and_the_next_try_begins_anew(checkout: Checkout) -> None:
-    lock = (checkout.path / "deploy/requirements.lock").read_text()
-    checkout.lock("deploy/requirements.lock", lock[:-3], "00\n")
+    lock = (checkout.path / "deploy/demo.lock").read_text()
+    checkout.lock("deploy/demo.lock", lock[:-3], "00\n")
     refused = checkout.make()
-    checkout.lock("deploy/requirements.lock", lock)
+    checkout.lock("deploy/demo.lock", lock)
 
     assert refused.returncode != 0
     assert "HASHES" in refused.stderr
     assert "cannot be made: the cause stands above" in refused.stderr
     assert checkout.make().returncode == 0
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
 
 
 def as_a_user_without_a_name(checkout: Checkout) -> subprocess.CompletedProcess[str]:
@@ -211,7 +211,7 @@ def as_a_user_without_a_name(checkout: Checkout) -> subprocess.CompletedProcess[
         pytest.skip("needs a Python that others can reach")
     shutil.rmtree(checkout.path / ".venv", ignore_errors=True)
     subprocess.run(["chmod", "-R", "a+rX", checkout.path.parent], check=True)
-    command = [theirs, str(checkout.path / ".ci/environment.py"), "runtime"]
+    command = [theirs, str(checkout.path / ".ci/environment.py"), "demo"]
     shell = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": str(checkout.configuration)}
     return subprocess.run(
         command, check=False, capture_output=True, text=True, cwd="/", env=shell, user=NAMELESS, group=NAMELESS
@@ -226,7 +226,7 @@ def test_a_user_without_a_name_and_a_home_needs_neither(checkout: Checkout) -> N
 
     shutil.chown(checkout.path, 0, 0)
     assert done.returncode == 0, done.stderr
-    assert checkout.installed() == RUNTIME
+    assert checkout.installed() == DEMO
     assert not [path.name for path in checkout.path.iterdir() if "~" in path.name]
 
 

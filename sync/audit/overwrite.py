@@ -15,6 +15,7 @@ from sync.mirror.tables import voucher_codes
 from sync.postgres.metadata import TIMESTAMP
 
 COMPARED = "compared_at"
+NOT_GUARDED = {"missing_since": None, "delete_noted_at": None}
 
 
 async def overwrite(tx: AsyncConnection, records: Sequence[tuple[VoucherCode, datetime]]) -> int:
@@ -54,7 +55,7 @@ def _unchanged(given: Any, values: dict[str, Any]) -> Update:
 
 def _overwrite() -> Update:
     given = _given({name: voucher_codes.c[name].type for name in VoucherCode._fields} | {COMPARED: TIMESTAMP})
-    return _unchanged(given, {name: given.c[name] for name in VoucherCode._fields} | {"missing_since": None})
+    return _unchanged(given, {name: given.c[name] for name in VoucherCode._fields} | NOT_GUARDED)
 
 
 def _mark_missing() -> Update:

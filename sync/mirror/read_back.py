@@ -1,7 +1,7 @@
 """Looking at the API for what a write may have done: everything read goes into the mirror."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +18,7 @@ from sync.mirror import rejected, upsert
 from sync.mirror.refused import refused_among
 from sync.mirror.store import CODES, store_page
 from sync.mirror.windows import MIN_PAGE_SIZE, ReadLimits, reduce, split
+from sync.postgres.engine import in_transaction
 
 
 async def read_changed(
@@ -98,6 +99,36 @@ async def read_codes(
         found += [code for page in pages for code in page.records]
         bisection.tell(went_through=True)
     return found
+
+
+async def read_deleted(connection: Connection, least_age: timedelta = timedelta()) -> int:
+    """Read what the API says of codes that were deleted here at least so long ago, 1000 a call, as long as it tells
+    anything new. Returns the number of codes that it does not show as deleted yet, of the next 1000.
+    """
+
+    async def load() -> list[tuple[UUID, UUID]]:
+        return await in_transaction(connection.engine, lambda tx: upsert.noted_deletes(tx, connection.name, least_age))
+
+    left = await load()
+    while left:
+        await _read_of_shown(connection, left)
+        before, left = left, await load()
+        if not set(before).difference(left):
+            break
+    return len(left)
+
+
+async def _read_of_shown(connection: Connection, codes: Sequence[tuple[UUID, UUID]]) -> None:
+    """Read codes, each given with its voucher, but for those whose vouchers the API refuses."""
+    voucher_ids: Sequence[UUID] = sorted({voucher_id for _, voucher_id in codes})
+    while voucher_ids:
+        of_these = [code_id for code_id, voucher_id in codes if voucher_id in set(voucher_ids)]
+        try:
+            await read_codes(connection, voucher_ids, of_these)
+        except InvalidRequest as error:
+            voucher_ids = await shown_among(connection, voucher_ids, error)
+        else:
+            return
 
 
 async def shown_among(

@@ -39,10 +39,9 @@ class Kind(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class DeletedCode:
-    """A code that a call has deleted, at `not_before` by the API's clock or a moment later; all of a call alike."""
+    """A code that a call has deleted."""
 
     id: UUID
-    not_before: datetime
 
 
 def likes_of(table: Table, record: R) -> list[R]:
@@ -81,7 +80,7 @@ def _kind(name: str, table: Table, store: Callable[[AsyncConnection, str, Sequen
 async def _note_deleted(tx: AsyncConnection, _connection: str, deleted: Sequence[DeletedCode]) -> int:
     if not deleted:
         return 0
-    return await upsert.note_deleted(tx, [one.id for one in deleted], deleted[0].not_before)
+    return await upsert.note_deleted(tx, [one.id for one in deleted])
 
 
 CODES: Kind[VoucherCode] = _kind("VoucherCodes", tables.voucher_codes, upsert.store_voucher_codes)

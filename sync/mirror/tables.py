@@ -81,8 +81,19 @@ voucher_codes = Table(
     Column("is_active", Boolean, nullable=False, comment="False once it is deleted in the API."),
     *mirrored_columns(),
     Column("missing_since", TIMESTAMP, comment="When an audit first did not find it in the API; null: the API has it."),
+    Column(
+        "delete_noted_at",
+        TIMESTAMP,
+        comment="When voucher-sync deleted it; null once the API has shown it as deleted, by which updated_utc goes.",
+    ),
     Index(None, "voucher_id", "value"),
     Index(None, "value"),
+    Index(
+        "voucher_codes_delete_noted_idx",
+        "connection",
+        "delete_noted_at",
+        postgresql_where=text("delete_noted_at IS NOT NULL"),
+    ),
     schema="mews",
     comment="Voucher codes, deleted ones too: a row for every code that the API has shown.",
 )

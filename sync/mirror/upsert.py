@@ -1,31 +1,49 @@
 """What stands in schema `mews`: written only where it differs, never by something staler."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 from uuid import UUID as UUID_
 
-from sqlalchemy import ColumnElement, Table, Text, and_, bindparam, column, delete, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, UUID, distinct_on, insert
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import enterprises
+from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 from sync.mirror import tables
 from sync.postgres.metadata import TIMESTAMP
 
+READ_BACK_FOR = timedelta(hours=1)
+"""What the API does not show for so long as it was done is left to the audit."""
 LONG_AGO = literal("-infinity", TIMESTAMP)
 """How a missing `updated_utc` compares: staler than any other."""
 
 
-def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = ()) -> Insert:
+def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = (), guard: str | None = None) -> Insert:
     """One statement that brings `table` up to a page of rows: parameters `connection`, and a list for each column.
 
     Rows that are stored already, or stored fresher (by `updated_utc`, where the table has it; at equal instants, which
     the API counts in whole seconds, the later reading wins), are dropped before the insert, so that they are not even
     locked and a page without news writes no WAL. An id that comes twice in a page counts once, at its freshest: a
     second one would make the statement fail. Columns in `resets` become null, and a row in which they are not is news.
+    While the column `guard` is set, no reading in which the record is active is believed, however fresh it seems.
     """
     arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
     page = (
@@ -43,7 +61,7 @@ def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = ()) ->
     news = (
         select(*(freshest.c[name] for name in names), bindparam("connection", type_=Text))
         .outerjoin_from(freshest, table, table.c.id == freshest.c.id)
-        .where(or_(table.c.id.is_(None), _is_news(table, freshest.c, names, resets)))
+        .where(or_(table.c.id.is_(None), _is_news(table, freshest.c, names, resets, guard)))
         .order_by(freshest.c.id)  # two transactions that share rows lock them in the same order
     )
     statement = insert(table).from_select([*names, "connection"], news, include_defaults=False)
@@ -51,11 +69,13 @@ def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = ()) ->
     return statement.on_conflict_do_update(
         index_elements=[table.c.id],
         set_={name: new[name] for name in names if name != "id"} | dict.fromkeys(resets) | {"mirrored_at": func.now()},
-        where=_is_news(table, new, names, resets),
+        where=_is_news(table, new, names, resets, guard),
     )
 
 
-def _is_news(table: Table, row: Any, names: Sequence[str], resets: Sequence[str]) -> ColumnElement[bool]:
+def _is_news(
+    table: Table, row: Any, names: Sequence[str], resets: Sequence[str], guard: str | None
+) -> ColumnElement[bool]:
     differs = or_(
         *(table.c[name].is_distinct_from(row[name]) for name in names if name != "id"),
         *(table.c[name].is_not(None) for name in resets),
@@ -63,10 +83,13 @@ def _is_news(table: Table, row: Any, names: Sequence[str], resets: Sequence[str]
     if "updated_utc" not in names:
         return differs
     stored, read = table.c.updated_utc, row.updated_utc
-    return and_(func.coalesce(read, LONG_AGO) >= func.coalesce(stored, LONG_AGO), differs)
+    is_believed = or_(table.c[guard].is_(None), ~row.is_active) if guard else true()
+    return and_(func.coalesce(read, LONG_AGO) >= func.coalesce(stored, LONG_AGO), differs, is_believed)
 
 
-UPSERT_VOUCHER_CODES = upsert(tables.voucher_codes, VoucherCode._fields, resets=["missing_since"])
+UPSERT_VOUCHER_CODES = upsert(
+    tables.voucher_codes, VoucherCode._fields, resets=["missing_since", "delete_noted_at"], guard="delete_noted_at"
+)
 UPSERT_VOUCHERS = upsert(tables.vouchers, Voucher.__slots__)
 UPSERT_SERVICES = upsert(tables.services, Service.__slots__)
 UPSERT_ENTERPRISES = upsert(enterprises, Enterprise.__slots__)
@@ -81,17 +104,27 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
     return result.rowcount
 
 
-async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_], not_before: datetime) -> int:
-    """Note that codes were deleted at `not_before`, by the API's clock, or a moment later; how many rows that wrote.
+async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_]) -> int:
+    """Note that codes were deleted, which the API has not shown yet; how many rows that wrote.
 
-    Pages on their way that were read before are staler than that; what the next pull reads is not, as long as
-    `not_before` is not later than the API's own stamp, by whichever clock.
+    When it was is for the API to say: `updated_utc` stays until it has been read. Pages on their way that were read
+    before the delete are kept out until then.
     """
     table = tables.voucher_codes
-    since = func.greatest(table.c.updated_utc, not_before)
     active = (table.c.id.in_(code_ids), table.c.is_active)
-    values = {"is_active": False, "updated_utc": since, "mirrored_at": func.now()}
+    values = {"is_active": False, "delete_noted_at": func.now(), "mirrored_at": func.now()}
     return (await transaction.execute(update(table).where(*active).values(values))).rowcount
+
+
+async def noted_deletes(
+    transaction: AsyncConnection, connection: str, least_age: timedelta
+) -> list[tuple[UUID_, UUID_]]:
+    """Up to 1000 codes, each with its voucher, of which a delete was noted that the API has not shown yet."""
+    table = tables.voucher_codes
+    is_recent = table.c.delete_noted_at.between(func.now() - READ_BACK_FOR, func.now() - least_age)
+    of_these = (table.c.connection == connection, is_recent)
+    query = select(table.c.id, table.c.voucher_id).where(*of_these).order_by(table.c.delete_noted_at, table.c.id)
+    return [(row.id, row.voucher_id) for row in await transaction.execute(query.limit(MAX_PAGE_SIZE))]
 
 
 async def store_vouchers(transaction: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:

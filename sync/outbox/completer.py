@@ -17,7 +17,7 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.dispatch import Batch
 from sync.outbox.outcomes import Outcome, Resolved, Waits
-from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Verdict
+from sync.outbox.rules import Operation, Status, Verdict
 
 
 @dataclass(slots=True)
@@ -86,7 +86,7 @@ class Completer:
             return await write(tx, hidden=_refused(page))
 
         if batch.lane.operation is Operation.DELETE:
-            deleted = Page(_deleted(batch, resolved), [], None)
+            deleted = Page(_deleted(resolved), [], None)
             completed = await store_page(self._connection, DELETED_CODES, deleted, store_deleted, as_daemon)
         else:
             made = Page([*outcome.codes] if outcome else [], [*outcome.rejected] if outcome else [], None)
@@ -94,10 +94,9 @@ class Completer:
         self.report.count(completed)
 
 
-def _deleted(batch: Batch, resolved: Sequence[Resolved]) -> list[DeletedCode]:
-    not_before = batch.server_utc.replace(microsecond=0) - CLOCK_SKEW
+def _deleted(resolved: Sequence[Resolved]) -> list[DeletedCode]:
     code_ids = dict.fromkeys(code_id for _, completion in resolved for code_id in completion.code_ids.values())
-    return [DeletedCode(code_id, not_before) for code_id in code_ids]
+    return [DeletedCode(code_id) for code_id in code_ids]
 
 
 def _refused(page: Page[R]) -> set[UUID]:

@@ -15,6 +15,7 @@ from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
 from sync.core.internal_errors import internal_error
+from sync.mirror.read_back import read_deleted
 from sync.outbox import due, retention, uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
@@ -30,6 +31,7 @@ ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
 SETTLE_AGAIN_S = 0.1
 LOCKED_AGAIN_S = 1.0
+READ_BACK_AGAIN_S = 1.0
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
 """A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
@@ -76,6 +78,7 @@ class OutboxJobs:
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
+        self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         self.wake = self._pusher.moved
@@ -92,8 +95,7 @@ class OutboxJobs:
             except Exception as error:
                 log.exception("defect", connection=self._connection.name, job="push")
                 await self._health.note("push", internal_error("push", error))
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._connection.stop.wait(), AFTER_DEFECT_S)
+                await self._wait(AFTER_DEFECT_S)
 
     async def look_up(self) -> VoucherSyncError | None:
         """Reconcile what is uncertain, as far as it is due; why nothing of it could be."""
@@ -104,6 +106,7 @@ class OutboxJobs:
             try:
                 await verify(self._connection)
                 report = await reconcile(self._connection, self._settings.push.read_after_write_delay)
+                await self._read_deleted()
                 is_mended = await self._is_push_mended()
             except Stopped:
                 return None
@@ -120,6 +123,13 @@ class OutboxJobs:
             await self._history.note("settle", began_s, counts, next(iter(report.errors), None), is_news=is_news)
             self.wake.set()
             return None
+
+    async def _read_deleted(self) -> None:
+        """Read back what was deleted, and what no pull has shown since: a code without `UpdatedUtc` is in no window."""
+        if time.monotonic() >= self._next_read_back_s:
+            delay = self._settings.push.read_after_write_delay
+            self._next_read_back_s = time.monotonic() + delay.total_seconds()
+            await read_deleted(self._connection, least_age=delay)
 
     async def prune(self) -> None:
         """Delete what was finished long ago."""
@@ -152,11 +162,28 @@ class OutboxJobs:
             if time.monotonic() + wait_s >= ends_s:
                 total.errors[type(why).__name__] = why
                 break
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._connection.stop.wait(), wait_s)
+            await self._wait(wait_s)
+        await self._read_all_deleted(total)
         _add(self._pushed, total)
         await self.tell_pushed()
         return total
+
+    async def _read_all_deleted(self, total: PushReport) -> None:
+        """Read back what was deleted until the API shows it, or must have done so."""
+        ends_s = time.monotonic() + self._settings.push.read_after_write_delay.total_seconds()
+        try:
+            while not self._connection.stop.is_set() and await read_deleted(self._connection):
+                if time.monotonic() + READ_BACK_AGAIN_S >= ends_s:
+                    return
+                await self._wait(READ_BACK_AGAIN_S)
+        except Stopped:
+            return
+        except VoucherSyncError as error:
+            total.note_error(error)
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._connection.stop.wait(), seconds)
 
     async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
         """What is due and was not pushed, and after how many seconds that is worth another try."""

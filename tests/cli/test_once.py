@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -226,3 +227,26 @@ async def test_it_ends_within_a_few_calls_where_the_database_takes_no_code_at_al
     assert "refuses every INSERT of mews.voucher_codes (23502): NotNullViolation, column theirs" in errors
     assert "it is not known yet whether they were made" in errors
     assert (counted <= 12, len(mirror.requests(Operation.ADD_CODES))) == (True, 1)
+
+
+@pytest.mark.parametrize("api", [{}, {"lenient_delete": True}, {"hide_writes_for_s": 0.5}])
+async def test_what_it_deletes_stands_as_the_api_says_in_the_end(
+    cli: Cli, database_url: str, api: dict[str, Any]
+) -> None:
+    mirror = Mirror(database_url)
+    mirror.simulator.behaviour = replace(mirror.simulator.behaviour, **api)
+    voucher = mirror.add_voucher()
+    codes = mirror.add_codes(voucher, [f"CODE-{number}" for number in range(20)])
+    by_nothing = mirror.world.add_codes(voucher.id, ["BLIND"], updated_utc=None)
+    async with mirror.opened():
+        for command in (("once",), ("audit", "--repair")):
+            await cli(*command, settings=mirror.environment)
+        for one in [*codes, *by_nothing]:
+            await mirror.execute(
+                "INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id) VALUES ('delete', :id)", id=one.id
+            )
+        done = await cli("once", settings=mirror.environment | {"SYNC_SETTLE_AFTER_S": "5"})
+        assert (done.code, errors_of(done.stderr)) == (0, [])
+        assert "21 changes done" in done.stdout
+        assert (await mirror.compare()).is_equal
+        assert await mirror.rows("SELECT FROM mews.voucher_codes WHERE delete_noted_at IS NOT NULL") == []

@@ -176,6 +176,7 @@ CONTRACT = {
         ("first_seen_at", TIMESTAMP, True),
         ("mirrored_at", TIMESTAMP, True),
         ("missing_since", TIMESTAMP, False),
+        ("delete_noted_at", TIMESTAMP, False),
     ],
     "mews.voucher_assignments": [("voucher_id", "uuid", True), ("rate_id", "uuid", True)],
 }

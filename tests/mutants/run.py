@@ -27,7 +27,6 @@ from tests.mutants.patches import ROOT, Mutant, Unusable, load_all
 NOT_BUILT = {
     8: "the budget is not kept across restarts and failover",
     9: "a connection has no lease, so a replica cannot lose it; claims have one",
-    13: "what a delete has changed is not read back, so `updated_utc` is made up until a pull or an audit",
     14: "a database that was restored, or copied with its tokens, is not noticed",
     15: "the end of another process's claim is told by the database's clock",
 }

@@ -127,6 +127,7 @@ class Settings(BaseModel):
     sync_delete_brake_long_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
     sync_delete_brake_long_window_s: PositiveSeconds = 86_400
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
+    sync_state_dir: Annotated[str, Field(min_length=1)] | None = None
     sync_http_bind: Annotated[str, AfterValidator(_http_bind)] = "127.0.0.1:8321"
     sync_log_format: Literal["json", "console"] | None = None
     sync_log_level: Literal["debug", "info", "warning", "error"] = "info"

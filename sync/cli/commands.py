@@ -121,6 +121,24 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
 
 
 @voucher_sync.command()
+@click.option("--release", "rest", flag_value="release", help="Send what the API does not show as done.")
+@click.option("--cancel", "rest", flag_value="cancel", help="Take it back.")
+@click.option("--keep", "rest", flag_value="keep", help="Leave it held, to release or cancel row by row.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def adopt(rest: str | None, as_json: bool) -> None:
+    """Make this database the one to work with, after a restore, a copy or lost commits.
+
+    What was queued before is looked up in the API, and done where it stands there. What is left is shown: on a terminal
+    this asks what becomes of it, else it stays held, and this exits 1. What was cancelled after the backup is queued
+    again in a restored database: see the list before you release it.
+    """
+    with loading():
+        from sync.cli.adopt import run_adopt as work
+
+    work(rest=rest, as_json=as_json)
+
+
+@voucher_sync.command()
 @click.option("--seconds", type=Seconds(min=0), help="End by itself after so long.")
 @click.option("--live", is_flag=True, help="Use the vendor's public demo environment in place of the simulator.")
 def demo(seconds: float | None, live: bool) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.connection.incarnation import Incarnation
 from sync.connection.left_alone import SetAside
 from sync.connection.refused_records import Refusals
 from sync.mews.client import Client
@@ -36,5 +37,6 @@ class Connection:
     engine: AsyncEngine
     stop: asyncio.Event
     identity: Identity
+    incarnation: Incarnation
     refusals: Refusals = field(default_factory=Refusals)
     set_aside: SetAside = field(default_factory=SetAside)

@@ -1,6 +1,6 @@
 """The tables of connections and of the hotels that they see, with their meaning."""
 
-from sqlalchemy import CheckConstraint, Column, LargeBinary, Table, Text, func
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, LargeBinary, Table, Text, func, true
 from sqlalchemy.dialects.postgresql import UUID
 
 from sync.postgres.metadata import TIMESTAMP, metadata, mirrored_columns
@@ -31,4 +31,25 @@ connections = Table(
     CheckConstraint("state IN ('ok', 'failing')", name="state"),
     schema="sync",
     comment="How each connection is doing.",
+)
+
+incarnation = Table(
+    "incarnation",
+    metadata,
+    Column("only", Boolean, primary_key=True, server_default=true(), comment="There is one row."),
+    Column("id", UUID, comment="The name that whoever works with this database knows it by."),
+    Column("position", BigInteger, nullable=False, server_default="0", comment="Only grows, as work goes on."),
+    Column("system_identifier", Text, comment="The server that it was last worked with on, by its own name."),
+    Column("database_oid", BigInteger, comment="Number of the database there."),
+    Column("table_oid", BigInteger, comment="Number of this table there: a restored dump gets another."),
+    Column("timeline", BigInteger, comment="Timeline of that server: a promoted standby begins a new one."),
+    Column("started_at", TIMESTAMP, comment="When that server was started."),
+    Column("gap", Text, comment="copy or behind: how it differs from what was known; null: adopted."),
+    Column("gap_at", TIMESTAMP, comment="When that was noticed."),
+    Column("gap_through", BigInteger, comment="The last change that was queued by then."),
+    CheckConstraint('"only"', name="one_row"),
+    CheckConstraint("gap IN ('copy', 'behind')", name="gap"),
+    CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),
+    schema="sync",
+    comment="Which database this is, how far it was worked with, and whether it is the one to work with.",
 )

@@ -10,6 +10,8 @@
     │   ├── NotMigrated               reached, but its schema is not this version's
     │   │   └── MigratedFurther       it is a newer version's
     │   ├── Unsuitable                reached, but no schema could make it do: its encoding, release or pooler
+    │   ├── NotAdopted                it was restored or copied, and nobody has said that it is the one to work with
+    │   ├── IncarnationChanged        its server is another, or was started anew: it is looked at first
     │   ├── NotAllowed                reached, but its user may not do what is to be done
     │   └── StatementRefused          something on a table refuses what is written, perhaps for one row
     ├── AnotherHotel                  the tokens are not for the hotels that are mirrored
@@ -77,6 +79,14 @@ class NotMigrated(DatabaseError):
     """The database answers, but its schema is not the one this version works with."""
 
 
+class NotAdopted(DatabaseError):
+    """The database was restored or copied, so that what it has queued may be done already: nothing is sent from it."""
+
+
+class IncarnationChanged(DatabaseError):
+    """The database may be another one than it was a moment ago. Nothing was done."""
+
+
 class StatementRefused(DatabaseError):
     """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only.
 
@@ -85,9 +95,7 @@ class StatementRefused(DatabaseError):
 
     def __init__(self, message: str, sqlstate: str, words: str) -> None:
         super().__init__(message, sqlstate, words)
-        self.message = message
-        self.sqlstate = sqlstate
-        self.words = words
+        self.message, self.sqlstate, self.words = message, sqlstate, words
 
     def __str__(self) -> str:
         return self.message

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.outbox import claims, delete_guard, lookups
+from sync.connection.incarnation import Incarnation, Known
+from sync.outbox import claims, delete_guard, gap, lookups
 from sync.outbox import due as outbox_due
 from sync.outbox.claims import Lane
 from sync.outbox.completion import complete
@@ -26,11 +27,13 @@ class MirrorFreshness:
     """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never.
 
     `visible_after`: how long what was written may stay hidden from a pull, which also reads whole seconds only.
+    `checked`: the finding of the database's identity that this pull began after.
     """
 
     discovered_as_of: datetime | None = None
     caught_up_as_of: datetime | None = None
     visible_after: timedelta = timedelta()
+    checked: int | None = None
 
     @property
     def complete_as_of(self) -> datetime | None:
@@ -68,24 +71,25 @@ async def claim_due(
     lease: timedelta,
     server_utc: datetime,
     freshness: MirrorFreshness,
+    incarnation: Incarnation,
     rules: Sequence[DeleteGuardRule],
     without: Collection[int] = (),
 ) -> Batch:
-    """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are."""
-    held = Written()
-    if lane.operation is Operation.DELETE:
-        held = await delete_guard.hold_suspicious(tx, lane.connection, rules)
+    """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are.
+
+    `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
+    """
+    held = await _hold(tx, lane, await incarnation.confirm(tx), rules)
     attempt_id = uuid4()
     due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
     rows = due[: count_together(due)]
-    decisions = await _decide(tx, lane.operation, rows, freshness) if rows else {}
+    decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
     refused = (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
     done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
     claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
-    refused |= uncompleted | claimed.refused
-    set_aside = await claims.set_aside(tx, refused)
+    set_aside = await claims.set_aside(tx, refused := refused | uncompleted | claimed.refused)
     return Batch(
         attempt_id,
         lane,
@@ -99,6 +103,15 @@ async def claim_due(
         has_more=len(due) >= limit or len(rows) < len(due),
         set_aside=[*set_aside, *held.refused],
     )
+
+
+async def _hold(tx: AsyncConnection, lane: Lane, known: Known, rules: Sequence[DeleteGuardRule]) -> Written:
+    """Hold what was queued before a gap, and deletes that are too many."""
+    held = await gap.hold_before_gap(tx, known)
+    if lane.operation is not Operation.DELETE:
+        return held
+    suspicious = await delete_guard.hold_suspicious(tx, lane.connection, rules)
+    return Written(held.ids | suspicious.ids, held.refused | suspicious.refused)
 
 
 async def _claim(
@@ -121,12 +134,17 @@ async def _claim(
 
 
 async def _decide(
-    tx: AsyncConnection, operation: Operation, rows: Sequence[Row], freshness: MirrorFreshness
+    tx: AsyncConnection,
+    operation: Operation,
+    rows: Sequence[Row],
+    freshness: MirrorFreshness,
+    server_utc: datetime,
 ) -> dict[int, Decision]:
     if operation is Operation.ADD:
         # A pull may have found what an earlier attempt made only after a look had missed it.
         unknown = [row.id for row in rows if row.unknown_since_utc]
-        made = await lookups.made_for(tx, unknown, usable_only=True)
+        made = await lookups.made_since_queued(tx, [row.id for row in rows], server_utc)
+        made |= await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named = await lookups.named_by(tx, rows)
     as_of = freshness.complete_as_of

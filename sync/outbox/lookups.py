@@ -1,6 +1,7 @@
 """What the mirror knows of the codes that rows of the outbox name."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Boolean, Interval, Text, bindparam, text
@@ -39,6 +40,19 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
         return {}
     parameters = {"ids": list(row_ids), "usable_only": usable_only, "skew": CLOCK_SKEW}
     return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
+
+
+async def made_since_queued(tx: AsyncConnection, row_ids: Sequence[int], server_utc: datetime) -> dict[int, UUID]:
+    """Usable codes that the API has made since adds were queued, by row, and which no other row has made.
+
+    Whoever made one, the add asks for nothing more; where the database has lost commits, it was this row. When a row
+    was queued is told by the database's clock, so both clocks are compared by now: `server_utc` is the API's, and not
+    later. A code without an instant of its creation counts from when the mirror first saw it.
+    """
+    if not row_ids:
+        return {}
+    parameters = {"ids": list(row_ids), "server_utc": server_utc, "skew": CLOCK_SKEW}
+    return {row.row_id: row.id for row in await tx.execute(_MADE_SINCE_QUEUED, parameters)}
 
 
 async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequence[VoucherCode]) -> dict[int, UUID]:
@@ -110,6 +124,25 @@ _OF_ROWS = (
     bindparam("skew", type_=Interval),
 )
 _MADE_FOR = text(_MADE.format(codes="mews.voucher_codes")).bindparams(*_OF_ROWS)
+
+_MADE_SINCE_QUEUED = text("""
+SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
+FROM mews.voucher_code_outbox AS row
+JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
+WHERE row.id = ANY (:ids) AND code.is_active AND code.missing_since IS NULL
+  AND coalesce(code.created_utc >= least(row.created_at, row.created_at + (:server_utc - now())) - :skew,
+               code.first_seen_at >= row.created_at)
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
+      AND other.status = 'done' AND other.voucher_code_id = code.id
+  )
+ORDER BY row.id, code.created_utc, code.id
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("server_utc", type_=TIMESTAMP),
+    bindparam("skew", type_=Interval),
+)
 
 _GIVEN = """(
   SELECT given.*, now() AS first_seen_at, CAST(NULL AS timestamptz) AS missing_since

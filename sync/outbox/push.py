@@ -15,10 +15,10 @@ from random import Random
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import VoucherSyncError
+from sync.core.errors import IncarnationChanged, VoucherSyncError
 from sync.mews import operations
 from sync.mews.rate_limiter import Priority
-from sync.outbox import due, routing
+from sync.outbox import due, gap, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
@@ -74,8 +74,30 @@ class Pusher:
     async def start_due(self, calls: asyncio.TaskGroup) -> bool:
         """Claim what is due for a while, one batch of each lane in turn, and send it in tasks of `calls`.
 
-        Whether there is more that is due. Raises as `push` does.
+        Whether there is more that is due. Raises as `push` does. Nothing is claimed before a pull has caught up since
+        the database was last looked at: what was sent and lost from it shows there.
         """
+        incarnation = self._connection.incarnation
+        await self._hold_before_gap()
+        await incarnation.require(self._connection.engine)
+        if not incarnation.is_new and self._freshness.checked != incarnation.checks:
+            self.waiting = replace(self.waiting, pull=True)
+            return False
+        try:
+            return await self._start_due(calls)
+        except IncarnationChanged:
+            self.moved.set()
+            return True
+
+    async def _hold_before_gap(self) -> None:
+        incarnation, engine = self._connection.incarnation, self._connection.engine
+        await incarnation.check(engine)
+        if (known := incarnation.known) and known.gap:
+            held = await in_transaction(engine, partial(gap.hold_before_gap, known=known), as_daemon)
+            self._completer.report.held += len(held.ids)
+            self._connection.set_aside.add(held.refused)
+
+    async def _start_due(self, calls: asyncio.TaskGroup) -> bool:
         with self._backlogged():
             lanes = await self._due_lanes()
             full = [lane for lane in lanes if await self._start_batch(lane, calls)]
@@ -174,6 +196,7 @@ class Pusher:
                 lease=self._settings.lease,
                 server_utc=server_utc,
                 freshness=self._freshness,
+                incarnation=self._connection.incarnation,
                 rules=self._settings.delete_guards,
                 without=self._connection.set_aside.row_ids(),
             )
@@ -182,8 +205,13 @@ class Pusher:
             if not claimed.done():
                 claimed.set_result(batch.has_more)
             permit.is_used = bool(batch.rows)
-            outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
+            outcome = await self._send(batch, claimed_s) if batch.rows else Outcome(None)
         return batch, await self._sender.learn(batch, outcome)
+
+    async def _send(self, batch: Batch, claimed_s: float) -> Outcome:
+        # A claim that the database loses after this is missed by the witness, and not sent again.
+        await self._connection.incarnation.bump(self._connection.engine)
+        return await self._sender.send(batch, claimed_s)
 
     def _note_claimed(self, batch: Batch) -> None:
         report = self._completer.report

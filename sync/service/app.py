@@ -10,6 +10,8 @@ from datetime import timedelta
 from sync.audit.run import AuditSettings
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
+from sync.connection.incarnation import Incarnation
+from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
 from sync.mews.client import Client, Credentials, RetryPolicy
@@ -46,7 +48,8 @@ async def open_connection(
     engine = make_engine(database_url, settings.sync_database_pool)
     require_schema(engine)
     try:
-        yield Connection(CONNECTION_NAME, client, engine, stop, identity)
+        incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
+        yield Connection(CONNECTION_NAME, client, engine, stop, identity, incarnation)
     finally:
         await client.aclose()
         await engine.dispose()

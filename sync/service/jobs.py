@@ -89,6 +89,7 @@ class Jobs:
 
         async def run(began_s: float) -> PullReport:
             await verify(self._connection)
+            checked = await self._connection.incarnation.check(self._connection.engine)
             ends_s = began_s + turn_s
             report = await pull(
                 self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
@@ -98,6 +99,7 @@ class Jobs:
             self._caught_up = report.caught_up
             if report.caught_up:
                 self._freshness.caught_up_as_of = report.caught_up.as_of
+                self._freshness.checked = checked
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
                 await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
@@ -126,6 +128,7 @@ class Jobs:
             try:
                 name, caught_up, verdict = self._connection.name, self._caught_up, self.health.verdict
                 await in_transaction(self._connection.engine, lambda tx: heartbeat.beat(tx, name, caught_up, verdict))
+                await self._connection.incarnation.bump(self._connection.engine)
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:

@@ -27,7 +27,7 @@ from tests.mutants.patches import ROOT, Mutant, Unusable, load_all
 NOT_BUILT = {
     8: "the budget is not kept across restarts and failover",
     9: "a connection has no lease, so a replica cannot lose it; claims have one",
-    14: "a database that was restored, or copied with its tokens, is not noticed",
+    14: "commits that are lost after the last position leave no sign, as a cancellation of the last seconds",
     15: "the end of another process's claim is told by the database's clock",
 }
 HUNG_AFTER_S = 1200

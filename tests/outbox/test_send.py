@@ -67,11 +67,12 @@ async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror,
     voucher = mirror.add_voucher()
     await outbox.refresh()
     await outbox.add(voucher, "A")
-    lane = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id)
+    lane, incarnation = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id), mirror.connection.incarnation
+    await incarnation.check(mirror.connection.engine)
     async with as_daemon(mirror.connection.engine) as tx:
         batch = await claim_due(
             tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), freshness=MirrorFreshness(),
-            rules=SETTINGS.delete_guards,
+            incarnation=incarnation, rules=SETTINGS.delete_guards,
         )  # fmt: skip
     sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
     too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.incarnation import Incarnation
+from sync.connection.witness import Witness
 from sync.outbox import claims as product
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completion import Completed, Returning, complete
@@ -75,6 +77,8 @@ async def claim_due_now(
     rule: DeleteGuardRule = NO_BRAKE,
     without: Sequence[int] = (),
 ) -> Batch:
+    incarnation = Incarnation(Witness(None))
+    await incarnation.check(outbox.engine)
     async with as_daemon(outbox.engine) as tx:
         return await claim_due(
             tx,
@@ -83,6 +87,7 @@ async def claim_due_now(
             lease=LEASE,
             server_utc=SENT_UTC,
             freshness=freshness or MirrorFreshness(),
+            incarnation=incarnation,
             rules=[rule],
             without=without,
         )

@@ -22,7 +22,7 @@ from subprocess import PIPE
 from tests.support.process import OWN_PREFIXES, Ended, environment, run
 
 MODULES = (
-    "once", "migrate", "roles", "check", "status", "audit",
+    "once", "adopt", "migrate", "roles", "check", "status", "audit",
     "outbox.changes", "outbox.generate", "outbox.import_codes", "outbox.show",
 )  # fmt: skip
 CHECKOUT = Path(__file__).parents[2]

@@ -1,9 +1,12 @@
 """A simulated API, a database, and the connection that mirrors the one into the other."""
 
 import asyncio
+import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -22,6 +25,8 @@ from sync.settings import Settings
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
 OVERLAP = timedelta(seconds=120)
+STATE_DIR = str(Path(tempfile.gettempdir()) / f"voucher-sync-tests-state-{os.getuid()}")
+"""Of all tests: a witness is named after its database's incarnation, of which there is no second one."""
 IMPATIENT = RetryPolicy(backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_backoff=Backoff(base_s=0.001, cap_s=0.01))
 """The usual number of tries, with pauses too short to notice."""
 
@@ -52,6 +57,7 @@ class Mirror:
         self.world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[self.hotel.id])
         self.simulator = Simulator(self.world, **({"rate_limit": UNLIMITED} | simulator_options))
         self.stop = asyncio.Event()
+        self.state_dir = STATE_DIR
         self.address = ""
         self.connection: Connection
 
@@ -99,6 +105,7 @@ class Mirror:
                 "mews_client_token": CLIENT_TOKEN,
                 "mews_access_token": ACCESS_TOKEN,
                 "sync_rate_limit_requests": 1_000_000,
+                "sync_state_dir": self.state_dir,
                 **settings,
             }
         )
@@ -112,6 +119,7 @@ class Mirror:
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": "1000000",
+            "SYNC_STATE_DIR": self.state_dir,
         }
 
     def add_voucher(self, name: str = "Summer", *, days_old: float = 30) -> Voucher:

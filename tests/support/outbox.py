@@ -67,8 +67,10 @@ class Outbox:
     async def refresh(self) -> None:
         """A discovery and a pull, as the daemon has them all the time."""
         self.freshness.discovered_as_of = (await self.mirror.discover()).as_of
+        connection = self.mirror.connection
+        checked = await connection.incarnation.check(connection.engine)
         if (caught_up := (await self.mirror.pull()).caught_up) is not None:
-            self.freshness.caught_up_as_of = caught_up.as_of
+            self.freshness.caught_up_as_of, self.freshness.checked = caught_up.as_of, checked
 
     def calls(self, operation: Operation = Operation.ADD_CODES) -> int:
         return len(self.mirror.requests(operation))

@@ -10,7 +10,6 @@ from sync.outbox import lookups
 from sync.outbox.rules import Status
 from tests.support.claims import SECOND, claim_due_now, sent
 from tests.support.database import CONNECTION, code, store, uuid
-from tests.support.instants import utc
 from tests.support.queue import ADDS, OTHER_VOUCHER, SENT_UTC, Outbox, as_user, execute
 
 
@@ -26,7 +25,7 @@ async def sent_before(outbox: Outbox, value: str = "SUMMER") -> int:
     ("created_utc", "is_made"),
     [
         (SENT_UTC - SECOND * 10, False),
-        (SENT_UTC - SECOND * 4, False),
+        (SENT_UTC - SECOND * 5, False),
         (SENT_UTC - SECOND * 3, True),
         (SENT_UTC - SECOND, True),
         (SENT_UTC, True),
@@ -96,11 +95,15 @@ async def test_a_look_counts_what_was_made_and_then_deleted_by_somebody_else(out
         assert await lookups.made_for(tx, [add], usable_only=True) == {}
 
 
-async def test_an_add_whose_attempts_were_all_refused_has_made_nothing(outbox: Outbox) -> None:
+@pytest.mark.parametrize("attempts", [0, 1])
+async def test_a_code_that_the_api_made_since_an_add_was_queued_is_what_the_add_asks_for(
+    outbox: Outbox, attempts: int
+) -> None:
     add = await outbox.add("SUMMER")
-    await outbox.set(add, attempts=1, first_sent_utc=SENT_UTC)
+    await outbox.set(add, attempts=attempts, first_sent_utc=SENT_UTC)
     await store(outbox.engine, code(1, created_utc=SENT_UTC + SECOND))
-    assert sent(await claim_due_now(outbox, ADDS)) == [add]
+    batch = await claim_due_now(outbox, ADDS)
+    assert (sent(batch), batch.done, (await outbox.row(add))["voucher_code_id"]) == ([], 1, uuid(1))
 
 
 @pytest.mark.parametrize(("updated_utc", "is_stamped"), [(SENT_UTC, True), (None, False)])
@@ -117,9 +120,9 @@ async def test_the_last_code_that_was_added_tells_whether_the_api_stamps_what_it
         assert await lookups.stamps_what_it_adds(tx, CONNECTION) is is_stamped
 
 
-async def test_an_add_that_was_never_sent_has_made_nothing(outbox: Outbox) -> None:
+async def test_codes_from_before_an_add_was_queued_are_nothing_it_made(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, created_utc=SENT_UTC - SECOND * 60), code(2, created_utc=None))
     add = await outbox.add("SUMMER")
-    await store(outbox.engine, code(1, created_utc=utc(2099, 1, 1)), code(2, created_utc=None))
     assert sent(await claim_due_now(outbox, ADDS)) == [add]
 
 

@@ -1,0 +1,53 @@
+"""`voucher-sync adopt`."""
+
+import asyncio
+import json
+import sys
+
+import click
+
+from sync import logs
+from sync.cli.database import open_database
+from sync.service import app
+from sync.service.adoption import Adoption, Rest, adopt
+from sync.settings import Settings, load_settings
+
+NEXT_STEP = (
+    "see them with `voucher-sync outbox list --status held`, and `outbox cancel` what is not wanted; then "
+    "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
+)
+
+
+def run_adopt(*, rest: str | None, as_json: bool) -> None:
+    """Look up what is held, ask what becomes of the rest on a terminal, and exit with 0 if it is adopted."""
+    settings = load_settings()
+    app.credentials(settings)
+    logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
+    with open_database(settings) as url:
+        adoption = asyncio.run(_adopt(settings, url, Rest(rest) if rest else None))
+        if adoption.left.total and not adoption.adopted and not as_json and sys.stdin.isatty():
+            click.echo(_sentence(adoption))
+            choice = click.Choice([one.value for one in Rest])
+            chosen = click.prompt("What becomes of them", type=choice, default=Rest.KEEP.value)
+            adoption = asyncio.run(_adopt(settings, url, Rest(chosen)))
+    click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
+    for error in adoption.errors:
+        click.echo(f"Error: {error}", err=True)
+    if adoption.left.total and not adoption.adopted and not as_json:
+        click.echo(f"Error: not adopted: {NEXT_STEP}", err=True)
+    sys.exit(0 if adoption.adopted else 1)
+
+
+async def _adopt(settings: Settings, url: str, rest: Rest | None) -> Adoption:
+    async with app.open_connection(settings, url, asyncio.Event()) as connection:
+        return await adopt(connection, app.make_jobs(connection, settings), rest)
+
+
+def _sentence(adoption: Adoption) -> str:
+    """Counts for people."""
+    if adoption.gap is None:
+        return "There is nothing to adopt: this is the database that was worked with."
+    released, cancelled = f"{adoption.released:,} released", f"{adoption.cancelled:,} cancelled"
+    moved = f"{adoption.done:,} changes were done already; {released}, {cancelled}"
+    left = f"{adoption.left.adds:,} adds and {adoption.left.deletes:,} deletes stay held"
+    return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}."

@@ -1,0 +1,206 @@
+"""Whether the database is the one that was worked with last: noticed at a start, and whenever its server is another.
+
+A database that went back in time, was copied, or lost its last commits has rows that were sent already, or taken back.
+`Gap` says which, and what was queued before stays unsent until somebody adopts the database (docs/invariants.md, 14).
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.tables import incarnation
+from sync.connection.witness import Witness
+from sync.core.errors import IncarnationChanged, NotAdopted
+from sync.postgres.engine import in_transaction
+from sync.postgres.identity import ServerFacts, load_server_facts
+
+NOT_ADOPTED = (
+    "this database was restored or copied, or nobody here knows it since its server was started anew: it is read "
+    "into, and nothing is sent; if it is the one to work with, run `voucher-sync adopt`, which shows what is left"
+)
+
+log = structlog.get_logger()
+
+
+class Gap(StrEnum):
+    """How a database differs from what is known of it."""
+
+    COPY = "copy"
+    """It may lie elsewhere than where it was worked with, and another one may be at work with the same tokens."""
+    BEHIND = "behind"
+    """It is the same database, and has lost commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database says of itself; `id` is None until somebody has worked with it."""
+
+    id: UUID | None
+    position: int
+    system_identifier: str | None
+    database_oid: int | None
+    table_oid: int | None
+    timeline: int | None
+    started_at: datetime | None
+    gap: Gap | None
+    gap_at: datetime | None
+    gap_through: int | None
+
+
+def find_gap(known: Known, facts: ServerFacts, seen: int | None) -> Gap | None:
+    """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one."""
+    if known.gap is Gap.COPY or known.id is None:
+        return known.gap
+    pairs = (
+        (known.system_identifier, facts.system_identifier),
+        (known.database_oid, facts.database_oid),
+        (known.table_oid, facts.table_oid),
+    )
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return Gap.COPY
+    is_same_server = known.started_at == facts.started_at
+    if seen is not None and known.position < seen:
+        # A server that runs loses nothing: a copy under the same name must have been at work.
+        return Gap.COPY if is_same_server else Gap.BEHIND
+    # Files that were copied or put back tell the same of themselves, but only a server that was started since has them.
+    return known.gap if is_same_server or seen is not None else Gap.COPY
+
+
+class Incarnation:
+    """The database of a connection, as far as this process knows it. `checks` counts how often it was found anew."""
+
+    def __init__(self, witness: Witness) -> None:
+        self.witness = witness
+        self.known: Known | None = None
+        self.checks = 0
+        self.is_new = False
+        self._checking = asyncio.Lock()
+        self._bumping = asyncio.Lock()
+        self._asked = self._bumped = 0
+
+    async def check(self, engine: AsyncEngine) -> int:
+        """Look whether it is the database that was worked with; the number of this finding. Raises `DatabaseError`."""
+        async with self._checking:
+            if self.known is None or self.known.gap:
+                before = self.known
+                self.known = await in_transaction(engine, self._look)
+                if before is None or before.gap is not self.known.gap:
+                    self.checks += 1
+                    _tell(self.known)
+                if self.known.id and not self.known.gap:
+                    await asyncio.to_thread(self.witness.write, self.known.id, self.known.position)
+            return self.checks
+
+    async def require(self, engine: AsyncEngine) -> None:
+        """`NotAdopted` for a database that nothing may be sent from."""
+        await self.check(engine)
+        if self.known and self.known.gap is Gap.COPY:
+            raise NotAdopted(NOT_ADOPTED)
+
+    async def confirm(self, tx: AsyncConnection) -> Known:
+        """Make sure, within a transaction, that the database is still the one that was looked at.
+
+        Between two transactions another server may stand at the address, which lost the commits of the last one.
+        """
+        row = (await tx.execute(_CONFIRM)).one()
+        known = self.known
+        found = (row.id, row.gap, row.started_at)
+        if known is None or found != (known.id, known.gap, known.started_at) or row.position < known.position:
+            self.known = None
+            raise IncarnationChanged("the database's server is another, or was started anew: it is looked at first")
+        return known
+
+    async def bump(self, engine: AsyncEngine) -> None:
+        """Have the witness know of everything that was committed before; one step for all who ask at the same time.
+
+        `IncarnationChanged` where the witness knows more than the database: a copy of it is at work elsewhere.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._bumping:
+            known = self.known
+            if self._bumped >= mine or known is None or known.id is None or known.gap is Gap.COPY:
+                return  # what a copy has done is nothing that the witness may take for the original's
+            covered = self._asked
+            seen = await asyncio.to_thread(self.witness.read, known.id)
+            position = await in_transaction(engine, _bump)
+            if position is None or (seen is not None and position <= seen):
+                self.known = None
+                raise IncarnationChanged("the database has lost commits: it is looked at first")
+            if self.known is known:
+                self.known = replace(known, position=position)
+            await asyncio.to_thread(self.witness.write, known.id, position)
+            self._bumped = covered
+
+    async def _look(self, tx: AsyncConnection) -> Known:
+        await tx.execute(insert(incarnation).values(position=0).on_conflict_do_nothing())
+        known = await load(tx, lock=True)
+        facts = await load_server_facts(tx)
+        seen = self.witness.read(known.id) if known.id else None
+        self.is_new = known.id is None
+        if self.is_new:
+            return await record(tx, known, facts)
+        gap = find_gap(known, facts, seen)
+        if gap and gap is not known.gap:
+            through = (await tx.execute(_LAST_QUEUED)).scalar_one()
+            values = {"gap": gap, "gap_at": func.now(), "gap_through": through}
+            # From here on this database's positions are beyond those that were lost.
+            values["position"] = max(known.position, seen or 0) + 1
+            await tx.execute(update(incarnation).values(values | _placed(facts)))
+        elif not gap and _is_elsewhere(known, facts):
+            await tx.execute(update(incarnation).values(_placed(facts)))
+        return await load(tx)
+
+
+async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
+    """What the database says of itself."""
+    statement = select(*(incarnation.c[name] for name in Known.__slots__))
+    row = (await tx.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()
+    if row is None:
+        return Known(None, 0, None, None, None, None, None, None, None, None)
+    return Known(**{**row, "gap": row["gap"] and Gap(row["gap"])})
+
+
+async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known:
+    """Make the database the one to work with, under a new name that no copy of it has."""
+    closed = {"gap": None, "gap_at": None, "gap_through": None}
+    values = {"id": uuid4(), "position": known.position + 1, **closed, **_placed(facts)}
+    await tx.execute(update(incarnation).values(values))
+    return await load(tx)
+
+
+def _tell(known: Known) -> None:
+    if known.gap:
+        log.warning("gap", gap=known.gap.value, through=known.gap_through, next_step="voucher-sync adopt")
+
+
+def _placed(facts: ServerFacts) -> dict[str, Any]:
+    return {name: getattr(facts, name) for name in ServerFacts.__slots__}
+
+
+def _is_elsewhere(known: Known, facts: ServerFacts) -> bool:
+    return any(getattr(known, name) != value for name, value in _placed(facts).items())
+
+
+async def _bump(tx: AsyncConnection) -> int | None:
+    # What the witness is told must not be lost by a crash of the server alone.
+    await tx.execute(_DURABLE)
+    position: int | None = (await tx.execute(_BUMP)).scalar()
+    return position
+
+
+_DURABLE = text(
+    "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), "
+    "true)"
+)
+_BUMP = update(incarnation).values(position=incarnation.c.position + 1).returning(incarnation.c.position)
+_CONFIRM = text("SELECT id, gap, position, pg_postmaster_start_time() AS started_at FROM sync.incarnation")
+_LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -1,0 +1,143 @@
+"""Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection import incarnation
+from sync.connection.connection import Connection
+from sync.connection.incarnation import Known
+from sync.core.errors import VoucherSyncError
+from sync.mews import operations
+from sync.mews.limits import MAX_VOUCHERS
+from sync.mirror.read_back import read_everything
+from sync.mirror.windows import chunks
+from sync.outbox import gap, lookups
+from sync.outbox.claims import as_daemon
+from sync.outbox.gap import Left
+from sync.outbox.rules import Row
+from sync.postgres.engine import in_transaction
+from sync.postgres.identity import load_server_facts
+from sync.service.jobs import Jobs
+
+AT_ONCE = 1000
+"""Rows of one transaction."""
+
+
+class Rest(StrEnum):
+    """What becomes of the rows that the API does not show as done."""
+
+    RELEASE = "release"
+    CANCEL = "cancel"
+    KEEP = "keep"
+    """They stay held, for `voucher-sync outbox release` and `cancel`."""
+
+
+@dataclass(slots=True)
+class Adoption:
+    """What was done: how many rows were found `done`, `released` and `cancelled`, and which are `left` held.
+
+    `gap` is what there was to adopt, None where nothing was. Not `adopted`, nothing is sent from a copy still.
+    """
+
+    gap: str | None
+    adopted: bool = False
+    done: int = 0
+    released: int = 0
+    cancelled: int = 0
+    left: Left = field(default_factory=lambda: Left(0, 0))
+    errors: list[VoucherSyncError] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for scripts."""
+        return asdict(self) | {"errors": [str(error) for error in self.errors]}
+
+
+async def adopt(connection: Connection, jobs: Jobs, rest: Rest | None) -> Adoption:
+    """Make the database the one to work with; without `rest` only if nothing is left. Raises `VoucherSyncError`.
+
+    Ended at any point it can be begun anew: each step leaves the rows where the next run finds them.
+    """
+    await connection.incarnation.check(connection.engine)
+    known = connection.incarnation.known
+    if known is None or known.gap is None:
+        return Adoption(None, adopted=True)
+    adoption = Adoption(known.gap)
+    await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
+    if not await _read_all(jobs):
+        adoption.errors = jobs.health.errors
+        return adoption
+    await _complete_standing(connection, adoption)
+    if rest in (Rest.RELEASE, Rest.CANCEL):
+        await _move_left(connection, adoption, rest)
+    adoption.left = await in_transaction(connection.engine, gap.count_held)
+    if rest or not adoption.left.total:
+        await _record(connection)
+        adoption.adopted = True
+    return adoption
+
+
+async def _read_all(jobs: Jobs) -> bool:
+    """Whether the mirror now shows everything that the API has."""
+    discovered = await jobs.discover()
+    pulled = await jobs.pull_turn() if discovered else None
+    return bool(pulled and pulled.caught_up)
+
+
+async def _complete_standing(connection: Connection, adoption: Adoption) -> None:
+    engine, after = connection.engine, 0
+    is_seen = await in_transaction(engine, partial(lookups.stamps_what_it_adds, connection=connection.name))
+    while True:
+        server_utc = await operations.server_now(connection.client)
+        rows = await in_transaction(engine, partial(gap.held_rows, after=after, limit=AT_ONCE), as_daemon)
+        if not rows:
+            return
+        if not is_seen:
+            await _read_unstamped(connection, rows)
+
+        async def complete(tx: AsyncConnection, since: int = after, server_utc: Any = server_utc) -> int:
+            held = await gap.held_rows(tx, since, AT_ONCE)
+            return await gap.complete_standing(tx, held, server_utc)
+
+        adoption.done += await in_transaction(engine, complete, as_daemon)
+        after = rows[-1].id
+
+
+async def _read_unstamped(connection: Connection, rows: list[Row]) -> None:
+    """Read codes that may have no `UpdatedUtc`, and so are in no window of a pull."""
+    vouchers = sorted({row.voucher_id for row in rows if row.voucher_id})
+    for some in chunks(vouchers, MAX_VOUCHERS):
+        await read_everything(connection, list(some))
+
+
+async def _move_left(connection: Connection, adoption: Adoption, rest: Rest) -> None:
+    counts, after = Counter[Rest](), 0
+    move = gap.release if rest is Rest.RELEASE else gap.cancel
+
+    async def some(tx: AsyncConnection) -> tuple[int, int]:
+        row_ids = [row.id for row in await gap.held_rows(tx, after, AT_ONCE)]
+        return len((await move(tx, row_ids)).ids), max(row_ids, default=0)
+
+    while True:
+        moved, last = await in_transaction(connection.engine, some, as_daemon)
+        counts[rest] += moved
+        if not last:
+            break
+        after = last
+    adoption.released, adoption.cancelled = counts[Rest.RELEASE], counts[Rest.CANCEL]
+
+
+async def _record(connection: Connection) -> None:
+    """Give the database a new name, which no copy of it and no witness of its past has."""
+
+    async def record(tx: AsyncConnection) -> Known:
+        known = await incarnation.load(tx, lock=True)
+        return await incarnation.record(tx, known, await load_server_facts(tx))
+
+    await in_transaction(connection.engine, record)
+    connection.incarnation.known = None
+    await connection.incarnation.check(connection.engine)

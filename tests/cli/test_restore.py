@@ -1,0 +1,113 @@
+"""A database that was restored or copied: nothing twice, and nothing that was taken back (invariant 14)."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+from tests.support.dump import copy_of, dump, restore
+from tests.support.mirror import Mirror
+from tests.support.outbox import active
+
+from .conftest import Cli
+
+ADDS, CANCELLED, DELETES = 60, 10, 20
+QUEUE = (
+    "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT :operation, :voucher, unnest(:values)"
+)
+CANCEL = "UPDATE mews.voucher_code_outbox SET status = 'cancelled' WHERE operation = 'add' AND value = ANY (:values)"
+NEW = [f"NEW-{number:02}" for number in range(ADDS)]
+OLD = [f"OLD-{number:02}" for number in range(DELETES)]
+
+
+async def queue_all(mirror: Mirror, cli: Cli) -> None:
+    """Mirrors the hotel with the codes that are to be deleted, then queues every change."""
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, OLD)
+    assert (await cli("once", settings=mirror.environment)).code == 0
+    for operation, values in (("add", NEW), ("delete", OLD)):
+        await mirror.execute(QUEUE, operation=operation, voucher=voucher.id, values=values)
+
+
+async def lose_what_was_done(mirror: Mirror, cli: Cli, path: Path) -> None:
+    """Dumps, cancels ten adds, has the rest made, and puts the dump in the database's place."""
+    mirror.simulator.behaviour.allow_duplicates = True
+    await queue_all(mirror, cli)
+    dump(mirror.database_url, path)
+    await mirror.execute(CANCEL, values=NEW[:CANCELLED])
+    assert (await cli("once", settings=mirror.environment)).code == 0
+    await mirror.connection.engine.dispose()
+    restore(mirror.database_url, path)
+
+
+async def statuses(mirror: Mirror) -> Counter[str]:
+    rows = await mirror.rows("SELECT status, count(*) AS number FROM mews.voucher_code_outbox GROUP BY status")
+    return Counter({row["status"]: row["number"] for row in rows})
+
+
+def made(mirror: Mirror) -> Counter[str | None]:
+    """How often each value stands."""
+    return Counter({value: count for (_voucher, value), count in active(mirror).items()})
+
+
+async def test_a_restored_dump_makes_nothing_twice_and_nothing_that_was_taken_back(
+    cli: Cli, database_url: str, tmp_path: Path
+) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await lose_what_was_done(mirror, cli, tmp_path / "dump")
+        ended = await cli("once", settings=mirror.environment)
+        assert made(mirror) == Counter(NEW[CANCELLED:])
+    assert (ended.code, "voucher-sync adopt" in ended.stderr) == (1, True)
+    assert mirror.simulator.violations == []
+
+
+async def test_adopt_proves_what_stands_and_leaves_the_rest_held_until_it_is_told(
+    cli: Cli, database_url: str, tmp_path: Path
+) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await lose_what_was_done(mirror, cli, tmp_path / "dump")
+        shown = await cli("adopt", "--json", settings=mirror.environment)
+        assert (shown.code, json.loads(shown.stdout)["left"]) == (1, {"adds": CANCELLED, "deletes": 0})
+        assert await statuses(mirror) == {"done": ADDS - CANCELLED + DELETES, "held": CANCELLED}
+        told = await cli("adopt", "--cancel", "--json", settings=mirror.environment)
+        assert (told.code, json.loads(told.stdout)["adopted"]) == (0, True)
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        assert await statuses(mirror) == {"done": ADDS - CANCELLED + DELETES, "cancelled": CANCELLED}
+        assert made(mirror) == Counter(NEW[CANCELLED:])
+
+
+async def test_what_adopt_releases_is_made_once(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await lose_what_was_done(mirror, cli, tmp_path / "dump")
+        assert (await cli("adopt", "--release", settings=mirror.environment)).code == 0
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        assert made(mirror) == Counter(NEW)
+        assert await statuses(mirror) == {"done": ADDS + DELETES}
+        again = await cli("adopt", "--json", settings=mirror.environment)
+        assert (again.code, json.loads(again.stdout)["done"]) == (0, 0)
+
+
+async def test_a_copy_pushes_nothing_and_the_original_goes_on(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await queue_all(mirror, cli)
+        with copy_of(database_url, tmp_path / "dump") as other:
+            of_copy = await cli("once", settings=mirror.environment | {"DATABASE_URL": other})
+            assert (of_copy.code, made(mirror)) == (1, Counter(OLD))
+            assert (await cli("once", settings=mirror.environment)).code == 0
+            assert (await cli("once", settings=mirror.environment | {"DATABASE_URL": other})).code == 1
+        assert made(mirror) == Counter(NEW)
+
+
+async def test_a_dump_moved_on_purpose_is_asked_about_once(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await queue_all(mirror, cli)
+        with copy_of(database_url, tmp_path / "dump") as other:
+            moved = mirror.environment | {"DATABASE_URL": other}
+            assert (await cli("adopt", "--release", settings=moved)).code == 0
+            for _ in range(2):
+                assert (await cli("once", settings=moved)).code == 0
+        assert made(mirror) == Counter(NEW)

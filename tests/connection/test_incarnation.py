@@ -1,0 +1,131 @@
+"""Whether a database is the one that was worked with: by what it says of itself, and by the witness."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.connection.incarnation import Gap, Incarnation, Known, find_gap
+from sync.connection.witness import Witness
+from sync.core.errors import IncarnationChanged, NotAdopted
+from sync.postgres.engine import transaction
+from sync.postgres.identity import ServerFacts
+from tests.support.database import execute, rows, uuid
+from tests.support.instants import utc
+
+STARTED = utc(2026, 1, 1)
+FACTS = ServerFacts("7", 5, 6, 1, STARTED)
+KNOWN = Known(uuid(1), 10, "7", 5, 6, 1, STARTED, None, None, None)
+AGAIN = replace(FACTS, started_at=STARTED + timedelta(days=1))
+
+
+@pytest.mark.parametrize(
+    ("facts", "seen", "gap"),
+    [
+        (FACTS, 10, None),
+        (FACTS, 9, None),
+        (FACTS, None, None),
+        (AGAIN, 10, None),
+        (replace(AGAIN, timeline=2), 10, None),
+        (replace(AGAIN, timeline=2), 11, Gap.BEHIND),
+        (AGAIN, 11, Gap.BEHIND),
+        (FACTS, 11, Gap.COPY),
+        (AGAIN, None, Gap.COPY),
+        (replace(FACTS, system_identifier="8"), 10, Gap.COPY),
+        (replace(FACTS, system_identifier=None), 10, None),
+        (replace(FACTS, database_oid=50), 10, Gap.COPY),
+        (replace(FACTS, table_oid=60), 10, Gap.COPY),
+    ],
+)
+def test_what_differs_is_a_gap(facts: ServerFacts, seen: int | None, gap: Gap | None) -> None:
+    assert find_gap(KNOWN, facts, seen) is gap
+
+
+def test_a_gap_stays_until_somebody_adopts_the_database() -> None:
+    for gap in Gap:
+        known = replace(KNOWN, gap=gap, gap_at=STARTED, gap_through=1)
+        assert find_gap(known, FACTS, 10) is gap
+
+
+def file_in(directory: Path) -> Path:
+    """The one witness in a directory."""
+    (path,) = directory.iterdir()
+    return path
+
+
+async def worked_with(engine: AsyncEngine, directory: Path) -> Incarnation:
+    """A database that somebody has worked with for a while."""
+    incarnation = Incarnation(Witness(directory))
+    await incarnation.check(engine)
+    for _ in range(3):
+        await incarnation.bump(engine)
+    return incarnation
+
+
+async def test_a_database_is_the_same_in_the_next_process_with_or_without_its_witness(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    await worked_with(engine, tmp_path / "state")
+    for directory in (tmp_path / "state", tmp_path / "another", None):
+        await Incarnation(Witness(directory)).require(engine)
+
+
+async def test_a_database_whose_commits_were_lost_before_its_server_started_is_behind(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    await worked_with(engine, tmp_path)
+    await execute(engine, "UPDATE sync.incarnation SET position = 1, started_at = started_at - interval '1 day'")
+    found = Incarnation(Witness(tmp_path))
+    await found.check(engine)
+    assert found.known is not None
+    assert (found.known.gap, found.known.gap_through) == (Gap.BEHIND, 0)
+
+
+async def test_a_claim_is_refused_by_a_database_that_has_lost_commits(engine: AsyncEngine, tmp_path: Path) -> None:
+    incarnation = await worked_with(engine, tmp_path)
+    async with transaction(engine) as tx:
+        await incarnation.confirm(tx)
+    await execute(engine, "UPDATE sync.incarnation SET position = position - 1")
+    with pytest.raises(IncarnationChanged):
+        async with transaction(engine) as tx:
+            await incarnation.confirm(tx)
+
+
+async def test_two_databases_of_one_name_are_noticed_by_the_witness_of_both(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    incarnation = await worked_with(engine, tmp_path)
+    path = file_in(tmp_path)
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(known | {"position": known["position"] + 5}))
+    with pytest.raises(IncarnationChanged):
+        await incarnation.bump(engine)
+    with pytest.raises(NotAdopted):
+        await incarnation.require(engine)
+
+
+async def test_the_witness_is_for_its_user_alone_and_tells_what_is_committed(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    await worked_with(engine, tmp_path / "state")
+    path = file_in(tmp_path / "state")
+    (row,) = await rows(engine, "SELECT id, position FROM sync.incarnation")
+    assert json.loads(path.read_text()) == {"incarnation": str(row["id"]), "position": row["position"]}
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_without_a_place_for_the_witness_work_goes_on(engine: AsyncEngine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    incarnation = await worked_with(engine, tmp_path / "file" / "state")
+    assert (incarnation.known is not None, incarnation.checks) == (True, 1)
+
+
+async def test_a_witness_that_cannot_be_read_is_none(engine: AsyncEngine, tmp_path: Path) -> None:
+    await worked_with(engine, tmp_path)
+    path = file_in(tmp_path)
+    for words in ("", "[]", "{}", '{"position": "x"}'):
+        path.write_text(words)
+        await Incarnation(Witness(tmp_path)).require(engine)

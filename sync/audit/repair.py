@@ -29,8 +29,8 @@ async def repair(
     differences: Mapping[UUID, Difference],
     here: Mapping[UUID, MirroredCode],
     there: Mapping[UUID, VoucherCode],
-) -> tuple[int, set[UUID]]:
-    """Bring the mirror's rows to what the API says; how many were mended, and the codes whose rows cannot be.
+) -> tuple[set[UUID], set[UUID]]:
+    """Bring the mirror's rows to what the API says; the codes that were mended, and those whose rows cannot be.
 
     Raises `DatabaseError` in its variants, where no row can be.
     """
@@ -48,7 +48,8 @@ async def repair(
         *(set_aside(connection, CODES, row[0], why) for row, why in overwritten.refused),
         *(set_aside(connection, CODES, code, why) for code, why in added.refused),
     ]
-    stand = await in_transaction(engine, partial(store.held, code_ids=[code.id for code in written]))
+    marks = [one for one, _ in marked.stored]
+    stand = await in_transaction(engine, partial(store.held, code_ids=[*marks, *(code.id for code in written)]))
     altered = {code.id: why for code in written if (why := _alteration(stand.get(code.id), code)) is not None}
     aside += [as_rejected(CODES.name, one.id, api_object(one), altered[one.id]) for one in written if one.id in altered]
     taken = [str(code.id) for code in written if code.id not in altered]
@@ -58,11 +59,8 @@ async def repair(
         await rejected.forget(tx, connection.name, CODES.name, taken)
 
     await in_transaction(engine, note)
-    in_vain = [
-        one for one in altered.keys() & stand.keys()
-        if one not in here or stand[one].mirrored_at > here[one].mirrored_at
-    ]  # fmt: skip
-    mended = marked.written + overwritten.written + added.written - len(in_vain)
+    mended = {one for one in marks if one in stand and stand[one].is_missing}
+    mended |= {code.id for code in written if _is_mended(stand.get(code.id), here.get(code.id), code)}
     return mended, {UUID(one.record_id) for one in aside if one.record_id}
 
 
@@ -84,6 +82,12 @@ def _by_kind(differences: Mapping[UUID, Difference]) -> dict[Difference, list[UU
     for one, difference in differences.items():
         ids[difference].append(one)
     return ids
+
+
+def _is_mended(stands: MirroredCode | None, before: MirroredCode | None, code: VoucherCode) -> bool:
+    """Whether a row was written since it was compared, and is what the API says."""
+    is_written = stands is not None and (before is None or stands.mirrored_at > before.mirrored_at)
+    return is_written and stands is not None and stands.code == code and not stands.is_missing
 
 
 def _alteration(stands: MirroredCode | None, code: VoucherCode) -> StatementRefused | None:

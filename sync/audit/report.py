@@ -26,8 +26,12 @@ class VoucherReport:
 
 @dataclass(slots=True)
 class AuditReport:
-    """What an audit found. `vouchers_left`: those not compared yet; `braked`: why it changed nothing."""
+    """What an audit found.
 
+    `vouchers_done` and `vouchers_left`: listed by this process, and not yet; `braked`: why it changed nothing.
+    """
+
+    vouchers_done: int = 0
     vouchers_left: int = 0
     codes: int = 0
     vouchers: dict[UUID, VoucherReport] = field(default_factory=dict)

@@ -1,21 +1,26 @@
-"""What an audit keeps: whose it is, what it has seen, and what it is to look at once more.
+"""What an audit keeps of itself: whose it is, and what it found in which voucher."""
 
-No transaction touches more than a few thousand rows, however many a voucher has, but for the one that notes which codes
-of a voucher are not listed; those rows are nobody else's.
-"""
-
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, any_, delete, func, literal, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    any_,
+    bindparam,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.compare import Difference, MirroredCode
-from sync.audit.tables import audit_candidates, audit_seen, audits, voucher_audits
+from sync.audit.tables import audit_candidates, audits, voucher_audits
 from sync.core.errors import AuditRunning
 from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
@@ -23,7 +28,6 @@ from sync.mirror.tables import coverage, voucher_codes, vouchers
 
 ALIVE_FOR = timedelta(minutes=5)
 """An audit that is silent for so long was left by its process, and may be taken over."""
-SLICE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,113 +107,34 @@ async def left_to_confirm(tx: AsyncConnection, audit: Audit) -> list[Scope]:
     return [Scope(*row) for row in await tx.execute(select(*columns).where(*open_).order_by(columns[0]))]
 
 
-async def begin_voucher(tx: AsyncConnection, voucher_id: UUID, overlap: timedelta) -> Scope:
-    """Fix from when on what changes in a voucher is not to be judged."""
-    complete = select(coverage.c.complete_through).where(coverage.c.voucher_id == voucher_id).scalar_subquery()
-    row = (await tx.execute(select(func.now().label("now"), (complete - overlap).label("settled")))).one()
-    return Scope(voucher_id, row.now, row.settled)
+async def begin_vouchers(tx: AsyncConnection, voucher_ids: Sequence[UUID], overlap: timedelta) -> list[Scope]:
+    """Fix from when on what changes in vouchers is not to be judged."""
+    settled = (coverage.c.complete_through - overlap).label("settled")
+    query = select(coverage.c.voucher_id, func.now(), settled).where(is_one_of(coverage.c.voucher_id, voucher_ids))
+    return [Scope(*row) for row in await tx.execute(query)]
 
 
-async def clear_slice(tx: AsyncConnection, connection: str, voucher_id: UUID | None = None) -> bool:
-    """Forget some of what was seen, or some candidates of a voucher; whether there is more.
-
-    In the order of the primary key: without statistics of a table that was just filled, another way may take minutes.
-    """
-    table = audit_seen if voucher_id is None else audit_candidates
-    of_these = [table.c.connection == connection]
-    if voucher_id is not None:
-        of_these.append(audit_candidates.c.voucher_id == voucher_id)
-    ordered = select(table.c.code_id).where(*of_these).order_by(table.c.code_id)
-    last = (await tx.execute(ordered.offset(SLICE - 1).limit(1))).scalar()
-    if last is not None:
-        of_these.append(table.c.code_id <= last)
-    await tx.execute(delete(table).where(*of_these))
-    return last is not None
+async def count_codes(tx: AsyncConnection, connection: str) -> dict[UUID, int]:
+    """How many codes the mirror has of each voucher."""
+    counted = select(voucher_codes.c.voucher_id, func.count()).where(voucher_codes.c.connection == connection)
+    return {row[0]: row[1] for row in await tx.execute(counted.group_by(voucher_codes.c.voucher_id))}
 
 
 async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, MirroredCode]:
     """The mirror's rows of these codes."""
     columns = [voucher_codes.c[name] for name in VoucherCode._fields]
     query = select(*columns, voucher_codes.c.mirrored_at, voucher_codes.c.missing_since)
-    rows = await tx.execute(query.where(_is_one_of(voucher_codes.c.id, code_ids)))
+    rows = await tx.execute(query.where(is_one_of(voucher_codes.c.id, code_ids)))
     return {
         row.id: MirroredCode(VoucherCode(*row[: len(columns)]), row.mirrored_at, row.missing_since is not None)
         for row in rows
     }
 
 
-async def note_seen(tx: AsyncConnection, connection: str, code_ids: Sequence[UUID]) -> None:
-    """Note codes that the API lists."""
-    given = select(literal(connection), func.pg_catalog.unnest(literal(list(code_ids), ARRAY(UUID_TYPE))))
-    await tx.execute(insert(audit_seen).from_select(["connection", "code_id"], given).on_conflict_do_nothing())
-
-
-async def note_candidates(
-    tx: AsyncConnection, connection: str, voucher_id: UUID, code_ids: Sequence[UUID], *, is_listed: bool
-) -> None:
-    """Note codes to be looked at once more."""
-    ids = func.pg_catalog.unnest(literal(list(code_ids), ARRAY(UUID_TYPE)))
-    given = select(literal(connection), literal(voucher_id, UUID_TYPE), ids, literal(is_listed))
-    names = ["connection", "voucher_id", "code_id", "is_listed"]
-    await tx.execute(insert(audit_candidates).from_select(names, given).on_conflict_do_nothing())
-
-
-async def unlisted(tx: AsyncConnection, connection: str, scope: Scope) -> AsyncIterator[list[UUID]]:
-    """The mirror's codes of a voucher that the API did not list and nobody wrote meanwhile, a slice at a time."""
-    is_seen = (
-        select(literal(1))
-        .where(audit_seen.c.connection == connection, audit_seen.c.code_id == voucher_codes.c.id)
-        .exists()
-    )
-    query = select(voucher_codes.c.id).where(
-        voucher_codes.c.voucher_id == scope.voucher_id,
-        voucher_codes.c.missing_since.is_(None),
-        voucher_codes.c.mirrored_at < scope.began_at,
-        ~is_seen,
-    )
-    async for rows in (await tx.stream(query)).partitions(SLICE):
-        yield [row.id for row in rows]
-
-
-async def drop_seen_candidates(tx: AsyncConnection, connection: str, voucher_id: UUID) -> None:
-    """Keep of the unlisted candidates of a voucher those that a second listing did not see either."""
-    is_seen = (
-        select(literal(1))
-        .where(audit_seen.c.connection == connection, audit_seen.c.code_id == audit_candidates.c.code_id)
-        .exists()
-    )
-    unlisted = (
-        audit_candidates.c.connection == connection,
-        audit_candidates.c.voucher_id == voucher_id,
-        ~audit_candidates.c.is_listed,
-    )
-    await tx.execute(delete(audit_candidates).where(*unlisted, is_seen))
-
-
-async def count_candidates(tx: AsyncConnection, connection: str, voucher_id: UUID | None = None) -> int:
-    """How many codes the API did not list, of a voucher or of all."""
-    unlisted = [audit_candidates.c.connection == connection, ~audit_candidates.c.is_listed]
-    if voucher_id is not None:
-        unlisted.append(audit_candidates.c.voucher_id == voucher_id)
-    return int((await tx.execute(select(func.count()).where(*unlisted))).scalar_one())
-
-
 async def count_held(tx: AsyncConnection, connection: str) -> int:
     """Codes of a connection that the API had when it was last asked."""
     present = (voucher_codes.c.connection == connection, voucher_codes.c.missing_since.is_(None))
     return int((await tx.execute(select(func.count()).where(*present))).scalar_one())
-
-
-async def some_candidates(
-    tx: AsyncConnection, connection: str, voucher_id: UUID, after: UUID | None, limit: int
-) -> dict[UUID, bool]:
-    """Candidates of a voucher in the order of their ids, each with whether the API listed it."""
-    columns = (audit_candidates.c.code_id, audit_candidates.c.is_listed)
-    of_voucher = [audit_candidates.c.connection == connection, audit_candidates.c.voucher_id == voucher_id]
-    if after is not None:
-        of_voucher.append(audit_candidates.c.code_id > after)
-    rows = await tx.execute(select(*columns).where(*of_voucher).order_by(audit_candidates.c.code_id).limit(limit))
-    return {row.code_id: row.is_listed for row in rows}
 
 
 async def results(tx: AsyncConnection, audit: Audit) -> list[tuple[UUID, dict[Difference, int], int]]:
@@ -222,34 +147,67 @@ async def results(tx: AsyncConnection, audit: Audit) -> list[tuple[UUID, dict[Di
 
 
 async def save_listed(
-    tx: AsyncConnection, audit: Audit, scope: Scope, counts: Mapping[Difference, int], error: str | None = None
+    tx: AsyncConnection,
+    audit: Audit,
+    scopes: Sequence[Scope],
+    counts: Mapping[UUID, Mapping[Difference, int]],
+    error: str | None = None,
 ) -> None:
-    """Note that a voucher was listed, or why it could not be."""
-    values = {
-        "voucher_id": scope.voucher_id,
-        "connection": audit.connection,
-        "audit_id": audit.id,
-        "began_at": scope.began_at,
-        "settled_before": scope.settled_before,
-        "finished_at": func.clock_timestamp() if error else None,
-        "error": error,
-        "repaired": 0,
-        **{difference.value: counts.get(difference, 0) for difference in Difference},
-    }
-    statement = insert(voucher_audits).values(values)
-    await tx.execute(statement.on_conflict_do_update(index_elements=[voucher_audits.c.voucher_id], set_=values))
+    """Note that vouchers were listed, or why they could not be."""
+    if not scopes:
+        return
+    values = [
+        {
+            "voucher_id": scope.voucher_id,
+            "connection": audit.connection,
+            "audit_id": audit.id,
+            "began_at": scope.began_at,
+            "settled_before": scope.settled_before,
+            "error": error,
+            **{difference.value: counts[scope.voucher_id].get(difference, 0) for difference in Difference},
+        }
+        for scope in scopes
+    ]
+    new = insert(voucher_audits).values(finished_at=func.clock_timestamp() if error else None, repaired=0)
+    names = [*values[0], "finished_at", "repaired"]
+    replaced = {name: new.excluded[name] for name in names}
+    await tx.execute(new.on_conflict_do_update(index_elements=[voucher_audits.c.voucher_id], set_=replaced), values)
 
 
-async def save_confirmed(tx: AsyncConnection, scope: Scope, counts: Mapping[Difference, int], repaired: int) -> None:
-    """Note what was confirmed of a voucher's candidates."""
-    added = {
-        difference.value: voucher_audits.c[difference.value] + counts.get(difference, 0) for difference in Difference
-    }
-    of_voucher = voucher_audits.c.voucher_id == scope.voucher_id
-    await tx.execute(
-        update(voucher_audits).where(of_voucher).values(**added, repaired=repaired, finished_at=func.clock_timestamp())
+async def add_confirmed(
+    tx: AsyncConnection, counts: Mapping[UUID, Mapping[Difference, int]], repaired: Mapping[UUID, int]
+) -> None:
+    """Add what was confirmed of vouchers' candidates."""
+    if not counts:
+        return
+    names = [*(difference.value for difference in Difference), "repaired"]
+    added = {name: voucher_audits.c[name] + bindparam(f"new_{name}", type_=BigInteger) for name in names}
+    statement = (
+        update(voucher_audits).where(voucher_audits.c.voucher_id == bindparam("of", type_=UUID_TYPE)).values(added)
     )
+    values = [
+        {"of": one, "new_repaired": repaired.get(one, 0)}
+        | {f"new_{difference.value}": found.get(difference, 0) for difference in Difference}
+        for one, found in counts.items()
+    ]
+    await tx.execute(statement, values)
 
 
-def _is_one_of(column: ColumnElement[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:
+async def finish_vouchers(tx: AsyncConnection, audit: Audit, voucher_ids: Sequence[UUID]) -> None:
+    """Note of vouchers that nothing of them is to be looked at any more, where it is so."""
+    has_candidates = (
+        select(literal(1))
+        .where(
+            audit_candidates.c.connection == audit.connection,
+            audit_candidates.c.voucher_id == voucher_audits.c.voucher_id,
+        )
+        .exists()
+    )
+    mine = (voucher_audits.c.audit_id == audit.id, is_one_of(voucher_audits.c.voucher_id, voucher_ids))
+    open_ = (voucher_audits.c.finished_at.is_(None), ~has_candidates)
+    await tx.execute(update(voucher_audits).where(*mine, *open_).values(finished_at=func.clock_timestamp()))
+
+
+def is_one_of(column: ColumnElement[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:
+    """Whether a column has one of these ids."""
     return column == any_(literal(list(ids), ARRAY(UUID_TYPE)))

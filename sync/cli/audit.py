@@ -76,8 +76,8 @@ def _progress() -> Iterator[Callable[[AuditReport], None]]:
         task = bar.add_task("audit", total=None, codes=0)
 
         def show(report: AuditReport) -> None:
-            total = len(report.vouchers) - 1 + report.vouchers_left
-            bar.update(task, total=total, completed=len(report.vouchers) - 1, codes=report.codes)
+            total = report.vouchers_done + report.vouchers_left
+            bar.update(task, total=total, completed=report.vouchers_done, codes=report.codes)
 
         yield show
 

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sync.core.errors import InvalidResponse
+from sync.core.errors import InvalidResponse, RequestTimedOut
 from sync.mews import wire
 from sync.mews.client import Client
-from sync.mews.limits import MAX_PAGE_SIZE, Window
+from sync.mews.limits import MAX_PAGE_SIZE, PageSize, Window, smaller_page
 from sync.mews.pages import Listing, Page, read_all
 from sync.mews.rate_limiter import Priority
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
@@ -98,6 +98,31 @@ async def voucher_codes(
     updated = {"UpdatedUtc": {"StartUtc": wire.utc(window.start), "EndUtc": wire.utc(window.end)}} if window else {}
     parameters = {"VoucherIds": voucher_ids, **updated, **limitation(page_size, cursor)}
     return await client.read(VOUCHER_CODES_GET_ALL, parameters, VOUCHER_CODES.decode, priority)
+
+
+def all_voucher_codes(
+    client: Client, voucher_ids: Sequence[UUID], window: Window | None, priority: Priority, page_size: PageSize
+) -> AsyncIterator[Page[VoucherCode]]:
+    """Every page of what `voucher_codes` reads; the page shrinks as the API calls it too heavy.
+
+    Raises as that does: `RequestTimedOut` once the smallest page is too heavy.
+    """
+
+    async def read_page(cursor: UUID | None) -> Page[VoucherCode]:
+        while True:
+            try:
+                return await voucher_codes(
+                    client, voucher_ids, window, page_size=page_size.count, cursor=cursor, priority=priority
+                )
+            except RequestTimedOut:
+                if (smaller := smaller_page(page_size.count)) is None:
+                    raise
+                page_size.count = smaller
+                await client.back_off()
+
+    return read_all(
+        VOUCHER_CODES_GET_ALL, read_page, lambda page: None if page.is_last(page_size.count) else page.cursor
+    )
 
 
 async def voucher_codes_by_id(

@@ -119,13 +119,34 @@ async def read_all(
 ) -> AsyncIterator[R]:
     """Pages until `next_cursor` says None. A cursor that comes twice is `InvalidResponse`, no loop for ever."""
     cursor: UUID | None = None
-    seen: set[UUID] = set()
+    trail = CursorTrail(operation)
     while True:
         page = await read_page(cursor)
         yield page
         cursor = next_cursor(page)
         if cursor is None:
             return
-        if cursor in seen:
-            raise InvalidResponse(operation, "the same cursor came twice")
-        seen.add(cursor)
+        trail.follow(cursor)
+
+
+class CursorTrail:
+    """The cursors of one listing, which raises `InvalidResponse` where they would lead round for ever.
+
+    `restarts`: how often the listing may begin anew, or come by a cursor again: the record of a cursor that was changed
+    meanwhile is the newest now, and the listing goes on from there.
+    """
+
+    def __init__(self, operation: str, *, restarts: int = 0) -> None:
+        self._operation = operation
+        self._restarts_left = restarts
+        self._seen: set[UUID] = set()
+
+    def follow(self, cursor: UUID | None) -> None:
+        """Go on from a cursor; None: begin anew."""
+        if cursor is None or cursor in self._seen:
+            if not self._restarts_left:
+                raise InvalidResponse(self._operation, "the pages of a listing go round in a circle")
+            self._restarts_left -= 1
+            self._seen.clear()
+        if cursor is not None:
+            self._seen.add(cursor)

@@ -8,16 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
+from sync.core.errors import InvalidRequest, RequestTimedOut
 from sync.mews import operations
-from sync.mews.limits import MAX_PAGE_SIZE, Window
+from sync.mews.limits import PageSize, Window
 from sync.mews.pages import Page
 from sync.mews.rate_limiter import Priority
 from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert
 from sync.mirror.refused import refused_among
 from sync.mirror.store import CODES, store_page
-from sync.mirror.windows import MIN_PAGE_SIZE, ReadLimits, reduce, split
+from sync.mirror.windows import ReadLimits, reduce, split
 from sync.postgres.engine import in_transaction
 
 
@@ -28,20 +28,20 @@ async def read_changed(
 
     What the API calls too heavy is asked for in smaller pieces, and vouchers that it refuses are left out.
     """
-    left, read_limits = list(split(start, end)), ReadLimits()
+    left, page_size, limit = list(split(start, end)), PageSize(), None
     while left and voucher_ids:
         window, *others = left
         try:
-            await _read_pages(connection, voucher_ids, window, read_limits.page_size)
+            await _read_pages(connection, voucher_ids, window, page_size)
         except RequestTimedOut:
-            reduced = reduce(read_limits, window)
+            reduced = reduce(ReadLimits(page_size.count, limit), window)
             if reduced is None and len(voucher_ids) == 1:
                 raise
             await connection.client.back_off()
             if reduced is None:
                 return await _read_halves(connection, voucher_ids, window.start, end)
-            read_limits = reduced
-            left = [*split(window.start, window.end, read_limits.window_limit), *others]
+            limit = reduced.window_limit
+            left = [*split(window.start, window.end, limit), *others]
         except InvalidRequest as error:
             voucher_ids = await shown_among(connection, voucher_ids, error, window)
         else:
@@ -60,15 +60,7 @@ async def _read_halves(
 
 async def read_everything(connection: Connection, voucher_ids: Sequence[UUID]) -> None:
     """Read all codes of up to 1000 vouchers, also those that are in no window."""
-    page_size = MAX_PAGE_SIZE
-    while True:
-        try:
-            return await _read_pages(connection, voucher_ids, None, page_size)
-        except RequestTimedOut:
-            if page_size <= MIN_PAGE_SIZE:
-                raise
-            page_size = max(MIN_PAGE_SIZE, page_size // 2)
-            await connection.client.back_off()
+    await _read_pages(connection, voucher_ids, None, PageSize())
 
 
 async def read_codes(
@@ -144,21 +136,10 @@ async def shown_among(
 
 
 async def _read_pages(
-    connection: Connection, voucher_ids: Sequence[UUID], window: Window | None, page_size: int
+    connection: Connection, voucher_ids: Sequence[UUID], window: Window | None, page_size: PageSize
 ) -> None:
-    cursor: UUID | None = None
-    seen = set[UUID | None]()
-    while True:
-        page = await operations.voucher_codes(
-            connection.client, voucher_ids, window, page_size=page_size, cursor=cursor, priority=Priority.PUSH
-        )
+    async for page in operations.all_voucher_codes(connection.client, voucher_ids, window, Priority.PUSH, page_size):
         await _store(connection, page)
-        if page.is_last(page_size):
-            return
-        seen.add(cursor)
-        cursor = page.cursor
-        if cursor in seen:
-            raise InvalidResponse(operations.VOUCHER_CODES_GET_ALL, "the pages of a look go round in a circle")
 
 
 async def _store(connection: Connection, page: Page[VoucherCode]) -> None:

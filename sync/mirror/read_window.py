@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.connection import Connection
 from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.mews import operations
-from sync.mews.pages import Page
+from sync.mews.pages import CursorTrail, Page
 from sync.mews.records import VoucherCode
 from sync.mirror import rejected, skipped, upsert, watermarks
 from sync.mirror.pending_reads import Group, WindowRead
@@ -47,24 +47,15 @@ class WindowReader:
 
     async def read(self, first: WindowRead) -> None:
         """Read a window to its end, or the parts it is split into, oldest first."""
-        left, seen, restarts = [first], set[UUID](), 0
+        left, trail = [first], CursorTrail(operations.VOUCHER_CODES_GET_ALL, restarts=MAX_RESTARTS)
         while left:
             reading, *others = left
             rest = await self._step(reading)
             left = [*rest, *others]
             if not rest:
                 self._report.windows_done += 1
-            elif (cursor := rest[0].cursor) != reading.cursor:
-                # A cursor's own record that has changed is the newest now, and the listing goes on from there.
-                if cursor is None or cursor in seen:
-                    restarts += 1
-                    seen.clear()
-                if restarts > MAX_RESTARTS:
-                    raise InvalidResponse(
-                        operations.VOUCHER_CODES_GET_ALL, "the pages of a window go round in a circle"
-                    )
-                if cursor is not None:
-                    seen.add(cursor)
+            elif rest[0].cursor != reading.cursor:
+                trail.follow(rest[0].cursor)
             self._on_progress(self._report)
             if left and self._is_turn_over():
                 self._report.left_over = True

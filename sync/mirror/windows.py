@@ -12,11 +12,10 @@ from itertools import groupby
 from typing import TypeVar
 from uuid import UUID
 
-from sync.mews.limits import MAX_PAGE_SIZE, MAX_VOUCHERS, MAX_WINDOW_MONTHS, Window
+from sync.mews.limits import MAX_PAGE_SIZE, MAX_VOUCHERS, MAX_WINDOW_MONTHS, Window, smaller_page
 
 _T = TypeVar("_T")
 
-MIN_PAGE_SIZE = 125
 MIN_WINDOW = timedelta(days=1)
 """Shorter windows would not be lighter, since a page bounds what is read, and too many to ever catch up."""
 OLDEST_START = datetime(2012, 1, 1, tzinfo=UTC)
@@ -128,8 +127,8 @@ def reduce(read_limits: ReadLimits, window: Window) -> ReadLimits | None:
     """
     if read_limits.window_limit and window.length > read_limits.window_limit:
         return read_limits
-    if read_limits.page_size > MIN_PAGE_SIZE:
-        return ReadLimits(max(MIN_PAGE_SIZE, read_limits.page_size // 2), read_limits.window_limit)
+    if (page_size := smaller_page(read_limits.page_size)) is not None:
+        return ReadLimits(page_size, read_limits.window_limit)
     half = timedelta(seconds=int(window.length.total_seconds()) // 2)
     return ReadLimits(read_limits.page_size, max(MIN_WINDOW, half)) if window.length > MIN_WINDOW else None
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from sync.audit.run import AuditSettings
+from sync.audit.context import AuditSettings
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
 from sync.connection.incarnation import Incarnation

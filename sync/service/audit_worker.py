@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from sync.audit.context import AuditSettings
 from sync.audit.due import Standing, load_standing
-from sync.audit.run import AuditSettings, audit
+from sync.audit.run import audit
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron

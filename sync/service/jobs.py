@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from sync.audit.run import AuditSettings
+from sync.audit.context import AuditSettings
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.mews.limits import MAX_PAGE_SIZE, Window
+from sync.mews.limits import MAX_PAGE_SIZE, MIN_PAGE_SIZE, Window
 from sync.mirror.windows import (
-    MIN_PAGE_SIZE,
     OLDEST_START,
     BackfillCandidate,
     ReadLimits,

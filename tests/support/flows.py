@@ -9,7 +9,7 @@ from uuid import UUID
 
 from aiohttp import web
 
-from sync.audit.run import AuditSettings
+from sync.audit.context import AuditSettings
 from sync.demo.simulator import Code, Enterprise, Operation, RequestRecord, Service, Voucher
 from sync.demo.simulator.instants import position
 from sync.demo.simulator.wire import code as shown_code

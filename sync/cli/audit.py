@@ -23,7 +23,9 @@ from sync.cli.database import open_database
 from sync.cli.terminal import progress
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.postgres.engine import in_transaction
 from sync.service import app
+from sync.service.heartbeat import is_daemon_heard
 from sync.service.history import History
 from sync.settings import Settings, load_settings
 
@@ -57,6 +59,9 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
         try:
             with _progress() as on_progress:
                 await verify(connection)
+                if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
+                    # A daemon counts its own requests apart, and beside it this would be a second budget.
+                    connection.client.rate_limiter.lift_audit_share()
                 report = await run_audit(connection, how, on_progress)
         except Stopped:
             raise

@@ -7,7 +7,8 @@ window, 0.7 % at 200 ms. (Counting from the sending instead lets a slow request 
 
 Writes go before reads, but for one place in so many: a push of hours must not keep the mirror's pulls waiting. And
 while there is more to push than the budget lets through, pulls get no more than that share, since for whatever they
-read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end.
+read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end;
+one that a process does nothing beside may have all that is left.
 """
 
 import asyncio
@@ -73,6 +74,10 @@ class RateLimiter:
         finally:
             self._backlogged -= 1
 
+    def lift_audit_share(self) -> None:
+        """Let audits have every place that no push or pull waits for, from now on."""
+        del self._shares[Priority.AUDIT]
+
     @asynccontextmanager
     async def permit(self, priority: Priority = Priority.PULL) -> AsyncIterator[Permit]:
         """Wait for a place among the requests of the current window, and hold it while the request is under way."""
@@ -118,9 +123,10 @@ class RateLimiter:
         """Seconds until requests of a priority may look again for a place; 0 if they may have one."""
         if priority is Priority.AUDIT and self._backlogged:
             return RECHECK_AFTER_S
-        if priority is Priority.PUSH or (priority is Priority.PULL and not self._backlogged):
+        share = self._shares.get(priority)
+        if share is None or (priority is Priority.PULL and not self._backlogged):
             return 0.0
-        return min(RECHECK_AFTER_S, self._shares[priority].wait_s(self._clock()))
+        return min(RECHECK_AFTER_S, share.wait_s(self._clock()))
 
     def _wait_s(self) -> float:
         now = self._clock()

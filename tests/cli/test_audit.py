@@ -1,7 +1,14 @@
 """`voucher-sync audit`: what it says, and its exit code."""
 
 import json
+import time
+from collections.abc import Mapping
+from typing import Any
 
+import pytest
+
+from sync.demo.simulator import Operation
+from tests.support.flows import beat
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .conftest import Cli
@@ -76,3 +83,26 @@ async def test_an_audit_that_fails_is_told_and_noted(cli: Cli, mirror: Mirror) -
         True,
         True,
     )
+
+
+@pytest.mark.parametrize("is_daemon_running", [False, True])
+async def test_it_uses_the_whole_budget_only_while_no_daemon_runs(
+    cli: Cli, mirror: Mirror, *, is_daemon_running: bool
+) -> None:
+    mirror.add_codes(mirror.add_voucher(), [f"MORE-{number}" for number in range(2500)])
+    # Of 8 places an audit beside a daemon gets 2, and it has 3 pages to read: alone, it would not live to wait.
+    budget = {"SYNC_RATE_LIMIT_REQUESTS": "8", "SYNC_RATE_LIMIT_WINDOW_S": "2" if is_daemon_running else "600"}
+    asked_at_s: list[float] = []
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_CODES:
+            asked_at_s.append(time.monotonic())
+
+    async with mirror.opened():
+        await mirror.once()
+        if is_daemon_running:
+            await beat(mirror, await mirror.pull())
+        mirror.simulator.on_request = on_request
+        ended = await cli("audit", settings=mirror.environment | budget)
+    assert (ended.code, len(asked_at_s)) == (0, 3)
+    assert not is_daemon_running or asked_at_s[2] - asked_at_s[0] > 2

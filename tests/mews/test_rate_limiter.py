@@ -178,6 +178,27 @@ async def test_an_audit_gets_a_quarter_of_the_places() -> None:
         assert watch.now >= began + 30
 
 
+async def test_an_audit_whose_share_is_lifted_gets_every_place_that_nothing_else_waits_for() -> None:
+    watch = StopWatch()
+    rate_limiter = RateLimiter(8, 30.0, clock=watch, pause=watch.pause)
+    rate_limiter.lift_audit_share()
+    began = watch.now
+    for _ in range(8):
+        async with rate_limiter.permit(Priority.AUDIT):
+            assert watch.now == began
+    order: list[Priority] = []
+
+    async def ask(priority: Priority) -> None:
+        async with rate_limiter.permit(priority):
+            order.append(priority)
+
+    async with asyncio.TaskGroup() as asking:
+        for priority in (Priority.PULL, Priority.AUDIT, Priority.PULL, Priority.PUSH):
+            asking.create_task(ask(priority))
+    assert order == [Priority.PULL, Priority.PUSH, Priority.PULL, Priority.AUDIT]
+    assert watch.now >= began + 30
+
+
 async def test_an_audit_waits_for_a_push_to_end() -> None:
     watch = StopWatch()
     rate_limiter = RateLimiter(8, 30.0, clock=watch, pause=watch.pause)

@@ -116,12 +116,17 @@ def wait_for_server(url: str, process: "subprocess.Popen[bytes]", log: Path) -> 
 @contextmanager
 def _directory() -> Iterator[Path]:
     """Where the server lies: in memory, where there is room for the servers of all workers, of 0.1 to 0.3 GB each."""
-    if os.access(MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(MEMORY).free >= ROOM:
+    if os.access(MEMORY, os.W_OK | os.X_OK) and _runs_programs(MEMORY) and shutil.disk_usage(MEMORY).free >= ROOM:
         with TemporaryDirectory(prefix=PREFIX, dir=MEMORY, ignore_cleanup_errors=True) as name:
             yield Path(name)
     else:
         with temporary_directory(PREFIX) as directory:
             yield directory
+
+
+def _runs_programs(place: Path) -> bool:
+    # A server of a closed checkout runs from a copy beside its data.
+    return not os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0)
 
 
 def _docker_answers() -> bool:

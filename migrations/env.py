@@ -7,6 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.schema import SchemaItem
 
 from sync.postgres import migrations
+from sync.postgres.build_index import alone
 from sync.service.schema import metadata
 
 BEFORE = (
@@ -18,9 +19,6 @@ BEFORE = (
     "CREATE SCHEMA IF NOT EXISTS sync",
     "CREATE TABLE IF NOT EXISTS sync.alembic_version ("
     "version_num varchar(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))",
-    # Every replica may migrate at its start: the first one in does it, the others wait here and find nothing to do.
-    # It is a lock that no stranger can take, unlike one of a number or a name; and it works through a pooler.
-    "LOCK TABLE sync.alembic_version IN SHARE ROW EXCLUSIVE MODE",
 )
 
 
@@ -31,10 +29,12 @@ def is_ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, comp
 
 
 def run(connection: Connection) -> None:
-    """Run what the Alembic command asks for, in one transaction."""
+    """Run what the Alembic command asks for, in one transaction, but for indexes of tables in use."""
     with connection.begin():
         for statement in BEFORE:
             connection.execute(text(statement))
+        # Every replica may migrate at its start: the first one in does it, the others wait here and find nothing to do.
+        alone(connection)
         context.configure(
             connection=connection,
             target_metadata=metadata,

@@ -72,7 +72,8 @@ async def queue(tx: AsyncConnection, change: Change) -> Queued:
     if row is not None:
         return Queued(row.id, Status(row.status), row.last_error, is_new=True)
     before = select(*columns).where(
-        outbox.c.idempotency_key == change.idempotency_key, outbox.c.queued_by == func.session_user()
+        outbox.c.idempotency_key.collate("C") == change.idempotency_key,
+        outbox.c.queued_by.collate("C") == func.session_user(),
     )
     row = (await tx.execute(before)).one_or_none() if change.idempotency_key is not None else None
     if row is None:
@@ -84,7 +85,7 @@ async def _name_same_add(tx: AsyncConnection, change: Change) -> str:
     same = select(func.min(outbox.c.id)).where(
         outbox.c.operation == Operation.ADD,
         outbox.c.voucher_id == change.voucher_id,
-        outbox.c.value == change.value,
+        outbox.c.value.collate("C") == change.value,
         outbox.c.status.in_(UNFINISHED),
     )
     row_id = (await tx.execute(same)).scalar()

@@ -106,13 +106,15 @@ async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> 
 
 
 _OTHER = outbox.alias("other")
-_SAME_ADD = and_(
+_OTHER_ADD = and_(
     outbox.c.operation == Operation.ADD,
     _OTHER.c.operation == Operation.ADD,
     _OTHER.c.voucher_id == outbox.c.voucher_id,
-    _OTHER.c.value == outbox.c.value,
     _OTHER.c.id != outbox.c.id,
 )
+_SAME_ADD = and_(_OTHER_ADD, _OTHER.c.value == outbox.c.value)
+# As the unique index of these compares: otherwise all adds of the voucher would be read for each row.
+_SAME_QUEUED_ADD = and_(_OTHER_ADD, _OTHER.c.value.collate("C") == outbox.c.value, _OTHER.c.status.in_(UNFINISHED))
 
 
 def _is_one_of(table: Any, ids: Sequence[int]) -> ColumnElement[bool]:
@@ -121,7 +123,7 @@ def _is_one_of(table: Any, ids: Sequence[int]) -> ColumnElement[bool]:
 
 
 def _is_queued_elsewhere() -> ColumnElement[bool]:
-    return exists().where(_SAME_ADD, _OTHER.c.status.in_(UNFINISHED))
+    return exists().where(_SAME_QUEUED_ADD)
 
 
 def _update(move: Move, selected: ColumnElement[bool], other_selected: ColumnElement[bool]) -> Any:
@@ -135,7 +137,7 @@ def _update(move: Move, selected: ColumnElement[bool], other_selected: ColumnEle
 
 
 async def _reasons(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> dict[int, str]:
-    same = select(func.min(_OTHER.c.id)).where(_SAME_ADD, _OTHER.c.status.in_(UNFINISHED)).scalar_subquery()
+    same = select(func.min(_OTHER.c.id)).where(_SAME_QUEUED_ADD).scalar_subquery()
     query = select(outbox.c.id, outbox.c.status, same.label("same")).where(_is_one_of(outbox, ids))
     only = " or ".join(move.sources)
     return {

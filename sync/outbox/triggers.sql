@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0011_outbox_triggers.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0014_collations.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -12,6 +12,7 @@
 --   from a function further in could quote one, so the daemon and the commands show no text of it (OWN_RULE in
 --   sync/postgres/wording.py).
 -- * The triggers keep their names: they fire in the order of these, and users have put theirs before or behind them.
+-- * What the unique indexes hold is compared as they do, COLLATE "C": otherwise a look-up could not use them.
 -- * Only ASCII stands here: otherwise a database of another encoding could not hold it.
 
 
@@ -53,7 +54,8 @@ BEGIN
                                           IS NOT DISTINCT FROM (same_key.validity_start_utc, same_key.validity_end_utc))
       INTO same_key_id, same_key_was_cancelled, same_key_asks_the_same
       FROM mews.voucher_code_outbox AS same_key
-      WHERE same_key.queued_by = session_user AND same_key.idempotency_key = NEW.idempotency_key;
+      WHERE same_key.queued_by COLLATE "C" = session_user
+        AND same_key.idempotency_key COLLATE "C" = NEW.idempotency_key;
     IF same_key_asks_the_same AND NOT coalesce(same_key_was_cancelled, false) THEN
       RETURN NULL;  -- an application's own retry
     ELSIF same_key_id IS NOT NULL THEN
@@ -163,7 +165,7 @@ BEGIN
       SET status = 'cancelled', finished_at = now(),
           last_error = format('taken back, before it was sent, by the delete in row %s', NEW.id)
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
-        AND unsent.voucher_id = NEW.voucher_id AND unsent.value = NEW.value
+        AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
         AND (is_operator OR unsent.queued_by = session_user)
       RETURNING unsent.id INTO taken_back_id;  -- one at most, by voucher_code_outbox_same_add_queued_idx
     PERFORM set_config('voucher_sync.daemon', daemon_setting_before, true);
@@ -182,7 +184,7 @@ BEGIN
     ELSIF NOT is_code_expected THEN
       is_code_expected := EXISTS (
         SELECT FROM mews.voucher_code_outbox AS earlier
-        WHERE earlier.voucher_id = NEW.voucher_id AND earlier.value = NEW.value AND earlier.operation = 'add'
+        WHERE earlier.voucher_id = NEW.voucher_id AND earlier.value COLLATE "C" = NEW.value AND earlier.operation = 'add'
           AND earlier.status IN ('pending', 'sending', 'uncertain', 'held'));
     END IF;
   END IF;

@@ -55,6 +55,11 @@ def begin_statement(server_version: int) -> str:
     return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
 
 
+def begin_again(connection: Connection) -> None:
+    """Begin a transaction in the place of one that was ended by a statement, on a connection of such an engine."""
+    _begin(connection)
+
+
 def begin_by_statement(engine: Engine) -> None:
     """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode."""
     event.listen(engine, "begin", _begin)

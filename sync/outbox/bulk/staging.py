@@ -108,7 +108,8 @@ _FORGET_REPEATED = text(f"""
 DELETE FROM pg_temp.staged_adds AS staged
 WHERE idempotency_key IS NOT NULL AND (
   SELECT {_SAME_CHANGE} FROM mews.voucher_code_outbox AS row
-  WHERE row.queued_by = session_user AND row.idempotency_key = staged.idempotency_key LIMIT 1
+  WHERE row.queued_by COLLATE "C" = session_user
+    AND row.idempotency_key COLLATE "C" = staged.idempotency_key LIMIT 1
 )
 """)  # noqa: S608 - of constants
 
@@ -116,7 +117,8 @@ _REFUSE_USED_KEY = text("""
 WITH found AS MATERIALIZED (
   SELECT line, (
     SELECT id FROM mews.voucher_code_outbox AS row
-    WHERE row.queued_by = session_user AND row.idempotency_key = staged.idempotency_key LIMIT 1
+    WHERE row.queued_by COLLATE "C" = session_user
+    AND row.idempotency_key COLLATE "C" = staged.idempotency_key LIMIT 1
   ) AS id FROM pg_temp.staged_adds AS staged WHERE idempotency_key IS NOT NULL
 )
 UPDATE pg_temp.staged_adds AS staged
@@ -148,7 +150,7 @@ WITH found AS MATERIALIZED (
   SELECT line, (
     SELECT id FROM mews.voucher_code_outbox AS row
     WHERE row.operation = 'add' AND row.status IN ('pending', 'sending', 'uncertain', 'held')
-      AND row.voucher_id = staged.voucher_id AND row.value = staged.value LIMIT 1
+      AND row.voucher_id = staged.voucher_id AND row.value COLLATE "C" = staged.value LIMIT 1
   ) AS id FROM pg_temp.staged_adds AS staged WHERE refusal IS NULL
 )
 UPDATE pg_temp.staged_adds AS staged SET refusal = format('value: is queued already, as row %s of the outbox', found.id)

@@ -1,0 +1,54 @@
+"""Builds an index of a table in use, for a migration: no writer of the table is made to wait."""
+
+from sqlalchemy import Connection, text
+
+from sync.postgres.session import begin_again
+
+
+def build_index(connection: Connection, table: str, name: str, definition: str) -> None:
+    """Make the unique index `name` of `table`, both with their schema, unless a valid one is there.
+
+    It is built outside of the migration's transaction, which is committed before and begun again afterwards: what ran
+    before stands then, at the revision before this one. So whoever dies meanwhile leaves an invalid index, and the next
+    run makes it anew. An empty table needs none of that. It waits for transactions that were open when it began.
+    Raises the database's `lock_not_available`, by which a migration is tried again, where another replica has migrated
+    meanwhile. `definition` is what follows the table in CREATE INDEX.
+    """
+    if _is_valid(connection, name):
+        return
+    # Another replica's build holds this lock to its end: otherwise its index would look like one that a kill has left.
+    connection.exec_driver_sql(f"LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE")
+    if _is_valid(connection, name):
+        return
+    connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
+    short = name.partition(".")[2]
+    if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")):  # noqa: S608 - a migration's own words
+        connection.exec_driver_sql(f"CREATE UNIQUE INDEX {short} ON {table} {definition}")
+        return
+    before = _revision(connection)
+    connection.exec_driver_sql("COMMIT")
+    connection.exec_driver_sql(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS {short} ON {table} {definition}")
+    begin_again(connection)
+    alone(connection)
+    if _revision(connection) != before or not _is_valid(connection, name):
+        connection.exec_driver_sql(
+            "DO $$ BEGIN RAISE lock_not_available USING MESSAGE = 'another replica has migrated meanwhile'; END $$"
+        )
+
+
+def alone(connection: Connection) -> None:
+    """Wait until no other replica migrates, and keep them waiting until the end of the transaction.
+
+    It is a lock that no stranger can take, unlike one of a number or a name; and it works through a pooler.
+    """
+    connection.exec_driver_sql("LOCK TABLE sync.alembic_version IN SHARE ROW EXCLUSIVE MODE")
+
+
+def _is_valid(connection: Connection, name: str) -> bool:
+    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    return bool(connection.scalar(valid, {"name": name}))
+
+
+def _revision(connection: Connection) -> str | None:
+    revision: str | None = connection.scalar(text("SELECT version_num FROM sync.alembic_version"))
+    return revision

@@ -1,6 +1,11 @@
-"""When each job of a connection runs: fired by APScheduler until the service stops, and sooner after a failure."""
+"""When each job of a connection runs: fired by APScheduler until the service stops, and sooner after a failure.
+
+APScheduler plans by wall time. Intervals go by the monotonic clock: what is planned is their projection on the wall
+clock, made anew every second, so that no step of that clock is waited for. Cron's times are wall time.
+"""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +17,6 @@ import structlog
 from apscheduler.job import Job as ScheduledJob
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
 from sync.core.cron import Cron
 from sync.service.jobs import Jobs
@@ -22,6 +26,10 @@ GRACE_S = 6.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone, on a busy machine too."""
 PRUNE_INTERVAL_S = 600.0
 MAKE_UP_INTERVAL_S = 300.0
+LOOK_S = 1.0
+"""How often the plan is compared with the clocks: so long is the most that a step of the wall clock delays a job."""
+STEP = timedelta(minutes=1)
+"""A smaller step back is a correction: cron's time that has just come does not come once more."""
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
 
@@ -50,6 +58,36 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         """APScheduler's way to ask for it."""
         return self._cron.next_from(now) if previous_fire_time is None else self._cron.next_after(previous_fire_time)
 
+    def planned(self, now: datetime, before: datetime) -> datetime:
+        """When it fires next, planned `before`: sooner where the wall clock was put back since."""
+        return min(before, self._cron.next_after(now + STEP))
+
+
+class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
+    """Fires about `interval_s` seconds of the monotonic clock after it last did, spread by `JITTER`.
+
+    APScheduler's own adds to the wall time of the last run: put back by a day, it would fire after a day.
+    """
+
+    def __init__(self, interval_s: float, rng: Random, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = interval_s
+        self._rng = rng
+        self._clock = clock
+        self._due_s = clock()
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """APScheduler's way to ask for it."""
+        self._due_s = self._clock() + self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+        return self.planned(now, now)
+
+    def hasten(self, pause_s: float) -> None:
+        """Fire after `pause_s` seconds at the latest."""
+        self._due_s = min(self._due_s, self._clock() + pause_s)
+
+    def planned(self, now: datetime, before: datetime) -> datetime:
+        """The instant that the wall clock will show when it is due, as it goes `now`; `before` counts for nothing."""
+        return now + timedelta(seconds=max(0.0, self._due_s - self._clock()))
+
 
 async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
     """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
@@ -58,20 +96,24 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
         # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
         job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
     )
-    retries = Retries(jobs.health, Random())  # noqa: S311 - spreads retries
-    _every(scheduler, intervals.discovery_s, jobs.rediscover, partial(retries.pause_s, "discovery"))
-    _every(scheduler, intervals.pull_s, jobs.pull, partial(retries.pause_s, "pull"))
-    _every(scheduler, intervals.heartbeat_s, jobs.beat, partial(retries.pause_s, "heartbeat"))
-    _every(scheduler, intervals.push_poll_s, jobs.wake_outbox)
-    _every(scheduler, intervals.push_poll_s, jobs.outbox.look_up, partial(retries.pause_s, "settle"))
-    _every(scheduler, PRUNE_INTERVAL_S, jobs.prune)
-    make_up = _every(scheduler, MAKE_UP_INTERVAL_S, jobs.audit.make_up, partial(retries.pause_s, "audit"))
+    rng = Random()  # noqa: S311 - spreads runs and retries
+    retries = Retries(jobs.health, rng)
+    every = partial(_every, scheduler, rng)
+    every(intervals.discovery_s, jobs.rediscover, partial(retries.pause_s, "discovery"))
+    every(intervals.pull_s, jobs.pull, partial(retries.pause_s, "pull"))
+    every(intervals.heartbeat_s, jobs.beat, partial(retries.pause_s, "heartbeat"))
+    every(intervals.push_poll_s, jobs.wake_outbox)
+    every(intervals.push_poll_s, jobs.outbox.look_up, partial(retries.pause_s, "settle"))
+    every(PRUNE_INTERVAL_S, jobs.prune)
+    make_up = every(MAKE_UP_INTERVAL_S, jobs.audit.make_up, partial(retries.pause_s, "audit"))
     begin = (jobs.audit.begin, partial(retries.pause_s, "audit"), make_up)
     scheduler.add_job(_retried, CronTrigger(jobs.audit.cron), args=begin, name="audit")
     pushing = asyncio.create_task(jobs.outbox.run())
     scheduler.start()
+    following = asyncio.create_task(follow_clocks(scheduler))
     try:
         await stop.wait()
+        following.cancel()
         scheduler.pause()
         jobs.outbox.wake.set()
         async with asyncio.timeout(GRACE_S):
@@ -82,14 +124,29 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     finally:
         scheduler.shutdown(wait=False)  # cancels what is left
         pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
+        following.cancel()
+        await asyncio.gather(pushing, following, return_exceptions=True)
         await jobs.idle()
 
 
+async def follow_clocks(scheduler: AsyncIOScheduler) -> None:
+    """Move what is planned along with every step of the wall clock, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        for job in scheduler.get_jobs():
+            planned = job.trigger.planned(datetime.now(UTC), job.next_run_time)
+            if abs((planned - job.next_run_time).total_seconds()) >= LOOK_S:
+                job.modify(next_run_time=planned)
+
+
 def _every(
-    scheduler: AsyncIOScheduler, interval_s: float, job: Job, pause_s: Callable[[], float | None] = lambda: None
+    scheduler: AsyncIOScheduler,
+    rng: Random,
+    interval_s: float,
+    job: Job,
+    pause_s: Callable[[], float | None] = lambda: None,
 ) -> ScheduledJob:
-    trigger = IntervalTrigger(seconds=interval_s, jitter=interval_s * JITTER, timezone=UTC)
+    trigger = IntervalTrigger(interval_s, rng)
 
     async def run() -> None:
         await _retried(job, pause_s, scheduled)
@@ -104,5 +161,5 @@ async def _retried(job: Job, pause_s: Callable[[], float | None], again: Schedul
     with suppress(asyncio.CancelledError):
         await job()
         if (seconds := pause_s()) is not None:
-            soon = datetime.now(UTC) + timedelta(seconds=seconds)
-            again.modify(next_run_time=min(soon, again.next_run_time))
+            again.trigger.hasten(seconds)
+            again.modify(next_run_time=again.trigger.planned(datetime.now(UTC), again.next_run_time))

@@ -12,6 +12,9 @@ from sync.postgres.schema_version import current_revision, known_revisions
 from sync.postgres.urls import describe_address
 from sync.service import roles
 
+RENEW_INDEXES = (
+    "stop the daemon, run REINDEX DATABASE CONCURRENTLY and ALTER DATABASE ... REFRESH COLLATION VERSION, and start it"
+)
 LISTENING = 1
 """The session that waits for notifications, beside those of the pool."""
 
@@ -30,6 +33,10 @@ def check_database(url: str, pool: int) -> list[CheckLine]:
 
 
 def _check_server(facts: Facts) -> CheckLine:
+    if facts.collation:
+        made_by, now = facts.collation
+        detail = f"the operating system sorts texts by {now}, and this database's indexes were made by {made_by}"
+        return CheckLine("server", f"{detail}: codes may not be found by their value", RENEW_INDEXES)
     newer = f"; newer than the {OLDEST} to {NEWEST} that this version was made for" if facts.release > NEWEST else ""
     return CheckLine("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}")
 

@@ -13,7 +13,8 @@ class Facts:
 
     `free`: sessions that `limit` lets be opened still; `ours` are open already, in this database by this user.
     `is_firing`: whether triggers and foreign keys are heeded in this user's sessions. `filtered`: those of our tables
-    of which policies may hide rows from this user, and refuse others.
+    of which policies may hide rows from this user, and refuse others. `collation`: by which release of the operating
+    system's sorting rules the indexes were made, and by which it sorts now, where these differ.
     """
 
     version: str
@@ -27,6 +28,7 @@ class Facts:
     ours: int
     is_firing: bool
     filtered: list[str]
+    collation: tuple[str, str] | None
 
 
 # The session that asks is gone afterwards, so it is not counted. Of what kind a session of somebody else is, the server
@@ -62,8 +64,16 @@ FROM limits
 """)
 
 
+# The server remembers it since release 15.
+_COLLATION = text("""
+SELECT datcollversion AS made_by, pg_database_collation_actual_version(oid) AS now
+FROM pg_database WHERE datname = current_database()
+""")
+COLLATION_IS_KNOWN_SINCE = 15
+
+
 def load_facts(connection: Connection) -> Facts:
-    """Everything in one query."""
+    """Everything in one query, and one more where the release tells of collations."""
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None  # noqa: S101 - only a closed connection has none
     info = driver_connection.info
@@ -86,4 +96,12 @@ def load_facts(connection: Connection) -> Facts:
         ours=row.ours,
         is_firing=row.is_firing,
         filtered=row.filtered,
+        collation=_changed_collation(connection, info.server_version // 10_000),
     )
+
+
+def _changed_collation(connection: Connection, release: int) -> tuple[str, str] | None:
+    if release < COLLATION_IS_KNOWN_SINCE:
+        return None
+    row = connection.execute(_COLLATION).one()
+    return (row.made_by, row.now) if row.made_by and row.now and row.made_by != row.now else None

@@ -19,7 +19,7 @@ from sync.postgres.migrations import migrate
 from sync.service import roles
 from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
-from tests.support.postgres import database_of
+from tests.support.postgres import database_of, in_database
 
 ALL = ["server", "privileges", "sessions", "database", "roles"]
 POOL = 5
@@ -133,6 +133,24 @@ def test_roles_that_are_missing(database_url: str, monkeypatch: pytest.MonkeyPat
     assert wrong(findings) == ["roles"]
     assert findings["roles"].detail.startswith(f"{name} is missing; mews_writer is ready")
     assert "voucher-sync roles" in findings["roles"].to_do
+
+
+def test_indexes_from_before_the_operating_system_sorted_otherwise(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        if admin.info.server_version < 170_000:
+            pytest.skip("needs PostgreSQL 17, which has a collation with a version on every operating system")
+        name = f"sorted_{uuid4().hex}"
+        of_version = "TEMPLATE template0 LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+        admin.execute(f"CREATE DATABASE {name} {of_version}")
+        try:
+            url = in_database(database_url, name)
+            migrate(url)
+            assert wrong(found(url)) == []
+            admin.execute("UPDATE pg_database SET datcollversion = '0' WHERE datname = %s", [name])
+            assert wrong(found(url)) == ["server"]
+            assert "REINDEX DATABASE" in found(url)["server"].to_do
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_server_that_is_newer_than_this_version_is_told_and_not_refused(

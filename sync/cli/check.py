@@ -137,6 +137,9 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
 def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
     held = sum(one.outbox.get(Status.HELD, 0) for one in statuses)
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
+    if any(one.gap for one in statuses):
+        detail = f"the database was restored, copied, or has lost commits; of before that, {held:,} changes are held"
+        return CheckLine("outbox", detail, "run `voucher-sync adopt`, which shows what is left")
     if held:
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)

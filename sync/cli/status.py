@@ -17,6 +17,10 @@ from sync.service.status import ConnectionStatus, load_status
 from sync.settings import Settings, load_settings
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
+GAPS = {
+    "copy": "NOT ADOPTED: it was restored or copied, so nothing is sent; see `voucher-sync adopt`",
+    "behind": "has lost commits: what was queued before is held; see `voucher-sync adopt`",
+}
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
@@ -58,6 +62,8 @@ def _print(statuses: list[ConnectionStatus], settings: Settings) -> None:
         table.add_row("state", _state(one))
         if one.error:
             table.add_row("error", one.error)
+        if one.gap:
+            table.add_row("database", GAPS[one.gap])
         table.add_row("daemon", _daemon(one, settings))
         table.add_row("last pull", _pull(one))
         table.add_row("complete through", _instant(one.complete_through))
@@ -125,7 +131,7 @@ def _audit(one: ConnectionStatus) -> str:
 def _outbox(one: ConnectionStatus) -> str:
     queued = ", ".join(f"{count:,} {status}" for status, count in sorted(one.outbox.items())) or "nothing waits"
     if one.outbox.get("held"):
-        queued += ": too many deletes at once; see `voucher-sync outbox list --status held`"
+        queued += ": too many deletes at once, or from before a gap; see `voucher-sync outbox list --status held`"
     elif one.outbox.get("failed"):
         queued += ": refused for good; see `voucher-sync outbox list --status failed`"
     return queued

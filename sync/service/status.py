@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, f
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.tables import audits
-from sync.connection.tables import connections
+from sync.connection.tables import connections, incarnation
 from sync.mirror.skipped import is_in_force
 from sync.mirror.tables import (
     connection_coverage,
@@ -37,7 +37,7 @@ class ConnectionStatus:
 
     `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status; those
-    that no connection knows yet count for each.
+    that no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
     """
 
     name: str
@@ -56,6 +56,7 @@ class ConnectionStatus:
     audited_since: datetime | None
     audit_drift: int | None
     audit_braked: str | None
+    gap: str | None
     outbox: dict[str, int]
     last_runs: list[Run]
 
@@ -85,6 +86,7 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
             _whole(name, connection_coverage.c.audited_since).label("audited_since"),
             _whole(name, connection_coverage.c.last_audit_drift).label("audit_drift"),
             _last_braked(name).label("audit_braked"),
+            select(incarnation.c.gap).scalar_subquery().label("gap"),
         )
         .select_from(known.outerjoin(connections, connections.c.name == name))
         .order_by(name)

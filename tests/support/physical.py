@@ -1,0 +1,78 @@
+"""A server of a test's own, whose files are copied, put back and promoted as an operator does it."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from sync.postgres.embedded import embedded_postgres, temporary_directory
+from tests.support.postgres import wait_for_server
+
+
+class PhysicalServer:
+    """A server that is stopped, killed and started again by the command that first started it."""
+
+    def __init__(self, directory: Path, command: list[str], url: str) -> None:
+        self.url = url
+        self.data = directory / "data"
+        self._backup = directory / "backup"
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it and waits until it answers."""
+        owner = self.data.stat()
+        others = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        log = self.data.parent / "server.log"
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(  # type: ignore[call-overload]
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.data, **others
+            )
+        assert self._process is not None
+        wait_for_server(self.url, self._process, log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stops it, and waits for its end."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+    def back_up(self) -> None:
+        """Keeps the files as they are now."""
+        self.stop()
+        subprocess.run(["cp", "--archive", str(self.data), str(self._backup)], check=True)
+        self.start()
+
+    def put_back(self, *, promote: bool) -> None:
+        """The files of the backup in place of the present ones; promoted, as a standby that had come no further."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.data)
+        subprocess.run(["cp", "--archive", str(self._backup), str(self.data)], check=True)
+        if promote:
+            (self.data / "standby.signal").touch()
+        self.start()
+        if promote:
+            with psycopg.connect(self.url, autocommit=True) as admin:
+                admin.execute("SELECT pg_promote()")
+
+
+@contextmanager
+def physical_server() -> Iterator[PhysicalServer]:
+    """A server with an empty database, gone afterwards."""
+    with temporary_directory("voucher-sync-physical-") as directory:
+        with embedded_postgres(directory) as url:
+            pid = int((directory / "data" / "postmaster.pid").read_text().split()[0])
+            command = psutil.Process(pid).cmdline()
+        server = PhysicalServer(directory, command, url)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)

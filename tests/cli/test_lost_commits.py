@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sync.demo.daemon_process import running_daemon
 from sync.postgres.migrations import migrate
+from tests.outages.helpers import until
 from tests.support.mirror import Mirror
 from tests.support.outbox import active
 from tests.support.physical import PhysicalServer, physical_server
@@ -19,6 +21,13 @@ pytestmark = pytest.mark.long
 VALUES = [f"NEW-{number:02}" for number in range(20)]
 TAKEN_BACK = VALUES[:5]
 QUEUE = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', :voucher, unnest(:values)"
+PUT_OFF = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, not_before)
+SELECT 'add', :voucher, unnest(:values), now() + interval '1 hour'
+"""
+LET_GO = "UPDATE mews.voucher_code_outbox SET not_before = now() WHERE status = 'pending'"
+LAST_IS_DONE = "EXISTS (SELECT FROM mews.voucher_code_outbox WHERE value = 'LAST' AND status = 'done')"
+ALL = len(VALUES) + 1
 CANCEL = "UPDATE mews.voucher_code_outbox SET status = 'cancelled' WHERE value = ANY (:values)"
 
 
@@ -102,3 +111,27 @@ async def test_files_that_nobody_here_knows_send_nothing(server: PhysicalServer,
         assert (ended.code, "voucher-sync adopt" in ended.stderr, made(mirror)) == (1, True, Counter())
         status = json.loads((await cli("status", "--json", settings=stranger)).stdout)
         assert (status[0]["gap"], status[0]["outbox"]) == ("copy", {"held": len(VALUES)})
+
+
+async def test_a_daemon_that_runs_meanwhile_sends_nothing_again(server: PhysicalServer, tmp_path: Path) -> None:
+    mirror = Mirror(server.url)
+    mirror.simulator.behaviour.allow_duplicates = True
+    async with mirror.opened():
+        voucher = mirror.add_voucher()
+        quick = {"SYNC_PULL_INTERVAL_S": "1", "SYNC_PUSH_POLL_S": "0.5", "SYNC_LEASE_S": "3"}
+        async with running_daemon(mirror.environment | quick, tmp_path, lambda words: None):
+            await until(mirror, "EXISTS (SELECT FROM mews.vouchers)")
+            await mirror.execute(QUEUE, voucher=voucher.id, values=["FIRST"])
+            await until(mirror, "EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status = 'done')")
+            await mirror.execute(PUT_OFF, voucher=voucher.id, values=VALUES)
+            server.back_up()
+            await mirror.connection.engine.dispose()
+            await mirror.execute(LET_GO)
+            await until(mirror, f"(SELECT count(*) FROM mews.voucher_code_outbox WHERE status = 'done') = {ALL}")
+            server.put_back(promote=True)
+            await mirror.connection.engine.dispose()
+            await mirror.execute(LET_GO)
+            await until(mirror, f"(SELECT count(*) FROM mews.voucher_code_outbox WHERE status = 'held') = {ALL - 1}")
+            await mirror.execute(QUEUE, voucher=voucher.id, values=["LAST"])
+            await until(mirror, LAST_IS_DONE)
+        assert made(mirror) == Counter(["FIRST", *VALUES, "LAST"])

@@ -32,6 +32,7 @@ MAX_CLOCK_DIFFERENCE_S = 60
 MAX_SERVICES = 20
 
 TO_DO: dict[type[errors.ApiError], str] = {
+    errors.Discontinued: "update voucher-sync, unless this passes within hours",
     errors.Unauthorized: "check MEWS_CLIENT_TOKEN and MEWS_ACCESS_TOKEN, and that the integration is enabled in Mews",
     errors.NotFound: "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
     errors.InvalidResponse: "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",

@@ -12,7 +12,8 @@ import click
 
 from sync.cli import streams
 from sync.cli.commands import voucher_sync
-from sync.core.errors import SettingsError, VoucherSyncError, refusal
+from sync.core.errors import SettingsError, VoucherSyncError
+from sync.core.outages import refusal
 
 
 def main() -> None:

@@ -30,10 +30,12 @@
         │   ├── Forbidden             403: a business rule; the message is for people
         │   ├── NotFound              404 or a redirect
         │   ├── Conflict              409: the data changed meanwhile
+        │   ├── Discontinued          410: ended by the vendor, or tried to for hours
         │   ├── PayloadTooLarge       413: the body must be split
         │   ├── RateLimited           429: wait `retry_after_s`
         │   └── UndocumentedAnswer    a refusal that the API does not document, as from a proxy or firewall
         └── OutcomeUnknown            a write may or may not have happened
+            ├── NotFromApi            answered by something on the way
             ├── RequestTimedOut       408: ask for less
             │   └── ResponseTooLarge  so is an answer that is longer than it may be
             ├── ServerError           5xx
@@ -237,6 +239,12 @@ class Conflict(NotProcessed):
     summary = "the data changed meanwhile"
 
 
+class Discontinued(NotProcessed):
+    """410: the vendor has ended the operation, or tries that out for some hours."""
+
+    summary = "the vendor has discontinued this, or tries that out; update voucher-sync if it stays"
+
+
 class PayloadTooLarge(NotProcessed):
     """413: the request's body must be split."""
 
@@ -250,7 +258,7 @@ class RateLimited(NotProcessed):
 
 
 class UndocumentedAnswer(NotProcessed):
-    """A refusal that the API does not document: a proxy or firewall on the way may have made it."""
+    """A refusal that the API does not document; of a read, a proxy or firewall on the way may have made it."""
 
     summary = "refused in an unexpected way"
 
@@ -279,22 +287,13 @@ class ConnectionLost(OutcomeUnknown):
     summary = "the connection was lost"
 
 
+class NotFromApi(OutcomeUnknown):
+    """An answer to a write, of whatever status, that is not the API's own, and so proves nothing of it."""
+
+    summary = "something on the way, as a proxy or firewall, answered in the API's place"
+
+
 class InvalidResponse(OutcomeUnknown):
     """Status 200, and a body that is not the JSON that was asked for."""
 
     summary = "the answer cannot be read"
-
-
-API_IS_AWAY = (NotConnected, CircuitOpen, ServerError, ConnectionLost, InvalidResponse)
-"""As an outage shows itself in turn. All but the first two may also be the answer to one call alone."""
-
-
-def is_outage(error: VoucherSyncError) -> bool:
-    """Whether it says that the API, or the database, is away for everybody, whatever was asked."""
-    return isinstance(error, NotConnected | CircuitOpen | DatabaseUnavailable | NotMigrated)
-
-
-def refusal(error: OSError) -> str:
-    """What the operating system has refused, as one more open file."""
-    where = f" ({error.filename})" if error.filename else ""
-    return f"the operating system refused: {error.strerror or type(error).__name__}{where}"

@@ -9,7 +9,8 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from sync.core.errors import ApiError, InternalError, VoucherSyncError, refusal
+from sync.core.errors import ApiError, InternalError, VoucherSyncError
+from sync.core.outages import refusal
 
 VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
 OURS = f"{Path(__file__).parents[1]}/"

@@ -43,7 +43,13 @@ RETRIED = (
 HOLDING = (errors.RateLimited, errors.ServerError)
 """What may ask, by `Retry-After`, for silence from the whole token."""
 
-API_IS_DOWN = (errors.NotConnected, errors.ServerError, errors.ConnectionLost, errors.InvalidResponse)
+API_IS_DOWN = (
+    errors.NotConnected,
+    errors.ServerError,
+    errors.ConnectionLost,
+    errors.NotFromApi,
+    errors.InvalidResponse,
+)
 """What says that the API or the way to it is broken, whatever was asked."""
 
 
@@ -150,9 +156,10 @@ class Client:
         while it holds the place, so that no claim grows old waiting for one.
 
         Raises as `read` does; never sends twice, since only a look at the API can tell whether the first did it.
+        `NotFromApi` whatever something on the way answers in the API's place.
         """
         with self._circuit_of(operation):
-            return await self._call(operation, parameters, decode, timeout_s)
+            return await self._call(operation, parameters, decode, timeout_s, is_write=True)
 
     @property
     def is_waiting(self) -> bool:
@@ -220,7 +227,13 @@ class Client:
                         return await call()
 
     async def _call(
-        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
+        self,
+        operation: str,
+        parameters: Mapping[str, Any],
+        decode: Callable[[bytes], T],
+        timeout_s: float,
+        *,
+        is_write: bool = False,
     ) -> T:
         if self._stop.is_set():
             raise errors.Stopped(f"{operation} was not sent: the service is stopping")
@@ -239,23 +252,27 @@ class Client:
             raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
             raise failures.from_exception(operation, error) from error
-        return self._answer(operation, response, decode)
-
-    def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
-        # A proxy's clock may be wrong by hours, and watermarks go by this one.
-        if failures.is_from_api(response):
+        is_from_api = failures.is_from_api(response)
+        if is_from_api:
+            # A proxy's clock may be wrong by hours, and watermarks go by this one.
             self.server_clock.observe(response.headers.get("Date"))
         if response.status_code != 200:
-            credentials = self._credentials
-            error = failures.from_response(
-                operation,
-                response,
-                now=self._server_now(),
-                secrets=(credentials.client_token, credentials.access_token),
-            )
-            if isinstance(error, HOLDING) and error.retry_after_s is not None:
-                self.rate_limiter.hold(error.retry_after_s)
-            raise error
+            failure = self._failure(operation, response)
+            raise failure if is_from_api or not is_write else failures.not_from_api(failure)
+        if is_write and not is_from_api:
+            raise errors.NotFromApi(operation, status=200)
+        return self._answer(operation, response, decode)
+
+    def _failure(self, operation: str, response: httpx.Response) -> errors.ApiError:
+        credentials = self._credentials
+        error = failures.from_response(
+            operation, response, now=self._server_now(), secrets=(credentials.client_token, credentials.access_token)
+        )
+        if isinstance(error, HOLDING) and error.retry_after_s is not None:
+            self.rate_limiter.hold(error.retry_after_s)
+        return error
+
+    def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
         if bodies.is_cut(response):
             raise failures.too_long(operation, response)
         try:

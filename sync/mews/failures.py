@@ -19,12 +19,13 @@ BY_STATUS: dict[int, type[errors.ApiError]] = {
     404: errors.NotFound,
     408: errors.RequestTimedOut,
     409: errors.Conflict,
+    410: errors.Discontinued,
     413: errors.PayloadTooLarge,
     429: errors.RateLimited,
 }
 
-JUDGES_CONTENT = frozenset({errors.InvalidRequest, errors.Forbidden})
-"""What only the API itself can say of what was sent; a firewall's word for it would have good changes given up."""
+JUDGES_CONTENT = frozenset({errors.InvalidRequest, errors.Forbidden, errors.Discontinued})
+"""What only the API itself can say of what was sent, or of itself."""
 
 BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
     # Nothing was sent before these.
@@ -70,6 +71,11 @@ def from_response(
         request_id=request_id(response),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
     )
+
+
+def not_from_api(error: errors.ApiError) -> errors.NotFromApi:
+    """What an answer to a write proves that the API has not given itself: nothing."""
+    return errors.NotFromApi(error.operation, status=error.status, retry_after_s=error.retry_after_s)
 
 
 def _by_class(status: int) -> type[errors.ApiError]:

@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, CircuitOpen, NotConnected, NotFound, StatementRefused, Stopped, Unauthorized
+from sync.core.errors import (
+    ApiError,
+    CircuitOpen,
+    Discontinued,
+    NotConnected,
+    NotFound,
+    StatementRefused,
+    Stopped,
+    Unauthorized,
+)
 from sync.mews import operations
 from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
@@ -30,7 +39,7 @@ FRESH = timedelta(days=1)
 MAX_OPEN_WINDOWS = 200
 """Of one plan; more than that are not opened while an API that fails leaves them open."""
 
-CONCERNS_ALL = (Unauthorized, NotFound, NotConnected, CircuitOpen, StatementRefused)
+CONCERNS_ALL = (Unauthorized, NotFound, Discontinued, NotConnected, CircuitOpen, StatementRefused)
 """After one of these the other windows are left for the next pull; any other error keeps only its own window open."""
 
 

@@ -20,11 +20,9 @@ from sync.outbox.completer import Completer
 from sync.outbox.completion import Returning
 from sync.outbox.dispatch import Batch
 from sync.outbox.outcomes import (
-    SPLIT_ON,
     Outcome,
     Resolved,
     resolve,
-    resolve_blocked,
     resolve_left,
     resolve_proved,
     stay_claimed,
@@ -35,8 +33,6 @@ from sync.postgres.engine import in_transaction
 
 MAX_REFUSED = 50
 """After so many changes that were refused alone, others get their turn, and the rest of the batch another one."""
-MAX_FUTILE = 14
-"""Calls that were all blocked; ten find one change among a thousand, and then its neighbours go through."""
 
 
 class BatchBisection:
@@ -53,9 +49,8 @@ class BatchBisection:
         self._batch = batch
         self._bisection = Bisection(batch.rows, is_refused=True)
         self._left = {row.id: row for row in batch.rows}
-        self._blocked: list[tuple[Row, Outcome]] = []
         self._resolved: list[Resolved] = []
-        self._calls = self._went_through = self._refused = 0
+        self._refused = 0
 
     async def run(self, refusal: Outcome) -> None:
         """Complete the rows of the batch, which was refused as a whole.
@@ -66,23 +61,21 @@ class BatchBisection:
         await self._completer.apply(self._batch, resolve(self._batch.rows, refusal, self._waits))
         while (rows := self._bisection.group) and not self._is_over(outcome):
             outcome = await self._try(rows)
-            self._bisection.tell(went_through=outcome.verdict not in SPLIT_ON)
+            self._bisection.tell(went_through=outcome.verdict is not Verdict.REFUSED)
         await self._finish(outcome)
 
     def _is_over(self, outcome: Outcome) -> bool:
         if outcome.verdict in {Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED}:
             return True
-        is_futile = outcome.verdict is Verdict.BLOCKED and not self._went_through
-        return self._refused >= MAX_REFUSED or (is_futile and self._calls >= MAX_FUTILE)
+        return self._refused >= MAX_REFUSED
 
     async def _try(self, rows: Sequence[Row]) -> Outcome:
         """Send some rows, and complete them, unless it is left open yet what the answer means for each."""
         group, outcome = await self._claim_and_send(rows)
-        is_split = outcome.verdict in SPLIT_ON and len(rows) > 1
-        if not is_split:
-            self._take_verdict(rows, outcome, sent=len(group.rows))
+        is_split = outcome.verdict is Verdict.REFUSED and len(rows) > 1
         resolved: list[Resolved] = [(group.rows, stay_claimed(outcome))]
-        if not is_split and outcome.verdict is not Verdict.BLOCKED:
+        if not is_split:
+            self._take_verdict(rows, outcome)
             self._completer.report.note_fault(outcome)
             resolved = resolve(group.rows, outcome, self._waits)
         if group.rows:
@@ -92,7 +85,6 @@ class BatchBisection:
 
     async def _claim_and_send(self, rows: Sequence[Row]) -> tuple[Batch, Outcome]:
         """One call under an attempt of its own; without rows where their claim was taken for expired meanwhile."""
-        self._calls += 1
         client = self._connection.client
         server_utc = await operations.server_now(client)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
@@ -113,15 +105,11 @@ class BatchBisection:
         mine = [replace(row, attempts=row.attempts + 1) for row in rows if row.id in moved]
         return replace(batch, attempt_id=attempt_id, rows=mine, server_utc=server_utc)
 
-    def _take_verdict(self, rows: Sequence[Row], outcome: Outcome, *, sent: int) -> None:
+    def _take_verdict(self, rows: Sequence[Row], outcome: Outcome) -> None:
         """Take note of what is known of rows now, and of others by them."""
         for row in rows:
             del self._left[row.id]
-        if outcome.verdict is None:
-            self._went_through += sent
-        elif outcome.verdict is Verdict.BLOCKED:
-            self._blocked.append((rows[0], outcome))
-        elif outcome.verdict is Verdict.REFUSED:
+        if outcome.verdict is Verdict.REFUSED:
             self._refused += 1
             self._fail_of_same_voucher(rows[0], outcome)
 
@@ -136,15 +124,7 @@ class BatchBisection:
         self._resolved += resolve_proved(proved, outcome, self._waits)
 
     async def _finish(self, outcome: Outcome) -> None:
-        """Complete what is still claimed. What was blocked alone while others went through may never be let through."""
-        resolved = self._resolved
-        for row, blocked in self._blocked:
-            if self._went_through:
-                resolved += resolve_blocked(row, blocked, self._waits, are_others_through=True)
-            else:
-                self._left[row.id] = row
-        if self._calls >= MAX_FUTILE and not self._went_through and self._blocked:
-            self._sender.hold()
+        """Complete what is still claimed: what is proved to be refused, and what is sent another time."""
         self._completer.report.note_fault(outcome)
-        resolved += resolve_left([*self._left.values()], outcome, self._waits)
-        await self._completer.apply(self._batch, resolved)
+        left = resolve_left([*self._left.values()], outcome, self._waits)
+        await self._completer.apply(self._batch, [*self._resolved, *left])

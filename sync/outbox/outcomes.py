@@ -23,13 +23,8 @@ MAX_BLOCKS = 5
 ALONE_AGAIN = timedelta(minutes=1)
 """How soon a change is sent again that goes alone by now and whose outcome is unknown all the same."""
 
-SPLIT_ON = frozenset({Verdict.REFUSED, Verdict.BLOCKED})
-"""Certainly without effect, for something that may be in one change alone."""
 AMONG_OTHERS = "refused among others"
 """A call that was refused as a whole, which proves nothing of each change in it."""
-SINGLED_OUT = "singled out"
-"""A change that was blocked alone while its neighbours went through."""
-
 NOT_LISTED = "the answer does not list it"
 BESIDE_REFUSED = "not sent yet: the call that was to carry it was refused for other changes in it"
 BLOCKED_ALONE = (
@@ -77,7 +72,8 @@ class Outcome:
     """What became of a call: `verdict` is None if it did what it was to do.
 
     `codes`: those that the answer to an add lists, in any order, and `rejected` what of them cannot be read. `is_gone`:
-    a delete was refused alone, and the API shows its code as deleted.
+    a delete was refused alone, and the API shows its code as deleted. `is_singled_out`: a change was blocked alone, and
+    other calls went through since it last was.
     """
 
     verdict: Verdict | None
@@ -85,6 +81,7 @@ class Outcome:
     codes: Sequence[VoucherCode] = ()
     rejected: Sequence[Rejected] = ()
     is_gone: bool = False
+    is_singled_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +101,16 @@ def resolve(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolve
             return _done(rows, outcome, waits)
         case Verdict.UNKNOWN:
             # It may have had its effect, so nothing is sent again before a look, once the API must show that.
-            unknown = _completion(Status.UNCERTAIN, Verdict.UNKNOWN, outcome.error, waits.before_look)
-            return [(rows, replace(unknown, uncertain_because=Uncertainty.UNKNOWN))]
-        case Verdict.REFUSED | Verdict.BLOCKED if len(rows) > 1:
+            return [(rows, _unknown(outcome, waits))]
+        case Verdict.BLOCKED:
+            # As unknown, and counted for a change that went alone.
+            return [(rows, _blocked(rows, outcome, waits))]
+        case Verdict.REFUSED if len(rows) > 1:
             # Without effect, for something in it: the rows stay claimed, and go in smaller groups.
             return [(rows, stay_claimed(outcome))]
         case Verdict.REFUSED:
             # Without effect, for this very change.
             return _refused(rows[0], outcome, waits)
-        case Verdict.BLOCKED:
-            # Without effect, by something on the way that may let it through next time.
-            return resolve_blocked(rows[0], outcome, waits, are_others_through=False)
         case Verdict.NOT_PROCESSED | Verdict.NOT_ALLOWED as verdict:
             # Without effect, for a reason that is in none of the changes: they go again later.
             return [(rows, _again(rows, verdict, outcome.error, waits))]
@@ -123,20 +119,6 @@ def resolve(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolve
 def stay_claimed(outcome: Outcome) -> Completion:
     """Rows of a call that was refused as a whole, or of which it is to be seen yet what the refusal means."""
     return _completion(Status.SENDING, AMONG_OTHERS, outcome.error)
-
-
-def resolve_blocked(row: Row, outcome: Outcome, waits: Waits, *, are_others_through: bool) -> list[Resolved]:
-    """A change that was blocked alone is sent again, unless it is this change that is never let through.
-
-    That takes `MAX_BLOCKS` times, at one of which its neighbours went through: a proxy that blocks a call by chance
-    must not fail a change for good, and one that blocks everything proves nothing of a single change.
-    """
-    blocks = Blocks(row.blocked_alone + 1, row.singled_out + are_others_through)
-    if blocks.alone >= MAX_BLOCKS and blocks.singled_out:
-        failed = _failed(outcome)
-        return _fail([row], replace(failed, error=f"{BLOCKED_ALONE}: {failed.error}"), waits)
-    again = _again([row], SINGLED_OUT if are_others_through else Verdict.BLOCKED, outcome.error, waits)
-    return [([row], replace(again, blocks=blocks))]
 
 
 def resolve_proved(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
@@ -193,6 +175,19 @@ def resolve_lookup(
     return [(same, completion) for completion, same in of_rows.items()]
 
 
+def _unknown(outcome: Outcome, waits: Waits) -> Completion:
+    unknown = _completion(Status.UNCERTAIN, outcome.verdict or "", outcome.error, waits.before_look)
+    return replace(unknown, uncertain_because=Uncertainty.UNKNOWN)
+
+
+def _blocked(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> Completion:
+    unknown = _unknown(outcome, waits)
+    if len(rows) > 1:
+        return unknown
+    (row,) = rows
+    return replace(unknown, blocks=Blocks(row.blocked_alone + 1, row.singled_out + outcome.is_singled_out))
+
+
 def _done(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
     made: dict[tuple[UUID | None, str | None], UUID]
     made = {(code.voucher_id, code.value): code.id for code in outcome.codes}
@@ -241,6 +236,11 @@ def _without_effect(row: Uncertain) -> Completion:
         case Uncertainty.REFUSED:
             # So the refusal stands, which came after the attempt that was looked up.
             return Completion(Status.FAILED, Verdict.REFUSED, row.last_error, blocks=Blocks(0, 0))
+        case Uncertainty.UNKNOWN if row.blocked_alone >= MAX_BLOCKS and row.singled_out:
+            # It is this change that is never let through: a proxy that blocks a call by chance must not fail one for
+            # good, and one that blocks everything proves nothing of a single change.
+            words = f"{BLOCKED_ALONE}: {row.last_error}"
+            return Completion(Status.FAILED, Verdict.BLOCKED, words, blocks=Blocks(0, 0))
         case Uncertainty.UNKNOWN | Uncertainty.EXPIRED | Uncertainty.UNWRITTEN:
             wait = timedelta() if row.attempts < len(TOGETHER) else ALONE_AGAIN
             return Completion(Status.PENDING, Verdict.NOT_PROCESSED, "looked up: it had no effect", wait=wait)

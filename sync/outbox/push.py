@@ -23,8 +23,9 @@ from sync.outbox.bisect import BatchBisection
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
-from sync.outbox.outcomes import SPLIT_ON, Outcome, Waits, resolve
+from sync.outbox.outcomes import Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
+from sync.outbox.rules import Verdict
 from sync.outbox.send import PushSettings, Sender
 from sync.postgres.engine import in_transaction
 
@@ -225,7 +226,7 @@ class Pusher:
     async def _complete(self, batch: Batch, outcome: Outcome) -> None:
         """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""
         try:
-            if outcome.verdict in SPLIT_ON and len(batch.rows) > 1:
+            if outcome.verdict is Verdict.REFUSED and len(batch.rows) > 1:
                 lease = self._settings.lease
                 await BatchBisection(self._connection, self._sender, self._completer, lease, batch).run(outcome)
             else:

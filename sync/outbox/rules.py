@@ -70,7 +70,7 @@ class Verdict(StrEnum):
     REFUSED = "refused"
     """Certainly without effect, because of something in it: find out what, and send the rest."""
     BLOCKED = "blocked"
-    """Certainly without effect, by something on the way to the API that may dislike something in it, or everything."""
+    """May have had its effect: something on the way answered, which may dislike something in it, or everything."""
     NOT_ALLOWED = "not allowed"
     """Certainly without effect, and so is whatever else this connection sends: stop pushing for it."""
     UNKNOWN = "unknown"
@@ -90,16 +90,18 @@ VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
     errors.RateLimited: Verdict.NOT_PROCESSED,
     errors.Conflict: Verdict.NOT_PROCESSED,
-    errors.UndocumentedAnswer: Verdict.BLOCKED,
+    errors.UndocumentedAnswer: Verdict.REFUSED,
     errors.InvalidRequest: Verdict.REFUSED,
     errors.Forbidden: Verdict.REFUSED,
     errors.PayloadTooLarge: Verdict.REFUSED,
     errors.Unauthorized: Verdict.NOT_ALLOWED,
     errors.NotFound: Verdict.NOT_ALLOWED,
+    errors.Discontinued: Verdict.NOT_ALLOWED,
     errors.RequestTimedOut: Verdict.UNKNOWN,
     errors.ResponseTooLarge: Verdict.UNKNOWN,
     errors.ServerError: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
+    errors.NotFromApi: Verdict.BLOCKED,
     errors.InvalidResponse: Verdict.UNKNOWN,
 }
 """docs/mews-api.md, *Limits and errors*, read for writes."""
@@ -135,6 +137,7 @@ class Uncertain:
 
     `unknown_since_utc`: when the first attempt of which nothing is known began, by the API's clock, and not later.
     `target_code_id`: the code that a delete was sent for. `last_error`: the words of the answer, if there was one.
+    `blocked_alone` and `singled_out`: see `Row`.
     """
 
     id: int
@@ -146,6 +149,8 @@ class Uncertain:
     unknown_since_utc: datetime
     uncertain_because: Uncertainty
     last_error: str | None
+    blocked_alone: int
+    singled_out: int
 
 
 def count_together(rows: Sequence[Row]) -> int:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from http import HTTPStatus
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, InvalidRequest, PayloadTooLarge, RequestTimedOut, Stopped
+from sync.core.errors import ApiError, InvalidRequest, NotFromApi, PayloadTooLarge, RequestTimedOut, Stopped
 from sync.core.retry import Backoff
 from sync.mews import operations
 from sync.mirror.read_back import read_codes
@@ -51,6 +52,8 @@ class Sender:
         self._settings = settings
         self._held_until_s = 0.0
         self._is_turned_away = False
+        self._answered = 0
+        self._answered_at_block: dict[int, int] = {}
 
     @property
     def is_probing(self) -> bool:
@@ -85,17 +88,36 @@ class Sender:
             outcome = await self._call(batch)
         except Stopped:
             return Outcome(Verdict.NOT_PROCESSED)
+        except NotFromApi as error:
+            return self._blocked(batch, error)
         except ApiError as error:
+            self._answered += error.status is not None
             if isinstance(error, RequestTimedOut | PayloadTooLarge):
-                self._batch_size = max(MIN_BATCH, self._batch_size // 2)
+                self._ask_for_less()
             verdict = VERDICTS[type(error)]
             self._is_turned_away = verdict is Verdict.NOT_ALLOWED
             if self._is_turned_away:
                 self.hold()
             return Outcome(verdict, error)
         self._is_turned_away = False
+        self._answered += 1
         self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         return outcome
+
+    def _blocked(self, batch: Batch, error: NotFromApi) -> Outcome:
+        """The outcome of a call that something on the way answered; what it told of one change alone is remembered."""
+        if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            self._ask_for_less()
+        outcome = Outcome(VERDICTS[type(error)], error)
+        if len(batch.rows) > 1:
+            return outcome
+        (row,) = batch.rows
+        before = self._answered_at_block.get(row.id, self._answered)
+        self._answered_at_block[row.id] = self._answered
+        return replace(outcome, is_singled_out=before < self._answered)
+
+    def _ask_for_less(self) -> None:
+        self._batch_size = max(MIN_BATCH, self._batch_size // 2)
 
     async def learn(self, batch: Batch, outcome: Outcome) -> Outcome:
         """The outcome, and where a delete was refused alone, whether somebody else has deleted its code just before."""

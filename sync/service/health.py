@@ -5,7 +5,8 @@ import time
 import structlog
 
 from sync.connection.connection import Connection
-from sync.core.errors import API_IS_AWAY, DatabaseError, VoucherSyncError, is_outage
+from sync.core.errors import DatabaseError, VoucherSyncError
+from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
 

@@ -7,113 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiohttp import web
 from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status
-from sync.outbox.bisect import MAX_FUTILE, MAX_REFUSED
+from sync.outbox.bisect import MAX_REFUSED
 from sync.outbox.claims import as_daemon
-from sync.outbox.outcomes import MAX_BLOCKS
 from sync.outbox.push import CALLS_IN_FLIGHT
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.outbox import SETTINGS, Outbox, active
-
-FIREWALL = Status(403, html=True)
-
-
-def values_of(body: Mapping[str, Any]) -> list[str]:
-    return [item["Value"] for item in body["VoucherCodeParameters"]]
-
-
-async def test_a_firewall_that_dislikes_one_change_stops_no_other(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, *numbered(300), "' OR 1=1")
-
-    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
-        if operation is Operation.ADD_CODES and "' OR 1=1" in values_of(body):
-            raise web.HTTPForbidden(text="<html>Request blocked</html>", content_type="text/html")
-
-    mirror.simulator.on_request = on_request
-    report = await outbox.pusher.push()
-    assert (report.done, report.failed, report.given_back) == (300, 0, 1)
-    for _ in range(MAX_BLOCKS - 1):
-        assert sorted(set(await outbox.statuses())) == ["done", "pending"]
-        await outbox.be_due()
-        await outbox.pusher.push()
-    (failed,) = [row for row in await outbox.rows() if row["status"] == "failed"]
-    assert (failed["value"], "lets all but this change through" in failed["last_error"]) == ("' OR 1=1", True)
-    # Tried again by an operator, it has as many chances as at first.
-    await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status = 'failed'")
-    await outbox.pusher.push()
-    assert sorted(set(await outbox.statuses())) == ["done", "pending"]
-    assert len(active(mirror)) == 300
-
-
-@pytest.mark.parametrize("operation", [Operation.ADD_CODES, Operation.DELETE_CODES])
-async def test_a_change_with_an_unknown_past_that_is_always_blocked_fails_after_its_look(
-    mirror: Mirror, outbox: Outbox, operation: Operation
-) -> None:
-    voucher = mirror.add_voucher()
-    if operation is Operation.DELETE_CODES:
-        mirror.add_codes(voucher, ["A", "B"])
-    await outbox.refresh()
-    await (outbox.add if operation is Operation.ADD_CODES else outbox.delete)(voucher, "A", "B")
-    mirror.simulator.faults.script(operation, Close())
-    await outbox.pusher.push()
-    await outbox.be_due()
-    await outbox.settle()
-    mirror.simulator.faults.script(operation, FIREWALL, FIREWALL, None, *[FIREWALL] * (MAX_BLOCKS - 1))
-    for _ in range(MAX_BLOCKS):
-        await outbox.be_due()
-        await outbox.pusher.push()
-    assert await outbox.statuses() == ["uncertain", "done"]
-    await outbox.be_due()
-    await outbox.settle()
-    assert await outbox.statuses() == ["failed", "done"]
-
-
-async def test_a_firewall_that_blocks_one_change_by_chance_fails_nothing(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, *numbered(2))
-    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, FIREWALL)
-    report = await outbox.pusher.push()
-    assert (report.done, report.given_back) == (1, 1)
-    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (MAX_BLOCKS - 2))
-    for _ in range(MAX_BLOCKS - 1):
-        await outbox.be_due()
-        await outbox.pusher.push()
-    assert await outbox.statuses() == ["done", "done"]
-
-
-async def test_a_proxy_that_blocks_everything_fails_no_change_that_is_alone(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, "A")
-    mirror.simulator.faults.script(Operation.ADD_CODES, *[FIREWALL] * (2 * MAX_BLOCKS))
-    for _ in range(2 * MAX_BLOCKS):
-        await outbox.be_due()
-        await outbox.pusher.push()
-    assert await outbox.statuses() == ["pending"]
-    await outbox.be_due()
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["done"]
-
-
-async def test_a_proxy_that_refuses_everything_fails_nothing_and_holds_the_push(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, *numbered(200))
-    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL, times=1000)
-    report = await outbox.pusher.push()
-    assert (set(await outbox.statuses()), [*report.errors]) == ({"pending"}, ["UndocumentedAnswer"])
-    assert (report.failed, report.given_back) == (0, 200)
-    assert outbox.calls() <= MAX_FUTILE + 1
-    await outbox.be_due()
-    await outbox.pusher.push()
-    assert outbox.calls() <= MAX_FUTILE + 1
 
 
 async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror: Mirror, outbox: Outbox) -> None:
@@ -128,18 +30,6 @@ async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror:
     assert {row["status"] for row in rows} == {"pending"}
     # A first pause, and what passed between the sending and the answer.
     assert max(row["pause"] for row in rows) < timedelta(seconds=2 * SETTINGS.retry.base_s)
-
-
-async def test_a_proxy_that_refuses_one_change_alone_has_it_sent_again(mirror: Mirror, outbox: Outbox) -> None:
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, "A")
-    mirror.simulator.faults.script(Operation.ADD_CODES, FIREWALL)
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["pending"]
-    await outbox.be_due()
-    await outbox.pusher.push()
-    assert await outbox.statuses() == ["done"]
 
 
 async def test_a_voucher_that_is_refused_takes_its_other_changes_along(mirror: Mirror, outbox: Outbox) -> None:

@@ -18,13 +18,11 @@ from sync.outbox.outcomes import (
     MAX_BLOCKS,
     RETRY,
     SET_ASIDE,
-    SINGLED_OUT,
     Blocks,
     Completion,
     Outcome,
     Waits,
     resolve,
-    resolve_blocked,
     resolve_left,
     resolve_lookup,
     resolve_proved,
@@ -50,7 +48,8 @@ WAITS = Waits(timedelta(seconds=15), random.Random(1))
 ADD = Row(1, Operation.ADD, VOUCHER, "A", None, None, None, None, 1, NOON, None, 0, 0)
 OTHER = replace(ADD, id=2, value="B")
 DELETE = replace(ADD, operation=Operation.DELETE, target_code_id=CODE)
-LOOKED_UP = Uncertain(1, Operation.ADD, UUID(int=9), 1, VOUCHER, None, NOON, Uncertainty.UNKNOWN, "the API's words")
+WORDS = "the API's words"
+LOOKED_UP = Uncertain(1, Operation.ADD, UUID(int=9), 1, VOUCHER, None, NOON, Uncertainty.UNKNOWN, WORDS, 0, 0)
 
 
 def refusal(**fields: object) -> Outcome:
@@ -91,9 +90,8 @@ def test_what_may_have_happened_is_looked_up_once_the_api_must_show_it() -> None
     assert unknown.wait == WAITS.before_look
 
 
-@pytest.mark.parametrize("verdict", [Verdict.REFUSED, Verdict.BLOCKED])
-def test_rows_of_a_call_that_was_refused_as_a_whole_stay_claimed(verdict: Verdict) -> None:
-    kept = only(resolve([ADD, OTHER], replace(refusal(), verdict=verdict), WAITS))
+def test_rows_of_a_call_that_was_refused_as_a_whole_stay_claimed() -> None:
+    kept = only(resolve([ADD, OTHER], refusal(), WAITS))
     assert (kept.status, kept.outcome, kept.error) == (Status.SENDING, AMONG_OTHERS, "the API's words")
 
 
@@ -127,27 +125,29 @@ def test_a_delete_whose_code_somebody_else_deleted_is_done_where_it_names_that_c
     assert (again.status, again.outcome) == (Status.PENDING, Verdict.REFUSED)
 
 
-@pytest.mark.parametrize("are_others_through", [False, True])
-@pytest.mark.parametrize("singled_out", [0, 1])
-@pytest.mark.parametrize("blocked", [0, MAX_BLOCKS - 2, MAX_BLOCKS - 1, MAX_BLOCKS])
-def test_a_blocked_change_fails_after_so_many_blocks_at_one_of_which_others_went_through(
-    blocked: int, singled_out: int, are_others_through: bool
+@pytest.mark.parametrize("is_singled_out", [False, True])
+def test_what_something_on_the_way_answered_is_looked_up_and_counted_for_a_change_that_went_alone(
+    is_singled_out: bool,
 ) -> None:
-    row = replace(ADD, blocked_alone=blocked, singled_out=min(singled_out, blocked))
-    outcome = replace(refusal(), verdict=Verdict.BLOCKED)
-    completion = only(resolve_blocked(row, outcome, WAITS, are_others_through=are_others_through))
-    if blocked + 1 >= MAX_BLOCKS and (row.singled_out or are_others_through):
+    blocked = replace(refusal(), verdict=Verdict.BLOCKED, is_singled_out=is_singled_out)
+    alone = only(resolve([replace(ADD, blocked_alone=2, singled_out=1)], blocked, WAITS))
+    assert (alone.status, alone.uncertain_because) == (Status.UNCERTAIN, Uncertainty.UNKNOWN)
+    assert (alone.wait, alone.blocks) == (WAITS.before_look, Blocks(3, 1 + is_singled_out))
+    assert only(resolve([ADD, OTHER], blocked, WAITS)).blocks is None
+
+
+@pytest.mark.parametrize("singled_out", [0, 1])
+@pytest.mark.parametrize("blocked", [MAX_BLOCKS - 1, MAX_BLOCKS])
+def test_a_blocked_change_fails_after_so_many_blocks_at_one_of_which_others_went_through(
+    blocked: int, singled_out: int
+) -> None:
+    row = replace(LOOKED_UP, blocked_alone=blocked, singled_out=singled_out, last_error="its words")
+    completion = only(resolve_lookup([row], {}))
+    if blocked >= MAX_BLOCKS and singled_out:
         assert (completion.status, completion.blocks) == (Status.FAILED, Blocks(0, 0))
-        assert completion.error == f"{BLOCKED_ALONE}: the API's words"
+        assert completion.error == f"{BLOCKED_ALONE}: its words"
     else:
-        assert completion.status is Status.PENDING
-        assert completion.outcome == (SINGLED_OUT if are_others_through else Verdict.BLOCKED)
-        assert completion.blocks == Blocks(blocked + 1, row.singled_out + are_others_through)
-
-
-def test_a_change_that_was_blocked_alone_in_a_call_of_its_own_singles_out_nothing() -> None:
-    again = only(resolve([ADD], replace(refusal(), verdict=Verdict.BLOCKED), WAITS))
-    assert (again.outcome, again.blocks) == (Verdict.BLOCKED, Blocks(1, 0))
+        assert (completion.status, completion.blocks) == (Status.PENDING, None)
 
 
 def test_what_a_refusal_of_others_leaves_goes_again_and_says_so() -> None:

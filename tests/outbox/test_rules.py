@@ -46,6 +46,7 @@ PROVES = {
     404: Verdict.NOT_ALLOWED,
     408: Verdict.UNKNOWN,
     409: Verdict.NOT_PROCESSED,
+    410: Verdict.NOT_ALLOWED,
     413: Verdict.REFUSED,
     429: Verdict.NOT_PROCESSED,
 }
@@ -53,7 +54,8 @@ PROVES = {
 WITHOUT_A_STATUS = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
     errors.CircuitOpen: Verdict.NOT_PROCESSED,
-    errors.UndocumentedAnswer: Verdict.BLOCKED,
+    errors.UndocumentedAnswer: Verdict.REFUSED,
+    errors.NotFromApi: Verdict.BLOCKED,
     errors.ServerError: Verdict.UNKNOWN,
     errors.ConnectionLost: Verdict.UNKNOWN,
     errors.InvalidResponse: Verdict.UNKNOWN,
@@ -106,7 +108,7 @@ def test_these_are_all_verdicts() -> None:
 
 @pytest.mark.parametrize("kind", VERDICTS)
 def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -> None:
-    assert (VERDICTS[kind] is Verdict.UNKNOWN) == issubclass(kind, errors.OutcomeUnknown)
+    assert (VERDICTS[kind] in {Verdict.UNKNOWN, Verdict.BLOCKED}) == issubclass(kind, errors.OutcomeUnknown)
 
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)

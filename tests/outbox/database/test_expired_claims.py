@@ -125,7 +125,7 @@ async def test_uncertain_rows_are_looked_up_when_due_the_longest_due_first(outbo
     found = await load_uncertain(outbox)
     assert [one.id for one in found] == [row_ids[1], row_ids[0], row_ids[2]]
     words = found[0].last_error
-    expected = (row_ids[1], Operation.ADD, ONE, 1, VOUCHER, None, SENT_UTC, Uncertainty.EXPIRED, words)
+    expected = (row_ids[1], Operation.ADD, ONE, 1, VOUCHER, None, SENT_UTC, Uncertainty.EXPIRED, words, 0, 0)
     assert found[0] == Uncertain(*expected)
     assert isinstance(found[0].operation, Operation)
     assert isinstance(found[0].uncertain_because, Uncertainty)

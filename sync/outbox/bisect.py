@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,6 +15,7 @@ from sync.core.errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.rate_limiter import Priority
 from sync.outbox import claims
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import Completer
 from sync.outbox.completion import Returning
@@ -39,12 +40,20 @@ class BatchBisection:
     """The groups of one refused batch, whose rows stay claimed until they are completed; each group is an attempt."""
 
     def __init__(
-        self, connection: Connection, sender: Sender, completer: Completer, lease: timedelta, batch: Batch
+        self,
+        connection: Connection,
+        sender: Sender,
+        completer: Completer,
+        lease: timedelta,
+        batch: Batch,
+        *,
+        watch: ClaimWatch,
     ) -> None:
         self._connection = connection
         self._sender = sender
         self._completer = completer
         self._waits = completer.waits
+        self._watch = watch
         self._lease = lease
         self._batch = batch
         self._bisection = Bisection(batch.rows, is_refused=True)
@@ -71,7 +80,11 @@ class BatchBisection:
 
     async def _try(self, rows: Sequence[Row]) -> Outcome:
         """Send some rows, and complete them, unless it is left open yet what the answer means for each."""
-        group, outcome = await self._claim_and_send(rows)
+        with self._watch.in_flight(attempt_id := uuid4()):
+            return await self._try_as(attempt_id, rows)
+
+    async def _try_as(self, attempt_id: UUID, rows: Sequence[Row]) -> Outcome:
+        group, outcome = await self._claim_and_send(attempt_id, rows)
         is_split = outcome.verdict is Verdict.REFUSED and len(rows) > 1
         resolved: list[Resolved] = [(group.rows, stay_claimed(outcome))]
         if not is_split:
@@ -83,20 +96,20 @@ class BatchBisection:
             await self._completer.apply(group, resolved, outcome, returning)
         return outcome
 
-    async def _claim_and_send(self, rows: Sequence[Row]) -> tuple[Batch, Outcome]:
+    async def _claim_and_send(self, attempt_id: UUID, rows: Sequence[Row]) -> tuple[Batch, Outcome]:
         """One call under an attempt of its own; without rows where their claim was taken for expired meanwhile."""
         client = self._connection.client
         server_utc = await operations.server_now(client)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
             claimed_s = time.monotonic()
-            claim = partial(self._claim, rows=rows, server_utc=server_utc)
+            claim = partial(self._claim, attempt_id=attempt_id, rows=rows, server_utc=server_utc)
             group = await in_transaction(self._connection.engine, claim, as_daemon)
             permit.is_used = bool(group.rows)
             outcome = await self._sender.send(group, claimed_s) if group.rows else Outcome(None)
         return group, await self._sender.learn(group, outcome)
 
-    async def _claim(self, tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> Batch:
-        batch, attempt_id = self._batch, uuid4()
+    async def _claim(self, tx: AsyncConnection, attempt_id: UUID, rows: Sequence[Row], server_utc: datetime) -> Batch:
+        batch = self._batch
         await claims.begin_attempt(tx, batch.lane, attempt_id, lease=self._lease, server_utc=server_utc)
         row_ids = [row.id for row in rows]
         moved = await claims.move(tx, batch.attempt_id, attempt_id, row_ids, lease=self._lease, is_sent=True)

@@ -93,7 +93,8 @@ async def move(
     What a user holds does not, nor what is refused. `is_sent`: they are sent once more.
     """
     both = attempts.c.id.in_([from_attempt, to_attempt])
-    await tx.execute(update(attempts).where(both).values(until=func.now() + lease))
+    # Their difference is the lease, whatever the clock did since the attempt began.
+    await tx.execute(update(attempts).where(both).values(started_at=func.now(), until=func.now() + lease))
     mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_attempt, outbox.c.status == Status.SENDING)
     free = await tx.execute(select(outbox.c.id).where(*mine).with_for_update(key_share=True, skip_locked=True))
     sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()} if is_sent else {}

@@ -7,7 +7,7 @@ for before the next claim: several calls are in flight, and a slow one keeps bac
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -20,6 +20,7 @@ from sync.mews import operations
 from sync.mews.rate_limiter import Priority
 from sync.outbox import due, gap, routing
 from sync.outbox.bisect import BatchBisection
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
@@ -42,6 +43,7 @@ class Pusher:
     def __init__(self, connection: Connection, settings: PushSettings, freshness: MirrorFreshness, rng: Random) -> None:
         self.waiting = Waiting(discovery=False, pull=False)
         self.moved = asyncio.Event()
+        self.watch = ClaimWatch(settings.lease)
         self._connection = connection
         self._settings = settings
         self._freshness = freshness
@@ -171,9 +173,10 @@ class Pusher:
         """
         try:
             async with self._slots:
-                batch, outcome = await self._claim_and_send(lane, claimed)
-                if batch.rows:
-                    await self._complete(batch, outcome)
+                with ExitStack() as in_flight:
+                    batch, outcome = await self._claim_and_send(lane, claimed, in_flight)
+                    if batch.rows:
+                        await self._complete(batch, outcome)
         except VoucherSyncError as error:
             if claimed.done():
                 self._completer.report.note_error(error)
@@ -184,7 +187,9 @@ class Pusher:
             claimed.cancel()
             raise
 
-    async def _claim_and_send(self, lane: Lane, claimed: "asyncio.Future[bool]") -> tuple[Batch, Outcome]:
+    async def _claim_and_send(
+        self, lane: Lane, claimed: "asyncio.Future[bool]", in_flight: ExitStack
+    ) -> tuple[Batch, Outcome]:
         client, limit = self._connection.client, self._sender.batch_size
         server_utc = await operations.server_now(client)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
@@ -202,6 +207,7 @@ class Pusher:
                 without=self._connection.set_aside.row_ids(),
             )
             batch = await in_transaction(self._connection.engine, claim, as_daemon)
+            in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
             self._note_claimed(batch)
             if not claimed.done():
                 claimed.set_result(batch.has_more)
@@ -227,8 +233,10 @@ class Pusher:
         """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""
         try:
             if outcome.verdict is Verdict.REFUSED and len(batch.rows) > 1:
-                lease = self._settings.lease
-                await BatchBisection(self._connection, self._sender, self._completer, lease, batch).run(outcome)
+                bisection = BatchBisection(
+                    self._connection, self._sender, self._completer, self._settings.lease, batch, watch=self.watch
+                )
+                await bisection.run(outcome)
             else:
                 self._completer.report.note_fault(outcome)
                 resolved = resolve(batch.rows, outcome, self._completer.waits)

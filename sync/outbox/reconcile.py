@@ -19,6 +19,7 @@ from sync.mews.limits import MAX_VOUCHERS
 from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
 from sync.mirror.windows import chunks
 from sync.outbox import claims, expired_claims, lookups, uncertain
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, complete
 from sync.outbox.outcomes import LookedUp, Resolved, resolve_lookup
@@ -52,12 +53,12 @@ class ReconcileReport:
         self.failed += completed.counts[Status.FAILED]
 
 
-async def reconcile(connection: Connection, read_after_write_delay: timedelta) -> ReconcileReport:
+async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_delay: timedelta) -> ReconcileReport:
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
     report = ReconcileReport()
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
-        rescued = await expired_claims.expire_claims(tx, connection.name, read_after_write_delay)
+        rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)

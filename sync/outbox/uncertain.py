@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from sqlalchemy import (
     BigInteger,
+    Interval,
     Text,
     and_,
     any_,
@@ -49,9 +50,12 @@ async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:
     return list((await tx.execute(free)).scalars())
 
 
-async def count_unreconciled(tx: AsyncConnection, connection: str) -> tuple[int, timedelta]:
-    """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up."""
-    row = (await tx.execute(_COUNT_UNRECONCILED, {"connection": connection})).one()
+async def count_unreconciled(tx: AsyncConnection, connection: str, claims_wait: timedelta) -> tuple[int, timedelta]:
+    """Rows that were sent and of which nothing is known yet, and how long until the first is due to be looked up.
+
+    `claims_wait`: how long until the first claim may be over.
+    """
+    row = (await tx.execute(_COUNT_UNRECONCILED, {"connection": connection, "claims_wait": claims_wait})).one()
     return row.number, row.wait
 
 
@@ -66,10 +70,9 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
 
 
 _COUNT_UNRECONCILED = text("""
-SELECT count(*) AS number, coalesce(min(due_at), now()) - now() AS wait
-FROM (
-  SELECT CASE row.status WHEN 'sending' THEN coalesce(attempt.until, now()) ELSE row.next_attempt_at END AS due_at
-  FROM mews.voucher_code_outbox AS row LEFT JOIN sync.attempts AS attempt ON attempt.id = row.attempt_id
-  WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
-) AS unsettled
-""").bindparams(bindparam("connection", type_=Text))
+SELECT count(*) AS number,
+       coalesce(min(CASE row.status WHEN 'sending' THEN :claims_wait ELSE row.next_attempt_at - now() END),
+                interval '0') AS wait
+FROM mews.voucher_code_outbox AS row
+WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
+""").bindparams(bindparam("connection", type_=Text), bindparam("claims_wait", type_=Interval))

@@ -105,7 +105,9 @@ class OutboxJobs:
             began_s = time.monotonic()
             try:
                 await verify(self._connection)
-                report = await reconcile(self._connection, self._settings.push.read_after_write_delay)
+                report = await reconcile(
+                    self._connection, self._pusher.watch, self._settings.push.read_after_write_delay
+                )
                 await self._read_deleted()
                 is_mended = await self._is_push_mended()
             except Stopped:
@@ -188,7 +190,8 @@ class OutboxJobs:
     async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
         """What is due and was not pushed, and after how many seconds that is worth another try."""
         engine, name = self._connection.engine, self._connection.name
-        count = partial(uncertain.count_unreconciled, connection=name)
+        claims_wait = timedelta(seconds=self._pusher.watch.wait_s())
+        count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
         unsettled, due_in = await in_transaction(engine, count)
         if unsettled:
             return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())

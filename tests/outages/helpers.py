@@ -54,12 +54,14 @@ async def until(mirror: Mirror, condition: str) -> None:
 
 
 async def pass_time(mirror: Mirror, by: timedelta) -> None:
-    """Lets the API's time jump, and the database's: what was noted there, and waits for its time, is so much older."""
+    """Lets the API's time jump, and the database's: what was noted there, and waits for its time, is so much older.
+
+    Claims stay: whoever waits for their end times it by its own clock.
+    """
     mirror.clock.advance(by)
     async with as_daemon(mirror.connection.engine) as tx:
         for older in (
             "UPDATE mews.voucher_code_outbox SET next_attempt_at = next_attempt_at - :by",
-            "UPDATE sync.attempts SET until = until - :by",
             "UPDATE sync.connections SET state_since = state_since - :by",
         ):
             await tx.execute(text(older), {"by": by})

@@ -66,7 +66,7 @@ async def test_adds_are_made_once_around_one_that_is_refused(
 
     await guard("")
     mirror.connection.set_aside.until_s.clear()
-    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    await outbox.outlive_claims()
     for _ in range(2):
         await look_again(mirror, outbox)
         await outbox.pusher.push()
@@ -90,7 +90,7 @@ async def test_deletes_are_made_around_one_that_is_refused(
 
     await guard("")
     mirror.connection.set_aside.until_s.clear()
-    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    await outbox.outlive_claims()
     for _ in range(2):
         await look_again(mirror, outbox)
         await outbox.pusher.push()
@@ -104,7 +104,7 @@ async def test_a_row_that_is_refused_costs_no_call_while_it_is(mirror: Mirror, o
     await outbox.add(voucher, CULPRIT)
     await guard("NEW.status IN ('done', 'uncertain')")
     await outbox.pusher.push()
-    await mirror.execute("UPDATE sync.attempts SET until = now()")
+    await outbox.outlive_claims()
     await outbox.settle()
     before = len(mirror.requests())
     for _ in range(5):

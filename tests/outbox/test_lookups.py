@@ -126,7 +126,7 @@ async def test_thousands_of_unknown_outcomes_of_a_voucher_take_one_look(mirror: 
     await outbox.pusher.push()
     before = len(mirror.requests())
     mirror.clock.advance(A_WHILE)
-    report = await reconcile(mirror.connection, AT_ONCE)
+    report = await reconcile(mirror.connection, outbox.pusher.watch, AT_ONCE)
     assert (report.done, report.errors) == (3000, [])
     assert len(mirror.requests()) - before == 4
     assert set(active(mirror).values()) == {1}
@@ -139,7 +139,7 @@ async def test_what_cannot_be_looked_up_now_is_looked_up_later(mirror: Mirror, o
     mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
     await outbox.pusher.push()
     mirror.simulator.faults.script(Operation.GET_CODES, Status(401))
-    report = await reconcile(mirror.connection, AT_ONCE)
+    report = await reconcile(mirror.connection, outbox.pusher.watch, AT_ONCE)
     (row,) = await outbox.rows()
     assert ([type(error).__name__ for error in report.errors], row["status"]) == (["Unauthorized"], "uncertain")
     assert row["next_attempt_at"] - row["sent_at"] >= flow.RECHECK_AFTER

@@ -163,7 +163,7 @@ async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_
         others = await outbox.statuses()
         assert (others.pop(3), "sending" in others) == ("sending", False)
         mirror.clock.advance(timedelta(seconds=2))
-        await mirror.execute("UPDATE sync.attempts SET until = now() - interval '1 ms'")
+        await outbox.outlive_claims()
         await outbox.settle()
         statuses = await outbox.statuses()
         assert statuses.pop(3) == "sending"

@@ -5,11 +5,14 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.incarnation import Incarnation
 from sync.connection.witness import Witness
 from sync.outbox import claims as product
+from sync.outbox import expired_claims
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -38,6 +41,22 @@ async def claim(
         await product.begin_attempt(tx, lane, attempt_id, lease=LEASE, server_utc=SENT_UTC)
         code_ids = {row_id: (codes or {}).get(row_id) for row_id in row_ids}
         await product.claim(tx, attempt_id, code_ids, SENT_UTC)
+
+
+async def silent_since_a_lease(tx: AsyncConnection, connection: str) -> ClaimWatch:
+    """Who saw the open attempts a lease ago, of which those with time left have shown life since."""
+    now_s = 0.0
+    watch = ClaimWatch(LEASE, lambda: now_s)
+    now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+    signs = await expired_claims.signs_of_life(tx, connection)
+    watch.expired(replace(one, until=one.until - SECOND) if one.until > now else one for one in signs)
+    now_s = LEASE.total_seconds()
+    return watch
+
+
+async def expire_claims(tx: AsyncConnection, connection: str, wait: timedelta) -> int:
+    """Expires claims as such a process does; how many rows."""
+    return await expired_claims.expire_claims(tx, connection, await silent_since_a_lease(tx, connection), wait)
 
 
 async def complete_rows(

@@ -1,5 +1,6 @@
 """The outbox of a mirror in the tests of the flows, and who pushes it."""
 
+import time
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -9,9 +10,11 @@ from sqlalchemy import text
 
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, Voucher
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import MirrorFreshness
+from sync.outbox.expired_claims import signs_of_life
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
@@ -35,6 +38,8 @@ class Outbox:
         self.mirror = mirror
         self.freshness = MirrorFreshness()
         self.pusher = Pusher(mirror.connection, SETTINGS, self.freshness, Random(2))
+        self.later_s = 0.0
+        self.pusher.watch = ClaimWatch(SETTINGS.lease, lambda: time.monotonic() + self.later_s)
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(
@@ -57,7 +62,13 @@ class Outbox:
         return [row["status"] for row in await self.rows()]
 
     async def settle(self) -> None:
-        await reconcile(self.mirror.connection, AT_ONCE)
+        await reconcile(self.mirror.connection, self.pusher.watch, AT_ONCE)
+
+    async def outlive_claims(self) -> None:
+        """No attempt shows life for as long as it is good for."""
+        async with as_daemon(self.mirror.connection.engine) as tx:
+            self.pusher.watch.expired(await signs_of_life(tx, self.mirror.connection.name))
+        self.later_s += SETTINGS.lease.total_seconds()
 
     async def be_due(self) -> None:
         """Whatever waits for its time has it now."""

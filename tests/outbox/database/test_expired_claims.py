@@ -5,11 +5,12 @@ from datetime import timedelta
 from uuid import UUID
 
 from sync.outbox import claims as product
-from sync.outbox import expired_claims, uncertain
+from sync.outbox import uncertain
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
 from tests.support.claims import LOST, ONE, OTHER, claim, complete_rows, settle
+from tests.support.claims import expire_claims as expire_claims_in
 from tests.support.database import CONNECTION, PATIENCE_S, blocked, uuid
 from tests.support.instants import utc
 from tests.support.queue import ADDS, HOTEL, LEASE, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, as_user, change, execute
@@ -26,7 +27,7 @@ async def expire(outbox: Outbox, attempt_id: UUID = ONE) -> None:
 
 async def expire_claims(outbox: Outbox, connection: str = CONNECTION) -> int:
     async with as_daemon(outbox.engine) as tx:
-        return await expired_claims.expire_claims(tx, connection, WAIT)
+        return await expire_claims_in(tx, connection, WAIT)
 
 
 async def load_uncertain(outbox: Outbox, connection: str = CONNECTION) -> list[Uncertain]:

@@ -8,14 +8,14 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from sync.outbox import expired_claims, retention, routing
+from sync.outbox import retention, routing
 from sync.outbox import uncertain as outbox_uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Status
-from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, sent
+from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, expire_claims, sent
 from tests.support.database import CONNECTION, code, rows, store, uuid
 from tests.support.queue import ADDS, DELETES, SENT_UTC, UNKNOWN_VOUCHER, Outbox, execute
 
@@ -169,12 +169,12 @@ async def test_what_was_sent_and_takes_no_note_at_all_is_never_sent_again(outbox
     assert list(completed.refused) == [row_ids[1]]
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 0
+        assert await expire_claims(tx, CONNECTION, timedelta()) == 0
     assert await outbox.statuses() == ["done", "sending", "done"]
     assert sent(await claim_due_now(outbox, ADDS)) == []
     await guarded(CLEAN)
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 1
+        assert await expire_claims(tx, CONNECTION, timedelta()) == 1
         (uncertain,) = await outbox_uncertain.load_uncertain(tx, CONNECTION)
         assert uncertain.id == row_ids[1]
         assert await outbox_uncertain.load_uncertain(tx, CONNECTION, without=[row_ids[1]]) == []
@@ -186,7 +186,7 @@ async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, g
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     await guarded(*refusing())
     async with as_daemon(outbox.engine) as tx:
-        assert await expired_claims.expire_claims(tx, CONNECTION, timedelta()) == 2
+        assert await expire_claims(tx, CONNECTION, timedelta()) == 2
     assert await outbox.statuses() == ["uncertain", "sending", "uncertain"]
 
 

@@ -1,0 +1,70 @@
+"""Whose claims are over: those of which this process saw no sign of life for as long as they are good for.
+
+That is timed by this process's own monotonic clock, from when it saw the last sign. The database's clock, which may be
+stepped while a call is under way, decides nothing. A process that has just begun to watch waits for a whole lease.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class SignOfLife:
+    """An attempt as its owner last noted it: `until` moves with each sign; `lease` is how long each is good for."""
+
+    attempt_id: UUID
+    until: datetime
+    lease: timedelta
+
+
+class ClaimWatch:
+    """The attempts that one process knows of; its own are never over while they are in flight.
+
+    `lease` is the least that any claim is good for. `clock` gives seconds that only go forward.
+    """
+
+    def __init__(self, lease: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lease = lease
+        self._clock = clock
+        self._last_seen: dict[UUID, tuple[datetime, float]] = {}
+        self._in_flight = set[UUID]()
+        self._given_up = set[UUID]()
+
+    @contextmanager
+    def in_flight(self, attempt_id: UUID) -> Iterator[None]:
+        """While this process has the calls of an attempt under way, or its rows in hand.
+
+        What it leaves open then, as without a database, nobody completes any more: that is over at once.
+        """
+        self._in_flight.add(attempt_id)
+        try:
+            yield
+        finally:
+            self._in_flight.discard(attempt_id)
+            self._given_up.add(attempt_id)
+
+    def expired(self, signs: Iterable[SignOfLife]) -> list[SignOfLife]:
+        """Of all open attempts those that are over."""
+        now_s = self._clock()
+        seen_before, self._last_seen = self._last_seen, {}
+        over = []
+        for sign in signs:
+            until, seen_s = seen_before.get(sign.attempt_id, (None, now_s))
+            if until != sign.until or sign.attempt_id in self._in_flight:
+                seen_s = now_s
+            self._last_seen[sign.attempt_id] = (sign.until, seen_s)
+            if sign.attempt_id in self._given_up or now_s - seen_s >= max(self._lease, sign.lease).total_seconds():
+                over.append(sign)
+        self._given_up &= self._last_seen.keys()
+        return over
+
+    def wait_s(self) -> float:
+        """After how many seconds the first of the attempts may be over that are known."""
+        if self._given_up:
+            return 0.0
+        first_s = min((seen_s for _, seen_s in self._last_seen.values()), default=self._clock())
+        return max(0.0, first_s + self._lease.total_seconds() - self._clock())

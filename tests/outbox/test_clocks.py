@@ -1,0 +1,49 @@
+"""No step of the database's clock ends a call that is under way."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sync.demo.simulator import Operation
+from tests.support.mirror import Mirror
+from tests.support.outbox import Outbox, active
+
+STEPPED = "UPDATE sync.attempts SET until = until - interval '1 day', started_at = started_at - interval '1 day'"
+"""What stands in the database is a day older then, as after a step forward of its clock."""
+
+
+@pytest.fixture
+def outbox(mirror: Mirror) -> Outbox:
+    return Outbox(mirror)
+
+
+async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_sends_nothing_again(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *(f"CODE-{number}" for number in range(20)))
+    is_sent, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Any) -> None:
+        if operation is Operation.ADD_CODES and not is_sent.is_set():
+            is_sent.set()
+            await may_answer.wait()
+
+    mirror.simulator.on_request = on_request
+    pushing = asyncio.create_task(outbox.pusher.push())
+    await is_sent.wait()
+    for _ in range(2):
+        await mirror.execute(STEPPED)
+        await outbox.settle()
+        await outbox.outlive_claims()
+        await outbox.settle()
+    assert await outbox.statuses() == ["sending"] * 20
+    may_answer.set()
+    await pushing
+    await outbox.settle()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"] * 20
+    assert set(active(mirror).values()) == {1}
+    assert outbox.calls() == 1

@@ -18,7 +18,7 @@ from sync.mews import operations
 from sync.mews.limits import MAX_VOUCHERS
 from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
 from sync.mirror.windows import chunks
-from sync.outbox import claims, expired_claims, lookups, uncertain
+from sync.outbox import claims, expired_claims, future_rows, lookups, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, complete
@@ -58,6 +58,7 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
     report = ReconcileReport()
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
+        await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 

@@ -1,11 +1,13 @@
-"""No step of the database's clock ends a call that is under way."""
+"""No step of the database's clock ends a call that is under way, or keeps a row waiting."""
 
 import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from sync.demo.simulator import Operation
+from sync.outbox.claims import as_daemon
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox, active
 
@@ -47,3 +49,30 @@ async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_send
     assert await outbox.statuses() == ["done"] * 20
     assert set(active(mirror).values()) == {1}
     assert outbox.calls() == 1
+
+
+@pytest.mark.parametrize("step", ["1 hour", "1 day"])
+async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kept_waiting(
+    mirror: Mirror, outbox: Outbox, step: str
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NOW", "LATER")
+    await mirror.execute(
+        "UPDATE mews.voucher_code_outbox SET not_before = now() + interval '1 week' WHERE value = 'LATER'"
+    )
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(
+            text(
+                "UPDATE mews.voucher_code_outbox SET created_at = created_at + CAST(:step AS text)::interval, "
+                "next_attempt_at = next_attempt_at + CAST(:step AS text)::interval"
+            ),
+            {"step": step},
+        )
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["pending"] * 2
+    await outbox.settle()
+    await outbox.pusher.push()
+    now, later = await outbox.rows()
+    assert (now["status"], later["status"]) == ("done", "pending")
+    assert later["next_attempt_at"] == later["not_before"]

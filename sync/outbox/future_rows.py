@@ -1,0 +1,39 @@
+"""Rows that were queued before the database's clock went back: they wait no longer than was meant."""
+
+from functools import partial
+
+from sqlalchemy import Text, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.outbox.each_row import IDS, write_each, write_rows
+
+
+async def make_due(tx: AsyncConnection, connection: str) -> int:
+    """Make rows due that were never sent and were queued, by the database's clock, in its future; how many.
+
+    A user's `not_before` is wall time, and stays.
+    """
+    if not (await tx.execute(_WENT_BACK)).scalar_one():
+        return 0
+    row_ids = (await tx.execute(_LOCK_FUTURE, {"connection": connection})).scalars().all()
+    return len((await write_each(tx, row_ids, partial(write_rows, tx, _MAKE_DUE))).ids)
+
+
+# Where nothing went back this is all that is read, whatever the size of the outbox.
+_WENT_BACK = text("""
+SELECT coalesce(bool_or(newest.created_at > now() + interval '1 second'), false)
+FROM (SELECT created_at FROM mews.voucher_code_outbox ORDER BY id DESC LIMIT 1000) AS newest
+""")
+
+_LOCK_FUTURE = text("""
+SELECT row.id FROM mews.voucher_code_outbox AS row
+WHERE row.status = 'pending' AND (row.connection = :connection OR row.connection IS NULL) AND row.attempts = 0
+  AND row.created_at > now() + interval '1 second' AND row.next_attempt_at > greatest(now(), row.not_before)
+FOR NO KEY UPDATE SKIP LOCKED
+""").bindparams(bindparam("connection", type_=Text))
+
+_MAKE_DUE = text("""
+UPDATE mews.voucher_code_outbox AS row SET next_attempt_at = greatest(now(), row.not_before)
+WHERE row.id = ANY (:ids)
+RETURNING row.id
+""").bindparams(IDS)

@@ -107,7 +107,7 @@ class Settings(BaseModel):
     mews_client: Annotated[str, Field(min_length=1)] = f"voucher-sync {version('voucher-sync')}"
     sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
     sync_pull_interval_s: PositiveSeconds = 60
-    sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 120
+    sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 600
     sync_discovery_interval_s: PositiveSeconds = 600
     sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
     sync_audit_max_loss: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05

@@ -20,7 +20,7 @@ DEFAULTS = {
     "MEWS_CLIENT": f"voucher-sync {version('voucher-sync')}",
     "SYNC_DATABASE_POOL": 5,
     "SYNC_PULL_INTERVAL_S": 60,
-    "SYNC_OVERLAP_S": 120,
+    "SYNC_OVERLAP_S": 600,
     "SYNC_DISCOVERY_INTERVAL_S": 600,
     "SYNC_AUDIT_CRON": "0 3 * * *",
     "SYNC_BACKFILL_FROM": None,

@@ -25,7 +25,7 @@ from sync.outbox.rules import Status
 from sync.postgres.engine import make_engine, transaction
 from sync.service import app
 from sync.service.heartbeat import touch
-from sync.service.status import ConnectionStatus, load_status
+from sync.service.status import ConnectionStatus, count_without_rate, load_status
 from sync.settings import Settings, load_settings
 
 MAX_CLOCK_DIFFERENCE_S = 60
@@ -72,8 +72,9 @@ async def _check(settings: Settings) -> list[CheckLine]:
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
             findings += of_database
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
-                migrated_url, statuses = url, await _look_at(url)
+                migrated_url, (statuses, without_rate) = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
+                findings += _tell_without_rate(without_rate)
     except errors.VoucherSyncError as error:
         findings.append(CheckLine("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
     try:
@@ -110,15 +111,23 @@ def _check_names(passed_over: list[str]) -> list[CheckLine]:
     return [CheckLine("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
 
 
-async def _look_at(url: str) -> list[ConnectionStatus]:
-    """How every connection is doing. `DatabaseError` also where nothing can be written, as on a full disk."""
+async def _look_at(url: str) -> tuple[list[ConnectionStatus], int]:
+    """How every connection is doing, and how many active vouchers have no rate.
+
+    `DatabaseError` also where nothing can be written, as on a full disk.
+    """
     engine = make_engine(url)
     try:
         async with transaction(engine) as tx:
             await touch(tx)
-            return await load_status(tx)
+            return await load_status(tx), await count_without_rate(tx)
     finally:
         await engine.dispose()
+
+
+def _tell_without_rate(count: int) -> list[CheckLine]:
+    """Of a hotel's own making, and so nothing that is wrong here."""
+    return [CheckLine("rates", f"{count:,} active vouchers have no rate: their codes do nothing")] if count else []
 
 
 def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, func, select, union
+from sqlalchemy import ColumnElement, Double, ScalarSelect, Table, case, cast, exists, func, select, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.tables import audits
@@ -17,6 +17,7 @@ from sync.mirror.tables import (
     plans,
     rejected_records,
     skipped,
+    voucher_assignments,
     voucher_codes,
     vouchers,
     windows,
@@ -100,6 +101,13 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
         )
         for row in rows.all()
     ]
+
+
+async def count_without_rate(transaction: AsyncConnection) -> int:
+    """How many active vouchers give access to no rate, so that nobody can book anything by their codes."""
+    has_rate = exists().where(voucher_assignments.c.voucher_id == vouchers.c.id)
+    counted = select(func.count()).select_from(vouchers).where(vouchers.c.is_active, ~has_rate)
+    return int((await transaction.execute(counted)).scalar_one())
 
 
 def _complete_through(name: ColumnElement[str]) -> ScalarSelect[datetime]:

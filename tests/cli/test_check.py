@@ -91,6 +91,16 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert mirror.simulator.violations == []
 
 
+async def test_vouchers_whose_codes_do_nothing_are_counted_and_are_no_fault(cli: Cli, mirror: Mirror) -> None:
+    service, world = next(iter(mirror.world.services)), mirror.world
+    world.add_voucher(service, "With a rate", rate_ids=[world.new_id()])
+    mirror.world.deactivate_voucher(mirror.add_voucher("Without any, and without use").id)
+    async with mirror.opened():
+        await cli("once", settings=mirror.environment)
+        found = await findings(cli, mirror.environment)
+    assert (wrong(found), found["rates"].detail) == ([], "1 active vouchers have no rate: their codes do nothing")
+
+
 async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         found = await findings(cli, mirror.environment | {"SYNC_AUDIT_CRON": "30 4 * * 0"})

@@ -12,23 +12,29 @@ from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
 from sync.settings import Settings, load_settings
 
+SHOW = "show"
 NEXT_STEP = (
     "see them with `voucher-sync outbox list --status held`, and `outbox cancel` what is not wanted; then "
     "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
 )
 
 
-def run_adopt(*, rest: str | None, as_json: bool) -> None:
-    """Look up what is held, ask what becomes of the rest on a terminal, and exit with 0 if it is adopted."""
+def run_adopt(*, choice: str | None, as_json: bool) -> None:
+    """Look up what is held, release the rest or do with it what is chosen, and exit with 0 if it is adopted.
+
+    Where nothing is chosen a terminal is asked first.
+    """
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with open_database(settings) as url:
-        adoption = asyncio.run(_adopt(settings, url, Rest(rest) if rest else None))
-        if adoption.left.total and not adoption.adopted and not as_json and sys.stdin.isatty():
+        is_asked = choice is None and not as_json and sys.stdin.isatty()
+        rest = None if is_asked or choice == SHOW else Rest(choice or Rest.RELEASE)
+        adoption = asyncio.run(_adopt(settings, url, rest))
+        if is_asked and adoption.left.total and not adoption.errors:
             click.echo(_sentence(adoption))
-            choice = click.Choice([one.value for one in Rest])
-            chosen = click.prompt("What becomes of them", type=choice, default=Rest.KEEP.value)
+            choices = click.Choice([one.value for one in Rest])
+            chosen = click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value)
             adoption = asyncio.run(_adopt(settings, url, Rest(chosen)))
     click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
     for error in adoption.errors:

@@ -149,7 +149,9 @@ def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
     if any(one.gap for one in statuses):
         detail = f"the database was restored, copied, or has lost commits; of before that, {held:,} changes are held"
-        return CheckLine("outbox", detail, "run `voucher-sync adopt`, which shows what is left")
+        return CheckLine(
+            "outbox", detail, "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
+        )
     if held:
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)

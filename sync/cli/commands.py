@@ -121,21 +121,22 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
 
 
 @voucher_sync.command()
-@click.option("--release", "rest", flag_value="release", help="Send what the API does not show as done.")
-@click.option("--cancel", "rest", flag_value="cancel", help="Take it back.")
-@click.option("--keep", "rest", flag_value="keep", help="Leave it held, to release or cancel row by row.")
+@click.option("--show", "choice", flag_value="show", help="Only look up, and show what is left.")
+@click.option("--release", "choice", flag_value="release", help="Send what the API does not show as done.")
+@click.option("--cancel", "choice", flag_value="cancel", help="Take it back.")
+@click.option("--keep", "choice", flag_value="keep", help="Leave it held, to release or cancel row by row.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def adopt(rest: str | None, as_json: bool) -> None:
+def adopt(choice: str | None, as_json: bool) -> None:
     """Make this database the one to work with, after a restore, a copy or lost commits.
 
-    What was queued before is looked up in the API, and done where it stands there. What is left is shown: on a terminal
-    this asks what becomes of it, else it stays held, and this exits 1. What was cancelled after the backup is queued
-    again in a restored database: see the list before you release it.
+    What was queued before is looked up in the API, and done where it stands there. What is left is shown and released:
+    on a terminal this asks first, else see it with `--show` before. What was cancelled after the backup is queued again
+    in a restored database. Exits 1 as long as it is not adopted.
     """
     with loading():
         from sync.cli.adopt import run_adopt as work
 
-    work(rest=rest, as_json=as_json)
+    work(choice=choice, as_json=as_json)
 
 
 @voucher_sync.command()

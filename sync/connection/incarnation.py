@@ -24,7 +24,7 @@ from sync.postgres.identity import ServerFacts, load_server_facts
 
 NOT_ADOPTED = (
     "this database was restored or copied, or nobody here knows it since its server was started anew: it is read "
-    "into, and nothing is sent; if it is the one to work with, run `voucher-sync adopt`, which shows what is left"
+    "into, and nothing is sent; see with `voucher-sync adopt --show` what waits, and run `voucher-sync adopt` if it is the one to work with"
 )
 
 log = structlog.get_logger()

@@ -4,6 +4,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.support.dump import copy_of, dump, restore
 from tests.support.mirror import Mirror
 from tests.support.outbox import active
@@ -67,7 +69,7 @@ async def test_adopt_proves_what_stands_and_leaves_the_rest_held_until_it_is_tol
     mirror = Mirror(database_url)
     async with mirror.opened():
         await lose_what_was_done(mirror, cli, tmp_path / "dump")
-        shown = await cli("adopt", "--json", settings=mirror.environment)
+        shown = await cli("adopt", "--show", "--json", settings=mirror.environment)
         assert (shown.code, json.loads(shown.stdout)["left"]) == (1, {"adds": CANCELLED, "deletes": 0})
         assert await statuses(mirror) == {"done": ADDS - CANCELLED + DELETES, "held": CANCELLED}
         told = await cli("adopt", "--cancel", "--json", settings=mirror.environment)
@@ -77,11 +79,15 @@ async def test_adopt_proves_what_stands_and_leaves_the_rest_held_until_it_is_tol
         assert made(mirror) == Counter(NEW[CANCELLED:])
 
 
-async def test_what_adopt_releases_is_made_once(cli: Cli, database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--release"]])
+async def test_what_adopt_releases_is_made_once(
+    cli: Cli, database_url: str, tmp_path: Path, options: list[str]
+) -> None:
     mirror = Mirror(database_url)
     async with mirror.opened():
         await lose_what_was_done(mirror, cli, tmp_path / "dump")
-        assert (await cli("adopt", "--release", settings=mirror.environment)).code == 0
+        told = await cli("adopt", *options, settings=mirror.environment)
+        assert (told.code, f"{CANCELLED} released" in told.stdout) == (0, True)
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert made(mirror) == Counter(NEW)
         assert await statuses(mirror) == {"done": ADDS + DELETES}

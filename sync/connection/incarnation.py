@@ -24,7 +24,8 @@ from sync.postgres.identity import ServerFacts, load_server_facts
 
 NOT_ADOPTED = (
     "this database was restored or copied, or nobody here knows it since its server was started anew: it is read "
-    "into, and nothing is sent; see with `voucher-sync adopt --show` what waits, and run `voucher-sync adopt` if it is the one to work with"
+    "into, and nothing is sent; see what waits with `voucher-sync adopt --show`, and if this is the one to work with, "
+    "run `voucher-sync adopt`"
 )
 
 log = structlog.get_logger()

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -25,6 +26,8 @@ STOPPED_AFTER_S = 9.5
 AT_ONCE_S = 0.5
 """After a second one."""
 ALIVE = "WATCHDOG=1"
+MISSED_POLLS = 3
+"""So many polls of the outbox the scheduler may miss before the watchdog is no longer fed."""
 LEAST_PAUSE_S = 0.1
 """Between two of these: what asks for more is a slip, and would keep a core busy."""
 REVIVE_AFTER_S = 2.0
@@ -46,7 +49,8 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
         jobs = app.make_jobs(connection, settings)
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
-        beside = {"watchdog": _feed_watchdog(), "listen": listen(database_url, jobs.outbox.wake.set)}
+        moving = partial(jobs.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
+        beside = {"watchdog": _feed_watchdog(moving), "listen": listen(database_url, jobs.outbox.wake.set)}
         if revive is not None:
             beside["revive"] = _keep_alive(revive, jobs.health)
         tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
@@ -106,8 +110,11 @@ async def _told(name: str, beside: Awaitable[None]) -> None:
         log.exception("defect", job=name, error=str(internal_error(name, error)))
 
 
-async def _feed_watchdog() -> None:
-    """Tell systemd, twice in its watchdog's time, that the event loop still turns."""
+async def _feed_watchdog(is_moving: Callable[[], bool]) -> None:
+    """Tell systemd, twice in its watchdog's time, that jobs are still begun; nothing while they are not.
+
+    A loop that turns proves too little: it turned while a scheduler waited for a wall clock that had been put back.
+    """
     watchdog_us = os.environ.get("WATCHDOG_USEC", "")
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return  # it is another process's, and only inherited (sd_watchdog_enabled(3))
@@ -115,7 +122,8 @@ async def _feed_watchdog() -> None:
         log.warning("no_watchdog", why="WATCHDOG_USEC is no number of microseconds")
         return
     while watchdog_us:
-        notify_systemd(ALIVE)
+        if is_moving():
+            notify_systemd(ALIVE)
         await asyncio.sleep(max(int(watchdog_us) / 2_000_000, LEAST_PAUSE_S))
 
 

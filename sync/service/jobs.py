@@ -64,6 +64,7 @@ class Jobs:
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
+        self._fired_s = time.monotonic()
 
     async def discover(self) -> DiscoverReport | None:
         """One discovery; None if it failed or the service is stopping."""
@@ -144,7 +145,12 @@ class Jobs:
 
     async def wake_outbox(self) -> None:
         """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
+        self._fired_s = time.monotonic()
         self.outbox.wake.set()
+
+    def is_moving(self, within_s: float) -> bool:
+        """Whether the scheduler has fired the job that it fires most often within so many seconds."""
+        return time.monotonic() - self._fired_s <= within_s
 
 
 def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:

@@ -16,6 +16,7 @@ from sync.core.internal_errors import WHAT_TO_SEND
 from sync.demo.simulator import Hang, Operation
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.migrations import migrate
+from sync.service import app
 from sync.service.daemon import _feed_watchdog, _told
 from tests.support.daemon import PATIENCE_S, Daemon, running
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
@@ -88,15 +89,33 @@ async def test_a_watchdog_that_is_not_there_is_neither_told_of_for_ever_nor_fed_
     monkeypatch.setenv("NOTIFY_SOCKET", "/missing/notify")
     with structlog.testing.capture_logs() as logs:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(_feed_watchdog(), timeout=0.25)
+            await asyncio.wait_for(_feed_watchdog(lambda: True), timeout=0.25)
     assert {line["log_level"] for line in logs} == {"debug"}
     assert len(logs) <= 3
+
+
+async def test_the_watchdog_is_fed_only_while_jobs_are_begun(monkeypatch: pytest.MonkeyPatch, mirror: Mirror) -> None:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(f"{directory}/notify")
+        supervisor.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"{directory}/notify")
+        monkeypatch.setenv("WATCHDOG_USEC", "1")
+        async with mirror.opened():
+            jobs = app.make_jobs(mirror.connection, mirror.settings())
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(_feed_watchdog(lambda: jobs.is_moving(within_s=-1)), timeout=0.25)
+            with pytest.raises(BlockingIOError):
+                supervisor.recv(100)
+            await jobs.wake_outbox()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(_feed_watchdog(lambda: jobs.is_moving(within_s=60)), timeout=0.25)
+            assert supervisor.recv(100) == b"WATCHDOG=1"
 
 
 async def test_another_process_watchdog_is_not_fed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "1000000")
     monkeypatch.setenv("WATCHDOG_PID", "1")
-    await asyncio.wait_for(_feed_watchdog(), timeout=10)  # fed, it would never end
+    await asyncio.wait_for(_feed_watchdog(lambda: True), timeout=10)  # fed, it would never end
 
 
 async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sync.outbox.database_clock import DatabaseClock
+
 
 @dataclass(frozen=True, slots=True)
 class SignOfLife:
@@ -24,12 +26,14 @@ class SignOfLife:
 class ClaimWatch:
     """The attempts that one process knows of; its own are never over while they are in flight.
 
-    `lease` is the least that any claim is good for. `clock` gives seconds that only go forward.
+    `lease` is the least that any claim is good for. `clock` gives seconds that only go forward; `database_clock`
+    compares the database's with it.
     """
 
     def __init__(self, lease: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease
         self._clock = clock
+        self.database_clock = DatabaseClock(clock)
         self._last_seen: dict[UUID, tuple[datetime, float]] = {}
         self._in_flight = set[UUID]()
         self._given_up = set[UUID]()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
@@ -60,6 +61,9 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
         await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
+        now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
+        if watch.database_clock.was_stepped(now, within=read_after_write_delay):
+            return rescued, []  # what is due by that clock may have been sent a moment ago
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)

@@ -1,13 +1,15 @@
 """No step of the database's clock ends a call that is under way, or keeps a row waiting."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from sync.demo.simulator import Operation
+from sync.demo.simulator import Close, Operation
 from sync.outbox.claims import as_daemon
+from sync.outbox.reconcile import reconcile
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox, active
 
@@ -76,3 +78,29 @@ async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kep
     now, later = await outbox.rows()
     assert (now["status"], later["status"]) == ("done", "pending")
     assert later["next_attempt_at"] == later["not_before"]
+
+
+@pytest.mark.parametrize("step_s", [-86_400.0, -3600.0, 3600.0])
+async def test_a_step_of_the_databases_clock_brings_no_lookup_before_the_api_must_show_what_it_was_sent(
+    mirror: Mirror, outbox: Outbox, step_s: float
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.simulator.behaviour.allow_duplicates = True
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    delay = timedelta(seconds=15)
+    await reconcile(mirror.connection, outbox.pusher.watch, delay)
+    mirror.simulator.behaviour.hide_writes_for_s = 10
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    await outbox.pusher.push()
+    # Of two clocks that part, it is one whichever was stepped; that of the process is the one that can be here.
+    outbox.later_s += step_s
+    await outbox.be_due()
+    for _ in range(2):
+        await reconcile(mirror.connection, outbox.pusher.watch, delay)
+    assert await outbox.statuses() == ["uncertain"]
+    mirror.clock.advance(delay)
+    outbox.later_s += delay.total_seconds()
+    for _ in range(2):  # the wait for the API is a step too, of the kind that this test makes
+        await reconcile(mirror.connection, outbox.pusher.watch, timedelta())
+    assert (await outbox.statuses(), set(active(mirror).values())) == (["done"], {1})

@@ -86,7 +86,7 @@ async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mi
     await outbox.refresh()
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, Hang())
-    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=1)), outbox.freshness, Random(1))
+    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=4)), outbox.freshness, Random(1))
     async with asyncio.timeout(SETTINGS.request_timeout_s / 2):
         await pusher.push()
     assert await outbox.statuses() == ["uncertain"]

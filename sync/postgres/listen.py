@@ -23,8 +23,11 @@ IDLE_TIMEOUT = "SELECT setting::int / 1000.0 FROM pg_catalog.pg_settings WHERE n
 log = structlog.get_logger()
 
 
-async def listen(database_url: str, on_word: Callable[[], None]) -> None:
+async def listen(database_url: str, on_word: Callable[[], None], is_tried: asyncio.Event) -> None:
     """Call `on_word` for notifications, and after every reconnection, since some may have been missed.
+
+    `is_tried` is set once it is known whether it can listen at all: where a database takes few sessions, those that
+    others keep open would leave none for this one.
 
     Goes on until it is cancelled. Whoever cannot be reached this way, as through a transaction pooler, is left to the
     slow poll. All that comes is read at once, since what a listener leaves unread fills the server's queue, and with a
@@ -37,11 +40,13 @@ async def listen(database_url: str, on_word: Callable[[], None]) -> None:
                 refuse_unsuitable(connection.info)
                 quiet_s = await _begin(connection)
                 log.debug("listening", channel=CHANNEL)
+                is_tried.set()
                 on_word()
                 while True:
                     await _hear(connection, on_word, quiet_s)
         except (psycopg.Error, TimeoutError, Unsuitable) as error:
             log.debug("not_listening", channel=CHANNEL, error=type(error).__name__)
+            is_tried.set()
         await asyncio.sleep(RECONNECT_S)
 
 

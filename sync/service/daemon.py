@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 
 import structlog
@@ -33,6 +34,8 @@ LEAST_PAUSE_S = 0.1
 REVIVE_AFTER_S = 2.0
 FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
+LISTENS_FIRST_S = 2.0
+"""What listens has so long to take its session before the jobs take theirs, which may be all there are."""
 
 log = structlog.get_logger()
 
@@ -50,11 +53,14 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
         notify_systemd("READY=1")
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
         moving = partial(jobs.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
-        beside = {"watchdog": _feed_watchdog(moving), "listen": listen(database_url, jobs.outbox.wake.set)}
+        is_tried = asyncio.Event()
+        beside = {"watchdog": _feed_watchdog(moving), "listen": listen(database_url, jobs.outbox.wake.set, is_tried)}
         if revive is not None:
             beside["revive"] = _keep_alive(revive, jobs.health)
         tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
         try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(is_tried.wait(), LISTENS_FIRST_S)
             await run_until_stopped(jobs, _intervals(settings), stop)
         finally:
             for task in tasks:

@@ -43,7 +43,7 @@ class Sleeper:
 async def sleeper(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sleeper]:
     monkeypatch.setattr(module, "RECONNECT_S", 0.01)
     sleeper = Sleeper()
-    listening = asyncio.create_task(listen(database_url, sleeper.wake))
+    listening = asyncio.create_task(listen(database_url, sleeper.wake, asyncio.Event()))
     await sleeper.woken()
     yield sleeper
     listening.cancel()

@@ -1,6 +1,7 @@
 """What production installs, for real: the runtime's lock and the wheel, without the extra that the demo needs."""
 
 import asyncio
+import re
 import shlex
 import subprocess
 import sys
@@ -46,7 +47,12 @@ async def test_the_runtimes_lock_runs_production_and_the_command_it_names_makes_
     assert demo.returncode == 2
     named = shlex.split(demo.stderr.split("`")[1])
     assert named == ["pip", "--python", str(venv / "bin/python"), "install", f"voucher-sync[demo] @ {wheel.as_uri()}"]
-    added = await asyncio.to_thread(command, sys.executable, "-m", *named, "--quiet", directory=tmp_path)
+    # What a registry has newer than the locks is another test's; it may not even work.
+    pinned = tmp_path / "pinned.txt"
+    locked = (ROOT / "deploy/demo.lock").read_text(encoding="utf-8")
+    pinned.write_text("\n".join(re.findall(r"^[\w.-]+==[\w.!+-]+", locked, re.MULTILINE)), encoding="utf-8")
+    words = [*named, "--quiet", "--constraint", pinned]
+    added = await asyncio.to_thread(command, sys.executable, "-m", *words, directory=tmp_path)
     assert added.returncode == 0, added.stderr
     shown = await asyncio.to_thread(command, voucher_sync, "demo", "--seconds", "1", directory=tmp_path)
     assert shown.returncode == 0, shown.stderr

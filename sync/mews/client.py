@@ -187,8 +187,11 @@ class Client:
             self._circuit_breaker.failed(began_s)
             self._last_fault = str(error.redacted())
             raise
-        except errors.NotProcessed:
-            self._circuit_breaker.succeeded()
+        except (errors.NotProcessed, errors.RequestTimedOut) as error:
+            if isinstance(error, errors.NotProcessed) or error.request_id:
+                self._circuit_breaker.succeeded()  # by its own words an API that is there; a proxy's 408 has no name
+            else:
+                self._circuit_breaker.abandoned()
             raise
         except BaseException:
             self._circuit_breaker.abandoned()

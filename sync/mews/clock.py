@@ -7,6 +7,9 @@ from email.utils import parsedate_to_datetime
 MAX_DRIFT = 0.001
 """How much faster than the server's the clock here may run, as a share of the time since the last answer."""
 
+YEARS = range(2015, 2100)
+"""What a clock may show. The API is not older, and no code of this project will be in use at the end of them."""
+
 
 class ServerClock:
     """Estimates the server's time, never ahead of it: no clock of this machine but its stop-watch is used.
@@ -27,8 +30,9 @@ class ServerClock:
             date = parsedate_to_datetime(date_header)
         except (ValueError, OverflowError):
             return
-        # "-0000" leaves the zone open, and a naive instant could not be compared with the API's.
-        if date.tzinfo is not None:
+        # "-0000" leaves the zone open, and a naive instant could not be compared with the API's. By a year that cannot
+        # be the present hundreds of windows would be planned, and after 9999 there is no instant.
+        if date.tzinfo is not None and date.year in YEARS:
             self._reading = (date, self._clock())
 
     def now(self) -> datetime | None:

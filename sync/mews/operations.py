@@ -179,7 +179,8 @@ async def server_now(client: Client) -> datetime:
     await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
     now = client.server_clock.now()
     if now is None:
-        raise InvalidResponse(ENTERPRISES_GET_ALL, "the answer has no Date header, and no other clock is safe to go by")
+        words = "the answer has no Date header that can be right, and no other clock is safe to go by"
+        raise InvalidResponse(ENTERPRISES_GET_ALL, words)
     return now
 
 

@@ -101,6 +101,8 @@ class Sender:
             return Outcome(verdict, error)
         self._is_turned_away = False
         self._answered += 1
+        for row in batch.rows:
+            self._answered_at_block.pop(row.id, None)
         self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         return outcome
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from sync.core import errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
@@ -68,8 +70,9 @@ async def test_a_cancelled_probe_lets_another_go(api: Mirror) -> None:
         assert await read(client) == ["Hotel A"]
 
 
-async def test_calls_that_the_api_refuses_open_no_circuit(api: Mirror) -> None:
-    script(api, *[Status(500)] * 4, Status(400), times=3)
+@pytest.mark.parametrize("status", [400, 408])
+async def test_calls_that_the_api_refuses_open_no_circuit(api: Mirror, status: int) -> None:
+    script(api, *[Status(500)] * 4, Status(status), times=3)
     async with opened(api, retry_policy=ONCE) as client:
         for _ in range(15):
             await fail(client)

@@ -46,11 +46,28 @@ def test_it_goes_on_with_the_stop_watch() -> None:
     assert now - datetime(2026, 3, 1, 12, 0, tzinfo=UTC) == timedelta(seconds=99.9)
 
 
-@pytest.mark.parametrize("bad", [None, "", "yesterday", "Sun, 01 Mar 2026 12:00:00 -0000"])
-def test_a_header_that_tells_no_time_is_passed_over(bad: str | None) -> None:
-    clock = ServerClock(Watch())
+@pytest.mark.parametrize(
+    "bad",
+    [
+        None,
+        "",
+        "yesterday",
+        "Sun, 01 Mar 2026 12:00:00 -0000",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+    ],
+)
+def test_a_header_that_tells_no_time_there_can_be_is_passed_over(bad: str | None) -> None:
+    watch = Watch()
+    clock = ServerClock(watch)
     clock.observe(bad)
     assert clock.now() is None
+    clock.observe("Sun, 01 Mar 2026 12:00:00 GMT")
+    clock.observe(bad)
+    watch.now += 100
+    now = clock.now()
+    assert now is not None
+    assert now.year == 2026
 
 
 async def test_the_servers_clock_is_read_off_failures_too(api: Mirror) -> None:

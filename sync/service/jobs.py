@@ -8,6 +8,7 @@ from contextlib import suppress
 from uuid import UUID
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.context import AuditSettings
 from sync.connection.connection import Connection
@@ -127,9 +128,8 @@ class Jobs:
             if self._connection.stop.is_set():
                 return
             try:
-                name, caught_up, verdict = self._connection.name, self._caught_up, self.health.verdict
-                await in_transaction(self._connection.engine, lambda tx: heartbeat.beat(tx, name, caught_up, verdict))
-                await self._connection.incarnation.bump(self._connection.engine)
+                caught_up = self._caught_up
+                await self._note_alive(caught_up)
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
@@ -137,6 +137,17 @@ class Jobs:
                     self._caught_up = None  # noted once: again, it would undo that the server's clock was set back
                 await self.health.note("heartbeat", None)
             await self.outbox.tell_pushed()
+
+    async def _note_alive(self, caught_up: CaughtUp | None) -> None:
+        name, verdict, incarnation = self._connection.name, self.health.verdict, self._connection.incarnation
+
+        async def note(tx: AsyncConnection) -> int | None:
+            await heartbeat.beat(tx, name, caught_up, verdict)
+            return await incarnation.advance(tx) if incarnation.is_worked_with else None
+
+        position = await in_transaction(self._connection.engine, note)
+        if position is not None:
+            await incarnation.remember(position)
 
     async def idle(self) -> None:
         """Wait until nothing is running."""

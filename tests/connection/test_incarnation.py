@@ -61,8 +61,15 @@ async def worked_with(engine: AsyncEngine, directory: Path) -> Incarnation:
     incarnation = Incarnation(Witness(directory))
     await incarnation.check(engine)
     for _ in range(3):
-        await incarnation.bump(engine)
+        await work(engine, incarnation)
     return incarnation
+
+
+async def work(engine: AsyncEngine, incarnation: Incarnation) -> None:
+    """A transaction that the witness is told of."""
+    async with transaction(engine) as tx:
+        position = await incarnation.advance(tx)
+    await incarnation.remember(position)
 
 
 async def test_a_database_is_the_same_in_the_next_process_with_or_without_its_witness(
@@ -102,7 +109,7 @@ async def test_two_databases_of_one_name_are_noticed_by_the_witness_of_both(
     known = json.loads(path.read_text())
     path.write_text(json.dumps(known | {"position": known["position"] + 5}))
     with pytest.raises(IncarnationChanged):
-        await incarnation.bump(engine)
+        await work(engine, incarnation)
     with pytest.raises(NotAdopted):
         await incarnation.require(engine)
 

@@ -111,14 +111,10 @@ async def unlisted(
         yield [(row.voucher_id, row.id) for row in rows]
 
 
-async def drop_seen_candidates(tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID]) -> None:
-    """Keep of the unlisted candidates of vouchers those that a second listing did not see either."""
-    is_seen = (
-        select(literal(1))
-        .where(audit_seen.c.connection == connection, audit_seen.c.code_id == audit_candidates.c.code_id)
-        .exists()
-    )
-    await tx.execute(delete(audit_candidates).where(*_unlisted_of(connection), _is_of(voucher_ids), is_seen))
+async def drop_listed_after_all(tx: AsyncConnection, connection: str, code_ids: Sequence[UUID]) -> None:
+    """Forget of the unlisted candidates those that the API lists now."""
+    of_these = is_one_of(audit_candidates.c.code_id, code_ids)
+    await tx.execute(delete(audit_candidates).where(*_unlisted_of(connection), of_these))
 
 
 async def count_unlisted(tx: AsyncConnection, connection: str) -> int:

@@ -4,7 +4,8 @@ A group costs pages, however many vouchers it has. One that fails as a whole is 
 for stands alone, so that none costs the others.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from uuid import UUID
@@ -28,6 +29,9 @@ from sync.mirror.store import CODES
 
 MAX_RESTARTS = 3
 """So often a listing begins anew whose cursor the API no longer knows."""
+
+AT_ONCE = 2
+"""While the database compares one page, the next is made ready for it; more would keep sessions from other work."""
 
 Scopes = Mapping[UUID, Scope]
 Differences = dict[UUID, Difference]
@@ -61,16 +65,15 @@ async def list_again(run: AuditRun, scopes: Scopes) -> None:
     name = run.connection.name
 
     async def take(page: Page[VoucherCode]) -> None:
-        async def note(tx: AsyncConnection) -> None:
+        code_ids = [*(code.id for code in page.records), *_ids_of_rejected(page)]
+
+        async def drop(tx: AsyncConnection) -> None:
             await db.keep_alive(tx, run.audit)
-            await candidates.note_seen(tx, name, [*(code.id for code in page.records), *_ids_of_rejected(page)])
+            await candidates.drop_listed_after_all(tx, name, code_ids)
 
-        await run.do(note)
+        await run.do(drop)
 
-    await run.forget_seen()
     await _read(run, scopes, take)
-    await run.do(lambda tx: candidates.drop_seen_candidates(tx, name, list(scopes)))
-    await run.forget_seen()
 
 
 async def _read(run: AuditRun, scopes: Scopes, take: Take) -> list[UUID]:
@@ -91,21 +94,37 @@ async def _try(run: AuditRun, group: Sequence[UUID], take: Take, page_size: Page
     """List vouchers; why they cannot be listed together."""
     error: ApiError | None = None
     for _ in range(1 + MAX_RESTARTS):
-        pages = 0
-        try:
-            async for page in operations.all_voucher_codes(
-                run.connection.client, group, None, Priority.AUDIT, page_size
-            ):
-                await take(page)
-                pages += 1
-        except CONCERNS_SOME as failure:
-            error = failure
-        else:
-            return None
+        listing = operations.all_voucher_codes(run.connection.client, group, None, Priority.AUDIT, page_size)
+        pages, error = await _take_pages(listing, take)
         # The record of a cursor that is gone from the API says nothing of the vouchers.
         if not pages or not isinstance(error, InvalidRequest) or error.names(operations.VOUCHER_IDS):
             break
     return error
+
+
+async def _take_pages(listing: AsyncIterator[Page[VoucherCode]], take: Take) -> tuple[int, ApiError | None]:
+    """Take the pages of a listing while the next ones are read: how many there were, and what ended it too early."""
+    pages, error, slots = 0, None, asyncio.Semaphore(AT_ONCE)
+
+    async def take_one(page: Page[VoucherCode]) -> None:
+        try:
+            await take(page)
+        finally:
+            slots.release()
+
+    try:
+        async with asyncio.TaskGroup() as takes:
+            try:
+                async for page in listing:
+                    await slots.acquire()
+                    takes.create_task(take_one(page))
+                    pages += 1
+            except CONCERNS_SOME as failure:
+                error = failure
+    except ExceptionGroup as group:
+        # One page's fault ends the others; the first tells the cause.
+        raise group.exceptions[0] from group
+    return pages, error
 
 
 async def _compare(run: AuditRun, scopes: Scopes, page: Page[VoucherCode]) -> None:

@@ -22,7 +22,7 @@ RECHECK_AFTER = timedelta(seconds=5)
 """How soon a delete is looked at again whose code the mirror has not seen yet."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MirrorFreshness:
     """When the last whole discovery, and the last pull that caught up, began, by the database's clock; None: never.
 

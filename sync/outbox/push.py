@@ -6,7 +6,7 @@ for before the next claim: several calls are in flight, and a slow one keeps bac
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -38,15 +38,25 @@ TURN_S = 1.0
 
 
 class Pusher:
-    """Pushes the outbox of one connection. `moved` is set whenever rows were completed: others may be due then."""
+    """Pushes the outbox of one connection. It sets `wake` whenever rows were completed: others may be due then.
 
-    def __init__(self, connection: Connection, settings: PushSettings, freshness: MirrorFreshness, rng: Random) -> None:
+    `freshness`: how fresh the mirror is at the time of asking.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: PushSettings,
+        freshness: Callable[[], MirrorFreshness],
+        wake: asyncio.Event,
+        rng: Random,
+    ) -> None:
         self.waiting = Waiting(discovery=False, pull=False)
-        self.moved = asyncio.Event()
         self.watch = ClaimWatch(settings.lease)
         self._connection = connection
         self._settings = settings
         self._freshness = freshness
+        self._wake = wake
         self._sender = Sender(connection, settings)
         self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
@@ -61,7 +71,7 @@ class Pusher:
     async def push(self) -> PushReport:
         """Send everything that is due, and wait for the answers. Raises `DatabaseError`, `ApiError` and `Stopped`."""
         while True:
-            self.moved.clear()
+            self._wake.clear()
             failure: VoucherSyncError | None = None
             async with asyncio.TaskGroup() as calls:
                 try:
@@ -71,7 +81,7 @@ class Pusher:
                     failure = error
             if failure is not None:
                 raise failure
-            if not self.moved.is_set() or not self._sender.may_send():
+            if not self._wake.is_set() or not self._sender.may_send():
                 return self.take_report()
 
     async def start_due(self, calls: asyncio.TaskGroup) -> bool:
@@ -83,13 +93,13 @@ class Pusher:
         incarnation = self._connection.incarnation
         await self._hold_before_gap()
         await incarnation.require(self._connection.engine)
-        if not incarnation.is_new and self._freshness.checked != incarnation.checks:
+        if not incarnation.is_new and self._freshness().checked != incarnation.checks:
             self.waiting = replace(self.waiting, pull=True)
             return False
         try:
             return await self._start_due(calls)
         except IncarnationChanged:
-            self.moved.set()
+            self._wake.set()
             return True
 
     async def _hold_before_gap(self) -> None:
@@ -121,7 +131,7 @@ class Pusher:
             yield
 
     async def _due_lanes(self) -> list[Lane]:
-        name, engine, freshness = self._connection.name, self._connection.engine, self._freshness
+        name, engine, freshness = self._connection.name, self._connection.engine, self._freshness()
         has_unassigned = True
         while has_unassigned:
             has_unassigned = await in_transaction(engine, lambda tx: routing.assign(tx, name), as_daemon)
@@ -201,7 +211,7 @@ class Pusher:
                 limit=limit,
                 lease=self._settings.lease,
                 server_utc=server_utc,
-                freshness=self._freshness,
+                freshness=self._freshness(),
                 incarnation=self._connection.incarnation,
                 rules=self._settings.delete_guards,
                 without=self._connection.set_aside.row_ids(),
@@ -240,4 +250,4 @@ class Pusher:
                 resolved = resolve(batch.rows, outcome, self._completer.waits)
                 await self._completer.apply(batch, resolved, outcome)
         finally:
-            self.moved.set()
+            self._wake.set()

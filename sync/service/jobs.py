@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
@@ -54,7 +55,7 @@ class Jobs:
         self.outbox = OutboxJobs(
             connection,
             outbox_settings,
-            self._freshness,
+            lambda: self._freshness,
             self.health,
             self.history,
             discover=self.discover,
@@ -73,7 +74,7 @@ class Jobs:
         async def run(began_s: float) -> DiscoverReport:
             report = await discover(self._connection)
             _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
-            self._freshness.discovered_as_of = report.as_of
+            self._freshness = replace(self._freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
 
@@ -100,8 +101,8 @@ class Jobs:
             # What an earlier pull reached stands in the database, unless the server's clock was set back since.
             self._caught_up = report.caught_up
             if report.caught_up:
-                self._freshness.caught_up_as_of = report.caught_up.as_of
-                self._freshness.checked = checked
+                as_of = report.caught_up.as_of
+                self._freshness = replace(self._freshness, caught_up_as_of=as_of, checked=checked)
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
                 await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)

@@ -56,13 +56,16 @@ class OutboxSettings:
 
 
 class OutboxJobs:
-    """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them."""
+    """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them.
+
+    `freshness`: how fresh the mirror is at the time of asking.
+    """
 
     def __init__(
         self,
         connection: Connection,
         settings: OutboxSettings,
-        freshness: MirrorFreshness,
+        freshness: Callable[[], MirrorFreshness],
         health: Health,
         history: History,
         *,
@@ -74,14 +77,15 @@ class OutboxJobs:
         self._health = health
         self._history = history
         self._discover, self._pull = discover, pull
-        self._pusher = Pusher(connection, settings.push, freshness, Random())  # noqa: S311 - spreads retries
+        self.wake = asyncio.Event()
+        rng = Random()  # noqa: S311 - spreads retries, keeps no secret
+        self._pusher = Pusher(connection, settings.push, freshness, self.wake, rng)
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
         self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
-        self.wake = self._pusher.moved
 
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""

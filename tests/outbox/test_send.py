@@ -5,13 +5,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from random import Random
 from typing import Any
 
 from sync.demo.simulator import Close, Hang, Operation
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.dispatch import MirrorFreshness, claim_due
-from sync.outbox.push import Pusher
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
 from sync.outbox.send import Sender
@@ -41,7 +39,7 @@ async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(m
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
     later = replace(SETTINGS, read_after_write_delay=timedelta(hours=1))
-    await Pusher(mirror.connection, later, outbox.freshness, Random(1)).push()
+    await outbox.make_pusher(later).push()
     await outbox.settle()
     assert await outbox.statuses() == ["uncertain"]
     await outbox.be_due()
@@ -86,7 +84,7 @@ async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mi
     await outbox.refresh()
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, Hang())
-    pusher = Pusher(mirror.connection, replace(SETTINGS, lease=timedelta(seconds=4)), outbox.freshness, Random(1))
+    pusher = outbox.make_pusher(replace(SETTINGS, lease=timedelta(seconds=4)))
     async with asyncio.timeout(SETTINGS.request_timeout_s / 2):
         await pusher.push()
     assert await outbox.statuses() == ["uncertain"]

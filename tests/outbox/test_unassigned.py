@@ -1,5 +1,6 @@
 """Changes whose voucher or code is not known yet wait for a discovery or a pull, and fail if that knows none."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -94,7 +95,7 @@ async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothi
     mirror.world.delete_code(old.id)
     mirror.clock.advance(timedelta(seconds=2))
     await outbox.refresh()
-    outbox.freshness.visible_after = timedelta(seconds=15)
+    outbox.freshness = replace(outbox.freshness, visible_after=timedelta(seconds=15))
     # Behind what the pull reads, as a code of its present second is, however slow the machine.
     unseen = mirror.clock() + timedelta(hours=1)
     mirror.world.add_codes(voucher.id, ["A"], created_utc=unseen, updated_utc=unseen)

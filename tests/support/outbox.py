@@ -1,6 +1,8 @@
 """The outbox of a mirror in the tests of the flows, and who pushes it."""
 
+import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -37,9 +39,13 @@ class Outbox:
     def __init__(self, mirror: Mirror) -> None:
         self.mirror = mirror
         self.freshness = MirrorFreshness()
-        self.pusher = Pusher(mirror.connection, SETTINGS, self.freshness, Random(2))
+        self.pusher = self.make_pusher(SETTINGS)
         self.later_s = 0.0
         self.pusher.watch = ClaimWatch(SETTINGS.lease, lambda: time.monotonic() + self.later_s)
+
+    def make_pusher(self, settings: PushSettings) -> Pusher:
+        """Another one who pushes it."""
+        return Pusher(self.mirror.connection, settings, lambda: self.freshness, asyncio.Event(), Random(2))
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(
@@ -77,11 +83,12 @@ class Outbox:
 
     async def refresh(self) -> None:
         """A discovery and a pull, as the daemon has them all the time."""
-        self.freshness.discovered_as_of = (await self.mirror.discover()).as_of
+        discovered = await self.mirror.discover()
+        self.freshness = replace(self.freshness, discovered_as_of=discovered.as_of)
         connection = self.mirror.connection
         checked = await connection.incarnation.check(connection.engine)
         if (caught_up := (await self.mirror.pull()).caught_up) is not None:
-            self.freshness.caught_up_as_of, self.freshness.checked = caught_up.as_of, checked
+            self.freshness = replace(self.freshness, caught_up_as_of=caught_up.as_of, checked=checked)
 
     def calls(self, operation: Operation = Operation.ADD_CODES) -> int:
         return len(self.mirror.requests(operation))

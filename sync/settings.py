@@ -16,6 +16,7 @@ from sync.mirror.windows import OLDEST_START
 from sync.setting_sources import read_sources
 
 MAX_SECONDS = 366 * 86_400
+MAX_CLOCK_TOLERANCE_S = 100 * MAX_SECONDS
 MAX_COUNT = 1_000_000_000
 """Past it neither the budget nor the database counts."""
 EMPTY = "is set but empty: give a value, or unset it"
@@ -118,6 +119,7 @@ class Settings(BaseModel):
     sync_rate_limit_window_s: PositiveSeconds = 30
     sync_request_timeout_s: PositiveSeconds = 60
     sync_max_response_mb: Annotated[int, Field(ge=1, le=1024)] = 32
+    sync_clock_tolerance_s: Annotated[float, Field(ge=60, le=MAX_CLOCK_TOLERANCE_S)] = 86_400
     sync_lease_s: PositiveSeconds = 30
     sync_push_poll_s: PositiveSeconds = 5
     sync_settle_after_s: PositiveSeconds = 15

@@ -12,7 +12,7 @@ import click
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.database import open_database
-from sync.connection import store
+from sync.connection import server_time, store
 from sync.connection.guard import NEXT_STEP
 from sync.connection.hotels import why_foreign
 from sync.core import errors
@@ -66,13 +66,13 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[CheckLine]:
-    findings, migrated_url = [_check_host()], None
+    findings, migrated_url, expected_utc = [_check_host()], None, None
     try:
         with open_database(settings) as url:
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
             findings += of_database
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
-                migrated_url, (statuses, without_rate) = url, await _look_at(url)
+                migrated_url, (statuses, without_rate, expected_utc) = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
                 findings += _tell_without_rate(without_rate)
     except errors.VoucherSyncError as error:
@@ -87,12 +87,15 @@ async def _check(settings: Settings) -> list[CheckLine]:
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
         return [*findings, CheckLine("surroundings", str(error), f"mend or unset {variable}")]
+    if expected_utc:
+        client.server_clock.expect(expected_utc)
     try:
         of_api = [finding async for finding in _check_api(client)]
         findings += of_api
         if migrated_url is not None and not any(finding.is_wrong for finding in of_api):
             findings += await _check_hotels(settings, migrated_url, client)
-        if client.server_clock.now() is not None or not any(finding.is_wrong for finding in of_api):
+        clock = client.server_clock
+        if clock.last or clock.refused or not any(finding.is_wrong for finding in of_api):
             findings.append(_check_clock(client))
     finally:
         await client.aclose()
@@ -111,8 +114,8 @@ def _check_names(passed_over: list[str]) -> list[CheckLine]:
     return [CheckLine("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
 
 
-async def _look_at(url: str) -> tuple[list[ConnectionStatus], int]:
-    """How every connection is doing, and how many active vouchers have no rate.
+async def _look_at(url: str) -> tuple[list[ConnectionStatus], int, datetime]:
+    """How every connection is doing, how many active vouchers have no rate, and the API's time as far as it is known.
 
     `DatabaseError` also where nothing can be written, as on a full disk.
     """
@@ -120,7 +123,8 @@ async def _look_at(url: str) -> tuple[list[ConnectionStatus], int]:
     try:
         async with transaction(engine) as tx:
             await touch(tx)
-            return await load_status(tx), await count_without_rate(tx)
+            known_utc = await server_time.expected(tx, app.CONNECTION_NAME)
+            return await load_status(tx), await count_without_rate(tx), known_utc
     finally:
         await engine.dispose()
 
@@ -210,12 +214,14 @@ async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Vouche
 
 
 async def _read_codes(client: Client, voucher: Voucher) -> None:
-    now = await operations.server_now(client)
+    now = client.server_clock.now() or datetime.now(UTC)  # which of the two does not matter to what is permitted
     (window,) = split(now - timedelta(minutes=1), now)
     await operations.voucher_codes(client, [voucher.id], window, page_size=1, cursor=None)
 
 
 def _check_clock(client: Client) -> CheckLine:
+    if refused := client.server_clock.refused:
+        return CheckLine("clock", refused, operations.CLOCK_TO_DO)
     server = client.server_clock.now()
     if server is None:
         return CheckLine("clock", "the API did not tell its time", "see that a proxy does not remove the Date header")

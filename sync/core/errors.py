@@ -15,6 +15,7 @@
     │   ├── NotAllowed                reached, but its user may not do what is to be done
     │   └── StatementRefused          something on a table refuses what is written, perhaps for one row
     ├── AnotherHotel                  the tokens are not for the hotels that are mirrored
+    ├── ClockRefused                  no clock here confirms the API's
     ├── InternalError                 a fault of this service itself; the log has the traceback
     ├── Stopped                       given up because the service is stopping; nothing was in flight
     ├── TooMuchMissing                an audit found so much missing that it changed nothing
@@ -90,9 +91,8 @@ class IncarnationChanged(DatabaseError):
 
 
 class StatementRefused(DatabaseError):
-    """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only.
-
-    `sqlstate` is PostgreSQL's code, `words` names what refuses; neither holds a value.
+    """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only: `sqlstate` is
+    PostgreSQL's code, `words` names what refuses, and neither holds a value.
     """
 
     def __init__(self, message: str, sqlstate: str, words: str) -> None:
@@ -117,6 +117,10 @@ class NotAllowed(DatabaseError):
 
 class AnotherHotel(VoucherSyncError):
     """The tokens are for another API, or for other hotels, than those that the database mirrors."""
+
+
+class ClockRefused(VoucherSyncError):
+    """The API's clock is further from every other one than it may be, so that no instant is taken from it."""
 
 
 class InternalError(VoucherSyncError):
@@ -144,10 +148,8 @@ class Unreconciled(VoucherSyncError):
 
 
 class ApiError(VoucherSyncError):
-    """One call failed.
-
-    `operation` is for example `voucherCodes/getAll`; `status` the HTTP status, or None without an answer;
-    `request_id` the API's own name for the call, which the vendor's support asks for; `api_message` the API's words.
+    """One call failed: that of `operation`, as `voucherCodes/getAll`, with the HTTP `status` (None without an answer),
+    the API's words as `api_message`, and its name for the call as `request_id`, which the vendor's support asks for.
     """
 
     summary = "the call failed"
@@ -162,8 +164,7 @@ class ApiError(VoucherSyncError):
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(operation, detail)
-        self.operation = operation
-        self.api_message = detail
+        self.operation, self.api_message = operation, detail
         self.status = status
         self.request_id = request_id
         self.retry_after_s = retry_after_s

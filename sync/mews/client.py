@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import httpx
@@ -14,7 +14,7 @@ import msgspec
 from sync.core import errors
 from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews import bodies, failures
-from sync.mews.clock import ServerClock
+from sync.mews.clock import TOLERANCE, ServerClock
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import Transport
@@ -96,6 +96,7 @@ class Client:
         rng: random.Random,
         stop: asyncio.Event,
         retry_policy: RetryPolicy = RetryPolicy(),
+        clock_tolerance: timedelta = TOLERANCE,
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
@@ -111,7 +112,7 @@ class Client:
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
         self._one_beside = asyncio.Lock()
         self.rate_limiter = RateLimiter(budget_requests, budget_window_s, clock=clock, pause=self._pause)
-        self.server_clock = ServerClock(clock)
+        self.server_clock = ServerClock(clock, clock_tolerance)
 
     async def read(
         self,

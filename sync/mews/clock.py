@@ -1,26 +1,82 @@
-"""The server's clock, read off the `Date` header of its answers."""
+"""The server's clock, read off the `Date` header of its answers and believed within reason.
+
+A `Date` is believed where one of three other clocks confirms it to within a tolerance:
+
+- the last one believed, carried forward by this machine's stop-watch;
+- this machine's wall clock;
+- the database's, corrected by how far the server's was from it when a pull last caught up (`expect`), which is asked at
+  a start and whenever the last `Date` was not believed.
+
+| the API's clock | this machine's | what was known before | the `Date` is |
+| --- | --- | --- | --- |
+| right | right | anything | believed: this machine confirms it |
+| right | wrong | right, of this process or of one before | believed: what was known confirms it |
+| right | wrong | nothing, and the database's clock is right | believed: the database confirms it |
+| right | wrong | nothing, and the database's clock is as wrong | refused: nobody here could tell which one is right |
+| wrong | right | anything | refused |
+| wrong | wrong in another way | anything | refused |
+| wrong | wrong alike | anything | believed, as nothing here contradicts it |
+
+A wrong clock that was believed would move watermarks to where nothing has been read.
+"""
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 MAX_DRIFT = 0.001
 """How much faster than the server's the clock here may run, as a share of the time since the last answer."""
 
-YEARS = range(2015, 2100)
-"""What a clock may show. The API is not older, and no code of this project will be in use at the end of them."""
+COARSE = timedelta(seconds=2)
+"""A `Date` is cut to a whole second and a while on its way: a clock stepped by just the tolerance is within it."""
+
+TOLERANCE = timedelta(days=1)
+
+
+def wall_clock() -> datetime:
+    """What this machine's clock shows, right or wrong."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ClockReading:
+    """An instant, and when it was read, in seconds of the stop-watch."""
+
+    instant: datetime
+    read_s: float
+
+    def carried(self, now_s: float) -> datetime:
+        """The same by now, not ahead of the clock that it was read from."""
+        return self.instant + timedelta(seconds=(now_s - self.read_s) * (1 - MAX_DRIFT))
 
 
 class ServerClock:
-    """Estimates the server's time, never ahead of it: no clock of this machine but its stop-watch is used.
+    """Estimates the server's time, never ahead of it: this machine's wall clock only confirms it.
 
     `clock` gives seconds that only go forward. The header's instant was cut to a whole second and is older than its
     arrival, so adding the time since (less what the stop-watch may run fast) stays behind the server's own clock.
+    `last` is the last reading that was believed, `refused` why the last `Date` was not; None if it was.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], tolerance: timedelta = TOLERANCE, machine: Callable[[], datetime] = wall_clock
+    ) -> None:
         self._clock = clock
-        self._reading: tuple[datetime, float] | None = None
+        self._tolerance = tolerance
+        self._machine = machine
+        self._expected: ClockReading | None = None
+        self.last: ClockReading | None = None
+        self.refused: str | None = None
+
+    @property
+    def needs_witness(self) -> bool:
+        """Whether `expect` may help: nothing is believed yet, or not what the server told last."""
+        return self.last is None or self.refused is not None
+
+    def expect(self, instant: datetime) -> None:
+        """Take what the server's clock shows now by what was known of it before this process began."""
+        self._expected = ClockReading(instant, self._clock())
 
     def observe(self, date_header: str | None) -> None:
         """Take the `Date` header of an answer that has just arrived; a missing or unreadable one is passed over."""
@@ -28,16 +84,27 @@ class ServerClock:
             return
         try:
             date = parsedate_to_datetime(date_header)
+            if date.tzinfo is None:  # "-0000" leaves the zone open, so it could not be compared with other clocks
+                return
+            date = date.astimezone(UTC)
         except (ValueError, OverflowError):
             return
-        # "-0000" leaves the zone open, and a naive instant could not be compared with the API's. By a year that cannot
-        # be the present hundreds of windows would be planned, and after 9999 there is no instant.
-        if date.tzinfo is not None and date.year in YEARS:
-            self._reading = (date, self._clock())
+        now_s, machine = self._clock(), self._machine()
+        known = [one.carried(now_s) for one in (self.last, self._expected) if one]
+        if any(abs(date - witness) <= self._tolerance + COARSE for witness in (machine, *known)):
+            self.last, self.refused = ClockReading(date, now_s), None
+        else:
+            self.refused = _why_refused(date, machine, known)
 
     def now(self) -> datetime | None:
-        """The server's time, aware; None before any answer told it."""
-        if self._reading is None:
-            return None
-        date, read_at = self._reading
-        return date + timedelta(seconds=(self._clock() - read_at) * (1 - MAX_DRIFT))
+        """The server's time, aware, by the last reading that was believed; None before there is any."""
+        return self.last.carried(self._clock()) if self.last else None
+
+
+def _why_refused(date: datetime, machine: datetime, known: list[datetime]) -> str:
+    by_before = f", by what was known before it is {_told(known[0])}" if known else ""
+    return f"the API's clock shows {_told(date)}, this machine's {_told(machine)}{by_before}"
+
+
+def _told(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M:%S}Z"

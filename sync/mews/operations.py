@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from sync.core.errors import InvalidResponse, RequestTimedOut
+from sync.core.errors import ClockRefused, InvalidResponse, RequestTimedOut
 from sync.mews import wire
 from sync.mews.client import Client
 from sync.mews.limits import MAX_PAGE_SIZE, PageSize, Window, smaller_page
@@ -36,6 +36,10 @@ SERVICE_IDS, VOUCHER_IDS, VOUCHER_ID = "ServiceIds", "VoucherIds", "VoucherId"
 """As the API names a parameter that it refuses: `Invalid VoucherIds`."""
 MAX_IDS = 1000
 """Ids in one request."""
+CLOCK_TO_DO = (
+    "set this machine's clock (NTP) if it is the wrong one; else see that no proxy rewrites the Date header, and tell "
+    "the vendor. Until one of them confirms the API's (SYNC_CLOCK_TOLERANCE_S), nothing is pulled and no add sent"
+)
 EXTENT = {"Vouchers": True, "VoucherAssignments": True, "Rates": False}
 
 
@@ -173,15 +177,22 @@ async def delete_voucher_codes(
 
 
 async def server_now(client: Client) -> datetime:
-    """The server's time, asked for with the cheapest call if no answer has told it yet."""
-    if (known := client.server_clock.now()) is not None:
+    """The server's time, asked for with the cheapest call where no answer has told it, or the last one not rightly.
+
+    Another node of the API may answer then. Raises `ClockRefused` where that one's clock is not believed either.
+    """
+    clock = client.server_clock
+    if (known := clock.now()) is not None and clock.refused is None:
         return known
+    before = clock.last
     await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
-    now = client.server_clock.now()
-    if now is None:
-        words = "the answer has no Date header that can be right, and no other clock is safe to go by"
-        raise InvalidResponse(ENTERPRISES_GET_ALL, words)
-    return now
+    now = clock.now()
+    if now is not None and clock.last is not before:
+        return now
+    if clock.refused:
+        raise ClockRefused(f"{clock.refused}: {CLOCK_TO_DO}")
+    words = "the answer has no Date header that can be read, and no other clock is safe to go by"
+    raise InvalidResponse(ENTERPRISES_GET_ALL, words)
 
 
 def limitation(page_size: int, cursor: UUID | None) -> dict[str, Any]:

@@ -9,9 +9,11 @@ from datetime import datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.connection.server_time import server_now
 from sync.core.errors import (
     ApiError,
     CircuitOpen,
+    ClockRefused,
     Discontinued,
     NotConnected,
     NotFound,
@@ -19,7 +21,6 @@ from sync.core.errors import (
     Stopped,
     Unauthorized,
 )
-from sync.mews import operations
 from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
 from sync.mirror.pending_reads import Group, PendingReads, WindowRead, load_pending_reads
@@ -85,7 +86,7 @@ async def pull(
                 break
     except Stopped:
         report.stopped = True
-    except ApiError as error:
+    except (ApiError, ClockRefused) as error:
         report.errors.append(error)
     await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
@@ -113,7 +114,7 @@ class _Round:
     async def run(self) -> bool:
         """Read it; True if another round is worth while."""
         # In whole seconds, as windows are, or `caught_up` would claim the part of a second that no window reached.
-        now = (await operations.server_now(self._connection.client)).replace(microsecond=0)
+        now = (await server_now(self._connection)).replace(microsecond=0)
 
         async def plan(tx: AsyncConnection) -> tuple[PendingReads, _Due]:
             work = await load_pending_reads(tx, self._connection.name, self._settings.backfill_from)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from sync.core.errors import ApiError, StatementRefused
+from sync.core.errors import VoucherSyncError
 from sync.mirror.watermarks import CaughtUp
 
 
@@ -22,7 +22,7 @@ class PullReport:
     written: int = 0
     rejected: int = 0
     refused: list[UUID] = field(default_factory=list)
-    errors: list[ApiError | StatementRefused] = field(default_factory=list)
+    errors: list[VoucherSyncError] = field(default_factory=list)
     stopped: bool = False
     left_over: bool = False
     caught_up: CaughtUp | None = None

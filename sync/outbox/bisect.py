@@ -99,7 +99,7 @@ class BatchBisection:
     async def _claim_and_send(self, attempt_id: UUID, rows: Sequence[Row]) -> tuple[Batch, Outcome]:
         """One call under an attempt of its own; without rows where their claim was taken for expired meanwhile."""
         client = self._connection.client
-        server_utc = await operations.server_now(client)
+        server_utc = await claims.server_utc_for(self._connection, self._batch.lane.operation)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
             claimed_s = time.monotonic()
             claim = partial(self._claim, attempt_id=attempt_id, rows=rows, server_utc=server_utc)

@@ -23,7 +23,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.connection import Connection
 from sync.connection.left_alone import SET_ASIDE_FOR
+from sync.connection.server_time import server_now
 from sync.outbox.each_row import Written, write_each
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import attempts, outbox
@@ -49,6 +51,18 @@ async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     async with transaction(engine) as tx:
         await tx.exec_driver_sql(_BECOME_DAEMON, execution_options={"no_parameters": True})
         yield tx
+
+
+async def server_utc_for(connection: Connection, operation: Operation) -> datetime:
+    """The API's time for an attempt. Raises what `server_now` does.
+
+    By it what an add has made is looked up, so a clock that may be wrong must send none. A delete is looked up by its
+    code's id, and goes on with the last time that was believed.
+    """
+    believed = connection.client.server_clock.now()
+    if operation is Operation.DELETE and believed is not None:
+        return believed
+    return await server_now(connection)
 
 
 async def begin_attempt(

@@ -15,18 +15,18 @@ from random import Random
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import IncarnationChanged, VoucherSyncError
-from sync.mews import operations
+from sync.connection.server_time import server_now
+from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mews.rate_limiter import Priority
 from sync.outbox import due, gap, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Lane, as_daemon, server_utc_for
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
 from sync.outbox.outcomes import Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
-from sync.outbox.rules import Verdict
+from sync.outbox.rules import Operation, Verdict
 from sync.outbox.send import PushSettings, Sender
 from sync.postgres.engine import in_transaction
 
@@ -144,6 +144,17 @@ class Pusher:
 
         self.waiting, lanes = await in_transaction(engine, look, as_daemon)
         self._completer.report.failed += self.waiting.failed
+        return await self._not_waiting_for_clock(lanes)
+
+    async def _not_waiting_for_clock(self, lanes: list[Lane]) -> list[Lane]:
+        """All lanes, or those of deletes where the API's clock cannot be believed: a clock stops what needs it only."""
+        if all(lane.operation is Operation.DELETE for lane in lanes):
+            return lanes
+        try:
+            await server_now(self._connection)
+        except ClockRefused as error:
+            self._completer.report.note_error(error)
+            return [lane for lane in lanes if lane.operation is Operation.DELETE]
         return lanes
 
     async def _drain_all(self, lanes: list[Lane], calls: asyncio.TaskGroup) -> None:
@@ -201,7 +212,7 @@ class Pusher:
         self, lane: Lane, claimed: "asyncio.Future[bool]", in_flight: ExitStack
     ) -> tuple[Batch, Outcome]:
         client, limit = self._connection.client, self._sender.batch_size
-        server_utc = await operations.server_now(client)
+        server_utc = await server_utc_for(self._connection, lane.operation)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
             permit.is_used = False
             claimed_s = time.monotonic()

@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, InvalidRequest, StatementRefused
-from sync.mews import operations
+from sync.connection.server_time import server_now
+from sync.core.errors import ApiError, ClockRefused, InvalidRequest, StatementRefused, VoucherSyncError
 from sync.mews.limits import MAX_VOUCHERS
 from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
 from sync.mirror.windows import chunks
@@ -45,7 +45,7 @@ class ReconcileReport:
     done: int = 0
     given_back: int = 0
     failed: int = 0
-    errors: list[ApiError | StatementRefused] = field(default_factory=list)
+    errors: list[VoucherSyncError] = field(default_factory=list)
 
     def count(self, completed: Completed) -> None:
         """Count rows by what the database says that they became."""
@@ -71,7 +71,7 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
         look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
         try:
             await look_up(connection, group, report)
-        except (ApiError, StatementRefused) as error:
+        except (ApiError, ClockRefused, StatementRefused) as error:
             report.errors.append(error)
             await _postpone(connection, group, RECHECK_AFTER)
     return report
@@ -98,7 +98,7 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
     """
     shown: Sequence[UUID] = _vouchers(rows)
     through = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
-    while (now := await operations.server_now(connection.client)) + CLOCK_SKEW > through:
+    while (now := await server_now(connection)) + CLOCK_SKEW > through:
         end = now + LOOK_AHEAD
         shown = await read_changed(connection, shown, through, end)
         through = end

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection import incarnation
 from sync.connection.connection import Connection
 from sync.connection.incarnation import Known
+from sync.connection.server_time import server_now
 from sync.core.errors import VoucherSyncError
-from sync.mews import operations
 from sync.mews.limits import MAX_VOUCHERS
 from sync.mirror.read_back import read_everything
 from sync.mirror.windows import chunks
@@ -92,7 +92,7 @@ async def _complete_standing(connection: Connection, adoption: Adoption) -> None
     engine, after = connection.engine, 0
     is_seen = await in_transaction(engine, partial(lookups.stamps_what_it_adds, connection=connection.name))
     while True:
-        server_utc = await operations.server_now(connection.client)
+        server_utc = await server_now(connection)
         rows = await in_transaction(engine, partial(gap.held_rows, after=after, limit=AT_ONCE), as_daemon)
         if not rows:
             return

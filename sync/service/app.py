@@ -68,6 +68,7 @@ def make_client(settings: Settings, stop: asyncio.Event, retry_policy: RetryPoli
         rng=random.Random(),  # noqa: S311 - spreads retries, keeps no secret
         stop=stop,
         retry_policy=retry_policy,
+        clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
     )
 
 

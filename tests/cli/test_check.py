@@ -175,6 +175,17 @@ async def test_a_clock_that_is_far_off(cli: Cli, mirror: Mirror) -> None:
     assert "NTP" in found["clock"].to_do
 
 
+@pytest.mark.parametrize("ahead", [timedelta(days=25_000), timedelta(days=-20_000)])
+async def test_a_clock_of_the_apis_that_is_not_believed(cli: Cli, mirror: Mirror, ahead: timedelta) -> None:
+    mirror.simulator.behaviour.date_ahead_s = ahead.total_seconds()
+    async with mirror.served():
+        found = await findings(cli, mirror.environment | {"SYNC_CLOCK_TOLERANCE_S": "86400"})
+    assert wrong(found) == ["clock"]
+    shown = [f"{instant:%Y-%m-%d}" for instant in (datetime.now(UTC) + ahead, datetime.now(UTC))]
+    assert re.match(f"the API's clock shows {shown[0]} .*, this machine's {shown[1]} ", found["clock"].detail)
+    assert "SYNC_CLOCK_TOLERANCE_S" in found["clock"].to_do
+
+
 async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None:
     async with served(404, "<h1>Not found</h1>") as address:
         found = await findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address})

@@ -29,6 +29,8 @@ STATE_DIR = str(Path(tempfile.gettempdir()) / f"voucher-sync-tests-state-{os.get
 """Of all tests: a witness is named after its database's incarnation, of which there is no second one."""
 IMPATIENT = RetryPolicy(backoff=Backoff(base_s=0.001, cap_s=0.01), circuit_backoff=Backoff(base_s=0.001, cap_s=0.01))
 """The usual number of tries, with pauses too short to notice."""
+ANY_CLOCK_S = 3_000_000_000
+"""A tolerance within which the API's clock is believed however a test shifts it."""
 
 
 class Clock:
@@ -105,6 +107,7 @@ class Mirror:
                 "mews_client_token": CLIENT_TOKEN,
                 "mews_access_token": ACCESS_TOKEN,
                 "sync_rate_limit_requests": 1_000_000,
+                "sync_clock_tolerance_s": ANY_CLOCK_S,
                 "sync_state_dir": self.state_dir,
                 **settings,
             }
@@ -119,6 +122,7 @@ class Mirror:
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": "1000000",
+            "SYNC_CLOCK_TOLERANCE_S": f"{ANY_CLOCK_S}",
             "SYNC_STATE_DIR": self.state_dir,
         }
 

@@ -86,6 +86,18 @@ def vouchers(client: Client, service_ids: Sequence[UUID]) -> AsyncIterator[Vouch
     return read_all(VOUCHERS_GET_ALL, read_page, lambda page: _next_cursor(page.vouchers))
 
 
+async def vouchers_with_values(
+    client: Client, service_ids: Sequence[UUID], values: Sequence[str], priority: Priority
+) -> Page[Voucher]:
+    """A voucher of up to 1000 services that has a code of one of up to 1000 values; an empty page if none has.
+
+    `InvalidRequest` if one of the services cannot carry vouchers. Whether the API counts deleted codes, and upper or
+    lower case, it does not say.
+    """
+    asked = {"Extent": {"Vouchers": True}, "ServiceIds": service_ids, "VoucherCodeValues": values}
+    return await client.read(VOUCHERS_GET_ALL, {**asked, **limitation(1, None)}, VOUCHERS.decode, priority)
+
+
 async def voucher_codes(
     client: Client,
     voucher_ids: Sequence[UUID],

@@ -95,6 +95,11 @@ def delete(**asked: Any) -> None:
 @outbox.command("import")
 @click.argument("file", type=click.File("rb"))
 @option_voucher("The voucher of every line that names none.")
+@click.option(
+    "--unique",
+    type=click.Choice(["portfolio"]),
+    help="Take values only that exist nowhere in what the token sees, in no voucher and no hotel.",
+)
 @click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
 @click.option("--as-is", is_flag=True, help="Take codes that look as if a spreadsheet had damaged them.")
 @option_priority
@@ -110,6 +115,9 @@ def import_codes(**asked: Any) -> None:
 
     The whole file is checked first, also against what is queued and what exists already. If a line is bad, nothing is
     queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.
+
+    A value may exist in another voucher. With --unique portfolio it may not, not as a deleted code either: the mirror
+    and the outbox are asked, and then the API, 1000 values a call, with the tokens of the settings.
 
     \b
     Example:

@@ -1,8 +1,10 @@
 """`voucher-sync outbox import`."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from io import BufferedReader, RawIOBase, TextIOWrapper
 from typing import BinaryIO, cast
 from uuid import UUID
@@ -20,7 +22,9 @@ from sync.cli.outbox.work import (
     with_database,
 )
 from sync.core.errors import VoucherSyncError
+from sync.mews.client import Client
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
+from sync.outbox.bulk.preflight import refuse_taken
 from sync.outbox.bulk.staging import (
     analyze_staged,
     create_staging,
@@ -32,24 +36,39 @@ from sync.outbox.bulk.staging import (
     staging,
 )
 from sync.outbox.enqueue import doubtful_vouchers
+from sync.service import app
+from sync.settings import load_settings
 
 MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
 
 
 def import_codes(
-    *, file: BinaryIO, voucher_id: UUID | None, skip_bad: bool, as_is: bool, priority: int, dry_run: bool
+    *,
+    file: BinaryIO,
+    voucher_id: UUID | None,
+    unique: str | None,
+    skip_bad: bool,
+    as_is: bool,
+    priority: int,
+    dry_run: bool,
 ) -> None:
     """Queue every code of `file`, or nothing, and tell what came of it."""
     source = _Source(file)
 
     async def work(engine: AsyncEngine) -> Report:
+        async with _asked(unique) as client:
+            return await queue_all(engine, client)
+
+    async def queue_all(engine: AsyncEngine, client: Client | None) -> Report:
         with progress_bar("lines") as on_progress:
 
             async def queue(tx: AsyncConnection) -> Report:
                 report = Report()
                 await _stage(tx, read_lines(*source.read(), voucher_id, as_is=as_is), report, on_progress)
                 await _check(tx, report)
+                if client:
+                    await _check_everywhere(tx, client, report, on_progress)
                 if not dry_run and (skip_bad or not report.bad_count):
                     async for reached, queued in queue_staged(tx, report.last_line, priority):
                         report.queued += queued
@@ -130,14 +149,37 @@ async def _stage(
     await analyze_staged(tx)
 
 
+@asynccontextmanager
+async def _asked(unique: str | None) -> AsyncIterator[Client | None]:
+    """The API's client, where it is to be asked. `SettingsError` if a token is missing."""
+    if unique is None:
+        yield None
+        return
+    client = app.make_client(load_settings(), asyncio.Event())
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
 async def _check(tx: AsyncConnection, report: Report) -> None:
     """Check the lines against each other and the database."""
     report.repeated = await forget_repeated(tx)
-    refused = await refuse_bad(tx)
-    report.good -= report.repeated + refused
-    report.bad_count += refused
-    report.bad = sorted([*report.bad, *await first_refused(tx, MAX_LISTED)])[:MAX_LISTED]
+    report.good -= report.repeated
+    await _note_refused(tx, report, await refuse_bad(tx))
     report.doubtful = await doubtful_vouchers(tx, await staged_vouchers(tx, MAX_LISTED))
+
+
+async def _check_everywhere(tx: AsyncConnection, client: Client, report: Report, on_progress: OnProgress) -> None:
+    """Check the lines against all codes that the token sees."""
+    refused = await refuse_taken(tx, client, partial(on_progress, "Asking the API"))
+    await _note_refused(tx, report, refused)
+
+
+async def _note_refused(tx: AsyncConnection, report: Report, refused: int) -> None:
+    report.good -= refused
+    report.bad_count += refused
+    report.bad = sorted({*report.bad, *await first_refused(tx, MAX_LISTED)})[:MAX_LISTED]
 
 
 def _tell(report: Report, *, skip_bad: bool, dry_run: bool) -> None:

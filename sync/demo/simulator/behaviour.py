@@ -16,6 +16,7 @@ class Behaviour:
     `stamp_added`: False leaves the `UpdatedUtc` of added codes null, which the documentation allows.
     `hide_writes_for_s`: what is written through the API becomes readable so much later, by the world's clock.
     `date_ahead_s`: by how much the clock behind the `Date` header is ahead of the one that stamps records.
+    `values_any_case`: `VoucherCodeValues` takes upper and lower case for the same.
     `refused_values`: an add that holds one of these values is refused by a business rule (403).
     """
 
@@ -27,5 +28,6 @@ class Behaviour:
     short_page_ends: bool = True
     hide_writes_for_s: float = 0.0
     date_ahead_s: float = 0.0
+    values_any_case: bool = False
     refused_values: set[str] = field(default_factory=set)
     max_body_bytes: int = 4 * 1024 * 1024

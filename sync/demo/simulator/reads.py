@@ -32,7 +32,7 @@ def services(world: World, token: Token, request: GetServices) -> Answer:
     return _answer({"Services": [wire.service(record) for record in page]}, page)
 
 
-def vouchers(world: World, token: Token, request: GetVouchers, activity: Activity) -> Answer:
+def vouchers(world: World, token: Token, request: GetVouchers, activity: Activity, *, any_case: bool) -> Answer:
     """`vouchers/getAll`. One service that cannot carry vouchers spoils the whole call."""
     homes = _chosen_enterprises(world, token, request)
     carriers = _chosen(world.services, request.service_ids, token, "ServiceIds")
@@ -46,6 +46,9 @@ def vouchers(world: World, token: Token, request: GetVouchers, activity: Activit
         and voucher.enterprise_id in homes
         and ("Active" if voucher.is_active else "Deleted") in states
     ]
+    if request.voucher_code_values is not None:
+        holders = world.codes.readable().holders(request.voucher_code_values, any_case=any_case)
+        matching = [voucher for voucher in matching if voucher.id in holders]
     page = _page(matching, world.vouchers, token, request)
     lists: wire.Lists = {}
     if request.extent.vouchers:

@@ -76,6 +76,7 @@ class GetVouchers(Listing, kw_only=True):
     extent: Extent
     service_ids: Ids
     voucher_ids: Ids | None = None
+    voucher_code_values: Annotated[list[Filled], Meta(min_length=1, max_length=1000)] | None = None
     activity_states: Annotated[list[Literal["Active", "Deleted"]], Meta(min_length=1, max_length=1000)] | None = None
 
 

@@ -29,6 +29,12 @@ class Timeline:
         """All codes of a voucher, the oldest first."""
         return [self._code_at[place] for place in self._positions.get(voucher_id, ())]
 
+    def holders(self, values: Iterable[str], *, any_case: bool) -> set[UUID]:
+        """The vouchers that have a code, active or not, of one of these values."""
+        same = str.casefold if any_case else str
+        wanted = {same(value) for value in values}
+        return {one.voucher_id for one in self._code_at.values() if one.value is not None and same(one.value) in wanted}
+
     def put(self, codes: Iterable[Code]) -> None:
         """Adds codes, or moves those that are there to where their new version stands."""
         new: dict[UUID, list[int]] = {}

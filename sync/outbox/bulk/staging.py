@@ -4,12 +4,12 @@ Everything is one `user_transaction`, and nothing here holds more than a few row
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 from psycopg import AsyncCopy
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.bulk.files import BadLine, CodeLine
@@ -69,14 +69,34 @@ async def drop_taken(tx: AsyncConnection) -> list[int]:
     return [row.line for row in await tx.execute(_DROP_TAKEN)]
 
 
+async def refuse_anywhere(tx: AsyncConnection) -> int:
+    """Mark lines whose value exists in any voucher, is queued for one, or stands in a line before; how many."""
+    return sum([(await tx.execute(check)).rowcount for check in _CHECKS_ANYWHERE])
+
+
+async def refuse_values(tx: AsyncConnection, values: Sequence[str]) -> int:
+    """Mark lines with values that the API has found; how many."""
+    return (await tx.execute(_REFUSE_FOUND, {"values": list(values)})).rowcount
+
+
+async def count_good(tx: AsyncConnection) -> int:
+    """The number of lines that are not marked."""
+    return int((await tx.execute(_COUNT_GOOD)).scalar_one())
+
+
+async def good_values(tx: AsyncConnection, limit: int) -> AsyncIterator[list[str]]:
+    """The values of lines that are not marked, in their order, up to `limit` at a time."""
+    last = 0
+    while rows := (await tx.execute(_VALUES, {"after": last, "limit": limit})).all():
+        yield [row.value for row in rows]
+        last = rows[-1].line
+
+
 async def staged_values(tx: AsyncConnection) -> AsyncIterator[str]:
     """The codes that are staged, in their order."""
-    rows: Iterable[Row[tuple[str]]]
-    last = 0
-    while rows := (await tx.execute(_VALUES, {"after": last, "limit": ROWS_PER_STATEMENT})).all():
-        for row in rows:
-            yield row.value
-        last = rows[-1].line
+    async for values in good_values(tx, ROWS_PER_STATEMENT):
+        for value in values:
+            yield value
 
 
 async def queue_staged(tx: AsyncConnection, last_line: int, priority: int) -> AsyncIterator[tuple[int, int]]:
@@ -202,7 +222,51 @@ WHERE (
 RETURNING line
 """)
 
-_VALUES = text("SELECT line, value FROM pg_temp.staged_adds WHERE line > :after ORDER BY line LIMIT :limit")
+_REFUSE_EXISTING_ANYWHERE = text("""
+WITH found AS MATERIALIZED (
+  SELECT line, (
+    SELECT format('value: exists already, as %s code of voucher %s',
+      CASE WHEN code.is_active THEN 'an active' ELSE 'a deleted' END, code.voucher_id)
+    FROM mews.voucher_codes AS code WHERE code.value = staged.value AND code.missing_since IS NULL
+    ORDER BY code.is_active DESC LIMIT 1
+  ) AS refusal FROM pg_temp.staged_adds AS staged WHERE refusal IS NULL
+)
+UPDATE pg_temp.staged_adds AS staged SET refusal = found.refusal
+FROM found WHERE found.line = staged.line AND found.refusal IS NOT NULL
+""")
+
+_REFUSE_QUEUED_ANYWHERE = text("""
+WITH queued AS MATERIALIZED (
+  SELECT DISTINCT ON (value) value, id, voucher_id FROM mews.voucher_code_outbox
+  WHERE operation = 'add' AND status IN ('pending', 'sending', 'uncertain', 'held') ORDER BY value, id
+)
+UPDATE pg_temp.staged_adds AS staged
+SET refusal = format('value: is queued already, as row %s of the outbox, for voucher %s', queued.id, queued.voucher_id)
+FROM queued WHERE queued.value = staged.value AND staged.refusal IS NULL
+""")
+
+_REFUSE_SAME_VALUE = text("""
+UPDATE pg_temp.staged_adds AS staged
+SET refusal = format('value: line %s has the same, for another voucher', earlier.first_line)
+FROM (
+  SELECT line, min(line) OVER (PARTITION BY value COLLATE "C") AS first_line
+  FROM pg_temp.staged_adds WHERE refusal IS NULL
+) AS earlier
+WHERE earlier.line = staged.line AND earlier.first_line < staged.line
+""")
+
+_CHECKS_ANYWHERE = (_REFUSE_EXISTING_ANYWHERE, _REFUSE_QUEUED_ANYWHERE, _REFUSE_SAME_VALUE)
+
+_REFUSE_FOUND = text("""
+UPDATE pg_temp.staged_adds SET refusal = 'value: exists already: the API finds it, and the mirror does not show it yet'
+WHERE value = ANY (CAST(:values AS text[])) AND refusal IS NULL
+""")
+
+_COUNT_GOOD = text("SELECT count(*) FROM pg_temp.staged_adds WHERE refusal IS NULL")
+
+_VALUES = text(
+    "SELECT line, value FROM pg_temp.staged_adds WHERE line > :after AND refusal IS NULL ORDER BY line LIMIT :limit"
+)
 
 _QUEUE = text("""
 INSERT INTO mews.voucher_code_outbox

@@ -1,0 +1,120 @@
+"""`voucher-sync outbox import --unique portfolio`: no value that exists anywhere in what the token sees."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sync.demo.simulator import Operation, Voucher
+from tests.cli.conftest import Cli
+from tests.cli.outbox.helpers import query, values, write
+from tests.support.flows import numbered
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.process import Ended
+
+
+@pytest.fixture
+def portfolio(database_url: str) -> Mirror:
+    """Two hotels under one token; a service of the second cannot carry vouchers."""
+    mirror = Mirror(database_url)
+    other = mirror.world.add_enterprise("The other hotel")
+    mirror.world.add_service(other.id, "Breakfast", carries_vouchers=False)
+    mirror.world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[mirror.hotel.id, other.id], portfolio=True)
+    return mirror
+
+
+def elsewhere(mirror: Mirror) -> Voucher:
+    """A voucher of the second hotel."""
+    (other,) = (one for one in mirror.world.enterprises.values() if one.id != mirror.hotel.id)
+    return mirror.world.add_voucher(mirror.world.add_service(other.id, "Stay").id, "Winter")
+
+
+async def unique(cli: Cli, mirror: Mirror, voucher: Voucher, file: Path, asked: Sequence[str], *words: str) -> Ended:
+    write(file, "\n".join(["value", *asked]))
+    named = ("--voucher", str(voucher.id), "--unique", "portfolio")
+    return await cli("outbox", "import", str(file), *named, *words, settings=mirror.environment)
+
+
+def asked_for(mirror: Mirror) -> list[int]:
+    """How many values each search of the API was for."""
+    bodies = [one.body or {} for one in mirror.requests(Operation.GET_VOUCHERS)]
+    return [len(body["VoucherCodeValues"]) for body in bodies if "VoucherCodeValues" in body]
+
+
+async def test_what_exists_or_is_queued_anywhere_is_refused_with_its_line(
+    cli: Cli, portfolio: Mirror, tmp_path: Path
+) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    portfolio.add_codes(winter, ["ACTIVE"])
+    (gone,) = portfolio.add_codes(winter, ["GONE"])
+    portfolio.world.delete_code(gone.id)
+    async with portfolio.opened():
+        await portfolio.once()
+        portfolio.world.add_codes(winter.id, ["UNSEEN", "UNSEEN TOO"])
+        query(
+            portfolio.database_url,
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'QUEUED')",
+            winter.id,
+        )
+        asked = ["NEW-1", "ACTIVE", "GONE", "UNSEEN", "QUEUED", *numbered(20), "UNSEEN TOO"]
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", asked)
+        assert (refused.code, refused.stdout) == (1, "")
+        assert refused.stderr.splitlines() == [
+            f"line 3: value: exists already, as an active code of voucher {winter.id}",
+            f"line 4: value: exists already, as a deleted code of voucher {winter.id}",
+            "line 5: value: exists already: the API finds it, and the mirror does not show it yet",
+            f"line 6: value: is queued already, as row 1 of the outbox, for voucher {winter.id}",
+            "line 27: value: exists already: the API finds it, and the mirror does not show it yet",
+            "Error: nothing is queued: 5 bad lines; --skip-bad would queue the other 21",
+        ]
+        assert values(portfolio.database_url) == ["QUEUED"]
+        skipped = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", asked, "--skip-bad")
+        assert (skipped.code, skipped.stdout) == (0, "21 codes queued; 5 bad lines skipped.\n")
+        assert values(portfolio.database_url) == ["QUEUED", "NEW-1", *numbered(20)]
+
+
+async def test_a_value_for_two_vouchers_of_one_file_is_refused(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    async with portfolio.opened():
+        lines = [f"A;{voucher.id}", f"A;{winter.id}"]
+        write(tmp_path / "codes.csv", "\n".join(["value;voucher_id", *lines]))
+        call = ("outbox", "import", str(tmp_path / "codes.csv"), "--unique", "portfolio")
+        refused = await cli(*call, settings=portfolio.environment)
+    assert refused.code == 1
+    assert refused.stderr.splitlines()[0] == "line 3: value: line 2 has the same, for another voucher"
+
+
+async def test_thousands_that_are_new_take_a_call_for_each_thousand(
+    cli: Cli, portfolio: Mirror, tmp_path: Path
+) -> None:
+    voucher = portfolio.add_voucher()
+    elsewhere(portfolio)
+    async with portfolio.opened():
+        asked = numbered(2500)
+        ended = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", asked, "--dry-run")
+    assert (ended.code, values(portfolio.database_url)) == (0, [])
+    assert asked_for(portfolio)[-3:] == [1000, 1000, 500]
+    assert set(asked_for(portfolio)[:-3]) == {1}
+
+
+async def test_the_api_says_what_is_the_same(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
+    voucher = portfolio.add_voucher()
+    portfolio.add_codes(voucher, ["summer"])
+    portfolio.simulator.behaviour.values_any_case = True
+    async with portfolio.opened():
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", ["SUMMER", "WINTER"])
+    assert (refused.code, refused.stderr.splitlines()[0].partition(":")[0]) == (1, "line 2")
+
+
+async def test_without_tokens_or_an_api_nothing_is_queued(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
+    voucher = portfolio.add_voucher()
+    async with portfolio.served():
+        pass
+    away = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", ["A"])
+    assert away.code == 1
+    assert "the API cannot be reached" in away.stderr
+    call = ("outbox", "import", str(tmp_path / "codes.csv"), "--voucher", str(voucher.id), "--unique", "portfolio")
+    ended = await cli(*call, settings={"DATABASE_URL": portfolio.database_url})
+    assert ended.code != 0
+    assert "MEWS_CLIENT_TOKEN is not set" in ended.stderr
+    assert values(portfolio.database_url) == []

@@ -87,15 +87,22 @@ def vouchers(client: Client, service_ids: Sequence[UUID]) -> AsyncIterator[Vouch
 
 
 async def vouchers_with_values(
-    client: Client, service_ids: Sequence[UUID], values: Sequence[str], priority: Priority
+    client: Client,
+    service_ids: Sequence[UUID],
+    values: Sequence[str],
+    priority: Priority,
+    *,
+    voucher_ids: Sequence[UUID] | None = None,
+    page_size: int = MAX_PAGE_SIZE,
 ) -> Page[Voucher]:
-    """A voucher of up to 1000 services that has a code of one of up to 1000 values; an empty page if none has.
+    """Vouchers of up to 1000 services that have a code of one of up to 1000 values; an empty page if none has.
 
-    `InvalidRequest` if one of the services cannot carry vouchers. Whether the API counts deleted codes, and upper or
-    lower case, it does not say.
+    `voucher_ids`: of these up to 1000 vouchers only. `InvalidRequest` if one of the services cannot carry vouchers.
+    Whether the API counts deleted codes, and upper or lower case, it does not say.
     """
-    asked = {"Extent": {"Vouchers": True}, "ServiceIds": service_ids, "VoucherCodeValues": values}
-    return await client.read(VOUCHERS_GET_ALL, {**asked, **limitation(1, None)}, VOUCHERS.decode, priority)
+    of_vouchers = {} if voucher_ids is None else {"VoucherIds": voucher_ids}
+    asked = {"Extent": {"Vouchers": True}, "ServiceIds": service_ids, "VoucherCodeValues": values, **of_vouchers}
+    return await client.read(VOUCHERS_GET_ALL, {**asked, **limitation(page_size, None)}, VOUCHERS.decode, priority)
 
 
 async def voucher_codes(

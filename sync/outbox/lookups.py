@@ -72,6 +72,12 @@ async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequenc
     return {row.row_id: row.id for row in await tx.execute(_MADE_AMONG, parameters)}
 
 
+async def values_and_services(tx: AsyncConnection, row_ids: Sequence[int]) -> tuple[list[str], list[UUID]]:
+    """The values that adds name, and the services of their vouchers, each once."""
+    row = (await tx.execute(_VALUES_AND_SERVICES, {"ids": list(row_ids)})).one()
+    return row.values or [], row.service_ids or []
+
+
 async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
     """Whether the API gave the last code that it is known to have made for this connection its `UpdatedUtc`.
 
@@ -157,6 +163,12 @@ _MADE_AMONG = text(_MADE.format(codes=_GIVEN)).bindparams(
     bindparam("created", type_=ARRAY(TIMESTAMP)),
     bindparam("active", type_=ARRAY(Boolean)),
 )
+
+_VALUES_AND_SERVICES = text("""
+SELECT array_agg(DISTINCT row.value) AS values, array_agg(DISTINCT voucher.service_id) AS service_ids
+FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS voucher ON voucher.id = row.voucher_id
+WHERE row.id = ANY (:ids)
+""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)))
 
 _STAMPS = text("""
 SELECT code.updated_utc IS NOT NULL

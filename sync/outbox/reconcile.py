@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -16,7 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.core.errors import ApiError, ClockRefused, InvalidRequest, StatementRefused, VoucherSyncError
+from sync.mews import operations
 from sync.mews.limits import MAX_VOUCHERS
+from sync.mews.rate_limiter import Priority
 from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
 from sync.mirror.windows import chunks
 from sync.outbox import claims, expired_claims, future_rows, lookups, uncertain
@@ -80,14 +83,32 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
 async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], report: ReconcileReport) -> None:
     rows = await _keep_shown(connection, rows, await _read_until_now(connection, rows))
     left = await _complete_found(connection, rows, report)
-    if left:
-        is_seen_in_windows = await in_transaction(
-            connection.engine, lambda tx: lookups.stamps_what_it_adds(tx, connection.name)
-        )
-        if not is_seen_in_windows:
-            await read_everything(connection, _vouchers(left))
-            left = await _complete_found(connection, left, report)
+    if left and (voucher_ids := await _hidden_from_windows(connection, left)):
+        await read_everything(connection, voucher_ids)
+        left = await _complete_found(connection, left, report)
     await _apply(connection, resolve_lookup(left, {}), report)
+
+
+async def _hidden_from_windows(connection: Connection, rows: Sequence[Uncertain]) -> list[UUID]:
+    """Vouchers that may have codes of these adds in no window, as those without `UpdatedUtc` are: all of them, where
+    the API makes such codes; else those in which it finds their values, which may be older codes of the same value.
+    """
+    row_ids = [row.id for row in rows]
+    if not await in_transaction(connection.engine, lambda tx: lookups.stamps_what_it_adds(tx, connection.name)):
+        return _vouchers(rows)
+    values, service_ids = await in_transaction(connection.engine, lambda tx: lookups.values_and_services(tx, row_ids))
+    found: set[UUID] = set()
+    search = partial(operations.vouchers_with_values, connection.client, priority=Priority.PUSH)
+    for services in chunks(service_ids, operations.MAX_IDS):
+        for asked in chunks(values, operations.MAX_IDS):
+            try:
+                page = await search(services, asked, voucher_ids=_vouchers(rows))
+            except InvalidRequest:
+                return _vouchers(rows)  # as one of a service that the API has come to refuse
+            if page.rejected:
+                return _vouchers(rows)
+            found |= {one.id for one in page.records}
+    return sorted(found)
 
 
 async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> Sequence[UUID]:

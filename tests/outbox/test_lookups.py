@@ -32,6 +32,38 @@ async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
     assert active(mirror)[voucher.id, "A"] == 1
 
 
+async def test_a_code_in_no_window_is_found_though_the_api_stamped_what_it_made_before(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "STAMPED")
+    await outbox.pusher.push()
+    mirror.simulator.behaviour.stamp_added = False
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
+    await outbox.pusher.push()
+    await look_again(mirror, outbox)
+    assert await outbox.statuses() == ["done", "done"]
+    assert active(mirror)[voucher.id, "A"] == 1
+
+
+async def test_where_the_api_refuses_to_search_by_value_everything_is_read(mirror: Mirror, outbox: Outbox) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "STAMPED")
+    await outbox.pusher.push()
+    mirror.simulator.behaviour.stamp_added = False
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
+    await outbox.pusher.push()
+    mirror.simulator.faults.script(Operation.GET_VOUCHERS, Status(400, message="Invalid VoucherCodeValues"))
+    await look_again(mirror, outbox)
+    assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
+
+
 @pytest.mark.parametrize("slept", [timedelta(seconds=30), timedelta(hours=3)])
 async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time(
     mirror: Mirror, outbox: Outbox, slept: timedelta
@@ -49,7 +81,9 @@ async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time
     assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
 
 
-async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_alone(mirror: Mirror, outbox: Outbox) -> None:
+async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_and_asks_once_by_value(
+    mirror: Mirror, outbox: Outbox
+) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
     await outbox.add(voucher, "A")
@@ -60,6 +94,8 @@ async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_alone(mirr
     before = len(mirror.requests())
     await look_again(mirror, outbox)
     assert all(record.body and "UpdatedUtc" in record.body for record in mirror.requests()[before:])
+    bodies = [record.body or {} for record in mirror.requests(Operation.GET_VOUCHERS)]
+    assert [body["VoucherCodeValues"] for body in bodies if "VoucherCodeValues" in body] == [["B"]]
     assert await outbox.statuses() == ["done", "pending"]
 
 

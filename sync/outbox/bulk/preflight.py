@@ -56,7 +56,7 @@ async def _carriers_among(client: Client, service_ids: Sequence[UUID], value: st
     while group := bisection.group:
         refusal = None
         try:
-            await operations.vouchers_with_values(client, group, [value], Priority.AUDIT)
+            await operations.vouchers_with_values(client, group, [value], Priority.AUDIT, page_size=1)
         except InvalidRequest as error:
             if not error.names(operations.SERVICE_IDS):
                 raise
@@ -81,7 +81,7 @@ async def _taken(client: Client, service_ids: Sequence[UUID], values: Sequence[s
 
 async def _is_found(client: Client, service_ids: Sequence[UUID], values: Sequence[str]) -> bool:
     for group in chunks(service_ids, operations.MAX_IDS):
-        page = await operations.vouchers_with_values(client, group, values, Priority.AUDIT)
+        page = await operations.vouchers_with_values(client, group, values, Priority.AUDIT, page_size=1)
         if page.records or page.rejected:
             return True
     return False

@@ -1,14 +1,15 @@
-"""Whether the database's clock was stepped lately, told by this process's own monotonic clock.
+"""Whether the database's clock was stepped lately, and how far, told by this process's own monotonic clock.
 
 A read-back waits until the API must show what it was sent. When that is stands in the database, by its clock: stepped
-forward, the wait would be over before it has begun, and what the API shows late would be sent again.
+forward, the wait would be over before it has begun, and what the API shows late would be sent again. So nothing that is
+due by that clock is looked up before this process has seen it go evenly for as long as the wait is; what it did before
+that, nobody here knows.
 """
 
-import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-STEP_S = 2.0
+STEP = timedelta(seconds=2)
 """A smaller one is no more than an answer that was slow on its way."""
 
 
@@ -18,14 +19,21 @@ class DatabaseClock:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last: tuple[datetime, float] | None = None
-        self._stepped_s = -math.inf
+        self._even_since_s: float | None = None
 
-    def was_stepped(self, now: datetime, within: timedelta) -> bool:
-        """Whether a step was seen within so long before; `now` is what the database's clock has just shown."""
-        now_s = self._clock()
+    def observe(self, now: datetime) -> timedelta:
+        """Take what the database's clock has just shown. Returns how far it was stepped since the last time."""
+        now_s, step = self._clock(), timedelta()
         if self._last:
             before, before_s = self._last
-            if abs((now - before).total_seconds() - (now_s - before_s)) >= STEP_S:
-                self._stepped_s = now_s
+            step = (now - before) - timedelta(seconds=now_s - before_s)
         self._last = (now, now_s)
-        return now_s - self._stepped_s < within.total_seconds()
+        if self._even_since_s is None or abs(step) >= STEP:
+            self._even_since_s = now_s
+            return step
+        return timedelta()
+
+    def wait_s(self, even_for: timedelta) -> float:
+        """Seconds until the clock may have been seen to go evenly for so long; 0 if it has."""
+        even_since_s = self._clock() if self._even_since_s is None else self._even_since_s
+        return max(0.0, even_since_s + even_for.total_seconds() - self._clock())

@@ -65,7 +65,8 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
         await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
         now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
-        if watch.database_clock.was_stepped(now, within=read_after_write_delay):
+        watch.database_clock.observe(now)
+        if watch.database_clock.wait_s(even_for=read_after_write_delay):
             return rescued, []  # what is due by that clock may have been sent a moment ago
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 

@@ -198,7 +198,8 @@ class OutboxJobs:
         count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
         unsettled, due_in = await in_transaction(engine, count)
         if unsettled:
-            return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds())
+            even_in_s = self._pusher.watch.database_clock.wait_s(self._settings.push.read_after_write_delay)
+            return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds(), even_in_s)
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
         return (locked, LOCKED_AGAIN_S) if locked else None
 

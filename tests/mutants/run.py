@@ -28,7 +28,6 @@ NOT_BUILT = {
     8: "the budget is not kept across restarts and failover",
     9: "a connection has no lease, so a replica cannot lose it; claims have one",
     14: "commits that are lost after the last position leave no sign, as a cancellation of the last seconds",
-    15: "the pause before an uncertain change is looked up ends by the database's clock",
 }
 HUNG_AFTER_S = 1200
 """A single test that hangs is failed by its own time-out, which counts as noticed; this is for all of a run."""

@@ -70,7 +70,8 @@ async def pass_time(mirror: Mirror, by: timedelta) -> None:
 @asynccontextmanager
 async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
     """The jobs of a mirror, with the daemon's own loop for the outbox under way."""
-    jobs = app.make_jobs(mirror.connection, mirror.settings(sync_settle_after_s=1, sync_lease_s=3, **settings))
+    quick = {"sync_settle_after_s": 1, "sync_lease_s": 3}
+    jobs = app.make_jobs(mirror.connection, mirror.settings(**(quick | settings)))
     loop = asyncio.create_task(jobs.outbox.run())
     try:
         yield jobs

@@ -4,22 +4,25 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import psycopg
 
 from sync.postgres.embedded import embedded_postgres, temporary_directory
 from tests.support.postgres import wait_for_server
+from tests.support.wall_clock import ProcessClock
 
 
 class PhysicalServer:
     """A server that is stopped, killed and started again by the command that first started it."""
 
-    def __init__(self, directory: Path, command: list[str], url: str) -> None:
+    def __init__(self, directory: Path, command: list[str], url: str, environment: Mapping[str, str]) -> None:
         self.url = url
+        self._environment = os.environ | environment
         self.data = directory / "data"
         self._backup = directory / "backup"
         self._command = command
@@ -32,8 +35,9 @@ class PhysicalServer:
         log = self.data.parent / "server.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # type: ignore[call-overload]
-                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.data, **others
-            )
+                self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.data,
+                env=self._environment, **others
+            )  # fmt: skip
         assert self._process is not None
         wait_for_server(self.url, self._process, log)
 
@@ -64,13 +68,23 @@ class PhysicalServer:
 
 
 @contextmanager
-def physical_server() -> Iterator[PhysicalServer]:
-    """A server with an empty database, gone afterwards."""
+def stepped_server() -> Iterator[tuple[str, ProcessClock]]:
+    """The URL of a server with an empty database, and its wall clock."""
+    with temporary_directory("voucher-sync-clock-") as directory:
+        directory.chmod(0o755)  # root's server runs as another user
+        clock = ProcessClock(directory)
+        with physical_server(clock.environment) as server:
+            yield server.url, clock
+
+
+@contextmanager
+def physical_server(environment: Mapping[str, str] = MappingProxyType({})) -> Iterator[PhysicalServer]:
+    """A server with an empty database, gone afterwards; `environment` is beside the one that there is."""
     with temporary_directory("voucher-sync-physical-") as directory:
         with embedded_postgres(directory) as url:
             pid = int((directory / "data" / "postmaster.pid").read_text().split()[0])
             command = psutil.Process(pid).cmdline()
-        server = PhysicalServer(directory, command, url)
+        server = PhysicalServer(directory, command, url, environment)
         server.start()
         try:
             yield server

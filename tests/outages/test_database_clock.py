@@ -1,0 +1,135 @@
+"""The clock of the database's machine is stepped, for real: nothing is sent twice, whatever is under way."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from sync.demo.simulator import Close, Operation, Voucher
+from sync.postgres.migrations import migrate
+from sync.service.jobs import Jobs
+from tests.outages.helpers import pushing, queue_add, round_of, statuses
+from tests.support.flows import numbered
+from tests.support.mirror import Mirror
+from tests.support.outbox import active
+from tests.support.physical import stepped_server
+from tests.support.postgres import new_database
+from tests.support.wall_clock import DAY, HOUR, ProcessClock, needs_libfaketime
+
+pytestmark = needs_libfaketime
+
+STEPS = [(HOUR,), (DAY, DAY), (HOUR, -HOUR), (-DAY, -DAY)]
+QUICK = {"sync_lease_s": 10, "sync_settle_after_s": 2}
+"""An answer is looked up before half a lease is over: what keeps it from being sent again is no relation of the two."""
+MANY = numbered(20)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, ProcessClock]]:
+    with stepped_server() as url_and_clock:
+        yield url_and_clock
+
+
+@pytest.fixture
+def clock(server: tuple[str, ProcessClock]) -> ProcessClock:
+    return server[1]
+
+
+async def step_clock(mirror: Mirror, clock: ProcessClock, step: timedelta) -> None:
+    """Sets the clock of the database's server, which must follow."""
+
+    async def shown() -> datetime:
+        (row,) = await mirror.rows("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
+    before = await shown()
+    clock.step(step)
+    assert abs(await shown() - before - step) < timedelta(minutes=1)
+
+
+@pytest.fixture
+async def hotel(server: tuple[str, ProcessClock]) -> AsyncIterator[Mirror]:
+    """Whatever is sent twice is added twice, and shows."""
+    with new_database(server[0]) as url:
+        migrate(url)
+        mirror = Mirror(url)
+        mirror.simulator.behaviour.allow_duplicates = True
+        async with mirror.opened():
+            yield mirror
+
+
+async def settled(mirror: Mirror, jobs: Jobs) -> None:
+    """Looks up, as the daemon does all the time, until every change has ended."""
+    while set(await statuses(mirror)) != {"done"}:
+        await jobs.outbox.look_up()
+        await jobs.pull()
+
+
+async def lose_an_answer(mirror: Mirror, jobs: Jobs, voucher: Voucher) -> None:
+    """Sends an add whose answer is lost, and which the API shows late."""
+    mirror.simulator.behaviour.hide_writes_for_s = 1.5
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    await queue_add(mirror, voucher, *MANY)
+    jobs.outbox.wake.set()
+    while set(await statuses(mirror)) != {"uncertain"}:
+        await jobs.pull()
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=str)
+async def test_a_step_while_an_answer_is_on_its_way_sends_nothing_again(
+    hotel: Mirror, clock: ProcessClock, steps: tuple[timedelta, ...]
+) -> None:
+    voucher = hotel.add_voucher()
+    is_sent, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def on_request(operation: Operation, _body: Any) -> None:
+        if operation is Operation.ADD_CODES:
+            is_sent.set()
+            await may_answer.wait()
+
+    hotel.simulator.on_request = on_request
+    async with pushing(hotel, **QUICK) as jobs:
+        await round_of(jobs)
+        await queue_add(hotel, voucher, *MANY)
+        jobs.outbox.wake.set()
+        await is_sent.wait()
+        for step in steps:
+            await step_clock(hotel, clock, step)
+            for _ in range(3):
+                await jobs.outbox.look_up()
+        may_answer.set()
+        await settled(hotel, jobs)
+    assert set(active(hotel).values()) == {1}
+    assert len(hotel.requests(Operation.ADD_CODES)) == 1
+
+
+@pytest.mark.parametrize("steps", STEPS, ids=str)
+async def test_a_step_after_a_lost_answer_sends_nothing_again(
+    hotel: Mirror, clock: ProcessClock, steps: tuple[timedelta, ...]
+) -> None:
+    voucher = hotel.add_voucher()
+    async with pushing(hotel, **QUICK) as jobs:
+        await round_of(jobs)
+        await lose_an_answer(hotel, jobs, voucher)
+        for step in steps:
+            await step_clock(hotel, clock, step)
+            await jobs.outbox.look_up()
+        if sum(steps, timedelta()) > timedelta():
+            await settled(hotel, jobs)
+            assert len(hotel.requests(Operation.ADD_CODES)) == 1
+    assert set(active(hotel).values()) == {1}
+
+
+async def test_a_step_between_two_processes_sends_nothing_again(hotel: Mirror, clock: ProcessClock) -> None:
+    voucher = hotel.add_voucher()
+    async with pushing(hotel, **QUICK) as jobs:
+        await round_of(jobs)
+        await lose_an_answer(hotel, jobs, voucher)
+    await step_clock(hotel, clock, DAY)
+    async with pushing(hotel, **QUICK) as heir:
+        await settled(hotel, heir)
+    assert set(active(hotel).values()) == {1}
+    assert len(hotel.requests(Operation.ADD_CODES)) == 1

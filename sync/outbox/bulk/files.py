@@ -24,6 +24,13 @@ MAX_LINE_LENGTH = 10_000
 
 # What a first line may say that is meant as a header: queued as a code, it would be one that everybody knows.
 _HEADER_WORDS = {*COLUMNS, "code", "codes", "values", "voucher", "vouchers", "vouchercode", "voucher_code", "coupon"}
+# So begins what an editor, browser or program saves that is told to save no text: each line of it would be a code.
+_FORMATS = {
+    "RTF": re.compile(r"\{\\rtf"),
+    "PDF": re.compile(r"%PDF-\d"),
+    "HTML or XML": re.compile(r"<[!?a-z]", re.IGNORECASE),
+    "JSON": re.compile(r"[\[{]\s*([\[{\"]|$)"),
+}
 _UNREADABLE = re.compile("[\ud800-\udfff\ufffd]")
 _BLANK = re.compile(r"[\s,;]*")
 AS_TEXT = "save the column as text, or give --as-is if the code is meant so"
@@ -107,6 +114,12 @@ def read_layout(first: str | None, delimiters: str = DELIMITERS) -> Layout:
             names.pop()  # a spreadsheet saves columns that were used once
         if "value" in names:
             return Layout(_known(names), delimiter)
+    for name, beginning in _FORMATS.items():
+        if beginning.match(first.strip()):
+            raise VoucherSyncError(
+                f"the file begins as {name} does: save it as CSV or plain text, or put a line `value` in front if its "
+                "first line is a code"
+            )
     if any(len(_split(first, delimiter) or ()) != 1 for delimiter in DELIMITERS):
         raise VoucherSyncError(
             "the file's first line names no column `value`: begin the file with a line such as "

@@ -8,7 +8,7 @@ import re
 
 _MONTHS = "Jan|Feb|Mar|Mär|Mrz|Apr|May|Mai|Jun|Jul|Aug|Sep|Sept|Oct|Okt|Nov|Dec|Dez"
 TRACES = {
-    re.compile(r"[+-]?\d([.,]\d+)?E[+-]\d+"): "is a number as a spreadsheet shortens it, and the digits are lost",
+    re.compile(r"[+-]?\d([.,]\d+)?[Ee][+-]\d+"): "is a number as a spreadsheet shortens it, and the digits are lost",
     re.compile(r"\d{15}0+"): "ends in zeros behind 15 digits, as a spreadsheet rounds a longer number",
     re.compile(r"\d+[.,]0+"): "is a number with a fraction, as a spreadsheet writes what was none",
     re.compile(r"=.*|'.+"): "is a formula of a spreadsheet, or marked as text for one",

@@ -178,6 +178,7 @@ def test_a_file_without_a_first_line_is_none(lines: list[str], words: str) -> No
     [
         "1.23457E+11",
         "1,23457E+11",
+        "1.23457e+11",
         "1E-05",
         "123456789012345000",
         "12345.0",

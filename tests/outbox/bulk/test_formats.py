@@ -1,0 +1,28 @@
+"""What an editor, a browser or a program saves that was not told to save text is no list of codes."""
+
+import pytest
+
+from sync.core.errors import VoucherSyncError
+from sync.outbox.bulk.files import read_layout
+
+FORMATS = {
+    "{\\rtf1\\ansi SECRET": "RTF",
+    "%PDF-1.7": "PDF",
+    "<!DOCTYPE html><title>SECRET, B</title>": "HTML or XML",
+    "<?xml version='1.0'?>": "HTML or XML",
+    '["SECRET", "B"]': "JSON",
+    "[": "JSON",
+    '{"value": "SECRET"}': "JSON",
+}
+
+
+@pytest.mark.parametrize(("first", "name"), FORMATS.items())
+def test_another_format_is_named(first: str, name: str) -> None:
+    with pytest.raises(VoucherSyncError, match=f"begins as {name} does: save it as CSV") as raised:
+        read_layout(first)
+    assert "SECRET" not in str(raised.value)
+
+
+@pytest.mark.parametrize("first", ["<3-FOREVER", "{SUMMER}", "[A]", "100%PDF"])
+def test_a_code_that_begins_alike_is_a_code(first: str) -> None:
+    assert not read_layout(first).has_header

@@ -1,22 +1,29 @@
 """What `voucher-sync check` finds in a database: each line of the README's table of what is required of one."""
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from sync.cli.check_line import CheckLine
 from sync.cli.roles import describe_role
+from sync.outbox.tables import TRIGGERS, outbox
 from sync.postgres.engine import translate
 from sync.postgres.facts import Facts, load_facts
+from sync.postgres.in_force import not_in_force, refusals
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.requirements import NEWEST, OLDEST
 from sync.postgres.schema_version import current_revision, known_revisions
 from sync.postgres.urls import describe_address
 from sync.service import roles
+from sync.service.schema import metadata
 
 RENEW_INDEXES = (
     "stop the daemon, run REINDEX DATABASE CONCURRENTLY and ALTER DATABASE ... REFRESH COLLATION VERSION, and start it"
 )
 LISTENING = 1
 """The session that waits for notifications, beside those of the pool."""
+
+MAX_TOLD = 3
+"""Of what is wrong with tables; the rest is most likely so for the same reason."""
 
 
 def check_database(url: str, pool: int) -> list[CheckLine]:
@@ -27,7 +34,11 @@ def check_database(url: str, pool: int) -> list[CheckLine]:
             revision = current_revision(connection)
             database = _check_revision(describe_address(url), revision)
             found = [_check_server(facts), _check_privileges(facts), _check_sessions(facts, pool), database]
-            return found if database.is_wrong else [*found, _check_roles(roles.look(connection))]
+            if database.is_wrong:
+                return found
+            if facts.owns:
+                found.append(_check_tables(connection))
+            return [*found, _check_roles(roles.look(connection))]
     except DBAPIError as error:
         raise translate(error) from None
 
@@ -80,6 +91,22 @@ def _check_revision(address: str, at: str | None) -> CheckLine:
     is_older = at is None or at in known_revisions()
     to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
     return CheckLine("database", detail, to_do)
+
+
+def _check_tables(connection: Connection) -> CheckLine:
+    tables = metadata.sorted_tables
+    if gone := not_in_force(connection, tables, [(outbox.fullname, name) for name in TRIGGERS]):
+        to_do = "put back what was dropped or renamed, ENABLE TRIGGER what is disabled, REINDEX what is not valid"
+        return CheckLine("tables", f"not there, or not in force: {_first(gone)}", to_do)
+    if refused := refusals(connection, tables):
+        to_do = "mend or drop the rule, trigger or publication, or grant the privilege"
+        return CheckLine("tables", f"refused whatever is written: {_first(refused)}", to_do)
+    return CheckLine("tables", f"{len(tables)} are as they were made, and take what is written")
+
+
+def _first(found: list[str]) -> str:
+    more = len(found) - MAX_TOLD
+    return "; ".join(found[:MAX_TOLD]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _check_roles(found: list[roles.Role]) -> CheckLine:

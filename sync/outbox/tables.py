@@ -27,6 +27,9 @@ an operator class: an index on expressions would differ from what Alembic reads 
 QUEUER = text("coalesce(queued_by, '')")
 """Who queued it; rows from before the triggers, or past them, count as one user's."""
 
+TRIGGERS = ("check_insert", "check_update", "fill_in_state", "wake")
+"""Of the outbox, as `triggers.sql` names them."""
+
 
 def _one_of(column: str, values: type[Operation] | type[Status] | type[Uncertainty]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"

@@ -13,8 +13,10 @@ LINE = "08"
 """The class of errors of the connection: a pooler's own, which knows of no values."""
 ABOUT_STATEMENTS = ("42", "3F")
 """Classes of errors that are found in the text of a statement, where ours have names and no values."""
-UNSUPPORTED = "0A000"
-"""A statement of a form that the table does not take, as for a rule on it."""
+OF_FORM = ("0A000", "55000")
+"""A statement of a form that the table does not take, as for a rule on it, or for a publication of it."""
+UNFIT_FOR_PUBLICATION = "42P10"
+"""Why a publication of a table forbids to update it, stands in the detail: its list of columns, or its condition."""
 DEPENDENT = "2BP01"
 """Something cannot be dropped; the detail has the names of what depends on it, a line each."""
 NEW_LINE = "\n"
@@ -37,7 +39,9 @@ def words_of(cause: BaseException | None) -> str:
         is_of_driver = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         return str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
     is_of_the_line = cause.sqlstate.startswith(LINE) and cause.diag.context is None
-    is_of_form = cause.sqlstate == UNSUPPORTED and cause.diag.context is None
+    is_of_form = cause.sqlstate in OF_FORM and cause.diag.context is None
+    if cause.sqlstate == UNFIT_FOR_PUBLICATION and cause.diag.context is None and cause.diag.message_detail:
+        return f"{cause.diag.message_primary}: {cause.diag.message_detail}"
     if is_of_the_line or is_of_form or is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
         return cause.diag.message_primary or type(cause).__name__
     dependent = cause.diag.message_detail if cause.sqlstate == DEPENDENT and cause.diag.context is None else None

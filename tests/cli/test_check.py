@@ -78,6 +78,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
         "privileges",
         "sessions",
         "database",
+        "tables",
         "roles",
         "outbox",
         "audit",

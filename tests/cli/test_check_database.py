@@ -21,7 +21,7 @@ from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.postgres import database_of, in_database
 
-ALL = ["server", "privileges", "sessions", "database", "roles"]
+ALL = ["server", "privileges", "sessions", "database", "tables", "roles"]
 POOL = 5
 
 
@@ -116,6 +116,24 @@ def test_policies_that_hold_for_the_owner_too(owner_of_three: str, table: str) -
     privileges = found(owner_of_three, pool=2)["privileges"]
     assert privileges.detail.endswith(f"which nothing is done with: {table}")
     assert "NO FORCE ROW LEVEL SECURITY" in privileges.to_do
+
+
+def test_a_guard_that_is_not_in_force(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("ALTER TABLE mews.voucher_code_outbox DISABLE TRIGGER USER")
+        tables = found(database_url)["tables"]
+        assert tables.detail.startswith("not there, or not in force: check_insert of mews.voucher_code_outbox; ")
+        assert tables.detail.endswith("; and 1 more")
+        admin.execute("ALTER TABLE mews.voucher_code_outbox ENABLE TRIGGER USER")
+        assert not found(database_url)["tables"].is_wrong
+
+
+def test_a_table_that_takes_nothing(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("CREATE RULE instead AS ON UPDATE TO mews.voucher_codes DO INSTEAD NOTHING")
+        tables = found(database_url)["tables"]
+        assert tables.detail.startswith("refused whatever is written: INSERT of mews.voucher_codes: the database")
+        assert "drop the rule" in tables.to_do
 
 
 def test_triggers_that_do_not_fire(database_url: str) -> None:

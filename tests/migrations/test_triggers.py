@@ -8,6 +8,7 @@ from alembic import command
 from psycopg.conninfo import conninfo_to_dict
 
 import sync.outbox
+from sync.outbox.tables import TRIGGERS as NAMES
 from sync.postgres import migrations
 from tests.migrations.helpers import (
     CHECKOUT,
@@ -62,6 +63,7 @@ def functions_and_triggers(url: str) -> list[tuple[object, ...]]:
 
 def test_a_migrated_database_holds_the_file_in_force_and_nothing_else(database_url: str) -> None:
     migrated = functions_and_triggers(database_url)
+    assert tuple(sorted(str(name) for _, name, *_ in query(database_url, TRIGGERS))) == NAMES
     for table, name, _, _ in query(database_url, TRIGGERS):
         execute(database_url, f"DROP TRIGGER {name} ON {table}")
     for function, *_ in query(database_url, FUNCTIONS):

@@ -1,0 +1,65 @@
+"""Whether tables of ours are as they were made, and take what is written to them: what `check` looks at.
+
+An owner can drop, disable or rename all that guards them, and add what refuses every statement. Neither is seen by who
+reads, and the one only by what is done twice.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from sqlalchemy import Connection, Executable, Table, delete, false, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+
+from sync.core.errors import DatabaseError, NotAllowed, StatementRefused
+from sync.postgres.engine import translate
+
+# An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing.
+_IN_FORCE = text("""
+SELECT relation.relnamespace::regnamespace || '.' || relation.relname AS of_table, part.name
+FROM pg_class AS relation JOIN (
+  SELECT indrelid AS relid, index.relname AS name FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
+  WHERE indisvalid
+  UNION ALL SELECT conrelid, conname FROM pg_constraint WHERE convalidated
+  UNION ALL SELECT tgrelid, tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A')
+) AS part ON part.relid = relation.oid
+WHERE relation.relnamespace::regnamespace::text = ANY (:schemas)
+""")
+
+
+def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iterable[tuple[str, str]]) -> list[str]:
+    """Indexes and constraints of `tables`, and `triggers` (table, name), that are gone, disabled or not valid."""
+    schemas = {table.schema for table in tables}
+    found = {(row.of_table, row.name) for row in connection.execute(_IN_FORCE, {"schemas": list(schemas)})}
+    indexes = {(table.fullname, str(index.name)) for table in tables for index in table.indexes}
+    constraints = {(table.fullname, str(constraint.name)) for table in tables for constraint in table.constraints}
+    return [f"{name} of {table}" for table, name in sorted({*indexes, *constraints, *triggers} - found)]
+
+
+def refusals(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which statements are refused whatever rows they are for, each with the reason.
+
+    They are tried for no row, and rolled back. So it finds rules, triggers for each statement, publications that cannot
+    tell rows apart, and privileges that are gone. Raises the driver's error for what is not the tables'.
+    """
+    found = []
+    for table in tables:
+        for verb, statement in _for_no_row(table):
+            trial = connection.begin_nested()
+            try:
+                connection.execute(statement)
+            except DBAPIError as error:
+                refusal = translate(error)
+                if type(refusal) not in (DatabaseError, StatementRefused, NotAllowed):
+                    raise
+                found.append(f"{verb} of {table.fullname}: {refusal}")
+            finally:
+                trial.rollback()
+    return found
+
+
+def _for_no_row(table: Table) -> Iterator[tuple[str, Executable]]:
+    column = next(one for one in table.columns if one.identity is None)
+    none = select(column).where(false())
+    yield "INSERT", insert(table).from_select([column.name], none, include_defaults=False).on_conflict_do_nothing()
+    yield "UPDATE", update(table).where(false()).values({column: column})
+    yield "DELETE", delete(table).where(false())

@@ -14,6 +14,8 @@ from sqlalchemy import Connection, Engine, event
 LOCK_TIMEOUT_S = 30
 """Somebody else's lock is waited for so long; shorter than a transaction may take, so that it is told as what it is."""
 TRANSACTION_TIMEOUT_SINCE = 170_000
+RELATION_KINDS_SINCE = {14: 140_013, 15: 150_008, 16: 160_004}
+"""By release, where not its first version knows the setting."""
 
 SETTINGS = {
     # psycopg reads dates, instants and intervals in these styles alone; and in a zone behind UTC the first hours of the
@@ -51,8 +53,18 @@ BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
 
 def begin_statement(server_version: int) -> str:
     """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004."""
-    settings = SETTINGS | ({"transaction_timeout": "0"} if server_version >= TRANSACTION_TIMEOUT_SINCE else {})
+    settings = SETTINGS | _newer_settings(server_version)
     return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+
+
+def _newer_settings(server_version: int) -> dict[str, str]:
+    newer = {}
+    if server_version >= TRANSACTION_TIMEOUT_SINCE:
+        newer["transaction_timeout"] = "0"
+    if server_version >= RELATION_KINDS_SINCE.get(server_version // 10_000, 0):
+        # It forbids views, ours among them, to whom it was set for as a precaution while he dumps.
+        newer["restrict_nonsystem_relation_kind"] = "''"
+    return newer
 
 
 def begin_again(connection: Connection) -> None:

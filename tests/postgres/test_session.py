@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.session import SETTINGS, begin_statement
-from tests.support.hostile import alter, known_to, make_database_hostile, new_login
+from tests.support.hostile import NEWER, alter, known_to, make_database_hostile, new_login
 from tests.support.pooler import needs_pgbouncer, pooled
 
 OLD, LONG = datetime(1, 1, 1, tzinfo=UTC), timedelta(days=-400, hours=3, seconds=2.5)
@@ -29,14 +29,18 @@ SELECT :instant AS instant, :length AS length, now() > '2020-01-01' AS is_ours, 
        :one = CAST(:one AS uuid) AS is_equal, 'a\\b' AS backslash, unnest(CAST(:texts AS text[])) AS umlauts
 """).bindparams(bindparam("length", type_=Interval))
 
+NEWER_ONES = text("SELECT setting FROM pg_settings WHERE name = ANY (:names)")
+
 
 async def assert_nothing_is_changed(engine: AsyncEngine) -> None:
     """Everything is as it was stated, and values come back as they went."""
     parameters = {"instant": OLD, "length": LONG, "one": os.urandom(16).hex(), "texts": ["Zoë ☃"]}
     async with transaction(engine) as tx:
         shown = {name: (await tx.execute(text(f"SHOW {name}"))).scalar_one() for name in STATED}
+        newer = (await tx.execute(NEWER_ONES, {"names": list(NEWER)})).scalars().all()
         row = (await tx.execute(QUERY, parameters)).mappings().one()
     assert shown == STATED
+    assert set(newer) <= {"0", ""}
     assert (row["instant"], row["length"], row["is_ours"], row["is_equal"]) == (OLD, LONG, True, True)
     assert (row["backslash"], row["umlauts"]) == ("a\\b", "Zoë ☃")
 
@@ -117,6 +121,9 @@ async def test_it_takes_no_message_more_than_a_bare_begin(database_url: str, tmp
 def test_an_older_server_is_not_told_what_only_newer_ones_know() -> None:
     assert "transaction_timeout" not in begin_statement(160_009)
     assert "transaction_timeout" in begin_statement(170_000)
+    kinds = "restrict_nonsystem_relation_kind"
+    known = {version: kinds in begin_statement(version) for version in (140_012, 140_013, 150_007, 150_008, 170_000)}
+    assert known == {140_012: False, 140_013: True, 150_007: False, 150_008: True, 170_000: True}
 
 
 USERS_OWN = """

@@ -63,6 +63,10 @@ SETTINGS = {
     "enable_nestloop": "off",
 }
 
+NEWER = {"transaction_timeout": "'500ms'", "restrict_nonsystem_relation_kind": "'view, foreign-table'"}
+"""Those that not every release knows."""
+KNOWN = "SELECT name FROM pg_settings WHERE name = ANY (%s)"
+
 
 def alter(owner: str, name: str, settings: Mapping[str, str]) -> sql.Composed:
     """The statements that set all this for a ROLE or a DATABASE."""
@@ -74,8 +78,8 @@ def alter(owner: str, name: str, settings: Mapping[str, str]) -> sql.Composed:
 def known_to(url: str) -> dict[str, str]:
     """The settings that this server knows."""
     with psycopg.connect(url) as session:
-        newer = {"transaction_timeout": "'500ms'"} if session.info.server_version >= 170_000 else {}
-    return SETTINGS | newer
+        newer = session.execute(KNOWN, [list(NEWER)]).fetchall()
+    return SETTINGS | {name: NEWER[name] for (name,) in newer}
 
 
 def make_database_hostile(url: str, settings: Mapping[str, str] | None = None) -> None:

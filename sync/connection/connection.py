@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.connection.incarnation import Incarnation
-from sync.connection.left_alone import SetAside
-from sync.connection.refused_records import Refusals
+from sync.connection.refusals import Refusals
+from sync.connection.set_aside import SetAside
 from sync.mews.client import Client
 
 

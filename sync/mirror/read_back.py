@@ -15,7 +15,7 @@ from sync.mews.pages import Page
 from sync.mews.rate_limiter import Priority
 from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert
-from sync.mirror.refused import refused_among
+from sync.mirror.refused_vouchers import refused_among
 from sync.mirror.store import CODES, store_page
 from sync.mirror.windows import ReadLimits, reduce, split
 from sync.postgres.engine import in_transaction

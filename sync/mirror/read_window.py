@@ -19,7 +19,7 @@ from sync.mews.records import VoucherCode
 from sync.mirror import rejected, skipped, upsert, watermarks
 from sync.mirror.pending_reads import Group, WindowRead
 from sync.mirror.pull_report import PullReport
-from sync.mirror.refused import refused_among
+from sync.mirror.refused_vouchers import refused_among
 from sync.mirror.store import CODES, store_page
 from sync.mirror.windows import ReadLimits, reduce, split
 from sync.postgres.engine import in_transaction

@@ -24,8 +24,8 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.connection import Connection
-from sync.connection.left_alone import SET_ASIDE_FOR
 from sync.connection.server_time import server_now
+from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.outbox.each_row import Written, write_each
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import attempts, outbox

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.left_alone import SET_ASIDE_FOR
+from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.outbox.claims import end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.outcomes import SET_ASIDE, Completion, Resolved

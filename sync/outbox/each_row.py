@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.left_alone import SET_ASIDE_FOR
+from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.core.bisection import Bisection
 from sync.core.errors import StatementRefused
 from sync.postgres.engine import translate

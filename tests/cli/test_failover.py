@@ -1,0 +1,168 @@
+"""An asynchronous standby takes over, and has lost what its primary did last (invariant 14)."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from sync.demo.simulator import Operation, RequestRecord
+from sync.postgres.migrations import migrate
+from tests.cli.test_lost_commits import QUEUE, made, statuses
+from tests.support.clusters import Cluster, Clusters, clusters
+from tests.support.mirror import Mirror
+
+from .conftest import Cli
+
+pytestmark = pytest.mark.long
+
+VALUES = [f"NEW-{number:02}" for number in range(20)]
+QUICK = {"SYNC_LEASE_S": "8", "SYNC_SETTLE_AFTER_S": "1", "SYNC_OVERLAP_S": "60"}
+
+
+class Pair:
+    """A primary and its standby, under one address."""
+
+    def __init__(self, made: Clusters) -> None:
+        self.primary = made.initialised("primary")
+        self.primary.start()
+        migrate(self.primary.url)
+        self.standby: Cluster = self.primary.base_backup("standby", "-R")
+        self.standby.start()
+        self.url = made.url(self.primary, self.standby)
+
+    async def cut(self) -> None:
+        """The standby has all until now, and nothing of what follows."""
+        await asyncio.to_thread(self.standby.follow, self.primary)
+        await asyncio.to_thread(self.standby.cut_off)
+
+    async def fail_over(self, mirror: Mirror) -> None:
+        """The primary is gone, and the standby takes over."""
+        await mirror.connection.engine.dispose()
+        await asyncio.to_thread(self.primary.kill)
+        await asyncio.to_thread(self.standby.promote)
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with clusters() as made:
+        yield Pair(made)
+
+
+class Scene:
+    """A hotel whose API takes a code twice, mirrored into the pair."""
+
+    def __init__(self, pair: Pair, cli: Cli, mirror: Mirror) -> None:
+        self.pair, self.mirror = pair, mirror
+        self.voucher = mirror.add_voucher()
+        self._cli = cli
+
+    async def run(self, *words: str) -> int:
+        """A command's exit code."""
+        ended = await self._cli(*words, settings=self.mirror.environment | QUICK)
+        return ended.code
+
+    async def queue(self, values: list[str]) -> None:
+        await self.mirror.execute(QUEUE, voucher=self.voucher.id, values=values)
+
+    def at_add(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Acts once the API has made what the first add asks for, before it answers."""
+
+        async def on_answer(record: RequestRecord) -> None:
+            if record.operation is Operation.ADD_CODES:
+                self.mirror.simulator.on_answer = None
+                await act()
+
+        self.mirror.simulator.on_answer = on_answer
+
+    async def settle(self) -> None:
+        """Whatever waits is adopted and sent."""
+        assert await self.run("adopt", "--release") == 0
+        assert await self.run("once") == 0
+        assert (await self.mirror.compare()).is_equal
+
+
+async def begun(pair: Pair, cli: Cli, mirror: Mirror) -> Scene:
+    """What each test begins with: everything mirrored, and twenty changes queued."""
+    mirror.simulator.behaviour.allow_duplicates = True
+    scene = Scene(pair, cli, mirror)
+    assert await scene.run("once") == 0
+    return scene
+
+
+async def test_without_loss_it_goes_on_and_nobody_is_asked(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await scene.queue(VALUES)
+        await pair.cut()
+        await pair.fail_over(mirror)
+        assert await scene.run("once") == 0
+        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+
+
+async def test_what_was_queued_and_made_and_lost_is_mirrored(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await pair.cut()
+        await scene.queue(VALUES)
+        assert await scene.run("once") == 0
+        await pair.fail_over(mirror)
+        await scene.run("once")
+        assert (await statuses(mirror), made(mirror)) == (Counter(), Counter(VALUES))
+        await scene.settle()
+
+
+async def test_what_was_claimed_and_made_is_not_made_again(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await scene.queue(VALUES)
+        await pair.cut()
+        assert await scene.run("once") == 0
+        await pair.fail_over(mirror)
+        await scene.run("once")
+        assert made(mirror) == Counter(VALUES)
+        await scene.settle()
+        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+
+
+async def test_a_primary_that_dies_with_a_call_under_way_makes_nothing_twice(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await scene.queue(VALUES)
+        await pair.cut()
+        scene.at_add(lambda: pair.fail_over(mirror))
+        await scene.run("once")
+        await scene.run("once")
+        assert made(mirror) == Counter(VALUES)
+        await scene.settle()
+        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+
+
+async def test_a_claim_that_the_standby_has_without_its_answer_is_looked_up(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await scene.queue(VALUES)
+        scene.at_add(pair.cut)
+        assert await scene.run("once") == 0
+        await pair.fail_over(mirror)
+        assert await statuses(mirror) == {"sending": len(VALUES)}
+        await scene.run("once")
+        await scene.settle()
+        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+
+
+async def test_a_watermark_that_was_lost_costs_no_code(pair: Pair, cli: Cli) -> None:
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        await pair.cut()
+        mirror.world.add_codes(scene.voucher.id, VALUES)
+        assert await scene.run("once") == 0
+        await pair.fail_over(mirror)
+        await scene.run("once")
+        assert (await mirror.compare()).is_equal

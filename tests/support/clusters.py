@@ -46,7 +46,7 @@ class Clusters:
     def initialised(self, name: str, version: str = NEWEST) -> "Cluster":
         """A new, empty cluster, which does not run."""
         cluster = self.make(name, version)
-        how = ("--no-sync", "--no-instructions", "--encoding=UTF8", "--no-locale")
+        how = ("--no-sync", "--no-instructions", "--encoding=UTF8", "--no-locale", "--data-checksums")
         cluster.run("initdb", "-D", str(cluster.data), "-U", "postgres", "--auth=trust", *how)
         return cluster
 
@@ -69,12 +69,12 @@ class Cluster:
         self.port = port
         self.data = clusters.directory / name
         self._clusters = clusters
-        self._programs = _programs(clusters.directory, version)
+        self.programs = _programs(clusters.directory, version)
         self.url = clusters.url(self)
 
     def run(self, program: str, *arguments: str) -> None:
         """Runs a program of its version as the servers' user."""
-        self._clusters.account.run(self._programs / program, *arguments, cwd=self._clusters.sockets)
+        self._clusters.account.run(self.programs / program, *arguments, cwd=self._clusters.sockets)
 
     def start(self, **settings: str) -> None:
         """Starts it and waits until it answers."""
@@ -104,6 +104,12 @@ class Cluster:
         where = ("-h", str(self._clusters.sockets), "-p", str(self.port), "-U", "postgres")
         copy.run("pg_basebackup", *where, "-D", str(copy.data), "--checkpoint=fast", "--no-sync", *how)
         return copy
+
+    def upgrade(self, older: "Cluster") -> None:
+        """Takes over what a cluster of another version has, both being stopped."""
+        places = ("-d", str(older.data), "-D", str(self.data), "-b", str(older.programs), "-B", str(self.programs))
+        ports = ("-p", str(older.port), "-P", str(self.port), "-U", "postgres")
+        self.run("pg_upgrade", *places, *ports, "--socketdir", str(self._clusters.sockets), "--no-sync")
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """What a statement brings, in a session of its own."""

@@ -94,8 +94,8 @@ def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
                 )
                 return {}
             text = _text("settings", str(DOT_ENV), file.read(MAX_BYTES + 1))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return {}  # a directory of this name is a virtual environment of Python's
     except OSError as error:
         raise SettingsError(f"settings: .env cannot be read: {error.strerror}") from None
     for binding in parse_stream(StringIO(text)):

@@ -197,6 +197,11 @@ def test_dot_env_of_another_user_is_passed_over(read: Read, told: list[str]) -> 
     assert "belongs to another user" in told[0]
 
 
+def test_a_directory_of_that_name_is_no_dot_env(read: Read, told: list[str]) -> None:
+    Path(".env").mkdir()
+    assert (read(), told) == ({}, [])
+
+
 def test_a_pipe_that_nobody_writes_into_is_not_waited_for(read: Read, told: list[str]) -> None:
     os.mkfifo(".env")
     Path(".env").chmod(0o666)

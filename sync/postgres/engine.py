@@ -139,7 +139,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     except DBAPIError as error:
         # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
-        found = _full(error.orig) if _is_full(error, engine) else translate(error)
+        found = _full(error.orig) if _is_one_too_many(error.orig, engine) else translate(error)
         if isinstance(found, DatabaseLocked):
             # The lock was waited for at the end of it. Who began later than the half has not held it all that time.
             found = await _with_blockers(engine, found, timedelta(seconds=(time.monotonic() - began_s) / 2))
@@ -178,6 +178,8 @@ async def in_transaction(
 def translate(error: DBAPIError) -> DatabaseError:
     """This service's error for one of the database's."""
     cause = error.orig
+    if _is_told_full(cause):
+        return _full(cause)
     sqlstate, words = _sqlstate(cause, error.statement), words_of(cause)
     is_of_users = is_of_users_function(cause)
     if not is_of_users and (state := _state_of_server(cause, sqlstate, words)):
@@ -236,13 +238,19 @@ async def _with_blockers(engine: AsyncEngine, locked: DatabaseLocked, waited: ti
     return DatabaseLocked(f"{locked}. {describe(found)}") if found else locked
 
 
-def _is_full(error: DBAPIError, engine: AsyncEngine) -> bool:
-    cause = error.orig
-    if not isinstance(cause, psycopg.OperationalError) or cause.sqlstate is not None:
-        return False  # a session was to be had; only where none is, libpq gives no code
+def _is_told_full(cause: BaseException | None) -> bool:
+    return _is_without_session(cause) and any(words in str(cause) for words in FULL_WORDS)
+
+
+def _is_one_too_many(cause: BaseException | None, engine: AsyncEngine) -> bool:
     # Refused while others of this process are in use, they are too many; in whatever language it is said.
-    is_one_too_many = "FATAL:" in str(cause) and isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
-    return is_one_too_many or any(words in str(cause) for words in FULL_WORDS)
+    has_others = isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
+    return has_others and _is_without_session(cause) and "FATAL:" in str(cause)
+
+
+def _is_without_session(cause: BaseException | None) -> bool:
+    # Only where no session was to be had, libpq gives no code.
+    return isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None
 
 
 def _full(cause: BaseException | None) -> DatabaseFull:

@@ -7,7 +7,7 @@ import psycopg
 from sqlalchemy import Connection, Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from sync.core.errors import DatabaseBusy, DatabaseError, StatementRefused
+from sync.core.errors import DatabaseBusy, DatabaseError, DatabaseFull, StatementRefused
 from sync.core.retry import Backoff
 from sync.postgres.engine import BUSY, connect_options, translate
 from sync.postgres.locks import describe, holders
@@ -23,7 +23,7 @@ from sync.postgres.session import begin_by_statement
 LOCK_TIMEOUT_S = 5.0
 """For one lock at a time."""
 WAIT_S = 60.0
-"""For somebody else's locks, or for another replica that migrates just now."""
+"""For somebody else's locks, for another replica that migrates just now, or for a session to be had."""
 AGAIN_AFTER = Backoff(base_s=0.2, cap_s=2.0)
 RACES = {"pg_namespace_nspname_index", "pg_class_relname_nsp_index", "pg_type_typname_nsp_index"}
 """Where two that make the same schema or table meet, `IF NOT EXISTS` notwithstanding."""
@@ -41,10 +41,11 @@ def migrate(database_url: str) -> tuple[str | None, str | None]:
             with engine.connect() as connection:
                 return _migrate(connection)
         except DBAPIError as error:
-            if not _is_passing(error):
-                raise _why_not(translate(error)) from error
+            found = translate(error)
+            if not (_is_passing(error) or isinstance(found, DatabaseFull)):
+                raise _why_not(found) from error
             if time.monotonic() - began_s >= WAIT_S:
-                raise _who_is_in_the_way(engine) from error
+                raise (found if isinstance(found, DatabaseFull) else _who_is_in_the_way(engine)) from error
         failures += 1
         time.sleep(AGAIN_AFTER.pause_s(failures, random.Random()))  # noqa: S311 - spreads retries, keeps no secret
 
@@ -85,9 +86,12 @@ def _why_not(error: DatabaseError) -> DatabaseError:
     )
 
 
-def _who_is_in_the_way(engine: Engine) -> DatabaseBusy:
-    with engine.connect() as connection:
-        found = holders(connection)
+def _who_is_in_the_way(engine: Engine) -> DatabaseError:
+    try:
+        with engine.connect() as connection:
+            found = holders(connection)
+    except DBAPIError as error:
+        return translate(error)
     return DatabaseBusy(
         f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. {describe(found)}, then "
         "run `voucher-sync migrate` again"

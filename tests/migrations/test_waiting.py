@@ -1,5 +1,6 @@
 """A migration waits for nobody without need, not for ever, and says for whom; no stranger can stop it."""
 
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -9,7 +10,7 @@ from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import DBAPIError
 
-from sync.core.errors import DatabaseBusy
+from sync.core.errors import DatabaseBusy, DatabaseFull
 from sync.postgres import migrations
 from sync.postgres.locks import Holder
 from sync.postgres.migrations import migrate, revisions
@@ -48,6 +49,22 @@ def test_a_strangers_advisory_lock_stops_nothing(other: psycopg.Connection, behi
     other.execute(OLD_LOCK)
     other.execute(ALL_NUMBERS)
     assert migrate(behind_url) == ("0002", known_revisions()[-1])
+
+
+@pytest.mark.usefixtures("impatient")
+def test_no_session_to_be_had_is_told_as_that(empty_database_url: str) -> None:
+    with new_owner(empty_database_url, "CONNECTION LIMIT 1") as url, psycopg.connect(url):
+        with pytest.raises(DatabaseFull, match=r"takes no more connections \(53300\)"):
+            migrate(url)
+        with pytest.raises(DatabaseFull):
+            revisions(url)
+
+
+def test_a_session_is_waited_for(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with new_owner(empty_database_url, "CONNECTION LIMIT 1") as url:
+        session = psycopg.connect(url)
+        monkeypatch.setattr(time, "sleep", lambda _pause_s: session.close())
+        assert migrate(url) == (None, known_revisions()[-1])
 
 
 @pytest.mark.usefixtures("impatient")

@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long storm soak fuzz mutants lint lock dist clean installed-demo installed-tests
+.PHONY: help demo test test-long storm soak crashpoints fuzz mutants lint lock dist clean installed-demo installed-tests
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -25,6 +25,9 @@ storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls f
 # A daemon mostly waits, for its own pauses after a failure: eight keep two cores busy.
 soak: installed-tests  ## everything that can happen, in any order, for SOAK_MINUTES; SOAK_SEED repeats what happened
 	@SOAK_MINUTES=$${SOAK_MINUTES:-10} SOAK_WORKERS=8 $(BIN)/python -m pytest -m "" -n 8 tests/simulation
+
+crashpoints: installed-tests  ## a kill, a cut line and a lost commit at every await and commit of a change; ARGS="--sample 50" for a part
+	@$(BIN)/python -m tests.crashpoints.run $(ARGS)
 
 fuzz: installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin
 	@FUZZ_CASES=$${FUZZ_CASES:-100000} $(BIN)/python -m pytest -n 3 tests/fuzz

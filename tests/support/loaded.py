@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -54,11 +54,11 @@ class LoadedCommands:
 
 
 @contextmanager
-def loaded_commands() -> Iterator[LoadedCommands]:
-    """The process that has the libraries, for as long as the block runs."""
+def loaded_commands(module: str = __name__) -> Iterator[LoadedCommands]:
+    """The process that has the libraries, for as long as the block runs; `module` is one that calls `serve`."""
     ours, theirs = socket.socketpair()
     surroundings = environment({})
-    command = [sys.executable, "-m", __name__]
+    command = [sys.executable, "-m", module]
     with ours, theirs:
         # Its streams are pipes, as those of a command are: Python looks when it begins whether it can seek in them.
         with subprocess.Popen(command, stdin=theirs.fileno(), stdout=PIPE, stderr=PIPE, env=surroundings, cwd=CHECKOUT):
@@ -126,12 +126,13 @@ def _set_up(request: int, stdout: int, stderr: int, code: int) -> None:
         os.close(file)
 
 
-def _serve() -> None:
+def serve(run_command: Callable[[], object]) -> None:
+    """Loads the libraries, and runs what is asked for with `sys.argv` and variables as a process has them."""
     for name in MODULES:
         import_module(f"sync.cli.{name}")
     if _is_command(socket.socket(fileno=os.dup(0))):
-        runpy.run_module("sync", run_name="__main__", alter_sys=True)
+        run_command()
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(lambda: runpy.run_module("sync", run_name="__main__", alter_sys=True))

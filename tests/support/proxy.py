@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import quote
 
@@ -16,7 +16,8 @@ DEFAULT_PORT = 5432
 class Proxy:
     """Passes on to a database what comes to `url`. While it `is_down`, new lines are cut at once.
 
-    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement.
+    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement. `statements` counts what came
+    for the database, and `on_commit` is awaited before a commit is passed on.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -29,6 +30,8 @@ class Proxy:
         self.is_down = False
         self.cuts = 0
         self.was_cut = asyncio.Event()
+        self.statements = 0
+        self.on_commit: Callable[[], Awaitable[None]] | None = None
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["Proxy"]:
@@ -114,10 +117,13 @@ class Proxy:
                 if not self._is_answered:
                     return
                 is_last.set()
+            if self.on_commit is not None and COMMIT in question:
+                await self.on_commit()
             database.write(question)
             await database.drain()
 
     def _is_to_be_cut(self, question: bytes, *, is_marked: bool) -> bool:
+        self.statements += 1
         self._statements_left -= 1
         if is_marked and COMMIT in question:
             self._mark = None

@@ -1,0 +1,68 @@
+"""What goes wrong, and where."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from sync.demo.simulator import Close, Fault, Operation
+from tests.crashpoints.scenes import Scene
+
+
+class Event(Enum):
+    """What goes wrong at a place: the first two at a point, then two at a call and two at a statement or commit."""
+
+    DEATH = "the process dies"
+    DEATH_AND_LOSS = "it dies, and its last commit is lost"
+    CALL_LOST = "a call is lost on its way to the API"
+    ANSWER_LOST = "the answer to a call is lost"
+    STATEMENT_LOST = "a statement or commit is lost on its way to the database"
+    RESULT_LOST = "the answer to a statement or commit is lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where something can go wrong in a scene: the points of its way by name, and the calls and statements of its run.
+
+    The first so many calls and statements were before its way. Before point `written_from` nothing was written that a
+    database could lose.
+    """
+
+    points: tuple[str, ...]
+    calls: tuple[Operation, ...]
+    calls_before: int
+    statements: int
+    statements_before: int
+    written_from: int
+
+    def combinations(self) -> Iterator[tuple[Event, int]]:
+        """Everything that can go wrong on the way, each with the number of its place from 0 on."""
+        for event, places in (
+            (Event.DEATH, range(len(self.points))),
+            (Event.DEATH_AND_LOSS, range(self.written_from + 1, len(self.points))),
+            (Event.CALL_LOST, range(self.calls_before, len(self.calls))),
+            (Event.ANSWER_LOST, range(self.calls_before, len(self.calls))),
+            (Event.STATEMENT_LOST, range(self.statements_before, self.statements)),
+            (Event.RESULT_LOST, range(self.statements_before, self.statements)),
+        ):
+            yield from ((event, place) for place in places)
+
+    def name(self, event: Event, place: int) -> str:
+        """What goes wrong where, in words that find it again."""
+        match event:
+            case Event.DEATH | Event.DEATH_AND_LOSS:
+                where = self.points[place]
+            case Event.CALL_LOST | Event.ANSWER_LOST:
+                where = f"call {place + 1}, {self.calls[place]}"
+            case _:
+                where = f"statement {place + 1} of {self.statements}"
+        return f"{event.value}: {where}"
+
+    def faults(self, scene: Scene, event: Event, place: int) -> dict[Operation, list[Fault | None]]:
+        """What the API does with the first calls of each operation."""
+        faults: dict[Operation, list[Fault | None]] = {name: [fault] for name, fault in scene.faults.items()}
+        if event in (Event.CALL_LOST, Event.ANSWER_LOST):
+            operation = self.calls[place]
+            before = self.calls[:place].count(operation)
+            others = [*faults.get(operation, []), *[None] * before][:before]
+            faults[operation] = [*others, Close(processed=event is Event.ANSWER_LOST)]
+        return faults

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from functools import partial
 
 import click
 
@@ -27,15 +28,17 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
+    # Whoever sent something has given up within its lease, and the API shows it so much later at most.
+    wait_s = settings.sync_lease_s + settings.sync_settle_after_s
     with open_database(settings) as url:
         is_asked = choice is None and not as_json and sys.stdin.isatty()
         rest = None if is_asked or choice == SHOW else Rest(choice or Rest.RELEASE)
-        adoption = asyncio.run(_adopt(settings, url, rest))
+        adoption = asyncio.run(_adopt(settings, url, rest, wait_s))
         if is_asked and adoption.left.total and not adoption.errors:
             click.echo(_sentence(adoption))
             choices = click.Choice([one.value for one in Rest])
             chosen = click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value)
-            adoption = asyncio.run(_adopt(settings, url, Rest(chosen)))
+            adoption = asyncio.run(_adopt(settings, url, Rest(chosen), 0.0))
     click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
     for error in adoption.errors:
         click.echo(f"Error: {error}", err=True)
@@ -44,9 +47,15 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
     sys.exit(0 if adoption.adopted else 1)
 
 
-async def _adopt(settings: Settings, url: str, rest: Rest | None) -> Adoption:
+async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
     async with app.open_connection(settings, url, asyncio.Event()) as connection:
-        return await adopt(connection, app.make_jobs(connection, settings), rest)
+        return await adopt(connection, app.make_jobs(connection, settings), rest, partial(_wait, wait_s))
+
+
+async def _wait(seconds: float) -> None:
+    if seconds:
+        click.echo(f"Waiting for {seconds:g} s, until the API must show what was sent last.", err=True)
+        await asyncio.sleep(seconds)
 
 
 def _sentence(adoption: Adoption) -> str:

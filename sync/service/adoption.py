@@ -1,6 +1,7 @@
 """Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -57,8 +58,13 @@ class Adoption:
         return asdict(self) | {"errors": [str(error) for error in self.errors]}
 
 
-async def adopt(connection: Connection, jobs: Jobs, rest: Rest | None) -> Adoption:
+async def adopt(
+    connection: Connection, jobs: Jobs, rest: Rest | None, pause: Callable[[], Awaitable[None]]
+) -> Adoption:
     """Make the database the one to work with; without `rest` only if nothing is left. Raises `VoucherSyncError`.
+
+    `pause` ends once the API must show whatever was sent before it began: what a lost claim has just added does not
+    show at once, and would be released and made twice. It is only asked for where adds are held.
 
     Ended at any point it can be begun anew: each step leaves the rows where the next run finds them.
     """
@@ -68,6 +74,8 @@ async def adopt(connection: Connection, jobs: Jobs, rest: Rest | None) -> Adopti
         return Adoption(None, adopted=True)
     adoption = Adoption(known.gap)
     await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
+    if (await in_transaction(connection.engine, gap.count_held)).adds:
+        await pause()
     if not await _read_all(jobs):
         adoption.errors = jobs.health.errors
         return adoption

@@ -11,6 +11,8 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import Ended
 
 PASSWORD = "the-password"
+SHOWN_SOON = {"SYNC_LEASE_S": "1", "SYNC_SETTLE_AFTER_S": "0.5"}
+"""The simulator shows what it was sent at once, and a pull sees it once its second is over."""
 
 Cli = Callable[..., Awaitable[Ended]]
 """Runs a command, given as its words and its settings."""

@@ -12,7 +12,7 @@ from tests.cli.test_lost_commits import QUEUE, made, statuses
 from tests.support.clusters import Cluster, Clusters, clusters
 from tests.support.mirror import Mirror
 
-from .conftest import Cli
+from .conftest import SHOWN_SOON, Cli
 
 pytestmark = pytest.mark.long
 
@@ -57,9 +57,9 @@ class Scene:
         self.voucher = mirror.add_voucher()
         self._cli = cli
 
-    async def run(self, *words: str) -> int:
+    async def run(self, *words: str, **settings: str) -> int:
         """A command's exit code."""
-        ended = await self._cli(*words, settings=self.mirror.environment | QUICK)
+        ended = await self._cli(*words, settings=self.mirror.environment | QUICK | settings)
         return ended.code
 
     async def queue(self, values: list[str]) -> None:
@@ -77,7 +77,7 @@ class Scene:
 
     async def settle(self) -> None:
         """Whatever waits is adopted and sent."""
-        assert await self.run("adopt", "--release") == 0
+        assert await self.run("adopt", "--release", **SHOWN_SOON) == 0
         assert await self.run("once") == 0
         assert (await self.mirror.compare()).is_equal
 

@@ -14,7 +14,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import active
 from tests.support.physical import PhysicalServer, physical_server
 
-from .conftest import Cli
+from .conftest import SHOWN_SOON, Cli
 
 pytestmark = pytest.mark.long
 
@@ -73,10 +73,10 @@ async def test_what_was_queued_before_lost_commits_is_held_and_what_comes_after_
         await mirror.execute(QUEUE, voucher=voucher.id, values=["LAST"])
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert made(mirror) == before + Counter(["LAST"])
-        shown = await cli("adopt", "--show", "--json", settings=mirror.environment)
+        shown = await cli("adopt", "--show", "--json", settings=mirror.environment | SHOWN_SOON)
         assert (shown.code, json.loads(shown.stdout)["left"]) == (1, {"adds": len(TAKEN_BACK) + 1, "deletes": 0})
         await mirror.execute(CANCEL, values=TAKEN_BACK)
-        assert (await cli("adopt", "--release", settings=mirror.environment)).code == 0
+        assert (await cli("adopt", "--release", settings=mirror.environment | SHOWN_SOON)).code == 0
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert made(mirror) == before + Counter(["LATER", "LAST"])
 

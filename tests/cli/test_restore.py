@@ -10,7 +10,7 @@ from tests.support.dump import copy_of, dump, restore
 from tests.support.mirror import Mirror
 from tests.support.outbox import active
 
-from .conftest import Cli
+from .conftest import SHOWN_SOON, Cli
 
 ADDS, CANCELLED, DELETES = 60, 10, 20
 QUEUE = (
@@ -71,10 +71,10 @@ async def test_adopt_proves_what_stands_and_leaves_the_rest_held_until_it_is_tol
     mirror = Mirror(database_url)
     async with mirror.opened():
         await lose_what_was_done(mirror, cli, tmp_path / "dump")
-        shown = await cli("adopt", "--show", "--json", settings=mirror.environment)
+        shown = await cli("adopt", "--show", "--json", settings=mirror.environment | SHOWN_SOON)
         assert (shown.code, json.loads(shown.stdout)["left"]) == (1, {"adds": CANCELLED, "deletes": 0})
         assert await statuses(mirror) == {"done": ADDS - CANCELLED + DELETES, "held": CANCELLED}
-        told = await cli("adopt", "--cancel", "--json", settings=mirror.environment)
+        told = await cli("adopt", "--cancel", "--json", settings=mirror.environment | SHOWN_SOON)
         assert (told.code, json.loads(told.stdout)["adopted"]) == (0, True)
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert await statuses(mirror) == {"done": ADDS - CANCELLED + DELETES, "cancelled": CANCELLED}
@@ -88,8 +88,9 @@ async def test_what_adopt_releases_is_made_once(
     mirror = Mirror(database_url)
     async with mirror.opened():
         await lose_what_was_done(mirror, cli, tmp_path / "dump")
-        told = await cli("adopt", *options, settings=mirror.environment)
+        told = await cli("adopt", *options, settings=mirror.environment | SHOWN_SOON)
         assert (told.code, f"{CANCELLED} released" in told.stdout) == (0, True)
+        assert "Waiting for 1.5 s, until the API must show what was sent last." in told.stderr
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert made(mirror) == Counter(NEW)
         assert await statuses(mirror) == {"done": ADDS + DELETES}
@@ -115,7 +116,7 @@ async def test_a_dump_moved_on_purpose_is_asked_about_once(cli: Cli, database_ur
         await queue_all(mirror, cli)
         with copy_of(database_url, tmp_path / "dump") as other:
             moved = mirror.environment | {"DATABASE_URL": other}
-            assert (await cli("adopt", "--release", settings=moved)).code == 0
+            assert (await cli("adopt", "--release", settings=moved | SHOWN_SOON)).code == 0
             for _ in range(2):
                 assert (await cli("once", settings=moved)).code == 0
         assert made(mirror) == Counter(NEW)

@@ -45,7 +45,11 @@ async def come_after(mirror: Mirror) -> None:
     """
     async with mirror.connected():
         connection = mirror.connection
-        await adopt(connection, app.make_jobs(connection, mirror.settings()), Rest.RELEASE)
+
+        async def pause() -> None:
+            mirror.clock.advance(A_WHILE)
+
+        await adopt(connection, app.make_jobs(connection, mirror.settings()), Rest.RELEASE, pause)
         outbox = Outbox(mirror)
         watch, outbox.pusher = outbox.pusher.watch, outbox.make_pusher(replace(SETTINGS, delete_guards=[]))
         outbox.pusher.watch = watch

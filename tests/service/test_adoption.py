@@ -1,0 +1,51 @@
+"""Adopting a database whose last changes were sent a moment ago."""
+
+import pytest
+
+from sync.service import app
+from sync.service.adoption import Rest, adopt
+from tests.support.mirror import Mirror
+from tests.support.outbox import A_WHILE, Outbox
+
+ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
+"""As in a restored database."""
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_what_was_sent_a_moment_ago_is_not_released_before_the_api_must_show_it(
+    mirror: Mirror, outbox: Outbox, is_made: bool
+) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    await mirror.execute(ELSEWHERE)
+    if is_made:
+        (code,) = mirror.add_codes(voucher, ["NEW"], days_old=0)
+        mirror.world.hard_delete_code(code.id)  # else readers would find it until the one is shown that is hidden
+        mirror.world.codes.put([code], hidden_for_s=A_WHILE.total_seconds() - 1)
+
+    async def pause() -> None:
+        mirror.clock.advance(A_WHILE)
+
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
+    assert (adoption.done, adoption.released, adoption.adopted) == (is_made, not is_made, True)
+
+
+async def test_it_waits_only_where_adds_are_held(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["OLD"])
+    await mirror.once()
+    await outbox.refresh()
+    await outbox.delete(voucher, "OLD")
+    await mirror.execute(ELSEWHERE)
+
+    async def pause() -> None:
+        pytest.fail("no code can be made twice by a delete")
+
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
+    assert (adoption.released, adoption.adopted) == (1, True)

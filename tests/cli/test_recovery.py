@@ -18,7 +18,7 @@ from tests.outages.helpers import until
 from tests.support.clusters import NEWEST, OLDER, Cluster, Clusters, clusters
 from tests.support.mirror import Mirror
 
-from .conftest import Cli
+from .conftest import SHOWN_SOON, Cli
 
 pytestmark = pytest.mark.long
 
@@ -71,9 +71,9 @@ async def test_a_restore_to_a_point_in_time_makes_nothing_twice_and_nothing_that
                 {"held": len(VALUES)},
                 Counter(set(VALUES) - set(TAKEN_BACK)),
             )
-            shown = await cli("adopt", "--show", "--json", settings=mirror.environment)
+            shown = await cli("adopt", "--show", "--json", settings=mirror.environment | SHOWN_SOON)
             assert (shown.code, json.loads(shown.stdout)["left"]) == (1, {"adds": len(TAKEN_BACK), "deletes": 0})
-            assert (await cli("adopt", "--cancel", settings=mirror.environment)).code == 0
+            assert (await cli("adopt", "--cancel", settings=mirror.environment | SHOWN_SOON)).code == 0
             assert (await cli("once", settings=mirror.environment)).code == 0
             assert made(mirror) == Counter(set(VALUES) - set(TAKEN_BACK))
             assert (await mirror.compare()).is_equal
@@ -100,7 +100,7 @@ async def test_a_server_of_the_next_version_is_asked_about_once_and_makes_everyt
             assert (await cli("migrate", settings=mirror.environment)).code == 0
             asked = await cli("once", settings=mirror.environment)
             assert (asked.code, "voucher-sync adopt" in asked.stderr) == (1, True)
-            assert (await cli("adopt", settings=mirror.environment)).code == 0
+            assert (await cli("adopt", settings=mirror.environment | SHOWN_SOON)).code == 0
             for _ in range(2):
                 assert (await cli("once", settings=mirror.environment)).code == 0
             assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))

@@ -60,7 +60,7 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
             with _progress() as on_progress:
                 await verify(connection)
                 if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
-                    # A daemon counts its own requests apart, and beside it this would be a second budget.
+                    # Two processes share the budget evenly, and a daemon's pushes are not to wait for an audit.
                     connection.client.rate_limiter.lift_audit_share()
                 report = await run_audit(connection, how, on_progress)
         except Stopped:

@@ -5,9 +5,11 @@ import os
 import platform
 import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import click
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
@@ -67,38 +69,54 @@ def check() -> None:
 
 async def _check(settings: Settings) -> list[CheckLine]:
     findings, migrated_url, expected_utc = [_check_host()], None, None
-    try:
-        with open_database(settings) as url:
+    with ExitStack() as open_until_the_end:
+        try:
+            url = open_until_the_end.enter_context(open_database(settings))
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
             findings += of_database
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
                 migrated_url, (statuses, without_rate, expected_utc) = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
                 findings += _tell_without_rate(without_rate)
-    except errors.VoucherSyncError as error:
-        findings.append(CheckLine("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER)))
-    try:
-        app.credentials(settings)
-    except errors.SettingsError as error:
-        return [*findings, CheckLine("credentials", str(error), "ask Mews for the tokens, or try `voucher-sync demo`")]
+        except errors.VoucherSyncError as error:
+            findings.append(_check_of(error))
+        try:
+            app.credentials(settings)
+        except errors.SettingsError as error:
+            to_do = "ask Mews for the tokens, or try `voucher-sync demo`"
+            return [*findings, CheckLine("credentials", str(error), to_do)]
+        return [*findings, *await _check_token(settings, migrated_url, expected_utc)]
+
+
+def _check_of(error: errors.VoucherSyncError) -> CheckLine:
+    return CheckLine("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER))
+
+
+async def _check_token(settings: Settings, migrated_url: str | None, expected_utc: datetime | None) -> list[CheckLine]:
+    """What the API says; its calls are written down beforehand where there is a database that takes them."""
+    engine = None if migrated_url is None else make_engine(migrated_url)
     try:
         # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
-        client = app.make_client(settings, asyncio.Event(), RetryPolicy(max_attempts=2))
+        client = app.make_client(settings, asyncio.Event(), RetryPolicy(max_attempts=2), engine)
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
-        return [*findings, CheckLine("surroundings", str(error), f"mend or unset {variable}")]
+        return [CheckLine("surroundings", str(error), f"mend or unset {variable}")]
     if expected_utc:
         client.server_clock.expect(expected_utc)
+    findings: list[CheckLine] = []
     try:
-        of_api = [finding async for finding in _check_api(client)]
-        findings += of_api
-        if migrated_url is not None and not any(finding.is_wrong for finding in of_api):
-            findings += await _check_hotels(settings, migrated_url, client)
+        findings += [finding async for finding in _check_api(client)]
+        if engine is not None and not any(finding.is_wrong for finding in findings):
+            findings += await _check_hotels(settings, engine, client)
         clock = client.server_clock
-        if clock.last or clock.refused or not any(finding.is_wrong for finding in of_api):
+        if clock.last or clock.refused or not any(finding.is_wrong for finding in findings):
             findings.append(_check_clock(client))
+    except errors.DatabaseError as error:
+        findings.append(_check_of(error))
     finally:
         await client.aclose()
+        if engine is not None:
+            await engine.dispose()
     return findings
 
 
@@ -187,14 +205,10 @@ async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
         yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
 
 
-async def _check_hotels(settings: Settings, url: str, client: Client) -> list[CheckLine]:
+async def _check_hotels(settings: Settings, engine: AsyncEngine, client: Client) -> list[CheckLine]:
     """Whether the tokens are for the hotels that this database mirrors; nothing where they are."""
-    engine = make_engine(url)
-    try:
-        async with transaction(engine) as tx:
-            known = await store.load(tx, app.CONNECTION_NAME)
-    finally:
-        await engine.dispose()
+    async with transaction(engine) as tx:
+        known = await store.load(tx, app.CONNECTION_NAME)
     foreign = why_foreign(
         settings.mews_platform_address,
         {one.id: one.name async for page in operations.enterprises(client) for one in page.records},

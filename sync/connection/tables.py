@@ -1,7 +1,19 @@
 """The tables of connections and of the hotels that they see, with their meaning."""
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, LargeBinary, Table, Text, func, true
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    func,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from sync.postgres.metadata import TIMESTAMP, metadata, mirrored_columns
 
@@ -52,4 +64,41 @@ incarnation = Table(
     CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),
     schema="sync",
     comment="Which database this is, how far it was worked with, and whether it is the one to work with.",
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("token_fingerprint", LargeBinary, primary_key=True, comment="As in sync.connections."),
+    schema="sync",
+    comment="The access tokens that have a request budget; a row is locked by whoever writes one of its reservations.",
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column(
+        "token_fingerprint", LargeBinary, ForeignKey(budgets.c.token_fingerprint), primary_key=True, comment="Whose."
+    ),
+    Column("process", UUID, primary_key=True, comment="The process that wrote it, by a name of its own."),
+    Column("beat", BigInteger, nullable=False, comment="Differs each time that the process writes."),
+    Column("reserved", Integer, nullable=False, comment="Calls that it has under way, or may begin."),
+    Column(
+        "ages_ms",
+        ARRAY(Integer),
+        nullable=False,
+        comment="How long ago, when it wrote this, each other call had ended.",
+    ),
+    Column("is_waiting", Boolean, nullable=False, comment="It got nothing, although others had more."),
+    Column(
+        "counts_for_ms",
+        BigInteger,
+        nullable=False,
+        comment="Milliseconds without a new beat after which nothing of what is reserved counts.",
+    ),
+    CheckConstraint("reserved >= 0", name="reserved"),
+    schema="sync",
+    comment="What each process has written down of its calls within the API's window, before it makes them.",
+    # It is written again and again: room on the page keeps each time from touching an index.
+    postgresql_with={"fillfactor": "50"},
 )

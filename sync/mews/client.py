@@ -15,6 +15,7 @@ from sync.core import errors
 from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews import bodies, failures
 from sync.mews.clock import TOLERANCE, ServerClock
+from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import Transport
@@ -80,7 +81,8 @@ class Client:
     """One access token on one platform address.
 
     `clock` gives seconds that only go forward. Once `stop` is set, nothing new is sent and every wait ends with
-    `Stopped`; what is in flight goes on.
+    `Stopped`; what is in flight goes on. With a `ledger`, the budget is shared with other processes of the token, and
+    every call raises `DatabaseError` where it cannot be written down beforehand.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Client:
         stop: asyncio.Event,
         retry_policy: RetryPolicy = RetryPolicy(),
         clock_tolerance: timedelta = TOLERANCE,
+        ledger: Ledger | None = None,
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
@@ -111,7 +114,7 @@ class Client:
         self._last_fault = ""
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
         self._one_beside = asyncio.Lock()
-        self.rate_limiter = RateLimiter(budget_requests, budget_window_s, clock=clock, pause=self._pause)
+        self.rate_limiter = RateLimiter(budget_requests, budget_window_s, clock=clock, pause=self._pause, ledger=ledger)
         self.server_clock = ServerClock(clock, clock_tolerance)
 
     async def read(
@@ -173,8 +176,9 @@ class Client:
         return self._circuit_breaker.is_open
 
     async def aclose(self) -> None:
-        """Close every connection."""
+        """Close every connection, and leave the rest of the budget to a successor."""
         await self._transport.aclose()
+        await self.rate_limiter.hand_over()
 
     @contextmanager
     def _circuit_of(self, operation: str) -> Iterator[None]:

@@ -9,6 +9,8 @@ Writes go before reads, but for one place in so many: a push of hours must not k
 while there is more to push than the budget lets through, pulls get no more than that share, since for whatever they
 read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end;
 one that a process does nothing beside may have all that is left.
+
+With a ledger, the budget is shared with the processes before and beside this one: see `sync.mews.allowance`.
 """
 
 import asyncio
@@ -17,6 +19,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import IntEnum
+
+from sync.mews.allowance import Allowance, Usage
+from sync.mews.ledger import Ledger
 
 CLOCK_TOLERANCE = 1.001
 """A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
@@ -46,10 +51,17 @@ class RateLimiter:
     """A sliding-window log of requests, first come first served among those of one priority.
 
     `clock` gives seconds that only go forward; `pause` waits for some seconds, and may raise to end the waiting.
+    Without a `ledger` the whole budget is this process's.
     """
 
     def __init__(
-        self, limit: int, window_s: float, *, clock: Callable[[], float], pause: Callable[[float], Awaitable[None]]
+        self,
+        limit: int,
+        window_s: float,
+        *,
+        clock: Callable[[], float],
+        pause: Callable[[float], Awaitable[None]],
+        ledger: Ledger | None = None,
     ) -> None:
         self._limit = limit
         self._window_s = window_s * CLOCK_TOLERANCE
@@ -60,6 +72,9 @@ class RateLimiter:
         self._held_until = 0.0
         self._turn = _PermitQueue()
         self._backlogged = 0
+        self._allowance: Allowance | None = None
+        if ledger is not None:
+            self._allowance = Allowance(limit, self._window_s, ledger, usage=self._usage, clock=clock)
         self._shares = {
             Priority.PULL: _Quota(max(1, limit // PUSHES_PER_PULL)),
             Priority.AUDIT: _Quota(max(1, limit // AUDIT_SHARE)),
@@ -80,15 +95,16 @@ class RateLimiter:
 
     @asynccontextmanager
     async def permit(self, priority: Priority = Priority.PULL) -> AsyncIterator[Permit]:
-        """Wait for a place among the requests of the current window, and hold it while the request is under way."""
+        """Wait for a place among the requests of the current window, and hold it while the request is under way.
+
+        Raises `DatabaseError` where a request cannot be written down beforehand.
+        """
         # Before its turn, and not in it, where pushes would wait behind it.
         while (wait_s := self._share_wait_s(priority)) > 0:
             await self._pause(wait_s)
         await self._turn.take(priority)
         try:
-            while (wait_s := self._wait_s()) > 0:
-                await self._pause(wait_s)
-            self._in_flight += 1
+            await self._take_place()
             if share := self._shares.get(priority):
                 share.in_flight += 1
         finally:
@@ -105,6 +121,18 @@ class RateLimiter:
                 self._free_at.append(free_at)
                 if share:
                     share.free_at.append(free_at)
+            elif self._allowance:
+                self._allowance.give_back()
+
+    async def renew(self) -> None:
+        """Keep what is reserved from running out while nothing is sent. Raises `DatabaseError`."""
+        if self._allowance:
+            await self._allowance.renew()
+
+    async def hand_over(self) -> None:
+        """Leave the rest of the budget to a successor; no request is sent any more."""
+        if self._allowance:
+            await self._allowance.hand_over()
 
     def hold(self, seconds: float) -> None:
         """Let nothing through for some seconds: the API's `Retry-After` concerns every request of the token."""
@@ -118,6 +146,27 @@ class RateLimiter:
         """Places that are taken now."""
         now = self._clock()
         return self._in_flight + sum(1 for free_at in self._free_at if free_at > now)
+
+    async def _take_place(self) -> None:
+        while True:
+            if (wait_s := self._wait_s()) > 0:
+                await self._pause(wait_s)
+            elif self._has_allowance():
+                break
+            elif self._allowance:
+                await self._allowance.refill()
+                if self._has_allowance():
+                    break
+                await self._pause(self._allowance.wait_s)
+        self._in_flight += 1
+
+    def _has_allowance(self) -> bool:
+        return self._allowance is None or self._allowance.take(self._in_flight + len(self._free_at))
+
+    def _usage(self) -> Usage:
+        now = self._clock()
+        ages_s = (self._window_s - (free_at - now) for free_at in self._free_at if free_at > now)
+        return Usage(self._in_flight, tuple(ages_s))
 
     def _share_wait_s(self, priority: Priority) -> float:
         """Seconds until requests of a priority may look again for a place; 0 if they may have one."""

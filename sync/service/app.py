@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from sync.audit.context import AuditSettings
+from sync.connection.budget import BudgetLedger
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
 from sync.connection.incarnation import Incarnation
@@ -41,12 +44,11 @@ async def open_connection(
 
     `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
     """
-    client = make_client(settings, stop, retry_policy)
     address = settings.mews_platform_address
-    token = fingerprint(address, credentials(settings).access_token)
-    identity = Identity(address, token, is_accepted=accept_enterprises)
+    identity = Identity(address, _token(settings), is_accepted=accept_enterprises)
     engine = make_engine(database_url, settings.sync_database_pool)
     require_schema(engine)
+    client = make_client(settings, stop, retry_policy, engine)
     try:
         incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
         yield Connection(CONNECTION_NAME, client, engine, stop, identity, incarnation)
@@ -55,8 +57,13 @@ async def open_connection(
         await engine.dispose()
 
 
-def make_client(settings: Settings, stop: asyncio.Event, retry_policy: RetryPolicy = RetryPolicy()) -> Client:
-    """The API's client for the connection of the environment."""
+def make_client(
+    settings: Settings,
+    stop: asyncio.Event,
+    retry_policy: RetryPolicy = RetryPolicy(),
+    engine: AsyncEngine | None = None,
+) -> Client:
+    """The API's client for the connection of the environment; without a database, its budget is its own."""
     return Client(
         settings.mews_platform_address,
         credentials(settings),
@@ -69,7 +76,23 @@ def make_client(settings: Settings, stop: asyncio.Event, retry_policy: RetryPoli
         stop=stop,
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
+        ledger=None if engine is None else _make_ledger(settings, engine),
     )
+
+
+def _make_ledger(settings: Settings, engine: AsyncEngine) -> BudgetLedger:
+    return BudgetLedger(
+        engine,
+        _token(settings),
+        good_for_s=settings.sync_lease_s,
+        # A place of the budget is held for a read until it is answered, and for a write while its claim is good.
+        longest_call_s=max(settings.sync_request_timeout_s, settings.sync_lease_s),
+        window_s=settings.sync_rate_limit_window_s,
+    )
+
+
+def _token(settings: Settings) -> bytes:
+    return fingerprint(settings.mews_platform_address, credentials(settings).access_token)
 
 
 def credentials(settings: Settings) -> Credentials:

@@ -124,13 +124,14 @@ class Jobs:
             await self.pull_turn(turn_s=TURN_S)
 
     async def beat(self) -> None:
-        """Note in the database that this process is alive and how far it has caught up."""
+        """Note in the database that this process is alive, how far it has caught up, and what it may spend."""
         async with self._beating:
             if self._connection.stop.is_set():
                 return
             try:
                 caught_up = self._caught_up
                 await self._note_alive(caught_up)
+                await self._connection.client.rate_limiter.renew()
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:

@@ -67,6 +67,13 @@ async def served(status: int, body: str) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+async def test_its_calls_are_written_down_for_whoever_works_beside_it(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await findings(cli, mirror.environment)
+        (left,) = await mirror.rows("SELECT reserved, cardinality(ages_ms) AS calls FROM sync.reservations")
+    assert left == {"reserved": 0, "calls": len(mirror.simulator.requests)}
+
+
 async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         found = await findings(cli, mirror.environment)

@@ -25,7 +25,7 @@ import click
 from tests.mutants.patches import ROOT, Mutant, Unusable, load_all
 
 NOT_BUILT = {
-    8: "the budget is not kept across restarts and failover",
+    8: "two databases that are used with one token know nothing of each other's calls",
     9: "a connection has no lease, so a replica cannot lose it; claims have one",
     14: "commits that are lost after the last position leave no sign, as a cancellation of the last seconds",
 }

@@ -1,0 +1,96 @@
+"""The ledger of a token's budget in the database: what each of its processes has written down of its calls.
+
+A row for each process. One at a time writes its own, having read the others', while it has locked the token's row: a
+session keeps nothing, so a pooler may stand between. Times are ages: no clock's instant is written or read.
+"""
+
+import time
+from collections.abc import Callable
+from uuid import uuid4
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.reservations import Reservation, ReservationWatch
+from sync.connection.tables import budgets, reservations
+from sync.mews.ledger import Entry, Others
+from sync.postgres.engine import in_transaction
+
+
+class BudgetLedger:
+    """What this process and others write down for the token of a fingerprint. It is a `sync.mews.ledger.Ledger`.
+
+    `good_for_s`: for how long after it is written a reservation may be spent; `longest_call_s`: how long after its
+    beginning a call may still arrive; `window_s`: for how long the API counts it.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        token: bytes,
+        *,
+        good_for_s: float,
+        longest_call_s: float,
+        window_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.good_for_s = good_for_s
+        self._engine = engine
+        self._token = token
+        self._clock = clock
+        self._process = uuid4()
+        self._beat = 0
+        self._counts_for_s = good_for_s + longest_call_s + window_s
+        self._watch = ReservationWatch(window_s, good_for_s)
+
+    async def write(self, decide: Callable[[Others], Entry]) -> None:
+        """Write what `decide` makes of the others' reservations, as `Ledger` says."""
+
+        async def write(tx: AsyncConnection) -> None:
+            await self._lock(tx)
+            others, over = self._watch.look(await self._load_others(tx), self._clock())
+            await self._save(tx, decide(others))
+            if over:
+                of_token = reservations.c.token_fingerprint == self._token
+                await tx.execute(delete(reservations).where(of_token, reservations.c.process.in_(over)))
+
+        await in_transaction(self._engine, write)
+
+    async def _lock(self, tx: AsyncConnection) -> None:
+        """Keep all others of the token from writing until the end of the transaction."""
+        lock = select(budgets).where(budgets.c.token_fingerprint == self._token).with_for_update()
+        if (await tx.execute(lock)).one_or_none() is None:
+            await tx.execute(insert(budgets).values(token_fingerprint=self._token).on_conflict_do_nothing())
+            await tx.execute(lock)
+
+    async def _load_others(self, tx: AsyncConnection) -> list[Reservation]:
+        columns = reservations.c
+        statement = select(
+            columns.process, columns.beat, columns.reserved, columns.ages_ms, columns.is_waiting, columns.counts_for_ms
+        ).where(columns.token_fingerprint == self._token, columns.process != self._process)
+        return [
+            Reservation(
+                row.process,
+                row.beat,
+                row.reserved,
+                tuple(age_ms / 1000 for age_ms in row.ages_ms),
+                row.is_waiting,
+                row.counts_for_ms / 1000,
+            )
+            for row in await tx.execute(statement)
+        ]
+
+    async def _save(self, tx: AsyncConnection, entry: Entry) -> None:
+        # Counted here and never again the same: a row that was deleted and is written anew is news to everybody.
+        self._beat += 1
+        values = {
+            "beat": self._beat,
+            "reserved": entry.reserved,
+            "ages_ms": [int(age_s * 1000) for age_s in entry.ages_s],
+            "is_waiting": entry.is_waiting,
+            "counts_for_ms": int(self._counts_for_s * 1000) + 1,
+        }
+        key = {"token_fingerprint": self._token, "process": self._process}
+        statement = insert(reservations).values(**key, **values)
+        await tx.execute(statement.on_conflict_do_update(index_elements=[*key], set_=values))

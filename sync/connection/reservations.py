@@ -1,0 +1,68 @@
+"""What the processes of a token have written down of their calls, as one of them sees it: a pure decision.
+
+Nobody's clock is compared with another's. What was written counts from when this process first saw it, which is later
+than when it was written: so nothing is free here before it is free at the API.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from uuid import UUID
+
+from sync.mews.ledger import Others
+
+CLOCK_TOLERANCE = 1.001
+"""Whatever is waited for lasts a thousandth longer here, so that a clock a little faster than others frees nothing."""
+WAITS_FOR_S = 5.0
+"""Who gets nothing asks again every second: one that no longer does waits no longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one process has written down.
+
+    `beat` differs each time that it does; `reserved` calls may be under way or begin, as long as it is good for; the
+    others had ended `ages_s` before. When it has stood still for `counts_for_s`, nothing of what is reserved counts.
+    """
+
+    process: UUID
+    beat: int
+    reserved: int
+    ages_s: tuple[float, ...]
+    is_waiting: bool
+    counts_for_s: float
+
+
+class ReservationWatch:
+    """The reservations of other processes. `good_for_s`: as long as one may be spent; `window_s`: as the API counts."""
+
+    def __init__(self, window_s: float, good_for_s: float) -> None:
+        self._window_s = window_s * CLOCK_TOLERANCE
+        self._good_for_s = good_for_s * CLOCK_TOLERANCE
+        self._last_seen: dict[UUID, tuple[int, float]] = {}
+
+    def look(self, reservations: Iterable[Reservation], now_s: float) -> tuple[Others, list[UUID]]:
+        """What others have taken, and the processes of which nothing counts any more; `now_s` by a forward clock."""
+        seen_before, self._last_seen = self._last_seen, {}
+        taken, alive, waiting, over = 0, 0, 0, list[UUID]()
+        ends: list[float] = []
+        for one in reservations:
+            beat, seen_s = seen_before.get(one.process, (None, now_s))
+            if beat != one.beat:
+                seen_s = now_s
+            self._last_seen[one.process] = (one.beat, seen_s)
+            counted = [(until_s, calls) for until_s, calls in self._counted_until(one, seen_s) if until_s > now_s]
+            taken += sum(calls for _, calls in counted)
+            ends += [until_s for until_s, calls in counted if calls]
+            is_alive = bool(one.reserved or one.is_waiting) and now_s < seen_s + self._good_for_s
+            alive += is_alive
+            waiting += one.is_waiting and now_s < seen_s + WAITS_FOR_S
+            if not is_alive and not any(calls for _, calls in counted):
+                over.append(one.process)
+        return Others(taken, alive, waiting, min(ends, default=math.inf) - now_s), over
+
+    def _counted_until(self, one: Reservation, seen_s: float) -> Iterator[tuple[float, int]]:
+        """Until when how many calls count."""
+        yield seen_s + one.counts_for_s * CLOCK_TOLERANCE, one.reserved
+        for age_s in one.ages_s:
+            yield seen_s + self._window_s - age_s, 1

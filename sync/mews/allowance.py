@@ -1,0 +1,152 @@
+"""What a process may spend of a token's budget: calls that it has written down beforehand, where others see them.
+
+A process may be killed between any two calls, and others may use the same token at the same time. So calls are reserved
+in a ledger, a few at a time, before they are made. Whoever comes after a crash, or works beside, takes what others
+have reserved for spent. A reservation ends by itself: a process that cannot write any more begins no calls.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from sync.core.errors import VoucherSyncError
+from sync.mews.ledger import Entry, Ledger, Others
+
+PORTIONS = 10
+"""A reservation is at most a tenth of the budget: a crash takes what is left of it from a successor, for a while."""
+MAX_PORTION = 1000
+"""Of a budget so large that it never waits."""
+FIRST_PORTIONS = 40
+"""What is reserved at ease is a fortieth of the budget; each time that it is used up within a second, twice as much."""
+AT_EASE_AFTER_S = 5.0
+ASK_AGAIN_S = 1.0
+LEAST_PAUSE_S = 0.1
+"""Between two looks at what others leave, each of which writes."""
+HAND_OVER_S = 2.0
+"""A ledger that does not answer within this time holds up no stop; a crash costs a successor no more."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The calls of this process that the API may count now: those under way, and how long ago each other one ended."""
+
+    in_flight: int
+    ages_s: tuple[float, ...]
+
+
+class Allowance:
+    """The calls that one process has written down and not begun. `usage` tells what it has spent.
+
+    `window_s` is how long a call counts after its end.
+    """
+
+    def __init__(
+        self, limit: int, window_s: float, ledger: Ledger, *, usage: Callable[[], Usage], clock: Callable[[], float]
+    ) -> None:
+        self._limit = limit
+        self._window_s = window_s
+        self._ledger = ledger
+        self._usage = usage
+        self._clock = clock
+        self._unspent = 0
+        self._cap = limit
+        self._portion = 0
+        self._decided_s = self._ends_s = self._ahead_from_s = -math.inf
+        self._others = Others()
+        self._granted = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    def take(self, counted: int) -> bool:
+        """Whether a call may begin, beside so many that the API may count; reserves the next ones ahead."""
+        now = self._clock()
+        if self._unspent <= 0 or counted >= self._cap or now >= self._ends_s:
+            return False
+        self._unspent -= 1
+        if self._unspent <= self._portion // 2 and now >= self._ahead_from_s:
+            self._begin_writing()
+        return True
+
+    def give_back(self) -> None:
+        """A call that was taken was not made."""
+        self._unspent += 1
+
+    async def refill(self) -> None:
+        """Reserve calls, as many as others leave. Raises `DatabaseError`."""
+        self._begin_writing()
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+
+    async def renew(self) -> None:
+        """Reserve anew before the reservation ends, so that a call after a quiet time need not wait."""
+        if self._ends_s - self._clock() < self._ledger.good_for_s / 2:
+            await self.refill()
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds after which others may leave more than they last did."""
+        return max(LEAST_PAUSE_S, min(ASK_AGAIN_S, self._others.wait_s))
+
+    async def hand_over(self) -> None:
+        """Write down what is spent, and that nothing more will be: a successor loses none of the rest."""
+        if self._writing is None:
+            return
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
+                await self._ledger.write(self._close)
+        except (VoucherSyncError, TimeoutError) as error:
+            log.debug("budget_not_handed_over", error=str(error) or "no answer")
+
+    def _begin_writing(self) -> None:
+        """Once for all who ask meanwhile."""
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+            self._writing.add_done_callback(_tell)
+
+    async def _write(self) -> None:
+        began_s = self._clock()
+        await self._ledger.write(self._decide)
+        # Of what was left, calls may have begun since: the new reservation counts them.
+        self._unspent += self._granted
+        self._ends_s = began_s + self._ledger.good_for_s
+        self._ahead_from_s = -math.inf if self._unspent > self._portion // 2 else self._clock() + ASK_AGAIN_S
+
+    def _decide(self, others: Others) -> Entry:
+        usage, self._others = self._usage(), others
+        fair = max(1, self._limit // (1 + others.alive))
+        share = fair if others.waiting else self._limit
+        self._cap = min(share, self._limit - others.taken)
+        self._portion = self._next_portion(share)
+        # What is free again before a portion is used up, at the pace of the budget, may be reserved now.
+        soon_s = self._window_s - self._window_s / PORTIONS
+        spent = usage.in_flight + sum(1 for age_s in usage.ages_s if age_s < soon_s)
+        reserved = max(0, min(self._portion, self._cap - spent))
+        # Given up before it is written that it is: until then it could still be spent.
+        self._unspent = min(self._unspent, reserved)
+        self._granted = reserved - self._unspent
+        return Entry(usage.in_flight + reserved, usage.ages_s, is_waiting=not reserved and spent < fair)
+
+    def _next_portion(self, share: int) -> int:
+        since_s, self._decided_s = self._clock() - self._decided_s, self._clock()
+        portion = self._portion
+        if since_s < ASK_AGAIN_S:
+            portion *= 2
+        elif since_s > AT_EASE_AFTER_S:
+            portion = self._limit // FIRST_PORTIONS
+        return max(1, min(portion, share // PORTIONS, MAX_PORTION))
+
+    def _close(self, _others: Others) -> Entry:
+        self._unspent, usage = 0, self._usage()
+        return Entry(usage.in_flight, usage.ages_s, is_waiting=False)
+
+
+def _tell(writing: asyncio.Task[None]) -> None:
+    """What was reserved ahead in vain is met again by the call that needs it, which raises it."""
+    if not writing.cancelled() and (error := writing.exception()):
+        log.debug("not_reserved", error=str(error))

@@ -1,0 +1,161 @@
+"""What is written down of a token's calls: by one process at a time, without any clock's instant, for all to read."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.connection.budget import BudgetLedger
+from sync.connection.hotels import fingerprint
+from sync.mews.ledger import Entry, Others
+from sync.postgres.engine import make_engine, transaction
+from tests.mews.helpers import StopWatch, read
+from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.pooler import needs_pgbouncer, pooled
+
+TOKEN = fingerprint("https://api.example", ACCESS_TOKEN)
+TIMES = """
+SELECT count(*) FROM information_schema.columns
+WHERE table_schema = 'sync' AND table_name IN ('budgets', 'reservations') AND data_type ~ 'time|date|interval'
+"""
+UPDATES = """
+SELECT pg_stat_get_xact_tuples_updated(oid) + pg_stat_get_tuples_updated(oid),
+       pg_stat_get_xact_tuples_hot_updated(oid) + pg_stat_get_tuples_hot_updated(oid)
+FROM pg_class WHERE oid = 'sync.reservations'::regclass
+"""
+
+
+class Process:
+    """A process's ledger, and a clock of its own; `seen` is what it last found of others."""
+
+    def __init__(self, engine: AsyncEngine, token: bytes = TOKEN) -> None:
+        self.clock = StopWatch()
+        self.seen = Others()
+        self._ledger = BudgetLedger(
+            engine, token, good_for_s=20.0, longest_call_s=40.0, window_s=30.0, clock=self.clock
+        )
+
+    async def write(self, reserved: int = 0, ages_s: tuple[float, ...] = (), *, is_waiting: bool = False) -> Others:
+        """Writes this, and returns what it found."""
+        await self._ledger.write(self._decide(Entry(reserved, ages_s, is_waiting)))
+        return self.seen
+
+    def _decide(self, entry: Entry) -> Callable[[Others], Entry]:
+        def decide(others: Others) -> Entry:
+            self.seen = others
+            return entry
+
+        return decide
+
+
+async def count(engine: AsyncEngine) -> int:
+    async with transaction(engine) as tx:
+        return int((await tx.execute(text("SELECT count(*) FROM sync.reservations"))).scalar_one())
+
+
+async def test_what_others_have_reserved_is_taken_until_it_has_stood_still_for_long(engine: AsyncEngine) -> None:
+    dead, heir = Process(engine), Process(engine)
+    await dead.write(20, (29.0, 10.0))
+    assert (await heir.write()).taken == 22
+    heir.clock.now_s += 1.1
+    assert (await heir.write()).taken == 21
+    heir.clock.now_s += 19.0
+    assert (await heir.write()).taken == 20
+    heir.clock.now_s += 69.0
+    assert (await heir.write()).taken == 20
+    heir.clock.now_s += 1.0
+    assert (await heir.write()).taken == 0
+    assert await count(engine) == 1
+
+
+async def test_a_sign_of_life_begins_the_wait_anew(engine: AsyncEngine) -> None:
+    alive, other = Process(engine), Process(engine)
+    for _ in range(5):
+        await alive.write(20)
+        other.clock.now_s += 60.0
+        assert (await other.write()).taken == 20
+
+
+async def test_one_that_was_forgotten_and_writes_again_is_news(engine: AsyncEngine) -> None:
+    stalled, other = Process(engine), Process(engine)
+    await stalled.write(20)
+    await other.write()
+    other.clock.now_s += 100.0
+    assert (await other.write()).taken == 0
+    await stalled.write(20)
+    assert (await other.write()).taken == 20
+
+
+async def test_what_was_handed_over_is_free_as_its_calls_grow_old(engine: AsyncEngine) -> None:
+    before, after = Process(engine), Process(engine)
+    await before.write(0, (20.0, 10.0))
+    found = await after.write()
+    assert (found.taken, found.alive) == (2, 0)
+    assert found.wait_s == pytest.approx(10.0, abs=0.1)
+    after.clock.now_s += 10.1
+    assert (await after.write()).taken == 1
+
+
+async def test_who_waits_is_heard_while_it_asks_again(engine: AsyncEngine) -> None:
+    hungry, other = Process(engine), Process(engine)
+    await hungry.write(is_waiting=True)
+    assert (await other.write()).waiting == 1
+    other.clock.now_s += 6.0
+    assert (await other.write()).waiting == 0
+    await hungry.write(is_waiting=True)
+    assert (await other.write()).waiting == 1
+
+
+async def test_of_many_that_begin_at_once_each_sees_those_before_it(engine: AsyncEngine) -> None:
+    processes = [Process(engine) for _ in range(8)]
+    await asyncio.gather(*(one.write(10) for one in processes))
+    assert sorted(one.seen.taken for one in processes) == [10 * place for place in range(8)]
+
+
+async def test_another_token_has_a_budget_of_its_own(engine: AsyncEngine) -> None:
+    await Process(engine).write(20)
+    assert (await Process(engine, fingerprint("https://api.example", "another")).write()).taken == 0
+
+
+async def test_no_instant_of_any_clock_is_written(engine: AsyncEngine) -> None:
+    async with transaction(engine) as tx:
+        assert (await tx.execute(text(TIMES))).scalar_one() == 0
+
+
+async def test_writing_again_touches_no_index(engine: AsyncEngine) -> None:
+    process = Process(engine)
+    for number in range(200):
+        await process.write(20, tuple(float(age) for age in range(number % 60)))
+    async with transaction(engine) as tx:
+        updated, hot = (await tx.execute(text(UPDATES))).one()
+    assert updated >= 150
+    assert hot == updated
+
+
+@needs_pgbouncer
+async def test_nothing_is_kept_in_a_session(database_url: str) -> None:
+    with pooled(database_url, pool_size=2) as url:
+        engine = make_engine(url)
+        processes = [Process(engine) for _ in range(4)]
+        for _ in range(5):
+            await asyncio.gather(*(one.write(10) for one in processes))
+        assert [one.seen.taken for one in processes] == [30] * 4
+        await engine.dispose()
+
+
+async def test_a_clean_stop_hands_over_exactly_what_was_spent(database_url: str) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        async with mirror.connected(sync_rate_limit_requests=200):
+            for _ in range(25):
+                await read(mirror.connection.client)
+        (left,) = await mirror.rows("SELECT reserved, cardinality(ages_ms) AS calls FROM sync.reservations")
+        assert left == {"reserved": 0, "calls": 25}
+
+
+async def test_who_calls_nobody_writes_nothing(mirror: Mirror) -> None:
+    async with mirror.connected():
+        await mirror.connection.client.rate_limiter.hand_over()
+    assert await mirror.rows("SELECT * FROM sync.reservations") == []

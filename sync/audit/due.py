@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.audit.store import is_left
 from sync.audit.tables import audits
 from sync.mirror.tables import watermarks
 
@@ -33,7 +34,7 @@ async def load_standing(tx: AsyncConnection, connection: str) -> Standing:
         select(
             func.now(),
             open_.exists(),
-            open_.where(audits.c.alive_until < func.now()).exists(),
+            open_.where(is_left()).exists(),
             func.coalesce(of_connection.scalar_subquery(), mirrored.scalar_subquery()),
         )
     )

@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    or_,
     select,
     update,
 )
@@ -25,6 +26,7 @@ from sync.core.errors import AuditRunning
 from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, voucher_codes, vouchers
+from sync.postgres.metadata import UNDER_WAY
 
 ALIVE_FOR = timedelta(minutes=5)
 """An audit that is silent for so long was left by its process, and may be taken over."""
@@ -53,7 +55,7 @@ async def begin(tx: AsyncConnection, connection: str) -> Audit:
     """Begin an audit, or take over one that was left; `AuditRunning` where one is under way."""
     owner, alive_until = uuid4(), func.now() + ALIVE_FOR
     is_open = (audits.c.connection == connection, audits.c.finished_at.is_(None))
-    taken = update(audits).where(*is_open, audits.c.alive_until < func.now())
+    taken = update(audits).where(*is_open, is_left())
     found = (await tx.execute(taken.values(owner=owner, alive_until=alive_until).returning(audits.c.id))).scalar()
     if found is not None:
         return Audit(found, connection, owner, is_resumed=True)
@@ -206,6 +208,11 @@ async def finish_vouchers(tx: AsyncConnection, audit: Audit, voucher_ids: Sequen
     mine = (voucher_audits.c.audit_id == audit.id, is_one_of(voucher_audits.c.voucher_id, voucher_ids))
     open_ = (voucher_audits.c.finished_at.is_(None), ~has_candidates)
     await tx.execute(update(voucher_audits).where(*mine, *open_).values(finished_at=func.clock_timestamp()))
+
+
+def is_left() -> ColumnElement[bool]:
+    """Whether the owner of an audit counts as dead: silent for too long, or last heard by a clock that went back."""
+    return or_(audits.c.alive_until < func.now(), audits.c.alive_until > func.now() + ALIVE_FOR + UNDER_WAY)
 
 
 def is_one_of(column: ColumnElement[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:

@@ -15,10 +15,12 @@ from sqlalchemy import (
     Select,
     Text,
     Update,
+    and_,
     bindparam,
     delete,
     exists,
     func,
+    or_,
     select,
     update,
 )
@@ -29,6 +31,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from sync.core.errors import InvalidRequest
 from sync.mirror.tables import plans, skipped, vouchers
+from sync.postgres.metadata import UNDER_WAY
 
 Kind = Literal["service", "voucher"]
 
@@ -95,8 +98,15 @@ async def _take_out_of_plans(transaction: AsyncConnection, connection: str, ids:
 
 
 def is_in_force() -> ColumnElement[bool]:
-    """Whether a row of `sync.skipped` holds now."""
-    return func.coalesce(skipped.c.until > func.now(), True)
+    """Whether a row of `sync.skipped` holds now.
+
+    Where the database's clock went back, a refusal that was found in its future is asked for anew, and what is listed
+    again stays so: neither waits for that clock.
+    """
+    is_refused = and_(
+        skipped.c.reason != NOT_LISTED, skipped.c.since <= func.now() + UNDER_WAY, skipped.c.until > func.now()
+    )
+    return or_(skipped.c.until.is_(None), is_refused)
 
 
 def _is_listed(one: ColumnElement[UUID]) -> ColumnElement[bool]:

@@ -28,7 +28,7 @@ from sync.connection.tables import enterprises
 from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 from sync.mirror import tables
-from sync.postgres.metadata import TIMESTAMP
+from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 
 READ_BACK_FOR = timedelta(hours=1)
 """What the API does not show for so long as it was done is left to the audit."""
@@ -121,7 +121,11 @@ async def noted_deletes(
 ) -> list[tuple[UUID_, UUID_]]:
     """Up to 1000 codes, each with its voucher, of which a delete was noted that the API has not shown yet."""
     table = tables.voucher_codes
-    is_recent = table.c.delete_noted_at.between(func.now() - READ_BACK_FOR, func.now() - least_age)
+    noted_at = table.c.delete_noted_at
+    # One that lies ahead was noted before the database's clock went back, and does not wait for it.
+    is_recent = or_(
+        noted_at.between(func.now() - READ_BACK_FOR, func.now() - least_age), noted_at > func.now() + UNDER_WAY
+    )
     of_these = (table.c.connection == connection, is_recent)
     query = select(table.c.id, table.c.voucher_id).where(*of_these).order_by(table.c.delete_noted_at, table.c.id)
     return [(row.id, row.voucher_id) for row in await transaction.execute(query.limit(MAX_PAGE_SIZE))]

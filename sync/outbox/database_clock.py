@@ -14,15 +14,19 @@ STEP = timedelta(seconds=2)
 
 
 class DatabaseClock:
-    """Compares the instants that the database tells. `clock` gives seconds that only go forward."""
+    """Compares the instants that the database tells. `clock` gives seconds that only go forward.
+
+    `went_back` is how far the database's clock went back, all in all, since what waits by it was last brought forward.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last: tuple[datetime, float] | None = None
         self._even_since_s: float | None = None
+        self.went_back = timedelta()
 
-    def observe(self, now: datetime) -> timedelta:
-        """Take what the database's clock has just shown. Returns how far it was stepped since the last time."""
+    def observe(self, now: datetime) -> None:
+        """Take what the database's clock has just shown."""
         now_s, step = self._clock(), timedelta()
         if self._last:
             before, before_s = self._last
@@ -30,8 +34,7 @@ class DatabaseClock:
         self._last = (now, now_s)
         if self._even_since_s is None or abs(step) >= STEP:
             self._even_since_s = now_s
-            return step
-        return timedelta()
+            self.went_back = max(timedelta(), self.went_back - step)
 
     def wait_s(self, even_for: timedelta) -> float:
         """Seconds until the clock may have been seen to go evenly for so long; 0 if it has."""

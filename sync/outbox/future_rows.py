@@ -1,8 +1,9 @@
-"""Rows that were queued before the database's clock went back: they wait no longer than was meant."""
+"""Rows that were queued or put off before the database's clock went back: they wait no longer than was meant."""
 
+from datetime import timedelta
 from functools import partial
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.each_row import IDS, write_each, write_rows
@@ -19,6 +20,18 @@ async def make_due(tx: AsyncConnection, connection: str) -> int:
     return len((await write_each(tx, row_ids, partial(write_rows, tx, _MAKE_DUE))).ids)
 
 
+async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedelta) -> int:
+    """Have rows that were put off wait as much less as the database's clock `went_back` meanwhile; how many.
+
+    What was put off since then goes sooner than was meant, which a look-up waits for all the same: see
+    `sync.outbox.database_clock`. A user's `not_before` is wall time, and stays.
+    """
+    if not went_back:
+        return 0
+    row_ids = (await tx.execute(_LOCK_PUT_OFF, {"connection": connection})).scalars().all()
+    return len((await write_each(tx, row_ids, partial(write_rows, tx, _BRING_FORWARD, went_back=went_back))).ids)
+
+
 # Where nothing went back this is all that is read, whatever the size of the outbox.
 _WENT_BACK = text("""
 SELECT coalesce(bool_or(newest.created_at > now() + interval '1 second'), false)
@@ -31,6 +44,20 @@ WHERE row.status = 'pending' AND (row.connection = :connection OR row.connection
   AND row.created_at > now() + interval '1 second' AND row.next_attempt_at > greatest(now(), row.not_before)
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
+
+_LOCK_PUT_OFF = text("""
+SELECT row.id FROM mews.voucher_code_outbox AS row
+WHERE row.status IN ('pending', 'uncertain') AND (row.connection = :connection OR row.connection IS NULL)
+  AND row.next_attempt_at > greatest(now(), row.not_before)
+FOR NO KEY UPDATE SKIP LOCKED
+""").bindparams(bindparam("connection", type_=Text))
+
+_BRING_FORWARD = text("""
+UPDATE mews.voucher_code_outbox AS row
+SET next_attempt_at = greatest(now(), row.not_before, row.next_attempt_at - :went_back)
+WHERE row.id = ANY (:ids)
+RETURNING row.id
+""").bindparams(IDS, bindparam("went_back", type_=Interval))
 
 _MAKE_DUE = text("""
 UPDATE mews.voucher_code_outbox AS row SET next_attempt_at = greatest(now(), row.not_before)

@@ -59,18 +59,20 @@ class ReconcileReport:
 
 async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_delay: timedelta) -> ReconcileReport:
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
-    report = ReconcileReport()
+    report, clock = ReconcileReport(), watch.database_clock
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
         await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
         now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
-        watch.database_clock.observe(now)
-        if watch.database_clock.wait_s(even_for=read_after_write_delay):
+        clock.observe(now)
+        await future_rows.bring_forward(tx, connection.name, clock.went_back)
+        if clock.wait_s(even_for=read_after_write_delay):
             return rescued, []  # what is due by that clock may have been sent a moment ago
         return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
 
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
+    clock.went_back = timedelta()  # only now, since a transaction that is begun anew has brought nothing forward
     for group in _groups(rows):
         look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
         try:

@@ -1,5 +1,7 @@
 """What all tables share: their collection, the names of their constraints, and columns of every mirrored row."""
 
+from datetime import timedelta
+
 from sqlalchemy import Column, DateTime, MetaData, Text, func
 
 metadata = MetaData(
@@ -13,6 +15,9 @@ metadata = MetaData(
 )
 
 TIMESTAMP = DateTime(timezone=True)
+UNDER_WAY = timedelta(minutes=1)
+"""What others noted while a transaction is under way lies in its future by so much at most; more of it was noted before
+the database's clock went back."""
 
 
 def mirrored_columns() -> list[Column[object]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from sync.demo.simulator import Close, Operation
+from sync.demo.simulator import Close, Operation, Status
 from sync.outbox.claims import as_daemon
 from sync.outbox.reconcile import reconcile
 from tests.support.mirror import Mirror
@@ -78,6 +78,41 @@ async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kep
     now, later = await outbox.rows()
     assert (now["status"], later["status"]) == ("done", "pending")
     assert later["next_attempt_at"] == later["not_before"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("went_back_s", [100.0, 3600.0, 86_400.0])
+async def test_a_row_that_was_put_off_before_the_databases_clock_went_back_waits_as_long_as_was_meant(
+    mirror: Mirror, outbox: Outbox, went_back_s: float, is_known: bool
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "PUT OFF", "NEXT WEEK")
+    await mirror.execute(
+        "UPDATE mews.voucher_code_outbox SET not_before = now() + interval '1 week' WHERE value = 'NEXT WEEK'"
+    )
+    fault = Status(429) if is_known else Close()
+    mirror.simulator.faults.script(Operation.ADD_CODES, fault)
+    await outbox.settle()
+    await outbox.pusher.push()
+    put_off_by = timedelta(seconds=400)
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(
+            text(
+                "UPDATE mews.voucher_code_outbox SET next_attempt_at = now() + interval '400 s' WHERE value = 'PUT OFF'"
+            )
+        )
+    before = {row["value"]: row["next_attempt_at"] for row in await outbox.rows()}
+    # The clock of the process goes on, and that of the database is where it was.
+    outbox.later_s += went_back_s
+    for _ in range(3):
+        await reconcile(mirror.connection, outbox.pusher.watch, timedelta(hours=1))
+    assert await outbox.statuses() == ["pending" if is_known else "uncertain", "pending"]
+    now, next_week = await outbox.rows()
+    by = before["PUT OFF"] - now["next_attempt_at"]
+    meant = min(timedelta(seconds=went_back_s), put_off_by)
+    assert meant - timedelta(seconds=30) < by < meant + timedelta(seconds=2)
+    assert next_week["next_attempt_at"] >= next_week["not_before"]
 
 
 @pytest.mark.parametrize("step_s", [-86_400.0, -3600.0, 3600.0])

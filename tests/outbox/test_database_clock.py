@@ -21,11 +21,11 @@ def test_a_process_that_has_just_begun_waits_for_the_whole_time() -> None:
     watch = Watch()
     clock = DatabaseClock(watch)
     assert clock.wait_s(DELAY) == 15
-    assert clock.observe(NOON) == timedelta()
+    clock.observe(NOON)
     for passed_s in (0, 5, 15, 20):
         watch.now_s = Watch.now_s + passed_s
-        assert clock.observe(NOON + timedelta(seconds=passed_s)) == timedelta()
-        assert clock.wait_s(DELAY) == max(0, 15 - passed_s)
+        clock.observe(NOON + timedelta(seconds=passed_s))
+        assert (clock.wait_s(DELAY), clock.went_back) == (max(0, 15 - passed_s), timedelta())
 
 
 @pytest.mark.parametrize("step_s", [-86_400, -2, -1.9, 0, 1.9, 2, 3600])
@@ -36,8 +36,18 @@ def test_a_step_begins_the_wait_anew_and_what_a_slow_answer_makes_does_not(step_
     watch.now_s += 60
     step = timedelta(seconds=step_s)
     is_step = abs(step) >= STEP
-    assert clock.observe(NOON + timedelta(seconds=60) + step) == (step if is_step else timedelta())
+    clock.observe(NOON + timedelta(seconds=60) + step)
+    assert clock.went_back == (max(timedelta(), -step) if is_step else timedelta())
     for passed_s in (0, 14, 15):
         watch.now_s = 160 + passed_s
         assert clock.wait_s(DELAY) == (15 - passed_s if is_step else 0)
-        assert clock.observe(NOON + timedelta(seconds=60 + passed_s) + step) == timedelta()
+        clock.observe(NOON + timedelta(seconds=60 + passed_s) + step)
+
+
+def test_steps_back_add_up_and_one_forward_takes_from_them() -> None:
+    clock = DatabaseClock(lambda: 0.0)
+    seen = list[float]()
+    for hour in (12, 11, 9, 10, 12, 15, 14):
+        clock.observe(NOON.replace(hour=hour))
+        seen.append(clock.went_back / timedelta(hours=1))
+    assert seen == [0, 1, 3, 2, 0, 0, 1]

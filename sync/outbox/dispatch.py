@@ -16,7 +16,7 @@ from sync.outbox.completion import complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.each_row import KEPT, Written
 from sync.outbox.outcomes import resolve_unsent
-from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, count_together, resolve_delete
+from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, resolve_delete, send_together
 
 RECHECK_AFTER = timedelta(seconds=5)
 """How soon a delete is looked at again whose code the mirror has not seen yet."""
@@ -82,7 +82,7 @@ async def claim_due(
     held = await _hold(tx, lane, incarnation.worked_with, rules)
     attempt_id = uuid4()
     due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
-    rows = due[: count_together(due)]
+    rows = send_together(due)
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]

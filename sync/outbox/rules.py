@@ -81,9 +81,12 @@ CLOCK_SKEW = timedelta(seconds=4)
 """How far what the API's `Date` tells may be from what its records are stamped with: 2 s of clock, and both are cut to
 whole seconds."""
 
-TOGETHER = (1000, 1000, 250, 60, 15, 4)
-"""How many changes go in one call, by how often one of them was sent before whose outcome is unknown; later on, 1: the
-API may fail because of something in it, and then its neighbours must not fail with it for ever."""
+TOGETHER = (1000, 1000, 250, 63, 16, 4)
+"""How many changes go in one call at most, by how often they were sent, where it is unknown what became of them; later
+on, 1: the API may fail because of something in one, and then its neighbours must not fail with it for ever."""
+
+WHOLE = 2
+"""How often changes are sent together before they are sent in parts: most answers are lost for no fault of theirs."""
 
 VERDICTS: dict[type[errors.ApiError], Verdict] = {
     errors.NotConnected: Verdict.NOT_PROCESSED,
@@ -153,15 +156,26 @@ class Uncertain:
     singled_out: int
 
 
-def count_together(rows: Sequence[Row]) -> int:
-    """How many of these rows, from the first on, may go in one call."""
+def send_together(rows: Sequence[Row]) -> list[Row]:
+    """Which of these rows go in the next call: the first, and those that may go with it, in their order."""
+    if not rows:
+        return []
+    part = _part(rows[0])
     most = len(rows)
-    for number, row in enumerate(rows):
-        if row.unknown_since_utc:
-            most = min(most, TOGETHER[row.attempts] if row.attempts < len(TOGETHER) else 1)
-        if number >= most:
-            return number
-    return len(rows)
+    if part is not None:
+        most = TOGETHER[rows[0].attempts] if rows[0].attempts < len(TOGETHER) else 1
+    return [row for row in rows if _part(row) == part][:most]
+
+
+def _part(row: Row) -> tuple[int, int] | None:
+    """What all rows of a call have in common: None, unless they were sent a few times without an answer to rely on.
+
+    Such rows are parted in four by two bits of their numbers, by the next two bits each time. What was sent together
+    was mostly queued together, so that each part is a quarter of it, however few they are.
+    """
+    if row.unknown_since_utc is None or row.attempts < WHOLE:
+        return None
+    return row.attempts, row.id >> 2 * (row.attempts - WHOLE) & 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Sending one claimed batch, in one call, and what its outcome proves."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from http import HTTPStatus
@@ -42,6 +42,33 @@ class PushSettings:
         return min(self.request_timeout_s, self.lease.total_seconds() / 2)
 
 
+class BlockedAlone:
+    """The last changes that were blocked alone: for themselves, where the API has answered others since.
+
+    `most` are remembered, since what is cancelled, or fails for being blocked, never goes through. A forgotten one is
+    told from a wall before everything a round later.
+    """
+
+    def __init__(self, most: int = 1000) -> None:
+        self._most = most
+        self._answered: dict[int, int] = {}
+
+    def note(self, row_id: int, answered: int) -> bool:
+        """Take a change that was blocked alone, after so many answers of the API to any; whether some came since it was
+        so before.
+        """
+        before = self._answered.pop(row_id, answered)
+        self._answered[row_id] = answered
+        if len(self._answered) > self._most:
+            del self._answered[next(iter(self._answered))]
+        return before < answered
+
+    def forget(self, row_ids: Iterable[int]) -> None:
+        """Take note of changes that went through."""
+        for row_id in row_ids:
+            self._answered.pop(row_id, None)
+
+
 class Sender:
     """Sends for one connection: how much at a time, and whether at all. `calls` counts what was sent."""
 
@@ -53,7 +80,7 @@ class Sender:
         self._held_until_s = 0.0
         self._is_turned_away = False
         self._answered = 0
-        self._answered_at_block: dict[int, int] = {}
+        self._blocked_alone = BlockedAlone()
 
     @property
     def is_probing(self) -> bool:
@@ -101,8 +128,7 @@ class Sender:
             return Outcome(verdict, error)
         self._is_turned_away = False
         self._answered += 1
-        for row in batch.rows:
-            self._answered_at_block.pop(row.id, None)
+        self._blocked_alone.forget(row.id for row in batch.rows)
         self._batch_size = min(MAX_BATCH, self._batch_size * 2)
         return outcome
 
@@ -114,9 +140,7 @@ class Sender:
         if len(batch.rows) > 1:
             return outcome
         (row,) = batch.rows
-        before = self._answered_at_block.get(row.id, self._answered)
-        self._answered_at_block[row.id] = self._answered
-        return replace(outcome, is_singled_out=before < self._answered)
+        return replace(outcome, is_singled_out=self._blocked_alone.note(row.id, self._answered))
 
     def _ask_for_less(self) -> None:
         self._batch_size = max(MIN_BATCH, self._batch_size // 2)

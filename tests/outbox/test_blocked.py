@@ -90,6 +90,28 @@ async def test_a_firewall_that_dislikes_one_change_stops_no_other_and_fails_that
     assert len(active(mirror)) == 40 + rounds
 
 
+@pytest.mark.parametrize("count", [5, 40, 60])
+async def test_a_small_batch_that_is_blocked_is_soon_sent_in_small_parts(
+    mirror: Mirror, outbox: Outbox, count: int
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(count - 1), DISLIKED)
+    blocked = list[int]()
+
+    async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+        if operation is Operation.ADD_CODES and DISLIKED in values_of(body):
+            blocked.append(len(values_of(body)))
+            raise web.HTTPForbidden(text="<html>Request blocked</html>", content_type="text/html")
+
+    mirror.simulator.on_request = on_request
+    while 1 not in blocked:
+        await send_and_look(outbox)
+    assert blocked[:2] == [count, count]
+    assert len(blocked) <= 5
+    assert set(active(mirror).values()) == {1}
+
+
 async def test_a_wall_before_everything_fails_nothing_and_is_told_as_one(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

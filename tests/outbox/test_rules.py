@@ -21,9 +21,9 @@ from sync.outbox.rules import (
     Status,
     Verdict,
     Wait,
-    count_together,
     is_suspicious,
     resolve_delete,
+    send_together,
 )
 
 DESIGN = {
@@ -114,24 +114,61 @@ def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 
 
-def asked(*, unknown: int = 0, refused: int = 0) -> Row:
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def asked(number: int, *, unknown: int = 0, refused: int = 0) -> Row:
     """An add that was sent so often without an answer, or refused."""
-    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    attempts = unknown or refused
-    return Row(1, Operation.ADD, A, "A", None, None, None, None, attempts, noon, noon if unknown else None, 0, 0)
+    attempts, since = unknown or refused, NOON if unknown else None
+    return Row(number, Operation.ADD, A, "A", None, None, None, None, attempts, NOON, since, 0, 0)
 
 
-def test_what_stays_unknown_goes_with_fewer_and_fewer_until_it_goes_alone() -> None:
-    numbers = [count_together([asked(unknown=times)] * 1000) for times in range(1, 9)]
-    assert numbers == [1000, 250, 60, 15, 4, 1, 1, 1]
-    assert count_together([asked(refused=9)] * 1000) == 1000
+def parts(rows: Sequence[Row]) -> list[list[Row]]:
+    """What goes in one call after the other."""
+    left, sent = list(rows), list[list[Row]]()
+    while left:
+        sent.append(send_together(left))
+        left = [row for row in left if row not in sent[-1]]
+    return sent
 
 
-def test_what_stays_unknown_takes_nothing_away_from_those_before_it() -> None:
-    assert count_together([*[asked()] * 30, asked(unknown=5), asked()]) == 30
-    assert count_together([asked(unknown=5), *[asked()] * 30]) == 4
-    assert count_together([asked()] * 2 + [asked(unknown=5)] * 30) == 4
-    assert count_together([]) == 0
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (1000, [1000, 250, 63, 16, 4, 1, 1]),
+        (60, [60, 15, 4, 1, 1, 1, 1]),
+        (41, [41, 11, 3, 1, 1, 1, 1]),
+        (5, [5, 2, 1, 1, 1, 1, 1]),
+        (1, [1, 1, 1, 1, 1, 1, 1]),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 7, 12_345])
+def test_what_stays_unknown_goes_in_a_quarter_each_time_until_it_goes_alone(
+    count: int, sizes: list[int], first: int
+) -> None:
+    """The largest part that stays unknown each time is what the next one is made of."""
+    found, numbers = list[int](), list(range(first, first + count))
+    for times in range(1, len(sizes) + 1):
+        sent = parts([asked(number, unknown=times) for number in numbers])
+        largest = max(sent, key=len)
+        assert len(sent) <= 5  # no more calls than parts, whatever their number; and a rest behind the most that may go
+        found.append(len(largest))
+        numbers = [row.id for row in largest]
+    assert all(abs(one - expected) <= 1 for one, expected in zip(found, sizes, strict=True))
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 64, 4**6])
+def test_whatever_their_numbers_are_they_go_alone_in_the_end(step: int) -> None:
+    rows = [asked(number * step, unknown=6) for number in range(100)]
+    assert [len(part) for part in parts(rows)] == [1] * 100
+
+
+def test_what_stays_unknown_takes_nothing_along_and_keeps_nothing_back() -> None:
+    fresh, refused = [asked(number) for number in range(30)], [asked(number, refused=9) for number in range(30, 60)]
+    lost, doubtful = asked(60, unknown=1), asked(61, unknown=5)
+    assert send_together([*fresh, doubtful, lost, *refused]) == [*fresh, lost, *refused]
+    assert send_together([doubtful, *fresh]) == [doubtful]
+    assert send_together([]) == []
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])

@@ -12,7 +12,7 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.dispatch import MirrorFreshness, claim_due
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
-from sync.outbox.send import Sender
+from sync.outbox.send import BlockedAlone, Sender
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.outbox import SETTINGS, Outbox
@@ -91,3 +91,18 @@ async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mi
             await outbox.be_due()
             await pusher.push()
     assert await outbox.statuses() == ["uncertain"]
+
+
+def test_a_change_is_blocked_for_itself_if_others_were_answered_since_and_the_oldest_are_forgotten() -> None:
+    blocked = BlockedAlone(most=2)
+    assert [blocked.note(1, answered=5), blocked.note(1, answered=5), blocked.note(1, answered=6)] == [
+        False,
+        False,
+        True,
+    ]
+    blocked.note(2, answered=6)
+    assert blocked.note(1, answered=7)
+    blocked.note(3, answered=7)  # 2 was blocked longest ago
+    assert [blocked.note(1, answered=8), blocked.note(2, answered=8)] == [True, False]
+    blocked.forget([1, 2])
+    assert not blocked.note(1, answered=9)

@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import httpx
@@ -14,7 +14,7 @@ import msgspec
 from sync.core import errors
 from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews import bodies, failures
-from sync.mews.clock import TOLERANCE, ServerClock
+from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
@@ -75,6 +75,13 @@ class Credentials:
     client_token: str = field(repr=False)
     access_token: str = field(repr=False)
     client: str
+
+
+async def first_outcome(calls: "Sequence[asyncio.Task[T]]") -> T:
+    """What the first of them to end brings, or raises; of several that end at once, an answer goes before an error."""
+    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    ended = [call for call in calls if call in done]
+    return await next((call for call in ended if call.exception() is None), ended[0])
 
 
 class Client:
@@ -210,13 +217,12 @@ class Client:
         time is over, although the API may be back long before.
         """
         async with self.rate_limiter.permit(priority):
-            calls = {asyncio.create_task(call())}
+            calls = [asyncio.create_task(call())]
             try:
                 done, _ = await asyncio.wait(calls, timeout=self._silence_s)
                 if not done:
-                    calls.add(asyncio.create_task(self._ask_beside(call, priority)))
-                    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-                return await done.pop()
+                    calls.append(asyncio.create_task(self._ask_beside(call, priority)))
+                return await first_outcome(calls)
             finally:
                 for one in calls:
                     one.cancel()
@@ -272,9 +278,9 @@ class Client:
         return self._answer(operation, response, decode)
 
     def _failure(self, operation: str, response: httpx.Response) -> errors.ApiError:
-        credentials = self._credentials
+        credentials, now = self._credentials, self.server_clock.now() or wall_clock()
         error = failures.from_response(
-            operation, response, now=self._server_now(), secrets=(credentials.client_token, credentials.access_token)
+            operation, response, now=now, secrets=(credentials.client_token, credentials.access_token)
         )
         if isinstance(error, HOLDING) and error.retry_after_s is not None:
             self.rate_limiter.hold(error.retry_after_s)
@@ -288,9 +294,6 @@ class Client:
         except UNREADABLE as error:
             request_id = failures.request_id(response)
             raise errors.InvalidResponse(operation, str(error), status=200, request_id=request_id) from error
-
-    def _server_now(self) -> datetime:
-        return self.server_clock.now() or datetime.now(UTC)
 
     async def _pause(self, seconds: float) -> None:
         try:

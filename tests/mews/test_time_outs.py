@@ -10,7 +10,7 @@ import pytest
 
 from sync.core import errors
 from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
-from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
+from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS, first_outcome
 from tests.mews.helpers import LONG_S, ONCE, fail, opened, read, script, turns
 from tests.outages.virtual_clock import run_leaping
 from tests.support.mirror import Mirror
@@ -118,3 +118,32 @@ async def test_it_survives_cancelled_reads(api: Mirror) -> None:
             one for one in psutil.Process().net_connections("tcp") if one.raddr and one.raddr.port == api.port
         ]
         assert len(open_sockets) <= MAX_CONNECTIONS
+
+
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_of_two_calls_that_end_at_once_the_answer_counts(answered: int) -> None:
+    ending = asyncio.Event()
+
+    async def call(number: int) -> str:
+        await ending.wait()
+        if number != answered:
+            raise errors.ConnectionLost("enterprises/getAll")
+        return "answer"
+
+    for _ in range(20):  # which one a set holds first is chance
+        calls = [asyncio.create_task(call(number)) for number in range(2)]
+        outcome = asyncio.create_task(first_outcome(calls))
+        await turns(2)
+        ending.set()
+        assert await outcome == "answer"
+        await asyncio.gather(*calls, return_exceptions=True)
+        ending.clear()
+
+
+async def test_of_two_calls_that_fail_at_once_the_earlier_counts() -> None:
+    async def call(error: errors.ApiError) -> str:
+        raise error
+
+    first, second = errors.ServerError("enterprises/getAll"), errors.ConnectionLost("enterprises/getAll")
+    with pytest.raises(errors.ServerError):
+        await first_outcome([asyncio.create_task(call(one)) for one in (first, second)])

@@ -146,4 +146,7 @@ def _works() -> bool:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1] not in LOCKS:
+        sys.stderr.write(f"usage: environment.py {'|'.join(LOCKS)}\n")
+        sys.exit(2)
     sys.exit(main(sys.argv[1]))

@@ -238,3 +238,11 @@ def test_a_checkout_that_cannot_be_written_to_says_so(checkout: Checkout) -> Non
     assert done.returncode == 1
     assert "make a copy of the checkout that is yours" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["all"], ["demo", "tests"]])
+def test_whoever_calls_it_wrongly_is_told_how(arguments: list[str]) -> None:
+    told = subprocess.run(
+        [sys.executable, str(ROOT / ".ci/environment.py"), *arguments], check=False, capture_output=True, text=True
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", "usage: environment.py demo|tests\n")

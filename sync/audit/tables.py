@@ -52,8 +52,8 @@ audit_seen = Table(
     Column("connection", Text, primary_key=True, comment="The connection."),
     Column("code_id", UUID, primary_key=True, comment="A code that the API lists."),
     schema="sync",
-    comment="Codes of the voucher that is being compared.",
-    # After a crash of the database the comparison of this one voucher begins anew.
+    comment="Codes of the vouchers that are being compared together.",
+    # After a crash of the database the comparison of these vouchers begins anew.
     prefixes=["UNLOGGED"],
 )
 

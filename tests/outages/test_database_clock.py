@@ -24,6 +24,8 @@ STEPS = [(HOUR,), (DAY, DAY), (HOUR, -HOUR), (-DAY, -DAY)]
 QUICK = {"sync_lease_s": 10, "sync_settle_after_s": 2}
 """An answer is looked up before half a lease is over: what keeps it from being sent again is no relation of the two."""
 MANY = numbered(20)
+PATIENCE_S = 60
+"""What waits for the clock waits for ever."""
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +65,10 @@ async def hotel(server: tuple[str, ProcessClock]) -> AsyncIterator[Mirror]:
 
 async def settled(mirror: Mirror, jobs: Jobs) -> None:
     """Looks up, as the daemon does all the time, until every change has ended."""
-    while set(await statuses(mirror)) != {"done"}:
-        await jobs.outbox.look_up()
-        await jobs.pull()
+    async with asyncio.timeout(PATIENCE_S):
+        while set(await statuses(mirror)) != {"done"}:
+            await jobs.outbox.look_up()
+            await jobs.pull()
 
 
 async def lose_an_answer(mirror: Mirror, jobs: Jobs, voucher: Voucher) -> None:

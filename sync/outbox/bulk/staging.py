@@ -12,13 +12,19 @@ from psycopg import AsyncCopy
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.core.errors import NotAllowed
 from sync.outbox.bulk.files import BadLine, CodeLine
 
 ROWS_PER_STATEMENT = 10_000
 
 
 async def create_staging(tx: AsyncConnection) -> None:
-    """Make the transaction's table."""
+    """Make the transaction's table. `NotAllowed` for a user who may make no temporary ones."""
+    if grant := (await tx.execute(_MISSING_GRANT)).scalar_one_or_none():
+        raise NotAllowed(
+            "this user of the database may make no temporary table, which many codes are checked in before they are "
+            f"queued; let its owner run: {grant}"
+        )
     # Plans, the trigger's too, are made while the outbox may be empty, and kept while a million rows arrive.
     await tx.execute(text("SET LOCAL enable_seqscan = off"))
     await tx.execute(_CREATE)
@@ -105,6 +111,12 @@ async def queue_staged(tx: AsyncConnection, last_line: int, priority: int) -> As
         part = {"after": after, "through": after + ROWS_PER_STATEMENT, "priority": priority}
         yield min(part["through"], last_line), (await tx.execute(_QUEUE, part)).rowcount
 
+
+# Whoever hardens a server takes this from PUBLIC, which every user has it by.
+_MISSING_GRANT = text("""
+SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)
+WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+""")
 
 _CREATE = text("""
 CREATE TEMP TABLE staged_adds (

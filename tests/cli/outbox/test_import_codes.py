@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +20,9 @@ from tests.cli.outbox.helpers import (
     without_colours,
     write,
 )
+from tests.support.postgres import database_of
 from tests.support.process import run_on_terminal
+from tests.support.users import login
 
 
 @pytest.fixture
@@ -212,3 +215,23 @@ async def test_interrupted_while_it_reads(database_url: str, tmp_path: Path) -> 
     ended = await run_fed(*call, stdin=b"value\nA\n", url=database_url, directory=tmp_path, interrupt_in=READING)
     assert (ended.code, ended.stdout, ended.stderr.strip()) == (130, "", "")
     assert values(database_url) == []
+
+
+async def test_a_user_who_may_make_no_temporary_table_is_told_what_to_grant(
+    cli: Cli, database_url: str, codes: Path
+) -> None:
+    write(codes, b"A\n")
+    database = f'"{database_of(database_url)}"'
+    with psycopg.connect(database_url, autocommit=True) as owner, login(database_url, member_of="mews_writer") as url:
+        owner.execute(f"REVOKE TEMPORARY ON DATABASE {database} FROM PUBLIC".encode())
+        grant, many = "", (["import", str(codes)], ["generate", "--count", "2", "--pattern", "X-????-????-????"])
+        for command in many:
+            ended = await cli("outbox", *command, "--voucher", VOUCHER, settings={"DATABASE_URL": url})
+            assert (ended.code, ended.stdout) == (1, "")
+            _, _, grant = ended.stderr.strip().rpartition("let its owner run: ")
+        owner.execute(grant.encode())
+        for command in many:
+            ended = await cli("outbox", *command, "--voucher", VOUCHER, settings={"DATABASE_URL": url})
+            assert ended.code == 0, ended
+        owner.execute(f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC".encode())
+        owner.execute(f"{grant.replace('GRANT', 'REVOKE').replace(' TO ', ' FROM ')}".encode())

@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long storm soak crashpoints fuzz mutants lint lock dist clean installed-demo installed-tests
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock dist clean installed-demo installed-tests
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -18,6 +18,9 @@ test: installed-tests  ## the test suite, less what takes long
 
 test-long: installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
 	@$(PYTEST) -m long $(ARGS)
+
+test-pooler: installed-tests  ## outbox, mirror and daemon behind PgBouncer in transaction mode, which must be installed
+	@POOLER=1 $(PYTEST) $(or $(ARGS),tests/outbox tests/mirror tests/daemon)
 
 storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other fault profiles
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -m "" -s tests/daemon/test_push_kills.py

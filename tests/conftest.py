@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,7 @@ from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
+from tests.support.pooler import in_front_of, way_to
 from tests.support.postgres import database_of, new_database, postgres_server
 
 settings.register_profile("any machine", deadline=None)
@@ -40,9 +42,10 @@ def template(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(server_url: str, template: str) -> Iterator[str]:
+def database_url(request: pytest.FixtureRequest, server_url: str, template: str) -> Iterator[str]:
     """A migrated database without rows, for one test."""
-    with new_database(server_url, template=template) as url:
+    is_direct = request.node.get_closest_marker("direct") is not None
+    with new_database(server_url, template=template) as url, nullcontext() if is_direct else in_front_of(url):
         yield url
 
 
@@ -56,7 +59,7 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     """The product's own engine, for one test."""
-    engine = make_engine(database_url)
+    engine = make_engine(way_to(database_url))
     yield engine
     await engine.dispose()
 

@@ -22,6 +22,7 @@ from sync.mirror.pull_report import PullReport
 from sync.postgres.engine import transaction
 from sync.service import app
 from sync.settings import Settings
+from tests.support.pooler import QUICK_LOOKS, way_to
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
 OVERLAP = timedelta(seconds=120)
@@ -51,7 +52,7 @@ class Mirror:
     """One hotel with a service; vouchers and codes are the tests' own. `retry_policy` is short, the budget endless."""
 
     def __init__(self, database_url: str, **simulator_options: Any) -> None:
-        self.database_url = database_url
+        self.database_url, self.way = database_url, way_to(database_url)
         self.clock = Clock()
         self.world = World(self.clock, client_token=CLIENT_TOKEN)
         self.hotel = self.world.add_enterprise("Hotel A")
@@ -83,9 +84,7 @@ class Mirror:
         """
         before = vars(self).pop("connection", None)
         try:
-            async with app.open_connection(
-                self.settings(**settings), self.database_url, self.stop, retry_policy
-            ) as opened:
+            async with app.open_connection(self.settings(**settings), self.way, self.stop, retry_policy) as opened:
                 self.connection = opened
                 yield
         finally:
@@ -102,7 +101,7 @@ class Mirror:
         """The daemon's settings, with its tokens and without its budget."""
         return Settings(
             **{
-                "database_url": self.database_url,
+                "database_url": self.way,
                 "mews_platform_address": self.address,
                 "mews_client_token": CLIENT_TOKEN,
                 "mews_access_token": ACCESS_TOKEN,
@@ -117,13 +116,14 @@ class Mirror:
     def environment(self) -> dict[str, str]:
         """The same settings, for a process."""
         return {
-            "DATABASE_URL": self.database_url,
+            "DATABASE_URL": self.way,
             "MEWS_PLATFORM_ADDRESS": self.address,
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": "1000000",
             "SYNC_CLOCK_TOLERANCE_S": f"{ANY_CLOCK_S}",
             "SYNC_STATE_DIR": self.state_dir,
+            **QUICK_LOOKS,
         }
 
     def add_voucher(self, name: str = "Summer", *, days_old: float = 30) -> Voucher:

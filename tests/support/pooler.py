@@ -1,4 +1,8 @@
-"""PgBouncer in transaction mode, where it is installed: each transaction may find another session."""
+"""PgBouncer in transaction mode, where it is installed: each transaction may find another session.
+
+With POOLER set (`make test-pooler`), whatever is tested goes to its database that way. Who acts as a user goes there
+directly, and so does what is tested where a test puts a proxy of its own in between.
+"""
 
 import os
 import shutil
@@ -16,7 +20,13 @@ from tests.support.postgres import wait_for_server
 
 PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_pgbouncer = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+IS_POOLED = bool(os.environ.get("POOLER"))
+if IS_POOLED and PROGRAM is None:
+    raise pytest.UsageError("POOLER is set, and pgbouncer is not installed")
+QUICK_LOOKS = {"SYNC_PUSH_POLL_S": "0.2"} if IS_POOLED else {}
+"""No notification arrives through a pooler, and no test is about how long it takes without one."""
 PORT = 6432
+_ways = dict[str, str]()
 CONFIG = """
 [databases]
 {database} = {target}
@@ -65,3 +75,19 @@ def pooled(url: str, *, pool_size: int = 3, more: Mapping[str, str] | None = Non
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def in_front_of(url: str) -> Iterator[None]:
+    """With POOLER set, `way_to` this database leads through a pooler, with as many sessions as any test takes."""
+    if not IS_POOLED:
+        yield
+        return
+    with pooled(url, pool_size=20) as _ways[url]:
+        yield
+    del _ways[url]
+
+
+def way_to(url: str) -> str:
+    """How what is tested goes to a database."""
+    return _ways.get(url, url)

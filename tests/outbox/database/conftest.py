@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support.pooler import in_front_of
 from tests.support.postgres import new_database
 from tests.support.queue import Outbox, emptied
 from tests.support.users import user
@@ -13,7 +14,7 @@ from tests.support.users import user
 @pytest.fixture(scope="module")
 def database_url(server_url: str, template: str) -> Iterator[str]:
     """A copy of the database for each test would take longer than the tests themselves."""
-    with new_database(server_url, template=template) as url:
+    with new_database(server_url, template=template) as url, in_front_of(url):
         yield url
 
 

@@ -10,6 +10,7 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import RECHECK_AFTER, MirrorFreshness
 from sync.outbox.rules import Status
+from sync.postgres.engine import make_engine
 from tests.support.claims import BUSY, claim_due_now, sent, settle
 from tests.support.database import code, store, uuid
 from tests.support.instants import utc
@@ -35,14 +36,17 @@ async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox)
 @pytest.mark.parametrize(
     ("usual", "here"), [("off", "local"), ("local", "local"), ("on", "on"), ("remote_apply", "remote_apply")]
 )
-async def test_a_claim_is_on_disk_before_anything_is_sent(outbox: Outbox, usual: str, here: str) -> None:
+async def test_a_claim_is_on_disk_before_anything_is_sent(
+    outbox: Outbox, database_url: str, usual: str, here: str
+) -> None:
     async with outbox.engine.connect() as session:
         database = (await session.execute(text("SELECT current_database()"))).scalar_one()
         await session.execute(text(f'ALTER DATABASE "{database}" SET synchronous_commit = {usual}'))
         await session.commit()
-    await outbox.engine.dispose()
-    async with as_daemon(outbox.engine) as tx:
+    engine = make_engine(database_url)  # whose session is new: a pooler's would be older than the setting
+    async with as_daemon(engine) as tx:
         assert (await tx.execute(text("SHOW synchronous_commit"))).scalar_one() == here
+    await engine.dispose()
     await execute(outbox.engine, f'ALTER DATABASE "{database}" RESET synchronous_commit')
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -18,7 +18,7 @@ from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
-from sync.mews.transport import Transport
+from sync.mews.transport import Transport, first_outcome
 
 T = TypeVar("T")
 
@@ -75,13 +75,6 @@ class Credentials:
     client_token: str = field(repr=False)
     access_token: str = field(repr=False)
     client: str
-
-
-async def first_outcome(calls: "Sequence[asyncio.Task[T]]") -> T:
-    """What the first of them to end brings, or raises; of several that end at once, an answer goes before an error."""
-    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-    ended = [call for call in calls if call in done]
-    return await next((call for call in ended if call.exception() is None), ended[0])
 
 
 class Client:

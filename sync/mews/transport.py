@@ -7,12 +7,16 @@ closed with its sockets as soon as its last request is done.
 """
 
 import asyncio
+from collections.abc import Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
 
 import httpx
 
 from sync.mews import bodies
 from sync.mews.surroundings import proxy_for, tls_context
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -93,3 +97,10 @@ class _Client:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
         self.requests = 0
+
+
+async def first_outcome(calls: Sequence["asyncio.Task[T]"]) -> T:
+    """What the first of them to end brings, or raises; of several that end at once, an answer goes before an error."""
+    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    ended = [call for call in calls if call in done]
+    return await next((call for call in ended if call.exception() is None), ended[0])

@@ -10,7 +10,8 @@ import pytest
 
 from sync.core import errors
 from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
-from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS, first_outcome
+from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
+from sync.mews.transport import first_outcome
 from tests.mews.helpers import LONG_S, ONCE, fail, opened, read, script, turns
 from tests.outages.virtual_clock import run_leaping
 from tests.support.mirror import Mirror

@@ -5,8 +5,8 @@ A comment alone changes, which stands in nobody's way but another change of the 
 
 from alembic import op
 
-revision = "0015"
-down_revision = "0014"
+revision = "0016"
+down_revision = "0015"
 branch_labels = None
 depends_on = None
 

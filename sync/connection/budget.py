@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -16,6 +16,9 @@ from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tables import budgets, reservations
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import in_transaction
+
+STANDSTILL_S = 10
+"""A transaction that does nothing for so long is ended by the database; it takes milliseconds."""
 
 
 class BudgetLedger:
@@ -59,7 +62,9 @@ class BudgetLedger:
 
     async def _lock(self, tx: AsyncConnection) -> None:
         """Keep all others of the token from writing until the end of the transaction."""
-        lock = select(budgets).where(budgets.c.token_fingerprint == self._token).with_for_update()
+        # A process that is stopped just here, and not killed, would keep them from calling the API for as long.
+        bounded = func.set_config("idle_in_transaction_session_timeout", f"{STANDSTILL_S}s", True)
+        lock = select(bounded).where(budgets.c.token_fingerprint == self._token).with_for_update(of=budgets)
         if (await tx.execute(lock)).one_or_none() is None:
             await tx.execute(insert(budgets).values(token_fingerprint=self._token).on_conflict_do_nothing())
             await tx.execute(lock)

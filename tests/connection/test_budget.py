@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.connection import budget
 from sync.connection.budget import BudgetLedger
 from sync.connection.hotels import fingerprint
+from sync.core.errors import DatabaseUnavailable
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import make_engine, transaction
 from tests.mews.helpers import StopWatch, read
@@ -24,6 +27,10 @@ UPDATES = """
 SELECT pg_stat_get_xact_tuples_updated(oid) + pg_stat_get_tuples_updated(oid),
        pg_stat_get_xact_tuples_hot_updated(oid) + pg_stat_get_tuples_hot_updated(oid)
 FROM pg_class WHERE oid = 'sync.reservations'::regclass
+"""
+
+STANDING_STILL = """
+SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
 """
 
 
@@ -53,6 +60,23 @@ class Process:
 async def count(engine: AsyncEngine) -> int:
     async with transaction(engine) as tx:
         return int((await tx.execute(text("SELECT count(*) FROM sync.reservations"))).scalar_one())
+
+
+async def test_a_process_that_is_stopped_while_it_writes_keeps_others_no_longer_than_a_moment(
+    engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "STANDSTILL_S", 1)
+
+    def stopped(_others: Others) -> Entry:
+        """Nothing of this process goes on until the database has ended its session."""
+        with psycopg.connect(database_url, autocommit=True) as watching:
+            while watching.execute(STANDING_STILL).fetchone() != (0,):
+                watching.execute("SELECT pg_sleep(0.02)")
+        return Entry(20, (), is_waiting=False)
+
+    with pytest.raises(DatabaseUnavailable):
+        await BudgetLedger(engine, TOKEN, good_for_s=20.0, longest_call_s=40.0, window_s=30.0).write(stopped)
+    assert (await Process(engine).write(20)).taken == 0
 
 
 async def test_what_others_have_reserved_is_taken_until_it_has_stood_still_for_long(engine: AsyncEngine) -> None:

@@ -34,14 +34,20 @@ def internal_error(doing: str, error: BaseException) -> InternalError:
 
 def told(error: BaseException) -> str:
     """The traceback with what it was caused by, and no text of a foreign error's; local variables are never in one."""
+    return _told(error, set())
+
+
+def _told(error: BaseException, above: set[int]) -> str:
+    # An error that is raised out of its group has that group, and so itself, as its cause.
+    above = above | {id(error)}
     parts = []
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if cause is not None:
-        parts.append(f"{told(cause)}\n\nfrom which came:\n")
+    if cause is not None and id(cause) not in above:
+        parts.append(f"{_told(cause, above)}\n\nfrom which came:\n")
     parts += ["Traceback (most recent call last):\n", *traceback.format_tb(error.__traceback__)]
     parts.append(_line(error))
     if isinstance(error, BaseExceptionGroup):
-        parts += [f"\n\nin it:\n{told(one)}" for one in error.exceptions]
+        parts += [f"\n\nin it:\n{_told(one, above)}" for one in error.exceptions if id(one) not in above]
     return "".join(parts)
 
 

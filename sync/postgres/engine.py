@@ -87,6 +87,11 @@ BUSY = {
     LOCKED: "another transaction held a lock for too long",
 }
 """What the database undoes as a whole, and asks to do again."""
+STYLE = "Style "
+UNREADABLE = (
+    "an instant cannot be read, since a trigger or function of a user's has changed DateStyle or IntervalStyle in this "
+    "transaction: let it take its settings by SET in its own definition, which end with it"
+)
 MAX_TRIES = 20
 AGAIN_FOR_S = 10.0
 """A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
@@ -144,6 +149,10 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             # The lock was waited for at the end of it. Who began later than the half has not held it all that time.
             found = await _with_blockers(engine, found, timedelta(seconds=(time.monotonic() - began_s) / 2))
         raise found from None
+    except NotImplementedError as error:
+        if STYLE not in str(error):
+            raise
+        raise DatabaseError(UNREADABLE) from None  # psycopg's own error quotes the value that it cannot read
     except PoolTimeout as error:
         busy = f"all sessions of this process were busy for {POOL_TIMEOUT_S} s"
         raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error

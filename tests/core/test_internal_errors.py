@@ -67,3 +67,11 @@ def test_a_traceback_has_no_text_of_a_foreign_error() -> None:
     assert text.count("Traceback (most recent call last)") == 4
     assert "test_internal_errors.py" in text
     assert "hush" not in text
+
+
+def test_the_traceback_of_an_error_that_was_raised_out_of_its_own_group_has_an_end() -> None:
+    group = ExceptionGroup("hush", [caught(KeyError("hush"))])
+    text = told(caught(group.exceptions[0], group))
+    assert text.endswith("KeyError")
+    assert text.count("from which came:") == 1
+    assert "hush" not in text

@@ -221,3 +221,17 @@ async def test_what_the_driver_cannot_read_does_not_mean_unavailable(engine: Asy
     with pytest.raises(DatabaseError) as caught:
         await rows(engine, "SELECT '10000-01-01Z'::timestamptz")
     assert not isinstance(caught.value, DatabaseUnavailable)
+
+
+@pytest.mark.parametrize(("name", "value"), [("datestyle", "German"), ("intervalstyle", "iso_8601")])
+async def test_a_setting_that_a_users_function_changes_in_our_transaction_is_named(
+    engine: AsyncEngine, name: str, value: str
+) -> None:
+    async def read_then() -> None:
+        async with transaction(engine) as tx:
+            await tx.execute(text(f"SELECT set_config('{name}', '{value}', true)"))
+            await tx.execute(text("SELECT now(), interval '1 day 2 hours' AS a_while"))
+
+    with pytest.raises(DatabaseError, match="a user's has changed DateStyle or IntervalStyle"):
+        await read_then()
+    assert await rows(engine, "SELECT now(), interval '1 day 2 hours' AS a_while")

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0014_collations.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0017_wake.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -222,8 +222,19 @@ BEGIN
   -- 2. The daemon looks every few seconds anyway, so a notification that cannot be sent must not cost the change.
   -- Somebody who listens and never reads fills the queue for all; and a transaction that has notified cannot be
   -- prepared (XA, two-phase commit), so whoever prepares turns the setting off.
-  IF coalesce(current_setting('voucher_sync.notify', true), '') <> 'off' AND pg_notification_queue_usage() < 0.5 THEN
+  --
+  -- Transactions that have notified commit one after another, each waiting until the one before is on the disk: if all
+  -- of 200 writers did, an eighth of their commits went through. So three at a time do, each by a lock of its own until
+  -- its end, and whoever finds none free is found by the daemon, which looks again after each notification. It is three
+  -- so that one transaction that stays open does not silence all others, and a transaction takes one, once.
+  IF coalesce(current_setting('voucher_sync.notify', true), '') <> 'off'
+     AND coalesce(current_setting('voucher_sync.notified_in', true), '') <> pg_current_xact_id()::text
+     AND (pg_try_advisory_xact_lock(1986228835, 1) OR pg_try_advisory_xact_lock(1986228835, 2)
+          OR pg_try_advisory_xact_lock(1986228835, 3))
+     AND pg_notification_queue_usage() < 0.5
+  THEN
     PERFORM pg_notify('voucher_sync_outbox', '');
+    PERFORM set_config('voucher_sync.notified_in', pg_current_xact_id()::text, true);
   END IF;
   RETURN NULL;
 END $$;
@@ -324,7 +335,7 @@ BEGIN
     END IF;
   END IF;
 
-  -- 7. Wake the daemon, under the same conditions as warn_and_wake.
+  -- 7. Wake the daemon, however many others do so: operators are few.
   IF NEW.status = 'pending' AND coalesce(current_setting('voucher_sync.notify', true), '') <> 'off'
      AND pg_notification_queue_usage() < 0.5
   THEN

@@ -1,7 +1,7 @@
 """Waking up on NOTIFY."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psycopg
 import structlog
@@ -17,6 +17,9 @@ QUIET_S = 30.0
 RECONNECT_S = 2.0
 TOGETHER_S = 0.005
 """What comes so shortly after a word wakes once more, however much it is: any user of the database may flood us."""
+AGAIN_AFTER_S = (0.1, 1.0)
+"""So long after the last word it wakes again. Of those who queue at once only some notify, and theirs may be committed
+before what the others queued: without these looks, that would wait for the slow poll."""
 # A server that ends idle sessions is spoken to more often; it counts in milliseconds, 0 for never.
 IDLE_TIMEOUT = "SELECT setting::int / 1000.0 FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"
 
@@ -41,9 +44,7 @@ async def listen(database_url: str, on_word: Callable[[], None], is_tried: async
                 quiet_s = await _begin(connection)
                 log.debug("listening", channel=CHANNEL)
                 is_tried.set()
-                on_word()
-                while True:
-                    await _hear(connection, on_word, quiet_s)
+                await _hear(connection, on_word, quiet_s)
         except (psycopg.Error, TimeoutError, Unsuitable) as error:
             log.debug("not_listening", channel=CHANNEL, error=type(error).__name__)
             is_tried.set()
@@ -58,14 +59,21 @@ async def _begin(connection: psycopg.AsyncConnection) -> float:
 
 
 async def _hear(connection: psycopg.AsyncConnection, on_word: Callable[[], None], quiet_s: float) -> None:
-    """Wait for a word, or try the connection where none comes."""
-    if not await _heard(connection, quiet_s, stop_after=1):
-        async with asyncio.timeout(QUIET_S):
-            await connection.execute("SELECT 1")
-        return
+    """Wake at once, at every word and some time after the last one; try the connection where none comes. No end."""
     on_word()
-    if await _heard(connection, TOGETHER_S):
-        on_word()
+    again: Iterator[float] = iter(())
+    while True:
+        wait_s = next(again, None)
+        if await _heard(connection, wait_s or quiet_s, stop_after=1):
+            on_word()
+            if await _heard(connection, TOGETHER_S):
+                on_word()
+            again = iter(AGAIN_AFTER_S)
+        elif wait_s:
+            on_word()
+        else:
+            async with asyncio.timeout(QUIET_S):
+                await connection.execute("SELECT 1")
 
 
 async def _heard(connection: psycopg.AsyncConnection, timeout_s: float, stop_after: int | None = None) -> int:

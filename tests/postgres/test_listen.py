@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import psycopg
 import pytest
@@ -39,16 +39,29 @@ class Sleeper:
         self._woken.clear()
 
 
-@pytest.fixture
-async def sleeper(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sleeper]:
-    monkeypatch.setattr(module, "RECONNECT_S", 0.01)
+@asynccontextmanager
+async def woken_by(database_url: str) -> AsyncIterator[Sleeper]:
+    """Who listens there."""
     sleeper = Sleeper()
     listening = asyncio.create_task(listen(database_url, sleeper.wake, asyncio.Event()))
-    await sleeper.woken()
     yield sleeper
     listening.cancel()
     with suppress(asyncio.CancelledError):
         await listening
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RECONNECT_S", 0.01)
+    monkeypatch.setattr(module, "AGAIN_AFTER_S", (0.02, 0.05))
+
+
+@pytest.fixture
+async def sleeper(database_url: str) -> AsyncIterator[Sleeper]:
+    """One who waits for the next word."""
+    async with woken_by(database_url) as sleeper:
+        await sleeper.woken()
+        yield sleeper
 
 
 @pytest.fixture
@@ -69,6 +82,15 @@ async def test_a_flood_of_words_wakes_seldom_and_leaves_nothing_in_the_servers_q
     # Nor is a single word lost behind it.
     await stranger.execute(NOTIFY, [1])
     await sleeper.woken()
+
+
+async def test_after_the_last_word_it_wakes_some_more_times_for_what_was_committed_since(
+    sleeper: Sleeper, stranger: psycopg.AsyncConnection
+) -> None:
+    for _ in range(2):
+        await stranger.execute(NOTIFY, [1])
+        for _ in (CHANNEL, *module.AGAIN_AFTER_S):
+            await sleeper.woken()
 
 
 async def test_a_session_that_is_cut_is_opened_anew(sleeper: Sleeper, stranger: psycopg.AsyncConnection) -> None:

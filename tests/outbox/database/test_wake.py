@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -16,6 +17,8 @@ from sync.postgres.listen import CHANNEL
 from tests.support.database import PATIENCE_S, rows
 from tests.support.instants import utc
 from tests.support.queue import ADD, VOUCHER, Outbox, as_user, execute, move, queue
+
+INSERT = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, %s)"
 
 
 class Listener:
@@ -59,6 +62,57 @@ async def test_many_rows_wake_it_once(outbox: Outbox, listener: Listener) -> Non
         v=VOUCHER,
     )
     assert await listener.upto("end") == [""]
+
+
+@asynccontextmanager
+async def many_queueing(outbox: Outbox, database_url: str) -> AsyncIterator[list[psycopg.AsyncConnection[Any]]]:
+    """Three transactions that have queued something and are open still."""
+    async with AsyncExitStack() as stack:
+        writers = []
+        for number in range(3):
+            writer = await stack.enter_async_context(await psycopg.AsyncConnection.connect(database_url))
+            for value in ("FIRST", "SECOND"):  # a transaction counts once, however much it queues
+                await writer.execute(INSERT, [VOUCHER, f"{value}-{number}"])
+            writers.append(writer)
+        yield writers
+
+
+async def test_of_many_who_queue_at_once_only_three_notify_since_they_commit_one_after_another(
+    outbox: Outbox, listener: Listener, database_url: str
+) -> None:
+    async with many_queueing(outbox, database_url) as (one, *others):
+        await outbox.queue(**ADD)
+        assert await listener.upto("too many") == []
+        await one.commit()
+        assert await listener.upto("one fewer") == [""]
+        for number, other in enumerate(others):
+            await other.execute(INSERT, [VOUCHER, f"MORE-{number}"])
+        await outbox.queue(**ADD | {"value": "THIRD"})
+        assert await listener.upto("in its place") == [""]
+        for other in others:
+            await other.rollback()
+        assert await listener.upto("never") == []
+
+
+async def test_what_a_transaction_takes_back_to_a_savepoint_does_not_keep_it_from_notifying(
+    outbox: Outbox, listener: Listener, database_url: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as writer:
+        async with writer.transaction():
+            with suppress(psycopg.Rollback):
+                async with writer.transaction():
+                    await writer.execute(INSERT, [VOUCHER, "TAKEN BACK"])
+                    raise psycopg.Rollback
+            await writer.execute(INSERT, [VOUCHER, "QUEUED"])
+    assert await listener.upto("end") == [""]
+
+
+async def test_a_session_s_next_transaction_notifies_too(outbox: Outbox, listener: Listener, database_url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url) as writer:
+        for value in ("FIRST", "SECOND"):
+            await writer.execute(INSERT, [VOUCHER, value])
+            await writer.commit()
+            assert await listener.upto(value) == [""]
 
 
 async def test_a_retry_a_release_and_an_earlier_instant_wake_it(outbox: Outbox, listener: Listener) -> None:
@@ -135,9 +189,7 @@ async def test_a_transaction_that_is_to_be_prepared_switches_notifying_off(
         await connection.rollback()
         await connection.tpc_begin(connection.xid(1, "queueing", "branch"))
         await connection.execute("SET LOCAL voucher_sync.notify = off")
-        await connection.execute(
-            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'A')", [VOUCHER]
-        )
+        await connection.execute(INSERT, [VOUCHER, "A"])
         await connection.execute("UPDATE mews.voucher_code_outbox SET not_before = now()")
         await connection.tpc_prepare()
         await connection.tpc_commit()

@@ -15,6 +15,7 @@ from sync.postgres.urls import libpq_url
 from tests.support.daemon import Daemon, running
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.pooler import QUICK_LOOKS
+from tests.support.proxy import Proxy
 
 NO_POLL = {"SYNC_PUSH_POLL_S": "3600", "SYNC_PULL_INTERVAL_S": "3600", "SYNC_DISCOVERY_INTERVAL_S": "3600"}
 """What is pushed then, a notification has brought about."""
@@ -98,6 +99,16 @@ async def test_the_poll_finds_what_no_notification_told(mirror: Mirror, tmp_path
         await mirror.execute("ALTER TABLE mews.voucher_code_outbox DISABLE TRIGGER wake")
         await queue(mirror, "A")
         await done(mirror, rows=1)
+
+
+async def test_the_poll_finds_what_was_told_to_a_session_whose_line_fell_silent(mirror: Mirror, tmp_path: Path) -> None:
+    async with Proxy(mirror.way).served() as proxy, mirror.opened():
+        proxy.silence_after(b"LISTEN")
+        async with ready(mirror, tmp_path, DATABASE_URL=proxy.url, SYNC_PUSH_POLL_S="0.2"):
+            await queue(mirror, "A")
+            await done(mirror, rows=1)
+            if mirror.way == mirror.database_url:
+                await proxy.swallowed.wait()
 
 
 async def test_a_change_for_a_voucher_that_is_new_brings_a_discovery_about(mirror: Mirror, tmp_path: Path) -> None:

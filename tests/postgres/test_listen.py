@@ -12,6 +12,7 @@ from sync.postgres.listen import CHANNEL, listen
 from tests.support.database import PATIENCE_S
 from tests.support.hostile import alter
 from tests.support.postgres import database_of
+from tests.support.proxy import Proxy
 
 FLOOD = 20_000
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
@@ -99,6 +100,22 @@ async def test_a_session_that_is_cut_is_opened_anew(sleeper: Sleeper, stranger: 
     await sleeper.woken()
     await stranger.execute(NOTIFY, [1])
     await sleeper.woken()
+
+
+async def test_a_line_that_fell_silent_is_given_up_and_another_one_opened(
+    database_url: str, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET_S", 0.5)
+    async with Proxy(database_url).served() as proxy:
+        proxy.silence_after(b"LISTEN")
+        async with woken_by(proxy.url) as sleeper:
+            await sleeper.woken()
+            await stranger.execute(NOTIFY, [1])
+            await proxy.swallowed.wait()
+            # Woken by the new session itself, for what was missed, and again by the next word.
+            await sleeper.woken()
+            await stranger.execute(NOTIFY, [1])
+            await sleeper.woken()
 
 
 async def test_a_server_that_ends_idle_sessions_is_spoken_to_before_it_does(

@@ -18,6 +18,8 @@ class Proxy:
 
     `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement. `statements` counts what came
     for the database, and `on_commit` is awaited before a commit is passed on.
+    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement, and
+    `swallowed` once a line that fell silent has kept something back.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -26,12 +28,14 @@ class Proxy:
         self._statements_left = 0
         self._mark: bytes | None = None
         self._is_answered = False
+        self._silencer: bytes | None = None
         self.url = ""
         self.is_down = False
         self.cuts = 0
         self.was_cut = asyncio.Event()
         self.statements = 0
         self.on_commit: Callable[[], Awaitable[None]] | None = None
+        self.swallowed = asyncio.Event()
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["Proxy"]:
@@ -66,6 +70,10 @@ class Proxy:
         """The same at the commit of the next transaction with a statement that has these words."""
         self._mark, self._is_answered = mark, is_answered
 
+    def silence_after(self, statement: bytes) -> None:
+        """Behind the answer to the next statement with these words nothing comes back on its line, which stays open."""
+        self._silencer = statement
+
     def let_be(self) -> None:
         """Nothing is cut any more."""
         self._statements_left, self.is_down = 0, False
@@ -87,18 +95,19 @@ class Proxy:
 
     async def _pass_on(self, reader: StreamReader, writer: StreamWriter) -> None:
         answers, database = await self._connect()
-        is_last = asyncio.Event()
+        is_last, falls_silent = asyncio.Event(), asyncio.Event()
         pumps = (
-            asyncio.create_task(self._pass_questions(reader, database, is_last)),
-            asyncio.create_task(_pass_answers(answers, writer, is_last)),
+            asyncio.create_task(self._pass_questions(reader, database, is_last, falls_silent)),
+            asyncio.create_task(self._pass_answers(answers, writer, is_last, falls_silent)),
         )
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Before anything is waited for: a line that is cut while it ends by itself would leave the session open.
+            database.transport.abort()
             for pump in pumps:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
-            database.transport.abort()
 
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
         host, port = self._target.get("host", "localhost"), int(self._target.get("port", DEFAULT_PORT))
@@ -106,10 +115,15 @@ class Proxy:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-    async def _pass_questions(self, reader: StreamReader, database: StreamWriter, is_last: asyncio.Event) -> None:
+    async def _pass_questions(
+        self, reader: StreamReader, database: StreamWriter, is_last: asyncio.Event, falls_silent: asyncio.Event
+    ) -> None:
         """psycopg writes a statement at a time, and waits for its answer."""
         is_marked = False
         while question := await reader.read(CHUNK):
+            if self._silencer is not None and self._silencer in question:
+                self._silencer = None
+                falls_silent.set()
             is_marked = is_marked or (self._mark is not None and self._mark in question)
             if self._is_to_be_cut(question, is_marked=is_marked):
                 self.cuts += 1
@@ -130,10 +144,16 @@ class Proxy:
             return True
         return self._statements_left == 0
 
-
-async def _pass_answers(answers: StreamReader, writer: StreamWriter, is_last: asyncio.Event) -> None:
-    while answer := await answers.read(CHUNK):
-        if is_last.is_set():
-            return
-        writer.write(answer)
-        await writer.drain()
+    async def _pass_answers(
+        self, answers: StreamReader, writer: StreamWriter, is_last: asyncio.Event, falls_silent: asyncio.Event
+    ) -> None:
+        is_silent = False
+        while answer := await answers.read(CHUNK):
+            if is_last.is_set():
+                return
+            if is_silent:
+                self.swallowed.set()
+                continue
+            is_silent = falls_silent.is_set()
+            writer.write(answer)
+            await writer.drain()

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from uuid import uuid4
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,6 +19,11 @@ from sync.postgres.engine import in_transaction
 
 STANDSTILL_S = 10
 """A transaction that does nothing for so long is ended by the database; it takes milliseconds."""
+
+
+async def may_write(tx: AsyncConnection) -> bool:
+    """Whether this user of the database may write calls down; a user who only queues changes may not."""
+    return bool((await tx.execute(_MAY_WRITE)).scalar_one())
 
 
 class BudgetLedger:
@@ -99,3 +104,9 @@ class BudgetLedger:
         key = {"token_fingerprint": self._token, "process": self._process}
         statement = insert(reservations).values(**key, **values)
         await tx.execute(statement.on_conflict_do_update(index_elements=[*key], set_=values))
+
+
+_MAY_WRITE = text(
+    "SELECT CASE WHEN has_schema_privilege('sync', 'USAGE') "
+    "THEN has_table_privilege('sync.reservations', 'INSERT') ELSE false END"
+)

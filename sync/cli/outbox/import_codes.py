@@ -21,6 +21,7 @@ from sync.cli.outbox.work import (
     progress_bar,
     with_database,
 )
+from sync.connection.budget import may_write
 from sync.core.errors import VoucherSyncError
 from sync.mews.client import Client
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
@@ -35,7 +36,7 @@ from sync.outbox.bulk.staging import (
     staged_vouchers,
     staging,
 )
-from sync.outbox.enqueue import doubtful_vouchers
+from sync.outbox.enqueue import doubtful_vouchers, user_transaction
 from sync.service import app
 from sync.settings import load_settings
 
@@ -57,7 +58,7 @@ def import_codes(
     source = _Source(file)
 
     async def work(engine: AsyncEngine) -> Report:
-        async with _asked(unique) as client:
+        async with _asked(unique, engine) as client:
             return await queue_all(engine, client)
 
     async def queue_all(engine: AsyncEngine, client: Client | None) -> Report:
@@ -150,12 +151,17 @@ async def _stage(
 
 
 @asynccontextmanager
-async def _asked(unique: str | None) -> AsyncIterator[Client | None]:
-    """The API's client, where it is to be asked. `SettingsError` if a token is missing."""
+async def _asked(unique: str | None, engine: AsyncEngine) -> AsyncIterator[Client | None]:
+    """The API's client, where it is to be asked. `SettingsError` if a token is missing.
+
+    It shares the budget with the daemon, unless this user of the database sees nothing of the daemon's.
+    """
     if unique is None:
         yield None
         return
-    client = app.make_client(load_settings(), asyncio.Event())
+    async with user_transaction(engine) as tx:
+        is_shared = await may_write(tx)
+    client = app.make_client(load_settings(), asyncio.Event(), engine=engine if is_shared else None)
     try:
         yield client
     finally:

@@ -11,6 +11,7 @@ from tests.cli.outbox.helpers import query, values, write
 from tests.support.flows import numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.process import Ended
+from tests.support.users import login
 
 
 @pytest.fixture
@@ -95,6 +96,23 @@ async def test_thousands_that_are_new_take_a_call_for_each_thousand(
     assert (ended.code, values(portfolio.database_url)) == (0, [])
     assert asked_for(portfolio)[-3:] == [1000, 1000, 500]
     assert set(asked_for(portfolio)[:-3]) == {1}
+
+
+@pytest.mark.parametrize("is_writer", [False, True])
+async def test_its_calls_are_of_the_budget_unless_its_user_sees_nothing_of_it(
+    cli: Cli, portfolio: Mirror, tmp_path: Path, *, is_writer: bool
+) -> None:
+    voucher = portfolio.add_voucher()
+    elsewhere(portfolio)
+    async with portfolio.opened():
+        write(tmp_path / "codes.csv", "value\nNEW")
+        call = ("outbox", "import", str(tmp_path / "codes.csv"), "--voucher", str(voucher.id), "--unique", "portfolio")
+        with login(portfolio.database_url, member_of="mews_writer") as url:
+            database = {"DATABASE_URL": url} if is_writer else {}
+            ended = await cli(*call, "--dry-run", settings=portfolio.environment | database)
+        assert ended.code == 0, ended.stderr
+        written = await portfolio.rows("SELECT reserved, cardinality(ages_ms) AS calls FROM sync.reservations")
+    assert written == ([] if is_writer else [{"reserved": 0, "calls": len(portfolio.simulator.requests)}])
 
 
 async def test_the_api_says_what_is_the_same(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A sample of `make crashpoints`, and that what it counts would be seen."""
 
 import os
+import random
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 

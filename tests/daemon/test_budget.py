@@ -70,10 +70,10 @@ async def test_a_backfill_that_is_killed_three_times_stays_within_the_budget(dat
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-async def test_a_backfill_that_is_killed_twelve_times_stays_within_the_real_budget(
+async def test_a_backfill_that_is_killed_twelve_times_stays_within_the_budget(
     database_url: str, tmp_path: Path
 ) -> None:
-    limit = RateLimit(200, 30.0)
+    limit = RateLimit(100, 30.0)
     await kill_again_and_again(hotel(database_url, limit, halved=4), limit, tmp_path, starts=12, calls=12)
 
 

@@ -1,6 +1,7 @@
 """`voucher-sync outbox import --unique portfolio`: no value that exists anywhere in what the token sees."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ async def test_what_exists_or_is_queued_anywhere_is_refused_with_its_line(
     portfolio.add_codes(winter, ["ACTIVE"])
     (gone,) = portfolio.add_codes(winter, ["GONE"])
     portfolio.world.delete_code(gone.id)
+    portfolio.clock.advance(timedelta(seconds=2))  # a pull ends before the API's present second
     async with portfolio.opened():
         await portfolio.once()
         portfolio.world.add_codes(winter.id, ["UNSEEN", "UNSEEN TOO"])

@@ -1,12 +1,14 @@
 """What was queued before a gap: held, and looked up when somebody adopts the database."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from uuid import uuid4
+from typing import Any
+from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, Text, bindparam, func, select, text
+from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.incarnation import Known
@@ -47,15 +49,7 @@ async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
     """Rows that a gap holds, by number, from the first after `after` on; locked, but for what others hold."""
-    statement = (
-        select(*(outbox.c[name] for name in Row.__slots__))
-        .where(outbox.c.status == Status.HELD, outbox.c.last_error.startswith(HELD_FOR_GAP), outbox.c.id > after)
-        .order_by(outbox.c.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    )
-    found = (await tx.execute(statement)).mappings()
-    return [Row(**{**row, "operation": Operation(row["operation"])}) for row in found]
+    return await _load(tx, _ROWS_OF_GAP.where(outbox.c.id > after).limit(limit))
 
 
 async def count_held(tx: AsyncConnection) -> Left:
@@ -70,20 +64,52 @@ async def count_held(tx: AsyncConnection) -> Left:
 async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> int:
     """Make those rows `done` that stand in the mirror, which has just been read; how many.
 
-    An add stands where the API has made its code since it was queued; a delete where its code is known as deleted.
+    With each go all others that the gap holds of the same voucher and value: what stands of one depends on them.
     """
-    adds = [row for row in rows if row.operation is Operation.ADD]
+    if not rows:
+        return 0
+    codes = {(row.voucher_id, row.value) for row in rows}
+    of_same_codes = tuple_(outbox.c.voucher_id, outbox.c.value).in_(codes)
+    others = await _load(tx, _ROWS_OF_GAP.where(of_same_codes))
+    rows = sorted({row.id: row for row in [*rows, *others]}.values(), key=lambda row: row.id)
     deletes = [row for row in rows if row.operation is Operation.DELETE]
-    stands = await lookups.made_since_queued(tx, [row.id for row in adds], server_utc)
-    for row_id, (active, deleted) in (await lookups.named_by(tx, deletes)).items() if deletes else ():
-        if deleted and not active:
-            stands[row_id] = deleted[0]
+    adds = [row.id for row in rows if row.operation is Operation.ADD]
+    named = await lookups.named_by(tx, deletes) if deletes else {}
+    stands = _standing(rows, await lookups.made_since_queued(tx, adds, server_utc), named)
     attempt_id = uuid4()
     await release(tx, list(stands))
     claimed = await claims.claim_unsent(tx, attempt_id, list(stands))
     decisions: dict[int, Decision] = {row_id: Stands(code_id) for row_id, code_id in stands.items()}
     standing = [row for row in rows if row.id in claimed.ids]
     return (await complete(tx, attempt_id, resolve_unsent(standing, decisions))).counts[Status.DONE]
+
+
+def _standing(
+    rows: Sequence[Row], made: Mapping[int, UUID], named: Mapping[int, tuple[Sequence[UUID], Sequence[UUID]]]
+) -> dict[int, UUID]:
+    """The code in which each row stands that does, of rows in the order of their ids.
+
+    An add stands where the API has made its code since it was queued, a delete where its code is known as deleted. A
+    delete does not mean what an add queued behind it has made, or that would be deleted; and while it is not done, an
+    add behind it has made nothing: what looks like it is the code that the delete means.
+    """
+    stands: dict[int, UUID] = {}
+    of_code = defaultdict[tuple[UUID | None, str | None], list[Row]](list)
+    for row in rows:
+        of_code[row.voucher_id, row.value].append(row)
+    for same in of_code.values():
+        is_to_be_deleted = False
+        for number, row in enumerate(same):
+            if row.operation is Operation.DELETE:
+                active, deleted = named[row.id]
+                made_later = {made[later.id] for later in same[number + 1 :] if later.id in made}
+                if deleted and made_later.issuperset(active):
+                    stands[row.id] = deleted[0]
+                else:
+                    is_to_be_deleted = True
+            elif row.id in made and not is_to_be_deleted:
+                stands[row.id] = made[row.id]
+    return stands
 
 
 async def release(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
@@ -95,6 +121,18 @@ async def cancel(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     """Take held rows back."""
     return await write_each(tx, row_ids, partial(write_rows, tx, _CANCEL))
 
+
+async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
+    found = (await tx.execute(statement)).mappings()
+    return [Row(**{**row, "operation": Operation(row["operation"])}) for row in found]
+
+
+_ROWS_OF_GAP = (
+    select(*(outbox.c[name] for name in Row.__slots__))
+    .where(outbox.c.status == Status.HELD, outbox.c.last_error.startswith(HELD_FOR_GAP))
+    .order_by(outbox.c.id)
+    .with_for_update(key_share=True, skip_locked=True)
+)
 
 _TO_HOLD = text("""
 SELECT id FROM mews.voucher_code_outbox

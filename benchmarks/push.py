@@ -91,36 +91,36 @@ async def measure_latency(world: World, url: str, inserts: int, rate: float) -> 
     simulator.on_request = on_request
     (voucher_id,) = world.vouchers
     committed: dict[str, float] = {}
-    async with simulator.serve() as address, _daemon(url, address, limit=1_000_000):
-        await _quiet(url, voucher_id)
+    async with simulator.serve() as address, daemon(url, address, limit=1_000_000):
+        await quiet(url, voucher_id)
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             rng = random.Random(1)
             for number in range(inserts):
                 await connection.execute(f"{INSERT} VALUES ('add', %s, %s)", [voucher_id, f"CODE-{number}"])
                 committed[f"CODE-{number}"] = time.perf_counter()
                 await asyncio.sleep(rng.expovariate(rate))
-        await _until_done(url)
+        await until_done(url)
     delays_ms = sorted((arrived[value] - committed[value]) * 1000 for value in committed)
     click.echo(
         f"latency of {inserts} inserts at {rate:g}/s, {calls} calls: p50 {statistics.median(delays_ms):.1f} ms, "
         f"p99 {delays_ms[int(len(delays_ms) * 0.99) - 1]:.1f} ms, max {delays_ms[-1]:.1f} ms"
     )
-    return await _is_right(world, url, simulator)
+    return await is_right(world, url, simulator)
 
 
 async def measure_throughput(world: World, url: str, rows: int, latency_s: float) -> bool:
     """Insert all rows at once, and print how long it took until all were done, against the budget's own time."""
     simulator, limit = Simulator(world, latency_s=latency_s), RateLimit()
     (voucher_id,) = world.vouchers
-    async with simulator.serve() as address, _daemon(url, address, limit=limit.requests) as process:
-        await _quiet(url, voucher_id)
+    async with simulator.serve() as address, daemon(url, address, limit=limit.requests) as process:
+        await quiet(url, voucher_id)
         began_s = time.perf_counter()
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await connection.execute(
                 f"{INSERT} SELECT 'add', %s, 'C' || n FROM generate_series(1, %s) AS n", [voucher_id, rows]
             )
         inserted_s = time.perf_counter()
-        await _until_done(url)
+        await until_done(url)
         took_s = time.perf_counter() - inserted_s
         rss_mb = psutil.Process(process.pid).memory_info().rss / 2**20
         of_kind = [record for record in simulator.requests if record.arrived_s >= 0 and record.operation]
@@ -133,11 +133,11 @@ async def measure_throughput(world: World, url: str, rows: int, latency_s: float
             f"{len(of_kind) - len(adds)} reads meanwhile, {refused} x 429; daemon {rss_mb:.0f} MB at the end"
         )
         await _until_equal(world, url)
-    return await _is_right(world, url, simulator) and took_s <= goal_s and not refused
+    return await is_right(world, url, simulator) and took_s <= goal_s and not refused
 
 
 @asynccontextmanager
-async def _daemon(url: str, address: str, *, limit: int) -> AsyncIterator[Process]:
+async def daemon(url: str, address: str, *, limit: int) -> AsyncIterator[Process]:
     settings = {
         "DATABASE_URL": url,
         "MEWS_PLATFORM_ADDRESS": address,
@@ -155,17 +155,17 @@ async def _daemon(url: str, address: str, *, limit: int) -> AsyncIterator[Proces
         await process.wait()
 
 
-async def _quiet(url: str, voucher_id: Any) -> None:
+async def quiet(url: str, voucher_id: Any) -> None:
     """Wait until the daemon knows the voucher."""
-    await _until(url, "SELECT count(*) = 1 FROM sync.watermarks WHERE voucher_id = %s", [voucher_id])
+    await until(url, "SELECT count(*) = 1 FROM sync.watermarks WHERE voucher_id = %s", [voucher_id])
 
 
-async def _until_done(url: str) -> None:
+async def until_done(url: str) -> None:
     statement = "SELECT count(*) = 0 FROM mews.voucher_code_outbox WHERE status IN ('pending', 'sending', 'uncertain')"
-    await _until(url, statement, [])
+    await until(url, statement, [])
 
 
-async def _until(url: str, statement: str, parameters: list[Any]) -> None:
+async def until(url: str, statement: str, parameters: list[Any]) -> None:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
         while True:
             row = await (await connection.execute(statement, parameters)).fetchone()
@@ -181,7 +181,7 @@ async def _until_equal(world: World, url: str) -> None:
     await engine.dispose()
 
 
-async def _is_right(world: World, url: str, simulator: Simulator) -> bool:
+async def is_right(world: World, url: str, simulator: Simulator) -> bool:
     engine = make_engine(url)
     comparison = await compare(engine, world.codes_visible_to(ACCESS_TOKEN))
     await engine.dispose()

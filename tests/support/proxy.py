@@ -16,10 +16,9 @@ DEFAULT_PORT = 5432
 class Proxy:
     """Passes on to a database what comes to `url`. While it `is_down`, new lines are cut at once.
 
-    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement. `statements` counts what came
-    for the database, and `on_commit` is awaited before a commit is passed on.
-    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement, and
-    `swallowed` once a line that fell silent has kept something back.
+    `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement, and `swallowed` once a line
+    that fell silent has kept something back. `statements` counts what came for the database, and `on_commit` is awaited
+    before a commit is passed on.
     """
 
     def __init__(self, database_url: str) -> None:

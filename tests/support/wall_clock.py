@@ -58,4 +58,5 @@ class ProcessClock:
         self._shift += shift
         new = self._file.with_suffix(".new")
         new.write_text(f"{self._shift.total_seconds():+.0f}s\n")
+        new.chmod(0o644)  # root's server runs as another user, whatever the umask here
         new.replace(self._file)

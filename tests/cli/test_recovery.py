@@ -64,7 +64,7 @@ async def test_a_restore_to_a_point_in_time_makes_nothing_twice_and_nothing_that
             restore_command=f"cp {made_here.archive}/%f %p", recovery_target_name="queued",
             recovery_target_action="promote", archive_mode="off",
         )  # fmt: skip
-        mirror.database_url = restored.url
+        mirror.move_to(restored.url)
         async with mirror.connected():
             await cli("once", settings=mirror.environment)
             assert (await statuses(mirror), made(mirror)) == (
@@ -95,7 +95,7 @@ async def test_a_server_of_the_next_version_is_asked_about_once_and_makes_everyt
         old.stop()
         new.upgrade(old)
         new.start()
-        mirror.database_url = new.url
+        mirror.move_to(new.url)
         async with mirror.connected():
             assert (await cli("migrate", settings=mirror.environment)).code == 0
             asked = await cli("once", settings=mirror.environment)

@@ -52,7 +52,7 @@ class Mirror:
     """One hotel with a service; vouchers and codes are the tests' own. `retry_policy` is short, the budget endless."""
 
     def __init__(self, database_url: str, **simulator_options: Any) -> None:
-        self.database_url, self.way = database_url, way_to(database_url)
+        self.move_to(database_url)
         self.clock = Clock()
         self.world = World(self.clock, client_token=CLIENT_TOKEN)
         self.hotel = self.world.add_enterprise("Hotel A")
@@ -63,6 +63,10 @@ class Mirror:
         self.state_dir = STATE_DIR
         self.address = ""
         self.connection: Connection
+
+    def move_to(self, database_url: str) -> None:
+        """Another database has what this one had, or its server has another address."""
+        self.database_url, self.way = database_url, way_to(database_url)
 
     @asynccontextmanager
     async def opened(self, *, retry_policy: RetryPolicy = IMPATIENT, **settings: Any) -> AsyncIterator["Mirror"]:

@@ -15,14 +15,14 @@ from sync.postgres.engine import translate
 
 # An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing.
 _IN_FORCE = text("""
-SELECT relation.relnamespace::regnamespace || '.' || relation.relname AS of_table, part.name
-FROM pg_class AS relation JOIN (
+SELECT space.nspname || '.' || relation.relname AS of_table, part.name
+FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace JOIN (
   SELECT indrelid AS relid, index.relname AS name FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
   WHERE indisvalid
   UNION ALL SELECT conrelid, conname FROM pg_constraint WHERE convalidated
   UNION ALL SELECT tgrelid, tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A')
 ) AS part ON part.relid = relation.oid
-WHERE relation.relnamespace::regnamespace::text = ANY (:schemas)
+WHERE space.nspname = ANY (:schemas)
 """)
 
 

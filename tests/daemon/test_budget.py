@@ -63,6 +63,7 @@ async def kill_again_and_again(mirror: Mirror, limit: RateLimit, directory: Path
         assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_a_backfill_that_is_killed_three_times_stays_within_the_budget(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(30, 5.0)
     await kill_again_and_again(hotel(database_url, limit, halved=1), limit, tmp_path, starts=3, calls=12)

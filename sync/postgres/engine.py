@@ -150,6 +150,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             found = await _with_blockers(engine, found, timedelta(seconds=(time.monotonic() - began_s) / 2))
         raise found from None
     except NotImplementedError as error:
+        # As psycopg calls dates in a style that it cannot read; whatever else it cannot do is a fault of ours.
         if STYLE not in str(error):
             raise
         raise DatabaseError(UNREADABLE) from None  # psycopg's own error quotes the value that it cannot read

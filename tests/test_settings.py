@@ -31,6 +31,7 @@ DEFAULTS = {
     "SYNC_LEASE_S": 30,
     "SYNC_STATE_DIR": None,
     "SYNC_HTTP_BIND": "127.0.0.1:8321",
+    "SYNC_HTTP_TOKEN": None,
     "SYNC_LOG_FORMAT": None,
     "SYNC_LOG_LEVEL": "info",
 }
@@ -48,7 +49,7 @@ OWN = {
     "SYNC_MAX_RESPONSE_MB": 32,
 }
 """Of the outbox, the audit and the client."""
-SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN")
+SECRETS = ("DATABASE_URL", "MEWS_CLIENT_TOKEN", "MEWS_ACCESS_TOKEN", "SYNC_HTTP_TOKEN")
 
 Set = Callable[..., None]
 
@@ -90,24 +91,26 @@ def test_names_and_defaults_are_those_that_users_rely_on() -> None:
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_shows_in_no_representation(set_: Set, name: str) -> None:
-    set_(**{name: "hush-hush"})
+    set_(**{name: "hush-hush-hush-hush"})
     settings = load_settings()
     assert isinstance(getattr(settings, name.lower()), SecretStr)
-    assert value(name) == "hush-hush"
-    assert "hush-hush" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+    assert value(name) == "hush-hush-hush-hush"
+    assert "hush-hush-hush-hush" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 # Where they come from
 
 
 @pytest.mark.parametrize("name", SECRETS)
-@pytest.mark.parametrize("content", ["from-a-file", "from-a-file\n", " \tfrom-a-file \r\n\n"])
+@pytest.mark.parametrize(
+    "content", ["from-a-file-of-its-own", "from-a-file-of-its-own\n", " \tfrom-a-file-of-its-own \r\n\n"]
+)
 def test_a_secret_may_lie_in_a_file_with_or_without_a_line_end(
     set_: Set, tmp_path: Path, name: str, content: str
 ) -> None:
     (tmp_path / "secret").write_text(content)
     set_(**{f"{name}_FILE": tmp_path / "secret"})
-    assert value(name) == "from-a-file"
+    assert value(name) == "from-a-file-of-its-own"
 
 
 def test_a_file_that_is_not_there_is_named(set_: Set, tmp_path: Path) -> None:
@@ -129,10 +132,10 @@ def test_the_dot_env_file_is_read(tmp_path: Path) -> None:
 def test_the_environment_wins_over_a_named_file_and_that_over_dot_env(set_: Set, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("MEWS_CLIENT_TOKEN=from-.env\n")
     assert value("MEWS_CLIENT_TOKEN") == "from-.env"
-    (tmp_path / "secret").write_text("from-a-file")
+    (tmp_path / "secret").write_text("from-a-file-of-its-own")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MEWS_CLIENT_TOKEN_FILE", str(tmp_path / "secret"))
-        assert value("MEWS_CLIENT_TOKEN") == "from-a-file"
+        assert value("MEWS_CLIENT_TOKEN") == "from-a-file-of-its-own"
     set_(MEWS_CLIENT_TOKEN="from-the-environment")
     assert value("MEWS_CLIENT_TOKEN") == "from-the-environment"
 
@@ -240,6 +243,9 @@ def test_a_backfill_that_begins_in_the_future_is_told(set_: Set, ahead: timedelt
         ("SYNC_HTTP_BIND", ":8321", "host:port"),
         ("SYNC_HTTP_BIND", "127.0.0.1:http", "host:port"),
         ("SYNC_HTTP_BIND", "127.0.0.1:65536", "host:port"),
+        ("SYNC_HTTP_BIND", "::1:8321", "in brackets"),
+        ("SYNC_HTTP_BIND", "http://localhost:8321", "without http://"),
+        ("SYNC_HTTP_TOKEN", "hush", "at least 16 characters"),
         ("SYNC_HTTP_BIND", "127.0.0.1:\uff18\uff13\uff12\uff11", "host:port"),
         ("SYNC_HTTP_BIND", "127.0.0.1:" + "9" * 5000, "host:port"),
         ("SYNC_PULL_INTERVAL_S", "\uff15", "valid number"),

@@ -29,6 +29,7 @@ from sync.service import app
 from sync.service.heartbeat import touch
 from sync.service.status import ConnectionStatus, count_without_rate, load_status
 from sync.settings import Settings, load_settings
+from sync.web.access import bind_address
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MAX_SERVICES = 20
@@ -68,7 +69,7 @@ def check() -> None:
 
 
 async def _check(settings: Settings) -> list[CheckLine]:
-    findings, migrated_url, expected_utc = [_check_host()], None, None
+    findings, migrated_url, expected_utc = [_check_host(), _check_http(settings)], None, None
     with ExitStack() as open_until_the_end:
         try:
             url = open_until_the_end.enter_context(open_database(settings))
@@ -124,6 +125,17 @@ def _check_host() -> CheckLine:
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     is_known = os.name == "posix"
     return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
+
+
+def _check_http(settings: Settings) -> CheckLine:
+    try:
+        address = bind_address(settings)
+    except errors.SettingsError as error:
+        return CheckLine("http", str(error), "until then `voucher-sync run` does not start")
+    if address is None:
+        return CheckLine("http", "off, since SYNC_HTTP_BIND is empty")
+    who = "whoever knows SYNC_HTTP_TOKEN" if settings.sync_http_token else "this machine"
+    return CheckLine("http", f"`voucher-sync run` answers at http://{address}/, to {who} alone")
 
 
 def _check_names(passed_over: list[str]) -> list[CheckLine]:

@@ -1,17 +1,37 @@
 """`voucher-sync run`."""
 
 import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from sync import logs
 from sync.cli.database import open_database, revive_embedded
+from sync.cli.loading import loading
 from sync.service import app, daemon
-from sync.settings import load_settings
+from sync.service.running import Running
+from sync.settings import Settings, load_settings
+from sync.web.access import bind_address
 
 
 def run() -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = load_settings()
     app.credentials(settings)
+    beside = _beside(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
     with open_database(settings, may_create=True) as url:
-        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None))
+        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside))
+
+
+def _beside(settings: Settings) -> daemon.Beside:
+    """The server, where there is to be one. Raises `SettingsError` where anybody could reach it."""
+    address = bind_address(settings)
+    if address is None:
+        return lambda running: {}
+    with loading():
+        from sync.web.server import serve
+
+    def beside(running: Running) -> Mapping[str, Coroutine[Any, Any, None]]:
+        return {"http": serve(running, address)}
+
+    return beside

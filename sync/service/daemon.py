@@ -4,9 +4,11 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -17,6 +19,7 @@ from sync.postgres.engine import transaction
 from sync.postgres.listen import listen
 from sync.service import app
 from sync.service.health import Health
+from sync.service.running import Running
 from sync.service.schedule import Intervals, run_until_stopped
 from sync.settings import Settings
 
@@ -40,10 +43,20 @@ LISTENS_FIRST_S = 2.0
 log = structlog.get_logger()
 
 
-async def run(settings: Settings, database_url: str, revive: Callable[[], None] | None = None) -> None:
+Beside = Callable[[Running], Mapping[str, Coroutine[Any, Any, None]]]
+"""What runs beside the jobs until they end, by name, given what the daemon works on."""
+
+
+async def run(
+    settings: Settings,
+    database_url: str,
+    revive: Callable[[], None] | None = None,
+    beside: Beside = lambda running: {},
+) -> None:
     """Run until SIGTERM or SIGINT; a second signal cancels whatever is still going on.
 
-    `revive` starts a database again that nobody else looks after; called while there is none.
+    `revive` starts a database again that nobody else looks after; called while there is none. What runs `beside` is
+    cancelled once the jobs have ended.
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -54,10 +67,14 @@ async def run(settings: Settings, database_url: str, revive: Callable[[], None] 
         log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
         moving = partial(jobs.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()
-        beside = {"watchdog": _feed_watchdog(moving), "listen": listen(database_url, jobs.outbox.wake.set, is_tried)}
-        if revive is not None:
-            beside["revive"] = _keep_alive(revive, jobs.health)
-        tasks = [asyncio.create_task(_told(name, one)) for name, one in beside.items()]
+        running = Running(settings, connection.engine, [jobs], stop, datetime.now(UTC))
+        all_beside = {
+            "watchdog": _feed_watchdog(moving),
+            "listen": listen(database_url, jobs.outbox.wake.set, is_tried),
+            **({} if revive is None else {"revive": _keep_alive(revive, jobs.health)}),
+            **beside(running),
+        }
+        tasks = [asyncio.create_task(_told(name, one)) for name, one in all_beside.items()]
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(is_tried.wait(), LISTENS_FIRST_S)

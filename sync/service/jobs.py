@@ -27,6 +27,7 @@ from sync.service.audit_worker import AuditJobs
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
+from sync.service.progress import Progress
 from sync.service.runner import Runner
 
 TURN_S = 20.0
@@ -49,6 +50,7 @@ class Jobs:
     ) -> None:
         self.health = Health(connection)
         self.history = History(connection)
+        self.progress = Progress()
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
         self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)
@@ -61,7 +63,7 @@ class Jobs:
             discover=self.discover,
             pull=self.pull,
         )
-        self._connection = connection
+        self.connection = connection
         self._pull_settings = pull_settings
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
@@ -72,8 +74,8 @@ class Jobs:
         """One discovery; None if it failed or the service is stopping."""
 
         async def run(began_s: float) -> DiscoverReport:
-            report = await discover(self._connection)
-            _log_report("discovered", self._connection.name, report, is_news=report.written > 0)
+            report = await discover(self.connection)
+            _log_report("discovered", self.connection.name, report, is_news=report.written > 0)
             self._freshness = replace(self._freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
@@ -90,14 +92,20 @@ class Jobs:
     ) -> PullReport | None:
         """One pull of about `turn_s` seconds; None if it failed as a whole or the service is stopping."""
 
+        def tell(report: PullReport) -> None:
+            self.progress.note(report)
+            on_progress(report)
+
         async def run(began_s: float) -> PullReport:
-            await verify(self._connection)
-            checked = await self._connection.incarnation.check(self._connection.engine)
+            await verify(self.connection)
+            checked = await self.connection.incarnation.check(self.connection.engine)
             ends_s = began_s + turn_s
+            self.progress.begin()
             report = await pull(
-                self._connection, self._pull_settings, on_progress, is_turn_over=lambda: time.monotonic() >= ends_s
+                self.connection, self._pull_settings, tell, is_turn_over=lambda: time.monotonic() >= ends_s
             )
-            _log_report("pulled", self._connection.name, report, is_news=report.written > 0)
+            self.progress.end(report)
+            _log_report("pulled", self.connection.name, report, is_news=report.written > 0)
             # What an earlier pull reached stands in the database, unless the server's clock was set back since.
             self._caught_up = report.caught_up
             if report.caught_up:
@@ -126,12 +134,12 @@ class Jobs:
     async def beat(self) -> None:
         """Note in the database that this process is alive, how far it has caught up, and what it may spend."""
         async with self._beating:
-            if self._connection.stop.is_set():
+            if self.connection.stop.is_set():
                 return
             try:
                 caught_up = self._caught_up
                 await self._note_alive(caught_up)
-                await self._connection.client.rate_limiter.renew()
+                await self.connection.client.rate_limiter.renew()
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
@@ -141,13 +149,13 @@ class Jobs:
             await self.outbox.tell_pushed()
 
     async def _note_alive(self, caught_up: CaughtUp | None) -> None:
-        name, verdict, incarnation = self._connection.name, self.health.verdict, self._connection.incarnation
+        name, verdict, incarnation = self.connection.name, self.health.verdict, self.connection.incarnation
 
         async def note(tx: AsyncConnection) -> int | None:
             await heartbeat.beat(tx, name, caught_up, verdict)
             return await incarnation.advance(tx) if incarnation.is_worked_with else None
 
-        position = await in_transaction(self._connection.engine, note)
+        position = await in_transaction(self.connection.engine, note)
         if position is not None:
             await incarnation.remember(position)
 

@@ -112,6 +112,7 @@ class Mirror:
                 "sync_rate_limit_requests": 1_000_000,
                 "sync_clock_tolerance_s": ANY_CLOCK_S,
                 "sync_state_dir": self.state_dir,
+                "sync_http_bind": "",
                 **settings,
             }
         )
@@ -127,6 +128,7 @@ class Mirror:
             "SYNC_RATE_LIMIT_REQUESTS": "1000000",
             "SYNC_CLOCK_TOLERANCE_S": f"{ANY_CLOCK_S}",
             "SYNC_STATE_DIR": self.state_dir,
+            "SYNC_HTTP_BIND": "",
             **QUICK_LOOKS,
         }
 

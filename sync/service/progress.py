@@ -1,0 +1,34 @@
+"""Whether a connection's pulls get on, page by page: a pull that never ends, and never reads anything, does not."""
+
+import time
+from collections.abc import Callable
+
+from sync.mirror.pull_report import PullReport
+
+
+class Progress:
+    """When a pull last read a page, or ended without an error, by `clock`, whose seconds only go forward."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last_s: float | None = None
+        self._pages = 0
+
+    def begin(self) -> None:
+        """A pull begins, and has read nothing yet."""
+        self._pages = 0
+
+    def note(self, report: PullReport) -> None:
+        """Take what the pull that goes on has read so far."""
+        if report.pages > self._pages:
+            self._pages = report.pages
+            self._last_s = self._clock()
+
+    def end(self, report: PullReport) -> None:
+        """Take how it ended; not called where it failed as a whole. A turn that is over is none of an end."""
+        if not (report.errors or report.stopped or report.left_over):
+            self._last_s = self._clock()
+
+    def age_s(self) -> float | None:
+        """Seconds since; None where there was nothing of that so far."""
+        return None if self._last_s is None else self._clock() - self._last_s

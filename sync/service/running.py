@@ -1,0 +1,25 @@
+"""What a daemon works on, for whoever tells of it beside the jobs."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.service.jobs import Jobs
+from sync.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running daemon: the jobs of each of its connections, and the engine that they share.
+
+    `started_at` by this machine's clock. Once `stop` is set it is about to end.
+    """
+
+    settings: Settings
+    engine: AsyncEngine
+    jobs: Sequence[Jobs]
+    stop: asyncio.Event
+    started_at: datetime

@@ -1,0 +1,121 @@
+"""`/healthz`: the process turns; `/readyz`: it has a database, and its pulls get on."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+from aiohttp import web
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.core.errors import ApiError, DatabaseError, MigratedFurther
+from sync.postgres.engine import transaction
+from sync.postgres.schema_version import current_revision, refuse_other_revision
+from sync.service.jobs import Jobs
+from sync.service.running import Running
+
+INTERVALS = 3
+"""After so many without a poll that read anything, a connection does not get on."""
+LEAST_LATE_S = 30.0
+"""However short the interval is: a call of the API may take as long."""
+MISSED_POLLS = 3
+"""So many polls of the outbox may be missed before the process counts as stuck, as for systemd's watchdog."""
+LOOK_S = 3.0
+"""The database has so long to answer."""
+REMEMBERED_S = 2.0
+"""However many ask, and however often, the database is asked no more often than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must be right, and in `detail` how it stands or what is wrong."""
+
+    name: str
+    is_ok: bool
+    detail: str
+
+
+def routes(running: Running) -> Iterable[web.RouteDef]:
+    """`/healthz` and `/readyz`."""
+    health = _Health(running)
+    return [web.get("/healthz", health.alive), web.get("/readyz", health.ready)]
+
+
+class _Health:
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._database = _DatabaseCheck(running.engine)
+
+    async def alive(self, _request: web.Request) -> web.Response:
+        within_s = MISSED_POLLS * self._running.settings.sync_push_poll_s
+        if all(jobs.is_moving(within_s) for jobs in self._running.jobs):
+            return web.json_response({"status": "alive"})
+        detail = f"no job was begun within {within_s:g} s: the process hangs, and is to be started again"
+        return web.json_response({"status": "stuck", "detail": detail}, status=503)
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        if self._running.stop.is_set():
+            checks = [Check("process", is_ok=False, detail="it is stopping")]
+        else:
+            late_s = max(INTERVALS * self._running.settings.sync_pull_interval_s, LEAST_LATE_S)
+            checks = [await self._database.look(), check_progress(self._running.jobs, late_s)]
+        is_ready = all(one.is_ok for one in checks)
+        found = {"status": "ready" if is_ready else "not ready", "checks": [asdict(one) for one in checks]}
+        return web.json_response(found, status=200 if is_ready else 503)
+
+
+def check_progress(all_jobs: Sequence[Jobs], late_s: float) -> Check:
+    """Whether any connection got on within `late_s`. A failing one among several is told, and turns nothing red."""
+    ages_s = [(jobs, jobs.progress.age_s()) for jobs in all_jobs]
+    late = [(jobs, age_s) for jobs, age_s in ages_s if age_s is None or age_s > late_s]
+    if not late:
+        return Check("progress", is_ok=True, detail=f"connections that get on: {len(ages_s)}")
+    jobs, age_s = late[0]
+    told = f"{len(late)} of {len(ages_s)} connections read nothing within {late_s:g} s"
+    return Check(
+        "progress",
+        is_ok=len(late) < len(ages_s),
+        detail=f"{told}; {jobs.connection.name}: {_why(jobs, age_s)}",
+    )
+
+
+def _why(jobs: Jobs, age_s: float | None) -> str:
+    if error := next(iter(jobs.health.errors), None):
+        return str(error.redacted() if isinstance(error, ApiError) else error)
+    return "no pull has read anything yet" if age_s is None else f"the last page was read {age_s:,.0f} s ago"
+
+
+class _DatabaseCheck:
+    """Whether the database answers, and has the tables that are worked with; asked for once for all who ask."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._one_at_a_time = asyncio.Lock()
+        self._found = Check("database", is_ok=False, detail="not looked at yet")
+        self._good_until_s = time.monotonic()
+
+    async def look(self) -> Check:
+        async with self._one_at_a_time:
+            if time.monotonic() >= self._good_until_s:
+                self._found = await self._look()
+                self._good_until_s = time.monotonic() + REMEMBERED_S
+            return self._found
+
+    async def _look(self) -> Check:
+        try:
+            async with asyncio.timeout(LOOK_S), transaction(self._engine) as tx:
+                revision = await tx.run_sync(_revision)
+        except TimeoutError:
+            return Check("database", is_ok=False, detail=f"no answer within {LOOK_S:g} s")
+        except DatabaseError as error:
+            return Check("database", is_ok=False, detail=str(error))
+        return Check("database", is_ok=True, detail=f"at revision {revision}")
+
+
+def _revision(connection: SyncConnection) -> str | None:
+    at = current_revision(connection)
+    with suppress(MigratedFurther):  # a process that runs goes on while a newer release migrates
+        refuse_other_revision(at)
+    return at

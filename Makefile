@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock dist clean installed-demo installed-tests
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock reference dist clean installed-demo installed-tests
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -51,6 +51,9 @@ lock: installed-tests  ## renew the lock files: of the tests, and from it those 
 	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock --extra demo pyproject.toml -o deploy/demo.lock
 	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock pyproject.toml -o deploy/requirements.lock
 	printf '%s\n' hatchling pip | $(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock - -o deploy/build.lock
+
+reference: installed-demo  ## write the pages of docs/reference/ anew, from the code and a migrated database
+	@$(BIN)/python docs/reference/generate.py
 
 # Without a date from outside, hatchling gives all files the same one: what comes out depends on the sources alone.
 dist: installed-demo  ## source archive and wheel in dist/, the same bytes wherever they are built

@@ -1,145 +1,123 @@
-"""Every setting, and what it may be; where they come from is `sync.setting_sources`."""
+"""Every setting; what its value may be is `sync.setting_values`, and where they come from `sync.setting_sources`."""
 
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sync.core.bind_address import read_bind_address
-from sync.core.cron import Cron
 from sync.core.errors import SettingsError
-from sync.mews.surroundings import LOOPBACK, is_host
-from sync.mirror.windows import OLDEST_START
 from sync.setting_sources import read_sources
+from sync.setting_values import (
+    EMPTY,
+    MAX_CLOCK_TOLERANCE_S,
+    BackfillStart,
+    BindAddress,
+    Count,
+    CronTimes,
+    HttpToken,
+    NotEmpty,
+    PlatformAddress,
+    PositiveSeconds,
+    Secret,
+    SecretUrl,
+    Share,
+    SigningSecret,
+    Token,
+)
 
-MAX_SECONDS = 366 * 86_400
-MAX_CLOCK_TOLERANCE_S = 100 * MAX_SECONDS
-MAX_COUNT = 1_000_000_000
-"""Past it neither the budget nor the database counts."""
-SHORTEST_TOKEN = 16
-EMPTY = "is set but empty: give a value, or unset it"
 IN_THE_FUTURE = (
     "SYNC_BACKFILL_FROM lies in the future, so of the codes there are none is mirrored before an audit finds it: "
     "see the year, or this machine's clock"
 )
 
 
-def _platform_address(given: str) -> str:
-    value = given.strip()
-    parts = urlsplit(value)
-    if parts.scheme not in {"https", "http"} or not parts.hostname:
-        raise ValueError("give an address such as https://api.mews.com")
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-        raise ValueError("tokens are sent only over https (plain http is for this machine's own addresses)")
-    if parts.username or parts.password:
-        raise ValueError("give it without a user and password: calls carry tokens instead")
-    try:
-        parts.port  # noqa: B018 - reading it is what checks it
-    except ValueError:
-        raise ValueError("the port must be a number from 0 to 65535") from None
-    if parts.path not in {"", "/"} or parts.query or parts.fragment:
-        raise ValueError("give only the base address, without a path")
-    if not is_host(parts.hostname):
-        raise ValueError("its host is no name that there can be")
-    return value.rstrip("/?#")
-
-
-def _cron(value: str) -> str:
-    Cron(value)
-    return value
-
-
-def _not_a_number(value: object) -> object:
-    words = value.strip() if isinstance(value, str) else value
-    if isinstance(words, str) and words.lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("give it as a date, such as 2024-01-31 or 2024-01-31T12:00:00Z")
-    return words
-
-
-def _backfill_from(value: datetime) -> datetime:
-    try:
-        instant = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("lies beyond the years that there are") from None
-    if instant < OLDEST_START:
-        raise ValueError(f"lies before {OLDEST_START:%Y}, when there was nothing to mirror: see the year")
-    return instant
-
-
-def _http_bind(value: str) -> str:
-    read_bind_address(value)
-    return value
-
-
-def _not_empty(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().strip():
-        raise ValueError(EMPTY)
-    return value
-
-
-def _token(value: SecretStr) -> SecretStr:
-    words = _not_empty(value).get_secret_value()
-    if words[0] in "\"'":
-        raise ValueError("stands in quotes: take them away")
-    if not (words.isascii() and words.isprintable()) or " " in words:
-        raise ValueError("holds a space, a line end or a character that no token has: copy it again")
-    return value
-
-
-def _http_token(value: SecretStr) -> SecretStr:
-    if len(_token(value).get_secret_value()) < SHORTEST_TOKEN:
-        raise ValueError(f"can be guessed: give at least {SHORTEST_TOKEN} characters, as of `openssl rand -hex 32`")
-    return value
-
-
-Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
-Token = Annotated[SecretStr, AfterValidator(_token)]
-HttpToken = Annotated[SecretStr, AfterValidator(_http_token)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
-
-
 class Settings(BaseModel):
-    """The table under *Settings* in README.md; a field's name in capitals is the variable's."""
+    """A field's name in capitals is the variable's; docs/reference/settings.md tells the sentence beneath it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     database_url: Secret | None = None
-    mews_platform_address: Annotated[str, AfterValidator(_platform_address)] = "https://api.mews.com"
+    """SQLAlchemy or libpq URL. Default: with the extra `demo` an embedded PostgreSQL in the user's data directory
+    (root's: `/var/lib/voucher-sync`), made by `run`, `once` and `migrate`."""
+    mews_platform_address: PlatformAddress = "https://api.mews.com"
+    """The API's base address; plain http only for this machine's own."""
     mews_client_token: Token | None = None
+    """The integration's token. Default: none."""
     mews_access_token: Token | None = None
-    mews_client: Annotated[str, Field(min_length=1)] = f"voucher-sync {version('voucher-sync')}"
+    """The hotel's token, or a portfolio token for many hotels. Default: none."""
+    mews_client: NotEmpty = f"voucher-sync {version('voucher-sync')}"
+    """How the API sees this client."""
     sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
+    """Database sessions of the daemon, beside one that listens; 2 are enough to work."""
     sync_pull_interval_s: PositiveSeconds = 60
+    """Seconds between incremental pulls."""
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 600
+    """How far a pull reaches back behind the last one; writes that show late are found within it."""
     sync_discovery_interval_s: PositiveSeconds = 600
-    sync_audit_cron: Annotated[str, AfterValidator(_cron)] = "0 3 * * *"
-    sync_audit_max_loss: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.05
-    sync_backfill_from: Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_backfill_from)] | None = (
-        None
-    )
-    sync_rate_limit_requests: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 200
+    """Seconds between discoveries of hotels, services and vouchers."""
+    sync_audit_cron: CronTimes = "0 3 * * *"
+    """When the full comparison runs, and mends what it finds; cron's five fields as cron means them (0 and 7 are
+    Sunday, day of month OR day of week; Quartz's `L`, `W`, `#` and `?` are refused), in UTC."""
+    sync_audit_max_loss: Share = 0.05
+    """An audit that misses more than this share of the codes changes nothing, and says so."""
+    sync_backfill_from: BackfillStart | None = None
+    """First instant to mirror. Default: the oldest known voucher's creation."""
+    sync_rate_limit_requests: Count = 200
+    """The API's budget for the token: so many requests within the window, of all processes that work on the database
+    together, also behind a crash or restart."""
     sync_rate_limit_window_s: PositiveSeconds = 30
+    """Seconds of that window."""
     sync_request_timeout_s: PositiveSeconds = 60
+    """Total seconds for one call."""
     sync_max_response_mb: Annotated[int, Field(ge=1, le=1024)] = 32
+    """An answer longer than so many MiB, unpacked, is not read; less is asked for instead."""
     sync_clock_tolerance_s: Annotated[float, Field(ge=60, le=MAX_CLOCK_TOLERANCE_S)] = 86_400
+    """The API's clock (its `Date` header) is believed where it is within so many seconds of what was known of it,
+    or of this machine's; else nothing is pulled and no add sent, and both are told."""
     sync_lease_s: PositiveSeconds = 30
+    """A daemon silent for so long counts as dead; a write to the API gets at most half of it."""
     sync_push_poll_s: PositiveSeconds = 5
+    """Seconds between looks at the outbox, should a notification be lost."""
     sync_settle_after_s: PositiveSeconds = 15
-    sync_delete_brake_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.2
-    sync_delete_brake_min: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 100
+    """Seconds within which the API shows its own writes; a lost answer is looked up then."""
+    sync_delete_brake_share: Share = 0.2
+    """Deletes of more than this share of the active codes within the window are held until somebody releases them."""
+    sync_delete_brake_min: Count = 100
+    """Fewer deletes than this are never held for being too many."""
     sync_delete_brake_window_s: PositiveSeconds = 600
-    sync_delete_brake_long_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.5
+    """Seconds of that window."""
+    sync_delete_brake_long_share: Share = 0.5
+    """The same over a longer window: bit by bit a hotel is emptied too."""
     sync_delete_brake_long_window_s: PositiveSeconds = 86_400
+    """Seconds of the longer window."""
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
-    sync_state_dir: Annotated[str, Field(min_length=1)] | None = None
-    sync_http_bind: Annotated[str, AfterValidator(_http_bind)] = "127.0.0.1:8321"
+    """Days for which finished changes are kept."""
+    sync_state_dir: NotEmpty | None = None
+    """Where the daemon keeps the witness of its database: a small file, by which a restored or copied one is
+    noticed; in containers a volume. Default: systemd's `STATE_DIRECTORY`, else `state` in the user's data
+    directory."""
+    sync_http_bind: BindAddress = "127.0.0.1:8321"
+    """Where the daemon answers `/healthz` and `/readyz` over HTTP; an IPv6 address in brackets; empty turns it off.
+    What listens there already is told, and waited for."""
     sync_http_token: HttpToken | None = None
+    """What whoever asks must send along, as a bearer token or as the password of any user; at least 16 characters.
+    Without it only this machine's own addresses may be listened on. `/healthz` is answered without it, and the
+    status of `/readyz`. Default: none."""
+    sync_alert_webhook_url: SecretUrl | None = None
+    """Who is told of every change between well and failing; a secret. Default: nobody."""
+    sync_alert_webhook_secret: SigningSecret | None = None
+    """Signs what the webhook is told, as Standard Webhooks do. Default: it is not signed."""
+    sync_ping_url: SecretUrl | None = None
+    """A dead man's switch that is pinged after each complete cycle; a secret. Default: none."""
+    sync_ping_token: Token | None = None
+    """Sent to that switch as a bearer token. Default: none."""
     sync_log_format: Literal["json", "console"] | None = None
+    """How logs are written, on stderr: `json` or `console`. Default: `console` on a terminal, else `json`."""
     sync_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged: `debug`, `info`, `warning` or `error`."""
 
     @property
     def overlap(self) -> timedelta:

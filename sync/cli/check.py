@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli.check_alert import check_alert
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.database import open_database
@@ -56,11 +57,13 @@ TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
 ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
 
 
-def check() -> None:
-    """Print what was found, and exit with 1 if something is wrong."""
+def check(*, alert: bool) -> None:
+    """Print what was found, and exit with 1 if something is wrong. `alert`: send a trial to the webhook, too."""
     passed_over: list[str] = []
     settings = load_settings(passed_over.append)
     findings = [*_check_names(passed_over), *asyncio.run(_check(settings))]
+    if alert:
+        findings.append(asyncio.run(check_alert(settings)))
     for finding in findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.subject}: {finding.detail}")
         if finding.is_wrong:
@@ -141,7 +144,9 @@ def _check_http(settings: Settings) -> CheckLine:
 def _check_names(passed_over: list[str]) -> list[CheckLine]:
     if not passed_over:
         return [CheckLine("settings", "readable")]
-    return [CheckLine("settings", one, "mend or unset it: see the README for the settings") for one in passed_over]
+    return [
+        CheckLine("settings", one, "mend or unset it: docs/reference/settings.md has them all") for one in passed_over
+    ]
 
 
 async def _look_at(url: str) -> tuple[list[ConnectionStatus], int, datetime]:

@@ -29,7 +29,7 @@ class Seconds(click.FloatRange):
 def voucher_sync() -> None:
     """Mirrors voucher codes from the Mews Connector API into PostgreSQL.
 
-    Settings come from the environment or an .env file: see the README.
+    Settings come from the environment or an .env file: see docs/reference/settings.md.
     """
 
 
@@ -83,12 +83,13 @@ def roles() -> None:
 
 
 @voucher_sync.command()
-def check() -> None:
+@click.option("--alert", is_flag=True, help="Send a trial to the webhook, too (SYNC_ALERT_WEBHOOK_URL).")
+def check(alert: bool) -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
     with loading():
         from sync.cli.check import check as work
 
-    work()
+    work(alert=alert)
 
 
 @voucher_sync.command()

@@ -5,6 +5,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from sync import logs
+from sync.alerts.start import telling
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.loading import loading
 from sync.service import app, daemon
@@ -24,14 +25,14 @@ def run() -> None:
 
 
 def _beside(settings: Settings) -> daemon.Beside:
-    """The server, where there is to be one. Raises `SettingsError` where anybody could reach it."""
-    address = bind_address(settings)
+    """Who tells somebody, and the server, where there is to be one. `SettingsError` where anybody could reach that."""
+    address, tells = bind_address(settings), telling(settings)
     if address is None:
-        return lambda running: {}
+        return tells
     with loading():
         from sync.web.server import serve
 
     def beside(running: Running) -> Mapping[str, Coroutine[Any, Any, None]]:
-        return {"http": serve(running, address)}
+        return {**tells(running), "http": serve(running, address)}
 
     return beside

@@ -17,15 +17,22 @@ class Operation(StrEnum):
 
 
 class Status(StrEnum):
-    """Where a row stands; README.md, *Changing codes*, tells what each means to its user."""
+    """Where a row stands."""
 
     PENDING = "pending"
+    """To be sent when it is due."""
     SENDING = "sending"
+    """Claimed, which is committed before it is sent."""
     UNCERTAIN = "uncertain"
+    """Whether it was done is unknown: it is looked up in the API before anything of it is sent again."""
     HELD = "held"
+    """Stopped until somebody releases it: too many deletes, or queued before the database lost its last commits."""
     DONE = "done"
+    """Its effect stands in `mews.voucher_codes`."""
     FAILED = "failed"
+    """Refused for good; `last_error` says why, in the API's words."""
     CANCELLED = "cancelled"
+    """Taken back before it was sent."""
 
 
 MOVES: dict[Status, frozenset[Status]] = {

@@ -38,7 +38,10 @@ log = structlog.get_logger()
 
 
 class Jobs:
-    """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them."""
+    """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
+
+    `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Jobs:
         self.health = Health(connection)
         self.history = History(connection)
         self.progress = Progress()
+        self.cycle_completed = asyncio.Event()
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
         self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)
@@ -114,6 +118,8 @@ class Jobs:
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
                 await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
+            if report.caught_up and not self.health.errors:
+                self.cycle_completed.set()
             return report
 
         return await self._runner.run("pull", self._one_at_a_time, run)

@@ -5,6 +5,15 @@ from collections.abc import Callable
 
 from sync.mirror.pull_report import PullReport
 
+INTERVALS = 3
+LEAST_LATE_S = 30.0
+"""However short the interval is: a call of the API may take as long."""
+
+
+def late_after_s(pull_interval_s: float) -> float:
+    """Seconds after which a connection does not get on: three intervals without a poll that read anything."""
+    return max(INTERVALS * pull_interval_s, LEAST_LATE_S)
+
 
 class Progress:
     """When a pull last read a page, or ended without an error, by `clock`, whose seconds only go forward."""

@@ -14,12 +14,9 @@ from sync.core.errors import ApiError, DatabaseError, MigratedFurther
 from sync.postgres.engine import transaction
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs
+from sync.service.progress import late_after_s
 from sync.service.running import Running
 
-INTERVALS = 3
-"""After so many without a poll that read anything, a connection does not get on."""
-LEAST_LATE_S = 30.0
-"""However short the interval is: a call of the API may take as long."""
 MISSED_POLLS = 3
 """So many polls of the outbox may be missed before the process counts as stuck, as for systemd's watchdog."""
 LOOK_S = 3.0
@@ -59,7 +56,7 @@ class _Health:
         if self._running.stop.is_set():
             checks = [Check("process", is_ok=False, detail="it is stopping")]
         else:
-            late_s = max(INTERVALS * self._running.settings.sync_pull_interval_s, LEAST_LATE_S)
+            late_s = late_after_s(self._running.settings.sync_pull_interval_s)
             checks = [await self._database.look(), check_progress(self._running.jobs, late_s)]
         is_ready = all(one.is_ok for one in checks)
         found = {"status": "ready" if is_ready else "not ready", "checks": [asdict(one) for one in checks]}

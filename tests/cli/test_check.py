@@ -12,6 +12,7 @@ from aiohttp import web
 
 from sync.demo.simulator import Operation
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.receiver import receiving
 
 from .conftest import Cli
 
@@ -107,6 +108,30 @@ async def test_vouchers_whose_codes_do_nothing_are_counted_and_are_no_fault(cli:
         await cli("once", settings=mirror.environment)
         found = await findings(cli, mirror.environment)
     assert (wrong(found), found["rates"].detail) == ([], "1 active vouchers have no rate: their codes do nothing")
+
+
+async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.served(), receiving() as receiver:
+        settings = mirror.environment | {"SYNC_ALERT_WEBHOOK_URL": receiver.url, "SYNC_ALERT_WEBHOOK_SECRET": "hush"}
+        taken = await cli("check", "--alert", settings=settings)
+        receiver.statuses = [404]
+        refused = await cli("check", "--alert", settings=settings)
+    assert (taken.code, taken.stdout.splitlines()[-1]) == (
+        0,
+        "ok    alert: 127.0.0.1 has taken a trial: see that it arrived",
+    )
+    assert refused.code == 1
+    assert "WRONG alert: 127.0.0.1 answered with HTTP 404" in refused.stdout
+    assert [call.json["event"] for call in receiver.calls] == ["trial", "trial"]
+    assert receiver.calls[0].headers["webhook-signature"].startswith("v1,")
+    assert "secret-path" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
+
+
+async def test_without_a_webhook_there_is_nothing_to_try(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.served():
+        ended = await cli("check", "--alert", settings=mirror.environment)
+    assert ended.code == 1
+    assert "-> set SYNC_ALERT_WEBHOOK_URL" in ended.stdout
 
 
 async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, mirror: Mirror) -> None:

@@ -1,0 +1,111 @@
+"""What somebody is told of without asking, and what to do about it: pure decisions."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sync.outbox.rules import Status
+from sync.service.status import ConnectionStatus
+
+LASTS_S = 30.0
+"""A trouble that may pass by itself is told once it has lasted so long: a call that fails is tried again in seconds."""
+ENDED = 0
+"""The level of a condition that does not hold."""
+
+
+class Kind(StrEnum):
+    """The conditions, by the names that a receiver sees."""
+
+    FAILING = "failing"
+    """The connection fails, or the database cannot be reached; told once it has lasted for 30 s, and so is its end."""
+    NO_PROGRESS = "no_progress"
+    """No pull has read anything for three intervals, although none fails; so is this."""
+    NOT_ADOPTED = "not_adopted"
+    """The database was restored, copied, or has lost commits."""
+    HELD = "changes_held"
+    """Changes wait for somebody to release them; told again when they are ten times as many."""
+    FAILED = "changes_failed"
+    """Changes were refused for good; so is this."""
+    REJECTED = "records_rejected"
+    """Records of the API could not be stored; so is this."""
+    DRIFT = "drift"
+    """The last audit has found codes that had drifted; each audit is told."""
+    AUDIT_STOPPED = "audit_stopped"
+    """The last audit missed more than `SYNC_AUDIT_MAX_LOSS` of the codes, and changed nothing."""
+
+
+Key = tuple[str, Kind]
+"""A connection's name and what holds of it: there is one of each."""
+PASSING = {Kind.FAILING, Kind.NO_PROGRESS}
+WHAT_TO_DO: Mapping[Kind, str] = {
+    Kind.FAILING: "run `voucher-sync check`: it names the cause and the next step",
+    Kind.NO_PROGRESS: "see `voucher-sync status`; if the daemon hangs, start it anew, and report it with its log",
+    Kind.NOT_ADOPTED: "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`",
+    Kind.HELD: "see `voucher-sync outbox list --status held`, then `outbox release` or `outbox cancel` them",
+    Kind.FAILED: "see `voucher-sync outbox list --status failed`; once the cause is mended, `outbox retry` them",
+    Kind.DRIFT: "the daemon mends it; `voucher-sync status` tells what was found: if it comes again, find out who "
+    "changes codes without a change of UpdatedUtc",
+    Kind.AUDIT_STOPPED: "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
+    Kind.REJECTED: "see sync.rejected_records for the reasons; all other codes are mirrored",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that holds of a connection. With a higher `level` it is told anew: ten times as many, or found again.
+
+    `summary` quotes no code's value.
+    """
+
+    connection: str
+    kind: Kind
+    level: int
+    summary: str
+
+    @property
+    def key(self) -> Key:
+        """What there is one of."""
+        return self.connection, self.kind
+
+
+def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
+    """What holds of a connection, as it stands in the database."""
+    if one.state == "failing":
+        yield Condition(one.name, Kind.FAILING, 1, f"fails: {one.error}")
+    if one.gap:
+        lost = "was restored or copied, so nothing is sent" if one.gap == "copy" else "has lost commits"
+        yield Condition(one.name, Kind.NOT_ADOPTED, 1, f"the database {lost}")
+    for kind, status, what in (
+        (Kind.HELD, Status.HELD, "changes held until somebody releases them"),
+        (Kind.FAILED, Status.FAILED, "changes refused for good"),
+    ):
+        yield from _counted(one.name, kind, one.outbox.get(status, 0), what)
+    yield from _counted(one.name, Kind.REJECTED, one.rejected_records, "records of the API that cannot be stored")
+    if one.audit_braked:
+        yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
+    elif one.audit_drift and one.audited_since:
+        # Each audit is news of its own.
+        found = f"{one.audit_drift:,} codes had drifted when last compared"
+        yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()), found)
+
+
+def _counted(connection: str, kind: Kind, count: int, what: str) -> Iterator[Condition]:
+    if count:
+        yield Condition(connection, kind, len(str(count)), f"{what}: {count:,}")
+
+
+class Settled:
+    """Tells what has held, or not, for long enough. Time comes in as `now_s`, of a clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._since_s: dict[Key, tuple[bool, float]] = {}
+
+    def undecided(self, present: Collection[Key], known: Iterable[Key], now_s: float) -> set[Key]:
+        """Those of what is `present`, or was `known` before, of which it is too early to say that it changed."""
+        passing = {key for key in {*present, *known} if key[1] in PASSING}
+        before, self._since_s = self._since_s, {}
+        for key in passing:
+            holds = key in present
+            held, since_s = before.get(key, (holds, now_s))
+            self._since_s[key] = (holds, since_s if held == holds else now_s)
+        return {key for key, (_, since_s) in self._since_s.items() if now_s - since_s < LASTS_S}

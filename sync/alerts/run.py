@@ -1,0 +1,173 @@
+"""Beside the jobs: looks at what holds of each connection, and tells what has changed."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.alerts import store
+from sync.alerts.conditions import ENDED, Condition, Key, Kind, Settled, conditions_of
+from sync.alerts.message import Message, body_for, messages_of, signature_headers
+from sync.alerts.post import NotTold, Poster
+from sync.alerts.store import Known, Untold
+from sync.core.errors import DatabaseError
+from sync.core.retry import Backoff
+from sync.postgres.engine import in_transaction
+from sync.service.status import load_status
+
+LOOK_S = 10.0
+"""With what has to last before it is told, and a call's time-out, somebody knows within a minute."""
+LOOK_TAKES_S = 20.0
+"""A database that takes longer is as good as away."""
+AGAIN_AFTER = Backoff(base_s=5.0, cap_s=300.0, least=0.5)
+
+log = structlog.get_logger()
+
+
+class Webhook:
+    """Sends messages to one address, signed with `secret` if there is one; after a failure it rests, longer each time.
+
+    Clocks come in: `clock` tells seconds that only grow, `now` the time that a receiver compares with its own.
+    """
+
+    def __init__(
+        self,
+        poster: Poster,
+        secret: str | None,
+        rng: random.Random,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._poster, self._secret, self._rng = poster, secret, rng
+        self._clock, self._now = clock, now
+        self._failures = 0
+        self._rests_until_s = clock()
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is too early to try again."""
+        return self._clock() < self._rests_until_s
+
+    async def send(self, message: Message) -> None:
+        """Send a message. Raises `NotTold`."""
+        body = body_for(self._poster.url, message)
+        headers = signature_headers(self._secret, message, body, int(self._now()))
+        try:
+            await self._poster.post(body, {"Content-Type": "application/json", **headers})
+        except NotTold as error:
+            self._failures += 1
+            self._rests_until_s = self._clock() + AGAIN_AFTER.pause_s(self._failures, self._rng)
+            if self._failures == 1:
+                log.warning("alert_not_sent", error=str(error))
+            raise
+        if self._failures:
+            log.info("alerts_sent_again", failures=self._failures)
+        self._failures = 0
+
+
+class Alerter:
+    """Tells what changes of the connections in a database; also, of its own `connections`, that the database is away.
+
+    `stuck`: those of its own that read nothing, although they do not fail.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        connections: Sequence[str],
+        webhook: Webhook,
+        *,
+        host: str,
+        stuck: Callable[[], Sequence[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine, self._connections, self._webhook, self._host = engine, connections, webhook, host
+        self._stuck, self._clock = stuck, clock
+        self._settled = Settled()
+        self._known: dict[Key, Known] = {}
+        self._told_meanwhile: dict[Key, Untold] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Look once, and tell what is news."""
+        try:
+            async with asyncio.timeout(LOOK_TAKES_S):
+                untold = await in_transaction(self._engine, self._note)
+                self._told_meanwhile = {}
+        except (DatabaseError, TimeoutError) as error:
+            untold = self._without_database(str(error) or f"the database does not answer within {LOOK_TAKES_S:.0f} s")
+        for message, changes in messages_of(untold, self._host):
+            await self._tell(message, changes)
+
+    async def _note(self, tx: AsyncConnection) -> Sequence[Untold]:
+        await store.note_told_meanwhile(tx, self._told_meanwhile.values())
+        self._known = await store.known(tx)
+        present = [condition for one in await load_status(tx) for condition in conditions_of(one)]
+        present += [
+            Condition(one, Kind.NO_PROGRESS, 1, "has read nothing for three intervals") for one in self._stuck()
+        ]
+        undecided = self._settled.undecided({one.key for one in present}, self._known, self._clock())
+        await store.note(tx, self._known, present, undecided)
+        return [] if self._webhook.rests else await store.claim(tx)
+
+    def _without_database(self, error: str) -> Sequence[Untold]:
+        """What is news although the database cannot be asked: that it cannot."""
+        keys = {(one, Kind.FAILING) for one in self._connections}
+        told = self._told_meanwhile.keys() | {key for key, one in self._known.items() if one.told_level > ENDED}
+        undecided = self._settled.undecided(keys, self._known, self._clock())
+        if self._webhook.rests:
+            return []
+        return [Untold(*key, 1, f"fails: {error}", datetime.now(UTC)) for key in sorted(keys - told - undecided)]
+
+    async def _tell(self, message: Message, changes: Sequence[Untold]) -> None:
+        try:
+            await self._webhook.send(message)
+        except NotTold:
+            done = store.give_back
+        else:
+            log.info("alert_sent", condition=changes[0].kind.value, is_over=changes[0].level == ENDED)
+            done = store.note_told
+            self._told_meanwhile |= {one.key: one for one in changes}
+        # A claim ends by itself, and what was told is noted at the next look.
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(LOOK_TAKES_S):
+                await in_transaction(self._engine, partial(_for_each, done, changes))
+                self._told_meanwhile = {}
+
+
+async def _for_each(
+    done: Callable[[AsyncConnection, Untold], Awaitable[None]], changes: Sequence[Untold], tx: AsyncConnection
+) -> None:
+    for one in changes:
+        await done(tx, one)
+
+
+async def ping(poster: Poster, completed: Sequence[asyncio.Event]) -> None:
+    """Ping a dead man's switch whenever a cycle of each connection is `completed`, until cancelled.
+
+    It notices that this process is gone, or that it gets nowhere.
+    """
+    is_reached = True
+    while True:
+        for one in completed:
+            await one.wait()
+            one.clear()
+        try:
+            await poster.post()
+        except NotTold as error:
+            if is_reached:
+                log.warning("ping_not_sent", error=str(error))
+            is_reached = False
+        else:
+            is_reached = True

@@ -1,0 +1,58 @@
+"""What a daemon has running beside its jobs so that somebody is told."""
+
+import random
+import socket
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from pydantic import SecretStr
+
+from sync.alerts.post import Poster
+from sync.alerts.run import Alerter, Webhook, ping
+from sync.service.daemon import Beside
+from sync.service.progress import late_after_s
+from sync.service.running import Running
+from sync.settings import Settings
+
+
+def telling(settings: Settings) -> Beside:
+    """What tells somebody, as far as the settings say whom. `SettingsError` where the way there cannot be used."""
+    webhook, switch = _text(settings.sync_alert_webhook_url), _text(settings.sync_ping_url)
+    told = None if webhook is None else Poster(webhook)
+    pinged = None if switch is None else Poster(switch, _text(settings.sync_ping_token))
+
+    def beside(running: Running) -> Mapping[str, Coroutine[Any, Any, None]]:
+        secret = _text(settings.sync_alert_webhook_secret)
+        return {
+            **({} if told is None else {"alerts": _alert(running, told, secret)}),
+            **({} if pinged is None else {"ping": _ping(running, pinged)}),
+        }
+
+    return beside
+
+
+def _text(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+async def _alert(running: Running, poster: Poster, secret: str | None) -> None:
+    async with poster:
+        webhook = Webhook(poster, secret, random.Random())  # noqa: S311 - spreads tries, keeps no secret
+        names = [jobs.connection.name for jobs in running.jobs]
+        stuck = partial(_stuck, running, late_after_s(running.settings.sync_pull_interval_s), time.monotonic())
+        await Alerter(running.engine, names, webhook, host=socket.gethostname(), stuck=stuck).run()
+
+
+async def _ping(running: Running, poster: Poster) -> None:
+    async with poster:
+        await ping(poster, [jobs.cycle_completed for jobs in running.jobs])
+
+
+def _stuck(running: Running, late_s: float, began_s: float) -> Sequence[str]:
+    """Names of connections that have read nothing for `late_s` seconds, although none of their jobs fails."""
+    since_start_s = time.monotonic() - began_s
+    ages_s = ((jobs, jobs.progress.age_s()) for jobs in running.jobs)
+    late = (jobs for jobs, age_s in ages_s if (since_start_s if age_s is None else age_s) > late_s)
+    return [jobs.connection.name for jobs in late if not jobs.health.errors]

@@ -1,0 +1,31 @@
+"""Whether somebody is told: the part of `voucher-sync check --alert`."""
+
+import random
+import socket
+from datetime import UTC, datetime
+
+from sync.alerts.message import trial
+from sync.alerts.post import NotTold, Poster
+from sync.alerts.run import Webhook
+from sync.cli.check_line import CheckLine
+from sync.core.errors import SettingsError
+from sync.settings import Settings
+
+SUBJECT = "alert"
+
+
+async def check_alert(settings: Settings) -> CheckLine:
+    """Send a trial to the webhook, and say whether it was taken."""
+    url, secret = settings.sync_alert_webhook_url, settings.sync_alert_webhook_secret
+    signs_with = None if secret is None else secret.get_secret_value()
+    if url is None:
+        return CheckLine(SUBJECT, "there is no webhook to send a trial to", "set SYNC_ALERT_WEBHOOK_URL, or its _FILE")
+    try:
+        async with Poster(url.get_secret_value()) as poster:
+            webhook = Webhook(poster, signs_with, random.Random())  # noqa: S311 - for pauses
+            await webhook.send(trial(socket.gethostname(), datetime.now(UTC)))
+    except NotTold as error:
+        return CheckLine(SUBJECT, str(error), "see SYNC_ALERT_WEBHOOK_URL, and the way there: firewall, HTTPS_PROXY")
+    except SettingsError as error:
+        return CheckLine(SUBJECT, str(error), "mend or unset that variable")
+    return CheckLine(SUBJECT, f"{poster.host} has taken a trial: see that it arrived")

@@ -1,0 +1,202 @@
+"""Each change is told once, whoever tells it and whatever is away meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+
+import pytest
+from sqlalchemy import text
+
+from sync.alerts.conditions import LASTS_S
+from sync.alerts.post import Poster
+from sync.alerts.run import Alerter, Webhook, ping
+from sync.outbox.claims import as_daemon
+from sync.postgres.engine import make_engine, transaction
+from sync.service import heartbeat
+from tests.support.mirror import Mirror
+from tests.support.outbox import Outbox
+from tests.support.proxy import Proxy
+from tests.support.receiver import Receiver, receiving
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """Who is told."""
+    async with receiving() as receiver:
+        yield receiver
+
+
+class Time:
+    """Seconds that only grow, by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@asynccontextmanager
+async def alerting(
+    database_url: str, receiver: Receiver, time: Time, stuck: Callable[[], list[str]] = list
+) -> AsyncIterator[Alerter]:
+    """A process that tells, with an engine of its own."""
+    engine = make_engine(database_url)
+    async with Poster(receiver.url) as poster:
+        webhook = Webhook(poster, None, Random(1), time)
+        try:
+            yield Alerter(engine, ["default"], webhook, host="a-host", stuck=stuck, clock=time)
+        finally:
+            await engine.dispose()
+
+
+async def set_state(mirror: Mirror, error: str | None) -> None:
+    """Lets the connection work, or fail."""
+    async with transaction(mirror.connection.engine) as tx:
+        await heartbeat.set_state(tx, "default", error)
+
+
+def told(receiver: Receiver) -> list[tuple[str, str]]:
+    """What was told, in order."""
+    return [(call.json["event"], call.json["condition"]) for call in receiver.calls]
+
+
+async def test_a_failure_is_told_once_it_has_lasted_and_so_is_its_end(mirror: Mirror, receiver: Receiver) -> None:
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        await set_state(mirror, "the API is away")
+        for time.now_s in (0, LASTS_S - 1):
+            await alerter.look()
+        assert told(receiver) == []
+        for time.now_s in (LASTS_S, LASTS_S + 10, 10 * LASTS_S):
+            await alerter.look()
+        assert told(receiver) == [("raised", "failing")]
+        await set_state(mirror, None)
+        for time.now_s in (11 * LASTS_S, 13 * LASTS_S, 14 * LASTS_S):
+            await alerter.look()
+    assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+    assert receiver.calls[0].json["changes"][0]["summary"] == "fails: the API is away"
+
+
+async def test_a_failure_that_passes_by_itself_is_not_told(mirror: Mirror, receiver: Receiver) -> None:
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        for time.now_s in range(0, 300, 10):
+            await set_state(mirror, "a read timed out" if time.now_s % 20 else None)
+            await alerter.look()
+    assert told(receiver) == []
+
+
+async def test_a_restart_tells_nothing_twice_and_ends_nothing(mirror: Mirror, receiver: Receiver) -> None:
+    await set_state(mirror, "the API is away")
+    for _ in range(3):
+        time = Time()
+        async with alerting(mirror.database_url, receiver, time) as alerter:
+            for time.now_s in (0, LASTS_S, 2 * LASTS_S):
+                await alerter.look()
+    assert told(receiver) == [("raised", "failing")]
+
+
+async def test_of_many_processes_one_tells(mirror: Mirror, outbox: Outbox, receiver: Receiver) -> None:
+    await hold_one(mirror, outbox)
+    time = Time()
+    async with (
+        alerting(mirror.database_url, receiver, time) as one,
+        alerting(mirror.database_url, receiver, time) as two,
+        alerting(mirror.database_url, receiver, time) as three,
+    ):
+        await asyncio.gather(*(each.look() for each in (one, two, three)))
+        await asyncio.gather(*(each.look() for each in (one, two, three)))
+    assert told(receiver) == [("raised", "changes_held")]
+
+
+async def hold_one(mirror: Mirror, outbox: Outbox) -> None:
+    """Queues a change, and holds it as the brake does."""
+    voucher = mirror.add_voucher()
+    await mirror.discover()
+    await outbox.add(voucher, "HUSH-HUSH")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'held'"))
+
+
+async def test_what_is_held_is_told_at_once_and_without_any_code(
+    mirror: Mirror, outbox: Outbox, receiver: Receiver
+) -> None:
+    await hold_one(mirror, outbox)
+    async with alerting(mirror.database_url, receiver, Time()) as alerter:
+        await alerter.look()
+    (call,) = receiver.calls
+    assert call.json["changes"][0]["summary"] == "changes held until somebody releases them: 1"
+    assert b"HUSH" not in call.body
+
+
+async def test_a_webhook_that_is_away_is_told_later_with_the_same_id(
+    mirror: Mirror, outbox: Outbox, receiver: Receiver
+) -> None:
+    await hold_one(mirror, outbox)
+    receiver.statuses = [500, 302]
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        await alerter.look()
+        await alerter.look()
+        assert len(receiver.calls) == 1, "it rests after a failure"
+        for time.now_s in (1000, 2000, 3000):
+            await alerter.look()
+    assert [call.json["event"] for call in receiver.calls] == ["raised"] * 3
+    assert len({call.headers["webhook-id"] for call in receiver.calls}) == 1
+
+
+async def test_a_database_that_is_away_is_told_once_and_what_was_told_is_noted_when_it_is_back(
+    mirror: Mirror, receiver: Receiver
+) -> None:
+    proxy, time = Proxy(mirror.database_url), Time()
+    async with proxy.served(), alerting(proxy.url, receiver, time) as alerter:
+        await alerter.look()
+        proxy.is_down = True
+        proxy.cut()
+        for time.now_s in (10, 10 + LASTS_S, 20 + LASTS_S, 100 + LASTS_S):
+            await alerter.look()
+        assert told(receiver) == [("raised", "failing")]
+        proxy.is_down = False
+        time.now_s = 200
+        await alerter.look()
+        rows = await mirror.rows("SELECT kind, level, told_level FROM sync.alerts")
+        assert rows == [{"kind": "failing", "level": 1, "told_level": 1}]
+        for time.now_s in (300, 400):
+            await alerter.look()
+    assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+
+
+async def test_a_process_that_reads_nothing_says_so(mirror: Mirror, receiver: Receiver) -> None:
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time, lambda: ["default"] * (time.now_s < 100)) as alerter:
+        for time.now_s in (0, LASTS_S, 100, 100 + LASTS_S):
+            await alerter.look()
+    assert told(receiver) == [("raised", "no_progress"), ("ended", "no_progress")]
+
+
+async def test_a_look_that_finds_nothing_new_writes_nothing(mirror: Mirror, outbox: Outbox, receiver: Receiver) -> None:
+    await hold_one(mirror, outbox)
+    async with alerting(mirror.database_url, receiver, Time()) as alerter:
+        await alerter.look()
+        before = await mirror.rows("SELECT xmin, ctid FROM sync.alerts")
+        await alerter.look()
+    assert await mirror.rows("SELECT xmin, ctid FROM sync.alerts") == before
+
+
+async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver) -> None:
+    completed = asyncio.Event()
+    async with Poster(receiver.url, "the-token") as poster:
+        pinging = asyncio.create_task(ping(poster, [completed]))
+        completed.set()
+        call = await receiver.call(1)
+        assert call.headers["authorization"] == "Bearer the-token"
+        receiver.statuses = [503]
+        completed.set()
+        await receiver.call(2)
+        completed.set()
+        await receiver.call(3)
+        pinging.cancel()
+        await asyncio.gather(pinging, return_exceptions=True)
+    assert len(receiver.calls) == 3

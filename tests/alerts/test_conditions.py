@@ -1,0 +1,70 @@
+"""What is told, and when it has lasted long enough."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sync.alerts.conditions import LASTS_S, Condition, Kind, Settled, conditions_of
+from sync.service.status import ConnectionStatus
+
+INSTANT = datetime(2026, 5, 1, tzinfo=UTC)
+WELL = ConnectionStatus(
+    name="default", state="ok", state_since=INSTANT, error=None, heartbeat_age_s=1, caught_up_age_s=1,
+    caught_up_through=INSTANT, vouchers=1, voucher_codes=1, open_windows=0, complete_through=INSTANT, skipped=0,
+    rejected_records=0, audited_since=INSTANT, audit_drift=0, audit_braked=None, gap=None, outbox={}, last_runs=[],
+)  # fmt: skip
+FAILING = ("default", Kind.FAILING)
+HELD = ("default", Kind.HELD)
+
+
+def only(status: ConnectionStatus) -> Condition:
+    """The one condition of a connection."""
+    (one,) = conditions_of(status)
+    return one
+
+
+def test_of_what_is_well_there_is_nothing_to_tell() -> None:
+    assert list(conditions_of(WELL)) == []
+    assert list(conditions_of(replace(WELL, state="unknown", outbox={"pending": 7}))) == []
+
+
+def test_each_trouble_has_its_own_name() -> None:
+    assert only(replace(WELL, state="failing", error="the API is away")).summary == "fails: the API is away"
+    assert only(replace(WELL, gap="copy")).kind is Kind.NOT_ADOPTED
+    assert only(replace(WELL, outbox={"held": 3})).kind is Kind.HELD
+    assert only(replace(WELL, outbox={"failed": 3})).kind is Kind.FAILED
+    assert only(replace(WELL, rejected_records=1)).kind is Kind.REJECTED
+    assert only(replace(WELL, audit_drift=2)).kind is Kind.DRIFT
+    assert only(replace(WELL, audit_drift=2, audit_braked="too many")).kind is Kind.AUDIT_STOPPED
+
+
+def test_ten_times_as_many_are_told_anew_and_a_few_more_are_not() -> None:
+    levels = [only(replace(WELL, outbox={"failed": count})).level for count in (1, 9, 10, 99, 100)]
+    assert levels == [1, 1, 2, 2, 3]
+
+
+def test_drift_that_the_next_audit_finds_again_is_told_again() -> None:
+    first = only(replace(WELL, audit_drift=2)).level
+    assert only(replace(WELL, audit_drift=2, audited_since=INSTANT + timedelta(days=1))).level > first
+
+
+def test_what_may_pass_by_itself_has_to_last() -> None:
+    settled = Settled()
+    assert settled.undecided({FAILING}, [], 100) == {FAILING}
+    assert settled.undecided({FAILING}, [], 100 + LASTS_S - 1) == {FAILING}
+    assert settled.undecided({FAILING}, [], 100 + LASTS_S) == set()
+
+
+def test_so_has_its_end() -> None:
+    settled = Settled()
+    settled.undecided({FAILING}, [], 0)
+    assert settled.undecided(set(), [FAILING], LASTS_S) == {FAILING}
+    assert settled.undecided({FAILING}, [FAILING], LASTS_S + 1) == {FAILING}, "it came and went: counted anew"
+    assert settled.undecided({FAILING}, [FAILING], 2 * LASTS_S + 1) == set()
+
+
+def test_a_process_that_just_began_does_not_know_that_it_has_ended() -> None:
+    assert Settled().undecided(set(), [FAILING], 0) == {FAILING}
+
+
+def test_what_nobody_but_a_person_can_end_is_told_at_once() -> None:
+    assert Settled().undecided({HELD}, [], 0) == set()

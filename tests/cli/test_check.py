@@ -82,6 +82,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert list(found) == [
         "settings",
         "host",
+        "http",
         "server",
         "privileges",
         "sessions",

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.outbox.claims import end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
+from sync.outbox.followers import move_followers
 from sync.outbox.outcomes import SET_ASIDE, Completion, Resolved
 from sync.outbox.rules import Status, Uncertainty
 from sync.outbox.tables import outbox, outbox_attempts
@@ -33,10 +34,11 @@ class Returning:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What was written: how many rows became what, and which take note of nothing, each with the reason."""
+    """What was written: how many rows became what, which ended, and why which take note of nothing."""
 
     counts: Counter[Status] = field(default_factory=Counter)
     refused: dict[int, str] = field(default_factory=dict)
+    ended: set[int] = field(default_factory=set)
 
 
 async def complete(
@@ -51,7 +53,7 @@ async def complete(
 
     The others are looked up later. What is refused is not sent again: it becomes uncertain, and says why, or pending
     where it was not sent. Rows that stand in `hidden` codes say that the mirror cannot show them. Rows that stay
-    claimed go back to `returning`. The attempt ends with the last of its rows.
+    claimed go back to `returning`. The attempt ends with the last of its rows, and what waited for one that ended goes.
     """
     completed = Completed()
     for rows, completion in resolved:
@@ -64,6 +66,8 @@ async def complete(
         await _complete_all(tx, attempt_id, shown, completion, completed)
         await _complete_all(tx, attempt_id, sorted(aside), replace(completion, error=SET_ASIDE), completed)
     await end_attempt(tx, attempt_id)
+    if completed.ended:
+        await move_followers(tx, completed.ended)
     return completed
 
 
@@ -84,6 +88,8 @@ async def _complete_all(
 ) -> None:
     written = await _complete_each(tx, attempt_id, row_ids, completion)
     completed.counts[completion.status] += len(written.ids)
+    if completion.status in {Status.DONE, Status.FAILED}:
+        completed.ended.update(written.ids)
     for row_id, reason in written.refused.items():
         status, because = Status.PENDING, None
         if completion.was_sent:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    FromClause,
     Select,
     Text,
     and_,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     func,
     literal,
     literal_column,
+    or_,
     select,
     text,
     true,
@@ -32,7 +34,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.core.errors import DatabaseLocked
 from sync.outbox.claims import UNFINISHED, Lane
 from sync.outbox.rules import Operation, Row, Status
-from sync.outbox.tables import IS_IN_TURN, QUEUER, outbox
+from sync.outbox.tables import IS_IN_TURN, QUEUER, is_fulfilled, outbox
 from sync.postgres.locks import blockers, describe
 
 MAX_LOOKED_AT = 1000
@@ -48,8 +50,9 @@ async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
 async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int] = ()) -> list[Row]:
     """Due rows of a lane, of each user the longest due first, for this transaction to decide on.
 
-    Left out are rows behind an unfinished one for the same code, since their order counts, but for a delete that
-    another user has put off; rows that somebody else holds; and those of `without`.
+    Left out are rows whose `after_id` is not done; rows behind an unfinished one for the same code, since their order
+    counts, but for a delete that another user has put off, or queued behind another change; rows that somebody else
+    holds; and those of `without`.
     """
     # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
     await tx.exec_driver_sql("SET LOCAL enable_sort = off")
@@ -126,6 +129,7 @@ async def _lock_shares(
             turn.c.queuer == _QUEUER,
             outbox.c.next_attempt_at <= func.now(),
             ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+            ~_waits(outbox),
             ~_is_blocked(),
         )
         .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
@@ -140,6 +144,13 @@ async def _lock_shares(
     return shares
 
 
+def _waits(row: FromClause) -> ColumnElement[bool]:
+    """Whether the row that this one is to follow is not done yet. By OFFSET it stays a look-up for each row."""
+    first = outbox.alias("first")
+    undone = select(first.c.id).where(first.c.id == row.c.after_id, ~is_fulfilled(first))
+    return and_(row.c.after_id.is_not(None), undone.correlate(row).offset(0).exists())
+
+
 def _is_blocked() -> ColumnElement[bool]:
     """Whether an unfinished row for the same code stands before this one, and nobody may pass it."""
     earlier = outbox.alias("earlier")
@@ -148,7 +159,7 @@ def _is_blocked() -> ColumnElement[bool]:
         earlier.c.operation == Operation.DELETE,
         earlier.c.queued_by.is_distinct_from(outbox.c.queued_by),
         earlier.c.status == Status.PENDING,
-        func.coalesce(earlier.c.not_before > func.now(), False),
+        or_(func.coalesce(earlier.c.not_before > func.now(), False), _waits(earlier)),
     )
     of_same_code = select(earlier.c.id).where(
         earlier.c.voucher_id == outbox.c.voucher_id,

@@ -36,6 +36,7 @@ class Change:
     not_before: datetime | None = None
     note: str | None = None
     priority: int = 0
+    after_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""Rows that were queued or put off before the database's clock went back: they wait no longer than was meant."""
+"""Rows that were queued or put off before the database's clock went back: they wait no longer than was meant.
+
+Rows that wait for another one wait for no clock: see `sync.outbox.followers`.
+"""
 
 from datetime import timedelta
 from functools import partial
@@ -42,13 +45,14 @@ _LOCK_FUTURE = text("""
 SELECT row.id FROM mews.voucher_code_outbox AS row
 WHERE row.status = 'pending' AND (row.connection = :connection OR row.connection IS NULL) AND row.attempts = 0
   AND row.created_at > now() + interval '1 second' AND row.next_attempt_at > greatest(now(), row.not_before)
+  AND row.next_attempt_at < '9999-12-31 00:00+00'
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 
 _LOCK_PUT_OFF = text("""
 SELECT row.id FROM mews.voucher_code_outbox AS row
 WHERE row.status IN ('pending', 'uncertain') AND (row.connection = :connection OR row.connection IS NULL)
-  AND row.next_attempt_at > greatest(now(), row.not_before)
+  AND row.next_attempt_at > greatest(now(), row.not_before) AND row.next_attempt_at < '9999-12-31 00:00+00'
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 

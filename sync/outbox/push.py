@@ -18,7 +18,7 @@ from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mews.rate_limiter import Priority
-from sync.outbox import due, gap, routing
+from sync.outbox import due, followers, gap, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon, server_utc_for
@@ -61,6 +61,7 @@ class Pusher:
         self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
+        self._followers_seen: followers.Reached | None = None
 
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
@@ -136,13 +137,14 @@ class Pusher:
         while has_unassigned:
             has_unassigned = await in_transaction(engine, lambda tx: routing.assign(tx, name), as_daemon)
 
-        async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane]]:
+        async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane], followers.Reached | None]:
+            seen = await followers.move_some(tx, self._followers_seen)
             waiting = await routing.fail_unknown(
                 tx, name, discovered_as_of=freshness.discovered_as_of, caught_up_as_of=freshness.complete_as_of
             )
-            return waiting, await due.due_lanes(tx, name)
+            return waiting, await due.due_lanes(tx, name), seen
 
-        self.waiting, lanes = await in_transaction(engine, look, as_daemon)
+        self.waiting, lanes, self._followers_seen = await in_transaction(engine, look, as_daemon)
         self._completer.report.failed += self.waiting.failed
         return await self._not_waiting_for_clock(lanes)
 

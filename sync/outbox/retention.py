@@ -36,7 +36,8 @@ class Pruned:
 async def prune(tx: AsyncConnection, keep: timedelta, after: tuple[datetime, int] | None = None) -> Pruned:
     """Delete rows that were finished longer ago than `keep`, some at a time, from behind `after` on.
 
-    What must stay, as by a foreign key of a user's, is passed, or those behind it would stay with it.
+    What must stay, as by a foreign key of a user's, is passed, or those behind it would stay with it; a row that others
+    are to follow stays as long as they do.
     """
     finished_at, row_id = after or BEFORE_ALL
     where = {"keep": keep, "finished_at": finished_at, "id": row_id}
@@ -54,8 +55,9 @@ async def prune(tx: AsyncConnection, keep: timedelta, after: tuple[datetime, int
 
 
 _LOCK_OLD = text("""
-SELECT id, finished_at FROM mews.voucher_code_outbox
+SELECT id, finished_at FROM mews.voucher_code_outbox AS row
 WHERE finished_at < now() - :keep AND (finished_at, id) > (:finished_at, :id)
+  AND NOT EXISTS (SELECT FROM mews.voucher_code_outbox AS follower WHERE follower.after_id = row.id)
 ORDER BY finished_at, id LIMIT :limit
 FOR UPDATE SKIP LOCKED
 """).bindparams(bindparam("keep", type_=Interval), bindparam("finished_at", type_=TIMESTAMP))

@@ -214,6 +214,56 @@ class Fail:
 Decision = Send | Stands | Wait | Fail
 
 
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """A pending row that is to go after another, and how that one stands.
+
+    `is_fulfilled`: the other is done, or was a delete that took back an add. `is_put_off`: the follower is not due
+    before the other is done.
+    """
+
+    id: int
+    after_id: int
+    first_status: Status
+    is_fulfilled: bool
+    is_put_off: bool
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The other row is done: it may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """The other row was cancelled, and can never be done: so is this one."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """The other row is not done, and may still be: it waits, and says for what."""
+
+    reason: str
+
+
+def resolve_follower(row: Follower) -> Go | TakeBack | PutOff | None:
+    """What becomes of a row by how the one before it stands; None: it stands as it should."""
+    match row.first_status:
+        case _ if row.is_fulfilled:
+            return Go() if row.is_put_off else None
+        case Status.CANCELLED:
+            return TakeBack(f"cancelled, since row {row.after_id} was, which was to be done before it")
+        case Status.FAILED:
+            reason = f"waits for row {row.after_id}, which failed: retry that one, or cancel this one"
+        case _:
+            reason = f"waits until row {row.after_id} is done"
+    is_told = row.is_put_off and row.last_error == reason
+    return None if is_told else PutOff(reason)
+
+
 def resolve_delete(active: Sequence[UUID], deleted: Sequence[UUID], *, mirror_is_fresh: bool) -> Decision:
     """What to do with a delete, by the mirror's codes that it names, each list newest first.
 

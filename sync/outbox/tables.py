@@ -1,16 +1,22 @@
 """The outbox's tables, with their meaning."""
 
+from datetime import UTC, datetime
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
+    FromClause,
     Identity,
     Index,
     Integer,
     Table,
     Text,
+    and_,
     func,
+    or_,
     text,
 )
 from sqlalchemy.dialects.postgresql import UUID
@@ -26,6 +32,10 @@ BYTEWISE = 'COLLATE "C"'
 an operator class: an index on expressions would differ from what Alembic reads back."""
 QUEUER = text("coalesce(queued_by, '')")
 """Who queued it; rows from before the triggers, or past them, count as one user's."""
+
+PUT_OFF_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
+"""`next_attempt_at` of a row that waits for another one: no release finds it due before, and it is the last day that
+Python can tell. The outbox's triggers and `future_rows` have the same."""
 
 TRIGGERS = ("check_insert", "check_update", "fill_in_state", "wake")
 """Of the outbox, as `triggers.sql` names them."""
@@ -107,6 +117,10 @@ outbox = Table(
         "singled_out", Integer, nullable=False, server_default="0",
         comment="At how many of these times its neighbours went through.",
     ),
+    Column(
+        "after_id", BigInteger, ForeignKey("mews.voucher_code_outbox.id"),
+        comment="The row that must be done before this one is sent; null: none.",
+    ),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(
@@ -133,6 +147,7 @@ outbox = Table(
     CheckConstraint("(status = 'uncertain') = (uncertain_because IS NOT NULL)", name="uncertain_rows_say_why"),
     CheckConstraint("singled_out BETWEEN 0 AND blocked_alone", name="singled_out_when_blocked"),
     CheckConstraint("blocked_alone <= attempts", name="blocked_when_sent"),
+    CheckConstraint("after_id < id", name="after_an_earlier_row"),
     Index(
         "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",
         postgresql_where=text("status = 'pending'"),
@@ -166,6 +181,11 @@ outbox = Table(
         "voucher_code_outbox_unreleased_idx", "connection",
         postgresql_where=text("operation = 'delete' AND status = 'pending' AND released_at IS NULL"),
     ),
+    Index("voucher_code_outbox_after_id_idx", "after_id", postgresql_where=text("after_id IS NOT NULL")),
+    Index(
+        "voucher_code_outbox_waiting_idx", "after_id", "id",
+        postgresql_where=text("after_id IS NOT NULL AND status = 'pending'"),
+    ),
     Index("voucher_code_outbox_finished_at_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     schema="mews",
     comment="Changes to voucher codes, queued by INSERT and carried out by voucher-sync.",
@@ -187,3 +207,11 @@ outbox_attempts = Table(
     schema="mews",
     comment="One row for each time that a change was sent.",
 )
+
+
+def is_fulfilled(row: FromClause) -> ColumnElement[bool]:
+    """Whether what a row of the outbox asks for is done. A delete that took back an add has nothing left to do."""
+    took_back = and_(
+        row.c.status == Status.CANCELLED, row.c.operation == Operation.DELETE, row.c.last_error.startswith("took back")
+    )
+    return or_(row.c.status == Status.DONE, took_back)

@@ -5,8 +5,8 @@ from sqlalchemy import Connection, text
 from sync.postgres.session import begin_again
 
 
-def build_index(connection: Connection, table: str, name: str, definition: str) -> None:
-    """Make the unique index `name` of `table`, both with their schema, unless a valid one is there.
+def build_index(connection: Connection, table: str, name: str, definition: str, *, unique: bool = True) -> None:
+    """Make the index `name` of `table`, both with their schema, unless a valid one is there.
 
     It is built outside of the migration's transaction, which is committed before and begun again afterwards: what ran
     before stands then, at the revision before this one. So whoever dies meanwhile leaves an invalid index, and the next
@@ -21,13 +21,13 @@ def build_index(connection: Connection, table: str, name: str, definition: str) 
     if _is_valid(connection, name):
         return
     connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
-    short = name.partition(".")[2]
+    short, kind = name.partition(".")[2], "UNIQUE INDEX" if unique else "INDEX"
     if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")):  # noqa: S608 - a migration's own words
-        connection.exec_driver_sql(f"CREATE UNIQUE INDEX {short} ON {table} {definition}")
+        connection.exec_driver_sql(f"CREATE {kind} {short} ON {table} {definition}")
         return
     before = _revision(connection)
     connection.exec_driver_sql("COMMIT")
-    connection.exec_driver_sql(f"CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS {short} ON {table} {definition}")
+    connection.exec_driver_sql(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {short} ON {table} {definition}")
     begin_again(connection)
     alone(connection)
     if _revision(connection) != before or not _is_valid(connection, name):

@@ -105,7 +105,7 @@ FORGED = {
     type(TIMESTAMP): "now()",
 }
 INPUTS = {"operation", "voucher_id", "value", "validity_start_utc", "validity_end_utc", "voucher_code_id"}
-INPUTS |= {"idempotency_key", "not_before", "note"}
+INPUTS |= {"idempotency_key", "not_before", "after_id", "note"}
 
 
 def forged(name: str) -> str:

@@ -74,7 +74,7 @@ def another_value(name: str) -> str:
         case Text():
             return f"coalesce({name}, '') || 'x'"
         case Integer():
-            return f"{name} + 1"
+            return f"coalesce({name}, 0) + 1"
         case UUID():
             return "gen_random_uuid()"
         case kind:

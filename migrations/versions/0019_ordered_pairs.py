@@ -11,8 +11,8 @@ from alembic import op
 
 from sync.postgres.build_index import build_index
 
-revision = "0022"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 

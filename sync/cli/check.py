@@ -24,7 +24,7 @@ from sync.mews import operations
 from sync.mews.client import Client, RetryPolicy
 from sync.mews.records import Service, Voucher
 from sync.mirror.windows import split
-from sync.outbox.rules import Status
+from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
 from sync.service import app
 from sync.service.heartbeat import touch
@@ -184,16 +184,23 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
 
 
 def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
-    held = sum(one.outbox.get(Status.HELD, 0) for one in statuses)
+    deletes, before_gap = (
+        sum(one.held.get(because, 0) for one in statuses)
+        for because in (HeldBecause.TOO_MANY_DELETES, HeldBecause.BEFORE_A_GAP)
+    )
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
     if any(one.gap for one in statuses):
-        detail = f"the database was restored, copied, or has lost commits; of before that, {held:,} changes are held"
+        detail = (
+            f"the database was restored, copied, or has lost commits; of before that, {before_gap:,} changes are held"
+        )
         return CheckLine(
             "outbox", detail, "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
         )
-    if held:
+    if deletes or before_gap:
+        held = [f"{deletes:,} deletes are held, since they were too many at once"] if deletes else []
+        held += [f"{before_gap:,} changes from before a gap are held still"] if before_gap else []
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
-        return CheckLine("outbox", f"{held:,} deletes are held, since they were too many at once", to_do)
+        return CheckLine("outbox", "; ".join(held), to_do)
     return CheckLine("outbox", f"nothing is held; failed: {failed:,}")
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sync.cli.database import open_database
+from sync.outbox.rules import HeldBecause
 from sync.postgres.engine import make_engine, transaction
 from sync.service.runs import Run
 from sync.service.status import ConnectionStatus, load_status
@@ -20,6 +21,10 @@ UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 GAPS = {
     "copy": "NOT ADOPTED: it was restored or copied, so nothing is sent; see `voucher-sync adopt`",
     "behind": "has lost commits: what was queued before is held; see `voucher-sync adopt`",
+}
+HELD = {
+    HeldBecause.TOO_MANY_DELETES: "too many deletes at once",
+    HeldBecause.BEFORE_A_GAP: "from before the database was restored, copied or lost commits",
 }
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
@@ -132,8 +137,9 @@ def _audit(one: ConnectionStatus) -> str:
 
 def _outbox(one: ConnectionStatus) -> str:
     queued = ", ".join(f"{count:,} {status}" for status, count in sorted(one.outbox.items())) or "nothing waits"
-    if one.outbox.get("held"):
-        queued += ": too many deletes at once, or from before a gap; see `voucher-sync outbox list --status held`"
+    if one.held:
+        reasons = ", ".join(f"{count:,} {HELD[HeldBecause(because)]}" for because, count in sorted(one.held.items()))
+        queued += f": {reasons}; see `voucher-sync outbox list --status held`"
     elif one.outbox.get("failed"):
         queued += ": refused for good; see `voucher-sync outbox list --status failed`"
     return queued

@@ -92,5 +92,6 @@ def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
 
 
 _HOLD = text("""
-UPDATE mews.voucher_code_outbox SET status = 'held', last_error = :reason WHERE id = ANY (:ids) RETURNING id
+UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'too_many_deletes', last_error = :reason
+WHERE id = ANY (:ids) RETURNING id
 """).bindparams(IDS, bindparam("reason", type_=Text))

@@ -16,13 +16,15 @@ from sync.outbox import claims, lookups
 from sync.outbox.completion import complete
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.outcomes import resolve_unsent
-from sync.outbox.rules import Decision, Operation, Row, Stands, Status
+from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Status
 from sync.outbox.tables import outbox
 from sync.postgres.metadata import TIMESTAMP
 
-HELD_FOR_GAP = "held, since the database was restored or has lost commits: "
-REASON = f"{HELD_FOR_GAP}it may be done or cancelled already; `voucher-sync adopt` looks it up"
-"""`last_error` of what a gap holds; by its beginning such rows are told from deletes that the guard holds."""
+REASON = (
+    "held, since the database was restored or has lost commits: it may be done or cancelled already; "
+    "`voucher-sync adopt` looks it up"
+)
+"""`last_error` of what a gap holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,10 @@ async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
 
 async def count_held(tx: AsyncConnection) -> Left:
     """How many rows a gap holds still."""
-    of_gap = (outbox.c.status == Status.HELD, outbox.c.last_error.startswith(HELD_FOR_GAP))
     adds, deletes = (
         func.count().filter(outbox.c.operation == operation) for operation in (Operation.ADD, Operation.DELETE)
     )
-    return Left(*(await tx.execute(select(adds, deletes).where(*of_gap))).one())
+    return Left(*(await tx.execute(select(adds, deletes).where(_IS_OF_GAP))).one())
 
 
 async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> int:
@@ -127,9 +128,11 @@ async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
     return [Row(**{**row, "operation": Operation(row["operation"])}) for row in found]
 
 
+_IS_OF_GAP = outbox.c.held_because == HeldBecause.BEFORE_A_GAP
+
 _ROWS_OF_GAP = (
     select(*(outbox.c[name] for name in Row.__slots__))
-    .where(outbox.c.status == Status.HELD, outbox.c.last_error.startswith(HELD_FOR_GAP))
+    .where(_IS_OF_GAP)
     .order_by(outbox.c.id)
     .with_for_update(key_share=True, skip_locked=True)
 )
@@ -141,18 +144,20 @@ ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
 
 _HOLD = text("""
-UPDATE mews.voucher_code_outbox SET status = 'held', last_error = :reason WHERE id = ANY (:ids) RETURNING id
+UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', last_error = :reason
+WHERE id = ANY (:ids) RETURNING id
 """).bindparams(IDS, bindparam("reason", type_=Text))
 
 _RELEASE = text("""
 UPDATE mews.voucher_code_outbox
-SET status = 'pending', released_at = clock_timestamp(), last_error = NULL,
+SET status = 'pending', held_because = NULL, released_at = clock_timestamp(), last_error = NULL,
     next_attempt_at = greatest(now(), not_before)
 WHERE id = ANY (:ids) AND status = 'held' RETURNING id
 """).bindparams(IDS)
 
 _CANCEL = text("""
 UPDATE mews.voucher_code_outbox
-SET status = 'cancelled', finished_at = now(), last_error = 'cancelled when the database was adopted'
+SET status = 'cancelled', held_because = NULL, finished_at = now(),
+    last_error = 'cancelled when the database was adopted'
 WHERE id = ANY (:ids) AND status = 'held' RETURNING id
 """).bindparams(IDS)

@@ -69,6 +69,15 @@ class Uncertainty(StrEnum):
     """It was refused, but an attempt before may have had its effect: what had none fails, with the API's words."""
 
 
+class HeldBecause(StrEnum):
+    """Why a row is held; somebody releases or cancels it, or adopts the database."""
+
+    TOO_MANY_DELETES = "too_many_deletes"
+    """It is one of more deletes than the guard on deletes lets through by themselves."""
+    BEFORE_A_GAP = "before_a_gap"
+    """It was queued before the database was restored, copied or lost commits, and may be done or cancelled already."""
+
+
 class Verdict(StrEnum):
     """What an outcome proves about a write."""
 

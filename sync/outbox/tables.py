@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from sync.outbox.rules import Operation, Status, Uncertainty
+from sync.outbox.rules import HeldBecause, Operation, Status, Uncertainty
 from sync.postgres.metadata import TIMESTAMP, metadata
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
@@ -41,7 +41,7 @@ TRIGGERS = ("check_insert", "check_update", "fill_in_state", "wake")
 """Of the outbox, as `triggers.sql` names them."""
 
 
-def _one_of(column: str, values: type[Operation] | type[Status] | type[Uncertainty]) -> str:
+def _one_of(column: str, values: type[Operation | Status | Uncertainty | HeldBecause]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
 
 
@@ -121,6 +121,15 @@ outbox = Table(
         "after_id", BigInteger, ForeignKey("mews.voucher_code_outbox.id"),
         comment="The row that must be done before this one is sent; null: none.",
     ),
+    Column(
+        "held_because", Text,
+        comment="Why it is held: too_many_deletes, or before_a_gap (queued before the database was restored, copied or "
+        "lost commits); null: it is not.",
+    ),
+    Column(
+        "took_back_id", BigInteger,
+        comment="The add that a cancelled delete took back before that was sent, and had nothing else to do.",
+    ),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(
@@ -145,6 +154,8 @@ outbox = Table(
     CheckConstraint("attempts > 0 OR first_sent_at IS NULL", name="only_sent_rows_were_first_sent"),
     CheckConstraint(_one_of("uncertain_because", Uncertainty), name="uncertain_because"),
     CheckConstraint("(status = 'uncertain') = (uncertain_because IS NOT NULL)", name="uncertain_rows_say_why"),
+    CheckConstraint(_one_of("held_because", HeldBecause), name="held_because"),
+    CheckConstraint("(status = 'held') = (held_because IS NOT NULL)", name="held_rows_say_why"),
     CheckConstraint("singled_out BETWEEN 0 AND blocked_alone", name="singled_out_when_blocked"),
     CheckConstraint("blocked_alone <= attempts", name="blocked_when_sent"),
     CheckConstraint("after_id < id", name="after_an_earlier_row"),

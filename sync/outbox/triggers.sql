@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0017_wake.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0018_held_because.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -46,7 +46,7 @@ BEGIN
   IF NEW.idempotency_key IS NOT NULL THEN
     SELECT same_key.id,
            same_key.status = 'cancelled'
-           AND NOT (same_key.operation = 'delete' AND starts_with(coalesce(same_key.last_error, ''), 'took back')),
+           AND same_key.took_back_id IS NULL,
            NEW.operation = same_key.operation
            AND CASE WHEN NEW.operation = 'delete' AND NEW.voucher_code_id IS NOT NULL
              THEN NEW.voucher_code_id = same_key.voucher_code_id
@@ -99,6 +99,7 @@ BEGIN
       OR NEW.enterprise_id IS NOT NULL OR NEW.first_sent_utc IS NOT NULL OR NEW.unknown_since_utc IS NOT NULL
       OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL OR NEW.first_sent_at IS NOT NULL
       OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
+      OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before, after_id and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
@@ -185,7 +186,7 @@ BEGIN
     -- has taken it already and is waited for. The setting makes it a move of the daemon's for check_update.
     PERFORM set_config('voucher_sync.daemon', 'on', true);
     UPDATE mews.voucher_code_outbox AS unsent
-      SET status = 'cancelled', finished_at = now(),
+      SET status = 'cancelled', held_because = NULL, finished_at = now(),
           last_error = format('taken back, before it was sent, by the delete in row %s', NEW.id)
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
         AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
@@ -203,6 +204,7 @@ BEGIN
     THEN
       NEW.status := 'cancelled';
       NEW.finished_at := now();
+      NEW.took_back_id := taken_back_id;
       NEW.last_error := format('took back the add in row %s before it was sent', taken_back_id);
     ELSIF NOT is_code_expected THEN
       is_code_expected := EXISTS (
@@ -309,13 +311,15 @@ BEGIN
          NEW.voucher_code_id, NEW.idempotency_key, NEW.attempts, NEW.next_attempt_at, NEW.last_error, NEW.request_id,
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
          NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
-         NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id)
+         NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id,
+         NEW.held_because, NEW.took_back_id)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
          OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
-         OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id)
+         OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id,
+         OLD.held_because, OLD.took_back_id)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),
@@ -353,6 +357,7 @@ BEGIN
 
   -- 6. What belongs to another status.
   IF OLD.status <> NEW.status THEN
+    NEW.held_because := NULL;
     IF NEW.status = 'cancelled' THEN
       NEW.finished_at := now();
     ELSE
@@ -400,6 +405,13 @@ BEGIN
       WHEN 'the process that sent it ended before it had noted an answer' THEN 'expired'
       ELSE 'unknown' END;
   END IF;
+  IF NEW.status <> 'held' THEN
+    NEW.held_because := NULL;
+  ELSIF NEW.held_because IS NULL THEN
+    NEW.held_because := CASE
+      WHEN starts_with(NEW.last_error, 'held, since the database was restored or has lost commits') THEN 'before_a_gap'
+      ELSE 'too_many_deletes' END;
+  END IF;
   IF NEW.status = 'failed' THEN
     NEW.blocked_alone := 0;
     NEW.singled_out := 0;
@@ -421,5 +433,6 @@ FOR EACH ROW EXECUTE FUNCTION sync.check_update();
 CREATE OR REPLACE TRIGGER fill_in_state BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW
 WHEN (NEW.status = 'sending' AND NEW.attempts > 0 AND NEW.first_sent_at IS NULL
       OR (NEW.status = 'uncertain') <> (NEW.uncertain_because IS NOT NULL)
+      OR (NEW.status = 'held') <> (NEW.held_because IS NOT NULL)
       OR NEW.status = 'failed' AND NEW.blocked_alone > 0)
 EXECUTE FUNCTION sync.fill_in_state();

@@ -1,5 +1,8 @@
 """Builds an index of a table in use, for a migration: no writer of the table is made to wait."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy import Connection, text
 
 from sync.postgres.session import begin_again
@@ -8,11 +11,9 @@ from sync.postgres.session import begin_again
 def build_index(connection: Connection, table: str, name: str, definition: str, *, unique: bool = True) -> None:
     """Make the index `name` of `table`, both with their schema, unless a valid one is there.
 
-    It is built outside of the migration's transaction, which is committed before and begun again afterwards: what ran
-    before stands then, at the revision before this one. So whoever dies meanwhile leaves an invalid index, and the next
-    run makes it anew. An empty table needs none of that. It waits for transactions that were open when it began.
-    Raises the database's `lock_not_available`, by which a migration is tried again, where another replica has migrated
-    meanwhile. `definition` is what follows the table in CREATE INDEX.
+    It is built outside of the migration's transaction (see `committed`). So whoever dies meanwhile leaves an invalid
+    index, and the next run makes it anew. An empty table needs none of that. It waits for transactions that were open
+    when it began. `definition` is what follows the table in CREATE INDEX.
     """
     if _is_valid(connection, name):
         return
@@ -25,15 +26,32 @@ def build_index(connection: Connection, table: str, name: str, definition: str, 
     if not connection.scalar(text(f"SELECT EXISTS (SELECT FROM {table})")):  # noqa: S608 - a migration's own words
         connection.exec_driver_sql(f"CREATE {kind} {short} ON {table} {definition}")
         return
+    with committed(connection):
+        connection.exec_driver_sql(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {short} ON {table} {definition}")
+    if not _is_valid(connection, name):
+        _refuse_as_migrated_meanwhile(connection)
+
+
+@contextmanager
+def committed(connection: Connection) -> Iterator[None]:
+    """Commit what a migration has done so far, and go on in a transaction of its own after the block.
+
+    What ran before stands then, at the revision before this one: the next run must find its way from there. Raises the
+    database's `lock_not_available`, by which a migration is tried again, where another replica has migrated meanwhile.
+    """
     before = _revision(connection)
     connection.exec_driver_sql("COMMIT")
-    connection.exec_driver_sql(f"CREATE {kind} CONCURRENTLY IF NOT EXISTS {short} ON {table} {definition}")
+    yield
     begin_again(connection)
     alone(connection)
-    if _revision(connection) != before or not _is_valid(connection, name):
-        connection.exec_driver_sql(
-            "DO $$ BEGIN RAISE lock_not_available USING MESSAGE = 'another replica has migrated meanwhile'; END $$"
-        )
+    if _revision(connection) != before:
+        _refuse_as_migrated_meanwhile(connection)
+
+
+def _refuse_as_migrated_meanwhile(connection: Connection) -> None:
+    connection.exec_driver_sql(
+        "DO $$ BEGIN RAISE lock_not_available USING MESSAGE = 'another replica has migrated meanwhile'; END $$"
+    )
 
 
 def alone(connection: Connection) -> None:

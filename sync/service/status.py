@@ -37,8 +37,9 @@ class ConnectionStatus:
     """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown.
 
     `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
-    since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status; those
-    that no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
+    since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, and
+    `held` those that are held by why they are; those that no connection knows yet count for each. `gap`: `copy` or
+    `behind` for a database that is to be adopted.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ConnectionStatus:
     audit_braked: str | None
     gap: str | None
     outbox: dict[str, int]
+    held: dict[str, int]
     last_runs: list[Run]
 
 
@@ -92,11 +94,12 @@ async def load_status(transaction: AsyncConnection) -> list[ConnectionStatus]:
         .select_from(known.outerjoin(connections, connections.c.name == name))
         .order_by(name)
     )
-    queued = await _count_outbox(transaction)
+    queued, held = await _count_outbox(transaction)
     return [
         ConnectionStatus(
             **row._mapping,
-            outbox=dict(queued.get(row.name, Counter()) + queued.get(None, Counter())),
+            outbox=dict(queued[row.name] + queued[None]),
+            held=dict(held[row.name] + held[None]),
             last_runs=await last_runs(transaction, row.name, LAST_RUNS),
         )
         for row in rows.all()
@@ -117,16 +120,22 @@ def _complete_through(name: ColumnElement[str]) -> ScalarSelect[datetime]:
     return oldest.where(coverage.c.connection == name, coverage.c.skipped_because.is_(None)).scalar_subquery()
 
 
-async def _count_outbox(transaction: AsyncConnection) -> dict[str | None, Counter[str]]:
-    """By connection (None: not known), the changes in each status; of those done or cancelled nobody need think."""
+async def _count_outbox(
+    transaction: AsyncConnection,
+) -> tuple[defaultdict[str | None, Counter[str]], defaultdict[str | None, Counter[str]]]:
+    """By connection (None: not known), the changes in each status, and those that are held by why they are; of those
+    done or cancelled nobody need think.
+    """
     counted = outbox.c.status.not_in([Status.DONE, Status.CANCELLED])
-    columns = (outbox.c.connection, outbox.c.status)
-    counts: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
-    for row in await transaction.execute(
-        select(*columns, func.count().label("count")).where(counted).group_by(*columns)
-    ):
-        counts[row.connection][row.status] = row[2]
-    return counts
+    columns = (outbox.c.connection, outbox.c.status, outbox.c.held_because)
+    queued: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+    held: defaultdict[str | None, Counter[str]] = defaultdict(Counter)
+    query = select(*columns, func.count()).where(counted).group_by(*columns)
+    for connection, status, held_because, count in await transaction.execute(query):
+        queued[connection][status] += count
+        if held_because:
+            held[connection][held_because] += count
+    return queued, held
 
 
 def _age_s(instant: ColumnElement[datetime]) -> ColumnElement[float]:

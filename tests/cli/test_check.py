@@ -1,6 +1,7 @@
 """`voucher-sync check`: one line for each thing, and beneath a wrong one what to do."""
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.receiver import receiving
 
 from .conftest import Cli
+from .outbox.helpers import add_row
 
 ALL = set(Operation)
 
@@ -133,6 +135,24 @@ async def test_without_a_webhook_there_is_nothing_to_try(cli: Cli, mirror: Mirro
         ended = await cli("check", "--alert", settings=mirror.environment)
     assert ended.code == 1
     assert "-> set SYNC_ALERT_WEBHOOK_URL" in ended.stdout
+
+
+async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await cli("once", settings=mirror.environment)
+        for value, because in (("A", "too_many_deletes"), ("B", "before_a_gap"), ("C", "before_a_gap")):
+            add_row(mirror.database_url, value, "held", held_because=because)
+        found = await findings(cli, mirror.environment)
+        (status,) = json.loads((await cli("status", "--json", settings=mirror.environment)).stdout)
+        told = await cli("status", settings=mirror.environment)
+        listed = json.loads((await cli("outbox", "list", "--json", settings=mirror.environment)).stdout)["rows"]
+    assert found["outbox"].detail == (
+        "1 deletes are held, since they were too many at once; 2 changes from before a gap are held still"
+    )
+    assert (status["outbox"], status["held"]) == ({"held": 3}, {"too_many_deletes": 1, "before_a_gap": 2})
+    shown = " ".join(told.stdout.replace("│", " ").split())
+    assert "2 from before the database was restored, copied or lost commits, 1 too many deletes at once" in shown
+    assert [row["held_because"] for row in listed] == ["before_a_gap", "before_a_gap", "too_many_deletes"]
 
 
 async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, mirror: Mirror) -> None:

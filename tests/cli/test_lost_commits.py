@@ -111,6 +111,7 @@ async def test_files_that_nobody_here_knows_send_nothing(server: PhysicalServer,
         assert (ended.code, "voucher-sync adopt" in ended.stderr, made(mirror)) == (1, True, Counter())
         status = json.loads((await cli("status", "--json", settings=stranger)).stdout)
         assert (status[0]["gap"], status[0]["outbox"]) == ("copy", {"held": len(VALUES)})
+        assert status[0]["held"] == {"before_a_gap": len(VALUES)}
 
 
 async def test_a_daemon_that_runs_meanwhile_sends_nothing_again(server: PhysicalServer, tmp_path: Path) -> None:

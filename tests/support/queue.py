@@ -92,6 +92,7 @@ async def move(tx: AsyncConnection, row_id: int, status: Status) -> None:
             "UPDATE mews.voucher_code_outbox SET status = CAST(:status AS text), "
             "finished_at = CASE WHEN :is_finished THEN now() END, "
             "uncertain_because = CASE WHEN :status = 'uncertain' THEN 'unknown' END, "
+            "held_because = CASE WHEN :status = 'held' THEN 'too_many_deletes' END, "
             "attempt_id = coalesce(attempt_id, gen_random_uuid()), sent_at = coalesce(sent_at, now()), "
             "voucher_code_id = CASE WHEN :status = 'done' THEN coalesce(voucher_code_id, gen_random_uuid()) "
             "ELSE voucher_code_id END WHERE id = :id"
@@ -207,5 +208,6 @@ async def assert_both_are_cancelled(outbox: Outbox, add: int, delete: int) -> No
     assert (added["status"], deleted["status"]) == ("cancelled", "cancelled")
     assert added["last_error"] == f"taken back, before it was sent, by the delete in row {delete}"
     assert deleted["last_error"] == f"took back the add in row {add} before it was sent"
+    assert (added["took_back_id"], deleted["took_back_id"]) == (None, add)
     assert added["finished_at"] is not None
     assert deleted["finished_at"] is not None

@@ -25,7 +25,7 @@ _CLAIMED = {"attempt_id": VOUCHER, "connection": "default"}
 _FINISHED = {"finished_at": "2026-01-01T00:00Z"}
 STATES: dict[str, dict[str, str]] = {
     "pending": {},
-    "held": {},
+    "held": {"held_because": "too_many_deletes"},
     "sending": _CLAIMED,
     "uncertain": _CLAIMED,
     "done": _FINISHED | {"voucher_code_id": OTHER},
@@ -47,7 +47,9 @@ def values(url: str) -> list[str]:
     return [row[0] for row in query(url, "SELECT value FROM mews.voucher_code_outbox ORDER BY id")]
 
 
-def add_row(url: str, value: str, status: str = "pending", *, voucher: str = VOUCHER, note: str | None = None) -> int:
+def add_row(
+    url: str, value: str, status: str = "pending", *, voucher: str = VOUCHER, note: str | None = None, **columns: str
+) -> int:
     """An add that the daemon has brought into a state; its number."""
     with psycopg.connect(url) as connection:
         connection.execute("SET voucher_sync.daemon = 'on'")
@@ -59,7 +61,7 @@ def add_row(url: str, value: str, status: str = "pending", *, voucher: str = VOU
         for state in [*_PATHS.get(status, []), status]:
             assignments = sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(name), sql.Literal(content))
-                for name, content in ({"status": state} | STATES[state]).items()
+                for name, content in ({"status": state} | STATES[state] | columns).items()
             )
             statement = sql.SQL("UPDATE mews.voucher_code_outbox SET {} WHERE id = {}")
             connection.execute(statement.format(assignments, sql.Literal(row_id)))

@@ -81,7 +81,10 @@ async def test_a_held_row_says_why_and_what_to_do(outbox: Outbox) -> None:
     await mirror_codes(outbox, 100)
     await queue_deletes(outbox, 1, 100)
     await hold(outbox)
-    (reason,) = await rows(outbox.engine, "SELECT DISTINCT last_error AS words FROM mews.voucher_code_outbox")
+    (reason,) = await rows(
+        outbox.engine, "SELECT DISTINCT last_error AS words, held_because FROM mews.voucher_code_outbox"
+    )
+    assert reason["held_because"] == "too_many_deletes"
     for words in ("100 deletes", "600 s", "100 active", "20%", "`voucher-sync outbox release`"):
         assert words in reason["words"]
 

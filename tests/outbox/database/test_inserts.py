@@ -151,7 +151,13 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
     ("uncertain_rows_say_why", {**CLAIMED, "status": "uncertain"}),
     *(
         ("uncertain_rows_say_why", {**CLAIMED, "status": status, "uncertain_because": "unknown"})
-        for status in ("pending", "sending", "held")
+        for status in ("pending", "sending")
+    ),
+    ("held_because", {"status": "held", "held_because": "I say so"}),
+    ("held_rows_say_why", {"status": "held"}),
+    *(
+        ("held_rows_say_why", {**CLAIMED, "status": status, "held_because": "before_a_gap"})
+        for status in ("pending", "sending")
     ),
     ("singled_out_when_blocked", {"attempts": 2, "blocked_alone": 1, "singled_out": 2}),
     ("singled_out_when_blocked", {"singled_out": -1}),

@@ -7,7 +7,9 @@ import pytest
 from sqlalchemy import Integer, Text
 from sqlalchemy.dialects.postgresql import UUID
 
+from sync.connection.incarnation import Gap, Known
 from sync.core.errors import DatabaseError
+from sync.outbox import gap
 from sync.outbox.claims import as_daemon
 from sync.outbox.rules import MOVES, USER_MOVES, Status
 from sync.outbox.tables import outbox as outbox_table
@@ -93,6 +95,25 @@ async def test_users_can_change_no_other_column(outbox: Outbox) -> None:
                     outbox.engine, f"UPDATE mews.voucher_code_outbox SET {name} = {another_value(name)}{also}"
                 )
     assert await outbox.row(row_id) == before
+
+
+async def test_what_this_release_holds_and_moves_on_needs_nothing_filled_in(outbox: Outbox) -> None:
+    released, cancelled, ours, theirs = [await outbox.add() for _ in range(4)]
+    taken_back = await outbox.add("SUMMER")
+    known = Known(None, 0, None, None, None, None, None, Gap.BEHIND, await outbox.now(), taken_back)
+    table = "ALTER TABLE mews.voucher_code_outbox"
+    await execute(outbox.engine, f"{table} DISABLE TRIGGER fill_in_state")
+    try:
+        async with as_daemon(outbox.engine) as tx:
+            assert len((await gap.hold_before_gap(tx, known)).ids) == 5
+            await gap.release(tx, [ours])
+            await gap.cancel(tx, [theirs])
+        await outbox.change(released, status="pending")
+        await outbox.change(cancelled, status="cancelled")
+        await outbox.delete("SUMMER")
+        assert await outbox.statuses() == ["pending", "cancelled", "pending", *["cancelled"] * 3]
+    finally:
+        await execute(outbox.engine, f"{table} ENABLE TRIGGER fill_in_state")
 
 
 async def test_users_may_change_the_note_whenever_they_like(outbox: Outbox) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.schema import SchemaItem
 
 from sync.postgres import migrations
 from sync.postgres.build_index import alone
-from sync.service.schema import metadata
+from sync.schema import metadata
 
 BEFORE = (
     # A migration that waits for a table behind a BI query makes everyone else wait behind itself: not for long, then it

@@ -13,8 +13,8 @@ from sync.postgres.migrations import make_migration_engine
 from sync.postgres.requirements import NEWEST, OLDEST
 from sync.postgres.schema_version import current_revision, known_revisions
 from sync.postgres.urls import describe_address
+from sync.schema import metadata
 from sync.service import roles
-from sync.service.schema import metadata
 
 RENEW_INDEXES = (
     "stop the daemon, run REINDEX DATABASE CONCURRENTLY and ALTER DATABASE ... REFRESH COLLATION VERSION, and start it"

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0018_held_because.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0020_held_because.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:

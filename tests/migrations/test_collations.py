@@ -29,6 +29,7 @@ WHERE i.indisunique AND c.relnamespace::regnamespace::text IN ('mews', 'sync') A
 """
 NAMES_OF_OURS = {
     "sync.alembic_version_pkc",
+    "sync.alerts_pkey",
     "sync.audit_candidates_pkey",
     "sync.audit_seen_pkey",
     "sync.audits_open_idx",

@@ -12,7 +12,7 @@ from sync.postgres.migrations import migrate
 from tests.migrations.helpers import MIGRATE, alembic, execute, head, query
 from tests.support.queue import VOUCHER
 
-BEFORE = "0017"
+BEFORE = "0019"
 TABLE = "mews.voucher_code_outbox"
 GUARD = "held: 120 deletes within 600 s are more than 20% of the 130 active codes of this connection"
 LOCK = 17

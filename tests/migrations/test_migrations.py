@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from sync.core.errors import DatabaseError, NotMigrated
 from sync.postgres.migrations import make_migration_engine, migrate, revisions
-from sync.service.schema import metadata
+from sync.schema import metadata
 from tests.migrations.helpers import (
     CATALOG,
     CHECKOUT,

@@ -6,7 +6,7 @@ from alembic import command
 from tests.migrations.helpers import alembic, execute, head, query, scripts
 from tests.support.queue import VOUCHER
 
-AT = "0022"
+AT = "0019"
 BEFORE = str(scripts().get_revision(AT).down_revision)
 TABLE = "mews.voucher_code_outbox"
 INSERT = f"INSERT INTO {TABLE} (operation, voucher_id, value) VALUES ('add', '{VOUCHER}', 'SUMMER')"

@@ -12,7 +12,7 @@ from sync.outbox.tables import TRIGGERS, outbox
 from sync.postgres.engine import translate
 from sync.postgres.in_force import not_in_force, refusals
 from sync.postgres.migrations import make_migration_engine, migrate
-from sync.service.schema import metadata
+from sync.schema import metadata
 from tests.support.hostile import new_owner
 
 TABLES = metadata.sorted_tables

@@ -19,7 +19,7 @@ from sync.outbox.tables import outbox as outbox_table
 from sync.postgres.engine import make_engine
 from sync.postgres.metadata import TIMESTAMP
 from sync.postgres.migrations import migrate
-from sync.service.schema import metadata
+from sync.schema import metadata
 from tests.support.database import CONNECTION, code, rows, store, uuid
 from tests.support.hostile import new_owner
 from tests.support.postgres import new_database

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from sync.postgres.build_index import committed
 
-revision = "0018"
-down_revision = "0017"
+revision = "0020"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
@@ -33,7 +33,7 @@ COMMENTS = {
 }
 TYPES = {"held_because": "text", "took_back_id": "bigint"}
 TRIGGERS = Path(__file__).with_suffix(".sql")
-TRIGGERS_BEFORE = Path(__file__).with_name("0017_wake.sql")
+TRIGGERS_BEFORE = Path(__file__).with_name("0019_ordered_pairs.sql")
 FILL_IN_STATE = "CREATE OR REPLACE TRIGGER fill_in_state "
 SWITCHES = {"D": "DISABLE", "A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}
 

@@ -1,5 +1,6 @@
 """Every table of the database in one place: a table counts for Alembic only once its module has been imported."""
 
+from sync.alerts import tables as alert_tables
 from sync.audit import tables as audit_tables
 from sync.connection import tables as connection_tables
 from sync.mirror import tables as mirror_tables
@@ -7,4 +8,12 @@ from sync.outbox import tables as outbox_tables
 from sync.postgres.metadata import metadata
 from sync.service import tables as service_tables
 
-__all__ = ["audit_tables", "connection_tables", "metadata", "mirror_tables", "outbox_tables", "service_tables"]
+__all__ = [
+    "alert_tables",
+    "audit_tables",
+    "connection_tables",
+    "metadata",
+    "mirror_tables",
+    "outbox_tables",
+    "service_tables",
+]

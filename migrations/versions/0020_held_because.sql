@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0018_held_because.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0020_held_because.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -38,6 +38,8 @@ DECLARE
   broken_rule text;
   is_code_expected boolean := true;
   taken_back_id bigint;
+  first_status text;
+  waits boolean := false;
 BEGIN
   -- 1. The same key again queues nothing. A delete that is cancelled because it took back an add has done its work, so
   -- its key counts as one of a queued change; any other cancelled change was not made, and its key must not hide that.
@@ -50,6 +52,7 @@ BEGIN
              THEN NEW.voucher_code_id = same_key.voucher_code_id
              ELSE (NEW.voucher_id, NEW.value) = (same_key.voucher_id, same_key.value)
              END
+           AND NEW.after_id IS NOT DISTINCT FROM same_key.after_id
            AND (NEW.operation <> 'add' OR (NEW.validity_start_utc, NEW.validity_end_utc)
                                           IS NOT DISTINCT FROM (same_key.validity_start_utc, same_key.validity_end_utc))
       INTO same_key_id, same_key_was_cancelled, same_key_asks_the_same
@@ -98,7 +101,7 @@ BEGIN
       OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
       OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
-           'idempotency_key, not_before and note: voucher-sync fills the other columns'
+           'idempotency_key, not_before, after_id and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
       THEN 'id: the database numbers the rows; leave it out, or give DEFAULT'
     WHEN NEW.priority <> 0 AND NOT is_operator
@@ -134,7 +137,25 @@ BEGIN
       THEN 'validity_start_utc, validity_end_utc: must lie in the years 1 to 9999; null means no bound'
     WHEN NEW.not_before < '0001-01-01 00:00+00' OR NEW.not_before >= '10000-01-01 00:00+00'
       THEN 'not_before: must be an instant that comes'
+    WHEN NEW.after_id >= NEW.id
+      THEN 'after_id: must be the number of a row that was queued before'
   END;
+  IF broken_rule IS NULL AND NEW.after_id IS NOT NULL THEN
+    -- Whoever waits for a row keeps it from being cleaned away, so nobody ties himself to rows of others. What is told
+    -- of a row of somebody else is what is told of none.
+    SELECT first.status INTO first_status FROM mews.voucher_code_outbox AS first
+      WHERE first.id = NEW.after_id AND (is_operator OR first.queued_by COLLATE "C" = session_user);
+    waits := first_status IS DISTINCT FROM 'done' AND NOT EXISTS (
+      SELECT FROM mews.voucher_code_outbox AS first
+      WHERE first.id = NEW.after_id AND first.status = 'cancelled' AND first.operation = 'delete'
+        AND starts_with(first.last_error, 'took back'));
+    broken_rule := CASE
+      WHEN first_status IS NULL AND is_operator THEN format('after_id: the outbox has no row %s', NEW.after_id)
+      WHEN first_status IS NULL THEN format('after_id: you have queued no row %s', NEW.after_id)
+      WHEN waits AND first_status = 'cancelled'
+        THEN format('after_id: row %s was cancelled, and is never done', NEW.after_id)
+    END;
+  END IF;
   IF broken_rule IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = broken_rule;
   END IF;
@@ -144,7 +165,9 @@ BEGIN
   -- prove what it has not seen.
   NEW.created_at := clock_timestamp();
   NEW.queued_by := session_user;
-  NEW.next_attempt_at := greatest(now(), NEW.not_before);
+  -- A row that waits for another is put off for as long as there are years, which a release that knows nothing of
+  -- after_id obeys too; sync/outbox/followers.py makes it due.
+  NEW.next_attempt_at := CASE WHEN waits THEN '9999-12-31 00:00+00' ELSE greatest(now(), NEW.not_before) END;
   IF NEW.voucher_code_id IS NOT NULL THEN
     SELECT code.voucher_id, code.value INTO NEW.voucher_id, NEW.value
       FROM mews.voucher_codes AS code WHERE code.id = NEW.voucher_code_id;
@@ -159,7 +182,7 @@ BEGIN
       WHERE code.voucher_id = NEW.voucher_id AND code.value = NEW.value AND code.is_active);
 
     -- 6. Take back the add of the same code that was not sent yet. Who may not cancel that add does not take it back
-    -- either: then the delete is sent after it. The UPDATE locks the add's row: a claim passes over it from then on, or
+    -- either: then the delete is sent after it; nor does a delete that waits for another row. The UPDATE locks the add's row: a claim passes over it from then on, or
     -- has taken it already and is waited for. The setting makes it a move of the daemon's for check_update.
     PERFORM set_config('voucher_sync.daemon', 'on', true);
     UPDATE mews.voucher_code_outbox AS unsent
@@ -167,7 +190,7 @@ BEGIN
           last_error = format('taken back, before it was sent, by the delete in row %s', NEW.id)
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
         AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
-        AND (is_operator OR unsent.queued_by = session_user)
+        AND (is_operator OR unsent.queued_by = session_user) AND NOT waits
       RETURNING unsent.id INTO taken_back_id;  -- one at most, by voucher_code_outbox_same_add_queued_idx
     PERFORM set_config('voucher_sync.daemon', daemon_setting_before, true);
 
@@ -191,8 +214,11 @@ BEGIN
     END IF;
   END IF;
 
-  -- 8. A delete for which there is no code, neither in the mirror nor on its way, waits for the next pull.
-  IF NOT is_code_expected AND NEW.status = 'pending' THEN
+  -- 8. What it waits for: the row that it names, or the next pull, as a delete for which there is no code, neither in
+  -- the mirror nor on its way.
+  IF waits THEN
+    NEW.last_error := format('waits until row %s is done', NEW.after_id);
+  ELSIF NOT is_code_expected AND NEW.status = 'pending' THEN
     NEW.last_error := 'the mirror shows no such code: it waits for the next pull, and fails if that finds none';
   END IF;
   RETURN NEW;
@@ -215,7 +241,8 @@ BEGIN
       expired_adds.number, expired_adds.first_id;
   END IF;
   SELECT count(*) AS number, min(queued.id) AS first_id INTO deletes_without_code FROM queued
-    WHERE queued.operation = 'delete' AND queued.status = 'pending' AND queued.last_error IS NOT NULL;
+    WHERE queued.operation = 'delete' AND queued.status = 'pending'
+      AND starts_with(queued.last_error, 'the mirror shows no such code');
   IF deletes_without_code.number > 0 THEN
     RAISE WARNING 'the mirror shows no code for % of the queued deletes, the first of them in row %: they wait for the '
       'next pull, and fail if it finds none', deletes_without_code.number, deletes_without_code.first_id;
@@ -284,13 +311,15 @@ BEGIN
          NEW.voucher_code_id, NEW.idempotency_key, NEW.attempts, NEW.next_attempt_at, NEW.last_error, NEW.request_id,
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
          NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
-         NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.held_because, NEW.took_back_id)
+         NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id,
+         NEW.held_because, NEW.took_back_id)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
          OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
-         OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.held_because, OLD.took_back_id)
+         OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id,
+         OLD.held_because, OLD.took_back_id)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),
@@ -338,7 +367,16 @@ BEGIN
     END IF;
   END IF;
 
-  -- 7. Wake the daemon, however many others do so: operators are few.
+  -- 7. What waits for another row goes on waiting for it, as in queue_change.
+  IF NEW.after_id IS NOT NULL AND NEW.next_attempt_at IS DISTINCT FROM OLD.next_attempt_at AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS first
+    WHERE first.id = NEW.after_id AND (first.status = 'done' OR first.status = 'cancelled'
+      AND first.operation = 'delete' AND starts_with(first.last_error, 'took back')))
+  THEN
+    NEW.next_attempt_at := '9999-12-31 00:00+00';
+  END IF;
+
+  -- 8. Wake the daemon, however many others do so: operators are few.
   IF NEW.status = 'pending' AND coalesce(current_setting('voucher_sync.notify', true), '') <> 'off'
      AND pg_notification_queue_usage() < 0.5
   THEN

@@ -18,11 +18,10 @@ from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
-from sync.mews.transport import Transport, first_outcome
+from sync.mews.transport import PATH_PREFIX, Transport, first_outcome
 
 T = TypeVar("T")
 
-PATH_PREFIX = "/api/connector/v1/"
 MAX_CONNECTIONS = 16
 SILENCE = 0.1
 """Share of a read's time after which it counts as hanging, and is sent once more."""
@@ -110,6 +109,7 @@ class Client:
         self._transport = Transport(
             platform_address, max_connections=MAX_CONNECTIONS, max_response_bytes=max_response_bytes
         )
+        self.traffic = self._transport.traffic
         self._circuit_breaker = CircuitBreaker(retry_policy.circuit_backoff, rng)
         self._last_fault = ""
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
@@ -147,6 +147,7 @@ class Client:
                 pause_s = max(error.retry_after_s or 0.0, least_s)
                 if failed >= retry_policy.max_attempts or pause_s > retry_policy.max_pause_s:
                     raise
+            self.traffic.retries[operation] += 1
             await self._pause(pause_s)
 
     async def back_off(self) -> None:

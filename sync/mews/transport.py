@@ -15,9 +15,11 @@ import httpx
 
 from sync.mews import bodies
 from sync.mews.surroundings import proxy_for, tls_context
+from sync.mews.traffic import Traffic
 
 T = TypeVar("T")
 
+PATH_PREFIX = "/api/connector/v1/"
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -28,6 +30,7 @@ class Transport:
     """
 
     def __init__(self, platform_address: str, *, max_connections: int, max_response_bytes: int) -> None:
+        self.traffic = Traffic()
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
         self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
@@ -45,8 +48,11 @@ class Transport:
         client = self._current
         client.requests += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                return await client.http.post(path, content=body)
+            with self.traffic.measured(path.removeprefix(PATH_PREFIX)) as call:
+                async with asyncio.timeout(timeout_s):
+                    answer = await client.http.post(path, content=body)
+                call.status = answer.status_code
+                return answer
         except (TimeoutError, asyncio.CancelledError):
             self._retire(client)
             raise

@@ -1,6 +1,7 @@
 """Whether a connection works: logged when it begins to fail and when it works again, not at every try between."""
 
 import time
+from collections import Counter
 
 import structlog
 
@@ -23,10 +24,14 @@ log = structlog.get_logger()
 
 
 class Health:
-    """What fails at present, by the job that found it; kept in the database for `voucher-sync status`."""
+    """What fails at present, by the job that found it; kept in the database for `voucher-sync status`.
+
+    `runs` counts by job and whether it failed how its runs ended since the process began.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self.runs = Counter[tuple[str, bool]]()
         self._errors: dict[str, VoucherSyncError] = {}
         self._outages = set[str]()
         self._failing_since: float | None = None
@@ -46,6 +51,11 @@ class Health:
         # What an earlier process saw fail may fail still, and `status` tells since when.
         return None if self._saved is None else (None,)
 
+    @property
+    def failing_jobs(self) -> list[str]:
+        """The jobs that failed when they last ran."""
+        return list(self._errors)
+
     def is_failing(self, *jobs: str) -> bool:
         """Whether one of these jobs failed when it last ran."""
         return any(job in self._errors for job in jobs)
@@ -56,6 +66,7 @@ class Health:
 
     async def note(self, job: str, error: VoucherSyncError | None) -> None:
         """Take the outcome of one run of a job."""
+        self.runs[job, error is not None] += 1
         self._set(job, error)
         verdict = self.verdict or ((None,) if job == DECISIVE else None)
         if verdict is not None and verdict != self._saved:

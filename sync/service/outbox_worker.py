@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,7 +59,8 @@ class OutboxSettings:
 class OutboxJobs:
     """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them.
 
-    `freshness`: how fresh the mirror is at the time of asking.
+    `freshness`: how fresh the mirror is at the time of asking. `totals` counts what was pushed since the process began,
+    by the names of `PushReport`.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class OutboxJobs:
         self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
+        self.totals = Counter[str]()
 
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""
@@ -170,7 +173,7 @@ class OutboxJobs:
                 break
             await self._wait(wait_s)
         await self._read_all_deleted(total)
-        _add(self._pushed, total)
+        self._note_pushed(total)
         await self.tell_pushed()
         return total
 
@@ -203,6 +206,10 @@ class OutboxJobs:
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
         return (locked, LOCKED_AGAIN_S) if locked else None
 
+    def _note_pushed(self, report: PushReport) -> None:
+        _add(self._pushed, report)
+        self.totals.update(counts_of(report))
+
     async def tell_pushed(self) -> None:
         """Tell what was pushed since the last time, if anything was."""
         report, began_s = self._pushed, self._pushing_since_s
@@ -228,7 +235,7 @@ class OutboxJobs:
         else:
             await self._health.note("outbox", None)
         report = self._pusher.take_report()
-        _add(self._pushed, report)
+        self._note_pushed(report)
         if report.held:
             log.warning("held", connection=self._connection.name, deletes=report.held)
         if report.refused:

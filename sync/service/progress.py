@@ -1,6 +1,7 @@
 """Whether a connection's pulls get on, page by page: a pull that never ends, and never reads anything, does not."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from sync.mirror.pull_report import PullReport
@@ -13,28 +14,39 @@ LEAST_LATE_S = 30.0
 def late_after_s(pull_interval_s: float) -> float:
     """Seconds after which a connection does not get on: three intervals without a poll that read anything."""
     return max(INTERVALS * pull_interval_s, LEAST_LATE_S)
+COUNTED = ("windows_done", "pages", "codes", "written", "rejected")
 
 
 class Progress:
-    """When a pull last read a page, or ended without an error, by `clock`, whose seconds only go forward."""
+    """When a pull last read a page, or ended without an error, by `clock`, whose seconds only go forward.
+
+    `totals` counts what pulls read and wrote since the process began, by the names of `PullReport`.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.totals = Counter[str]()
         self._clock = clock
         self._last_s: float | None = None
+        self._counted = Counter[str]()
         self._pages = 0
 
     def begin(self) -> None:
         """A pull begins, and has read nothing yet."""
-        self._pages = 0
+        self._counted.clear()
 
     def note(self, report: PullReport) -> None:
         """Take what the pull that goes on has read so far."""
-        if report.pages > self._pages:
-            self._pages = report.pages
+        for name in COUNTED:
+            count = getattr(report, name)
+            self.totals[name] += count - self._counted[name]
+            self._counted[name] = count
+        if self.totals["pages"] > self._pages:
+            self._pages = self.totals["pages"]
             self._last_s = self._clock()
 
     def end(self, report: PullReport) -> None:
         """Take how it ended; not called where it failed as a whole. A turn that is over is none of an end."""
+        self.note(report)
         if not (report.errors or report.stopped or report.left_over):
             self._last_s = self._clock()
 

@@ -1,0 +1,55 @@
+"""What went over the wire since the process began: calls by how they ended and how long they took."""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import httpx
+
+from sync.core.histogram import Histogram
+
+DURATION_BOUNDS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+
+
+class Call:
+    """One call; `status` is the API's once it has answered."""
+
+    __slots__ = ("status",)
+
+    def __init__(self) -> None:
+        self.status = 0
+
+
+class Traffic:
+    """Counts that only grow. `calls` by operation and how they ended: the answer's status, or a word for its lack."""
+
+    def __init__(self) -> None:
+        self.calls = Counter[tuple[str, str]]()
+        self.retries = Counter[str]()
+        self.durations_s: defaultdict[str, Histogram] = defaultdict(partial(Histogram, DURATION_BOUNDS_S))
+
+    @contextmanager
+    def measured(self, operation: str) -> Iterator[Call]:
+        """Measure one call, which may end with any error."""
+        call, began_s, ended = Call(), time.monotonic(), "failed"
+        try:
+            yield call
+            ended = str(call.status)
+        except TimeoutError:
+            ended = "timed_out"
+            raise
+        except asyncio.CancelledError:
+            ended = "cancelled"  # as one beside which another was sent, since it hung
+            raise
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            ended = "not_connected"
+            raise
+        except httpx.TransportError:
+            ended = "connection_lost"
+            raise
+        finally:
+            self.calls[operation, ended] += 1
+            self.durations_s[operation].observe(time.monotonic() - began_s)

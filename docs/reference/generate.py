@@ -24,6 +24,7 @@ from sync.postgres.embedded import embedded_postgres
 from sync.postgres.migrations import migrate
 from sync.postgres.urls import libpq_url
 from sync.settings import Settings
+from sync.web.metrics.names import PARTS
 
 HERE = Path(__file__).parent
 GENERATED = "<!-- Generated: change the code that says it, then run `make reference`. -->"
@@ -58,7 +59,8 @@ def main() -> None:
 
 def pages_of_code() -> Mapping[str, str]:
     """The pages that need no database, by their file's name."""
-    return {"settings.md": settings(), "commands.md": commands(), "statuses.md": statuses(), "alerts.md": alerts()}
+    pages = {"settings.md": settings(), "commands.md": commands(), "statuses.md": statuses(), "alerts.md": alerts()}
+    return pages | {"metrics.md": metrics()}
 
 
 def settings() -> str:
@@ -111,7 +113,7 @@ def statuses() -> str:
 
 
 def _names(of: Iterable[Status]) -> str:
-    return ", ".join(f"`{one}`" for one in Status if one in of)
+    return _quoted(one for one in Status if one in of)
 
 
 def alerts() -> str:
@@ -120,6 +122,25 @@ def alerts() -> str:
     rows = [(f"`{one}`", meanings[one.name], WHAT_TO_DO[one]) for one in Kind]
     intro = "`condition` of what is sent to `SYNC_ALERT_WEBHOOK_URL`."
     return _page(["# Alerts", GENERATED, intro, _table(("condition", "holds while", "what to do"), rows)])
+
+
+def metrics() -> str:
+    """What `/metrics` tells."""
+    intro = (
+        "At `/metrics` of `SYNC_HTTP_BIND`, for Prometheus and, where that is asked for, in OpenMetrics' words. Beside "
+        "these there are `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_start_time_seconds`, "
+        "and the others that Prometheus' library counts. No metric holds a token or a code's value. A counter begins "
+        "at 0 with the process; a histogram is queried as `..._bucket`, `..._sum` and `..._count`."
+    )
+    parts = ["# Metrics", GENERATED, intro]
+    for title, words, of_part in PARTS:
+        rows = [(f"`{one.full_name}`", one.kind, _quoted(one.labels), one.meaning) for one in of_part]
+        parts += [f"## {title}", words, _table(("name", "kind", "labels", "meaning"), rows)]
+    return _page(parts)
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def tables(database_url: str) -> str:

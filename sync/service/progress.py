@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sync.mirror.pull_report import PullReport
 
+COUNTED = ("windows_done", "pages", "codes", "written", "rejected")
 INTERVALS = 3
 LEAST_LATE_S = 30.0
 """However short the interval is: a call of the API may take as long."""
@@ -14,7 +15,6 @@ LEAST_LATE_S = 30.0
 def late_after_s(pull_interval_s: float) -> float:
     """Seconds after which a connection does not get on: three intervals without a poll that read anything."""
     return max(INTERVALS * pull_interval_s, LEAST_LATE_S)
-COUNTED = ("windows_done", "pages", "codes", "written", "rejected")
 
 
 class Progress:

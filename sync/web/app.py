@@ -14,6 +14,7 @@ from sync.service.running import Running
 from sync.web import health
 from sync.web.access import SCHEMES, Access
 from sync.web.answers import finished, plain
+from sync.web.metrics.exposition import Metrics
 
 READ_ONLY = {hdrs.METH_GET, hdrs.METH_HEAD}
 OPEN_PATHS = {"/healthz"}
@@ -37,6 +38,9 @@ def make_app(running: Running) -> web.Application:
     app = web.Application(middlewares=[_guard(Access(token.get_secret_value() if token else None))])
     for routes in MODULES:
         app.add_routes(routes(running))
+    metrics = Metrics(running)
+    app.add_routes(metrics.routes())
+    app.cleanup_ctx.append(metrics.measuring)
     return app
 
 

@@ -1,26 +1,22 @@
 """`/healthz`: the process turns; `/readyz`: it has a database, and its pulls get on."""
 
-import asyncio
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from aiohttp import web
 from sqlalchemy import Connection as SyncConnection
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import ApiError, DatabaseError, MigratedFurther
-from sync.postgres.engine import transaction
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s
 from sync.service.running import Running
+from sync.web.database_look import DatabaseLook
 
 MISSED_POLLS = 3
 """So many polls of the outbox may be missed before the process counts as stuck, as for systemd's watchdog."""
-LOOK_S = 3.0
-"""The database has so long to answer."""
 REMEMBERED_S = 2.0
 """However many ask, and however often, the database is asked no more often than that."""
 
@@ -43,7 +39,7 @@ def routes(running: Running) -> Iterable[web.RouteDef]:
 class _Health:
     def __init__(self, running: Running) -> None:
         self._running = running
-        self._database = _DatabaseCheck(running.engine)
+        self._database = DatabaseLook(running.engine, _load_revision, good_for_s=REMEMBERED_S)
 
     async def alive(self, _request: web.Request) -> web.Response:
         within_s = MISSED_POLLS * self._running.settings.sync_push_poll_s
@@ -57,7 +53,7 @@ class _Health:
             checks = [Check("process", is_ok=False, detail="it is stopping")]
         else:
             late_s = late_after_s(self._running.settings.sync_pull_interval_s)
-            checks = [await self._database.look(), check_progress(self._running.jobs, late_s)]
+            checks = [await _check_database(self._database), check_progress(self._running.jobs, late_s)]
         is_ready = all(one.is_ok for one in checks)
         found = {"status": "ready" if is_ready else "not ready", "checks": [asdict(one) for one in checks]}
         return web.json_response(found, status=200 if is_ready else 503)
@@ -84,35 +80,20 @@ def _why(jobs: Jobs, age_s: float | None) -> str:
     return "no pull has read anything yet" if age_s is None else f"the last page was read {age_s:,.0f} s ago"
 
 
-class _DatabaseCheck:
-    """Whether the database answers, and has the tables that are worked with; asked for once for all who ask."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
-        self._one_at_a_time = asyncio.Lock()
-        self._found = Check("database", is_ok=False, detail="not looked at yet")
-        self._good_until_s = time.monotonic()
-
-    async def look(self) -> Check:
-        async with self._one_at_a_time:
-            if time.monotonic() >= self._good_until_s:
-                self._found = await self._look()
-                self._good_until_s = time.monotonic() + REMEMBERED_S
-            return self._found
-
-    async def _look(self) -> Check:
-        try:
-            async with asyncio.timeout(LOOK_S), transaction(self._engine) as tx:
-                revision = await tx.run_sync(_revision)
-        except TimeoutError:
-            return Check("database", is_ok=False, detail=f"no answer within {LOOK_S:g} s")
-        except DatabaseError as error:
-            return Check("database", is_ok=False, detail=str(error))
-        return Check("database", is_ok=True, detail=f"at revision {revision}")
+async def _check_database(look: DatabaseLook[str]) -> Check:
+    try:
+        return Check("database", is_ok=True, detail=f"at revision {await look()}")
+    except DatabaseError as error:
+        return Check("database", is_ok=False, detail=str(error))
 
 
-def _revision(connection: SyncConnection) -> str | None:
+async def _load_revision(tx: AsyncConnection) -> str:
+    """Raises `NotMigrated` where this version cannot work."""
+    return await tx.run_sync(_revision)
+
+
+def _revision(connection: SyncConnection) -> str:
     at = current_revision(connection)
     with suppress(MigratedFurther):  # a process that runs goes on while a newer release migrates
         refuse_other_revision(at)
-    return at
+    return str(at)

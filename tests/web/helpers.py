@@ -76,10 +76,10 @@ def read_answer(received: bytes) -> Answer:
 
 
 @asynccontextmanager
-async def serving(mirror: Mirror, **settings: Any) -> AsyncIterator[Site]:
-    """The server over an opened mirror, whose jobs have not begun anything."""
+async def serving(mirror: Mirror, jobs: Jobs | None = None, **settings: Any) -> AsyncIterator[Site]:
+    """The server over an opened mirror, and jobs that have not begun anything unless they are given."""
     all_settings = mirror.settings(**settings)
-    jobs = app.make_jobs(mirror.connection, all_settings)
+    jobs = jobs or app.make_jobs(mirror.connection, all_settings)
     running = Running(all_settings, mirror.connection.engine, [jobs], mirror.stop, datetime.now(UTC))
     with structlog.testing.capture_logs() as logs:
         listening = asyncio.create_task(serve(running, LOOPBACK))

@@ -1,0 +1,59 @@
+"""One look at the database for all who ask within a few seconds: the jobs have it for themselves, however many ask."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import QueuePool
+
+from sync.core.errors import DatabaseError, DatabaseUnavailable
+from sync.postgres.engine import transaction
+
+T = TypeVar("T")
+
+LOOK_S = 3.0
+"""The database has so long to answer, and then the statement is ended."""
+OLD_S = 60.0
+"""While every session is at work, what was found is told again for so long; then one is waited for."""
+
+
+class DatabaseLook(Generic[T]):
+    """What `work` finds, `good_for_s` seconds old at most; `work` only reads."""
+
+    def __init__(
+        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]], *, good_for_s: float
+    ) -> None:
+        self._engine = engine
+        self._work = work
+        self._good_for_s = good_for_s
+        self._one_at_a_time = asyncio.Lock()
+        self._found: T | DatabaseError = DatabaseUnavailable("the database was not looked at yet")
+        self._looked_s = -OLD_S
+
+    async def __call__(self) -> T:
+        """Raises `DatabaseError`, which is remembered, too."""
+        async with self._one_at_a_time:
+            age_s = time.monotonic() - self._looked_s
+            if age_s >= self._good_for_s and (age_s >= OLD_S or self._has_free_session()):
+                self._found = await self._look()
+                self._looked_s = time.monotonic()
+        if isinstance(self._found, DatabaseError):
+            raise self._found
+        return self._found
+
+    def _has_free_session(self) -> bool:
+        pool = self._engine.pool
+        return not isinstance(pool, QueuePool) or pool.checkedout() < pool.size()
+
+    async def _look(self) -> T | DatabaseError:
+        try:
+            async with asyncio.timeout(LOOK_S), transaction(self._engine) as tx:
+                await tx.execute(select(func.set_config("statement_timeout", f"{LOOK_S:g}s", True)))
+                return await self._work(tx)
+        except TimeoutError:
+            return DatabaseUnavailable(f"the database gave no answer within {LOOK_S:g} s")
+        except DatabaseError as error:
+            return error

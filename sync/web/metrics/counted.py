@@ -1,0 +1,74 @@
+"""What the process has counted by itself, read off its parts at one instant."""
+
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
+
+from sync.core.histogram import Histogram
+from sync.postgres.schema_version import known_revisions
+from sync.service.jobs import Jobs
+from sync.web.metrics import names
+from sync.web.metrics.names import Metric
+
+Sample = tuple[Metric, tuple[str, ...], float | Histogram]
+"""A metric, the values of its labels, and its own."""
+
+JOBS = ("discovery", "pull", "push", "outbox", "settle", "audit", "heartbeat")
+PUSHED = ("done", "failed", "uncertain", "given_back", "held", "refused")
+
+
+def of_process(engine: AsyncEngine) -> Iterator[Sample]:
+    """What is told once, whatever the number of connections."""
+    yield names.BUILD, (_version(), known_revisions()[-1]), 1
+    if isinstance(engine.pool, QueuePool):
+        yield names.SESSIONS, (), engine.pool.checkedout()
+        yield names.SESSIONS_LIMIT, (), engine.pool.size()
+
+
+@cache
+def _version() -> str:
+    return version("voucher-sync")
+
+
+def of_connection(jobs: Jobs, limit: int) -> Iterator[Sample]:
+    """What the process has counted of one connection, whose budget is `limit` requests.
+
+    What never happened counts 0, so that its rise from there is seen.
+    """
+    name = jobs.connection.name
+    yield names.BUDGET_LIMIT, (name,), limit
+    for metric, labels, value in (*_of_jobs(jobs), *_of_client(jobs)):
+        yield metric, (name, *labels), value
+
+
+def _of_jobs(jobs: Jobs) -> Iterator[Sample]:
+    for job in JOBS:
+        yield names.FAILING, (job,), jobs.health.is_failing(job)
+        for outcome, has_failed in (("ok", False), ("failed", True)):
+            yield names.RUNS, (job, outcome), jobs.health.runs[job, has_failed]
+    if (age_s := jobs.progress.age_s()) is not None:
+        yield names.POLL_AGE, (), age_s
+    pulled, pushed = jobs.progress.totals, jobs.outbox.totals
+    yield names.WINDOWS, (), pulled["windows_done"]
+    yield names.PAGES, (), pulled["pages"]
+    yield names.CODES, ("written",), pulled["written"]
+    yield names.CODES, ("rejected",), pulled["rejected"]
+    yield names.CODES, ("unchanged",), pulled["codes"] - pulled["written"]
+    yield names.CALLS_OF_PUSH, (), pushed["calls"]
+    for outcome in PUSHED:
+        yield names.CHANGES, (outcome,), pushed[outcome]
+
+
+def _of_client(jobs: Jobs) -> Iterator[Sample]:
+    client = jobs.connection.client
+    for (operation, status), count in client.traffic.calls.items():
+        yield names.REQUESTS, (operation, status), count
+    for operation, histogram in client.traffic.durations_s.items():
+        yield names.REQUEST_SECONDS, (operation,), histogram.copy()
+        yield names.RETRIES, (operation,), client.traffic.retries[operation]
+    yield names.BUDGET_USED, (), client.rate_limiter.spent()
+    yield names.SILENCE, (), client.rate_limiter.held_s()
+    yield names.CIRCUIT_OPEN, (), client.is_probing

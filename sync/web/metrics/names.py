@@ -1,0 +1,138 @@
+"""Every metric: its name without the prefix, kind, unit, labels and meaning. docs/reference/metrics.md is made of it.
+
+Names and units as Prometheus and OpenMetrics want them: base units, a counter ends in `_total`. The values of a label
+are few: connections, operations of the API, jobs, statuses.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "voucher_sync_"
+Kind = Literal["counter", "gauge", "histogram", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `unit` is the end of its name, but for a counter's `_total`."""
+
+    name: str
+    kind: Kind
+    meaning: str
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """As a query names it, but for a histogram's three."""
+        return PREFIX + self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+
+def _of_connection(name: str, kind: Kind, meaning: str, *labels: str, unit: str = "") -> Metric:
+    return Metric(name, kind, meaning, ("connection", *labels), unit)
+
+
+BUILD = Metric(
+    "build", "info", "What runs: version, and the revision of the schema that it needs.", ("version", "revision")
+)
+LOOP_LAG = Metric(
+    "event_loop_lag_seconds",
+    "histogram",
+    "How much later than asked for the event loop went on, measured twice a second.",
+    unit="seconds",
+)
+SESSIONS = Metric("database_sessions_in_use", "gauge", "Database sessions at work, beside the one that listens.")
+SESSIONS_LIMIT = Metric("database_sessions_limit", "gauge", "As many there may be (SYNC_DATABASE_POOL).")
+DATABASE_UP = Metric("database_up", "gauge", "1 if the database has just answered; 0: what comes from it is left out.")
+
+FAILING = _of_connection("failing", "gauge", "1 if this job failed when it last ran, else 0.", "job")
+RUNS = _of_connection("job_runs", "counter", "Ended runs of jobs; outcome is ok or failed.", "job", "outcome")
+POLL_AGE = _of_connection(
+    "poll_age_seconds", "gauge", "Time since a pull last read a page, or ended well.", unit="seconds"
+)
+WINDOWS = _of_connection("windows", "counter", "Windows that pulls have read to their end.")
+PAGES = _of_connection("pages", "counter", "Pages of codes that pulls have read.")
+CODES = _of_connection(
+    "codes", "counter", "Codes that pulls have read; outcome is written, unchanged or rejected.", "outcome"
+)
+CALLS_OF_PUSH = _of_connection("push_calls", "counter", "Calls that changed something, or tried to.")
+CHANGES = _of_connection(
+    "changes",
+    "counter",
+    "Changes by what became of them; outcome is done, failed, uncertain, given_back, held or refused.",
+    "outcome",
+)
+REQUESTS = _of_connection(
+    "requests",
+    "counter",
+    "Calls of the API; status is the answer's, or not_connected, connection_lost, timed_out, cancelled or failed.",
+    "operation",
+    "status",
+)
+REQUEST_SECONDS = _of_connection(
+    "request_duration_seconds", "histogram", "Duration of the API's calls.", "operation", unit="seconds"
+)
+RETRIES = _of_connection("request_retries", "counter", "Reads that were tried once more.", "operation")
+BUDGET_USED = _of_connection(
+    "budget_used_requests", "gauge", "Requests of this process that count in the API's window now.", unit="requests"
+)
+BUDGET_LIMIT = _of_connection(
+    "budget_limit_requests",
+    "gauge",
+    "As many there may be (SYNC_RATE_LIMIT_REQUESTS), with those of other processes.",
+    unit="requests",
+)
+SILENCE = _of_connection(
+    "silence_seconds", "gauge", "For so long the API has asked for silence (Retry-After).", unit="seconds"
+)
+CIRCUIT_OPEN = _of_connection(
+    "circuit_open", "gauge", "1 if too many calls failed just before, so that the API is asked only now and then."
+)
+
+FRESHNESS = _of_connection(
+    "freshness_seconds", "gauge", "Time since the start of the last pull that left nothing to read.", unit="seconds"
+)
+LAG = _of_connection(
+    "lag_seconds", "gauge", "Age of the instant through which every voucher is mirrored.", unit="seconds"
+)
+OPEN_WINDOWS = _of_connection("open_windows", "gauge", "Windows that are planned and not read to their end.")
+OUTBOX = _of_connection(
+    "outbox_rows",
+    "gauge",
+    "Changes in the outbox that are not finished, and failed ones; of no connection: not known yet.",
+    "status",
+)
+OUTBOX_AGE = _of_connection(
+    "outbox_oldest_pending_seconds", "gauge", "Time since the oldest change was queued that waits.", unit="seconds"
+)
+REJECTED = _of_connection("rejected_records", "gauge", "Records of the API that could not be stored, and are kept raw.")
+SKIPPED = _of_connection("skipped", "gauge", "Services and vouchers that are left out.")
+AUDIT_AGE = _of_connection("audit_age_seconds", "gauge", "Time since which every voucher was audited.", unit="seconds")
+DRIFT = _of_connection("audit_drift_codes", "gauge", "Codes that the last audits found to differ.", unit="codes")
+AUDIT_STOPPED = _of_connection("audit_stopped", "gauge", "1 if the last audit missed too much, and changed nothing.")
+
+OF_PROCESS = (BUILD, LOOP_LAG, SESSIONS, SESSIONS_LIMIT, DATABASE_UP)
+OF_CONNECTION = (
+    FAILING, RUNS, POLL_AGE, WINDOWS, PAGES, CODES, CALLS_OF_PUSH, CHANGES,
+    REQUESTS, REQUEST_SECONDS, RETRIES, BUDGET_USED, BUDGET_LIMIT, SILENCE, CIRCUIT_OPEN,
+)  # fmt: skip
+"""Counted by the process that works for a connection."""
+OF_DATABASE = (
+    FRESHNESS, LAG, OPEN_WINDOWS, OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT, AUDIT_STOPPED,
+)  # fmt: skip
+"""The same from whichever process of a database they are asked."""
+METRICS = (*OF_PROCESS, *OF_CONNECTION, *OF_DATABASE)
+PARTS = (
+    ("Of the process", "What runs, and how it is doing.", OF_PROCESS),
+    (
+        "Of a connection",
+        "Counted by the process that works for it. `connection` is `default` for that of the environment.",
+        OF_CONNECTION,
+    ),
+    (
+        "Of the database",
+        "Read by one statement, every 5 s at most; every daemon of the database tells the same. While it is away they "
+        "are left out, and `voucher_sync_database_up` is 0.",
+        OF_DATABASE,
+    ),
+)
+"""The parts of the page, each with its title and a sentence."""

@@ -1,0 +1,72 @@
+"""What the database says, by one statement that reads no code and counts no finished change."""
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.web.metrics import names
+from sync.web.metrics.counted import Sample
+from sync.web.metrics.names import Metric
+
+GOOD_FOR_S = 5.0
+"""However many scrape, the database is asked no more often."""
+PUT_OFF_FOR = "interval '15 minutes'"
+"""Longer than any retry waits: what is put off for longer is so by its own `not_before`, and is not late."""
+
+# Index-only on what is pending, of which there may be a million: ids grow with time, so the oldest is that of the least
+# id. Each of the others is a small table, or a partial index of what is rare.
+STORED = text(f"""
+WITH pending AS MATERIALIZED (
+  SELECT connection, count(*) AS rows, min(id) FILTER (WHERE next_attempt_at <= now() + {PUT_OFF_FOR}) AS oldest_id
+  FROM mews.voucher_code_outbox WHERE status = 'pending' GROUP BY connection
+), coverage AS MATERIALIZED (
+  SELECT connection, extract(epoch FROM now() - complete_through) AS lag_s,
+         extract(epoch FROM now() - audited_since) AS audit_age_s, last_audit_drift
+  FROM mews.connection_coverage
+)
+SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,
+       extract(epoch FROM now() - caught_up_as_of)::float8 AS value
+FROM sync.connections
+UNION ALL SELECT 'lag_seconds', connection, NULL, lag_s FROM coverage
+UNION ALL SELECT 'audit_age_seconds', connection, NULL, audit_age_s FROM coverage
+UNION ALL SELECT 'audit_drift_codes', connection, NULL, last_audit_drift FROM coverage
+UNION ALL SELECT 'audit_stopped', connection, NULL, (braked IS NOT NULL)::int FROM (
+  SELECT DISTINCT ON (connection) connection, braked FROM sync.audits WHERE finished_at IS NOT NULL
+  ORDER BY connection, id DESC) AS last_audits
+UNION ALL SELECT 'open_windows', connection, NULL, count(*) FROM sync.windows JOIN sync.plans ON id = plan_id
+  GROUP BY connection
+UNION ALL SELECT 'rejected_records', connection, NULL, count(*) FROM sync.rejected_records GROUP BY connection
+UNION ALL SELECT 'skipped', connection, NULL, count(*) FROM sync.skipped
+  WHERE until IS NULL OR until > now() GROUP BY connection
+UNION ALL SELECT 'outbox_rows', connection, 'pending', rows FROM pending
+UNION ALL SELECT 'outbox_rows', connection, status, count(*) FROM mews.voucher_code_outbox
+  WHERE status IN ('sending', 'uncertain') GROUP BY connection, status
+UNION ALL SELECT 'outbox_rows', connection, status, count(*) FROM mews.voucher_code_outbox
+  WHERE status IN ('held', 'failed') GROUP BY connection, status
+UNION ALL SELECT 'outbox_oldest_pending_seconds', pending.connection, NULL, extract(epoch FROM now() - created_at)
+FROM pending JOIN mews.voucher_code_outbox ON id = oldest_id
+""")  # noqa: S608 - put together from a constant
+BY_NAME = {metric.name: metric for metric in names.OF_DATABASE}
+STATUSES = ("pending", "sending", "uncertain", "held", "failed")
+"""Of no other status is there anything that somebody waits for."""
+COUNTED = (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED)
+
+
+async def load_stored(transaction: AsyncConnection) -> list[Sample]:
+    """Each metric of the database, for each of its connections. What is not known is left out; of what is none, 0."""
+    found = {
+        (BY_NAME[row.metric], (row.connection or "", *([row.status] if row.status else []))): float(row.value)
+        for row in await transaction.execute(STORED)
+        if row.value is not None
+    }
+    known = sorted({labels[0] for _, labels in found})
+    return [
+        (metric, labels, value) for (metric, labels), value in {**dict.fromkeys(_zeros(known), 0.0), **found}.items()
+    ]
+
+
+def _zeros(connections: Sequence[str]) -> Iterator[tuple[Metric, tuple[str, ...]]]:
+    for name in connections:
+        yield from ((metric, (name,)) for metric in COUNTED)
+        yield from ((names.OUTBOX, (name, status)) for status in STATUSES)

@@ -1,0 +1,152 @@
+"""What `/metrics` tells is what happened, in words that Prometheus takes."""
+
+import asyncio
+from asyncio.subprocess import PIPE
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as read_prometheus
+from sqlalchemy import event
+
+from sync.demo.simulator import Operation, RawBody, Status
+from sync.web.metrics.names import METRICS, OF_DATABASE, PREFIX
+from tests.deploy.helpers import needs
+from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.outbox import Outbox
+from tests.support.proxy import Proxy
+from tests.web.helpers import TOKEN, Answer, Site, serving
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3"
+Values = dict[tuple[str, tuple[str, ...]], float]
+
+
+def values(answer: Answer) -> Values:
+    """The samples of a scrape by name and the values of their labels, but for the connection's, which is `default`."""
+    assert answer.status == 200
+    return values_of(read_prometheus(answer.body.decode()))
+
+
+def values_of(families: Iterable[Any]) -> Values:
+    """The same of what was read in either form."""
+    return {
+        (sample.name, tuple(v for k, v in sample.labels.items() if k != "connection")): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def worked(site: Site, mirror: Mirror, outbox: Outbox) -> None:
+    """Lets the jobs do some of everything, some of it in vain."""
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["SECRET-A", "SECRET-B", "SECRET-C"], days_old=0.001)
+    await site.jobs.discover()
+    mirror.simulator.faults.script(Operation.GET_CODES, Status(429), RawBody(b"SECRET-E"))
+    await site.jobs.pull_turn()
+    await site.jobs.pull_turn()
+    await site.jobs.audit.begin()
+    await outbox.add(voucher, "SECRET-D")
+    await site.jobs.outbox.push_all()
+    await outbox.add(voucher, "SECRET-F")
+    await site.jobs.beat()
+
+
+async def test_what_was_done_is_counted(mirror: Mirror, outbox: Outbox) -> None:
+    async with serving(mirror) as site:
+        before = values(await site.get("/metrics"))
+        await worked(site, mirror, outbox)
+    async with serving(mirror, site.jobs) as site:
+        after = values(await site.get("/metrics"))
+    assert {name for (name, _), value in before.items() if name.endswith("_total") and value} <= {
+        "process_cpu_seconds_total"
+    }
+    assert after["voucher_sync_codes_total", ("written",)] == 3
+    assert after["voucher_sync_codes_total", ("unchanged",)] >= 3
+    assert after["voucher_sync_requests_total", ("voucherCodes/getAll", "429")] == 1
+    assert after["voucher_sync_requests_total", ("voucherCodes/add", "200")] == 1
+    assert after["voucher_sync_request_retries_total", ("voucherCodes/getAll",)] == 2
+    of_codes = sum(value for (name, labels), value in after.items() if labels[:1] == ("voucherCodes/getAll",)
+                   and name == "voucher_sync_requests_total")  # fmt: skip
+    assert after["voucher_sync_request_duration_seconds_count", ("voucherCodes/getAll",)] == of_codes
+    assert after["voucher_sync_budget_used_requests", ()] == len(mirror.simulator.requests)
+    assert after["voucher_sync_changes_total", ("done",)] == after["voucher_sync_push_calls_total", ()] == 1
+    assert after["voucher_sync_job_runs_total", ("discovery", "ok")] == 1
+    assert after["voucher_sync_job_runs_total", ("pull", "ok")] == 2
+    assert after["voucher_sync_failing", ("pull",)] == 0
+    assert after["voucher_sync_outbox_rows", ("pending",)] == 1
+    assert 0 <= after["voucher_sync_outbox_oldest_pending_seconds", ()] < 60
+    assert 0 <= after["voucher_sync_freshness_seconds", ()] <= after["voucher_sync_lag_seconds", ()] + 1
+    assert after["voucher_sync_audit_drift_codes", ()] == after["voucher_sync_audit_stopped", ()] == 0
+    assert after["voucher_sync_database_up", ()] == after["voucher_sync_database_sessions_in_use", ()] + 1 == 1
+
+
+async def test_every_metric_is_told_once_something_was_done_and_no_secret_in_either_form(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    async with serving(mirror, sync_http_token=TOKEN) as site:
+        await worked(site, mirror, outbox)
+        bearer = f"Bearer {TOKEN}"
+        plain = await site.get("/metrics", authorization=bearer)
+        openmetrics = await site.get("/metrics", authorization=bearer, accept=OPENMETRICS)
+    in_plain = list(read_prometheus(plain.body.decode()))
+    in_openmetrics = list(read_openmetrics(openmetrics.body.decode()))  # type: ignore[no-untyped-call]
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert {name for name, _ in values_of(in_plain)} == {name for name, _ in values_of(in_openmetrics)}
+    told = {family.name for family in in_openmetrics if family.samples}
+    assert {PREFIX + metric.name for metric in METRICS} <= told
+    assert {family.unit for family in in_openmetrics} == {"", *(metric.unit for metric in METRICS)}
+    for secret in (b"SECRET", CLIENT_TOKEN.encode(), ACCESS_TOKEN.encode(), TOKEN.encode()):
+        assert secret not in plain.body + openmetrics.body
+
+
+async def test_promtool_finds_nothing_to_mend(mirror: Mirror, outbox: Outbox) -> None:
+    promtool = needs("promtool")
+    async with serving(mirror) as site:
+        await worked(site, mirror, outbox)
+        answer = await site.get("/metrics")
+    checking = await asyncio.create_subprocess_exec(promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+    assert await checking.communicate(answer.body) == (b"", b"")
+    assert checking.returncode == 0
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", "text/html", ",;=,;", "application/openmetrics-text;version=x", "\xff"])
+async def test_whatever_is_accepted_there_is_an_answer(mirror: Mirror, accept: str) -> None:
+    async with serving(mirror) as site:
+        assert (await site.get("/metrics", accept=accept)).status == 200
+
+
+async def test_however_many_scrape_the_database_is_asked_by_one_statement(mirror: Mirror) -> None:
+    statements = list[str]()
+
+    def note(*arguments: Any) -> None:
+        statements.append(arguments[2])
+
+    async with serving(mirror) as site:
+        event.listen(mirror.connection.engine.sync_engine, "before_cursor_execute", note)
+        answers = await asyncio.gather(*(site.get("/metrics") for _ in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    assert sum("FROM" in statement for statement in statements) == 1
+
+
+async def test_while_the_database_is_away_the_process_is_told_of_all_the_same(database_url: str) -> None:
+    async with Proxy(database_url).served() as proxy:
+        mirror = Mirror(proxy.url)
+        async with mirror.opened(), serving(mirror) as site:
+            there = values(await site.get("/metrics"))
+            proxy.is_down = True
+            proxy.cut()
+            async with serving(mirror, site.jobs) as again:
+                away = values(await again.get("/metrics"))
+    assert there["voucher_sync_database_up", ()] == 1
+    assert away["voucher_sync_database_up", ()] == 0
+    assert ("voucher_sync_pages_total", ()) in away
+    assert not {name for name, _ in away} & {PREFIX + metric.name for metric in OF_DATABASE}
+
+
+def test_names_units_and_labels_are_what_prometheus_wants() -> None:
+    for metric in METRICS:
+        assert metric.name.endswith(metric.unit), metric
+        assert not metric.name.endswith(("_total", "_info", "_count", "_sum", "_bucket")), metric
+        assert set(metric.labels) <= {"connection", "job", "outcome", "operation", "status", "version", "revision"}
+    assert len({metric.name for metric in METRICS}) == len(METRICS)

@@ -197,6 +197,10 @@ outbox = Table(
         "voucher_code_outbox_waiting_idx", "after_id", "id",
         postgresql_where=text("after_id IS NOT NULL AND status = 'pending'"),
     ),
+    Index(
+        "voucher_code_outbox_attention_idx", "connection", "status",
+        postgresql_where=text("status IN ('held', 'failed')"),
+    ),
     Index("voucher_code_outbox_finished_at_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
     schema="mews",
     comment="Changes to voucher codes, queued by INSERT and carried out by voucher-sync.",

@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 LOOK_S = 3.0
 """The database has so long to answer, and then the statement is ended."""
+PAUSES = 20
+"""A look that took long is good for so many times as long: of a session's time all looks take 5 % at most."""
 OLD_S = 60.0
 """While every session is at work, what was found is told again for so long; then one is waited for."""
 
@@ -24,22 +26,33 @@ class DatabaseLook(Generic[T]):
     """What `work` finds, `good_for_s` seconds old at most; `work` only reads."""
 
     def __init__(
-        self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]], *, good_for_s: float
+        self,
+        engine: AsyncEngine,
+        work: Callable[[AsyncConnection], Awaitable[T]],
+        *,
+        good_for_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._work = work
         self._good_for_s = good_for_s
+        self._clock = clock
         self._one_at_a_time = asyncio.Lock()
         self._found: T | DatabaseError = DatabaseUnavailable("the database was not looked at yet")
-        self._looked_s = -OLD_S
+        self._looked_s = clock() - OLD_S
+        self._took_s = 0.0
 
     async def __call__(self) -> T:
         """Raises `DatabaseError`, which is remembered, too."""
         async with self._one_at_a_time:
-            age_s = time.monotonic() - self._looked_s
-            if age_s >= self._good_for_s and (age_s >= OLD_S or self._has_free_session()):
+            age_s = self._clock() - self._looked_s
+            good_for_s = max(self._good_for_s, PAUSES * self._took_s)
+            if age_s >= good_for_s and (age_s >= OLD_S or self._has_free_session()):
+                began_s = self._clock()
                 self._found = await self._look()
-                self._looked_s = time.monotonic()
+                self._looked_s = self._clock()
+                # One that failed is no measure: a database that is back is to be seen soon.
+                self._took_s = 0.0 if isinstance(self._found, DatabaseError) else self._looked_s - began_s
         if isinstance(self._found, DatabaseError):
             raise self._found
         return self._found

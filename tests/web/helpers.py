@@ -66,11 +66,11 @@ async def exchange(port: int, request: bytes) -> bytes:
         writer.close()
 
 
-def read_answer(received: bytes) -> Answer:
+def read_answer(received: bytes, version: str = "HTTP/1.1") -> Answer:
     """One answer, to the end of its connection."""
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    assert first.startswith("HTTP/1.1 "), received
+    assert first.startswith(f"{version} "), received
     headers = dict(line.split(": ", 1) for line in lines)
     return Answer(int(first.split()[1]), {name.lower(): value for name, value in headers.items()}, body)
 

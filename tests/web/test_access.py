@@ -7,7 +7,7 @@ import pytest
 from sync.core.errors import SettingsError
 from sync.web.access import bind_address
 from tests.support.mirror import Mirror
-from tests.web.helpers import TOKEN, serving
+from tests.web.helpers import TOKEN, read_answer, serving
 
 PATHS = ["/healthz", "/readyz", "/nowhere"]
 
@@ -54,6 +54,11 @@ async def test_a_host_that_means_this_machine_is_answered(mirror: Mirror, host: 
 async def test_another_host_is_a_page_that_was_made_to_lead_here_and_gets_nothing(mirror: Mirror, host: str) -> None:
     async with serving(mirror) as site:
         assert (await site.get("/healthz", host=host)).status == 421
+
+
+async def test_who_names_no_host_is_no_browser_and_is_answered(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        assert read_answer(await site.send(b"GET /healthz HTTP/1.0\r\n\r\n"), "HTTP/1.0").status == 200
 
 
 async def test_one_of_two_hosts_is_not_enough(mirror: Mirror) -> None:

@@ -16,4 +16,11 @@ __all__ = [
     "mirror_tables",
     "outbox_tables",
     "service_tables",
+    "triggers",
 ]
+
+
+def triggers() -> list[tuple[str, str]]:
+    """Every trigger of ours: its table, and its name."""
+    of_outbox = [(outbox_tables.outbox.fullname, name) for name in outbox_tables.TRIGGERS]
+    return of_outbox + [(mirror_tables.voucher_codes.fullname, name) for name in mirror_tables.TRIGGERS]

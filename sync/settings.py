@@ -95,6 +95,8 @@ class Settings(BaseModel):
     """Seconds of the longer window."""
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Days for which finished changes are kept."""
+    sync_history: Literal["on", "off"] = "on"
+    """Whether each version of a code that is replaced is kept, for `mews.voucher_code_history`: `on` or `off`."""
     sync_state_dir: NotEmpty | None = None
     """Where the daemon keeps the witness of its database: a small file, by which a restored or copied one is
     noticed; in containers a volume. Default: systemd's `STATE_DIRECTORY`, else `state` in the user's data

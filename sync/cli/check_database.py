@@ -5,7 +5,6 @@ from sqlalchemy.exc import DBAPIError
 
 from sync.cli.check_line import CheckLine
 from sync.cli.roles import describe_role
-from sync.outbox.tables import TRIGGERS, outbox
 from sync.postgres.engine import translate
 from sync.postgres.facts import Facts, load_facts
 from sync.postgres.in_force import not_in_force, refusals
@@ -13,7 +12,7 @@ from sync.postgres.migrations import make_migration_engine
 from sync.postgres.requirements import NEWEST, OLDEST
 from sync.postgres.schema_version import current_revision, known_revisions
 from sync.postgres.urls import describe_address
-from sync.schema import metadata
+from sync.schema import metadata, triggers
 from sync.service import roles
 
 RENEW_INDEXES = (
@@ -95,7 +94,7 @@ def _check_revision(address: str, at: str | None) -> CheckLine:
 
 def _check_tables(connection: Connection) -> CheckLine:
     tables = metadata.sorted_tables
-    if gone := not_in_force(connection, tables, [(outbox.fullname, name) for name in TRIGGERS]):
+    if gone := not_in_force(connection, tables, triggers()):
         to_do = "put back what was dropped or renamed, ENABLE TRIGGER what is disabled, REINDEX what is not valid"
         return CheckLine("tables", f"not there, or not in force: {_first(gone)}", to_do)
     if refused := refusals(connection, tables):

@@ -88,6 +88,7 @@ voucher_codes = Table(
     ),
     Index(None, "voucher_id", "value"),
     Index(None, "value"),
+    Index(None, "mirrored_at"),
     Index(
         "voucher_codes_delete_noted_idx",
         "connection",
@@ -96,6 +97,34 @@ voucher_codes = Table(
     ),
     schema="mews",
     comment="Voucher codes, deleted ones too: a row for every code that the API has shown.",
+)
+
+TRIGGERS = ("keep_versions",)
+"""Of the codes, as `history.sql` names them."""
+
+voucher_code_versions = Table(
+    "voucher_code_versions",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the version, in any order."),
+    Column("voucher_code_id", UUID, nullable=False, comment="The code."),
+    Column(
+        "valid_from",
+        TIMESTAMP,
+        nullable=False,
+        comment="When the mirror first showed it; of a code's first version, when the API had last changed it by then.",
+    ),
+    Column("valid_to", TIMESTAMP, nullable=False, comment="When the mirror first showed the next one."),
+    Column("changed", ARRAY(Text), nullable=False, comment="Columns that changed then, by which it ended."),
+    *(
+        Column(column.name, column.type, nullable=column.nullable, comment=column.comment)
+        for column in voucher_codes.c
+        if column.name not in {"id", "first_seen_at", "mirrored_at"}
+    ),
+    Index(None, "voucher_code_id", "valid_to"),
+    Index(None, "valid_to"),
+    schema="mews",
+    comment="Versions of codes that were replaced; only an erasure changes one. mews.voucher_code_history has the "
+    "present ones too.",
 )
 
 skipped = Table(

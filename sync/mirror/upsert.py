@@ -35,6 +35,10 @@ READ_BACK_FOR = timedelta(hours=1)
 LONG_AGO = literal("-infinity", TIMESTAMP)
 """How a missing `updated_utc` compares: staler than any other."""
 
+MIRRORED_NOW = {"mirrored_at": func.clock_timestamp()}
+"""Of a row that is changed. It is read once the row is locked, so that of two who change it the later one notes a later
+instant: versions of it would overlap otherwise, by as long as a transaction waited."""
+
 
 def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = (), guard: str | None = None) -> Insert:
     """One statement that brings `table` up to a page of rows: parameters `connection`, and a list for each column.
@@ -68,7 +72,7 @@ def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = (), gu
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=[table.c.id],
-        set_={name: new[name] for name in names if name != "id"} | dict.fromkeys(resets) | {"mirrored_at": func.now()},
+        set_={name: new[name] for name in names if name != "id"} | dict.fromkeys(resets) | MIRRORED_NOW,
         where=_is_news(table, new, names, resets, guard),
     )
 
@@ -112,7 +116,7 @@ async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_]) 
     """
     table = tables.voucher_codes
     active = (table.c.id.in_(code_ids), table.c.is_active)
-    values = {"is_active": False, "delete_noted_at": func.now(), "mirrored_at": func.now()}
+    values = {"is_active": False, "delete_noted_at": func.now(), **MIRRORED_NOW}
     return (await transaction.execute(update(table).where(*active).values(values))).rowcount
 
 

@@ -92,6 +92,8 @@ UNREADABLE = (
     "an instant cannot be read, since a trigger or function of a user's has changed DateStyle or IntervalStyle in this "
     "transaction: let it take its settings by SET in its own definition, which end with it"
 )
+KEEPS_HISTORY = "voucher_sync.history"
+"""The setting that `sync.keep_versions` goes by, in sync/mirror/history.sql."""
 MAX_TRIES = 20
 AGAIN_FOR_S = 10.0
 """A transaction that is not through after so long is given up: a lease may end, and its job comes again anyhow."""
@@ -100,8 +102,11 @@ ASK_FOR_S = 5.0
 AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
 
 
-def make_engine(database_url: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
-    """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read."""
+def make_engine(database_url: str, pool_size: int = POOL_SIZE, *, keeps_history: bool = True) -> AsyncEngine:
+    """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read.
+
+    `keeps_history`: whether the versions of codes that its transactions replace are kept.
+    """
     options = connect_options(database_url)
     engine = create_async_engine(
         "postgresql+psycopg://",
@@ -117,7 +122,7 @@ def make_engine(database_url: str, pool_size: int = POOL_SIZE) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)
     refuse_at_connect(engine.sync_engine)
-    begin_by_statement(engine.sync_engine)
+    begin_by_statement(engine.sync_engine, {KEEPS_HISTORY: "on" if keeps_history else "off"})
     return engine
 
 

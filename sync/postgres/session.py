@@ -9,6 +9,10 @@ Left as it comes: `role`, by which sites say to whom objects are to belong; what
 `synchronous_commit`, which `sync.outbox.claims.as_daemon` looks at.
 """
 
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+
 from sqlalchemy import Connection, Engine, event
 
 LOCK_TIMEOUT_S = 30
@@ -48,12 +52,16 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.concat(pg_catalog.rtrim(p
 session's path follows: triggers and indexes that users put on our tables may look for their own things by it. So a
 function of PostgreSQL's that takes any type (`unnest`) needs its schema where we call it: another with just our types
 would be preferred. (`unnest` of several arrays is always PostgreSQL's own.)"""
+NO_MORE: Mapping[str, str] = MappingProxyType({})
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
 
 
-def begin_statement(server_version: int) -> str:
-    """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004."""
-    settings = SETTINGS | _newer_settings(server_version)
+def begin_statement(server_version: int, more: Mapping[str, str] = NO_MORE) -> str:
+    """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004.
+
+    `more`: settings of our own, beside PostgreSQL's.
+    """
+    settings = {**SETTINGS, **_newer_settings(server_version), **more}
     return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
 
 
@@ -72,14 +80,14 @@ def begin_again(connection: Connection) -> None:
     _begin(connection)
 
 
-def begin_by_statement(engine: Engine) -> None:
+def begin_by_statement(engine: Engine, more: Mapping[str, str] = NO_MORE) -> None:
     """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode."""
-    event.listen(engine, "begin", _begin)
+    event.listen(engine, "begin", partial(_begin, more=more))
 
 
-def _begin(connection: Connection) -> None:
+def _begin(connection: Connection, more: Mapping[str, str] = NO_MORE) -> None:
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None  # noqa: S101 - only a closed connection has none
-    statement = begin_statement(driver_connection.info.server_version)
+    statement = begin_statement(driver_connection.info.server_version, more)
     # Without parameters psycopg sends it as it is: several statements, one message.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

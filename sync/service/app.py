@@ -46,7 +46,8 @@ async def open_connection(
     """
     address = settings.mews_platform_address
     identity = Identity(address, _token(settings), is_accepted=accept_enterprises)
-    engine = make_engine(database_url, settings.sync_database_pool)
+    pool = settings.sync_database_pool
+    engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
     require_schema(engine)
     client = make_client(settings, stop, retry_policy, engine)
     try:

@@ -1,4 +1,4 @@
-"""The triggers are those of the file in force, and the migration that loads them disturbs nobody."""
+"""The triggers and functions are those of the files in force, and the migration that loads them disturbs nobody."""
 
 from pathlib import Path
 
@@ -7,9 +7,10 @@ import pytest
 from alembic import command
 from psycopg.conninfo import conninfo_to_dict
 
+import sync.mirror
 import sync.outbox
-from sync.outbox.tables import TRIGGERS as NAMES
 from sync.postgres import migrations
+from sync.service.schema import triggers
 from tests.migrations.helpers import (
     CHECKOUT,
     FUNCTIONS,
@@ -23,7 +24,7 @@ from tests.migrations.helpers import (
 from tests.support.hostile import new_owner
 from tests.support.queue import VOUCHER
 
-IN_FORCE = Path(sync.outbox.__file__).with_name("triggers.sql")
+IN_FORCE = (Path(sync.outbox.__file__).with_name("triggers.sql"), Path(sync.mirror.__file__).with_name("history.sql"))
 AT = "0011"
 BEFORE = str(scripts().get_revision(AT).down_revision)
 TABLE = "mews.voucher_code_outbox"
@@ -61,22 +62,25 @@ def functions_and_triggers(url: str) -> list[tuple[object, ...]]:
     return sorted(query(url, FUNCTIONS)) + sorted(query(url, TRIGGERS))
 
 
-def test_a_migrated_database_holds_the_file_in_force_and_nothing_else(database_url: str) -> None:
+def test_a_migrated_database_holds_the_files_in_force_and_nothing_else(database_url: str) -> None:
     migrated = functions_and_triggers(database_url)
-    assert tuple(sorted(str(name) for _, name, *_ in query(database_url, TRIGGERS))) == NAMES
+    assert sorted((str(table), str(name)) for table, name, *_ in query(database_url, TRIGGERS)) == sorted(triggers())
     for table, name, _, _ in query(database_url, TRIGGERS):
         execute(database_url, f"DROP TRIGGER {name} ON {table}")
     for function, *_ in query(database_url, FUNCTIONS):
         execute(database_url, f"DROP FUNCTION {function}")
     assert functions_and_triggers(database_url) == []
-    execute(database_url, IN_FORCE.read_text(encoding="ascii"))
+    execute(database_url, *(path.read_text(encoding="ascii") for path in IN_FORCE))
     assert functions_and_triggers(database_url) == migrated
 
 
-def test_the_newest_version_that_a_migration_loads_is_the_file_in_force() -> None:
+@pytest.mark.parametrize("in_force", IN_FORCE, ids=lambda path: path.name)
+def test_the_newest_version_that_a_migration_loads_is_the_file_in_force(in_force: Path) -> None:
+    title, _, _ = in_force.read_text(encoding="ascii").partition("\n")
     versions = sorted((CHECKOUT / "migrations" / "versions").glob("*.sql"))
     assert all(version.with_suffix(".py").is_file() for version in versions)
-    assert versions[-1].read_bytes() == IN_FORCE.read_bytes()
+    of_this = [version for version in versions if version.read_text(encoding="ascii").startswith(f"{title}\n")]
+    assert of_this[-1].read_bytes() == in_force.read_bytes()
 
 
 def test_no_writer_is_waited_for(before_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,107 @@
+"""Whoever copies the mirror bit by bit misses nothing, in whatever order transactions commit."""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.mirror.upsert import note_deleted, store_voucher_codes
+from sync.postgres.engine import transaction
+from tests.mirror.helpers import NEW, OLD
+from tests.support.database import CONNECTION, PATIENCE_S, code, rows, store, uuid
+from tests.support.users import login
+
+MARGIN = timedelta(seconds=1)
+LONG_AGO = datetime.min.replace(year=2000, tzinfo=NEW.tzinfo)
+SINCE = "SELECT id, is_active, mirrored_at FROM mews.voucher_codes WHERE mirrored_at >= :since"
+
+
+class Loader:
+    """A copy of the codes, loaded as it is to be: first the bound, then what was written since the last one."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine, self.copy, self.since = engine, dict[UUID, bool](), LONG_AGO
+
+    async def load(self) -> None:
+        (settled,) = await rows(self.engine, "SELECT mews.settled_before() AS before")
+        for row in await rows(self.engine, SINCE, since=self.since):
+            self.copy[row["id"]] = row["is_active"]
+        self.since = settled["before"] or self.since
+
+
+async def is_complete(loader: Loader) -> bool:
+    found = await rows(loader.engine, "SELECT id, is_active FROM mews.voucher_codes")
+    return loader.copy == {row["id"]: row["is_active"] for row in found}
+
+
+async def test_what_is_committed_late_with_an_early_instant_is_loaded(engine: AsyncEngine) -> None:
+    loader = Loader(engine)
+    await store(engine, code(1, "A", OLD), code(2, "B", OLD))
+    async with transaction(engine) as slow:
+        await store_voucher_codes(slow, CONNECTION, [code(3, "C", NEW)])
+        await note_deleted(slow, [uuid(1)])
+        await store(engine, code(2, "B", NEW, is_active=False))
+        await loader.load()
+        assert loader.copy == {uuid(1): True, uuid(2): False}
+        (newest,) = await rows(engine, "SELECT max(mirrored_at) AS instant FROM mews.voucher_codes")
+    missed = {row["id"] for row in await rows(engine, SINCE, since=newest["instant"])}
+    assert uuid(3) not in missed  # by the newest instant that was seen it would never be loaded
+    await loader.load()
+    assert await is_complete(loader)
+
+
+async def bound(engine: AsyncEngine) -> Any:
+    (row,) = await rows(engine, "SELECT mews.settled_before() AS before")
+    return row["before"]
+
+
+async def passes(engine: AsyncEngine, instant: datetime) -> None:
+    """Waits until the bound is past an instant."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await bound(engine) <= instant:
+            pass
+
+
+async def test_the_bound_follows_the_clock_while_nobody_writes(engine: AsyncEngine) -> None:
+    (row,) = await rows(engine, "SELECT mews.settled_before() AS before, clock_timestamp() AS now")
+    assert row["before"] <= row["now"] - MARGIN
+    await passes(engine, row["now"])
+
+
+async def test_a_transaction_that_has_not_written_yet_holds_it_back(engine: AsyncEngine) -> None:
+    async with transaction(engine) as tx:
+        began = (await tx.exec_driver_sql("SELECT now()")).scalar_one()
+        assert await bound(engine) <= began - MARGIN
+        await store_voucher_codes(tx, CONNECTION, [code(1, "A", OLD)])
+    (row,) = await rows(engine, "SELECT mirrored_at FROM mews.voucher_codes")
+    assert row["mirrored_at"] == began
+
+
+async def test_who_only_reads_holds_nothing_back_and_may_ask(engine: AsyncEngine, database_url: str) -> None:
+    with login(database_url, member_of="mews_reader") as url, psycopg.connect(url) as reader:
+        found = reader.execute("SELECT now(), mews.settled_before()").fetchone()
+        assert found is not None
+        assert found[1] is not None
+        await passes(engine, found[0])
+
+
+async def test_where_a_session_cannot_be_seen_there_is_no_bound(engine: AsyncEngine, database_url: str) -> None:
+    with psycopg.connect(database_url, options="-c track_activities=off") as unseen:
+        unseen.execute("SELECT 1")
+        assert await bound(engine) is None
+    assert await bound(engine) is not None
+
+
+async def test_a_login_without_a_bound_still_loads_all(database_url: str, engine: AsyncEngine) -> None:
+    loader = Loader(engine)
+    await store(engine, code(1, "A", OLD))
+    with psycopg.connect(database_url, options="-c track_activities=off") as unseen:
+        unseen.execute("SELECT 1")
+        await loader.load()
+        await store(engine, code(1, "A", NEW, is_active=False))
+        await loader.load()
+    assert loader.since == LONG_AGO
+    assert await is_complete(loader)

@@ -10,7 +10,9 @@ INSTANT = datetime(2026, 5, 1, tzinfo=UTC)
 WELL = ConnectionStatus(
     name="default", state="ok", state_since=INSTANT, error=None, heartbeat_age_s=1, caught_up_age_s=1,
     caught_up_through=INSTANT, vouchers=1, voucher_codes=1, open_windows=0, complete_through=INSTANT, skipped=0,
-    rejected_records=0, audited_since=INSTANT, audit_drift=0, audit_braked=None, gap=None, outbox={}, held={}, last_runs=[],
+    rejected_records=0,
+    audited_since=INSTANT, audit_drift=0, audit_braked=None, gap=None, outbox={}, held={},
+    last_runs=[],
 )  # fmt: skip
 FAILING = ("default", Kind.FAILING)
 HELD = ("default", Kind.HELD)

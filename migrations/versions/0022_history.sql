@@ -1,7 +1,7 @@
 -- What keeps the versions of codes, and functions of schema mews about time, as they are in force.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0021_history.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0022_history.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 
 

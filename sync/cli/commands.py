@@ -71,7 +71,7 @@ def migrate() -> None:
 
 @voucher_sync.command()
 def roles() -> None:
-    """Make the roles mews_reader and mews_writer, and grant them what they are for.
+    """Make the roles mews_reader, mews_writer and mews_operator, and grant them what they are for.
 
     Works at any time, and again. What this user may not do is printed as SQL for somebody who may. Exits 1 as long as
     something is left to do.

@@ -130,6 +130,9 @@ outbox = Table(
         "took_back_id", BigInteger,
         comment="The add that a cancelled delete took back before that was sent, and had nothing else to do.",
     ),
+    Column("changed_by", Text, comment="Who last changed it by hand; null: nobody did."),
+    Column("changed_at", TIMESTAMP, comment="When that was."),
+    Column("changed_how", Text, comment="How: released, retried, cancelled, edited, or taken back by a delete."),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(

@@ -1,7 +1,7 @@
--- The triggers of mews.voucher_code_outbox that are in force: all PL/pgSQL that a migrated database holds.
+-- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0020_held_because.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0023_operators.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -99,7 +99,8 @@ BEGIN
       OR NEW.enterprise_id IS NOT NULL OR NEW.first_sent_utc IS NOT NULL OR NEW.unknown_since_utc IS NOT NULL
       OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL OR NEW.first_sent_at IS NOT NULL
       OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
-      OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL
+      OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL OR NEW.changed_by IS NOT NULL
+      OR NEW.changed_at IS NOT NULL OR NEW.changed_how IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before, after_id and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
@@ -187,6 +188,7 @@ BEGIN
     PERFORM set_config('voucher_sync.daemon', 'on', true);
     UPDATE mews.voucher_code_outbox AS unsent
       SET status = 'cancelled', held_because = NULL, finished_at = now(),
+          changed_by = session_user, changed_at = now(), changed_how = 'taken back',
           last_error = format('taken back, before it was sent, by the delete in row %s', NEW.id)
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
         AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
@@ -312,14 +314,14 @@ BEGIN
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
          NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
          NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id,
-         NEW.held_because, NEW.took_back_id)
+         NEW.held_because, NEW.took_back_id, NEW.changed_by, NEW.changed_at, NEW.changed_how)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
          OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
          OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id,
-         OLD.held_because, OLD.took_back_id)
+         OLD.held_because, OLD.took_back_id, OLD.changed_by, OLD.changed_at, OLD.changed_how)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),
@@ -332,9 +334,12 @@ BEGIN
     RETURN NEW;  -- a mapper that sends every column back as it was
   END IF;
 
-  -- 4. Who may change what is left: the operator all of it, others cancel what they queued themselves.
-  IF NOT pg_has_role(
-       session_user, (SELECT relation.relowner FROM pg_class AS relation WHERE relation.oid = TG_RELID), 'MEMBER')
+  -- 4. Who may change what is left: the owner and operators all of it, others cancel what they queued themselves.
+  IF NOT EXISTS (
+       SELECT FROM pg_roles AS operator
+       WHERE (operator.rolname = 'mews_operator'
+              OR operator.oid = (SELECT relation.relowner FROM pg_class AS relation WHERE relation.oid = TG_RELID))
+         AND pg_has_role(session_user, operator.oid, 'MEMBER'))
      AND NOT (OLD.queued_by = session_user AND NEW.status = 'cancelled' AND NEW.priority = OLD.priority)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege',
@@ -345,7 +350,16 @@ BEGIN
       MESSAGE = format('row %s: note: has %s characters, 10000 are the most', OLD.id, char_length(NEW.note));
   END IF;
 
-  -- 5. What belongs to another time.
+  -- 5. Who did what; the daemon leaves it as it is, so that it can be told after the row went on.
+  NEW.changed_by := session_user;
+  NEW.changed_at := now();
+  NEW.changed_how := CASE
+    WHEN NEW.status = OLD.status THEN 'edited'
+    WHEN NEW.status = 'cancelled' THEN 'cancelled'
+    WHEN OLD.status = 'held' THEN 'released'
+    ELSE 'retried' END;
+
+  -- 6. What belongs to another time.
   IF NEW.not_before IS DISTINCT FROM OLD.not_before THEN
     IF NEW.status NOT IN ('pending', 'held') OR NEW.not_before < '0001-01-01 00:00+00'
        OR NEW.not_before >= '10000-01-01 00:00+00' THEN
@@ -355,7 +369,7 @@ BEGIN
     NEW.next_attempt_at := greatest(now(), NEW.not_before);
   END IF;
 
-  -- 6. What belongs to another status.
+  -- 7. What belongs to another status.
   IF OLD.status <> NEW.status THEN
     NEW.held_because := NULL;
     IF NEW.status = 'cancelled' THEN
@@ -367,7 +381,7 @@ BEGIN
     END IF;
   END IF;
 
-  -- 7. What waits for another row goes on waiting for it, as in queue_change.
+  -- 8. What waits for another row goes on waiting for it, as in queue_change.
   IF NEW.after_id IS NOT NULL AND NEW.next_attempt_at IS DISTINCT FROM OLD.next_attempt_at AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS first
     WHERE first.id = NEW.after_id AND (first.status = 'done' OR first.status = 'cancelled'
@@ -376,7 +390,7 @@ BEGIN
     NEW.next_attempt_at := '9999-12-31 00:00+00';
   END IF;
 
-  -- 8. Wake the daemon, however many others do so: operators are few.
+  -- 9. Wake the daemon, however many others do so: operators are few.
   IF NEW.status = 'pending' AND coalesce(current_setting('voucher_sync.notify', true), '') <> 'off'
      AND pg_notification_queue_usage() < 0.5
   THEN

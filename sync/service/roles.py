@@ -1,10 +1,10 @@
-"""The roles for readers and writers: whether they are there, what they lack, and giving it to them.
+"""The roles for readers, writers and operators: whether they are there, what they lack, and giving it to them.
 
 A role belongs to the whole server, so it may have been there before, or be made by somebody else at any time; what it
 may do in this database is granted by who owns the schema.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -16,11 +16,13 @@ from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.migrations import make_migration_engine
 
-READER, WRITER = "mews_reader", "mews_writer"
+READER, WRITER, OPERATOR = "mews_reader", "mews_writer", "mews_operator"
 SEQUENCE = "mews.voucher_code_outbox_id_seq"
 INSERTED = [column.name for column in outbox.c]
 UPDATED = [name for name in INSERTED if name != outbox.c.id.name]
 """Mappers send every column that they know; the outbox's triggers say which change is right."""
+MOVED = ["status", "not_before", "note", "priority"]
+"""What operators change of a row that others have queued, and no more: they queue nothing themselves."""
 
 _TABLES = text("""
 SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
@@ -73,10 +75,11 @@ class Mended:
 
 
 def look(connection: Connection) -> list[Role]:
-    """Both roles, as they are in a migrated database."""
-    there = {row.name: row for row in connection.execute(_ROLES, {"names": [READER, WRITER]})}
+    """Our roles, as they are in a migrated database."""
+    names = (READER, WRITER, OPERATOR)
+    there = {row.name: row for row in connection.execute(_ROLES, {"names": list(names)})}
     found = []
-    for name in (READER, WRITER):
+    for name in names:
         row = there.get(name)
         if row is None:
             found.append(Role(name, None, is_more_than_a_group=False, lacks=[]))
@@ -85,17 +88,23 @@ def look(connection: Connection) -> list[Role]:
         lacks = [f"SELECT on {table.name}" for table in tables if not table.readable]
         if name == WRITER:
             lacks += _lacks_of_writer(connection)
+        if name == OPERATOR:
+            lacks += _lacking(connection, OPERATOR, {"UPDATE": MOVED})
         found.append(Role(name, row.members, row.is_more_than_a_group, lacks))
     return found
 
 
 def _lacks_of_writer(connection: Connection) -> list[str]:
-    privileges = ["INSERT"] * len(INSERTED) + ["UPDATE"] * len(UPDATED)
-    parameters = {"role": WRITER, "privileges": privileges, "names": INSERTED + UPDATED}
-    columns = connection.execute(_LACKING, parameters).all()
-    lacks = [f"{one.privilege} ({one.column_name}) on {outbox.fullname}" for one in columns]
+    lacks = _lacking(connection, WRITER, {"INSERT": INSERTED, "UPDATE": UPDATED})
     has_sequence = connection.execute(_HAS_SEQUENCE, {"role": WRITER}).scalar_one()
     return lacks if has_sequence else [*lacks, f"SELECT on {SEQUENCE}"]
+
+
+def _lacking(connection: Connection, role: str, wanted: Mapping[str, Sequence[str]]) -> list[str]:
+    privileges = [privilege for privilege, names in wanted.items() for _ in names]
+    names = [name for names in wanted.values() for name in names]
+    columns = connection.execute(_LACKING, {"role": role, "privileges": privileges, "names": names}).all()
+    return [f"{one.privilege} ({one.column_name}) on {outbox.fullname}" for one in columns]
 
 
 def look_for_roles(database_url: str) -> list[Role]:
@@ -158,6 +167,8 @@ def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[st
             f"GRANT INSERT ({inserted}), UPDATE ({updated}) ON {outbox.fullname} TO {_quoted(WRITER)}",
             f"GRANT SELECT ON SEQUENCE {SEQUENCE} TO {_quoted(WRITER)}",
         ]
+    if OPERATOR in names:
+        grants.append(f"GRANT UPDATE ({', '.join(MOVED)}) ON {outbox.fullname} TO {_quoted(OPERATOR)}")
     return grants
 
 

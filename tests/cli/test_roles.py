@@ -18,30 +18,29 @@ async def test_it_grants_what_is_missing_and_says_who_is_ready(cli: Cli, databas
         admin.execute("REVOKE SELECT ON mews.voucher_codes FROM mews_reader")
     ended = await cli("roles", settings={"DATABASE_URL": database_url})
     assert (ended.code, ended.stderr) == (0, "")
-    granted, reader, writer = ended.stdout.splitlines()
+    granted, reader, writer, operator = ended.stdout.splitlines()
     assert granted == "Granted what was missing."
     assert reader.startswith("mews_reader is ready, members: ")
     assert writer.startswith("mews_writer is ready, members: ")
+    assert operator.startswith("mews_operator is ready, members: ")
 
 
 def test_a_migration_and_then_roles_say_what_somebody_else_must_run(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader, writer = f"reader_{uuid4().hex}", f"writer_{uuid4().hex}"
-    monkeypatch.setattr(roles, "READER", reader)
-    monkeypatch.setattr(roles, "WRITER", writer)
+    names = [f"{constant.lower()}_{uuid4().hex}" for constant in ("READER", "WRITER", "OPERATOR")]
+    for constant, name in zip(("READER", "WRITER", "OPERATOR"), names, strict=True):
+        monkeypatch.setattr(roles, constant, name)
     with new_owner(empty_database_url) as url:
         migrated, made = (
             CliRunner().invoke(voucher_sync, [one], env={"DATABASE_URL": url}) for one in ("migrate", "roles")
         )
     assert migrated.exit_code == 0
-    assert f"Note: {reader} and {writer} cannot be used yet: run `voucher-sync roles`" in migrated.stderr
+    assert f"Note: {' and '.join(names)} cannot be used yet: run `voucher-sync roles`" in migrated.stderr
     assert made.exit_code == 1
     assert made.stdout.splitlines() == [
-        f"{reader} is missing",
-        f"{writer} is missing",
+        *(f"{name} is missing" for name in names),
         "Somebody who may do that must run this in the database; then run `voucher-sync roles` again:",
         "",
-        f'CREATE ROLE "{reader}" NOLOGIN;',
-        f'CREATE ROLE "{writer}" NOLOGIN;',
+        *(f'CREATE ROLE "{name}" NOLOGIN;' for name in names),
     ]

@@ -11,6 +11,7 @@ from sync.service import roles
 from sync.service.roles import Role, look, mend
 from tests.support.hostile import new_login, new_owner
 
+NAMES = ("READER", "WRITER", "OPERATOR")
 PRIVILEGES = """
 SELECT namespace.nspname, class.relname, attribute.attname, given.privilege_type
 FROM pg_class AS class
@@ -40,11 +41,11 @@ def privileges(url: str, role: str) -> set[tuple[object, ...]]:
 
 
 @pytest.fixture
-def later(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
+def later(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
     """Names of roles that were not there when the database was migrated, and are gone afterwards."""
-    names = (f"test_reader_{uuid4().hex}", f"test_writer_{uuid4().hex}")
-    monkeypatch.setattr(roles, "READER", names[0])
-    monkeypatch.setattr(roles, "WRITER", names[1])
+    names = tuple(f"test_{one.lower()}_{uuid4().hex}" for one in NAMES)
+    for constant, name in zip(NAMES, names, strict=True):
+        monkeypatch.setattr(roles, constant, name)
     yield names
     with psycopg.connect(database_url, autocommit=True) as admin:
         for name in names:
@@ -59,17 +60,17 @@ def test_roles_that_stood_at_the_migration_lack_nothing(database_url: str) -> No
     assert (mended.made, mended.granted, mended.left) == ([], False, [])
 
 
-def test_roles_that_are_made_later_get_the_same(database_url: str, later: tuple[str, str]) -> None:
+def test_roles_that_are_made_later_get_the_same(database_url: str, later: tuple[str, ...]) -> None:
     assert [(role.name, role.members) for role in found(database_url)] == [(name, None) for name in later]
     mended = mend(database_url)
     assert (mended.made, mended.granted, mended.left) == (list(later), True, [])
     assert all(role.is_ready for role in mended.roles)
-    for name, usual in zip(later, ("mews_reader", "mews_writer"), strict=True):
+    for name, usual in zip(later, ("mews_reader", "mews_writer", "mews_operator"), strict=True):
         assert privileges(database_url, name) == privileges(database_url, usual)
 
 
 def test_who_may_make_no_roles_says_what_is_to_be_run_and_then_grants(
-    empty_database_url: str, later: tuple[str, str]
+    empty_database_url: str, later: tuple[str, ...]
 ) -> None:
     with new_owner(empty_database_url) as owner:
         migrate(owner)
@@ -79,42 +80,44 @@ def test_who_may_make_no_roles_says_what_is_to_be_run_and_then_grants(
         with psycopg.connect(empty_database_url, autocommit=True) as admin:
             for statement in mended.left:
                 admin.execute(statement.encode())
-        assert [bool(role.lacks) for role in found(owner)] == [True, True]
+        assert [bool(role.lacks) for role in found(owner)] == [True] * 3
         mended = mend(owner)
         assert (mended.made, mended.granted, mended.left) == ([], True, [])
         assert all(role.is_ready for role in mended.roles)
 
 
-def test_who_does_not_own_the_schema_says_what_is_to_be_granted(database_url: str, later: tuple[str, str]) -> None:
+def test_who_does_not_own_the_schema_says_what_is_to_be_granted(database_url: str, later: tuple[str, ...]) -> None:
     with new_login(database_url, "IN ROLE mews_reader") as reader:
         with psycopg.connect(database_url, autocommit=True) as admin:
             for name in later:
                 admin.execute(f"CREATE ROLE {name} NOLOGIN".encode())
         mended = mend(reader)
-        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 5)
+        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 6)
     with psycopg.connect(database_url, autocommit=True) as admin:
         for statement in mended.left:
             admin.execute(statement.encode())
     assert all(role.is_ready for role in found(database_url))
 
 
-def test_a_privilege_that_was_taken_away_is_told_and_given_back(database_url: str, later: tuple[str, str]) -> None:
+def test_a_privilege_that_was_taken_away_is_told_and_given_back(database_url: str, later: tuple[str, ...]) -> None:
     mend(database_url)
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"REVOKE SELECT ON mews.coverage FROM {later[0]}".encode())
         admin.execute(f"REVOKE INSERT (note) ON mews.voucher_code_outbox FROM {later[1]}".encode())
+        admin.execute(f"REVOKE UPDATE (priority) ON mews.voucher_code_outbox FROM {later[2]}".encode())
     assert [list(role.lacks) for role in found(database_url)] == [
         ["SELECT on mews.coverage"],
         ["INSERT (note) on mews.voucher_code_outbox"],
+        ["UPDATE (priority) on mews.voucher_code_outbox"],
     ]
     assert mend(database_url).granted
     assert all(role.is_ready for role in found(database_url))
 
 
-def test_a_role_of_somebody_else_by_that_name_is_told(database_url: str, later: tuple[str, str]) -> None:
+def test_a_role_of_somebody_else_by_that_name_is_told(database_url: str, later: tuple[str, ...]) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {later[0]} LOGIN".encode())
-    assert [role.is_more_than_a_group for role in found(database_url)] == [True, False]
+    assert [role.is_more_than_a_group for role in found(database_url)] == [True, False, False]
 
 
 def test_a_login_that_acts_as_the_owner_makes_the_owners_things(empty_database_url: str) -> None:

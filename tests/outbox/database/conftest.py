@@ -34,3 +34,9 @@ async def writer(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
 async def reader(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
     async with user(database_url, "mews_reader") as reader:
         yield reader
+
+
+@pytest.fixture
+async def operator(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
+    async with user(database_url, "mews_operator") as operator:
+        yield operator

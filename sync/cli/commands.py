@@ -104,6 +104,21 @@ def status(as_json: bool, healthy: bool) -> None:
 
 
 @voucher_sync.command()
+@click.option("--deleted", "with_deleted", is_flag=True, help="Those too that are deleted in Mews.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def vouchers(with_deleted: bool, as_json: bool) -> None:
+    """List the vouchers that the mirror knows: names, hotel, service and codes.
+
+    Off a terminal each is a line with tabs: id, name, service, hotel, active codes, all codes, external identifier.
+    Other commands take a voucher by its id, or by its name or external identifier where only one is called so.
+    """
+    with loading():
+        from sync.cli.vouchers import vouchers as work
+
+    work(with_deleted=with_deleted, as_json=as_json)
+
+
+@voucher_sync.command()
 @click.option("--repair", is_flag=True, help="Mend what has drifted.")
 @click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

@@ -1,9 +1,12 @@
 """What is shown on a terminal alone, and to nobody who reads a file or a pipe."""
 
 import sys
+from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
+from rich.table import Table
 
 
 def is_shown_to_somebody() -> bool:
@@ -14,3 +17,29 @@ def is_shown_to_somebody() -> bool:
 def progress(*columns: ProgressColumn) -> Progress:
     """A bar on stderr, which is left out where that is no terminal: a log would hold it again for each step."""
     return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
+
+
+WIDE = frozenset({"voucher", "note", "value", "reason", "why", "name", "hotel", "service", "external identifier"})
+"""Columns whose words wrap where a terminal is narrow."""
+
+
+def plain_table(*columns: str) -> Table:
+    """A table that fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        table.add_column(name.replace("_", " "), no_wrap=name not in WIDE, overflow="fold")
+    return table
+
+
+def for_json(value: object) -> str:
+    """What JSON has no form for: instants in ISO 8601, and ids."""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def printable(value: object) -> str:
+    """For a terminal or a line: notes and the API's messages may hold what would move the cursor, or break the line."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return "".join(one if one.isprintable() else " " for one in str(value))

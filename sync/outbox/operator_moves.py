@@ -1,4 +1,4 @@
-"""Looking into the outbox, and moving its rows as users may."""
+"""Moving rows of the outbox as users may."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,34 +10,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.rules import Operation, Status
-from sync.outbox.tables import outbox, outbox_attempts
+from sync.outbox.tables import outbox
 
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
-_RECKONING = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out")
-_SHOWN = [column for column in outbox.c if column.name not in _RECKONING]
-"""What the daemon reckons with is no part of what these commands tell, which others parse."""
 MAX_NAMED = 100
 """So many of the rows that could not be moved are named."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows are listed; None and empty stand for all."""
-
-    statuses: Sequence[Status] = ()
-    operation: Operation | None = None
-    voucher_id: UUID | None = None
-
-    def conditions(self, *, with_status: bool) -> list[ColumnElement[bool]]:
-        """What such rows fulfil."""
-        found: list[ColumnElement[bool]] = []
-        if self.statuses and with_status:
-            found.append(outbox.c.status.in_(self.statuses))
-        if self.operation:
-            found.append(outbox.c.operation == self.operation)
-        if self.voucher_id:
-            found.append(outbox.c.voucher_id == self.voucher_id)
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +36,6 @@ class Moved:
 
     count: int
     unmoved: dict[int, str]
-
-
-async def newest(tx: AsyncConnection, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
-    """Rows of the outbox, the newest first."""
-    query = select(*_SHOWN).where(*wanted.conditions(with_status=True)).order_by(outbox.c.id.desc()).limit(limit)
-    return [dict(row) for row in (await tx.execute(query)).mappings()]
-
-
-async def counts(tx: AsyncConnection, wanted: Wanted) -> dict[Status, int]:
-    """How many rows there are of each status, whichever statuses are wanted."""
-    conditions = wanted.conditions(with_status=False)
-    query = select(outbox.c.status, func.count().label("number")).where(*conditions).group_by(outbox.c.status)
-    found = {row.status: row.number for row in await tx.execute(query)}
-    return {status: found[status] for status in Status if status in found}
-
-
-async def row_with_attempts(tx: AsyncConnection, row_id: int) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-    """A row and its attempts, the first one first; None if there is no such row."""
-    row = (await tx.execute(select(*_SHOWN).where(outbox.c.id == row_id))).mappings().one_or_none()
-    if row is None:
-        return None
-    of_row = select(outbox_attempts).where(outbox_attempts.c.outbox_id == row_id)
-    tries = await tx.execute(of_row.order_by(outbox_attempts.c.sent_at, outbox_attempts.c.settled_at))
-    return dict(row), [dict(one) for one in tries.mappings()]
 
 
 async def move_rows(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> Moved:

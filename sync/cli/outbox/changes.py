@@ -9,6 +9,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Change, Queued, doubtful_vouchers, queue, user_transaction
 from sync.outbox.operator_moves import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
 from sync.outbox.rules import Operation, Status
@@ -24,9 +25,10 @@ MOVES: dict[str, tuple[Move, str]] = {
 
 def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
     """Queue one change, given by the other fields of `Change`, and tell its row."""
-    change = Change(operation=operation, **asked)
+    named = asked.pop("voucher")
 
     async def insert(tx: AsyncConnection) -> tuple[Queued, dict[UUID, str]]:
+        change = Change(operation=operation, voucher_id=await find_voucher(tx, named), **asked)
         queued = await queue(tx, change)
         return queued, await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])
 
@@ -42,20 +44,20 @@ def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
     with_database(work)
 
 
-def move(name: str, ids: tuple[int, ...], voucher_id: UUID | None) -> None:
+def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None) -> None:
     """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
     kind, done = MOVES[name]
-    moved = with_database(_moving(kind, ids, voucher_id))
+    moved = with_database(_moving(kind, ids, voucher))
     click.echo(f"{moved.count:,} {'row is' if moved.count == 1 else 'rows are'} {done}.")
     for row_id, why in list(moved.unmoved.items())[:MAX_NAMED]:
         click.echo(f"Row {row_id} {why}.", err=True)
     sys.exit(1 if moved.unmoved else 0)
 
 
-def _moving(move: Move, ids: tuple[int, ...], voucher_id: UUID | None) -> Callable[[AsyncEngine], Any]:
+def _moving(move: Move, ids: tuple[int, ...], voucher: UUID | str | None) -> Callable[[AsyncEngine], Any]:
     async def move_them(tx: AsyncConnection) -> Moved:
         if ids:
             return await move_rows(tx, move, list(dict.fromkeys(ids)))
-        return await move_all(tx, move, voucher_id)
+        return await move_all(tx, move, await find_voucher(tx, voucher))
 
     return lambda engine: in_transaction(engine, move_them, user_transaction)

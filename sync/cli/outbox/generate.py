@@ -1,9 +1,6 @@
 """`voucher-sync outbox generate`."""
 
 import csv
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -14,6 +11,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.work import (
     OnProgress,
     in_one_transaction,
@@ -24,6 +22,7 @@ from sync.cli.outbox.work import (
     with_database,
 )
 from sync.core.errors import VoucherSyncError
+from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.files import CodeLine
 from sync.outbox.bulk.patterns import CodePattern, draw
 from sync.outbox.bulk.staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
@@ -39,7 +38,7 @@ CODES_PER_REPORT = 5_000
 class Order:
     """What is to be made."""
 
-    voucher_id: UUID
+    voucher: UUID | str
     pattern: CodePattern
     count: int
     validity_start_utc: datetime | None
@@ -53,9 +52,9 @@ class Order:
         """The time in which they can be used."""
         return self.validity_start_utc, self.validity_end_utc
 
-    def line(self, number: int, code: str) -> CodeLine:
+    def line(self, number: int, code: str, voucher_id: UUID) -> CodeLine:
         """One of them."""
-        return CodeLine(number, self.voucher_id, code, *self.validity, self.not_before, self.note)
+        return CodeLine(number, voucher_id, code, *self.validity, self.not_before, self.note)
 
 
 def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) -> None:
@@ -66,10 +65,8 @@ def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) 
     start, end = order.validity
     if start and end and end < start:
         raise click.UsageError("--to lies before --from")
-    if output and output.exists():
-        raise click.UsageError(f"{output} exists: name a new file")
 
-    with _new_file(None if dry_run else output) as file:
+    with new_file(None if dry_run else output) as file:
         note_doubtful(with_database(partial(_make, order=order, dry_run=dry_run, file=file)))
     _tell(order, output, dry_run=dry_run)
 
@@ -78,13 +75,14 @@ async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextI
     with progress_bar("codes") as on_progress:
 
         async def make(tx: AsyncConnection) -> dict[UUID, str]:
-            await _stage(tx, order, on_progress)
+            voucher_id = await find_voucher(tx, order.voucher)
+            await _stage(tx, order, voucher_id, on_progress)
             if not dry_run:
                 async for reached, _queued in queue_staged(tx, order.count, order.priority):
                     on_progress("Queueing", reached, order.count)
             if file:
-                await _write(tx, file, order)
-            return await doubtful_vouchers(tx, [order.voucher_id])
+                await _write(tx, file, order, voucher_id)
+            return await doubtful_vouchers(tx, [voucher_id])
 
         doubtful = await in_one_transaction(engine, make)
     if not dry_run:
@@ -92,7 +90,7 @@ async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextI
     return doubtful
 
 
-async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> None:
+async def _stage(tx: AsyncConnection, order: Order, voucher_id: UUID, on_progress: OnProgress) -> None:
     """Draw codes into the transaction's table, and others in place of those that exist already, until all are new."""
     await create_staging(tx)
     numbers = list(range(1, order.count + 1))
@@ -104,7 +102,7 @@ async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> 
         codes = map(order.pattern.code, draw(order.pattern.combinations, len(numbers), drawn))
         async with staging(tx) as copy:
             for done, (number, code) in enumerate(zip(numbers, codes, strict=True), 1):
-                await copy.write_row(order.line(number, code))
+                await copy.write_row(order.line(number, code, voucher_id))
                 if done % CODES_PER_REPORT == 0:
                     on_progress("Making", done, len(numbers))
         await analyze_staged(tx)
@@ -113,34 +111,15 @@ async def _stage(tx: AsyncConnection, order: Order, on_progress: OnProgress) -> 
     raise VoucherSyncError("too many of the pattern's combinations exist as codes already: put one more ? into it")
 
 
-async def _write(tx: AsyncConnection, file: TextIO, order: Order) -> None:
+async def _write(tx: AsyncConnection, file: TextIO, order: Order, voucher_id: UUID) -> None:
     file.seek(0)
     file.truncate()  # an earlier try, which was undone, may have written other codes
     writer = csv.writer(file)
     writer.writerow(("value", "voucher_id", "validity_start_utc", "validity_end_utc"))
     ends = [instant.isoformat() if instant else "" for instant in order.validity]
     async for value in staged_values(tx):
-        writer.writerow((value, order.voucher_id, *ends))
-    file.flush()
-    os.fsync(file.fileno())  # a full disk must be noticed before the codes are queued for good
-
-
-@contextmanager
-def _new_file(path: Path | None) -> Iterator[TextIO | None]:
-    """A file that only its owner can read, and that is gone again if what it goes with fails."""
-    if path is None:
-        yield None
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            try:
-                yield file
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise VoucherSyncError(f"{path} cannot be written: {error.strerror}; nothing is queued") from error
+        writer.writerow((value, voucher_id, *ends))
+    save(file)  # a full disk must be noticed before the codes are queued for good
 
 
 def _tell(order: Order, output: Path | None, *, dry_run: bool) -> None:

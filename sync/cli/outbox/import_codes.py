@@ -24,6 +24,7 @@ from sync.cli.outbox.work import (
 from sync.connection.budget import may_write
 from sync.core.errors import VoucherSyncError
 from sync.mews.client import Client
+from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
 from sync.outbox.bulk.preflight import refuse_taken
 from sync.outbox.bulk.staging import (
@@ -47,7 +48,7 @@ LINES_PER_REPORT = 5_000
 def import_codes(
     *,
     file: BinaryIO,
-    voucher_id: UUID | None,
+    voucher: UUID | str | None,
     unique: str | None,
     skip_bad: bool,
     as_is: bool,
@@ -65,7 +66,7 @@ def import_codes(
         with progress_bar("lines") as on_progress:
 
             async def queue(tx: AsyncConnection) -> Report:
-                report = Report()
+                report, voucher_id = Report(), await find_voucher(tx, voucher)
                 await _stage(tx, read_lines(*source.read(), voucher_id, as_is=as_is), report, on_progress)
                 await _check(tx, report)
                 if client:

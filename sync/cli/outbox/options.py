@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import click
 
@@ -37,12 +38,26 @@ class Words(click.ParamType[str]):
         return str(value)
 
 
-INSTANT, WORDS = Instant(), Words()
+class VoucherName(Words):
+    """A voucher's id, or a text by which the database is asked for it: its name, or its external identifier."""
+
+    name = "voucher"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Click's own way to ask for it: a `UUID` or a text."""
+        try:
+            return UUID(str(value))
+        except ValueError:
+            return super().convert(value, param, ctx)
+
+
+INSTANT, WORDS, VOUCHER = Instant(), Words(), VoucherName()
+MAX_ID = 2**63 - 1
 
 
 def option_voucher(words: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The voucher of a code."""
-    return click.option("--voucher", "voucher_id", metavar="ID", type=click.UUID, required=required, help=words)
+    """The voucher of a code, by its id, its name or its external identifier."""
+    return click.option("--voucher", metavar="VOUCHER", type=VOUCHER, required=required, help=words)
 
 
 option_from = click.option("--from", "validity_start_utc", type=INSTANT, help="When the code can be used first.")
@@ -59,3 +74,16 @@ option_dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done, queue nothing."
 )
 option_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+option_key = click.option(
+    "--key",
+    "idempotency_key",
+    type=WORDS,
+    help="Idempotency key: queueing the same again does nothing.",
+)
+option_after = click.option(
+    "--after",
+    "after_id",
+    metavar="ROW",
+    type=click.IntRange(1, MAX_ID),
+    help="Send it once this row of the outbox is done, not earlier.",
+)

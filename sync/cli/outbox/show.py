@@ -1,73 +1,85 @@
-"""`voucher-sync outbox list` and `voucher-sync outbox show`."""
+"""`voucher-sync outbox list`, `show` and `reasons`."""
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC
 from typing import Any
-from uuid import UUID
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import with_database
-from sync.cli.terminal import is_shown_to_somebody
+from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, printable
 from sync.core.errors import VoucherSyncError
-from sync.outbox.operator_moves import Wanted, counts, newest, row_with_attempts
-from sync.outbox.rules import Operation, Status
+from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code
+from sync.outbox.rules import Status
 from sync.postgres.engine import transaction
 
 LISTED = ("id", "operation", "status", "voucher_id", "created_at", "attempts", "last_error", "note")
+"""Columns of a line off a terminal."""
 
 
-def list_rows(
-    *,
-    statuses: tuple[str, ...],
-    operation: str | None,
-    voucher_id: UUID | None,
-    limit: int,
-    with_values: bool,
-    as_json: bool,
-) -> None:
+def list_rows(*, limit: int, with_values: bool, as_json: bool, **asked: Any) -> None:
     """Print the newest rows, without their codes unless they are asked for, and how many there are of each status."""
-    wanted = Wanted([Status(one) for one in statuses], Operation(operation) if operation else None, voucher_id)
+    value = asked.get("value")
 
-    rows, numbers = with_database(partial(_load, wanted=wanted, limit=limit))
+    async def load(engine: AsyncEngine) -> tuple[list[dict[str, Any]], dict[Status, int], list[dict[str, Any]]]:
+        async with transaction(engine) as tx:
+            wanted = await find_wanted(tx, asked)
+            codes = await mirrored(tx, value) if value else []
+            return await newest(tx, wanted, limit), await counts(tx, wanted), codes
+
+    rows, numbers, codes = with_database(load)
     if not with_values:
-        rows = [_without_code(row) for row in rows]
+        rows = [without_code(row) for row in rows]
     if as_json:
-        click.echo(json.dumps({"rows": rows, "counts": numbers}, default=_for_json))
+        found = {"rows": rows, "counts": numbers} | ({"mirrored": codes} if value else {})
+        click.echo(json.dumps(found, default=for_json))
         return
-    _print(rows, (*LISTED, "value") if with_values else LISTED)
+    _print(rows, with_values=with_values)
     told = ", ".join(f"{number:,} {status}" for status, number in numbers.items())
     click.echo(f"In all: {told}." if told else "Nothing is queued.")
+    if value:
+        for code in codes:
+            click.echo(f"In the mirror: {_told_code(code)}.")
+        if not codes:
+            click.echo("In the mirror: no such code.")
 
 
-def _without_code(row: Mapping[str, Any]) -> dict[str, Any]:
-    # An application may well have taken the code as its key, and the API may quote it.
-    shown = {name: value for name, value in row.items() if name not in {"value", "idempotency_key"}}
-    if row["value"] and row["last_error"]:
-        shown["last_error"] = row["last_error"].replace(row["value"], "***")
-    return shown
+def _told_code(code: Mapping[str, Any]) -> str:
+    state = "active" if code["is_active"] else "deleted"
+    if code["missing_since"]:
+        state = f"missing in Mews since {printable(code['missing_since'])}"
+    validity = f", from {printable(code['validity_start_utc'])}" if code["validity_start_utc"] else ""
+    validity += f", to {printable(code['validity_end_utc'])}" if code["validity_end_utc"] else ""
+    return f"{state} in voucher {printable(code['voucher_name'])} ({code['voucher_id']}){validity}, id {code['id']}"
 
 
-async def _load(engine: AsyncEngine, *, wanted: Wanted, limit: int) -> tuple[list[dict[str, Any]], dict[Status, int]]:
-    async with transaction(engine) as tx:
-        return await newest(tx, wanted, limit), await counts(tx, wanted)
-
-
-def _print(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+def _print(rows: Sequence[Mapping[str, Any]], *, with_values: bool) -> None:
     if not is_shown_to_somebody():
+        columns = (*LISTED, *(["value"] if with_values else []), "voucher_name")
         for row in rows:
-            click.echo("\t".join(_words(row[name]) for name in columns))
+            click.echo("\t".join(printable(row[name]) for name in columns))
     elif rows:
-        table = Table(*(name.replace("_", " ") for name in columns))
-        for row in rows:
-            table.add_row(*(Text(_words(row[name])) for name in columns))
-        Console().print(table)
+        _print_table(rows, with_values=with_values)
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], *, with_values: bool) -> None:
+    """80 columns have room for it: columns that are empty in every row are left out, and words wrap."""
+    optional = (*(["value"] if with_values else []), "note", "changed_by")
+    shown = [name for name in optional if any(row.get(name) for row in rows)]
+    table = plain_table("id", "operation", "status", "queued", "tries", "voucher", *shown, "why")
+    for row in rows:
+        voucher = row["voucher_name"] or row["voucher_id"]
+        when = f"{row['created_at'].astimezone(UTC):%m-%d %H:%M}"
+        first = (row["id"], row["operation"], row["status"], when, row["attempts"], voucher)
+        cells = (*first, *(row[name] for name in shown), row["last_error"])
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console().print(table)
 
 
 def show(row_id: int, *, as_json: bool) -> None:
@@ -81,7 +93,7 @@ def show(row_id: int, *, as_json: bool) -> None:
         raise VoucherSyncError(f"the outbox has no row {row_id}: see `voucher-sync outbox list`")
     row, tries = found
     if as_json:
-        click.echo(json.dumps({**row, "attempt_log": tries}, default=_for_json))
+        click.echo(json.dumps({**row, "attempt_log": tries}, default=for_json))
         return
     _print_fields(row, "")
     for number, one in enumerate(tries, 1):
@@ -89,20 +101,32 @@ def show(row_id: int, *, as_json: bool) -> None:
         _print_fields({name: value for name, value in one.items() if name != "outbox_id"}, "  ")
 
 
+def show_reasons(*, as_json: bool, **asked: Any) -> None:
+    """Print why rows failed or wait, and how many for each reason."""
+
+    async def work(engine: AsyncEngine) -> list[Reason]:
+        async with transaction(engine) as tx:
+            return await reasons(tx, await find_wanted(tx, asked))
+
+    found = with_database(work)
+    if as_json:
+        click.echo(json.dumps({"reasons": [asdict(one) for one in found]}, default=for_json))
+    elif not is_shown_to_somebody():
+        for one in found:
+            cells = (one.number, one.operation, one.status, one.last_id, one.last_at, one.reason)
+            click.echo("\t".join(map(printable, cells)))
+    elif found:
+        table = plain_table("rows", "operation", "status", "last row", "at", "reason")
+        for one in found:
+            when = f"{one.last_at.astimezone(UTC):%m-%d %H:%M}"
+            told = (one.number, one.operation, one.status, one.last_id, when, one.reason)
+            table.add_row(*(Text(printable(cell)) for cell in told))
+        Console().print(table)
+    else:
+        click.echo("No such row says why.")
+
+
 def _print_fields(row: Mapping[str, Any], indent: str) -> None:
     for name, value in row.items():
         if value is not None:
-            click.echo(f"{indent}{name}: {_words(value)}")
-
-
-def _words(value: object) -> str:
-    """For a terminal or a line: notes and the API's messages may hold what would move the cursor, or break the line."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime):
-        return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return "".join(one if one.isprintable() else " " for one in str(value))
-
-
-def _for_json(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+            click.echo(f"{indent}{name}: {printable(value)}")

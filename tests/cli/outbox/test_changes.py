@@ -33,13 +33,13 @@ async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, data
         [str(failed), "add", "failed", VOUCHER],
         [str(pending), "add", "pending", VOUCHER],
     ]
-    assert [one[6:] for one in fields] == [["no such rate", ""], ["", "line break  [2J [red]"]]
+    assert [one[6:] for one in fields] == [["no such rate", "", ""], ["", "line break  [2J [red]", ""]]
     assert total == "In all: 1 pending, 1 failed."
     assert SECRET not in listed.stdout
 
     call = ("outbox", "list", "--values", "--limit", "2")
     table = await run_on_terminal(*call, settings=settings | {"COLUMNS": "240", "NO_COLOR": "1"}, directory=tmp_path)
-    assert "┃ operation ┃" in without_colours(table.stdout)
+    assert " operation " in without_colours(table.stdout)
     assert (f"{SECRET}-C" in table.stdout, f"{SECRET}-B" in table.stdout) == (True, False)
     assert table.stdout.splitlines()[-1] == "In all: 2 pending, 1 done, 1 failed."
 

@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
     output = tmp_path / "missing" / "new.csv"
     asked = (*call(count=10, pattern="X-?????"), "--output", str(output))
     result = CliRunner().invoke(voucher_sync, asked)
-    assert str(result.exception) == f"{output} cannot be written: No such file or directory; nothing is queued"
+    assert str(result.exception) == f"{output} cannot be written: No such file or directory; nothing is done"
 
 
 @pytest.mark.parametrize(

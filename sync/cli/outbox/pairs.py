@@ -1,0 +1,47 @@
+"""`voucher-sync outbox replace` and `voucher-sync outbox extend`."""
+
+from typing import Any
+from uuid import UUID
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.mirror.voucher_names import find_voucher
+from sync.outbox.enqueue import Queued, doubtful_vouchers, user_transaction
+from sync.outbox.pairs import CodeName, Wanted, queue_extension, queue_replacement
+from sync.outbox.rules import Status
+from sync.postgres.engine import in_transaction
+
+
+def queue_pair(
+    *,
+    voucher_code_id: UUID | None,
+    voucher: UUID | str | None,
+    old: str | None,
+    new: str | None,
+    validity_start_utc: Any,
+    validity_end_utc: Any,
+    **others: Any,
+) -> None:
+    """Replace a code by `new`, or without one give it another validity; tell the two rows."""
+    wanted = Wanted(validity_start_utc, validity_end_utc, **others)
+
+    async def insert(tx: AsyncConnection) -> tuple[tuple[Queued, Queued], dict[UUID, str]]:
+        voucher_id = await find_voucher(tx, voucher)
+        named = CodeName(voucher_code_id, voucher_id, old)
+        pair = await (queue_extension(tx, named, wanted) if new is None else queue_replacement(tx, named, new, wanted))
+        return pair, await doubtful_vouchers(tx, [voucher_id] if voucher_id else [])
+
+    async def work(engine: AsyncEngine) -> None:
+        (first, second), doubtful = await in_transaction(engine, insert, user_transaction)
+        if first.status is Status.PENDING:
+            note_doubtful(doubtful)
+        operations = ("delete", "add") if new is None else ("add", "delete")
+        for queued, operation in zip((first, second), operations, strict=True):
+            before = "" if queued.is_new else ", queued before under the same key"
+            why = f": {queued.last_error}" if queued.last_error else ""
+            click.echo(f"Row {queued.id}, the {operation}, is {queued.status}{before}{why}")
+        await note_silence(engine)
+
+    with_database(work)

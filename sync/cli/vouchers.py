@@ -1,0 +1,45 @@
+"""`voucher-sync vouchers`."""
+
+import json
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.cli.outbox.work import with_database
+from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, printable
+from sync.mirror.voucher_names import ListedVoucher, list_vouchers
+from sync.postgres.engine import transaction
+
+
+def vouchers(*, with_deleted: bool, as_json: bool) -> None:
+    """Print every voucher with the names of what it belongs to, and how many codes it has."""
+
+    async def load(engine: AsyncEngine) -> list[ListedVoucher]:
+        async with transaction(engine) as tx:
+            return await list_vouchers(tx, with_deleted=with_deleted)
+
+    found = with_database(load)
+    if as_json:
+        click.echo(json.dumps({"vouchers": [asdict(one) for one in found]}, default=for_json))
+    elif not is_shown_to_somebody():
+        for one in found:
+            names = (one.id, one.name, one.service_name, one.enterprise_name)
+            cells = (*names, one.active_codes, one.codes, one.external_identifier)
+            click.echo("\t".join(map(printable, cells)))
+    elif found:
+        _print_table(found)
+    else:
+        click.echo("No voucher is known yet: start `voucher-sync run`, or `voucher-sync once`.")
+
+
+def _print_table(found: list[ListedVoucher]) -> None:
+    table = plain_table("name", "hotel", "service", "codes", "id")
+    for one in found:
+        name = printable(one.name) + (f" ({printable(one.external_identifier)})" if one.external_identifier else "")
+        name += "" if one.is_active else ", deleted"
+        cells = (name, one.enterprise_name, one.service_name, f"{one.active_codes:,}", one.id)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console().print(table)

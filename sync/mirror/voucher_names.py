@@ -1,0 +1,93 @@
+"""Vouchers as people call them: found by a name, and listed with the names of what they belong to."""
+
+from dataclasses import dataclass
+from typing import overload
+from uuid import UUID
+
+from sqlalchemy import func, or_, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import enterprises
+from sync.core.errors import VoucherSyncError
+from sync.mirror.tables import services, voucher_codes, vouchers
+
+MAX_NAMED = 5
+"""So many of several vouchers of one name are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVoucher:
+    """A voucher with the names of its service and hotel, and how many codes of it are active, and were ever seen."""
+
+    id: UUID
+    name: str | None
+    external_identifier: str | None
+    service_name: str | None
+    enterprise_name: str | None
+    is_active: bool
+    active_codes: int
+    codes: int
+
+
+@overload
+async def find_voucher(tx: AsyncConnection, named: UUID | str) -> UUID: ...
+
+
+@overload
+async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | None: ...
+
+
+async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | None:
+    """The id of a voucher that is named by its external identifier, its name or, whether it is known or not, its id.
+
+    `VoucherSyncError` where there is none of that name, or more than one of which none or several are active.
+    """
+    if not isinstance(named, str):
+        return named
+    is_called_so = or_(vouchers.c.external_identifier == named, vouchers.c.name == named)
+    found = (await tx.execute(select(vouchers.c.id, vouchers.c.is_active).where(is_called_so))).all()
+    active = [row.id for row in found if row.is_active]
+    if len(active) == 1 or len(found) == 1:
+        voucher_id: UUID = active[0] if active else found[0].id
+        return voucher_id
+    if not found:
+        raise VoucherSyncError(
+            "the mirror knows no voucher of this name or external identifier: see `voucher-sync vouchers`"
+        )
+    several = ", ".join(str(row.id) for row in found[:MAX_NAMED])
+    raise VoucherSyncError(
+        f"{len(found)} vouchers have this name or external identifier; name one by its id: {several}"
+        f"{', ...' if len(found) > MAX_NAMED else ''}"
+    )
+
+
+async def list_vouchers(tx: AsyncConnection, *, with_deleted: bool) -> list[ListedVoucher]:
+    """Every voucher, by the names of hotel and voucher."""
+    is_usable = voucher_codes.c.is_active & voucher_codes.c.missing_since.is_(None)
+    counted = (
+        select(
+            voucher_codes.c.voucher_id,
+            func.count().filter(is_usable).label("active_codes"),
+            func.count().label("codes"),
+        )
+        .group_by(voucher_codes.c.voucher_id)
+        .subquery("counted")
+    )
+    statement = (
+        select(
+            vouchers.c.id,
+            vouchers.c.name,
+            vouchers.c.external_identifier,
+            services.c.name.label("service_name"),
+            enterprises.c.name.label("enterprise_name"),
+            vouchers.c.is_active,
+            func.coalesce(counted.c.active_codes, 0).label("active_codes"),
+            func.coalesce(counted.c.codes, 0).label("codes"),
+        )
+        .outerjoin(services, services.c.id == vouchers.c.service_id)
+        .outerjoin(enterprises, enterprises.c.id == vouchers.c.enterprise_id)
+        .outerjoin(counted, counted.c.voucher_id == vouchers.c.id)
+        .where(true() if with_deleted else vouchers.c.is_active)
+        .order_by(enterprises.c.name, vouchers.c.name, vouchers.c.id)
+    )
+    return [ListedVoucher(**row) for row in (await tx.execute(statement)).mappings()]

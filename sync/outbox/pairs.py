@@ -1,0 +1,137 @@
+"""Two changes of which the second goes once the first is done: a code is replaced, or gets another validity.
+
+The API has no operation to change a code (docs/mews-api.md, *Voucher codes*).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.core.errors import VoucherSyncError
+from sync.mirror.tables import voucher_codes
+from sync.outbox.enqueue import Change, Queued, queue
+from sync.outbox.rules import Operation, Status
+from sync.outbox.tables import outbox
+
+SECOND_KEY = " (second)"
+"""What stands behind the idempotency key of a pair in that of its second half."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeName:
+    """A code as a user names it: by its id, or by voucher and value."""
+
+    voucher_code_id: UUID | None = None
+    voucher_id: UUID | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the new code is to be, beside its value. Without `start_utc` or `end_utc` it has those of the old code."""
+
+    start_utc: datetime | None = None
+    end_utc: datetime | None = None
+    not_before: datetime | None = None
+    idempotency_key: str | None = None
+    note: str | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A code that stands in the mirror."""
+
+    id: UUID
+    voucher_id: UUID
+    value: str
+    validity_start_utc: datetime | None
+    validity_end_utc: datetime | None
+
+
+async def queue_replacement(tx: AsyncConnection, old: CodeName, value: str, wanted: Wanted) -> tuple[Queued, Queued]:
+    """Queue an add of `value` in the voucher of `old`, and behind it the delete of `old`.
+
+    Until the new code stands the old one does. Raises `VoucherSyncError` where the mirror shows no such code, several,
+    or where both have one value.
+    """
+    if queued := await _queued_before(tx, wanted.idempotency_key):
+        return queued
+    standing = await _standing(tx, old)
+    if standing.value == value:
+        raise VoucherSyncError("the new code is the old one: `voucher-sync outbox extend` gives it another validity")
+    return await _queue_pair(tx, _add(standing, value, wanted), _delete(standing), wanted)
+
+
+async def queue_extension(tx: AsyncConnection, old: CodeName, wanted: Wanted) -> tuple[Queued, Queued]:
+    """Queue the delete of `old`, and behind it an add of the same value: a voucher holds a value once at a time.
+
+    So in between there is no such code. Raises `VoucherSyncError` where the mirror shows no such code, or several.
+    """
+    if queued := await _queued_before(tx, wanted.idempotency_key):
+        return queued
+    standing = await _standing(tx, old)
+    return await _queue_pair(tx, _delete(standing), _add(standing, standing.value, wanted), wanted)
+
+
+def _add(standing: _Standing, value: str, wanted: Wanted) -> Change:
+    return Change(
+        operation=Operation.ADD,
+        voucher_id=standing.voucher_id,
+        value=value,
+        validity_start_utc=wanted.start_utc or standing.validity_start_utc,
+        validity_end_utc=wanted.end_utc or standing.validity_end_utc,
+    )
+
+
+def _delete(standing: _Standing) -> Change:
+    return Change(operation=Operation.DELETE, voucher_code_id=standing.id)
+
+
+async def _queue_pair(tx: AsyncConnection, first: Change, second: Change, wanted: Wanted) -> tuple[Queued, Queued]:
+    key = wanted.idempotency_key
+    first, second = (replace(one, note=wanted.note, priority=wanted.priority) for one in (first, second))
+    queued = await queue(tx, replace(first, not_before=wanted.not_before, idempotency_key=key))
+    behind = replace(second, after_id=queued.id, idempotency_key=key and key + SECOND_KEY)
+    return queued, await queue(tx, behind)
+
+
+async def _queued_before(tx: AsyncConnection, key: str | None) -> tuple[Queued, Queued] | None:
+    """A pair that this user has queued under the same key: once it is done, its old code stands no more."""
+    if key is None:
+        return None
+    columns = (outbox.c.id, outbox.c.status, outbox.c.last_error, outbox.c.idempotency_key)
+    keys = [key, key + SECOND_KEY]
+    statement = select(*columns).where(
+        outbox.c.queued_by.collate("C") == func.session_user(), outbox.c.idempotency_key.collate("C").in_(keys)
+    )
+    found = {
+        row.idempotency_key: Queued(row.id, Status(row.status), row.last_error, is_new=False)
+        for row in await tx.execute(statement)
+    }
+    return (found[keys[0]], found[keys[1]]) if len(found) == len(keys) else None
+
+
+async def _standing(tx: AsyncConnection, named: CodeName) -> _Standing:
+    conditions = [
+        column == wanted
+        for column, wanted in (
+            (voucher_codes.c.id, named.voucher_code_id),
+            (voucher_codes.c.voucher_id, named.voucher_id),
+            (voucher_codes.c.value, named.value),
+        )
+        if wanted is not None
+    ]
+    columns = (voucher_codes.c[name] for name in _Standing.__slots__)
+    is_usable = (voucher_codes.c.is_active, voucher_codes.c.missing_since.is_(None), voucher_codes.c.value.is_not(None))
+    found = (await tx.execute(select(*columns).where(*conditions, *is_usable).limit(2))).mappings().all()
+    if len(found) > 1:
+        raise VoucherSyncError("several active codes have this value: name one by --code ID")
+    if not found:
+        raise VoucherSyncError(
+            "the mirror shows no such active code: see `voucher-sync outbox list --code`, or wait for the next pull"
+        )
+    return _Standing(**found[0])

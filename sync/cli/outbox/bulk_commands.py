@@ -9,6 +9,7 @@ from sync.cli.loading import loading
 from sync.cli.outbox.options import (
     WORDS,
     option_dry_run,
+    option_forecast,
     option_from,
     option_not_before,
     option_note,
@@ -32,6 +33,7 @@ MAX_COUNT = 1_000_000
 @click.option("--as-is", is_flag=True, help="Take codes that look as if a spreadsheet had damaged them.")
 @option_priority
 @option_dry_run
+@option_forecast
 def import_codes(**asked: Any) -> None:
     """Queue every code of a CSV FILE (- for the standard input) to be added.
 
@@ -70,6 +72,7 @@ def import_codes(**asked: Any) -> None:
 @option_priority
 @option_note
 @option_dry_run
+@option_forecast
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

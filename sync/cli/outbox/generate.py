@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.cli.outbox.forecast import load_forecast, tell_forecast
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.work import (
     OnProgress,
@@ -24,9 +25,11 @@ from sync.cli.outbox.work import (
 from sync.core.errors import VoucherSyncError
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.files import CodeLine
+from sync.outbox.bulk.forecast import Forecast
 from sync.outbox.bulk.patterns import CodePattern, draw
 from sync.outbox.bulk.staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
 from sync.outbox.enqueue import doubtful_vouchers
+from sync.postgres.engine import transaction
 
 SAMPLES = 3
 MAX_ROUNDS = 100
@@ -57,7 +60,7 @@ class Order:
         return CodeLine(number, voucher_id, code, *self.validity, self.not_before, self.note)
 
 
-def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) -> None:
+def generate(*, pattern: str, dry_run: bool, is_forecast: bool, output: Path | None, **asked: Any) -> None:
     """Make codes that nobody can guess, queue them all or none, and tell."""
     order = Order(pattern=CodePattern(pattern), **asked)
     if refusal := order.pattern.refusal(order.count):
@@ -66,9 +69,18 @@ def generate(*, pattern: str, dry_run: bool, output: Path | None, **asked: Any) 
     if start and end and end < start:
         raise click.UsageError("--to lies before --from")
 
+    if is_forecast:
+        tell_forecast(with_database(partial(_forecast, order=order)), as_json=False)
+        return
     with new_file(None if dry_run else output) as file:
         note_doubtful(with_database(partial(_make, order=order, dry_run=dry_run, file=file)))
     _tell(order, output, dry_run=dry_run)
+
+
+async def _forecast(engine: AsyncEngine, *, order: Order) -> Forecast:
+    async with transaction(engine) as tx:
+        await find_voucher(tx, order.voucher)
+        return await load_forecast(tx, [order.count])
 
 
 async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> dict[UUID, str]:

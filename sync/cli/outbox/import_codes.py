@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader, RawIOBase, TextIOWrapper
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.cli.outbox.forecast import load_forecast, tell_forecast
 from sync.cli.outbox.work import (
     OnProgress,
     in_one_transaction,
@@ -25,7 +26,9 @@ from sync.connection.budget import may_write
 from sync.core.errors import VoucherSyncError
 from sync.mews.client import Client
 from sync.mirror.voucher_names import find_voucher
+from sync.outbox.bulk.campaign import staged_by_hotel
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
+from sync.outbox.bulk.forecast import Forecast
 from sync.outbox.bulk.preflight import refuse_taken
 from sync.outbox.bulk.staging import (
     analyze_staged,
@@ -45,44 +48,51 @@ MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
 
 
-def import_codes(
-    *,
-    file: BinaryIO,
-    voucher: UUID | str | None,
-    unique: str | None,
-    skip_bad: bool,
-    as_is: bool,
-    priority: int,
-    dry_run: bool,
-) -> None:
-    """Queue every code of `file`, or nothing, and tell what came of it."""
-    source = _Source(file)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command was asked for, beside the file. `is_forecast`: nothing is queued, as with `dry_run`."""
+
+    voucher: UUID | str | None
+    unique: str | None
+    skip_bad: bool
+    as_is: bool
+    priority: int
+    dry_run: bool
+    is_forecast: bool
+
+
+def import_codes(*, file: BinaryIO, **options: Any) -> None:
+    """Queue every code of `file`, or nothing, and tell what came of it. `options` are those of `Asked`."""
+    source, asked = _Source(file), Asked(**options)
 
     async def work(engine: AsyncEngine) -> Report:
-        async with _asked(unique, engine) as client:
-            return await queue_all(engine, client)
-
-    async def queue_all(engine: AsyncEngine, client: Client | None) -> Report:
-        with progress_bar("lines") as on_progress:
-
-            async def queue(tx: AsyncConnection) -> Report:
-                report, voucher_id = Report(), await find_voucher(tx, voucher)
-                await _stage(tx, read_lines(*source.read(), voucher_id, as_is=as_is), report, on_progress)
-                await _check(tx, report)
-                if client:
-                    await _check_everywhere(tx, client, report, on_progress)
-                if not dry_run and (skip_bad or not report.bad_count):
-                    async for reached, queued in queue_staged(tx, report.last_line, priority):
-                        report.queued += queued
-                        on_progress("Queueing", reached, report.last_line)
-                return report
-
-            report = await in_one_transaction(engine, queue)
+        async with _asked(asked.unique, engine) as client:
+            report = await _queue_all(engine, client, source, asked)
         if report.queued:
             await note_silence(engine)
         return report
 
-    _tell(with_database(work), skip_bad=skip_bad, dry_run=dry_run)
+    _tell(with_database(work), skip_bad=asked.skip_bad, dry_run=asked.dry_run)
+
+
+async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked) -> "Report":
+    with progress_bar("lines") as on_progress:
+
+        async def queue(tx: AsyncConnection) -> Report:
+            report, voucher_id = Report(), await find_voucher(tx, asked.voucher)
+            await _stage(tx, read_lines(*source.read(), voucher_id, as_is=asked.as_is), report, on_progress)
+            await _check(tx, report)
+            if client:
+                await _check_everywhere(tx, client, report, on_progress)
+            if asked.is_forecast:
+                report.forecast = await load_forecast(tx, await staged_by_hotel(tx))
+            elif not asked.dry_run and (asked.skip_bad or not report.bad_count):
+                async for reached, queued in queue_staged(tx, report.last_line, asked.priority):
+                    report.queued += queued
+                    on_progress("Queueing", reached, report.last_line)
+            return report
+
+        return await in_one_transaction(engine, queue)
 
 
 @dataclass(slots=True)
@@ -98,6 +108,7 @@ class Report:
     """The first of them."""
     doubtful: dict[UUID, str] = field(default_factory=dict)
     queued: int = 0
+    forecast: Forecast | None = None
 
 
 class _Source:
@@ -200,6 +211,9 @@ def _tell(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
         advice = "" if skip_bad or not report.good else f"; --skip-bad would queue the other {report.good:,}"
         raise VoucherSyncError(f"nothing is queued: {plural(report.bad_count, 'bad line')}{advice}")
     note_doubtful(report.doubtful)
+    if report.forecast:
+        tell_forecast(report.forecast, as_json=False)
+        return
     skipped = f"; {plural(report.bad_count, 'bad line')} skipped" if report.bad_count else ""
     if dry_run:
         click.echo(f"{plural(report.good, 'code')} would be queued{skipped}. Nothing is queued: this is a dry run.")

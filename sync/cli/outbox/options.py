@@ -73,6 +73,12 @@ option_priority = click.option(
 option_dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done, queue nothing."
 )
+option_forecast = click.option(
+    "--forecast",
+    "is_forecast",
+    is_flag=True,
+    help="Queue nothing: tell calls, time and share of the budget, and what to tell Mews before a campaign.",
+)
 option_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 option_key = click.option(
     "--key",

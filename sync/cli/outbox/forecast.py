@@ -1,0 +1,53 @@
+"""`--forecast` of `voucher-sync outbox import` and `generate`: what it will cost, and what to tell the vendor."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.cli.outbox.work import plural
+from sync.mews.limits import MAX_VOUCHERS
+from sync.outbox.bulk.campaign import count_vouchers, waiting_by_lane
+from sync.outbox.bulk.forecast import Budget, Forecast, forecast
+from sync.settings import Settings, load_settings
+
+DISCOVERY_CALLS = 3
+"""Enterprises, services, vouchers; more where there are more than a page of each."""
+
+
+async def load_forecast(tx: AsyncConnection, codes_by_hotel: Sequence[int]) -> Forecast:
+    """What so many codes of each hotel will cost, with what is in the outbox and the settings of now."""
+    settings = load_settings(lambda _told_already: None)
+    usual = _usual_per_minute(settings, await count_vouchers(tx))
+    budget = Budget(settings.sync_rate_limit_requests, settings.sync_rate_limit_window_s, usual)
+    return forecast(codes_by_hotel, await waiting_by_lane(tx), budget)
+
+
+def _usual_per_minute(settings: Settings, vouchers: int) -> float:
+    """One window of news for each thousand vouchers a pull, and the discoveries."""
+    pull = max(1, math.ceil(vouchers / MAX_VOUCHERS)) / settings.sync_pull_interval_s
+    return 60 * (pull + DISCOVERY_CALLS / settings.sync_discovery_interval_s)
+
+
+def tell_forecast(told: Forecast, *, as_json: bool) -> None:
+    """Print a forecast, with the note for the vendor."""
+    if as_json:
+        click.echo(json.dumps({"forecast": asdict(told)}))
+        return
+    calls, lasts, window = plural(told.calls, "call"), f"about {told.seconds:,.0f} s", f"{told.window_s:g} s"
+    waiting = f", behind {plural(told.waiting_calls, 'call')} of what waits already" if told.waiting_calls else ""
+    usual = f"about {told.usual_per_minute:.1f} calls a minute"
+    lines = (
+        f"{plural(told.codes, 'code')}: {calls} of voucherCodes/add{waiting}; {lasts} once all is due.",
+        f"In the busiest {window} it makes {told.busiest_calls:,} of the {told.budget_requests:,} calls that the "
+        f"budget has then, {told.budget_share:.0%}.",
+        "Mews asks to be told of a campaign beforehand. What to tell it:",
+        f"  time: when it is to begin, in UTC, and that it lasts {lasts}",
+        f"  operations: voucherCodes/add, {calls} of up to 1000 codes",
+        f"  multiplier: up to {told.multiple:,.0f} times the usual load, which is {usual}",
+        "Nothing is queued: this is a forecast.",
+    )
+    click.echo("\n".join(lines))

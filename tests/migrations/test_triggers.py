@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 import sync.mirror
 import sync.outbox
 from sync.postgres import migrations
-from sync.service.schema import triggers
+from sync.schema import triggers
 from tests.migrations.helpers import (
     CHECKOUT,
     FUNCTIONS,

@@ -8,8 +8,8 @@ from sync.core.errors import DatabaseError
 from sync.outbox.claims import as_daemon
 from sync.outbox.rules import MOVES, USER_MOVES, Status
 from sync.outbox.tables import outbox as outbox_table
+from sync.schema import metadata
 from sync.service.roles import MOVED
-from sync.service.schema import metadata
 from tests.outbox.database.test_roles import DENIED, forged, relations
 from tests.support.database import rows
 from tests.support.queue import KEY, VOUCHER, Outbox, as_user, change, execute, is_allowed

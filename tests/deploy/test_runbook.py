@@ -1,0 +1,92 @@
+"""The runbook: a heading for each condition, commands that exist, and SQL that runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+
+from sync.cli.commands import voucher_sync
+from sync.postgres.urls import libpq_url
+from tests.deploy.helpers import DEPLOY
+
+RUNBOOK = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
+CONDITIONS = {
+    "failing", "no_progress", "not_adopted", "changes_held", "changes_failed", "records_rejected", "drift",
+    "audit_stopped",
+}  # fmt: skip
+"""What the webhook tells of, each under the name of its heading."""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", RUNBOOK)
+
+
+def inline(beginning: str) -> list[str]:
+    spans = re.findall(r"`([^`]+)`", re.sub(r"(?ms)^```.*?^```$", "", RUNBOOK))
+    return [" ".join(one.split()) for one in spans if one.startswith(beginning) and "..." not in one]
+
+
+STATEMENTS = [*blocks("sql"), *inline("SELECT ")]
+COMMANDS = sorted({line for one in blocks("sh") for line in one.splitlines()} | set(inline("voucher-sync ")))
+
+
+def test_each_condition_has_a_heading_under_which_it_is_found() -> None:
+    headings = re.findall(r"(?m)^## (.+)$", RUNBOOK)
+
+    assert set(headings) >= CONDITIONS
+    assert [one for one in headings if not re.fullmatch(r"[a-z_]+", one)] == []
+    assert len(headings) == len(set(headings))
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda one: " ".join(one.split())[:60])
+def test_a_statement_runs_against_a_migrated_database(database_url: str, statement: str) -> None:
+    with psycopg.connect(libpq_url(database_url)) as session:
+        session.read_only = True
+        session.execute(statement)
+
+
+def test_the_check_of_statements_sees_them() -> None:
+    assert len(STATEMENTS) >= 15
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_called_as_it_can_be(line: str) -> None:
+    program, *words = shlex.split(line)
+    command: click.Command = voucher_sync
+    context = click.Context(command)
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert found is not None
+        command, context = found, click.Context(found, parent=context, info_name=name)
+
+    assert program == "voucher-sync"
+    command.make_context(line, words)
+
+
+@pytest.mark.parametrize("wrong", ["voucher-sync outbox list --status helt", "voucher-sync adopt --releas"])
+def test_the_check_of_commands_can_fail(wrong: str) -> None:
+    with pytest.raises(click.UsageError):
+        test_a_command_is_called_as_it_can_be(wrong)
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link may name behind the #, as the page's viewers make it of headings."""
+    found = list[str]()
+    for heading in re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", path.read_text(encoding="utf-8"))):
+        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        before = sum(one == name or re.fullmatch(rf"{re.escape(name)}-\d+", one) is not None for one in found)
+        found.append(f"{name}-{before}" if before else name)
+    return set(found)
+
+
+@pytest.mark.parametrize("page", ["README.md", "runbook.md"])
+def test_every_link_leads_to_a_heading_that_is_there(page: str) -> None:
+    links = re.findall(r"\]\(([^):]*?)(?:#([^)]+))?\)", (DEPLOY / page).read_text(encoding="utf-8"))
+    assert links
+    for target, anchor in links:
+        path = (DEPLOY / target) if target else DEPLOY / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(path), f"{target}#{anchor}"

@@ -109,8 +109,8 @@ def test_replicas_that_migrate_at_once_all_succeed(empty_database_url: str) -> N
         printed = [replica.communicate(timeout=PATIENCE_S)[0] for replica in replicas]
     assert [replica.returncode for replica in replicas] == [0] * REPLICAS
     assert f"None {head()}\n" in printed
-    # Who came later may have looked again, and have found it done.
-    assert set(printed) <= {f"None {head()}\n", f"{head()} {head()}\n"}
+    # Who came later may have looked again, and have found it done, or as far as a step that stands by itself.
+    assert all(line.endswith(f" {head()}\n") for line in printed)
     assert revisions(empty_database_url) == (head(), head())
 
 

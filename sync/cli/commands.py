@@ -11,6 +11,7 @@ import click
 
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
+from sync.cli.outbox.options import WORDS
 
 
 class Seconds(click.FloatRange):
@@ -116,6 +117,23 @@ def vouchers(with_deleted: bool, as_json: bool) -> None:
         from sync.cli.vouchers import vouchers as work
 
     work(with_deleted=with_deleted, as_json=as_json)
+
+
+@voucher_sync.command()
+@click.argument("value", type=WORDS)
+@click.option("--yes", "is_meant", is_flag=True, help="Erase it; without this it is only told what would be.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def erase(value: str, is_meant: bool, as_json: bool) -> None:
+    """Erase a code's text from the outbox, its history and what could not be stored.
+
+    For data protection. Without --yes it only tells what would go, and where the text stays. Rows keep their numbers
+    and what became of them. The mirror keeps what Mews has. Give - to have the text read from the standard input, where
+    a shell does not remember it. Changes of the code that are not finished are refused: cancel them first.
+    """
+    with loading():
+        from sync.cli.erase import run_erase as work
+
+    work(value=value, is_meant=is_meant, as_json=as_json)
 
 
 @voucher_sync.command()

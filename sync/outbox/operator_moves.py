@@ -84,18 +84,21 @@ def _update(move: Move, selected: ColumnElement[bool], other_selected: ColumnEle
     statement = update(outbox).where(selected, outbox.c.status.in_(move.sources)).values(status=move.target)
     if Status.FAILED not in move.sources:
         return statement
-    # An add that failed twice is retried once.
+    # What was erased has no code to send. An add that failed twice is retried once.
     goes_before = exists().where(_SAME_ADD, _OTHER.c.status == Status.FAILED, _OTHER.c.id < outbox.c.id, other_selected)
-    return statement.where(~_is_queued_elsewhere(), ~goes_before)
+    return statement.where(outbox.c.erased_at.is_(None), ~_is_queued_elsewhere(), ~goes_before)
 
 
 async def _reasons(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> dict[int, str]:
     same = select(func.min(_OTHER.c.id)).where(_SAME_QUEUED_ADD).scalar_subquery()
-    query = select(outbox.c.id, outbox.c.status, same.label("same")).where(_is_one_of(outbox, ids))
+    columns = (outbox.c.id, outbox.c.status, outbox.c.erased_at, same.label("same"))
+    query = select(*columns).where(_is_one_of(outbox, ids))
     only = " or ".join(move.sources)
     return {
         row.id: f"is {row.status}, and this is for {only} rows"
         if row.status not in move.sources
+        else "had its code erased: queue the change again"
+        if row.erased_at
         else f"asks for the same add as row {row.same}, which is queued already"
         for row in await tx.execute(query)
     }

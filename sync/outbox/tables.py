@@ -14,7 +14,6 @@ from sqlalchemy import (
     Integer,
     Table,
     Text,
-    and_,
     func,
     or_,
     text,
@@ -133,6 +132,7 @@ outbox = Table(
     Column("changed_by", Text, comment="Who last changed it by hand; null: nobody did."),
     Column("changed_at", TIMESTAMP, comment="When that was."),
     Column("changed_how", Text, comment="How: released, retried, cancelled, edited, or taken back by a delete."),
+    Column("erased_at", TIMESTAMP, comment="When the code's text was erased; value says so in its place."),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(
@@ -162,6 +162,7 @@ outbox = Table(
     CheckConstraint("singled_out BETWEEN 0 AND blocked_alone", name="singled_out_when_blocked"),
     CheckConstraint("blocked_alone <= attempts", name="blocked_when_sent"),
     CheckConstraint("after_id < id", name="after_an_earlier_row"),
+    CheckConstraint("erased_at IS NULL OR status IN ('done', 'failed', 'cancelled')", name="erased_rows_rest"),
     Index(
         "voucher_code_outbox_due_idx", "connection", "operation", "enterprise_id", "next_attempt_at", "id",
         postgresql_where=text("status = 'pending'"),
@@ -229,7 +230,4 @@ outbox_attempts = Table(
 
 def is_fulfilled(row: FromClause) -> ColumnElement[bool]:
     """Whether what a row of the outbox asks for is done. A delete that took back an add has nothing left to do."""
-    took_back = and_(
-        row.c.status == Status.CANCELLED, row.c.operation == Operation.DELETE, row.c.last_error.startswith("took back")
-    )
-    return or_(row.c.status == Status.DONE, took_back)
+    return or_(row.c.status == Status.DONE, row.c.took_back_id.is_not(None))

@@ -100,7 +100,7 @@ BEGIN
       OR NEW.target_code_id IS NOT NULL OR NEW.queued_by IS NOT NULL OR NEW.first_sent_at IS NOT NULL
       OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
       OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL OR NEW.changed_by IS NOT NULL
-      OR NEW.changed_at IS NOT NULL OR NEW.changed_how IS NOT NULL
+      OR NEW.changed_at IS NOT NULL OR NEW.changed_how IS NOT NULL OR NEW.erased_at IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before, after_id and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
@@ -147,9 +147,7 @@ BEGIN
     SELECT first.status INTO first_status FROM mews.voucher_code_outbox AS first
       WHERE first.id = NEW.after_id AND (is_operator OR first.queued_by COLLATE "C" = session_user);
     waits := first_status IS DISTINCT FROM 'done' AND NOT EXISTS (
-      SELECT FROM mews.voucher_code_outbox AS first
-      WHERE first.id = NEW.after_id AND first.status = 'cancelled' AND first.operation = 'delete'
-        AND starts_with(first.last_error, 'took back'));
+      SELECT FROM mews.voucher_code_outbox AS first WHERE first.id = NEW.after_id AND first.took_back_id IS NOT NULL);
     broken_rule := CASE
       WHEN first_status IS NULL AND is_operator THEN format('after_id: the outbox has no row %s', NEW.after_id)
       WHEN first_status IS NULL THEN format('after_id: you have queued no row %s', NEW.after_id)
@@ -314,14 +312,14 @@ BEGIN
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
          NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
          NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id,
-         NEW.held_because, NEW.took_back_id, NEW.changed_by, NEW.changed_at, NEW.changed_how)
+         NEW.held_because, NEW.took_back_id, NEW.changed_by, NEW.changed_at, NEW.changed_how, NEW.erased_at)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
          OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
          OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id,
-         OLD.held_because, OLD.took_back_id, OLD.changed_by, OLD.changed_at, OLD.changed_how)
+         OLD.held_because, OLD.took_back_id, OLD.changed_by, OLD.changed_at, OLD.changed_how, OLD.erased_at)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),
@@ -384,8 +382,7 @@ BEGIN
   -- 8. What waits for another row goes on waiting for it, as in queue_change.
   IF NEW.after_id IS NOT NULL AND NEW.next_attempt_at IS DISTINCT FROM OLD.next_attempt_at AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS first
-    WHERE first.id = NEW.after_id AND (first.status = 'done' OR first.status = 'cancelled'
-      AND first.operation = 'delete' AND starts_with(first.last_error, 'took back')))
+    WHERE first.id = NEW.after_id AND (first.status = 'done' OR first.took_back_id IS NOT NULL))
   THEN
     NEW.next_attempt_at := '9999-12-31 00:00+00';
   END IF;

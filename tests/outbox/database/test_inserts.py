@@ -130,6 +130,7 @@ async def test_one_bad_row_refuses_its_whole_statement(outbox: Outbox) -> None:
 CLAIMED = {"attempt_id": uuid(1), "connection": CONNECTION}
 IMPOSSIBLE: list[tuple[str, dict[str, Any]]] = [
     ("after_an_earlier_row", {"after_id": 2**62}),
+    ("erased_rows_rest", {"erased_at": SENT_UTC}),
     ("operation", {"operation": "upsert"}),
     ("status", {"status": "lost"}),
     ("add_needs_voucher_and_value", {"voucher_id": None}),

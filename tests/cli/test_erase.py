@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from sync.service.schema import metadata
+from sync.schema import metadata
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import OTHER, VOUCHER, add_row, query, run_fed, values
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.cli.outbox.work import plural
 from sync.mews.limits import MAX_VOUCHERS
 from sync.outbox.bulk.campaign import count_vouchers, waiting_by_lane
-from sync.outbox.bulk.forecast import Budget, Forecast, forecast
+from sync.outbox.bulk.forecast import CallRate, Forecast, forecast
 from sync.settings import Settings, load_settings
 
 DISCOVERY_CALLS = 3
@@ -22,7 +22,7 @@ async def load_forecast(tx: AsyncConnection, codes_by_hotel: Sequence[int]) -> F
     """What so many codes of each hotel will cost, with what is in the outbox and the settings of now."""
     settings = load_settings(lambda _told_already: None)
     usual = _usual_per_minute(settings, await count_vouchers(tx))
-    budget = Budget(settings.sync_rate_limit_requests, settings.sync_rate_limit_window_s, usual)
+    budget = CallRate(settings.sync_rate_limit_requests, settings.sync_rate_limit_window_s, usual)
     return forecast(codes_by_hotel, await waiting_by_lane(tx), budget)
 
 

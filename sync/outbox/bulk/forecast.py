@@ -17,7 +17,7 @@ IN_FLIGHT = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class CallRate:
     """So many requests in so many seconds, and how many a minute are usual without a campaign."""
 
     requests: int
@@ -45,7 +45,7 @@ class Forecast:
     multiple: float
 
 
-def forecast(codes_by_hotel: Sequence[int], waiting_by_lane: Sequence[int], budget: Budget) -> Forecast:
+def forecast(codes_by_hotel: Sequence[int], waiting_by_lane: Sequence[int], budget: CallRate) -> Forecast:
     """The cost of so many codes of each hotel, behind so many changes of each lane that wait already.
 
     Hotels share no call, nor do adds and deletes. All of it is taken to be due at once, and none to be refused: a

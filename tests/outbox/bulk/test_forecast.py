@@ -2,9 +2,9 @@
 
 import pytest
 
-from sync.outbox.bulk.forecast import Budget, Forecast, forecast
+from sync.outbox.bulk.forecast import CallRate, Forecast, forecast
 
-BUDGET = Budget(requests=200, window_s=30, usual_per_minute=2)
+BUDGET = CallRate(requests=200, window_s=30, usual_per_minute=2)
 
 
 @pytest.mark.parametrize(

@@ -42,16 +42,22 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
     return {row.row_id: row.id for row in await tx.execute(_MADE_FOR, parameters)}
 
 
-async def made_since_queued(tx: AsyncConnection, row_ids: Sequence[int], server_utc: datetime) -> dict[int, UUID]:
-    """Usable codes that the API has made since adds were queued, by row, and which no other row has made.
+async def made_since_queued(
+    tx: AsyncConnection, row_ids: Sequence[int], server_utc: datetime, *, usable_only: bool = True
+) -> dict[int, UUID]:
+    """Codes that the API has made since adds were queued, by row, and which no other row has made.
 
     Whoever made one, the add asks for nothing more; where the database has lost commits, it was this row. When a row
     was queued is told by the database's clock, so both clocks are compared by now: `server_utc` is the API's, and not
     later. A code without an instant of its creation counts from when the mirror first saw it.
+
+    Unless `usable_only`, where there is no usable code one counts that was deleted since: an add whose commits are lost
+    would make it again. What the mirror knew before the add was queued is another one, and so is what an earlier row
+    had deleted.
     """
     if not row_ids:
         return {}
-    parameters = {"ids": list(row_ids), "server_utc": server_utc, "skew": CLOCK_SKEW}
+    parameters = {"ids": list(row_ids), "server_utc": server_utc, "usable_only": usable_only, "skew": CLOCK_SKEW}
     return {row.row_id: row.id for row in await tx.execute(_MADE_SINCE_QUEUED, parameters)}
 
 
@@ -111,7 +117,7 @@ FROM mews.voucher_code_outbox AS row
 JOIN {codes} AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
 WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
   AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)
-  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only)
+  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only AND code.first_seen_at >= row.created_at)
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
@@ -135,7 +141,8 @@ _MADE_SINCE_QUEUED = text("""
 SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
 JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
-WHERE row.id = ANY (:ids) AND code.is_active AND code.missing_since IS NULL
+WHERE row.id = ANY (:ids)
+  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only AND code.first_seen_at >= row.created_at)
   AND coalesce(code.created_utc >= least(row.created_at, row.created_at + (:server_utc - now())) - :skew,
                code.first_seen_at >= row.created_at)
   AND NOT EXISTS (
@@ -143,9 +150,15 @@ WHERE row.id = ANY (:ids) AND code.is_active AND code.missing_since IS NULL
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
       AND other.status = 'done' AND other.voucher_code_id = code.id
   )
-ORDER BY row.id, code.created_utc, code.id
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
+      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.id < row.id
+  )
+ORDER BY row.id, code.is_active AND code.missing_since IS NULL DESC, code.created_utc, code.id
 """).bindparams(
     bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("usable_only", type_=Boolean),
     bindparam("server_utc", type_=TIMESTAMP),
     bindparam("skew", type_=Interval),
 )

@@ -147,7 +147,10 @@ class OutboxJobs:
             self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
 
     async def push_all(self) -> PushReport:
-        """Send everything that is due, and reconcile what is or becomes uncertain, unless that takes too long."""
+        """Send everything that is due, and reconcile what is or becomes uncertain, unless that takes too long.
+
+        The report has no errors if nothing is left of them.
+        """
         total, push = PushReport(), self._settings.push
         ends_s = time.monotonic() + (push.lease + ROUNDS * push.read_after_write_delay).total_seconds()
         while not self._connection.stop.is_set():
@@ -158,6 +161,8 @@ class OutboxJobs:
                     break
                 _add(total, await self._pusher.push())
                 left = await self._left_over()
+                if left is None and not await self._has_backlog():
+                    total.errors.clear()  # what failed was looked up or sent again, and all of it has ended since
             except Stopped:
                 break
             except VoucherSyncError as error:
@@ -252,10 +257,11 @@ class OutboxJobs:
 
     async def _is_push_mended(self) -> bool:
         """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
-        if not self._health.is_failing("push"):
-            return False
+        return self._health.is_failing("push") and not await self._has_backlog()
+
+    async def _has_backlog(self) -> bool:
         has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
-        return not await in_transaction(self._connection.engine, has_backlog)
+        return await in_transaction(self._connection.engine, has_backlog)
 
     async def _refresh(self, *, discovery: bool) -> None:
         async with self._refreshing:

@@ -16,9 +16,11 @@ from sync.demo.simulator import Close, Operation, Status
 from sync.outbox.claims import as_daemon
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.process import end, start
+from tests.support.proxy import Proxy
 
 from .conftest import Cli
 
+COMPLETION = b"WITH free AS"
 QUICK = {"SYNC_SETTLE_AFTER_S": "0.3", "SYNC_LEASE_S": "2"}
 
 
@@ -181,6 +183,38 @@ async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli
     assert (ended.code, errors_of(ended.stderr)) == (0, [])
     assert (row["status"], row["attempts"]) == ("done", 2)
     assert "1 changes done" in ended.stdout
+
+
+async def test_a_lost_answer_that_it_looks_up_itself_is_no_failure(cli: Cli, mirror: Mirror) -> None:
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    async with mirror.opened():
+        await queue(mirror, "NEW")
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        (row,) = await mirror.rows("SELECT status FROM mews.voucher_code_outbox")
+    assert (row["status"], ended.code, errors_of(ended.stderr)) == ("done", 0, [])
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_a_line_to_the_database_that_broke_is_no_failure_where_all_is_done_in_the_end(
+    cli: Cli, mirror: Mirror, is_answered: bool
+) -> None:
+    async with mirror.opened(), Proxy(mirror.database_url).served() as proxy:
+        await queue(mirror, "NEW")
+        proxy.cut_at_commit(COMPLETION, is_answered=is_answered)
+        ended = await cli("once", settings=mirror.environment | QUICK | {"DATABASE_URL": proxy.url})
+        (row,) = await mirror.rows("SELECT status FROM mews.voucher_code_outbox")
+    assert proxy.was_cut.is_set()
+    assert (row["status"], ended.code, errors_of(ended.stderr)) == ("done", 0, [])
+
+
+async def test_what_it_gives_back_to_be_sent_later_is_a_failure(cli: Cli, mirror: Mirror) -> None:
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(503, named=False), times=100)
+    async with mirror.opened():
+        await queue(mirror, "NEW")
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        (row,) = await mirror.rows("SELECT status FROM mews.voucher_code_outbox")
+    assert (row["status"] == "done", ended.code, len(errors_of(ended.stderr)) > 0) == (False, 1, True)
 
 
 async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mirror) -> None:

@@ -14,7 +14,7 @@ NAME = "mews.voucher_code_outbox_attention_idx"
 
 
 def upgrade() -> None:
-    definition = "(connection, status) WHERE status IN ('held', 'failed')"
+    definition = "(connection, status, finished_at) WHERE status IN ('held', 'failed')"
     build_index(op.get_bind(), TABLE, NAME, definition, unique=False)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.outbox.rules import Status
-from sync.service.status import ConnectionStatus
+from sync.service.status.facts import ConnectionStatus
 
 LASTS_S = 30.0
 """A trouble that may pass by itself is told once it has lasted so long: a call that fails is tried again in seconds."""

@@ -19,7 +19,7 @@ from sync.alerts.store import Known, Untold
 from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
 from sync.postgres.engine import in_transaction
-from sync.service.status import load_status
+from sync.service.status.load import load_status
 
 LOOK_S = 10.0
 """With what has to last before it is told, and a call's time-out, somebody knows within a minute."""

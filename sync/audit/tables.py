@@ -20,6 +20,7 @@ audits = Table(
     Column("owner", UUID, nullable=False, comment="Who carries it out."),
     Column("alive_until", TIMESTAMP, nullable=False, comment="After this its owner counts as dead."),
     Column("braked", Text, comment="Why it changed nothing, although it found drift."),
+    Index(None, "connection", "id"),
     Index("audits_open_idx", "connection", unique=True, postgresql_where=text("finished_at IS NULL")),
     schema="sync",
     comment="Full comparisons of the mirror with the API.",

@@ -28,32 +28,15 @@ from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
 from sync.service import app
 from sync.service.heartbeat import touch
-from sync.service.status import ConnectionStatus, count_without_rate, load_status
+from sync.service.status import remedies
+from sync.service.status.facts import ConnectionStatus
+from sync.service.status.load import count_without_rate, load_status
 from sync.settings import Settings, load_settings
 from sync.web.access import bind_address
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MAX_SERVICES = 20
 
-TO_DO: dict[type[errors.ApiError], str] = {
-    errors.Discontinued: "update voucher-sync, unless this passes within hours",
-    errors.Unauthorized: "check MEWS_CLIENT_TOKEN and MEWS_ACCESS_TOKEN, and that the integration is enabled in Mews",
-    errors.NotFound: "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
-    errors.InvalidResponse: "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",
-    errors.ResponseTooLarge: "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
-    errors.NotConnected: "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
-    errors.InvalidRequest: "check that the tokens are complete, and MEWS_CLIENT is not empty",
-}
-
-DATABASE_TO_DO: dict[type[errors.VoucherSyncError], str] = {
-    errors.SettingsError: "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
-    errors.Unsuitable: "what is needed of a database, and of a pooler, is in the README",
-    errors.NotAllowed: "another user, or that one's privileges: see the README and `\\dn+` in psql",
-    errors.DatabaseFull: "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
-    errors.DatabaseBusy: "see pg_stat_activity for transactions that are open for long",
-}
-SEE_SERVER = "see that the server runs, and that DATABASE_URL is right"
-TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
 ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
 
 
@@ -93,7 +76,7 @@ async def _check(settings: Settings) -> list[CheckLine]:
 
 
 def _check_of(error: errors.VoucherSyncError) -> CheckLine:
-    return CheckLine("database", str(error), DATABASE_TO_DO.get(type(error), SEE_SERVER))
+    return CheckLine("database", str(error), remedies.DATABASE.get(type(error).__name__, remedies.SEE_SERVER))
 
 
 async def _check_token(settings: Settings, migrated_url: str | None, expected_utc: datetime | None) -> list[CheckLine]:
@@ -210,7 +193,7 @@ async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
         yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)}")
     except errors.ApiError as error:
-        yield CheckLine("credentials", str(error), TO_DO.get(type(error), TRY_LATER))
+        yield CheckLine("credentials", str(error), _to_do(error))
         return
     if not enterprises:
         yield CheckLine("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
@@ -226,7 +209,11 @@ async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
             yield CheckLine("voucherCodes/getAll", "permitted")
     except errors.ApiError as error:
         is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
-        yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else TO_DO.get(type(error), TRY_LATER))
+        yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else _to_do(error))
+
+
+def _to_do(error: errors.ApiError) -> str:
+    return remedies.API.get(type(error).__name__, remedies.TRY_LATER)
 
 
 async def _check_hotels(settings: Settings, engine: AsyncEngine, client: Client) -> list[CheckLine]:

@@ -96,12 +96,22 @@ def check(alert: bool) -> None:
 @voucher_sync.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
-def status(as_json: bool, healthy: bool) -> None:
-    """Show how every connection is doing. Exits 1 if one is failing, or the database waits for `adopt`."""
+@click.option("--watch", is_flag=True, help="Print again every 2 seconds, in the same place, until Ctrl-C.")
+@click.option(
+    "--strict", is_flag=True, help="Exit 3 where nothing fails, but changes are held or failed, or it drifted."
+)
+@click.option("--connection", "name", metavar="NAME", help="Tell everything of this connection, and of no other.")
+def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | None) -> None:
+    """Show how every connection is doing: whether it works, since when not and why, what waits, and what to do.
+
+    Exits 1 if one is failing or has fallen behind, if its daemon is silent, or the database waits for `adopt`.
+    """
+    if watch and (as_json or healthy or strict):
+        raise click.UsageError("--watch is for people: it goes with neither --json, --healthy nor --strict")
     with loading():
         from sync.cli.status import status as work
 
-    work(as_json=as_json, healthy=healthy)
+    work(as_json=as_json, healthy=healthy, watch=watch, strict=strict, name=name)
 
 
 @voucher_sync.command()

@@ -6,7 +6,7 @@ session keeps nothing, so a pooler may stand between. Times are ages: no clock's
 
 import time
 from collections.abc import Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -30,7 +30,7 @@ class BudgetLedger:
     """What this process and others write down for the token of a fingerprint. It is a `sync.mews.ledger.Ledger`.
 
     `good_for_s`: for how long after it is written a reservation may be spent; `longest_call_s`: how long after its
-    beginning a call may still arrive; `window_s`: for how long the API counts it.
+    beginning a call may still arrive; `window_s`: for how long the API counts it; `process`: this one's name.
     """
 
     def __init__(
@@ -42,12 +42,13 @@ class BudgetLedger:
         longest_call_s: float,
         window_s: float,
         clock: Callable[[], float] = time.monotonic,
+        process: UUID | None = None,
     ) -> None:
         self.good_for_s = good_for_s
         self._engine = engine
         self._token = token
         self._clock = clock
-        self._process = uuid4()
+        self._process = process or uuid4()
         self._beat = 0
         self._counts_for_s = good_for_s + longest_call_s + window_s
         self._watch = ReservationWatch(window_s, good_for_s)

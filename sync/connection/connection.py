@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -29,7 +30,7 @@ class Identity:
 class Connection:
     """One access token on one platform address, and the database it is mirrored into.
 
-    Once `stop` is set, a flow finishes the page in flight and returns.
+    Once `stop` is set, a flow finishes the page in flight and returns. `process` is what others know this one by.
     """
 
     name: str
@@ -40,3 +41,4 @@ class Connection:
     incarnation: Incarnation
     refusals: Refusals = field(default_factory=Refusals)
     set_aside: SetAside = field(default_factory=SetAside)
+    process: UUID = field(default_factory=uuid4)

@@ -40,6 +40,7 @@ connections = Table(
     Column("caught_up_through", TIMESTAMP, comment="The server's instant that this pull reached."),
     Column("platform_address", Text, comment="The API that it mirrors."),
     Column("token_fingerprint", LargeBinary, comment="SHA-256 of that address and the token last seen to fit."),
+    Column("error_kind", Text, comment="Which kind of error it is, by its name."),
     CheckConstraint("state IN ('ok', 'failing')", name="state"),
     schema="sync",
     comment="How each connection is doing.",

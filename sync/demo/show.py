@@ -20,7 +20,9 @@ from sync.demo.simulator import OtherUsers, Simulator, demo_world
 from sync.postgres.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import migrate
-from sync.service.status import ConnectionStatus, load_status
+from sync.service.status import words
+from sync.service.status.facts import ConnectionStatus
+from sync.service.status.load import load_status
 
 SEED = 2027
 CHANGE_EVERY_S = 0.25
@@ -118,7 +120,7 @@ async def show_live(stage: Stage, seconds: float | None) -> bool:
         async with transaction(engine) as tx:
             status[:] = await load_status(tx)
         for one in status:
-            say(f"the mirror: {one.voucher_codes:,} codes of {one.vouchers:,} vouchers; {one.error or one.state}")
+            say(f"the mirror: {words.codes(one)} codes of {one.vouchers:,} vouchers; {one.error or one.state}")
 
     async with _opened(stage.database_url) as engine:
         settings = {"DATABASE_URL": stage.database_url, **LIVE, **LOGS}

@@ -169,6 +169,7 @@ plans = Table(
     Column("end_utc", TIMESTAMP, nullable=False, comment="End of its last window."),
     Column("page_size", Integer, nullable=False, comment="Codes asked for in one call."),
     Column("window_limit", INTERVAL, comment="Longest window to ask for."),
+    Column("windows_planned", Integer, comment="How many windows it has had; null: from an earlier release."),
     Index(None, "connection"),
     schema="sync",
     comment="Windows being read for a group of vouchers; a plan goes when its last window is complete.",

@@ -80,8 +80,9 @@ async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[W
     if await _lock_plan(transaction, group) is None:
         return []
     group.end = to_read[-1].end
-    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(end_utc=group.end))
-    await _open_windows(transaction, group, to_read)
+    opened = await _open_windows(transaction, group, to_read)
+    longer = {"end_utc": group.end, "windows_planned": plans.c.windows_planned + len(opened)}
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(longer))
     return [WindowRead(group, window) for window in to_read]
 
 
@@ -133,7 +134,8 @@ async def save_reduced(
     if await _lock_plan(transaction, group) is None:  # another process has read it to its end meanwhile
         return []
     values = {"page_size": read_limits.page_size, "window_limit": read_limits.window_limit}
-    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(values))
+    more = {"windows_planned": plans.c.windows_planned + len(parts) - 1}
+    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(**values, **more))
     await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
     await transaction.execute(_of_window(delete(windows), reading))
     opened = await _open_windows(transaction, group, parts)
@@ -147,6 +149,7 @@ async def _save_group(transaction: AsyncConnection, connection: str, group: Grou
         end_utc=to_read[-1].end,
         page_size=group.read_limits.page_size,
         window_limit=group.read_limits.window_limit,
+        windows_planned=len(to_read),
     )
     group.plan_id = (await transaction.execute(statement.returning(plans.c.id))).scalar_one()
     group.end = to_read[-1].end

@@ -202,7 +202,7 @@ outbox = Table(
         postgresql_where=text("after_id IS NOT NULL AND status = 'pending'"),
     ),
     Index(
-        "voucher_code_outbox_attention_idx", "connection", "status",
+        "voucher_code_outbox_attention_idx", "connection", "status", "finished_at",
         postgresql_where=text("status IN ('held', 'failed')"),
     ),
     Index("voucher_code_outbox_finished_at_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),

@@ -1,12 +1,17 @@
 """The one place where the parts are put together; the daemon, `once` and the tests all start from here."""
 
 import asyncio
+import os
 import random
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from uuid import UUID, uuid4
 
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.audit.context import AuditSettings
@@ -22,7 +27,8 @@ from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.send import PushSettings
 from sync.postgres.engine import make_engine
-from sync.postgres.schema_version import require_schema
+from sync.postgres.schema_version import known_revisions, require_schema
+from sync.service.daemons import Daemon
 from sync.service.jobs import Jobs
 from sync.service.outbox_worker import OutboxSettings
 from sync.settings import Settings
@@ -49,10 +55,11 @@ async def open_connection(
     pool = settings.sync_database_pool
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
     require_schema(engine)
-    client = make_client(settings, stop, retry_policy, engine)
+    process = uuid4()
+    client = make_client(settings, stop, retry_policy, engine, process)
     try:
         incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
-        yield Connection(CONNECTION_NAME, client, engine, stop, identity, incarnation)
+        yield Connection(CONNECTION_NAME, client, engine, stop, identity, incarnation, process=process)
     finally:
         await client.aclose()
         await engine.dispose()
@@ -63,8 +70,12 @@ def make_client(
     stop: asyncio.Event,
     retry_policy: RetryPolicy = RetryPolicy(),
     engine: AsyncEngine | None = None,
+    process: UUID | None = None,
 ) -> Client:
-    """The API's client for the connection of the environment; without a database, its budget is its own."""
+    """The API's client for the connection of the environment; without a database, its budget is its own.
+
+    `process`: by what name it writes its calls down there.
+    """
     return Client(
         settings.mews_platform_address,
         credentials(settings),
@@ -77,11 +88,11 @@ def make_client(
         stop=stop,
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
-        ledger=None if engine is None else _make_ledger(settings, engine),
+        ledger=None if engine is None else _make_ledger(settings, engine, process),
     )
 
 
-def _make_ledger(settings: Settings, engine: AsyncEngine) -> BudgetLedger:
+def _make_ledger(settings: Settings, engine: AsyncEngine, process: UUID | None) -> BudgetLedger:
     return BudgetLedger(
         engine,
         _token(settings),
@@ -89,6 +100,7 @@ def _make_ledger(settings: Settings, engine: AsyncEngine) -> BudgetLedger:
         # A place of the budget is held for a read until it is answered, and for a write while its claim is good.
         longest_call_s=max(settings.sync_request_timeout_s, settings.sync_lease_s),
         window_s=settings.sync_rate_limit_window_s,
+        process=process,
     )
 
 
@@ -115,7 +127,19 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
-    return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
+    daemon = describe_daemon(connection, settings)
+    return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron), daemon=daemon)
+
+
+def describe_daemon(connection: Connection, settings: Settings) -> Daemon:
+    """This process, as it tells of itself: of a secret only whether it is set."""
+    told = {
+        name.upper(): "set" if isinstance(value, SecretStr) else value
+        for name, value in settings.model_dump(mode="python").items()
+    }
+    shown = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
+    host, revision = socket.gethostname(), known_revisions()[-1]
+    return Daemon(connection.process, host, os.getpid(), version("voucher-sync"), revision, shown)
 
 
 def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:

@@ -83,6 +83,7 @@ async def run(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await jobs.leave()
     log.info("stopped")
 
 

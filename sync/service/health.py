@@ -10,6 +10,7 @@ from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
+from sync.service.heartbeat import Standing
 
 DECISIVE = "pull"
 """The job whose success says that a connection works, to a process that has seen nothing fail yet: it needs the API and
@@ -35,7 +36,7 @@ class Health:
         self._errors: dict[str, VoucherSyncError] = {}
         self._outages = set[str]()
         self._failing_since: float | None = None
-        self._saved: tuple[str | None] | None = None
+        self._saved: Standing | None = None
 
     @property
     def errors(self) -> list[VoucherSyncError]:
@@ -43,13 +44,13 @@ class Health:
         return list({str(error): error for error in self._errors.values()}.values())
 
     @property
-    def verdict(self) -> tuple[str | None] | None:
-        """What `status` is to tell: why the connection fails, or None within, since it works; None: not known yet."""
-        errors = [str(error) for job, error in self._errors.items() if job != UNSAVED]
+    def standing(self) -> Standing | None:
+        """What `status` is to tell: why the connection fails, or that it works; None: not known yet."""
+        errors = [error for job, error in self._errors.items() if job != UNSAVED]
         if errors:
-            return (errors[0],)
+            return Standing(str(errors[0]), type(errors[0]).__name__)
         # What an earlier process saw fail may fail still, and `status` tells since when.
-        return None if self._saved is None else (None,)
+        return None if self._saved is None else Standing()
 
     @property
     def failing_jobs(self) -> list[str]:
@@ -68,15 +69,15 @@ class Health:
         """Take the outcome of one run of a job."""
         self.runs[job, error is not None] += 1
         self._set(job, error)
-        verdict = self.verdict or ((None,) if job == DECISIVE else None)
-        if verdict is not None and verdict != self._saved:
+        standing = self.standing or (Standing() if job == DECISIVE else None)
+        if standing is not None and standing != self._saved:
             try:
                 name = self._connection.name
-                await in_transaction(self._connection.engine, lambda tx: heartbeat.set_state(tx, name, *verdict))
+                await in_transaction(self._connection.engine, lambda tx: heartbeat.set_state(tx, name, standing))
             except DatabaseError as unsaved:
                 self._set(UNSAVED, unsaved)
                 return
-            self._saved = verdict
+            self._saved = standing
         self._set(UNSAVED, None)
 
     def _set(self, job: str, error: VoucherSyncError | None) -> None:

@@ -1,5 +1,6 @@
 """What a process tells of its connections: that it is alive, how far it has caught up, and what fails."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import case, exists, func, or_, select, update
@@ -8,28 +9,40 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import connections
 from sync.mirror.watermarks import CaughtUp
+from sync.service import outages
 
 
-async def set_state(transaction: AsyncConnection, name: str, error: str | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Why a connection fails, and the name of that kind of error; None and None: it works."""
+
+    error: str | None = None
+    kind: str | None = None
+
+
+async def set_state(transaction: AsyncConnection, name: str, standing: Standing) -> None:
     """Note that a connection works, or why it does not. Writes only a change."""
-    state = _state(error)
-    statement = insert(connections).values(name=name, state=state["state"], error=error)
+    state, error = _state(standing), standing.error
+    statement = insert(connections).values(name=name, state=state["state"], error=error, error_kind=standing.kind)
     is_new = or_(connections.c.state != state["state"], connections.c.error.is_distinct_from(error))
     await transaction.execute(
         statement.on_conflict_do_update(index_elements=[connections.c.name], set_=state, where=is_new)
     )
+    await outages.note(transaction, name, error)
 
 
 async def beat(
-    transaction: AsyncConnection, name: str, caught_up: CaughtUp | None, verdict: tuple[str | None] | None = None
+    transaction: AsyncConnection, name: str, caught_up: CaughtUp | None, standing: Standing | None = None
 ) -> None:
     """Note that a daemon is alive, and how far it has caught up; one row, written in place.
 
-    `verdict`: why the connection fails, or None within, since it works; None: not known. Said with every beat, since
-    another process, as a `once` with settings of its own, may have noted what it met.
+    `standing`: None where it is not known yet. Said with every beat, since another process, as a `once` with settings
+    of its own, may have noted what it met.
     """
-    state = _state(*verdict) if verdict else {}
+    state = _state(standing) if standing else {}
     await _note(transaction, name, {"heartbeat_at": func.now(), **state}, caught_up)
+    if standing:
+        await outages.note(transaction, name, standing.error)
 
 
 async def note_caught_up(transaction: AsyncConnection, name: str, caught_up: CaughtUp) -> None:
@@ -37,11 +50,11 @@ async def note_caught_up(transaction: AsyncConnection, name: str, caught_up: Cau
     await _note(transaction, name, {}, caught_up)
 
 
-def _state(error: str | None) -> dict[str, object]:
+def _state(standing: Standing) -> dict[str, object]:
     """What a connection's row says of its state, since it first was so."""
-    state = "failing" if error else "ok"
+    state = "failing" if standing.error else "ok"
     since = case((connections.c.state == state, connections.c.state_since), else_=func.now())
-    return {"state": state, "error": error, "state_since": since}
+    return {"state": state, "error": standing.error, "error_kind": standing.kind, "state_since": since}
 
 
 async def _note(transaction: AsyncConnection, name: str, values: dict[str, object], caught_up: CaughtUp | None) -> None:

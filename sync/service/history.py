@@ -14,6 +14,7 @@ from sync.core.errors import ApiError, DatabaseBusy, DatabaseError, VoucherSyncE
 from sync.core.outages import API_IS_AWAY
 from sync.postgres.engine import in_transaction
 from sync.service import runs
+from sync.service.forgetting import forget_old
 
 log = structlog.get_logger()
 
@@ -45,7 +46,7 @@ class History:
 
     async def prune(self) -> None:
         """Forget what is old. Raises `DatabaseError`."""
-        await in_transaction(self._connection.engine, runs.prune)
+        await in_transaction(self._connection.engine, forget_old)
 
 
 def _sort(error: VoucherSyncError | None) -> str | None:

@@ -22,8 +22,9 @@ from sync.mirror.pull_report import PullReport
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
 from sync.postgres.engine import in_transaction
-from sync.service import heartbeat
+from sync.service import daemons, heartbeat
 from sync.service.audit_worker import AuditJobs
+from sync.service.daemons import Daemon
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
@@ -33,6 +34,8 @@ from sync.service.runner import Runner
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
 MAX_IDS_LOGGED = 10
+LEAVE_S = 1.0
+"""A database that does not answer within this time holds up no stop."""
 
 log = structlog.get_logger()
 
@@ -50,6 +53,8 @@ class Jobs:
         outbox_settings: OutboxSettings,
         audit_settings: AuditSettings,
         audit_cron: Cron,
+        *,
+        daemon: Daemon,
     ) -> None:
         self.health = Health(connection)
         self.history = History(connection)
@@ -68,6 +73,7 @@ class Jobs:
             pull=self.pull,
         )
         self.connection = connection
+        self._daemon = daemon
         self._pull_settings = pull_settings
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
@@ -155,15 +161,22 @@ class Jobs:
             await self.outbox.tell_pushed()
 
     async def _note_alive(self, caught_up: CaughtUp | None) -> None:
-        name, verdict, incarnation = self.connection.name, self.health.verdict, self.connection.incarnation
+        name, standing, incarnation = self.connection.name, self.health.standing, self.connection.incarnation
 
         async def note(tx: AsyncConnection) -> int | None:
-            await heartbeat.beat(tx, name, caught_up, verdict)
+            await heartbeat.beat(tx, name, caught_up, standing)
+            await daemons.note_alive(tx, self._daemon)
             return await incarnation.advance(tx) if incarnation.is_worked_with else None
 
         position = await in_transaction(self.connection.engine, note)
         if position is not None:
             await incarnation.remember(position)
+
+    async def leave(self) -> None:
+        """Note that this process ends; without a database that answers soon, others take it for dead after a lease."""
+        with suppress(VoucherSyncError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await in_transaction(self.connection.engine, lambda tx: daemons.note_end(tx, self._daemon))
 
     async def idle(self) -> None:
         """Wait until nothing is running."""

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Double, cast, delete, func, insert, select
+from sqlalchemy import func, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.service.tables import runs
-
-KEEP = timedelta(days=30)
-MAX_PRUNED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +37,3 @@ async def note(
     began_at = func.clock_timestamp() - lasted
     values: dict[str, Any] = {"connection": connection, "kind": kind, "began_at": began_at}
     await tx.execute(insert(runs).values(**values, counts=dict(counts), error=error))
-
-
-async def last_runs(tx: AsyncConnection, connection: str, limit: int) -> list[Run]:
-    """The last runs of a connection, the newest first."""
-    lasted_s = cast(func.extract("epoch", runs.c.finished_at - runs.c.began_at), Double).label("lasted_s")
-    columns = (runs.c[name] for name in Run.__slots__ if name != lasted_s.name)
-    query = select(*columns, lasted_s).where(runs.c.connection == connection).order_by(runs.c.id.desc()).limit(limit)
-    return [Run(**row) for row in (await tx.execute(query)).mappings()]
-
-
-async def prune(tx: AsyncConnection) -> None:
-    """Forget runs that ended longer ago than they are kept, some at a time."""
-    old = select(runs.c.id).where(runs.c.finished_at < func.now() - KEEP).limit(MAX_PRUNED)
-    await tx.execute(delete(runs).where(runs.c.id.in_(old)))

@@ -1,7 +1,7 @@
-"""The table of runs, with its meaning."""
+"""What the daemon notes of itself, its runs and what failed, with its meaning."""
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Table, Text, func
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, Table, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from sync.postgres.metadata import TIMESTAMP, metadata
 
@@ -19,4 +19,66 @@ runs = Table(
     Index(None, "finished_at"),
     schema="sync",
     comment="Runs that changed something or failed, kept for 30 days; one that fails like the last leaves none.",
+)
+
+daemons = Table(
+    "daemons",
+    metadata,
+    Column("process", UUID, primary_key=True, comment="The process, by a name of its own."),
+    Column("host", Text, nullable=False, comment="The machine or container that it runs on."),
+    Column("pid", Integer, nullable=False, comment="Its number there."),
+    Column("version", Text, nullable=False, comment="Its release."),
+    Column("revision", Text, nullable=False, comment="The schema's revision that it needs."),
+    Column("settings", JSONB, nullable=False, comment="Its settings, without secrets."),
+    Column("started_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it first reported."),
+    Column("heartbeat_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it last did."),
+    schema="sync",
+    comment="The daemons that work on this database; one that stopped cleanly has no row.",
+    # Written with every heartbeat: room on the page keeps that from touching an index.
+    postgresql_with={"fillfactor": "50"},
+)
+
+outages = Table(
+    "outages",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the outage."),
+    Column("connection", Text, nullable=False, comment="The connection."),
+    Column("began_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it began to fail."),
+    Column("ended_at", TIMESTAMP, comment="When it worked again; null: it fails still."),
+    Column("error", Text, nullable=False, comment="Why it failed, by its last cause."),
+    Index("outages_open_idx", "connection", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index(None, "connection", "id"),
+    schema="sync",
+    comment="From when to when each connection failed, kept for 90 days.",
+)
+
+request_failures = Table(
+    "request_failures",
+    metadata,
+    Column("connection", Text, primary_key=True, comment="The connection."),
+    Column("operation", Text, primary_key=True, comment="The API's operation."),
+    Column("problem", Text, primary_key=True, comment="What went wrong, with the HTTP status if there was one."),
+    Column("count", BigInteger, nullable=False, comment="How often, since first_at."),
+    Column("first_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was first noted."),
+    Column("last_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it was last noted."),
+    Column("request_id", Text, comment="The API's name of the last such call, where it gave one."),
+    schema="sync",
+    comment="Calls of the API that failed, by operation and problem, forgotten 30 days after the last.",
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("connection", Text, primary_key=True, comment="The connection."),
+    Column("at", TIMESTAMP, primary_key=True, comment="End of the five minutes that were counted."),
+    Column("behind_since", TIMESTAMP, comment="Complete through this instant and no further; null: up to date."),
+    Column("waiting", Integer, nullable=False, comment="Changes that wait or are under way, counted to 10,000."),
+    Column("attention", Integer, nullable=False, comment="Changes held or failed, counted to 10,000."),
+    Column("drift", BigInteger, nullable=False, comment="Codes that the last audits found wrong."),
+    Column("codes", BigInteger, nullable=False, comment="Codes written in these minutes."),
+    Column("requests", BigInteger, nullable=False, comment="Calls of the API in these minutes."),
+    Column("failed", BigInteger, nullable=False, comment="Those of them that failed."),
+    Index(None, "at"),
+    schema="sync",
+    comment="How each connection did, for charts: a row where something differs from the one before.",
 )

@@ -54,7 +54,7 @@ async def alerting(
 async def set_state(mirror: Mirror, error: str | None) -> None:
     """Lets the connection work, or fail."""
     async with transaction(mirror.connection.engine) as tx:
-        await heartbeat.set_state(tx, "default", error)
+        await heartbeat.set_state(tx, "default", heartbeat.Standing(error, "ServerError" if error else None))
 
 
 def told(receiver: Receiver) -> list[tuple[str, str]]:

@@ -1,19 +1,12 @@
 """What is told, and when it has lasted long enough."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sync.alerts.conditions import LASTS_S, Condition, Kind, Settled, conditions_of
-from sync.service.status import ConnectionStatus
+from sync.service.status.facts import ConnectionStatus
+from tests.service.status.helpers import NOW, WELL
 
-INSTANT = datetime(2026, 5, 1, tzinfo=UTC)
-WELL = ConnectionStatus(
-    name="default", state="ok", state_since=INSTANT, error=None, heartbeat_age_s=1, caught_up_age_s=1,
-    caught_up_through=INSTANT, vouchers=1, voucher_codes=1, open_windows=0, complete_through=INSTANT, skipped=0,
-    rejected_records=0,
-    audited_since=INSTANT, audit_drift=0, audit_braked=None, gap=None, outbox={}, held={},
-    last_runs=[],
-)  # fmt: skip
 FAILING = ("default", Kind.FAILING)
 HELD = ("default", Kind.HELD)
 
@@ -46,7 +39,7 @@ def test_ten_times_as_many_are_told_anew_and_a_few_more_are_not() -> None:
 
 def test_drift_that_the_next_audit_finds_again_is_told_again() -> None:
     first = only(replace(WELL, audit_drift=2)).level
-    assert only(replace(WELL, audit_drift=2, audited_since=INSTANT + timedelta(days=1))).level > first
+    assert only(replace(WELL, audit_drift=2, audited_since=NOW + timedelta(days=1))).level > first
 
 
 def test_what_may_pass_by_itself_has_to_last() -> None:

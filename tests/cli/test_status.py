@@ -1,16 +1,11 @@
 """`voucher-sync status`: for people, for scripts, and for whoever restarts the daemon."""
 
 import json
-from dataclasses import fields
-from typing import Any
 
 import psycopg
 import pytest
 
-from sync.cli.status import _daemon as daemon_words
 from sync.service import app
-from sync.service.status import ConnectionStatus
-from sync.settings import Settings
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .conftest import Cli
@@ -31,8 +26,7 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     settings = {"DATABASE_URL": mirror.database_url}
     text = await cli("status", settings=settings)
     assert (text.code, text.stderr) == (0, "")
-    shown = dict(line.strip("│┃ ").split("│", 1) for line in text.stdout.splitlines() if line.startswith("│"))
-    told = {name.strip(): value.strip() for name, value in shown.items()}
+    told = rows_of(text.stdout)
     assert told["state"].startswith("ok since 20")
     assert (told["vouchers"], told["codes"], told["open windows"], told["rejected records"]) == ("1", "3", "0", "0")
     assert told["complete through"].endswith(" UTC")
@@ -56,37 +50,23 @@ async def test_a_first_backfill_is_told_until_it_has_reached_the_present(cli: Cl
     async with mirror.opened():
         jobs = app.make_jobs(mirror.connection, mirror.settings())
         await jobs.discover()
-        assert ", but no voucher is known yet" in await told()
+        assert "No voucher is known yet" in await told()
         mirror.add_codes(mirror.add_voucher(days_old=400), ["A"])
         await jobs.discover()
-        assert ", in the first backfill (not begun, or just about to end): not all codes are here yet" in await told()
+        shown = await told()
+        assert "Working on the first backfill" in shown
+        assert "no window is open: not begun, or just about to end; not all codes are here yet" in shown
         await jobs.pull_turn(turn_s=-1)
-        assert ", in the first backfill (5 windows are left to read): not all codes are here yet" in await told()
+        assert "5 of 5 windows are left to read; not all codes are here yet" in await told()
         await jobs.pull()
         await jobs.beat()
         shown = await told()
         assert ("first backfill" in shown, "ok since 20" in shown) == (False, True)
 
 
-@pytest.mark.parametrize(
-    ("age_s", "words"),
-    [
-        (4, "alive, last heard of 4 s ago"),
-        (-4, "alive, last heard of 4 s ahead (the database's clock was set back)"),
-        (-900, "SILENT, last heard of 900 s ahead (the database's clock was set back)"),
-        (200, "SILENT, last heard of 3 minutes ago"),
-        (86_400 * 40, "SILENT, last heard of 40 days ago"),
-    ],
-)
-def test_how_long_a_daemon_is_silent_is_told_in_words(age_s: float, words: str) -> None:
-    settings = Settings(sync_lease_s=30)
-    assert daemon_words(standing(heartbeat_age_s=age_s), settings).startswith(words)
-
-
-def standing(**values: Any) -> ConnectionStatus:
-    """A connection of which nothing is known but this."""
-    unknown: dict[str, Any] = dict.fromkeys(field.name for field in fields(ConnectionStatus))
-    return ConnectionStatus(**(unknown | values))
+def rows_of(shown: str) -> dict[str, str]:
+    """What stands beside each label."""
+    return {line[:18].strip(): line[18:] for line in shown.splitlines() if line[:1].isalpha() and line[16:18] == "  "}
 
 
 @pytest.mark.parametrize("is_told", [False, True])
@@ -101,7 +81,7 @@ async def test_what_is_mirrored_is_told_of_a_cycle_that_never_ended_too(
     settings = {"DATABASE_URL": mirror.database_url}
     text = await cli("status", settings=settings)
     assert "Nothing has been mirrored" not in text.stdout
-    assert ("unknown: no run has told" in text.stdout, "failing since" in text.stdout) == (not is_told, is_told)
+    assert ("Never finished a run" in text.stdout, "failing since" in text.stdout) == (not is_told, is_told)
     assert "none has caught up yet" in text.stdout
     (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
     assert (one["name"], one["voucher_codes"], one["caught_up_age_s"]) == ("default", 3, None)
@@ -147,9 +127,11 @@ async def test_the_last_runs_are_told_with_counts_duration_drift_and_error(cli: 
             )
     settings = {"DATABASE_URL": database_url}
     _, _, told = (await cli("status", settings=settings)).stdout.partition("the newest first:\n")
-    audit, push, pull, *others = told.splitlines()
+    audit, push, rest, pull, *others = told.splitlines()
     assert audit.endswith(" UTC  audit: codes 3, drift 0; 75.0 s")
-    assert push.endswith(" UTC  push: done 1,200; 75.0 s; FAILED: voucherCodes/add: the connection was lost")
+    assert f"{push} {rest.strip()}".endswith(
+        " UTC  push: done 1,200; 75.0 s; FAILED: voucherCodes/add: the connection was lost"
+    )
     assert (pull.endswith(" UTC  pull: written 8; 75.0 s"), len(others)) == (True, 7)
     (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
     audited, pushed, *_ = one["last_runs"]
@@ -195,3 +177,44 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     ended = await cli("status", settings={"DATABASE_URL": empty_database_url})
     assert (ended.code, ended.stdout) == (1, "")
     assert "): run `voucher-sync migrate`; if that finds nothing to do, put back what was dropped" in ended.stderr
+
+
+async def test_strict_tells_scripts_that_somebody_is_needed(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment)).code == 0
+    settings = {"DATABASE_URL": mirror.database_url}
+    assert (await cli("status", "--strict", settings=settings)).code == 0
+    with psycopg.connect(mirror.database_url) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id, status, connection, next_attempt_at) "
+            "VALUES ('delete', gen_random_uuid(), 'held', 'default', now())"
+        )
+    ended = await cli("status", "--strict", settings=settings)
+    assert (ended.code, "1 change held until somebody looks" in ended.stdout) == (3, True)
+    assert "voucher-sync outbox list --status held" in ended.stdout
+    assert (await cli("status", settings=settings)).code == 0
+    (one,) = json.loads((await cli("status", "--json", settings=settings)).stdout)
+    assert (one["verdict"]["level"], one["held_for"][0]["count"]) == ("attention", 1)
+
+
+async def test_of_several_each_has_a_line_and_one_can_be_named(cli: Cli, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO sync.connections (name, state, error, heartbeat_at, caught_up_as_of) VALUES "
+            "('a', 'ok', NULL, now(), now()), ('b', 'failing', 'the API failed', now(), now())"
+        )
+    settings = {"DATABASE_URL": database_url, "SYNC_LEASE_S": "600"}
+    ended = await cli("status", settings=settings)
+    assert ended.code == 1
+    assert "1 of 2 connections: degraded" in ended.stdout
+    assert [line.split()[:2] for line in ended.stdout.splitlines() if line[:2] in {"a ", "b "}] == [
+        ["b", "degraded"],
+        ["a", "working"],
+    ]
+    assert (await cli("status", "--connection", "a", settings=settings)).code == 0
+    unknown = await cli("status", "--connection", "c", settings=settings)
+    assert (unknown.code, unknown.stderr) == (
+        1,
+        "Error: there is no connection 'c': `voucher-sync status` lists them\n",
+    )

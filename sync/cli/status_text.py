@@ -1,0 +1,137 @@
+"""What `voucher-sync status` prints for people, in lines of a terminal's width."""
+
+import textwrap
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from sync.service.status import words
+from sync.service.status.facts import ConnectionStatus, Daemon, Overview
+from sync.service.status.verdict import Verdict, is_served, judge, judge_connection
+from sync.settings import Settings
+
+LABEL = 18
+MAX_WIDTH = 120
+MAX_LISTED = 50
+NOTHING = "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
+
+
+def width_of(console: Console) -> int:
+    """How wide lines may be: rich's 80 columns where there is no terminal."""
+    return min(console.width, MAX_WIDTH)
+
+
+def as_text(overview: Overview, lease_s: float, width: int) -> list[str]:
+    """Lines; of one connection everything, of several a line for each, the most urgent first."""
+    if not overview.connections:
+        return [NOTHING, *_daemons(overview, width)]
+    if len(overview.connections) == 1:
+        (one,) = overview.connections
+        return [*_one(one, overview, lease_s, width), *_daemons(overview, width)]
+    return [*_head(judge(overview, lease_s), overview, width), "", *_many(overview, lease_s, width)]
+
+
+def _head(verdict: Verdict, overview: Overview, width: int) -> Iterator[str]:
+    since = f", since {words.instant(verdict.since)}" if verdict.since else ""
+    yield from _wrapped(f"{verdict.headline}{since}", "", width)
+    if verdict.cause:
+        yield from _wrapped(verdict.cause, "  ", width)
+    if verdict.to_do:
+        yield from _wrapped(f"-> {verdict.to_do}", "  ", width)
+    for note in verdict.notes:
+        if note.text not in verdict.cause:
+            yield from _wrapped(f"! {note.text}: {note.to_do}", "  ", width)
+
+
+def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
+    verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+    urgent = sorted(overview.connections, key=lambda one: (-verdicts[one.name].level, -(one.lag_s or 0), one.name))
+    longest = min(max(len(one.name) for one in urgent), 30)
+    yield f"{'connection':<{longest}}  {'state':<10}  {'last pull':<12}  outbox"[:width].rstrip()
+    for one in urgent[:MAX_LISTED]:
+        line = f"{one.name:<{longest}}  {verdicts[one.name].level.word:<10}  {words.ago(one.caught_up_age_s):<12}  "
+        yield f"{line}{words.outbox(one)}"[:width].rstrip()
+    if len(urgent) > MAX_LISTED:
+        yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
+    yield "More of one: voucher-sync status --connection NAME"
+    yield from _daemons(overview, width)
+
+
+def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) -> Iterator[str]:
+    verdict = judge_connection(one, overview, lease_s)
+    yield from _head(verdict, overview, width)
+    yield ""
+    facts = {
+        "connection": one.name,
+        "state": one.state if one.state_since is None else f"{one.state} since {words.instant(one.state_since)}",
+        "daemon": _heard(one, overview, lease_s),
+        "last pull": words.pull(one),
+        "complete through": words.instant(one.complete_through),
+        "vouchers": f"{one.vouchers:,}",
+        "codes": words.codes(one),
+        "open windows": f"{one.open_windows:,}",
+        "skipped": f"{one.skipped:,} services and vouchers",
+        "rejected records": f"{one.rejected_records:,}",
+        "audit": words.audit(one),
+        "next audit": words.until(one.details.next_audit_at, overview.now),
+        "outbox": words.outbox(one),
+    }
+    for label, text in facts.items():
+        yield from _row(label, text, width)
+    for title, lines in _lists(one, overview).items():
+        if lines:
+            yield f"{title}:"
+            for line in lines:
+                yield from _wrapped(line, "  ", width)
+
+
+def _heard(one: ConnectionStatus, overview: Overview, lease_s: float) -> str:
+    if one.heartbeat_age_s is None:
+        return "never seen"
+    state = "alive" if is_served(one, overview, lease_s) else "SILENT"
+    return f"{state}, last heard of {words.ago(one.heartbeat_age_s)}"
+
+
+def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
+    told, now = one.details, overview.now
+    reading = [words.reading(told.reading)] if told.reading else []
+    return {
+        "reading": reading,
+        "waiting": [words.waiting(wait, now) for wait in told.waiting],
+        "held": [f"{held.count:,}, since {words.instant(held.oldest_at)}: {held.reason}" for held in told.held_for],
+        "failed": [words.failures(failed) for failed in told.failed],
+        "requests that failed": [words.requests(failed, now) for failed in told.request_failures],
+        "request budget in use": [words.share(share) for share in told.budget],
+        "left out": [words.left_out(some) for some in (*told.skipped_because, *told.rejected_because)],
+        "outages": [words.outage(outage) for outage in told.outages],
+        "audits": [f"{words.instant(audit.began_at)}  {words.one_audit(audit)}" for audit in told.audits],
+        "last runs that changed something or failed, the newest first": [
+            f"{words.instant(run.finished_at)}  {run.kind}: {words.run(run)}" for run in told.last_runs
+        ],
+    }
+
+
+def _daemons(overview: Overview, width: int) -> Iterator[str]:
+    if len(overview.alive) > 1:
+        yield from _wrapped(f"{len(overview.alive)} daemons work on this database.", "", width)
+    for daemon in overview.daemons:
+        yield from _wrapped(words.daemon(daemon), "", width)
+        if daemon.is_alive and (settings := _own_settings(daemon)):
+            yield from _wrapped(f"its settings beside the defaults: {settings}", "  ", width)
+
+
+def _own_settings(daemon: Daemon) -> str:
+    """Those that are not the defaults."""
+    defaults = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    own = {name: value for name, value in daemon.settings.items() if value != defaults.get(name)}
+    return ", ".join(f"{name}={value}" for name, value in sorted(own.items()))
+
+
+def _row(label: str, text: str, width: int) -> Iterator[str]:
+    first, *more = textwrap.wrap(text, max(20, width - LABEL)) or [""]
+    yield f"{label:<{LABEL}}{first}".rstrip()
+    yield from (f"{'':<{LABEL}}{line}" for line in more)
+
+
+def _wrapped(text: str, indent: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False)

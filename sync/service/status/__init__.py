@@ -1,0 +1,1 @@
+"""How everything is doing: facts out of the database, what they mean, and the words for it."""

@@ -1,0 +1,76 @@
+"""How many changes wait or need somebody, by connection and status: each counted by an index, and up to a bound."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.service.status.facts import COUNTED_TO
+
+
+@dataclass(slots=True)
+class Backlog:
+    """The changes of one connection: counts by status, those of them that are more, why some are held, and the age of
+    the oldest that waits.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    at_least: list[str] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    oldest_age_s: float | None = None
+
+    def add(self, status: str, count: int, oldest_age_s: float | None, held_because: str | None) -> None:
+        """Take what was counted in one place."""
+        if held_because:
+            self.held[held_because] = min(self.held.get(held_because, 0) + count, COUNTED_TO)
+        total = self.counts.get(status, 0) + count
+        if count > COUNTED_TO or total > COUNTED_TO:
+            total = COUNTED_TO
+            if status not in self.at_least:
+                self.at_least.append(status)
+        self.counts[status] = total
+        if oldest_age_s is not None:
+            self.oldest_age_s = max(oldest_age_s, self.oldest_age_s or 0.0)
+
+
+async def load_backlogs(tx: AsyncConnection, names: Sequence[str]) -> dict[str, Backlog]:
+    """The changes of each connection; those that no connection knows yet count for each."""
+    backlogs: defaultdict[str, Backlog] = defaultdict(Backlog)
+    rows = await tx.execute(_COUNTED, {"names": list(names), "cap": COUNTED_TO + 1})
+    for row in rows:
+        for name in names if row.name is None else [row.name]:
+            backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
+    return backlogs
+
+
+# Where a connection is given, an index leads to its rows of one status; what is under way is few, whosever it is. Past
+# the bound the oldest is that of what was counted, which each index has near its beginning.
+_COUNTED = text("""
+WITH counted AS (
+  SELECT known.name, part.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+    SELECT 'pending' AS status, NULL AS held_because, count(*) AS number, min(created_at) AS oldest_at FROM (
+      SELECT created_at FROM mews.voucher_code_outbox
+      WHERE connection = known.name AND status = 'pending' AND operation = 'add' LIMIT :cap) AS few
+    UNION ALL SELECT 'pending', NULL, count(*), min(created_at) FROM (
+      SELECT created_at FROM mews.voucher_code_outbox
+      WHERE connection = known.name AND status = 'pending' AND operation = 'delete' LIMIT :cap) AS few
+    UNION ALL SELECT 'held', held_because, count(*), NULL FROM (
+      SELECT held_because FROM mews.voucher_code_outbox
+      WHERE connection = known.name AND status = 'held' LIMIT :cap) AS few GROUP BY held_because
+    UNION ALL SELECT 'failed', NULL, count(*), NULL FROM (
+      SELECT FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'failed' LIMIT :cap) AS few
+  ) AS part
+  UNION ALL SELECT connection, status, NULL, count(*), min(created_at) FROM (
+    SELECT connection, status, created_at FROM mews.voucher_code_outbox
+    WHERE status IN ('sending', 'uncertain') LIMIT 10 * :cap) AS few GROUP BY connection, status
+  UNION ALL SELECT NULL, status, held_because, count(*), min(created_at) FROM (
+    SELECT status, held_because, created_at FROM mews.voucher_code_outbox
+    WHERE connection IS NULL AND status IN ('pending', 'held') LIMIT :cap) AS few GROUP BY status, held_because
+  UNION ALL SELECT NULL, 'failed', NULL, count(*), NULL FROM (
+    SELECT FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'failed' LIMIT :cap) AS few
+)
+SELECT name, status, held_because, number, CAST(extract(epoch FROM now() - oldest_at) AS double precision) AS oldest_age_s
+FROM counted WHERE number > 0
+""")

@@ -1,0 +1,172 @@
+"""What is told of connections that are looked at one by one: each list is bounded, and found by an index."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import TextClause
+
+from sync.core.cron import Cron
+from sync.service.runs import Run
+from sync.service.status.changes import load_changes
+from sync.service.status.facts import (
+    COUNTED_TO,
+    Audit,
+    BackfillProgress,
+    ConnectionStatus,
+    Daemon,
+    Details,
+    LeftOut,
+    Outage,
+    RequestFailure,
+    Share,
+)
+from sync.service.status.redaction import without_code
+
+F = TypeVar("F")
+DEFAULT_CRON = "0 3 * * *"
+
+
+async def load_details(
+    tx: AsyncConnection, statuses: Sequence[ConnectionStatus], now: datetime, daemons: Sequence[Daemon]
+) -> dict[str, Details]:
+    """The details of each of these connections, by name. Raises `DatabaseError`."""
+    if not statuses:
+        return {}
+    names = [one.name for one in statuses]
+
+    async def load(statement: TextClause, kind: type[F]) -> dict[str, list[F]]:
+        return _by_name(await tx.execute(statement, {"names": names, "cap": COUNTED_TO}), kind)
+
+    runs, audits, outages = await load(_RUNS, Run), await load(_AUDITS, Audit), await load(_OUTAGES, Outage)
+    readings, requests = await load(_READINGS, BackfillProgress), await load(_REQUESTS, RequestFailure)
+    skipped, rejected = await load(_SKIPPED, LeftOut), await load(_REJECTED, LeftOut)
+    shares = await _load_shares(tx, names, daemons)
+    missed = {row.name: row.finished_at for row in await tx.execute(_MISSED, {"names": names})}
+    changes = await load_changes(tx, names)
+    following = _next_audit(daemons, now)
+    return {
+        name: Details(
+            last_runs=runs[name],
+            reading=next(iter(readings[name]), None),
+            audits=audits[name],
+            next_audit_at=following,
+            audit_missed_at=missed.get(name),
+            budget=shares[name],
+            request_failures=requests[name],
+            outages=outages[name],
+            skipped_because=skipped[name],
+            rejected_because=_readable(rejected[name]),
+            **changes[name],
+        )
+        for name in names
+    }
+
+
+def _by_name(rows: Any, kind: type[F]) -> defaultdict[str, list[F]]:
+    """Rows as facts, by the connection that each of them names."""
+    found: defaultdict[str, list[F]] = defaultdict(list)
+    for row in rows.mappings():
+        values = {name: value for name, value in row.items() if name != "of_connection"}
+        found[row["of_connection"]].append(kind(**values))
+    return found
+
+
+def _readable(rejected: list[LeftOut]) -> list[LeftOut]:
+    """Reasons that may quote what is wrong in a record, without it."""
+    return [LeftOut(one.kind, without_code(one.reason, None), one.count, one.names) for one in rejected]
+
+
+def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
+    """When the next audit begins, by the settings of the daemons that are alive; None: nobody is there to begin it."""
+    crons = {str(one.settings.get("SYNC_AUDIT_CRON", DEFAULT_CRON)) for one in daemons if one.is_alive}
+    return min((Cron(words).next_after(now) for words in crons), default=None)
+
+
+async def _load_shares(
+    tx: AsyncConnection, names: Sequence[str], daemons: Sequence[Daemon]
+) -> defaultdict[str, list[Share]]:
+    running = {one.process: f"{one.host} ({one.pid})" for one in daemons if one.is_alive}
+    shares: defaultdict[str, list[Share]] = defaultdict(list)
+    for row in await tx.execute(_SHARES, {"names": list(names)}):
+        shares[row.name].append(Share(row.process, running.get(row.process), row.calls, row.is_waiting))
+    return shares
+
+
+_RUNS = text("""
+SELECT known.name AS of_connection, run.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT connection, kind, began_at, finished_at,
+         CAST(extract(epoch FROM finished_at - began_at) AS double precision) AS lasted_s, counts, error
+  FROM sync.runs WHERE connection = known.name ORDER BY id DESC LIMIT 10) AS run
+""")
+
+# What an audit found, the run says that ended with it; one that was left by its process is finished by another's.
+_AUDITS = text("""
+SELECT known.name AS of_connection, audit.began_at, audit.finished_at, audit.is_running,
+       CAST(run.counts ->> 'drift' AS bigint) AS drift, CAST(run.counts ->> 'repaired' AS bigint) AS repaired,
+       audit.braked
+FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT began_at, finished_at, finished_at IS NULL AND alive_until > now() AS is_running, braked
+  FROM sync.audits WHERE connection = known.name ORDER BY id DESC LIMIT 5
+) AS audit LEFT JOIN LATERAL (
+  SELECT counts FROM sync.runs WHERE connection = known.name AND kind = 'audit' AND counts ? 'drift'
+    AND finished_at BETWEEN audit.finished_at AND audit.finished_at + interval '1 minute' ORDER BY id LIMIT 1
+) AS run ON true
+ORDER BY known.name, audit.began_at DESC
+""")
+_MISSED = text("""
+SELECT known.name, run.finished_at FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT kind, finished_at, error FROM sync.runs WHERE connection = known.name AND kind = 'audit'
+  ORDER BY id DESC LIMIT 1
+) AS run WHERE run.error LIKE 'the audit of % did not begin%'
+""")
+_OUTAGES = text("""
+SELECT known.name AS of_connection, outage.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT began_at, ended_at, error FROM sync.outages WHERE connection = known.name ORDER BY id DESC LIMIT 10) AS outage
+""")
+_REQUESTS = text("""
+SELECT connection AS of_connection, operation, problem, count, first_at, last_at, request_id FROM sync.request_failures
+WHERE connection = ANY (CAST(:names AS text[])) ORDER BY last_at DESC
+""")
+
+# How long the rest takes, as the pulls of the last ten minutes read; their turns are short, and each is noted.
+_READINGS = text("""
+SELECT opened.*, CASE WHEN pace.windows > 0 THEN opened."left" * pace.seconds / pace.windows END AS done_in_s FROM (
+  SELECT plan.connection AS of_connection, count(*) AS "left", min(open.start_utc) AS start, max(open.end_utc) AS "end",
+         CASE WHEN bool_and(plan.windows_planned IS NOT NULL) THEN (
+           SELECT sum(windows_planned) FROM sync.plans WHERE connection = plan.connection) END AS planned,
+         (SELECT sum(cardinality(voucher_ids)) FROM sync.plans WHERE connection = plan.connection) AS vouchers,
+         ARRAY (SELECT name FROM mews.vouchers AS voucher WHERE id = ANY (
+           (SELECT voucher_ids FROM sync.plans WHERE connection = plan.connection ORDER BY id LIMIT 1)[1:3])
+           AND name IS NOT NULL) AS names
+  FROM sync.windows AS open JOIN sync.plans AS plan ON plan.id = open.plan_id
+  WHERE plan.connection = ANY (CAST(:names AS text[])) GROUP BY plan.connection
+) AS opened CROSS JOIN LATERAL (
+  SELECT CAST(sum(CAST(counts ->> 'windows_done' AS bigint)) AS double precision) AS windows,
+         CAST(sum(extract(epoch FROM finished_at - began_at)) AS double precision) AS seconds
+  FROM (SELECT * FROM sync.runs WHERE connection = opened.of_connection ORDER BY id DESC LIMIT 100) AS run
+  WHERE kind = 'pull' AND finished_at > now() - interval '10 minutes'
+) AS pace
+""")
+_SHARES = text("""
+SELECT connection.name, entry.process, entry.reserved + cardinality(entry.ages_ms) AS calls, entry.is_waiting
+FROM sync.reservations AS entry JOIN sync.connections AS connection USING (token_fingerprint)
+WHERE connection.name = ANY (CAST(:names AS text[])) ORDER BY calls DESC, entry.process
+""")
+_SKIPPED = text("""
+SELECT connection AS of_connection, kind, reason, count(*), (array_agg(name ORDER BY name))[1:3] AS names FROM (
+  SELECT skipped.connection, skipped.kind, skipped.reason, coalesce(voucher.name, service.name, 'unnamed') AS name
+  FROM sync.skipped LEFT JOIN mews.vouchers AS voucher ON voucher.id = skipped.id AND skipped.kind = 'voucher'
+  LEFT JOIN mews.services AS service ON service.id = skipped.id AND skipped.kind = 'service'
+  WHERE skipped.connection = ANY (CAST(:names AS text[])) AND coalesce(skipped.until > now(), true) LIMIT :cap
+) AS few GROUP BY connection, kind, reason ORDER BY count(*) DESC LIMIT 20
+""")
+_REJECTED = text("""
+SELECT connection AS of_connection, kind, reason, count(*), ARRAY[]::text[] AS names FROM (
+  SELECT connection, kind, reason FROM sync.rejected_records
+  WHERE connection = ANY (CAST(:names AS text[])) LIMIT :cap
+) AS few GROUP BY connection, kind, reason ORDER BY count(*) DESC LIMIT 20
+""")

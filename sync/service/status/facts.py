@@ -1,0 +1,196 @@
+"""What is told of connections and daemons. Instants and ages are the database's clock's; None: unknown."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sync.service.runs import Run
+
+COUNTED_TO = 10_000
+"""Of changes, and of records, no more are counted than these, of each connection and status: a look stays quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A process of `voucher-sync run`; alive if it was heard of within its own lease. `settings` hold no secrets."""
+
+    process: UUID
+    host: str
+    pid: int
+    version: str
+    revision: str
+    settings: dict[str, Any]
+    started_at: datetime
+    heartbeat_age_s: float
+    is_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillProgress:
+    """The windows that are open: `left` of `planned`, from `start` to `end`, for `vouchers`; `done_in_s` from now.
+
+    `names` are some of the vouchers'. `planned` and `done_in_s` are None where nothing tells.
+    """
+
+    left: int
+    planned: int | None
+    start: datetime
+    end: datetime
+    vouchers: int
+    names: list[str]
+    done_in_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingGroup:
+    """Changes that wait for one reason. `next_at`: when the first of them is tried; `oldest_at`: queued since."""
+
+    why: str
+    count: int
+    oldest_at: datetime
+    next_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGroup:
+    """Changes that are held for one reason."""
+
+    reason: str
+    count: int
+    oldest_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FailedGroup:
+    """Changes that were refused for one reason, in the API's words without codes; the last of them by its ids."""
+
+    reason: str
+    count: int
+    last_at: datetime
+    row_id: int
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One audit. `drift` is None where no run tells it; `braked`: why it changed nothing."""
+
+    began_at: datetime
+    finished_at: datetime | None
+    is_running: bool
+    drift: int | None
+    repaired: int | None
+    braked: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Calls of the token's budget that a process has made within the API's window or may make; None: not a daemon."""
+
+    process: UUID
+    daemon: str | None
+    calls: int
+    is_waiting: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailure:
+    """Calls of one operation that failed in one way."""
+
+    operation: str
+    problem: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """From when to when a connection failed; `ended_at` None: it does still."""
+
+    began_at: datetime
+    ended_at: datetime | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What is not read, or could not be stored, for one reason; `names` are some of them."""
+
+    kind: str
+    reason: str
+    count: int
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What is told of a connection that is looked at by itself; each list is bounded, the newest or largest first."""
+
+    last_runs: list[Run] = field(default_factory=list)
+    reading: BackfillProgress | None = None
+    waiting: list[WaitingGroup] = field(default_factory=list)
+    held_for: list[HeldGroup] = field(default_factory=list)
+    failed: list[FailedGroup] = field(default_factory=list)
+    audits: list[Audit] = field(default_factory=list)
+    next_audit_at: datetime | None = None
+    audit_missed_at: datetime | None = None
+    budget: list[Share] = field(default_factory=list)
+    request_failures: list[RequestFailure] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
+    skipped_because: list[LeftOut] = field(default_factory=list)
+    rejected_because: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStatus:
+    """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown.
+
+    `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
+    since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
+    `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are. Changes that
+    no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted. `voucher_codes_estimated`: it is PostgreSQL's estimate.
+    """
+
+    name: str
+    state: str
+    state_since: datetime | None
+    error: str | None
+    error_kind: str | None
+    heartbeat_age_s: float | None
+    caught_up_age_s: float | None
+    caught_up_through: datetime | None
+    vouchers: int
+    voucher_codes: int | None
+    voucher_codes_estimated: bool
+    open_windows: int
+    complete_through: datetime | None
+    lag_s: float | None
+    skipped: int
+    rejected_records: int
+    audited_since: datetime | None
+    audit_drift: int | None
+    audit_braked: str | None
+    gap: str | None
+    outbox: dict[str, int]
+    outbox_at_least: list[str]
+    held: dict[str, int]
+    oldest_waiting_age_s: float | None
+    details: Details = field(default_factory=Details)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything, at the database's `now`: connections by name, and daemons, those that are alive first."""
+
+    now: datetime
+    revision: str
+    connections: list[ConnectionStatus]
+    daemons: list[Daemon]
+
+    @property
+    def alive(self) -> list[Daemon]:
+        """The daemons that were heard of within their lease."""
+        return [daemon for daemon in self.daemons if daemon.is_alive]

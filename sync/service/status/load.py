@@ -1,0 +1,111 @@
+"""Everything that is told, out of the database: a few statements, whose time does not grow with codes or changes."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Double, cast, exists, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.mirror.skipped import is_in_force
+from sync.mirror.tables import skipped, voucher_assignments, vouchers
+from sync.service.status.backlog import Backlog, load_backlogs
+from sync.service.status.codes import count_codes
+from sync.service.status.details import load_details
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, Overview
+from sync.service.tables import daemons
+
+DEFAULT_LEASE_S = 30.0
+
+
+async def load_overview(tx: AsyncConnection, detailed: Collection[str] | None = None) -> Overview:
+    """Every connection that has ever been used, and every daemon; details of the connections that `detailed` names.
+
+    None: of all. Raises `DatabaseError`.
+    """
+    now, revision = (await tx.execute(_NOW)).one()
+    running = await _load_daemons(tx, now)
+    rows = (await tx.execute(_CONNECTIONS, {"cap": COUNTED_TO})).mappings().all()
+    names = [row["name"] for row in rows]
+    left_out = {row.connection: row.number for row in await tx.execute(_SKIPPED)}
+    backlogs = await load_backlogs(tx, names)
+    codes, is_estimate = await count_codes(tx, names)
+    statuses = [_status(row, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate) for row in rows]
+    wanted = [one for one in statuses if detailed is None or one.name in detailed]
+    details = await load_details(tx, wanted, now, running)
+    told = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
+    return Overview(now, revision, told, running)
+
+
+async def load_status(tx: AsyncConnection) -> list[ConnectionStatus]:
+    """Every connection that has ever been used, by name; also one of which no process has told anything yet."""
+    return (await load_overview(tx, ())).connections
+
+
+async def count_without_rate(tx: AsyncConnection) -> int:
+    """How many active vouchers give access to no rate, so that nobody can book anything by their codes."""
+    has_rate = exists().where(voucher_assignments.c.voucher_id == vouchers.c.id)
+    counted = select(func.count()).select_from(vouchers).where(vouchers.c.is_active, ~has_rate)
+    return int((await tx.execute(counted)).scalar_one())
+
+
+async def _load_daemons(tx: AsyncConnection, now: datetime) -> list[Daemon]:
+    columns = (daemons.c[name] for name in ("process", "host", "pid", "version", "revision", "settings", "started_at"))
+    age_s = cast(func.extract("epoch", now - daemons.c.heartbeat_at), Double).label("heartbeat_age_s")
+    rows = (await tx.execute(select(*columns, age_s))).mappings()
+    found = [Daemon(**row, is_alive=_is_alive(row["heartbeat_age_s"], row["settings"])) for row in rows]
+    return sorted(found, key=lambda one: (not one.is_alive, one.started_at, one.process))
+
+
+def _is_alive(age_s: float, settings: dict[str, Any]) -> bool:
+    # Ahead of the database's clock, as where that was set back, it is no sign of life: the next one would be right.
+    return abs(age_s) <= float(settings.get("SYNC_LEASE_S", DEFAULT_LEASE_S))
+
+
+def _status(
+    row: Any, backlog: Backlog, left_out: dict[str, int], codes: dict[str, int], is_estimate: bool
+) -> ConnectionStatus:
+    return ConnectionStatus(
+        **row,
+        skipped=left_out.get(row["name"], 0),
+        voucher_codes=codes.get(row["name"]),
+        voucher_codes_estimated=is_estimate,
+        outbox=backlog.counts,
+        outbox_at_least=backlog.at_least,
+        held=backlog.held,
+        oldest_waiting_age_s=backlog.oldest_age_s,
+    )
+
+
+_SKIPPED = (
+    select(skipped.c.connection, func.count().label("number")).where(is_in_force()).group_by(skipped.c.connection)
+)
+_NOW = text("SELECT now(), (SELECT version_num FROM sync.alembic_version)")
+
+# All connections at once: what is joined is grouped by connection, or found by an index for each.
+_CONNECTIONS = text("""
+WITH known AS (
+  SELECT name FROM sync.connections UNION SELECT connection FROM mews.vouchers
+), opened AS (
+  SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
+)
+SELECT known.name, coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
+       CAST(extract(epoch FROM now() - noted.heartbeat_at) AS double precision) AS heartbeat_age_s,
+       CAST(extract(epoch FROM now() - noted.caught_up_as_of) AS double precision) AS caught_up_age_s,
+       noted.caught_up_through, coalesce(covered.vouchers, 0) AS vouchers, coalesce(opened.windows, 0) AS open_windows,
+       covered.complete_through, covered.lag_seconds AS lag_s,
+       rejected.count AS rejected_records, covered.audited_since, covered.last_audit_drift AS audit_drift,
+       audit.braked AS audit_braked, (SELECT gap FROM sync.incarnation) AS gap
+FROM known
+LEFT JOIN sync.connections AS noted ON noted.name = known.name
+LEFT JOIN mews.connection_coverage AS covered ON covered.connection = known.name
+LEFT JOIN opened ON opened.connection = known.name
+CROSS JOIN LATERAL (
+  SELECT count(*) FROM (SELECT FROM sync.rejected_records WHERE connection = known.name LIMIT :cap) AS few
+) AS rejected
+LEFT JOIN LATERAL (
+  SELECT braked FROM sync.audits WHERE connection = known.name AND finished_at IS NOT NULL ORDER BY id DESC LIMIT 1
+) AS audit ON true
+ORDER BY known.name
+""")

@@ -1,0 +1,51 @@
+"""What to do about an error, by its kind: `check`, `status` and the page say the same."""
+
+from sync.connection.guard import NEXT_STEP
+from sync.mews.operations import CLOCK_TO_DO
+
+TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
+SEE_SERVER = "see that the server runs, and that DATABASE_URL is right"
+NOTHING = "nothing: it is tried again until it works; `voucher-sync check` looks for the cause"
+
+API = {
+    "Discontinued": "update voucher-sync, unless this passes within hours",
+    "Unauthorized": "check MEWS_CLIENT_TOKEN and MEWS_ACCESS_TOKEN, and that the integration is enabled in Mews",
+    "NotFound": "check MEWS_PLATFORM_ADDRESS: production is https://api.mews.com",
+    "InvalidResponse": "check MEWS_PLATFORM_ADDRESS, and whether a proxy answers in the API's place",
+    "ResponseTooLarge": "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
+    "NotConnected": "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
+    "InvalidRequest": "check that the tokens are complete, and MEWS_CLIENT is not empty",
+}
+DATABASE = {
+    "SettingsError": "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
+    "Unsuitable": "what is needed of a database, and of a pooler, is in the README",
+    "NotAllowed": "another user, or that one's privileges: see the README and `\\dn+` in psql",
+    "DatabaseFull": "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
+    "DatabaseBusy": "see pg_stat_activity for transactions that are open for long",
+}
+RUNNING = {
+    **API,
+    **DATABASE,
+    "DatabaseUnavailable": SEE_SERVER,
+    "CircuitOpen": "nothing, if the vendor's status page tells of it; else check the network and any proxy on the way",
+    "ServerError": "nothing at first: it is tried again; if it stays, tell the vendor, with the Request-Id",
+    "ConnectionLost": "nothing at first: it is tried again; if it stays, check the network and any proxy on the way",
+    "NotFromApi": "see what proxy or firewall on the way answers in the API's place",
+    "RateLimited": "nothing: it waits as long as asked; see whether others use the same token",
+    "Forbidden": "ask Mews to permit this operation for the integration",
+    "NotMigrated": "run `voucher-sync migrate`",
+    "MigratedFurther": "run the newer voucher-sync",
+    "NotAdopted": "run `voucher-sync adopt`",
+    "AnotherHotel": NEXT_STEP,
+    "ClockRefused": CLOCK_TO_DO,
+    "InternalError": "restart it, and report the traceback in the log: see CONTRIBUTING.md",
+    "StatementRefused": "see what of your own on the named table refuses it",
+    "TooMuchMissing": "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
+    "Unreconciled": "nothing: they are looked up as soon as the API can be read",
+}
+"""Of a daemon, which goes on trying."""
+
+
+def of(kind: str | None) -> str:
+    """What to do about an error that a running daemon meets."""
+    return RUNNING.get(kind or "", NOTHING)

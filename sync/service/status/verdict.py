@@ -1,0 +1,181 @@
+"""What the facts mean: whether it works, since when not, why, and what to do; pure decisions, the most urgent first."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from sync.service.status import remedies, words
+from sync.service.status.facts import ConnectionStatus, Overview
+
+LATE_AFTER_PULLS = 3
+"""Intervals without a pull that caught up, after which a connection has fallen behind."""
+DEFAULT_PULL_INTERVAL_S = 60.0
+DEFAULT_LEASE_S = 30.0
+START = "start `voucher-sync run`, or `voucher-sync once`"
+GAPS = {
+    "copy": "the database was restored or copied, and nobody has said that it is the one to work with: nothing is sent",
+    "behind": "the database has lost commits: what was queued before is held",
+}
+
+
+class Level(IntEnum):
+    """How urgent a verdict is; its name in small letters is what scripts see."""
+
+    OK = 0
+    READING = 1
+    ATTENTION = 2
+    NOTHING = 3
+    DEGRADED = 4
+    FAILING = 5
+
+    @property
+    def word(self) -> str:
+        """For people, beside the colour."""
+        return LEVEL_WORDS[self]
+
+
+LEVEL_WORDS = {
+    Level.OK: "working",
+    Level.READING: "reading",
+    Level.ATTENTION: "attention",
+    Level.NOTHING: "nothing to do",
+    Level.DEGRADED: "degraded",
+    Level.FAILING: "failing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that somebody must look at while all goes on, and what to do."""
+
+    text: str
+    to_do: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`headline` says how it is, `cause` why, `since` since when, and `to_do` what somebody can do about it."""
+
+    level: Level
+    headline: str
+    cause: str = ""
+    since: datetime | None = None
+    to_do: str = ""
+    notes: list[Note] = field(default_factory=list)
+
+
+def judge(overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
+    """The verdict on everything: of several connections, on the most urgent."""
+    verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+    if not verdicts:
+        alive = "A daemon runs, and has found no connection yet" if overview.alive else "No connection was ever used"
+        return Verdict(Level.NOTHING, "Nothing has been mirrored yet", f"{alive}.", to_do=START)
+    if len(verdicts) == 1:
+        return next(iter(verdicts.values()))
+    counts = Counter(verdict.level for verdict in verdicts.values())
+    worst = max(counts)
+    name, first = next((name, verdict) for name, verdict in verdicts.items() if verdict.level == worst)
+    if worst is Level.OK:
+        return Verdict(worst, f"All {len(verdicts):,} connections work")
+    # What stops everything is told once; else one of them may fail while the fleet works on.
+    level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < len(verdicts) else worst
+    headline = f"{counts[worst]:,} of {len(verdicts):,} connections: {worst.word}"
+    return Verdict(level, headline, f"{name}: {first.cause or first.headline}", first.since, first.to_do, first.notes)
+
+
+def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
+    """The verdict on one connection."""
+    notes = list(_notes(one))
+    urgent = _stopped(one, overview, lease_s) or _failing(one, overview)
+    if urgent:
+        return Verdict(urgent.level, urgent.headline, urgent.cause, urgent.since, urgent.to_do, notes)
+    if reading := _reading(one, overview):
+        return Verdict(reading.level, reading.headline, reading.cause, reading.since, reading.to_do, notes)
+    if notes:
+        more = f", and {len(notes) - 1} more to look at" if len(notes) > 1 else ""
+        headline = "Working, and something needs you"
+        return Verdict(Level.ATTENTION, headline, f"{notes[0].text}{more}", None, notes[0].to_do, notes)
+    if one.heartbeat_age_s is None:
+        cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
+        return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
+    return Verdict(Level.OK, "Working", f"The mirror was up to date {words.ago(one.caught_up_age_s)}.", one.state_since)
+
+
+def is_served(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> bool:
+    """Whether a daemon was heard of for a connection within its lease.
+
+    Ahead of the database's clock, as where that was set back, it is no sign of life: the next one would be right.
+    """
+    given = [float(daemon.settings.get("SYNC_LEASE_S", lease_s)) for daemon in overview.daemons]
+    return one.heartbeat_age_s is not None and abs(one.heartbeat_age_s) <= max(given, default=lease_s)
+
+
+def _stopped(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verdict | None:
+    """Why nothing goes on at all."""
+    if one.gap:
+        to_do = "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
+        return Verdict(Level.FAILING, "Waiting to be adopted", GAPS[one.gap], one.state_since, to_do)
+    if one.heartbeat_age_s is not None and not is_served(one, overview, lease_s):
+        since = overview.now - timedelta(seconds=one.heartbeat_age_s)
+        # Where nothing can be written, it cannot be noted either that something fails: all the rest is as old as that.
+        cause = "The daemon is silent: it was stopped, has died, hangs, or cannot write to this database"
+        return Verdict(Level.FAILING, "No daemon is running", cause, since, f"{START}; `voucher-sync check` finds why")
+    return None
+
+
+def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
+    """Why it fails, or has fallen behind without a word."""
+    late_after_s = LATE_AFTER_PULLS * _pull_interval_s(overview)
+    is_late = one.caught_up_age_s is not None and one.caught_up_age_s > late_after_s
+    if one.state == "failing":
+        to_do = remedies.of(one.error_kind)
+        if one.caught_up_age_s is None or is_late:
+            return Verdict(Level.FAILING, "Failing", one.error or "", one.state_since, to_do)
+        headline = "Partly failing: the mirror is up to date"
+        return Verdict(Level.DEGRADED, headline, one.error or "", one.state_since, to_do)
+    if is_late and one.heartbeat_age_s is not None and not one.open_windows:
+        since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
+        cause = f"No pull has caught up for {words.lasting(one.caught_up_age_s)}, and no error was noted"
+        return Verdict(Level.DEGRADED, "Fallen behind", cause, since, "see the daemon's log; restart it if this stays")
+    return None
+
+
+def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
+    """What is being read, where the mirror does not hold everything yet."""
+    if one.state == "unknown":
+        cause = "no run has told yet how it ended"
+        return Verdict(Level.READING, "Just begun" if overview.alive else "Never finished a run", cause, None, START)
+    left = words.windows_left(one)
+    if one.caught_up_age_s is None and not one.vouchers:
+        return Verdict(Level.READING, "No voucher is known yet", "The token has shown none so far.", one.state_since)
+    if one.caught_up_age_s is None:
+        cause = f"{left}; not all codes are here yet"
+        return Verdict(Level.READING, "Working on the first backfill", cause, one.state_since)
+    if one.open_windows:
+        return Verdict(Level.READING, "Working, and reading more of the past", left, one.state_since)
+    return None
+
+
+def _notes(one: ConnectionStatus) -> Iterator[Note]:
+    """What somebody must look at, the most urgent first."""
+    if count := one.outbox.get("held"):
+        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks"
+        yield Note(text, "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them")
+    if one.audit_braked:
+        yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"))
+    if count := one.outbox.get("failed"):
+        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good"
+        yield Note(text, "see `voucher-sync outbox list --status failed`; `outbox retry` or leave them")
+    if one.audit_drift and not one.audit_braked:
+        text = f"The last audit found {one.audit_drift:,} codes that had drifted"
+        yield Note(text, "find who changed them: the mirror's rows by hand, or a code that no window shows")
+    if one.rejected_records:
+        text = f"{one.rejected_records:,} records of the API cannot be stored"
+        yield Note(text, "see sync.rejected_records for the reasons; the rest goes on")
+
+
+def _pull_interval_s(overview: Overview) -> float:
+    given = [float(one.settings.get("SYNC_PULL_INTERVAL_S", DEFAULT_PULL_INTERVAL_S)) for one in overview.alive]
+    return max(given, default=DEFAULT_PULL_INTERVAL_S)

@@ -1,0 +1,184 @@
+"""The words for facts: `status` and the page say the same."""
+
+from datetime import datetime
+
+from sync.service.runs import Run
+from sync.service.status.facts import (
+    Audit,
+    BackfillProgress,
+    ConnectionStatus,
+    Daemon,
+    FailedGroup,
+    LeftOut,
+    Outage,
+    RequestFailure,
+    Share,
+    WaitingGroup,
+)
+
+UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
+TOLD_OF_NONE = {"drift"}
+"""Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
+
+
+def lasting(seconds: float | None) -> str:
+    """A time, in the largest unit that still tells it well."""
+    if seconds is None:
+        return "unknown"
+    for unit, length_s in UNITS.items():
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:,.0f} {unit}"
+    return f"{max(seconds, 0):,.0f} s"
+
+
+def ago(seconds: float | None) -> str:
+    """A time since."""
+    if seconds is None:
+        return "never"
+    if seconds < -1:
+        return f"{-seconds:,.0f} s ahead (the database's clock was set back)"
+    return f"{lasting(seconds)} ago"
+
+
+def since(instant: datetime | None, now: datetime) -> str:
+    """How long ago an instant was."""
+    return ago(None if instant is None else (now - instant).total_seconds())
+
+
+def until(at: datetime | None, now: datetime) -> str:
+    """How long it is to an instant."""
+    if at is None:
+        return "unknown"
+    seconds = (at - now).total_seconds()
+    return f"in {lasting(seconds)}" if seconds > 0 else "now"
+
+
+def instant(value: datetime | None) -> str:
+    """An instant, to the second."""
+    return "unknown" if value is None else f"{value:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def count(number: int, is_at_least: bool = False) -> str:
+    """A number, which may be a bound."""
+    return f"more than {number:,}" if is_at_least else f"{number:,}"
+
+
+def changes(number: int, is_at_least: bool = False) -> str:
+    """A number of changes."""
+    return f"{count(number, is_at_least)} {'change' if number == 1 else 'changes'}"
+
+
+def codes(one: ConnectionStatus) -> str:
+    """How many are mirrored."""
+    if one.voucher_codes is None:
+        return "an unknown number of"
+    return f"about {one.voucher_codes:,}" if one.voucher_codes_estimated else f"{one.voucher_codes:,}"
+
+
+def windows_left(one: ConnectionStatus) -> str:
+    """How much of a backfill is left, and until when as far as that is known."""
+    reading = one.details.reading
+    if not one.open_windows:
+        return "no window is open: not begun, or just about to end"
+    planned = f" of {reading.planned:,}" if reading and reading.planned else ""
+    left = f"{one.open_windows:,}{planned} windows are left to read"
+    return f"{left}, {done_in(reading)}" if reading and reading.done_in_s is not None else left
+
+
+def done_in(reading: BackfillProgress) -> str:
+    """When what is open will have been read."""
+    return "too early to tell when" if reading.done_in_s is None else f"done in about {lasting(reading.done_in_s)}"
+
+
+def reading(one: BackfillProgress) -> str:
+    """What is being read."""
+    of = ", ".join(one.names) + (" ..." if one.vouchers > len(one.names) else "") if one.names else "vouchers"
+    return f"{of}: changes from {one.start:%Y-%m-%d} to {one.end:%Y-%m-%d}, {done_in(one)}"
+
+
+def outbox(one: ConnectionStatus) -> str:
+    """What is queued, by status."""
+    if not one.outbox:
+        return "nothing waits"
+    return ", ".join(
+        f"{count(number, status in one.outbox_at_least)} {status}" for status, number in sorted(one.outbox.items())
+    )
+
+
+def pull(one: ConnectionStatus) -> str:
+    """When a pull last left nothing to read."""
+    return "none has caught up yet" if one.caught_up_age_s is None else f"caught up {ago(one.caught_up_age_s)}"
+
+
+def audit(one: ConnectionStatus) -> str:
+    """What the last audits found."""
+    if one.audit_braked:
+        return f"BRAKED: {one.audit_braked}"
+    if one.audited_since is None:
+        return "not every voucher was audited yet"
+    return f"all since {instant(one.audited_since)}, {one.audit_drift or 0:,} codes had drifted"
+
+
+def one_audit(one: Audit) -> str:
+    """How one audit went."""
+    if one.is_running:
+        return "under way"
+    if one.finished_at is None:
+        return "left by its process; another goes on with it"
+    if one.braked:
+        return f"changed nothing: {one.braked}"
+    found = (
+        "its result was not noted" if one.drift is None else f"{one.drift:,} had drifted, {one.repaired or 0:,} mended"
+    )
+    return f"{found}, in {lasting((one.finished_at - one.began_at).total_seconds())}"
+
+
+def run(one: Run) -> str:
+    """What a run did."""
+    told = {name: number for name, number in one.counts.items() if number or name in TOLD_OF_NONE}
+    counts = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in told.items())
+    error = one.error and f"FAILED: {one.error}"
+    return "; ".join(part for part in (counts, f"{one.lasted_s:,.1f} s", error) if part)
+
+
+def share(one: Share) -> str:
+    """Whose calls they are."""
+    who = f"daemon {one.daemon}" if one.daemon else "another process, as a command"
+    return f"{one.calls:,} by {who}{', which waits for more' if one.is_waiting else ''}"
+
+
+def waiting(one: WaitingGroup, now: datetime) -> str:
+    """Changes that wait, and why."""
+    following = f", the next {until(one.next_at, now)}" if one.next_at else ""
+    return f"{one.count:,}, the oldest queued {since(one.oldest_at, now)}{following}: {one.why}"
+
+
+def failures(one: FailedGroup) -> str:
+    """Changes that were refused, with the API's words."""
+    request = f" [Request-Id {one.request_id}]" if one.request_id else ""
+    return f"{one.count:,}, the last {instant(one.last_at)}, change {one.row_id}{request}: {one.reason}"
+
+
+def requests(one: RequestFailure, now: datetime) -> str:
+    """Calls that failed."""
+    request = f" [Request-Id {one.request_id}]" if one.request_id else ""
+    return f"{one.operation}: {one.problem}, {one.count:,} times, the last {since(one.last_at, now)}{request}"
+
+
+def left_out(one: LeftOut) -> str:
+    """What is not read or stored."""
+    names = f" ({', '.join(one.names)}{' ...' if one.count > len(one.names) else ''})" if one.names else ""
+    return f"{one.count:,} {one.kind}{names}: {one.reason}"
+
+
+def outage(one: Outage) -> str:
+    """From when to when something failed."""
+    ended = f"lasted {lasting((one.ended_at - one.began_at).total_seconds())}" if one.ended_at else "goes on"
+    return f"{instant(one.began_at)}, {ended}: {one.error}"
+
+
+def daemon(one: Daemon) -> str:
+    """A process, and whether it is alive."""
+    state = "alive" if one.is_alive else "SILENT"
+    is_what = f"voucher-sync {one.version}, schema {one.revision}, started {instant(one.started_at)}"
+    return f"daemon {one.host} ({one.pid}): {state}, last heard of {ago(one.heartbeat_age_s)}; {is_what}"

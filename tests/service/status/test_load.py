@@ -1,0 +1,220 @@
+"""What stands in a database is told as facts: counted up to a bound, grouped by reason, and without codes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.postgres.engine import transaction
+from sync.service.status import backlog, codes
+from sync.service.status.facts import ConnectionStatus, Overview
+from sync.service.status.load import load_overview
+
+VOUCHER = "11111111-1111-1111-1111-111111111111"
+ROW = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, status, connection, last_error, request_id,
+  created_at, next_attempt_at, finished_at, attempt_id, uncertain_because, attempts)
+VALUES ('add', %(voucher_id)s, %(value)s, %(status)s, %(connection)s, %(error)s, %(request_id)s,
+  now() - interval '1 hour', now() + %(due_in)s * interval '1 s',
+  CASE WHEN %(status)s IN ('failed', 'done', 'cancelled') THEN now() END,
+  CASE WHEN %(status)s IN ('sending', 'uncertain') THEN gen_random_uuid() END,
+  CASE WHEN %(status)s = 'uncertain' THEN 'unknown' END, 1)
+"""
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection]:
+    """A session to write with past the outbox's triggers, on a database that knows one connection."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute(
+            "INSERT INTO sync.connections (name, state, heartbeat_at, caught_up_as_of, token_fingerprint) "
+            "VALUES ('default', 'ok', now(), now(), 'x')"
+        )
+        yield connection
+
+
+def queue(sql: psycopg.Connection, value: str, status: str, **more: Any) -> None:
+    """A change that stands so."""
+    row = {"voucher_id": VOUCHER, "connection": "default", "error": None, "request_id": None, "due_in": -1} | more
+    sql.execute(ROW, {"value": value, "status": status, **row})
+
+
+async def load(engine: AsyncEngine) -> Overview:
+    async with transaction(engine) as tx:
+        return await load_overview(tx)
+
+
+async def load_one(engine: AsyncEngine) -> ConnectionStatus:
+    (one,) = (await load(engine)).connections
+    return one
+
+
+async def test_changes_are_counted_by_status_and_told_by_reason(sql: psycopg.Connection, engine: AsyncEngine) -> None:
+    for number in range(3):
+        taken = f"The code TAKEN-{number} is taken"
+        queue(sql, f"TAKEN-{number}", "failed", error=taken, request_id=f"request-{number}")
+    queue(sql, "WAITS", "pending")
+    queue(sql, "PUT-OFF", "pending", error="the API failed (503)", due_in=600)
+    queue(sql, "NOWHERE", "pending", connection=None)
+    queue(sql, "HELD-1", "held", error="held: 300 deletes within 600 s")
+    queue(sql, "HELD-2", "held", error="held: 300 deletes within 600 s")
+    queue(sql, "LOST", "uncertain", error="no answer within 15 s")
+    queue(sql, "TAKEN-BACK", "cancelled")
+    one = await load_one(engine)
+    assert one.outbox == {"failed": 3, "pending": 3, "held": 2, "uncertain": 1}
+    assert 3500 < (one.oldest_waiting_age_s or 0) < 3700
+    (failed,) = one.details.failed
+    assert (failed.reason, failed.count, failed.request_id) == ("The code … is taken", 3, "request-2")
+    (held,) = one.details.held_for
+    assert (held.reason, held.count) == ("held: 300 deletes within 600 s", 2)
+    assert {wait.why: wait.count for wait in one.details.waiting} == {
+        "to be sent next": 1,
+        "put off: the API failed (503)": 1,
+        "no connection knows its voucher yet": 1,
+        "its answer was lost: it is looked up in the API first (no answer within 15 s)": 1,
+    }
+
+
+async def test_no_code_is_in_what_is_told(sql: psycopg.Connection, engine: AsyncEngine) -> None:
+    sql.execute(
+        "INSERT INTO mews.voucher_codes (id, voucher_id, value, is_active, connection) "
+        "VALUES (gen_random_uuid(), %s, 'MIRRORED-1', true, 'default')",
+        [VOUCHER],
+    )
+    queue(sql, "SECRET-1", "failed", error="SECRET-1 conflicts with MIRRORED-1, secret-2 and 'never seen 3'")
+    queue(sql, "SECRET-2", "held", error="like secret-1")
+    queue(sql, "SECRET-4", "pending", error="after SECRET-2", due_in=60)
+    told = str(await load(engine)).upper()
+    assert [code for code in ("SECRET", "MIRRORED", "NEVER SEEN") if code in told] == []
+
+
+async def test_no_more_is_counted_than_a_bound(
+    sql: psycopg.Connection, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "COUNTED_TO", 5)
+    for number in range(9):
+        queue(sql, f"CODE-{number}", "pending" if number < 7 else "held")
+    one = await load_one(engine)
+    assert (one.outbox, one.outbox_at_least) == ({"pending": 5, "held": 2}, ["pending"])
+
+
+async def test_codes_of_a_large_table_are_estimated(
+    sql: psycopg.Connection, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql.execute("INSERT INTO sync.connections (name, state) VALUES ('other', 'ok')")
+    sql.execute(
+        "INSERT INTO mews.voucher_codes (id, voucher_id, value, is_active, connection) SELECT gen_random_uuid(), %s, "
+        "'C' || n, true, CASE WHEN n <= 300 THEN 'default' ELSE 'other' END FROM generate_series(1, 1000) AS n",
+        [VOUCHER],
+    )
+    counted = (await load(engine)).connections
+    assert {one.name: (one.voucher_codes, one.voucher_codes_estimated) for one in counted} == {
+        "default": (300, False),
+        "other": (700, False),
+    }
+    monkeypatch.setattr(codes, "COUNTED_UP_TO_BYTES", 0)
+    assert {one.voucher_codes for one in (await load(engine)).connections} == {None}
+    sql.execute("ANALYZE mews.voucher_codes")
+    estimated = (await load(engine)).connections
+    assert {one.name: (one.voucher_codes, one.voucher_codes_estimated) for one in estimated} == {
+        "default": (300, True),
+        "other": (700, True),
+    }
+
+
+async def test_daemons_are_told_with_their_settings_and_what_they_have_of_the_budget(
+    sql: psycopg.Connection, engine: AsyncEngine
+) -> None:
+    settings = json.dumps({"SYNC_LEASE_S": 30, "SYNC_AUDIT_CRON": "0 3 * * *"})
+    for host, age_s in (("a", 5), ("b", 40)):
+        sql.execute(
+            "INSERT INTO sync.daemons (process, host, pid, version, revision, settings, heartbeat_at) "
+            "VALUES (md5(%s)::uuid, %s, 7, '0.1.0', '0019', %s, now() - %s * interval '1 s')",
+            [host, host, settings, age_s],
+        )
+    sql.execute("INSERT INTO sync.budgets VALUES ('x')")
+    for process, calls in (("a", 10), ("c", 3)):
+        sql.execute(
+            "INSERT INTO sync.reservations (token_fingerprint, process, beat, reserved, ages_ms, is_waiting, "
+            "counts_for_ms) VALUES ('x', md5(%s)::uuid, 1, %s, '{100, 200}', false, 1000)",
+            [process, calls],
+        )
+    told = await load(engine)
+    assert [(one.host, one.is_alive) for one in told.daemons] == [("a", True), ("b", False)]
+    details = told.connections[0].details
+    assert [(share.daemon, share.calls) for share in details.budget] == [("a (7)", 12), (None, 5)]
+    assert details.next_audit_at is not None
+    assert details.next_audit_at.hour == 3
+
+
+async def test_what_is_being_read_is_told_with_its_pace(sql: psycopg.Connection, engine: AsyncEngine) -> None:
+    sql.execute(
+        "INSERT INTO mews.vouchers (id, service_id, name, is_active, connection) "
+        "VALUES (%s, gen_random_uuid(), 'Summer', true, 'default')",
+        [VOUCHER],
+    )
+    sql.execute(
+        "INSERT INTO sync.plans (connection, voucher_ids, end_utc, page_size, windows_planned) "
+        "VALUES ('default', ARRAY[%s]::uuid[], '2026-10-01', 1000, 40)",
+        [VOUCHER],
+    )
+    sql.execute(
+        "INSERT INTO sync.windows SELECT plan.id, make_date(2026, month, 1), make_date(2026, month + 1, 1) "
+        "FROM sync.plans AS plan, generate_series(1, 9) AS month"
+    )
+    reading = (await load_one(engine)).details.reading
+    assert reading is not None
+    assert (reading.left, reading.planned, reading.vouchers, reading.names) == (9, 40, 1, ["Summer"])
+    assert (reading.start.month, reading.end.month, reading.done_in_s) == (1, 10, None)
+    sql.execute(
+        "INSERT INTO sync.runs (connection, kind, began_at, counts) "
+        "VALUES ('default', 'pull', clock_timestamp() - interval '20 s', '{\"windows_done\": 5}')"
+    )
+    reading = (await load_one(engine)).details.reading
+    assert reading is not None
+    assert reading.done_in_s == pytest.approx(36, abs=1)
+
+
+async def test_what_is_left_out_is_told_with_its_cause_and_names(sql: psycopg.Connection, engine: AsyncEngine) -> None:
+    sql.execute(
+        "INSERT INTO mews.vouchers (id, service_id, name, is_active, connection) "
+        "VALUES (%s, gen_random_uuid(), 'Summer', true, 'default')",
+        [VOUCHER],
+    )
+    sql.execute(
+        "INSERT INTO sync.skipped (connection, id, kind, reason) VALUES ('default', %s, 'voucher', 'no')", [VOUCHER]
+    )
+    sql.execute(
+        "INSERT INTO sync.rejected_records (connection, digest, kind, raw, reason) "
+        "VALUES ('default', 'x', 'VoucherCodes', '{}', 'Invalid enum value ''SECRET''')"
+    )
+    details = (await load_one(engine)).details
+    assert [(one.kind, one.reason, one.count, one.names) for one in details.skipped_because] == [
+        ("voucher", "no", 1, ["Summer"])
+    ]
+    assert [(one.kind, one.reason) for one in details.rejected_because] == [("VoucherCodes", "Invalid enum value …")]
+
+
+async def test_audits_are_told_with_their_drift_and_those_that_were_missed(
+    sql: psycopg.Connection, engine: AsyncEngine
+) -> None:
+    sql.execute(
+        "INSERT INTO sync.audits (connection, began_at, finished_at, owner, alive_until) "
+        "VALUES ('default', now() - interval '1 minute', now(), gen_random_uuid(), now())"
+    )
+    sql.execute(
+        "INSERT INTO sync.runs (connection, kind, began_at, counts) "
+        "VALUES ('default', 'audit', now() - interval '1 minute', '{\"drift\": 4, \"repaired\": 4}')"
+    )
+    details = (await load_one(engine)).details
+    assert [(one.drift, one.repaired, one.is_running) for one in details.audits] == [(4, 4, False)]
+    assert details.audit_missed_at is None
+    sql.execute(
+        "INSERT INTO sync.runs (connection, kind, began_at, counts, error) VALUES ('default', 'audit', now(), '{}', "
+        "'the audit of 2026-11-27 03:00 UTC did not begin, since no daemon was running')"
+    )
+    assert (await load_one(engine)).details.audit_missed_at is not None

@@ -71,6 +71,7 @@ WITH counted AS (
   UNION ALL SELECT NULL, 'failed', NULL, count(*), NULL FROM (
     SELECT FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'failed' LIMIT :cap) AS few
 )
-SELECT name, status, held_because, number, CAST(extract(epoch FROM now() - oldest_at) AS double precision) AS oldest_age_s
+SELECT name, status, held_because, number,
+       CAST(extract(epoch FROM now() - oldest_at) AS double precision) AS oldest_age_s
 FROM counted WHERE number > 0
 """)

@@ -32,7 +32,11 @@ async def load_changes(tx: AsyncConnection, names: Sequence[str]) -> defaultdict
         found[row.of_connection][_kind(row.status)].append((row, without_codes(reason, codes)))
     changes: defaultdict[str, dict[str, Any]] = defaultdict(dict)
     for name, of in found.items():
-        changes[name] = {"waiting": _waiting(of["waiting"]), "held_for": _held(of["held"]), "failed": _failed(of["failed"])}
+        changes[name] = {
+            "waiting": _waiting(of["waiting"]),
+            "held_for": _held(of["held"]),
+            "failed": _failed(of["failed"]),
+        }
     return changes
 
 

@@ -151,7 +151,8 @@ class ConnectionStatus:
     `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
     `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are. Changes that
-    no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted. `voucher_codes_estimated`: it is PostgreSQL's estimate.
+    no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
+    `voucher_codes_estimated`: it is PostgreSQL's estimate.
     """
 
     name: str

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.alerts.conditions import ENDED, Condition, Key, Kind
 from sync.alerts.tables import alerts
+from sync.postgres.metadata import UNDER_WAY
 
 CLAIM = timedelta(seconds=60)
 """A process has so long to tell what it has claimed: longer than a webhook is waited for, with its tries."""
@@ -76,8 +77,9 @@ async def claim(tx: AsyncConnection) -> list[Untold]:
     """What is to be told now, by nobody but the caller for a while."""
     now = func.now()
     is_news = or_(alerts.c.level > alerts.c.told_level, and_(alerts.c.level == ENDED, alerts.c.told_level > ENDED))
-    # A claim from beyond that time was made before the database's clock went back.
-    is_free = or_(alerts.c.claimed_until.is_(None), ~alerts.c.claimed_until.between(now, now + CLAIM))
+    # A claim from beyond that time was made before the database's clock went back; one that was made while this
+    # transaction waited for the row is from its future, too.
+    is_free = or_(alerts.c.claimed_until.is_(None), ~alerts.c.claimed_until.between(now, now + CLAIM + UNDER_WAY))
     columns = (alerts.c[name] for name in ("connection", "kind", "level", "summary", "since"))
     claimed = update(alerts).where(is_news, is_free).values(claimed_until=now + CLAIM).returning(*columns)
     return [Untold(row.connection, Kind(row.kind), *row[2:]) for row in await tx.execute(claimed)]

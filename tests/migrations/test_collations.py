@@ -34,7 +34,10 @@ NAMES_OF_OURS = {
     "sync.audit_seen_pkey",
     "sync.audits_open_idx",
     "sync.connections_pkey",
+    "sync.outages_open_idx",
     "sync.rejected_records_pkey",
+    "sync.request_failures_pkey",
+    "sync.samples_pkey",
     "sync.skipped_pkey",
 }
 """Their texts are names that the daemon gives, as `default`, or the API's ids: no guard against doubles looks there.

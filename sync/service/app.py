@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 from uuid import UUID, uuid4
 
 from pydantic import SecretStr
@@ -131,15 +132,19 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron), daemon=daemon)
 
 
-def describe_daemon(connection: Connection, settings: Settings) -> Daemon:
-    """This process, as it tells of itself: of a secret only whether it is set."""
+def told_settings(settings: Settings) -> dict[str, Any]:
+    """Settings by the names of their variables; of a secret only whether it is set."""
     told = {
         name.upper(): "set" if isinstance(value, SecretStr) else value
         for name, value in settings.model_dump(mode="python").items()
     }
-    shown = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
+
+
+def describe_daemon(connection: Connection, settings: Settings) -> Daemon:
+    """This process, as it tells of itself."""
     host, revision = socket.gethostname(), known_revisions()[-1]
-    return Daemon(connection.process, host, os.getpid(), version("voucher-sync"), revision, shown)
+    return Daemon(connection.process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
 
 
 def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:

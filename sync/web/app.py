@@ -15,6 +15,7 @@ from sync.web import health
 from sync.web.access import SCHEMES, Access
 from sync.web.answers import finished, plain
 from sync.web.metrics.exposition import Metrics
+from sync.web.page import routes as page
 
 READ_ONLY = {hdrs.METH_GET, hdrs.METH_HEAD}
 OPEN_PATHS = {"/healthz"}
@@ -28,7 +29,7 @@ Routes = Callable[[Running], Iterable[web.RouteDef]]
 
 log = structlog.get_logger()
 
-MODULES: tuple[Routes, ...] = (health.routes,)
+MODULES: tuple[Routes, ...] = (health.routes, page.routes)
 """Of each module that answers something, what yields its routes, as `aiohttp.web.get(path, handler)`."""
 
 

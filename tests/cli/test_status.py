@@ -187,8 +187,8 @@ async def test_strict_tells_scripts_that_somebody_is_needed(cli: Cli, mirror: Mi
     with psycopg.connect(mirror.database_url) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute(
-            "INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id, status, connection, next_attempt_at) "
-            "VALUES ('delete', gen_random_uuid(), 'held', 'default', now())"
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id, status, held_because, connection, "
+            "next_attempt_at) VALUES ('delete', gen_random_uuid(), 'held', 'too_many_deletes', 'default', now())"
         )
     ended = await cli("status", "--strict", settings=settings)
     assert (ended.code, "1 change held until somebody looks" in ended.stdout) == (3, True)

@@ -19,10 +19,12 @@ from sync.service.tables import daemons
 DEFAULT_LEASE_S = 30.0
 
 
-async def load_overview(tx: AsyncConnection, detailed: Collection[str] | None = None) -> Overview:
+async def load_overview(
+    tx: AsyncConnection, detailed: Collection[str] | None = None, *, of_the_only_one: bool = False
+) -> Overview:
     """Every connection that has ever been used, and every daemon; details of the connections that `detailed` names.
 
-    None: of all. Raises `DatabaseError`.
+    None: of all; `of_the_only_one`: also where there is one alone. Raises `DatabaseError`.
     """
     now, revision = (await tx.execute(_NOW)).one()
     running = await _load_daemons(tx, now)
@@ -32,7 +34,8 @@ async def load_overview(tx: AsyncConnection, detailed: Collection[str] | None = 
     backlogs = await load_backlogs(tx, names)
     codes, is_estimate = await count_codes(tx, names)
     statuses = [_status(row, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate) for row in rows]
-    wanted = [one for one in statuses if detailed is None or one.name in detailed]
+    is_alone = of_the_only_one and len(statuses) == 1
+    wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
     details = await load_details(tx, wanted, now, running)
     told = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
     return Overview(now, revision, told, running)

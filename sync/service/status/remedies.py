@@ -46,6 +46,33 @@ RUNNING = {
 """Of a daemon, which goes on trying."""
 
 
+HEADLINES = {
+    "Unauthorized": "The API refuses the token",
+    "Forbidden": "The API permits this no longer",
+    "NotConnected": "The API cannot be reached",
+    "CircuitOpen": "The API is failing",
+    "ServerError": "The API is failing",
+    "ConnectionLost": "The API does not answer",
+    "NotFromApi": "Something answers in the API's place",
+    "InvalidResponse": "The API's answers cannot be read",
+    "NotFound": "This is not the API's address",
+    "RateLimited": "The API asks for fewer requests",
+    "AnotherHotel": "The token is for another hotel",
+    "ClockRefused": "No clock confirms the API's",
+    "NotAdopted": "Waiting to be adopted",
+    "TooMuchMissing": "The audit missed too many codes",
+    "Unreconciled": "Changes whose outcome is unknown",
+    "StatementRefused": "Something on a table refuses what is written",
+    "InternalError": "A fault of voucher-sync itself",
+    "DatabaseUnavailable": "The database does not answer",
+}
+
+
+def headline(kind: str | None) -> str:
+    """What has happened, in few words."""
+    return HEADLINES.get(kind or "", "Failing")
+
+
 def of(kind: str | None) -> str:
     """What to do about an error that a running daemon meets."""
     return RUNNING.get(kind or "", NOTHING)

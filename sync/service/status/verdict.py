@@ -40,7 +40,7 @@ LEVEL_WORDS = {
     Level.OK: "working",
     Level.READING: "reading",
     Level.ATTENTION: "attention",
-    Level.NOTHING: "nothing to do",
+    Level.NOTHING: "not begun",
     Level.DEGRADED: "degraded",
     Level.FAILING: "failing",
 }
@@ -100,7 +100,8 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
         return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
-    return Verdict(Level.OK, "Working", f"The mirror was up to date {words.ago(one.caught_up_age_s)}.", one.state_since)
+    cause = f"The last pull that left nothing to read was {words.ago(one.caught_up_age_s)}."
+    return Verdict(Level.OK, "The mirror is up to date", cause, one.state_since)
 
 
 def is_served(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> bool:
@@ -130,11 +131,11 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
     late_after_s = LATE_AFTER_PULLS * _pull_interval_s(overview)
     is_late = one.caught_up_age_s is not None and one.caught_up_age_s > late_after_s
     if one.state == "failing":
-        to_do = remedies.of(one.error_kind)
+        to_do, headline = remedies.of(one.error_kind), remedies.headline(one.error_kind)
         if one.caught_up_age_s is None or is_late:
-            return Verdict(Level.FAILING, "Failing", one.error or "", one.state_since, to_do)
-        headline = "Partly failing: the mirror is up to date"
-        return Verdict(Level.DEGRADED, headline, one.error or "", one.state_since, to_do)
+            return Verdict(Level.FAILING, headline, one.error or "", one.state_since, to_do)
+        goes_on = f"{headline}, and pulls go on"
+        return Verdict(Level.DEGRADED, goes_on, one.error or "", one.state_since, to_do)
     if is_late and one.heartbeat_age_s is not None and not one.open_windows:
         since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
         cause = f"No pull has caught up for {words.lasting(one.caught_up_age_s)}, and no error was noted"

@@ -81,8 +81,20 @@ def windows_left(one: ConnectionStatus) -> str:
     if not one.open_windows:
         return "no window is open: not begun, or just about to end"
     planned = f" of {reading.planned:,}" if reading and reading.planned else ""
-    left = f"{one.open_windows:,}{planned} windows are left to read"
+    left = f"{one.open_windows:,}{planned} {'window is' if one.open_windows == 1 else 'windows are'} left to read"
     return f"{left}, {done_in(reading)}" if reading and reading.done_in_s is not None else left
+
+
+def vouchers(number: int) -> str:
+    """A number of vouchers."""
+    return f"{number:,} {'voucher' if number == 1 else 'vouchers'}"
+
+
+def moment(value: datetime | None, now: datetime) -> str:
+    """An instant, without its day where that is today's."""
+    if value is None or value.date() != now.date():
+        return instant(value)
+    return f"{value:%H:%M:%S} UTC"
 
 
 def done_in(reading: BackfillProgress) -> str:
@@ -93,7 +105,7 @@ def done_in(reading: BackfillProgress) -> str:
 def reading(one: BackfillProgress) -> str:
     """What is being read."""
     of = ", ".join(one.names) + (" ..." if one.vouchers > len(one.names) else "") if one.names else "vouchers"
-    return f"{of}: changes from {one.start:%Y-%m-%d} to {one.end:%Y-%m-%d}, {done_in(one)}"
+    return f"{of}: changes from {one.start:%Y-%m-%d} to {one.end:%Y-%m-%d}"
 
 
 def outbox(one: ConnectionStatus) -> str:

@@ -16,12 +16,14 @@ from sync.service.status.load import load_overview
 VOUCHER = "11111111-1111-1111-1111-111111111111"
 ROW = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, status, connection, last_error, request_id,
-  created_at, next_attempt_at, finished_at, attempt_id, uncertain_because, attempts)
+  created_at, next_attempt_at, finished_at, attempt_id, uncertain_because, held_because,
+  attempts)
 VALUES ('add', %(voucher_id)s, %(value)s, %(status)s, %(connection)s, %(error)s, %(request_id)s,
   now() - interval '1 hour', now() + %(due_in)s * interval '1 s',
   CASE WHEN %(status)s IN ('failed', 'done', 'cancelled') THEN now() END,
   CASE WHEN %(status)s IN ('sending', 'uncertain') THEN gen_random_uuid() END,
-  CASE WHEN %(status)s = 'uncertain' THEN 'unknown' END, 1)
+  CASE WHEN %(status)s = 'uncertain' THEN 'unknown' END,
+  CASE WHEN %(status)s = 'held' THEN 'too_many_deletes' END, 1)
 """
 
 
@@ -66,6 +68,7 @@ async def test_changes_are_counted_by_status_and_told_by_reason(sql: psycopg.Con
     queue(sql, "TAKEN-BACK", "cancelled")
     one = await load_one(engine)
     assert one.outbox == {"failed": 3, "pending": 3, "held": 2, "uncertain": 1}
+    assert one.held == {"too_many_deletes": 2}
     assert 3500 < (one.oldest_waiting_age_s or 0) < 3700
     (failed,) = one.details.failed
     assert (failed.reason, failed.count, failed.request_id) == ("The code … is taken", 3, "request-2")

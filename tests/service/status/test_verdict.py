@@ -16,11 +16,11 @@ from .helpers import NOW, connection, overview
 @pytest.mark.parametrize(
     ("facts", "level", "headline", "cause"),
     [
-        ({}, Level.OK, "Working", "up to date 30 s ago"),
+        ({}, Level.OK, "The mirror is up to date", "nothing to read was 30 s ago"),
         ({"heartbeat_age_s": None}, Level.OK, "Mirrored by single cycles", "No daemon was ever seen"),
         ({"heartbeat_age_s": 31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),
         ({"heartbeat_age_s": -31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),
-        ({"heartbeat_age_s": -29.0}, Level.OK, "Working", ""),
+        ({"heartbeat_age_s": -29.0}, Level.OK, "The mirror is up to date", ""),
         ({"caught_up_age_s": 181.0}, Level.DEGRADED, "Fallen behind", "No pull has caught up for 3 minutes"),
         ({"gap": "copy"}, Level.FAILING, "Waiting to be adopted", "restored or copied"),
         ({"gap": "behind"}, Level.FAILING, "Waiting to be adopted", "lost commits"),
@@ -30,7 +30,7 @@ from .helpers import NOW, connection, overview
         ({"open_windows": 3}, Level.READING, "Working, and reading more of the past", "3 windows are left"),
         ({"outbox": {"held": 12}}, Level.ATTENTION, "Working, and something needs you", "12 changes held"),
         ({"outbox": {"failed": 1}}, Level.ATTENTION, "Working, and something needs you", "1 change refused"),
-        ({"outbox": {"pending": 9}}, Level.OK, "Working", ""),
+        ({"outbox": {"pending": 9}}, Level.OK, "The mirror is up to date", ""),
         ({"audit_drift": 3}, Level.ATTENTION, "Working, and something needs you", "3 codes that had drifted"),
         ({"audit_braked": "half is missing"}, Level.ATTENTION, "Working, and something needs you", "half is missing"),
         ({"rejected_records": 2}, Level.ATTENTION, "Working, and something needs you", "2 records"),

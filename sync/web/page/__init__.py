@@ -1,0 +1,1 @@
+"""The status page: what `voucher-sync status` says, in a browser."""

@@ -1,0 +1,163 @@
+"""What the templates show, out of facts: rows, words and the order of things; a pure step between the two."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sync.core.errors import DatabaseError
+from sync.service.status import remedies, words
+from sync.service.status.facts import ConnectionStatus, Daemon, Details, Overview
+from sync.service.status.verdict import Level, Verdict, judge, judge_connection
+
+ROWS_OF_A_PAGE = 50
+NOT_READ = "The database cannot be read"
+WAIT_STATUSES = ("pending", "sending", "uncertain")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One figure: `value` large, `detail` small. `level`: where it asks for attention. `series` names its sparkline."""
+
+    label: str
+    value: str
+    detail: str
+    level: str = ""
+    series: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One connection among many."""
+
+    name: str
+    verdict: Verdict
+    lag: str
+    outbox: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a page shows. `one` and `details` are of the connection that is looked at, if it is one."""
+
+    now: datetime
+    verdict: Verdict
+    tiles: list[Tile]
+    one: ConnectionStatus | None
+    details: Details
+    lines: list[Line]
+    counts: list[tuple[str, int]]
+    page: int
+    pages: int
+    daemons: list[Daemon]
+    own_settings: dict[str, str]
+    revision: str
+    is_stale: bool = False
+    series: dict[str, str] = field(default_factory=dict)
+
+
+def look_at(overview: Overview, name: str | None) -> ConnectionStatus | None:
+    """The connection that is looked at: the named one, or the only one."""
+    if name is None and len(overview.connections) == 1:
+        return overview.connections[0]
+    return next((one for one in overview.connections if one.name == name), None)
+
+
+def make_view(
+    overview: Overview,
+    name: str | None = None,
+    *,
+    page: int = 1,
+    lease_s: float,
+    settings: dict[str, str],
+    trouble: DatabaseError | None = None,
+) -> View:
+    """What is shown of everything, or of the connection of a name; `trouble`: why the facts are not of just now."""
+    one = look_at(overview, name)
+    verdict = judge_connection(one, overview, lease_s) if one else judge(overview, lease_s)
+    lines = [] if one else _lines(overview, lease_s)
+    pages = max(1, -(-len(lines) // ROWS_OF_A_PAGE))
+    page = min(max(1, page), pages)
+    return View(
+        now=overview.now,
+        verdict=_away(trouble) if trouble else verdict,
+        tiles=_tiles_of(one, overview) if one else _tiles(overview),
+        one=one,
+        details=one.details if one else Details(),
+        lines=lines[(page - 1) * ROWS_OF_A_PAGE : page * ROWS_OF_A_PAGE],
+        counts=_counts(lines),
+        page=page,
+        pages=pages,
+        daemons=overview.daemons,
+        own_settings=settings,
+        revision=overview.revision,
+        is_stale=trouble is not None,
+    )
+
+
+def _away(trouble: DatabaseError) -> Verdict:
+    kind = type(trouble).__name__
+    to_do = "`voucher-sync check` looks at it from here; all goes on by itself once it answers"
+    return Verdict(Level.FAILING, remedies.HEADLINES.get(kind, NOT_READ), str(trouble), None, to_do)
+
+
+def _lines(overview: Overview, lease_s: float) -> list[Line]:
+    verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+    urgent = sorted(overview.connections, key=lambda one: (-verdicts[one.name].level, -(one.lag_s or 0), one.name))
+    return [Line(one.name, verdicts[one.name], words.ago(one.caught_up_age_s), words.outbox(one)) for one in urgent]
+
+
+def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:
+    counted = Counter(line.verdict.level for line in lines)
+    return [(level.word, counted[level]) for level in sorted(counted, reverse=True)]
+
+
+def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
+    waiting = sum(one.outbox.get(status, 0) for status in WAIT_STATUSES)
+    is_more = bool(set(one.outbox_at_least) & set(WAIT_STATUSES))
+    oldest = f"the oldest for {words.lasting(one.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
+    held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
+    calls, limit, window_s = _budget(one.details, overview)
+    through = words.moment(one.complete_through, overview.now)
+    number = "unknown" if one.voucher_codes is None else words.codes(one)
+    drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
+    audited = f"last {words.since(one.audited_since, overview.now)}" if one.audited_since else "the first comes"
+    return [
+        Tile("Last pull", words.ago(one.caught_up_age_s), f"complete through {through}", series="lag"),
+        Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
+        Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
+        Tile("Needs you", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
+             f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
+        Tile("Request budget", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
+        Tile("Audit", drift, f"{audited}, next {words.until(one.details.next_audit_at, overview.now)}",
+             "attention" if one.audit_drift or one.audit_braked else ""),
+    ]  # fmt: skip
+
+
+def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:
+    settings = overview.alive[0].settings if overview.alive else {}
+    limit, window_s = settings.get("SYNC_RATE_LIMIT_REQUESTS", 200), settings.get("SYNC_RATE_LIMIT_WINDOW_S", 30.0)
+    return sum(share.calls for share in details.budget), int(limit), float(window_s)
+
+
+def _tiles(overview: Overview) -> list[Tile]:
+    all_ = overview.connections
+    if not all_:
+        return []
+    waiting = sum(one.outbox.get(status, 0) for one in all_ for status in WAIT_STATUSES)
+    held, failed = (sum(one.outbox.get(status, 0) for one in all_) for status in ("held", "failed"))
+    failing = sum(one.state == "failing" for one in all_)
+    slowest = max((one.caught_up_age_s for one in all_ if one.caught_up_age_s is not None), default=None)
+    alive = len(overview.alive)
+    return [
+        Tile("Connections", f"{len(all_):,}", f"{failing:,} failing", "failing" if failing else ""),
+        Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),
+        Tile("Waiting", f"{waiting:,}", "changes in the outbox"),
+        Tile(
+            "Needs you",
+            f"{held + failed:,}",
+            f"{held:,} held, {failed:,} refused",
+            "attention" if held + failed else "",
+        ),
+        Tile("Daemons", f"{alive:,}", "alive" if alive else "none is alive", "" if alive else "failing"),
+    ]

@@ -1,0 +1,163 @@
+"""States that the page is looked at in, as they come about or as they stand in the database."""
+
+from collections.abc import Awaitable, Callable
+
+from sync.core.errors import ServerError, Unauthorized
+from tests.support.mirror import Mirror
+from tests.web.helpers import Site
+
+Plant = Callable[[Mirror, Site], Awaitable[None]]
+
+VALUE = "NEVER-SHOWN-{}"
+RUNS = """
+INSERT INTO sync.runs (connection, kind, began_at, finished_at, counts, error) VALUES
+('default', 'discovery', now() - interval '3 days', now() - interval '3 days' + interval '2 s', '{"written": 9}', NULL),
+('default', 'push', now() - interval '2 hours', now() - interval '2 hours' + interval '4 s', '{"done": 1200}', NULL),
+('default', 'audit', now() - interval '6 hours', now() - interval '5 hours', '{"vouchers": 12, "codes": 48210,
+ "drift": 0, "repaired": 0}', NULL),
+('default', 'pull', now() - interval '9 minutes', now() - interval '9 minutes' + interval '1 s',
+ '{"pages": 2, "codes": 1310, "written": 14, "windows_done": 3}', NULL);
+INSERT INTO sync.audits (connection, began_at, finished_at, owner, alive_until)
+SELECT connection, began_at, finished_at, gen_random_uuid(), finished_at FROM sync.runs WHERE kind = 'audit';
+INSERT INTO sync.outages (connection, began_at, ended_at, error) VALUES ('default', now() - interval '2 days',
+ now() - interval '2 days' + interval '11 minutes', 'enterprises/getAll: the API failed (503)');
+INSERT INTO sync.request_failures (connection, operation, problem, count, last_at, request_id) VALUES
+('default', 'voucherCodes/getAll', 'the API failed (503)', 41, now() - interval '2 days', '7f3c-0a91'),
+('default', 'voucherCodes/getAll', 'too many requests (429)', 2, now() - interval '9 days', '1b02-77fe')
+"""
+CHANGES = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, status, held_because, connection, last_error,
+  request_id, created_at, next_attempt_at, finished_at, attempts)
+SELECT 'add', id, format('NEVER-SHOWN-%s-%s', '{status}', n), '{status}', {because}, 'default', {error},
+  md5(n::text), now() - interval '3 hours', now() + interval '{due_in}',
+  CASE WHEN '{status}' = 'failed' THEN now() - interval '1 hour' END, 1
+FROM generate_series(1, {count}) AS n, (SELECT id FROM mews.vouchers LIMIT 1) AS voucher
+"""
+PART_READ = """
+UPDATE sync.plans SET windows_planned = windows_planned + 60;
+INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'pull', now() - interval '20 s',
+ '{"windows_done": 12, "codes": 11800, "written": 11800}')
+"""
+AN_HOUR_AGO = (
+    "UPDATE sync.connections SET state_since = now() - interval '1 hour', caught_up_as_of = now() - interval '1 hour'",
+    "UPDATE sync.outages SET began_at = now() - interval '1 hour' WHERE ended_at IS NULL",
+)
+DRIFT = """
+INSERT INTO sync.voucher_audits (voucher_id, connection, audit_id, began_at, finished_at, differing, only_here,
+  repaired) SELECT id, 'default', 1, now() - interval '6 hours', now() - interval '5 hours', 3, 1, 4 FROM mews.vouchers;
+UPDATE sync.runs SET counts = counts || '{"drift": 12, "repaired": 12}' WHERE kind = 'audit'
+"""
+MANY = """
+INSERT INTO sync.connections (name, state, error, error_kind, heartbeat_at, caught_up_as_of, caught_up_through,
+  state_since)
+SELECT format('hotel-%s', lpad(n::text, 4, '0')), CASE WHEN n % 90 = 0 THEN 'failing' ELSE 'ok' END,
+  CASE WHEN n % 90 = 0 THEN 'enterprises/getAll: not authorised (401): Invalid AccessToken' END,
+  CASE WHEN n % 90 = 0 THEN 'Unauthorized' END, now(), now() - n % 40 * interval '1 s',
+  now() - n % 40 * interval '1 s', now() - interval '1 day'
+FROM generate_series(1, 1000) AS n;
+INSERT INTO mews.vouchers (id, service_id, name, is_active, connection)
+SELECT gen_random_uuid(), gen_random_uuid(), 'Voucher', true, name FROM sync.connections, generate_series(1, 20);
+INSERT INTO sync.watermarks (voucher_id, connection, mirrored_from, complete_through, page_size, first_saved_at)
+SELECT id, connection, now() - interval '1 year', now(), 1000, now() - interval '1 day' FROM mews.vouchers;
+ANALYZE
+"""
+
+
+async def working(mirror: Mirror, site: Site) -> None:
+    """All is well, and has been used for a while."""
+    vouchers = [mirror.add_voucher(name) for name in ("Summer", "Corporate 2027", "Spa weekend")]
+    for voucher in vouchers:
+        mirror.add_codes(voucher, [VALUE.format(f"{voucher.name}-{number}") for number in range(400)])
+    await site.jobs.discover()
+    await site.jobs.pull()
+    await site.jobs.beat()
+    await _run(mirror, RUNS)
+
+
+async def _queued(mirror: Mirror, status: str, count: int, error: str, **more: str) -> None:
+    """Changes that stand so; past the triggers, which let nobody say that."""
+    values = {"because": "NULL", "due_in": "0 s"} | more
+    statement = CHANGES.format(status=status, count=count, error=error, **values)
+    async with mirror.connection.engine.begin() as tx:
+        await tx.exec_driver_sql("SET LOCAL session_replication_role = replica")
+        await tx.exec_driver_sql(statement.replace("%s", "%%s"))
+
+
+async def first_backfill(mirror: Mirror, site: Site) -> None:
+    """Years of codes, of which a part is read."""
+    voucher = mirror.add_voucher(days_old=3000)
+    mirror.add_codes(voucher, [VALUE.format(number) for number in range(50)], days_old=2000)
+    await site.jobs.discover()
+    await site.jobs.pull_turn(turn_s=-1)
+    await site.jobs.beat()
+    await mirror.execute("UPDATE sync.plans SET windows_planned = windows_planned + 60")
+    await mirror.execute(
+        "INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'pull', now() - "
+        'interval \'20 s\', \'{"windows_done"\\: 12, "codes"\\: 11800, "written"\\: 11800}\')'
+    )
+
+
+async def degraded(mirror: Mirror, site: Site) -> None:
+    """Pushes fail, and pulls go on."""
+    await working(mirror, site)
+    await _queued(mirror, "pending", 37, "'the API failed (503)'", due_in="42 s")
+    await site.jobs.health.note("push", ServerError("voucherCodes/add", status=503, request_id="5d1e-44c0"))
+    await site.jobs.beat()
+
+
+async def api_down(mirror: Mirror, site: Site) -> None:
+    """The token was taken back an hour ago."""
+    await working(mirror, site)
+    await token_taken_back(mirror, site)
+
+
+async def token_taken_back(mirror: Mirror, site: Site) -> None:
+    """What a daemon notes then."""
+    await site.jobs.health.note("pull", Unauthorized("enterprises/getAll", "Invalid AccessToken", status=401))
+    for statement in AN_HOUR_AGO:
+        await mirror.execute(statement)
+
+
+async def nothing(mirror: Mirror, site: Site) -> None:
+    """A database in which nothing was ever mirrored."""
+
+
+async def drift(mirror: Mirror, site: Site) -> None:
+    """The last audit has found codes that differ."""
+    await working(mirror, site)
+    await _run(mirror, DRIFT)
+
+
+async def held(mirror: Mirror, site: Site) -> None:
+    """Too many deletes at once, and some changes that were refused."""
+    await working(mirror, site)
+    why = "held: 420 deletes within 600 s are more than 20% of the 1,200 active codes of this connection; release them "
+    why += "with `voucher-sync outbox release`, or cancel them"
+    await _queued(mirror, "held", 420, f"'{why}'".replace("%", "%%"), because="'too_many_deletes'")
+    await _queued(mirror, "failed", 7, "'VoucherCode ''NEVER-SHOWN'' already exists.'")
+    await _queued(mirror, "pending", 12, "NULL")
+
+
+async def many(mirror: Mirror, site: Site) -> None:
+    """A thousand connections, of which some fail."""
+    await _run(mirror, MANY)
+    await site.jobs.beat()
+
+
+async def _run(mirror: Mirror, statements: str) -> None:
+    """Runs statements as they are."""
+    async with mirror.connection.engine.begin() as tx:
+        for statement in statements.split(";\n"):
+            await tx.exec_driver_sql(statement.replace("%", "%%"))
+
+
+STATES: dict[str, Plant] = {
+    "working": working,
+    "first-backfill": first_backfill,
+    "degraded": degraded,
+    "api-down": api_down,
+    "nothing": nothing,
+    "drift": drift,
+    "held": held,
+    "many": many,
+}

@@ -1,0 +1,105 @@
+"""The page in a browser: live, with a keyboard, for a screen reader, on a phone, and without its script."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from tests.support.mirror import Mirror
+
+from .helpers import serving
+from .page_states import STATES, token_taken_back
+
+CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+PATIENCE_MS = 60_000
+PHONE, DESKTOP = (390, 844), (1280, 900)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: `apt-get install chromium`")
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A headless browser of its own."""
+    # Root's has no sandbox, as in a container; elsewhere it keeps its own.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        await browser.close()
+
+
+async def opened(browser: Browser, url: str, size: tuple[int, int], scheme: str, *, script: bool = True) -> Page:
+    """A page whose errors, and requests to other hosts, are noted on it as `troubles`."""
+    context = await browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if scheme == "dark" else "light",
+        java_script_enabled=script,
+    )
+    page = await context.new_page()
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(url) else troubles.append(request.url))
+    await page.goto(url)
+    await page.wait_for_load_state("load")
+    assert troubles == []
+    return page
+
+
+@pytest.mark.parametrize("state", STATES)
+async def test_each_state_is_accessible_and_fits_phone_and_desktop(
+    mirror: Mirror, browser: Browser, state: str
+) -> None:
+    async with serving(mirror) as site:
+        await STATES[state](mirror, site)
+        for size, scheme in ((PHONE, "dark"), (DESKTOP, "light"), (PHONE, "light"), (DESKTOP, "dark")):
+            page = await opened(browser, f"http://127.0.0.1:{site.port}/", size, scheme)
+            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            assert wide <= 0
+            found = await Axe().run(page)
+            assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found.response["violations"]] == []
+            await page.context.close()
+
+
+async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+        await page.click("#settings summary")
+        await page.evaluate("document.activeElement.blur()")
+        await token_taken_back(mirror, site)
+        await expect(page.locator("#headline")).to_have_text("The API refuses the token", timeout=PATIENCE_MS)
+        assert await page.inner_text("#announce") == "failing: The API refuses the token"
+        assert (await page.title()).startswith("failing ·")
+        assert await page.evaluate("document.getElementById('settings').open")
+
+
+async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+    await expect(page.locator("#updated")).to_contain_text("does not answer", timeout=PATIENCE_MS)
+
+
+async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["held"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light", script=False)
+        assert await page.inner_text("#headline") == "Working, and something needs you"
+        assert await page.is_hidden("#pause")
+        assert await page.locator('noscript meta[http-equiv="refresh"], meta[http-equiv="refresh"]').count() == 1
+
+
+async def test_a_keyboard_reaches_everything(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+        reached = []
+        for _ in range(12):
+            await page.keyboard.press("Tab")
+            reached.append(
+                await page.evaluate("(document.activeElement.id || document.activeElement.textContent).trim()")
+            )
+        assert [reached[0], "pause" in reached] == ["To the status", True]
+        assert any(one.startswith("Settings of the daemon") for one in reached)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from aiohttp import web
 
@@ -24,6 +25,7 @@ FAULTS = {
     HtmlPage(): 0.1,
     RawBody(b"", status=202): 0.1,
 }
+PATHS = ("metrics", "readyz", "healthz")
 REFUSED = ("check", "once", "audit")
 KEPT = {"rejected_records": "raw"}
 """Where the text of a record may stand as it came."""
@@ -75,7 +77,8 @@ async def test_no_token_and_no_value_is_told_or_kept_elsewhere(database_url: str
     quick = {"SYNC_SETTLE_AFTER_S": "0.3", "SYNC_PUSH_POLL_S": "0.2", "SYNC_LEASE_S": "2"}
     async with mirror.opened():
         mirror.simulator.on_request = conflict
-        async with running(mirror, tmp_path, **quick) as daemon:
+        async with running(mirror, tmp_path, SYNC_HTTP_BIND="127.0.0.1:0", **quick) as daemon:
+            site = await daemon.event("http_listening")
             await daemon.event("pulled")
             await queue(mirror, "CONFLICT")
             await daemon.event("failing")
@@ -87,13 +90,15 @@ async def test_no_token_and_no_value_is_told_or_kept_elsewhere(database_url: str
             mirror.simulator.faults.stop()
             while await mirror.rows("SELECT FROM mews.voucher_code_outbox WHERE status = 'uncertain'"):
                 await daemon.event("pulled")
+            async with httpx.AsyncClient(base_url=site["address"]) as http:
+                answers = {path: (await http.get(path)).text for path in PATHS}
             daemon.process.kill()
         settings = mirror.environment
         commands = [("status",), ("status", "--json"), ("check",), ("outbox", "list"), ("audit",), ("once",)]
         told = {" ".join(words): str(await run(*words, settings=settings, directory=tmp_path)) for words in commands}
         mirror.world.permit(ACCESS_TOKEN, set())
         told |= {f"refused {word}": str(await run(word, settings=settings, directory=tmp_path)) for word in REFUSED}
-        told |= {"logs": json.dumps(daemon.logs)} | await stored(mirror)
+        told |= answers | {"logs": json.dumps(daemon.logs)} | await stored(mirror)
         failed = await mirror.rows("SELECT last_error FROM mews.voucher_code_outbox WHERE status = 'failed'")
     assert any(MARK in row["last_error"] for row in failed), "nothing was quoted, so nothing was tried"
     for secret in (MARK, CLIENT_TOKEN, ACCESS_TOKEN):

@@ -25,12 +25,23 @@ class DatabaseClock:
         self._even_since_s: float | None = None
         self.went_back = timedelta()
 
-    def observe(self, now: datetime) -> None:
-        """Take what the database's clock has just shown."""
+    @property
+    def is_new(self) -> bool:
+        """Whether it has observed nothing yet."""
+        return self._last is None
+
+    def observe(self, now: datetime, seen_by_others: datetime | None = None) -> None:
+        """Take what the database's clock has just shown.
+
+        The first time counts what other processes saw it show: it went back where that lies ahead, by no less than so
+        much; what was put off between the two is due no later than was meant then.
+        """
         now_s, step = self._clock(), timedelta()
         if self._last:
             before, before_s = self._last
             step = (now - before) - timedelta(seconds=now_s - before_s)
+        elif seen_by_others:
+            step = min(step, now - seen_by_others)
         self._last = (now, now_s)
         if self._even_since_s is None or abs(step) >= STEP:
             self._even_since_s = now_s

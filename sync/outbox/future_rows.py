@@ -9,7 +9,18 @@ from functools import partial
 from sqlalchemy import Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.outbox.database_clock import DatabaseClock
 from sync.outbox.each_row import IDS, write_each, write_rows
+
+
+async def observe(tx: AsyncConnection, connection: str, clock: DatabaseClock) -> None:
+    """Have a process observe the database's clock. Its first time must come before its first heartbeat is written.
+
+    It reads then when others were last at work by that clock: what they put off would wait for as long as it went back
+    since they ended.
+    """
+    seen = (await tx.execute(_LAST_SEEN, {"connection": connection})).scalar_one() if clock.is_new else None
+    clock.observe((await tx.execute(_NOW)).scalar_one(), seen)
 
 
 async def make_due(tx: AsyncConnection, connection: str) -> int:
@@ -34,6 +45,21 @@ async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedel
     row_ids = (await tx.execute(_LOCK_PUT_OFF, {"connection": connection})).scalars().all()
     return len((await write_each(tx, row_ids, partial(write_rows, tx, _BRING_FORWARD, went_back=went_back))).ids)
 
+
+_NOW = text("SELECT clock_timestamp()")
+
+# When a row was put off stands nowhere, but it was after it was sent, and mostly when its outcome was noted.
+_LAST_SEEN = text("""
+SELECT greatest(
+  (SELECT greatest(known.heartbeat_at, known.caught_up_as_of) FROM sync.connections AS known
+   WHERE known.name = :connection),
+  max(row.sent_at),
+  max((SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt
+       WHERE attempt.outbox_id = row.id)))
+FROM mews.voucher_code_outbox AS row
+WHERE row.status IN ('pending', 'uncertain') AND row.connection = :connection AND row.attempts > 0
+  AND row.next_attempt_at > greatest(now(), row.not_before)
+""").bindparams(bindparam("connection", type_=Text))
 
 # Where nothing went back this is all that is read, whatever the size of the outbox.
 _WENT_BACK = text("""

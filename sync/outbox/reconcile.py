@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
@@ -64,8 +63,7 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
         await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
-        now = (await tx.execute(select(func.clock_timestamp()))).scalar_one()
-        clock.observe(now)
+        await future_rows.observe(tx, connection.name, clock)
         await future_rows.bring_forward(tx, connection.name, clock.went_back)
         if clock.wait_s(even_for=read_after_write_delay):
             return rescued, []  # what is due by that clock may have been sent a moment ago

@@ -164,6 +164,7 @@ class Jobs:
         name, standing, incarnation = self.connection.name, self.health.standing, self.connection.incarnation
 
         async def note(tx: AsyncConnection) -> int | None:
+            await self.outbox.observe_clock(tx)
             await heartbeat.beat(tx, name, caught_up, standing)
             await daemons.note_alive(tx, self._daemon)
             return await incarnation.advance(tx) if incarnation.is_worked_with else None

@@ -11,13 +11,14 @@ from functools import partial
 from random import Random
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
 from sync.core.internal_errors import internal_error
 from sync.mirror.read_back import read_deleted
-from sync.outbox import due, retention, uncertain
+from sync.outbox import due, future_rows, retention, uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.dispatch import MirrorFreshness
@@ -139,6 +140,11 @@ class OutboxJobs:
             delay = self._settings.push.read_after_write_delay
             self._next_read_back_s = time.monotonic() + delay.total_seconds()
             await read_deleted(self._connection, least_age=delay)
+
+    async def observe_clock(self, tx: AsyncConnection) -> None:
+        """Observe the database's clock before a heartbeat hides when the last one was."""
+        if (clock := self._pusher.watch.database_clock).is_new:
+            await future_rows.observe(tx, self._connection.name, clock)
 
     async def prune(self) -> None:
         """Delete what was finished long ago."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from sync.demo.simulator import Close, Operation, Voucher
+from sync.demo.simulator import Close, Operation, Status, Voucher
 from sync.postgres.migrations import migrate
 from sync.service.jobs import Jobs
-from tests.outages.helpers import pushing, queue_add, round_of, statuses
+from tests.outages.helpers import pushing, queue_add, round_of, statuses, until
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.outbox import active
@@ -24,6 +24,8 @@ STEPS = [(HOUR,), (DAY, DAY), (HOUR, -HOUR), (-DAY, -DAY)]
 QUICK = {"sync_lease_s": 10, "sync_settle_after_s": 2}
 """An answer is looked up before half a lease is over: what keeps it from being sent again is no relation of the two."""
 MANY = numbered(20)
+PUT_OFF = "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'pending' OR attempts = 0)"
+LOOKED_UP_AGAIN = "SELECT FROM mews.voucher_code_outbox WHERE next_attempt_at > sent_at + interval '1 hour'"
 PATIENCE_S = 60
 """What waits for the clock waits for ever."""
 
@@ -135,3 +137,41 @@ async def test_a_step_between_two_processes_sends_nothing_again(hotel: Mirror, c
         await settled(hotel, heir)
     assert set(active(hotel).values()) == {1}
     assert len(hotel.requests(Operation.ADD_CODES)) == 1
+
+
+@pytest.mark.parametrize("is_sent", [True, False], ids=["answer lost", "not processed"])
+async def test_what_was_put_off_does_not_wait_for_a_clock_that_went_back_between_two_processes(
+    hotel: Mirror, clock: ProcessClock, is_sent: bool
+) -> None:
+    voucher = hotel.add_voucher()
+    async with pushing(hotel, **QUICK) as jobs:
+        await round_of(jobs)
+        if is_sent:
+            await lose_an_answer(hotel, jobs, voucher)
+        else:
+            hotel.simulator.faults.script(Operation.ADD_CODES, Status(429))
+            await queue_add(hotel, voucher, *MANY)
+            jobs.outbox.wake.set()
+            await until(hotel, PUT_OFF)
+    await step_clock(hotel, clock, -HOUR)
+    async with pushing(hotel, **QUICK) as heir:
+        await settled(hotel, heir)
+    assert set(active(hotel).values()) == {1}
+
+
+async def test_what_was_put_off_long_after_it_was_sent_does_not_wait_either(hotel: Mirror, clock: ProcessClock) -> None:
+    voucher = hotel.add_voucher()
+    async with pushing(hotel, **QUICK) as jobs:
+        await round_of(jobs)
+        await lose_an_answer(hotel, jobs, voucher)
+        await step_clock(hotel, clock, 2 * HOUR)
+        hotel.simulator.faults.script(Operation.GET_CODES, Status(500), times=100)
+        while not await hotel.rows(LOOKED_UP_AGAIN):
+            await jobs.outbox.look_up()
+        await jobs.beat()
+        hotel.simulator.faults.stop()
+    await step_clock(hotel, clock, -HOUR)
+    async with pushing(hotel, **QUICK) as heir:
+        await heir.beat()
+        await settled(hotel, heir)
+    assert set(active(hotel).values()) == {1}

@@ -51,3 +51,14 @@ def test_steps_back_add_up_and_one_forward_takes_from_them() -> None:
         clock.observe(NOON.replace(hour=hour))
         seen.append(clock.went_back / timedelta(hours=1))
     assert seen == [0, 1, 3, 2, 0, 0, 1]
+
+
+@pytest.mark.parametrize(("seen_s", "went_back_s"), [(None, 0), (-3600, 0), (0, 0), (5, 5), (3600, 3600)])
+def test_what_others_saw_ahead_of_the_first_look_is_how_far_it_went_back(
+    seen_s: float | None, went_back_s: float
+) -> None:
+    clock = DatabaseClock(lambda: 0.0)
+    clock.observe(NOON, None if seen_s is None else NOON + timedelta(seconds=seen_s))
+    assert (clock.went_back, clock.wait_s(DELAY)) == (timedelta(seconds=went_back_s), 15)
+    clock.observe(NOON, NOON + timedelta(days=1))
+    assert clock.went_back == timedelta(seconds=went_back_s)

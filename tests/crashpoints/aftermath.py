@@ -38,10 +38,11 @@ class Verdict:
         return not (self.doubled or self.lost or self.different)
 
 
-async def come_after(mirror: Mirror) -> None:
+async def come_after(mirror: Mirror, rest: Rest | None = None) -> None:
     """Another process works on until every change has ended, with waits that are over at once.
 
-    Where the database has lost commits, it is adopted first, as an operator does who is told so.
+    Where the database has lost commits, it is adopted first, as an operator does who is told so. `rest`: what becomes
+    then of what the API does not show as done; None: it is released.
     """
     async with mirror.connected():
         connection = mirror.connection
@@ -49,7 +50,7 @@ async def come_after(mirror: Mirror) -> None:
         async def pause() -> None:
             mirror.clock.advance(A_WHILE)
 
-        await adopt(connection, app.make_jobs(connection, mirror.settings()), Rest.RELEASE, pause)
+        await adopt(connection, app.make_jobs(connection, mirror.settings()), rest or Rest.RELEASE, pause)
         outbox = Outbox(mirror)
         watch, outbox.pusher = outbox.pusher.watch, outbox.make_pusher(replace(SETTINGS, delete_guards=[]))
         outbox.pusher.watch = watch

@@ -9,10 +9,11 @@ from tests.crashpoints.scenes import Scene
 
 
 class Event(Enum):
-    """What goes wrong at a place: the first two at a point, then two at a call and two at a statement or commit."""
+    """What goes wrong at a place: the first three at a point, then two at a call and two at a statement or commit."""
 
     DEATH = "the process dies"
     DEATH_AND_LOSS = "it dies, and its last commit is lost"
+    DEATH_AND_LOSSES = "it dies, and commits before its last are lost too"
     CALL_LOST = "a call is lost on its way to the API"
     ANSWER_LOST = "the answer to a call is lost"
     STATEMENT_LOST = "a statement or commit is lost on its way to the database"
@@ -20,11 +21,19 @@ class Event(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """Death at a point, and the loss of so many commits before the last one."""
+
+    point: int
+    before_last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where something can go wrong in a scene: the points of its way by name, and the calls and statements of its run.
 
-    The first so many calls and statements were before its way. Before point `written_from` nothing was written that a
-    database could lose.
+    The first so many calls and statements were before its way. `commits`: to which point the run had come before each
+    commit that changed something, below 0 before its way.
     """
 
     points: tuple[str, ...]
@@ -32,13 +41,29 @@ class Places:
     calls_before: int
     statements: int
     statements_before: int
-    written_from: int
+    commits: tuple[int, ...]
+
+    @property
+    def written_from(self) -> int:
+        """Before this point nothing was written that a database could lose."""
+        return max(0, self.commits[0])
+
+    @property
+    def losses(self) -> list[Losses]:
+        """Death at each commit and in the end, with each number of commits lost that were made before.
+
+        Between two commits and calls a point is as good as the other: the same is done, and the same can be lost.
+        """
+        deaths = [*((point - 1, number) for number, point in enumerate(self.commits) if point > 0)]
+        deaths.append((len(self.points) - 1, len(self.commits)))
+        return [Losses(point, more) for point, committed in deaths for more in range(1, committed)]
 
     def combinations(self) -> Iterator[tuple[Event, int]]:
         """Everything that can go wrong on the way, each with the number of its place from 0 on."""
         for event, places in (
             (Event.DEATH, range(len(self.points))),
             (Event.DEATH_AND_LOSS, range(self.written_from + 1, len(self.points))),
+            (Event.DEATH_AND_LOSSES, range(len(self.losses))),
             (Event.CALL_LOST, range(self.calls_before, len(self.calls))),
             (Event.ANSWER_LOST, range(self.calls_before, len(self.calls))),
             (Event.STATEMENT_LOST, range(self.statements_before, self.statements)),
@@ -51,6 +76,9 @@ class Places:
         match event:
             case Event.DEATH | Event.DEATH_AND_LOSS:
                 where = self.points[place]
+            case Event.DEATH_AND_LOSSES:
+                losses = self.losses[place]
+                where = f"{losses.before_last} more: {self.points[losses.point]}"
             case Event.CALL_LOST | Event.ANSWER_LOST:
                 where = f"call {place + 1}, {self.calls[place]}"
             case _:

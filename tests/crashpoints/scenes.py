@@ -1,4 +1,7 @@
-"""The scenes in which every point is tried: what stands before, what is queued, and how it must end."""
+"""The scenes in which every point is tried: what stands before, what is queued, and how it must end.
+
+In some of them the database has lost commits, and the process is the one that adopts it.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,25 +9,36 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sync.demo.simulator import Close, Fault, Operation
+from sync.service.adoption import Rest
 
-Ended = Literal["done", "failed"]
+Ended = Literal["done", "failed", "cancelled"]
+ONCE_READ = "outbox/lookups.py"
+"""In adopting, behind the pull."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of the outbox. Values of a scene are told apart by what stands behind the trial's own word."""
+    """One row of the outbox. Values of a scene are told apart by what stands behind the trial's own word.
+
+    `was_tried`: it was sent before the next one was queued, and not processed. Where commits are lost all were carried
+    out before that, unless their user `took_back` what he asked for, which is lost as well.
+    """
 
     operation: Literal["add", "delete"]
     suffix: str = ""
     by_id: bool = False
     ends: Ended = "done"
+    was_tried: bool = False
+    took_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What is queued at once. `standing` are the codes that exist before, and `refused` those that the API refuses.
 
-    `faults`: what goes wrong with the first call of an operation.
+    `faults`: what goes wrong with the first call of an operation. `adopted`: what becomes of the rest when the database
+    is adopted, which has lost all commits since the changes were queued; None: it has lost none, and they are pushed.
+    `way`: with the first point in this file something can go wrong; what was before only reads, or is tried elsewhere.
     """
 
     name: str
@@ -32,6 +46,13 @@ class Scene:
     standing: tuple[str, ...] = ()
     refused: frozenset[str] = frozenset()
     faults: Mapping[Operation, Fault] = field(default_factory=dict)
+    adopted: Rest | None = None
+    way: str = "service/outbox_worker.py"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words of the process in which something goes wrong."""
+        return ("adopt", f"--{self.adopted}") if self.adopted else ("once",)
 
     def made(self) -> Counter[str]:
         """How often each code is made in the end, whatever becomes of it then."""
@@ -56,4 +77,36 @@ SCENES = (
         refused=frozenset({"-2"}),
     ),
     Scene("an add whose answer is lost", (Change("add"),), faults={Operation.ADD_CODES: Close(processed=True)}),
+    Scene(
+        "three adds that are adopted, of which two were made",
+        (Change("add", "-1"), Change("add", "-2"), Change("add", "-3", took_back=True)),
+        adopted=Rest.RELEASE,
+        way="service/adoption.py",
+    ),
+    Scene(
+        "three adds of which the one that was taken back is cancelled when they are adopted",
+        (Change("add", "-1"), Change("add", "-2"), Change("add", "-3", ends="cancelled", took_back=True)),
+        adopted=Rest.CANCEL,
+        way=ONCE_READ,
+    ),
+    Scene(
+        "three deletes that are adopted, of which two were made",
+        (Change("delete", "-1"), Change("delete", "-2", by_id=True), Change("delete", "-3", took_back=True)),
+        standing=("-1", "-2", "-3"),
+        adopted=Rest.RELEASE,
+        way=ONCE_READ,
+    ),
+    Scene(
+        "a code deleted and added again, of which the delete was made, adopted",
+        (Change("delete"), Change("add", took_back=True)),
+        standing=("",),
+        adopted=Rest.RELEASE,
+        way=ONCE_READ,
+    ),
+    Scene(
+        "a code added and deleted, of which both were made, adopted",
+        (Change("add", was_tried=True), Change("delete")),
+        adopted=Rest.RELEASE,
+        way=ONCE_READ,
+    ),
 )

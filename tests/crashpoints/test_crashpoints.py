@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.crashpoints.aftermath import judge
-from tests.crashpoints.bench import A_MOMENT
+from tests.crashpoints.beginnings import A_MOMENT
 from tests.crashpoints.places import Event
 from tests.crashpoints.scenes import SCENES, Change, Scene
 from tests.crashpoints.trials import open_bench, try_scene

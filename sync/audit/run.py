@@ -19,7 +19,7 @@ from sync.audit.grouping import group_vouchers
 from sync.audit.listing import list_group
 from sync.audit.report import AuditReport
 from sync.connection.connection import Connection
-from sync.mirror import rejected
+from sync.mirror import counts, rejected
 from sync.postgres.engine import in_transaction
 
 
@@ -60,10 +60,11 @@ async def _audit(run: AuditRun) -> AuditReport:
         await db.finish(tx, run.audit, report.braked)
         return await db.results(tx, run.audit)
 
-    for voucher_id, counts, repaired in await run.do(finish):
+    for voucher_id, found, repaired in await run.do(finish):
         # With what the process compared that had begun this audit.
         voucher = run.voucher(voucher_id)
-        voucher.counts, voucher.repaired = +Counter(counts), repaired
+        voucher.counts, voucher.repaired = +Counter(found), repaired
+    await run.do(counts.correct)
     return report
 
 

@@ -1,7 +1,7 @@
--- What keeps the versions of codes, and functions of schema mews about time, as they are in force.
+-- What keeps the versions of codes and counts them, and the functions of schema mews, as they are in force.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0022_history.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0026_stock.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 
 
@@ -77,6 +77,83 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 
 
+-- The name of a time zone, or null where this server knows none of that name: a query that converts an instant by a name
+-- which the API has told and the server does not know would fail as a whole.
+CREATE OR REPLACE FUNCTION mews.known_time_zone(name text) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM now() AT TIME ZONE name;
+  RETURN name;
+EXCEPTION WHEN invalid_parameter_value THEN
+  RETURN NULL;
+END $$;
+
+
+-- After each statement that changes codes, once for all its rows: note by how much the counts of each voucher and month
+-- differ now. It is always a new row, so that nobody waits for another one's commit; sync/mirror/counts.py makes one of
+-- many. What a count is of stands in COUNTED there.
+--
+-- SECURITY DEFINER: who was granted a change of the codes counts them without a right on the counts.
+CREATE OR REPLACE FUNCTION sync.count_codes() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
+    SELECT code.voucher_id, date_trunc('month', code.created_utc AT TIME ZONE 'UTC'), count(*),
+           count(*) FILTER (WHERE code.is_active AND code.missing_since IS NULL),
+           count(*) FILTER (WHERE NOT code.is_active)
+    FROM added AS code GROUP BY 1, 2;
+  ELSIF TG_OP = 'UPDATE' THEN
+    INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
+    SELECT code.voucher_id, date_trunc('month', code.created_utc AT TIME ZONE 'UTC'), sum(code.sign),
+           coalesce(sum(code.sign) FILTER (WHERE code.is_active AND code.missing_since IS NULL), 0),
+           coalesce(sum(code.sign) FILTER (WHERE NOT code.is_active), 0)
+    FROM (
+      SELECT 1 AS sign, later.voucher_id, later.created_utc, later.is_active, later.missing_since FROM replacing AS later
+      UNION ALL
+      SELECT -1, earlier.voucher_id, earlier.created_utc, earlier.is_active, earlier.missing_since FROM replaced AS earlier
+    ) AS code
+    GROUP BY 1, 2
+    HAVING sum(code.sign) <> 0 OR sum(code.sign) FILTER (WHERE NOT code.is_active) <> 0
+           OR sum(code.sign) FILTER (WHERE code.is_active AND code.missing_since IS NULL) <> 0;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
+    SELECT code.voucher_id, date_trunc('month', code.created_utc AT TIME ZONE 'UTC'), -count(*),
+           -count(*) FILTER (WHERE code.is_active AND code.missing_since IS NULL),
+           -count(*) FILTER (WHERE NOT code.is_active)
+    FROM removed AS code GROUP BY 1, 2;
+  ELSE
+    DELETE FROM sync.code_counts;
+  END IF;
+  RETURN NULL;
+END $$;
+
+
+-- Before a target is written: whose it is, and since when.
+CREATE OR REPLACE FUNCTION sync.sign_target() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  NEW.changed_by := session_user;
+  NEW.changed_at := now();
+  RETURN NEW;
+END $$;
+
+
 -- Triggers: what calls them.
+CREATE OR REPLACE TRIGGER count_added AFTER INSERT ON mews.voucher_codes
+REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION sync.count_codes();
+
+CREATE OR REPLACE TRIGGER count_changed AFTER UPDATE ON mews.voucher_codes
+REFERENCING OLD TABLE AS replaced NEW TABLE AS replacing FOR EACH STATEMENT EXECUTE FUNCTION sync.count_codes();
+
+CREATE OR REPLACE TRIGGER count_removed AFTER DELETE ON mews.voucher_codes
+REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION sync.count_codes();
+
+CREATE OR REPLACE TRIGGER count_none AFTER TRUNCATE ON mews.voucher_codes
+FOR EACH STATEMENT EXECUTE FUNCTION sync.count_codes();
+
+CREATE OR REPLACE TRIGGER sign_target BEFORE INSERT OR UPDATE ON mews.voucher_targets
+FOR EACH ROW EXECUTE FUNCTION sync.sign_target();
+
 CREATE OR REPLACE TRIGGER keep_versions AFTER UPDATE ON mews.voucher_codes
 REFERENCING OLD TABLE AS replaced NEW TABLE AS replacing FOR EACH STATEMENT EXECUTE FUNCTION sync.keep_versions();

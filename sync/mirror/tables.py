@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     ForeignKey,
     Identity,
     Index,
@@ -90,6 +91,16 @@ voucher_codes = Table(
     Index(None, "value"),
     Index(None, "mirrored_at"),
     Index(
+        "voucher_codes_ends_idx",
+        "validity_end_utc",
+        postgresql_where=text("is_active AND missing_since IS NULL AND validity_end_utc IS NOT NULL"),
+    ),
+    Index(
+        "voucher_codes_deleted_idx",
+        "updated_utc",
+        postgresql_where=text("NOT is_active"),
+    ),
+    Index(
         "voucher_codes_delete_noted_idx",
         "connection",
         "delete_noted_at",
@@ -99,7 +110,7 @@ voucher_codes = Table(
     comment="Voucher codes, deleted ones too: a row for every code that the API has shown.",
 )
 
-TRIGGERS = ("keep_versions",)
+TRIGGERS = ("count_added", "count_changed", "count_none", "count_removed", "keep_versions")
 """Of the codes, as `history.sql` names them."""
 
 voucher_code_versions = Table(
@@ -125,6 +136,32 @@ voucher_code_versions = Table(
     schema="mews",
     comment="Versions of codes that were replaced; only an erasure changes one. mews.voucher_code_history has the "
     "present ones too.",
+)
+
+voucher_targets = Table(
+    "voucher_targets",
+    metadata,
+    Column("voucher_id", UUID, primary_key=True, comment="The voucher."),
+    Column("target", Integer, nullable=False, comment="How many active codes it is to have."),
+    Column("note", Text, comment="For people, as the campaign's name."),
+    Column("changed_by", Text, comment="Who set it."),
+    Column("changed_at", TIMESTAMP, comment="When that was."),
+    CheckConstraint("target >= 0", name="target"),
+    schema="mews",
+    comment="How many active codes vouchers are to have; members of mews_operator write it, mews.voucher_stock "
+    "compares.",
+)
+
+code_counts = Table(
+    "code_counts",
+    metadata,
+    Column("voucher_id", UUID, nullable=False, comment="The voucher."),
+    Column("created_month", Date, comment="First day of the month, by UTC, in which the codes were created."),
+    Column("issued", BigInteger, nullable=False, comment="How many more codes there are."),
+    Column("active", BigInteger, nullable=False, comment="How many more of them are neither deleted nor missing."),
+    Column("deleted", BigInteger, nullable=False, comment="How many more of them are deleted."),
+    schema="sync",
+    comment="By how much each change of codes changed how many there are; only the sum of a voucher and month counts.",
 )
 
 skipped = Table(

@@ -16,6 +16,7 @@ from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
+from sync.mirror import counts
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
@@ -115,6 +116,8 @@ class Jobs:
                 self.connection, self._pull_settings, tell, is_turn_over=lambda: time.monotonic() >= ends_s
             )
             self.progress.end(report)
+            if report.written:
+                await in_transaction(self.connection.engine, counts.merge)
             _log_report("pulled", self.connection.name, report, is_news=report.written > 0)
             # What an earlier pull reached stands in the database, unless the server's clock was set back since.
             self._caught_up = report.caught_up

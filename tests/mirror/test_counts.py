@@ -1,0 +1,151 @@
+"""How many codes there are of each voucher and month is known without counting, whatever happens to codes."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from alembic import command
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.audit.overwrite import mark_missing, overwrite
+from sync.mirror import counts
+from sync.mirror.counts import COUNTED, correct, merge
+from sync.mirror.upsert import note_deleted, store_voucher_codes
+from sync.postgres.engine import make_engine, transaction
+from sync.postgres.migrations import migrate
+from tests.migrations.helpers import alembic
+from tests.mirror.helpers import NEW, OLD
+from tests.support.database import CONNECTION, blocked, code, execute, footprint, rows, store, uuid
+from tests.support.instants import utc
+
+KEPT = "SELECT voucher_id, created_month, issued, active, deleted FROM mews.voucher_codes_by_month ORDER BY 1, 2"
+TABLE = "sync.code_counts"
+LONG_BEFORE = utc(2020, 5, 1)
+PAGE = [
+    code(1, "A", OLD),
+    code(2, "B", OLD, is_active=False),
+    code(3, "C", OLD, created_utc=utc(2025, 12, 31, 23, 59)),
+    code(4, "D", None, created_utc=None),
+    code(5, "E", OLD, voucher_id=uuid(1001)),
+]
+
+
+async def is_right(engine: AsyncEngine) -> bool:
+    """Whether what is kept is what counting finds."""
+    return list(await rows(engine, KEPT)) == list(await rows(engine, f"{COUNTED} ORDER BY 1, 2"))
+
+
+async def test_each_voucher_and_month_is_counted(engine: AsyncEngine) -> None:
+    await store(engine, *PAGE)
+    found = [(row["created_month"], row["issued"], row["active"], row["deleted"]) for row in await rows(engine, KEPT)]
+    december, january = utc(2025, 12, 1).date(), utc(2026, 1, 1).date()
+    assert found == [(december, 1, 1, 0), (january, 2, 1, 1), (None, 1, 1, 0), (january, 1, 1, 0)]
+    assert await is_right(engine)
+
+
+async def mirrored_at(tx: AsyncConnection) -> Any:
+    return (await tx.exec_driver_sql("SELECT mirrored_at FROM mews.voucher_codes WHERE value = 'A'")).scalar_one()
+
+
+async def mark(tx: AsyncConnection) -> None:
+    await mark_missing(tx, [(uuid(1), await mirrored_at(tx))])
+
+
+async def mend(tx: AsyncConnection) -> None:
+    await overwrite(tx, [(code(1, "A", NEW, voucher_id=uuid(1001), is_active=False), await mirrored_at(tx))])
+
+
+CHANGES: dict[str, Any] = {
+    "a delete": lambda tx: note_deleted(tx, [uuid(1), uuid(3)]),
+    "a page": lambda tx: store_voucher_codes(tx, CONNECTION, [code(1, "A", NEW, is_active=False), code(6, "F", NEW)]),
+    "another month": lambda tx: store_voucher_codes(tx, CONNECTION, [code(1, "A", NEW, created_utc=LONG_BEFORE)]),
+    "an audit's mark": mark,
+    "an audit's repair": mend,
+    "a delete by hand": lambda tx: tx.exec_driver_sql("DELETE FROM mews.voucher_codes WHERE value IN ('A', 'C')"),
+    "an end by hand": lambda tx: tx.exec_driver_sql("TRUNCATE mews.voucher_codes"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+async def test_whatever_changes_codes_changes_the_counts(engine: AsyncEngine, change: Any) -> None:
+    await store(engine, *PAGE)
+    before = await rows(engine, KEPT)
+    async with transaction(engine) as tx:
+        await change(tx)
+    assert list(await rows(engine, KEPT)) != list(before)
+    assert await is_right(engine)
+
+
+async def test_what_is_not_counted_writes_nothing(engine: AsyncEngine) -> None:
+    await store(engine, *PAGE)
+    before = await footprint(engine, TABLE)
+    assert await store(engine, *PAGE) == 0
+    assert await store(engine, code(1, "a", NEW)) == 1
+    assert await footprint(engine, TABLE) == before
+
+
+async def test_two_who_store_codes_of_one_voucher_do_not_wait_for_each_other(engine: AsyncEngine) -> None:
+    async with transaction(engine) as tx:
+        await store_voucher_codes(tx, CONNECTION, [code(1, "A", OLD)])
+        other = asyncio.create_task(store(engine, code(2, "B", OLD)))
+        await blocked(engine, other)
+        assert other.done()
+    assert await is_right(engine)
+
+
+async def test_many_rows_become_one_of_each_voucher_and_month(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "WORTH_MERGING", 10)
+    for number in range(1, 10):
+        await store(engine, code(number, "A", OLD), code(100 + number, "A", OLD, created_utc=None))
+        async with transaction(engine) as tx:
+            await merge(tx)
+    assert len(await footprint(engine, TABLE)) < 10
+    assert await is_right(engine)
+    before = await footprint(engine, TABLE)
+    async with transaction(engine) as tx:
+        assert await merge(tx) == 0
+    assert await footprint(engine, TABLE) == before
+
+
+async def test_two_who_merge_at_once_count_nothing_twice(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counts, "WORTH_MERGING", 2)
+    for number in range(1, 5):
+        await store(engine, code(number, "A", OLD))
+
+    async def late() -> None:
+        async with transaction(engine) as tx:
+            await merge(tx)
+
+    async with transaction(engine) as tx:
+        assert await merge(tx) == 1
+        other = asyncio.create_task(late())
+        await blocked(engine, other)
+        assert not other.done()
+    await other
+    assert await is_right(engine)
+
+
+async def test_what_was_not_counted_is_put_right(engine: AsyncEngine) -> None:
+    """As after a restore of data alone, or by who had disabled the triggers."""
+    await store(engine, *PAGE)
+    await execute(engine, f"INSERT INTO {TABLE} SELECT * FROM {TABLE}")
+    await execute(engine, f"INSERT INTO {TABLE} VALUES ('{uuid(7)}', '2020-01-01', 3, 2, 1)")
+    assert not await is_right(engine)
+    async with transaction(engine) as tx:
+        assert await correct(tx) == 5
+    assert await is_right(engine)
+    async with transaction(engine) as tx:
+        assert await correct(tx) == 0
+
+
+async def test_a_database_with_codes_has_them_counted_by_its_migration(empty_database_url: str) -> None:
+    with alembic(empty_database_url) as config:
+        command.upgrade(config, "head")
+        command.downgrade(config, "0025")
+    engine = make_engine(empty_database_url)
+    await store(engine, *PAGE)
+    await asyncio.to_thread(migrate, empty_database_url)
+    assert await is_right(engine)
+    await engine.dispose()

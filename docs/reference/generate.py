@@ -27,6 +27,8 @@ from sync.settings import Settings
 from sync.web.metrics.names import PARTS
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+shapes = import_module("shapes")
 GENERATED = "<!-- Generated: change the code that says it, then run `make reference`. -->"
 RELATIONS = """
 SELECT relation.oid, relation.relname AS name, relation.relkind IN ('v', 'm') AS is_view,
@@ -60,7 +62,7 @@ def main() -> None:
 def pages_of_code() -> Mapping[str, str]:
     """The pages that need no database, by their file's name."""
     pages = {"settings.md": settings(), "commands.md": commands(), "statuses.md": statuses(), "alerts.md": alerts()}
-    return pages | {"metrics.md": metrics()}
+    return pages | {"metrics.md": metrics()} | shapes.pages(GENERATED)
 
 
 def settings() -> str:

@@ -15,6 +15,8 @@ from sync.cli.check_alert import check_alert
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.database import open_database
+from sync.cli.shapes import Checked, CheckedLine
+from sync.cli.terminal import echo_json
 from sync.connection import server_time, store
 from sync.connection.guard import NEXT_STEP
 from sync.connection.hotels import why_foreign
@@ -40,18 +42,22 @@ MAX_SERVICES = 20
 ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
 
 
-def check(*, alert: bool) -> None:
+def check(*, alert: bool, as_json: bool) -> None:
     """Print what was found, and exit with 1 if something is wrong. `alert`: send a trial to the webhook, too."""
     passed_over: list[str] = []
     settings = load_settings(passed_over.append)
     findings = [*_check_names(passed_over), *asyncio.run(_check(settings))]
     if alert:
         findings.append(asyncio.run(check_alert(settings)))
-    for finding in findings:
+    is_well = not any(finding.is_wrong for finding in findings)
+    if as_json:
+        lines = [CheckedLine(one.subject, not one.is_wrong, one.detail, one.to_do or None) for one in findings]
+        echo_json(Checked(is_well, lines))
+    for finding in [] if as_json else findings:
         click.echo(f"{'WRONG' if finding.is_wrong else 'ok':<6}{finding.subject}: {finding.detail}")
         if finding.is_wrong:
             click.echo(f"      -> {finding.to_do}")
-    sys.exit(1 if any(finding.is_wrong for finding in findings) else 0)
+    sys.exit(0 if is_well else 1)
 
 
 async def _check(settings: Settings) -> list[CheckLine]:

@@ -11,7 +11,7 @@ import click
 
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
-from sync.cli.outbox.options import WORDS
+from sync.cli.outbox.options import WORDS, option_json
 
 
 class Seconds(click.FloatRange):
@@ -62,16 +62,18 @@ def once(as_json: bool, accept_enterprises: bool) -> None:
 
 
 @voucher_sync.command()
-def migrate() -> None:
+@option_json
+def migrate(as_json: bool) -> None:
     """Bring the database to this version's schema. Safe to run from several places at once."""
     with loading():
         from sync.cli.migrate import migrate as work
 
-    work()
+    work(as_json=as_json)
 
 
 @voucher_sync.command()
-def roles() -> None:
+@option_json
+def roles(as_json: bool) -> None:
     """Make the roles mews_reader, mews_writer and mews_operator, and grant them what they are for.
 
     Works at any time, and again. What this user may not do is printed as SQL for somebody who may. Exits 1 as long as
@@ -80,21 +82,22 @@ def roles() -> None:
     with loading():
         from sync.cli.roles import roles as work
 
-    work()
+    work(as_json=as_json)
 
 
 @voucher_sync.command()
 @click.option("--alert", is_flag=True, help="Send a trial to the webhook, too (SYNC_ALERT_WEBHOOK_URL).")
-def check(alert: bool) -> None:
+@option_json
+def check(alert: bool, as_json: bool) -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
     with loading():
         from sync.cli.check import check as work
 
-    work(alert=alert)
+    work(alert=alert, as_json=as_json)
 
 
 @voucher_sync.command()
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@option_json
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
 @click.option("--watch", is_flag=True, help="Print again every 2 seconds, in the same place, until Ctrl-C.")
 @click.option(
@@ -116,7 +119,7 @@ def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | 
 
 @voucher_sync.command()
 @click.option("--deleted", "with_deleted", is_flag=True, help="Those too that are deleted in Mews.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@option_json
 def vouchers(with_deleted: bool, as_json: bool) -> None:
     """List the vouchers that the mirror knows: names, hotel, service and codes.
 
@@ -132,7 +135,7 @@ def vouchers(with_deleted: bool, as_json: bool) -> None:
 @voucher_sync.command()
 @click.argument("value", type=WORDS)
 @click.option("--yes", "is_meant", is_flag=True, help="Erase it; without this it is only told what would be.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@option_json
 def erase(value: str, is_meant: bool, as_json: bool) -> None:
     """Erase a code's text from the outbox, its history and what could not be stored.
 
@@ -149,7 +152,7 @@ def erase(value: str, is_meant: bool, as_json: bool) -> None:
 @voucher_sync.command()
 @click.option("--repair", is_flag=True, help="Mend what has drifted.")
 @click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@option_json
 def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
     """Compare every code with the API's, row by row, and tell what has drifted.
 
@@ -169,7 +172,7 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
 @click.option("--release", "choice", flag_value="release", help="Send what the API does not show as done.")
 @click.option("--cancel", "choice", flag_value="cancel", help="Take it back.")
 @click.option("--keep", "choice", flag_value="keep", help="Leave it held, to release or cancel row by row.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@option_json
 def adopt(choice: str | None, as_json: bool) -> None:
     """Make this database the one to work with, after a restore, a copy or lost commits.
 

@@ -1,12 +1,19 @@
 """What is shown on a terminal alone, and to nobody who reads a file or a pipe."""
 
+import json
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+import click
 from rich import box
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 def is_shown_to_somebody() -> bool:
@@ -29,6 +36,11 @@ def plain_table(*columns: str) -> Table:
     for name in columns:
         table.add_column(name.replace("_", " "), no_wrap=name not in WIDE, overflow="fold")
     return table
+
+
+def echo_json(shape: "DataclassInstance") -> None:
+    """Print a dataclass as JSON."""
+    click.echo(json.dumps(asdict(shape), default=for_json))
 
 
 def for_json(value: object) -> str:

@@ -13,8 +13,8 @@ from sync.mirror.tables import voucher_codes, vouchers
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import outbox, outbox_attempts
 
-_RECKONING = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out")
-_SHOWN: list[Column[Any]] = [one for one in outbox.c if one.name not in _RECKONING]
+NOT_SHOWN = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out")
+_SHOWN: list[Column[Any]] = [one for one in outbox.c if one.name not in NOT_SHOWN]
 """What the daemon reckons with is no part of what these commands tell, which others parse."""
 EXPORTED = (
     "id", "operation", "status", "voucher_id", "voucher_name", "value", "voucher_code_id", "validity_start_utc",

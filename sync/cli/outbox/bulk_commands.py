@@ -11,6 +11,7 @@ from sync.cli.outbox.options import (
     option_dry_run,
     option_forecast,
     option_from,
+    option_json,
     option_not_before,
     option_note,
     option_priority,
@@ -34,6 +35,7 @@ MAX_COUNT = 1_000_000
 @option_priority
 @option_dry_run
 @option_forecast
+@option_json
 def import_codes(**asked: Any) -> None:
     """Queue every code of a CSV FILE (- for the standard input) to be added.
 
@@ -73,6 +75,7 @@ def import_codes(**asked: Any) -> None:
 @option_note
 @option_dry_run
 @option_forecast
+@option_json
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),

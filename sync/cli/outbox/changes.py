@@ -9,6 +9,8 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.cli.shapes import MovedRows, QueuedRows, queued_row
+from sync.cli.terminal import echo_json
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Change, Queued, doubtful_vouchers, queue, user_transaction
 from sync.outbox.operator_moves import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
@@ -23,7 +25,7 @@ MOVES: dict[str, tuple[Move, str]] = {
 """By its command: the move, and what is said of rows that made it."""
 
 
-def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
+def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
     """Queue one change, given by the other fields of `Change`, and tell its row."""
     named = asked.pop("voucher")
 
@@ -36,21 +38,27 @@ def queue_change(operation: Operation, asked: dict[str, Any]) -> None:
         queued, doubtful = await in_transaction(engine, insert, user_transaction)
         if queued.status is Status.PENDING:
             note_doubtful(doubtful)
-        before = "" if queued.is_new else ", queued before under the same key"
-        why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
-        click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
+        if as_json:
+            echo_json(QueuedRows([queued_row(queued, operation)]))
+        else:
+            before = "" if queued.is_new else ", queued before under the same key"
+            why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
+            click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
         await note_silence(engine)
 
     with_database(work)
 
 
-def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None) -> None:
+def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None, *, as_json: bool) -> None:
     """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
     kind, done = MOVES[name]
     moved = with_database(_moving(kind, ids, voucher))
-    click.echo(f"{moved.count:,} {'row is' if moved.count == 1 else 'rows are'} {done}.")
-    for row_id, why in list(moved.unmoved.items())[:MAX_NAMED]:
-        click.echo(f"Row {row_id} {why}.", err=True)
+    if as_json:
+        echo_json(MovedRows(moved.count, kind.target, dict(list(moved.unmoved.items())[:MAX_NAMED])))
+    else:
+        click.echo(f"{moved.count:,} {'row is' if moved.count == 1 else 'rows are'} {done}.")
+        for row_id, why in list(moved.unmoved.items())[:MAX_NAMED]:
+            click.echo(f"Row {row_id} {why}.", err=True)
     sys.exit(1 if moved.unmoved else 0)
 
 

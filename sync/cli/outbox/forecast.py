@@ -1,9 +1,7 @@
 """`--forecast` of `voucher-sync outbox import` and `generate`: what it will cost, and what to tell the vendor."""
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -32,11 +30,8 @@ def _usual_per_minute(settings: Settings, vouchers: int) -> float:
     return 60 * (pull + DISCOVERY_CALLS / settings.sync_discovery_interval_s)
 
 
-def tell_forecast(told: Forecast, *, as_json: bool) -> None:
+def tell_forecast(told: Forecast) -> None:
     """Print a forecast, with the note for the vendor."""
-    if as_json:
-        click.echo(json.dumps({"forecast": asdict(told)}))
-        return
     calls, lasts, window = plural(told.calls, "call"), f"about {told.seconds:,.0f} s", f"{told.window_s:g} s"
     waiting = f", behind {plural(told.waiting_calls, 'call')} of what waits already" if told.waiting_calls else ""
     usual = f"about {told.usual_per_minute:.1f} calls a minute"

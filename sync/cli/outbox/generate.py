@@ -22,6 +22,8 @@ from sync.cli.outbox.work import (
     progress_bar,
     with_database,
 )
+from sync.cli.shapes import Generated
+from sync.cli.terminal import echo_json
 from sync.core.errors import VoucherSyncError
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.files import CodeLine
@@ -60,7 +62,9 @@ class Order:
         return CodeLine(number, voucher_id, code, *self.validity, self.not_before, self.note)
 
 
-def generate(*, pattern: str, dry_run: bool, is_forecast: bool, output: Path | None, **asked: Any) -> None:
+def generate(
+    *, pattern: str, dry_run: bool, is_forecast: bool, output: Path | None, as_json: bool, **asked: Any
+) -> None:
     """Make codes that nobody can guess, queue them all or none, and tell."""
     order = Order(pattern=CodePattern(pattern), **asked)
     if refusal := order.pattern.refusal(order.count):
@@ -70,11 +74,16 @@ def generate(*, pattern: str, dry_run: bool, is_forecast: bool, output: Path | N
         raise click.UsageError("--to lies before --from")
 
     if is_forecast:
-        tell_forecast(with_database(partial(_forecast, order=order)), as_json=False)
+        told = with_database(partial(_forecast, order=order))
+        echo_json(Generated(0, None, told)) if as_json else tell_forecast(told)
         return
     with new_file(None if dry_run else output) as file:
         note_doubtful(with_database(partial(_make, order=order, dry_run=dry_run, file=file)))
-    _tell(order, output, dry_run=dry_run)
+    if as_json:
+        made = order.count * (not dry_run)
+        echo_json(Generated(made, str(output) if output and made else None, None))
+    else:
+        _tell(order, output, dry_run=dry_run)
 
 
 async def _forecast(engine: AsyncEngine, *, order: Order) -> Forecast:

@@ -22,6 +22,8 @@ from sync.cli.outbox.work import (
     progress_bar,
     with_database,
 )
+from sync.cli.shapes import BadCode, Imported
+from sync.cli.terminal import echo_json
 from sync.connection.budget import may_write
 from sync.core.errors import VoucherSyncError
 from sync.mews.client import Client
@@ -59,6 +61,7 @@ class Asked:
     priority: int
     dry_run: bool
     is_forecast: bool
+    as_json: bool
 
 
 def import_codes(*, file: BinaryIO, **options: Any) -> None:
@@ -72,7 +75,8 @@ def import_codes(*, file: BinaryIO, **options: Any) -> None:
             await note_silence(engine)
         return report
 
-    _tell(with_database(work), skip_bad=asked.skip_bad, dry_run=asked.dry_run)
+    report = with_database(work)
+    (_tell_json if asked.as_json else _tell)(report, skip_bad=asked.skip_bad, dry_run=asked.dry_run)
 
 
 async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked) -> "Report":
@@ -200,6 +204,20 @@ async def _note_refused(tx: AsyncConnection, report: Report, refused: int) -> No
     report.bad = sorted({*report.bad, *await first_refused(tx, MAX_LISTED)})[:MAX_LISTED]
 
 
+def _tell_json(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
+    """As `_tell`; `dry_run` changes no word of it."""
+    bad = [BadCode(line.line, line.reason) for line in report.bad]
+    echo_json(Imported(report.queued, report.good, report.repeated, report.bad_count, bad, report.forecast))
+    note_doubtful(report.doubtful)
+    _refuse_bad(report, skip_bad=skip_bad)
+
+
+def _refuse_bad(report: Report, *, skip_bad: bool) -> None:
+    if report.bad_count and not (skip_bad and report.good):
+        advice = "" if skip_bad or not report.good else f"; --skip-bad would queue the other {report.good:,}"
+        raise VoucherSyncError(f"nothing is queued: {plural(report.bad_count, 'bad line')}{advice}")
+
+
 def _tell(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
     for line in report.bad:
         click.echo(f"line {line.line}: {line.reason}", err=True)
@@ -207,12 +225,10 @@ def _tell(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
         click.echo(f"... and {plural(report.bad_count - len(report.bad), 'more bad line')}", err=True)
     if report.repeated:
         click.echo(f"{plural(report.repeated, 'line')} queued before, under the same idempotency keys.")
-    if report.bad_count and not (skip_bad and report.good):
-        advice = "" if skip_bad or not report.good else f"; --skip-bad would queue the other {report.good:,}"
-        raise VoucherSyncError(f"nothing is queued: {plural(report.bad_count, 'bad line')}{advice}")
+    _refuse_bad(report, skip_bad=skip_bad)
     note_doubtful(report.doubtful)
     if report.forecast:
-        tell_forecast(report.forecast, as_json=False)
+        tell_forecast(report.forecast)
         return
     skipped = f"; {plural(report.bad_count, 'bad line')} skipped" if report.bad_count else ""
     if dry_run:

@@ -7,24 +7,25 @@ from uuid import UUID
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import MAX_ID, option_voucher
+from sync.cli.outbox.options import MAX_ID, option_json, option_voucher
 
 
 def _mover(name: str, explanation: str) -> click.Command:
     """A command that moves rows. The three differ in their words only."""
 
-    def run(ids: tuple[int, ...], is_all: bool, voucher: UUID | str | None) -> None:
+    def run(ids: tuple[int, ...], is_all: bool, voucher: UUID | str | None, as_json: bool) -> None:
         if bool(ids) == is_all or (voucher and not is_all):
             raise click.UsageError("give the rows' numbers, or --all, or --all --voucher")
         with loading():
             from sync.cli.outbox.changes import move
 
-        move(name, ids, voucher)
+        move(name, ids, voucher, as_json=as_json)
 
     command: Callable[..., Any] = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(1, MAX_ID))(
         run
     )
     command = click.option("--all", "is_all", is_flag=True, help="Every row that can be.")(command)
+    command = option_json(command)
     command = option_voucher("With --all: only this voucher's.")(command)
     return click.command(name, help=explanation)(command)
 

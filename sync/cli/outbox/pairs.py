@@ -7,10 +7,12 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.cli.shapes import QueuedRows, queued_row
+from sync.cli.terminal import echo_json
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Queued, doubtful_vouchers, user_transaction
 from sync.outbox.pairs import CodeName, Wanted, queue_extension, queue_replacement
-from sync.outbox.rules import Status
+from sync.outbox.rules import Operation, Status
 from sync.postgres.engine import in_transaction
 
 
@@ -22,6 +24,7 @@ def queue_pair(
     new: str | None,
     validity_start_utc: Any,
     validity_end_utc: Any,
+    as_json: bool,
     **others: Any,
 ) -> None:
     """Replace a code by `new`, or without one give it another validity; tell the two rows."""
@@ -37,11 +40,18 @@ def queue_pair(
         (first, second), doubtful = await in_transaction(engine, insert, user_transaction)
         if first.status is Status.PENDING:
             note_doubtful(doubtful)
-        operations = ("delete", "add") if new is None else ("add", "delete")
-        for queued, operation in zip((first, second), operations, strict=True):
-            before = "" if queued.is_new else ", queued before under the same key"
-            why = f": {queued.last_error}" if queued.last_error else ""
-            click.echo(f"Row {queued.id}, the {operation}, is {queued.status}{before}{why}")
+        operations = (Operation.DELETE, Operation.ADD) if new is None else (Operation.ADD, Operation.DELETE)
+        if as_json:
+            echo_json(QueuedRows([*map(queued_row, (first, second), operations)]))
+        else:
+            _tell(first, operations[0])
+            _tell(second, operations[1])
         await note_silence(engine)
 
     with_database(work)
+
+
+def _tell(queued: Queued, operation: Operation) -> None:
+    before = "" if queued.is_new else ", queued before under the same key"
+    why = f": {queued.last_error}" if queued.last_error else ""
+    click.echo(f"Row {queued.id}, the {operation}, is {queued.status}{before}{why}")

@@ -9,6 +9,7 @@ from sync.cli.outbox.options import (
     WORDS,
     option_after,
     option_from,
+    option_json,
     option_key,
     option_not_before,
     option_note,
@@ -31,6 +32,7 @@ option_code = click.option("--code", "voucher_code_id", metavar="ID", type=click
 @option_key
 @option_priority
 @option_note
+@option_json
 def add(**asked: Any) -> None:
     """Queue one code to be added.
 
@@ -44,7 +46,7 @@ def add(**asked: Any) -> None:
     with loading():
         from sync.cli.outbox.changes import queue_change
 
-    queue_change(Operation.ADD, asked)
+    queue_change(Operation.ADD, **asked)
 
 
 @click.command()
@@ -56,6 +58,7 @@ def add(**asked: Any) -> None:
 @option_key
 @option_priority
 @option_note
+@option_json
 def delete(**asked: Any) -> None:
     """Queue one code to be deleted, named by --code, or by --voucher and VALUE.
 
@@ -72,7 +75,7 @@ def delete(**asked: Any) -> None:
     with loading():
         from sync.cli.outbox.changes import queue_change
 
-    queue_change(Operation.DELETE, asked)
+    queue_change(Operation.DELETE, **asked)
 
 
 @click.command()
@@ -85,6 +88,7 @@ def delete(**asked: Any) -> None:
 @option_key
 @option_priority
 @option_note
+@option_json
 def replace(values: tuple[str, ...], **asked: Any) -> None:
     """Replace a code by a new one: queue an add of NEW, and behind it the delete of OLD.
 
@@ -114,6 +118,7 @@ def replace(values: tuple[str, ...], **asked: Any) -> None:
 @option_key
 @option_priority
 @option_note
+@option_json
 def extend(value: str | None, **asked: Any) -> None:
     """Give a code another validity: queue its delete, and behind it an add of the same value.
 

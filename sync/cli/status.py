@@ -102,7 +102,8 @@ def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict
     verdict = judge_connection(one, overview, lease_s)
     told = {**asdict(verdict), "level": verdict.level.name.lower()}
     daemons = [asdict(daemon) for daemon in overview.daemons]
-    return {**values, **values.pop("details"), "verdict": told, "daemons": daemons, "revision": overview.revision}
+    details = values.pop("details")
+    return {**values, **details, "verdict": told, "daemons": daemons, "revision": overview.revision}
 
 
 def _plain(value: object) -> str:

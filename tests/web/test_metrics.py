@@ -148,5 +148,5 @@ def test_names_units_and_labels_are_what_prometheus_wants() -> None:
     for metric in METRICS:
         assert metric.name.endswith(metric.unit), metric
         assert not metric.name.endswith(("_total", "_info", "_count", "_sum", "_bucket")), metric
-        assert set(metric.labels) <= {"connection", "job", "outcome", "operation", "status", "version", "revision"}
+        assert set(metric.labels) <= {"connection", "kind", "outcome", "operation", "status", "version", "revision"}
     assert len({metric.name for metric in METRICS}) == len(METRICS)

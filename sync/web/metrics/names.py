@@ -44,8 +44,9 @@ SESSIONS = Metric("database_sessions_in_use", "gauge", "Database sessions at wor
 SESSIONS_LIMIT = Metric("database_sessions_limit", "gauge", "As many there may be (SYNC_DATABASE_POOL).")
 DATABASE_UP = Metric("database_up", "gauge", "1 if the database has just answered; 0: what comes from it is left out.")
 
-FAILING = _of_connection("failing", "gauge", "1 if this job failed when it last ran, else 0.", "job")
-RUNS = _of_connection("job_runs", "counter", "Ended runs of jobs; outcome is ok or failed.", "job", "outcome")
+# Not `job`: Prometheus has a label of its own by that name, and would call this one `exported_job`.
+FAILING = _of_connection("failing", "gauge", "1 if this kind of job failed when it last ran, else 0.", "kind")
+RUNS = _of_connection("job_runs", "counter", "Ended runs of jobs; outcome is ok or failed.", "kind", "outcome")
 POLL_AGE = _of_connection(
     "poll_age_seconds", "gauge", "Time since a pull last read a page, or ended well.", unit="seconds"
 )
@@ -88,6 +89,12 @@ CIRCUIT_OPEN = _of_connection(
     "circuit_open", "gauge", "1 if too many calls failed just before, so that the API is asked only now and then."
 )
 
+HEARTBEAT = _of_connection(
+    "heartbeat_age_seconds", "gauge", "Time since any daemon noted for it that it lives.", unit="seconds"
+)
+NOT_ADOPTED = _of_connection(
+    "not_adopted", "gauge", "1 if the database was restored, copied, or has lost commits, and waits for `adopt`."
+)
 FRESHNESS = _of_connection(
     "freshness_seconds", "gauge", "Time since the start of the last pull that left nothing to read.", unit="seconds"
 )
@@ -117,7 +124,8 @@ OF_CONNECTION = (
 )  # fmt: skip
 """Counted by the process that works for a connection."""
 OF_DATABASE = (
-    FRESHNESS, LAG, OPEN_WINDOWS, OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT, AUDIT_STOPPED,
+    HEARTBEAT, NOT_ADOPTED, FRESHNESS, LAG, OPEN_WINDOWS, OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT,
+    AUDIT_STOPPED,
 )  # fmt: skip
 """The same from whichever process of a database they are asked."""
 METRICS = (*OF_PROCESS, *OF_CONNECTION, *OF_DATABASE)

@@ -28,6 +28,9 @@ WITH pending AS MATERIALIZED (
 SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,
        extract(epoch FROM now() - caught_up_as_of)::float8 AS value
 FROM sync.connections
+UNION ALL SELECT 'heartbeat_age_seconds', name, NULL, extract(epoch FROM now() - heartbeat_at) FROM sync.connections
+UNION ALL SELECT 'not_adopted', name, NULL, (EXISTS (SELECT FROM sync.incarnation WHERE gap IS NOT NULL))::int
+  FROM sync.connections
 UNION ALL SELECT 'lag_seconds', connection, NULL, lag_s FROM coverage
 UNION ALL SELECT 'audit_age_seconds', connection, NULL, audit_age_s FROM coverage
 UNION ALL SELECT 'audit_drift_codes', connection, NULL, last_audit_drift FROM coverage

@@ -13,7 +13,8 @@ COMPOSE_FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = YAML(typ="safe").load(COMPOSE_FILE)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = ("migrate", "voucher-sync")
-SECRETS = {"database_url", "mews_client_token", "mews_access_token", "postgres_password"}
+SECRETS = {"database_url", "mews_client_token", "mews_access_token"}
+"""What every daemon needs."""
 README = (DEPLOY / "README.md").read_text()
 
 

@@ -1,13 +1,17 @@
 """What compose runs: as whom, with what limits, in which order, and with which secrets."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from sync.settings import Settings
-from tests.deploy.helpers import COMPOSE, COMPOSE_FILE, DEPLOY, OURS, SECRETS, SERVICES, command
+from tests.deploy.helpers import COMPOSE, COMPOSE_FILE, DEPLOY, OURS, README, SECRETS, SERVICES, command
 
+PORT = 8321
+MONITORING = {"prometheus", "grafana"}
 SECRET_SETTINGS = [name.upper() for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
 
 
@@ -49,9 +53,7 @@ def test_a_service_has_limits(name: str) -> None:
 
 def test_what_runs_on_is_restarted_and_what_ends_is_not() -> None:
     assert {name: service["restart"] for name, service in SERVICES.items()} == {
-        "postgres": "unless-stopped",
-        "migrate": "no",
-        "voucher-sync": "unless-stopped",
+        name: "no" if name == "migrate" else "unless-stopped" for name in SERVICES
     }
 
 
@@ -69,9 +71,38 @@ def test_the_database_is_checked_and_the_daemon_keeps_the_images_check() -> None
     assert "healthcheck" not in SERVICES["voucher-sync"]
 
 
-def test_the_database_listens_on_this_machine_only() -> None:
-    assert [port.rpartition("}")[0].partition("$")[0] for port in SERVICES["postgres"]["ports"]] == ["127.0.0.1:"]
-    assert not any("ports" in SERVICES[name] for name in OURS)
+def test_whatever_listens_does_so_on_this_machine_only() -> None:
+    ports = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
+
+    assert ports == {
+        "postgres": "127.0.0.1:${POSTGRES_PORT:-5432}:5432",
+        "voucher-sync": f"127.0.0.1:${{HTTP_PORT:-{PORT}}}:{PORT}",
+        "prometheus": "127.0.0.1:${PROMETHEUS_PORT:-9090}:9090",
+        "grafana": "127.0.0.1:${GRAFANA_PORT:-3000}:3000",
+    }
+
+
+def test_prometheus_scrapes_the_daemon_and_grafana_asks_prometheus() -> None:
+    (job,) = YAML(typ="safe").load(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
+    (source,) = YAML(typ="safe").load(DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml")[
+        "datasources"
+    ]
+    (provider,) = YAML(typ="safe").load(DEPLOY / "grafana" / "provisioning" / "dashboards" / "voucher-sync.yml")[
+        "providers"
+    ]
+    mounts = dict(mount.split(":")[:2] for mount in SERVICES["grafana"]["volumes"])
+
+    assert SERVICES["voucher-sync"]["environment"]["SYNC_HTTP_BIND"] == f"0.0.0.0:{PORT}"
+    assert job["static_configs"] == [{"targets": [f"voucher-sync:{PORT}"]}]
+    assert source["url"] == "http://prometheus:9090"
+    assert mounts["./grafana/dashboards"] == provider["options"]["path"]
+    assert mounts["./grafana/provisioning"] == "/etc/grafana/provisioning"
+    assert SERVICES["prometheus"]["volumes"][0] == "./prometheus:/etc/prometheus:ro"
+
+
+def test_monitoring_starts_only_where_it_is_asked_for() -> None:
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["monitoring"]} == MONITORING
+    assert not any("profiles" in service for name, service in SERVICES.items() if name not in MONITORING)
 
 
 def test_the_daemons_role_is_not_the_one_that_the_database_is_made_with() -> None:
@@ -81,13 +112,18 @@ def test_the_daemons_role_is_not_the_one_that_the_database_is_made_with() -> Non
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_secrets_come_from_files_and_none_stands_in_the_environment(name: str) -> None:
-    environment = SERVICES[name]["environment"]
+    environment = SERVICES[name].get("environment", {})
     named = {value for variable, value in environment.items() if variable.endswith("_FILE")}
+    if name == "prometheus":
+        named = set(re.findall(r"(?m)credentials_file: (\S+)$", (DEPLOY / "prometheus" / "prometheus.yml").read_text()))
 
     assert named == {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
     assert not {*SECRET_SETTINGS, "POSTGRES_PASSWORD"} & environment.keys()
 
 
 def test_every_secret_is_a_file_that_git_ignores() -> None:
-    assert COMPOSE["secrets"] == {name: {"file": f"secrets/{name}"} for name in SECRETS}
+    names = SECRETS | {"postgres_password", "http_token", "grafana_password"}
+
+    assert COMPOSE["secrets"] == {name: {"file": f"secrets/{name}"} for name in names}
+    assert {name for name in names if f"> secrets/{name}" not in README} == set()
     assert "/secrets/" in (DEPLOY / ".gitignore").read_text().splitlines()

@@ -69,13 +69,21 @@ def test_the_build_sees_only_what_it_is_given() -> None:
     assert {line[1:] for line in given if line.startswith("!")} == copied
 
 
-def test_every_base_image_is_named_by_digest() -> None:
+def test_every_image_is_named_by_digest_but_those_that_a_site_pins_by_itself() -> None:
     bases = {
         value.partition("=")[2] for name, value in instructions() if name == "ARG" and value.startswith("BASE_IMAGE")
     }
-    images = bases | {service["image"] for name, service in SERVICES.items() if name not in OURS}
+    others = {service["image"] for name, service in SERVICES.items() if name not in OURS}
+    of_site = {image for image in others if image.startswith("${")}
+    images = bases | others - of_site
 
     assert {rest.partition(" ")[0] for stage in stages() for name, rest in stage if name == "FROM"} == {"${BASE_IMAGE}"}
     assert len(images) == 2
     for image in images:
         assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+    assert len(of_site) == 2
+    for image in of_site:
+        variable, default = re.fullmatch(r"\$\{([A-Z_]+):-(.+)\}", image).groups()  # type: ignore[union-attr]
+        assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", default), image
+        assert f"`{variable}`" in README
+        assert default in README

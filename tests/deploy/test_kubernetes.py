@@ -126,7 +126,7 @@ def test_secrets_come_from_files_of_the_secret_that_the_operator_is_told_to_make
     assert {str(path.parent) for path in names.values()} == {mount["mountPath"]}
     assert {name: path.name for name, path in names.items()} == {
         "SYNC_HTTP_TOKEN": "http_token",
-        **{name.upper(): name for name in SECRETS if name.upper() in SETTINGS},
+        **{name.upper(): name for name in SECRETS},
     }
     assert sorted(told) == sorted(path.name for path in names.values())
 

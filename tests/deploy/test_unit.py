@@ -64,7 +64,7 @@ def test_systemd_hands_over_every_secret_as_a_credential() -> None:
     loaded = dict(value.split(":") for value in service_setting("LoadCredential"))
     named = dict(value.split("=") for value in service_setting("Environment") if "_FILE=" in value)
 
-    assert loaded == {name: f"/etc/voucher-sync/credentials/{name}" for name in SECRETS - {"postgres_password"}}
+    assert loaded == {name: f"/etc/voucher-sync/credentials/{name}" for name in SECRETS}
     assert named == {f"{name.upper()}_FILE": f"%d/{name}" for name in loaded}
 
 

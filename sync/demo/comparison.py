@@ -38,6 +38,11 @@ class Comparison:
         """Whether there is no difference at all."""
         return not (self.differing or self.only_here or self.only_there)
 
+    def on_the_way(self) -> str:
+        """The same while people go on changing codes: what differs has just changed, and comes with the next pulls."""
+        changed = self.differing + self.only_here + self.only_there
+        return f"{self.equal:,} codes as the API has them{f', {changed:,} on their way' if changed else ''}"
+
     def __str__(self) -> str:
         if self.is_equal:
             return f"{self.equal:,} rows, all equal"

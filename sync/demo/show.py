@@ -4,9 +4,10 @@ import asyncio
 import random
 import shlex
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.demo.comparison import Comparison, compare
 from sync.demo.daemon_process import running_daemon
+from sync.demo.marketing import Marketing
 from sync.demo.simulator import OtherUsers, Simulator, demo_world
 from sync.postgres.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
 from sync.postgres.engine import make_engine, transaction
@@ -26,6 +28,7 @@ from sync.service.status.load import load_status
 
 SEED = 2027
 CHANGE_EVERY_S = 0.25
+QUEUE_EVERY_S = 1.5
 LOOK_EVERY_S = 2.0
 CATCH_UP_S = 60.0
 QUICK = {"SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "3"}
@@ -38,11 +41,17 @@ LIVE = {
     "MEWS_ACCESS_TOKEN": "C66EF7B239D24632943D115EDE9CB810-EA00F8FD8294692C940F6B5A8F9453D",
 }
 
+PAGE_PORT = 8321
 TRY_NEXT = """
 Ask it something:
   SELECT enterprise_name, voucher_name, count(*) FROM mews.active_voucher_codes GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10;
   SELECT voucher_name, mirrored_from, complete_through, lag_seconds FROM mews.coverage LIMIT 10;
   SELECT value, is_active, updated_utc, mirrored_at FROM mews.voucher_codes ORDER BY mirrored_at DESC LIMIT 10;
+
+Send something the other way: queue a code, and see what became of it:
+  INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value)
+    SELECT 'add', id, 'MY-FIRST-CODE' FROM mews.vouchers WHERE is_active LIMIT 1;
+  SELECT value, status, finished_at - created_at AS took FROM mews.voucher_code_outbox ORDER BY id DESC LIMIT 5;
 
 Try to break it: kill -9 the daemon's process, and see that nothing is lost. Ctrl-C ends the demo.
 """
@@ -79,6 +88,7 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
             "MEWS_PLATFORM_ADDRESS": address,
             "MEWS_CLIENT_TOKEN": demo.client_token,
             "MEWS_ACCESS_TOKEN": demo.portfolio_token,
+            "SYNC_HTTP_BIND": _page_address(),
         }
         click.echo(f"Simulating the Mews API at {address}:")
         click.echo(
@@ -86,7 +96,8 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
             f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time.\n"
             f"  Some services cannot carry vouchers, as in the field: the daemon warns of them once and skips them."
         )
-        _explain(stage)
+        _explain(stage, settings["SYNC_HTTP_BIND"])
+        marketing = Marketing(engine)
 
         async def look() -> Comparison:
             return await compare(engine, world.codes_visible_to(demo.portfolio_token))
@@ -99,12 +110,15 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
         async def report() -> None:
             comparison = await look()
             say(f"{len(changes)} changes by the hotels' people, the last: {changes[-1] if changes else 'none'}")
-            say(f"  the mirror: {comparison}")
+            say(f"  API -> mirror: {comparison.on_the_way()}")
+            say(f"  outbox -> API: {(await marketing.told())[0]}")
 
         async with running_daemon(settings | QUICK | LOGS, stage.directory, say) as daemon:
-            await _until(stop, seconds, daemon, {CHANGE_EVERY_S: change, LOOK_EVERY_S: report})
-            say("nobody changes anything now; waiting until the mirror has it all ...")
-            comparison = await _caught_up(look, daemon)
+            actions = {CHANGE_EVERY_S: change, QUEUE_EVERY_S: marketing.step, LOOK_EVERY_S: report}
+            await _until(stop, seconds, daemon, actions)
+            say("nobody changes anything now; waiting until both sides have it all ...")
+            comparison = await _caught_up(look, marketing, daemon)
+            say(f"  outbox -> API: {(await marketing.told())[0]}")
     click.echo(f"\nMirror and simulator compared row by row: {comparison}.")
     return comparison.is_equal
 
@@ -113,7 +127,8 @@ async def show_live(stage: Stage, seconds: float | None) -> bool:
     """The daemon against the vendor's public demo environment; whether it had caught up in the end."""
     say, stop = _Narrator(), _stop_signal()
     click.echo(f"Pulling from the vendor's public demo environment, {LIVE['MEWS_PLATFORM_ADDRESS']}.")
-    _explain(stage)
+    address = _page_address()
+    _explain(stage, address)
     status: list[ConnectionStatus] = []
 
     async def report() -> None:
@@ -123,7 +138,7 @@ async def show_live(stage: Stage, seconds: float | None) -> bool:
             say(f"the mirror: {words.codes(one)} codes of {one.vouchers:,} vouchers; {one.error or one.state}")
 
     async with _opened(stage.database_url) as engine:
-        settings = {"DATABASE_URL": stage.database_url, **LIVE, **LOGS}
+        settings = {"DATABASE_URL": stage.database_url, "SYNC_HTTP_BIND": address, **LIVE, **LOGS}
         async with running_daemon(settings, stage.directory, say) as daemon:
             await _until(stop, seconds, daemon, {LOOK_EVERY_S: report})
         await report()
@@ -140,10 +155,21 @@ class _Narrator:
         click.echo(f"{time.monotonic() - self._started_s:6.1f} s  {text}")
 
 
-def _explain(stage: Stage) -> None:
+def _explain(stage: Stage, page_address: str) -> None:
     command = shlex.join([str(psql_path()), stage.database_url])
+    click.echo(f"\nSee how it is doing: http://{page_address}/")
     click.echo(f"\nQuery the mirror from another terminal:\n  {command}")
     click.echo(TRY_NEXT)
+
+
+def _page_address() -> str:
+    """Where the status page is to be: at its usual port, unless another daemon is there."""
+    for port in (PAGE_PORT, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{probe.getsockname()[1]}"
+    return ""
 
 
 def _stop_signal() -> asyncio.Event:
@@ -173,11 +199,11 @@ async def _until(
     stop: asyncio.Event,
     seconds: float | None,
     daemon: asyncio.Task[None],
-    actions: dict[float, Callable[[], Awaitable[None]]],
+    actions: Mapping[float, Callable[[], Awaitable[object]]],
 ) -> None:
     """Act at these intervals until told to stop, until time is up, or until the daemon cannot be kept up."""
 
-    async def act(every_s: float, action: Callable[[], Awaitable[None]]) -> None:
+    async def act(every_s: float, action: Callable[[], Awaitable[object]]) -> None:
         rng = random.Random(every_s)
         while True:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * every_s)
@@ -193,12 +219,15 @@ async def _until(
         task.result()
 
 
-async def _caught_up(look: Callable[[], Awaitable[Comparison]], daemon: asyncio.Task[None]) -> Comparison:
-    """The first comparison without a difference, or the last before patience ends."""
+async def _caught_up(
+    look: Callable[[], Awaitable[Comparison]], marketing: Marketing, daemon: asyncio.Task[None]
+) -> Comparison:
+    """The first comparison without a difference once all that was queued is made, or the last before patience ends."""
     deadline = time.monotonic() + CATCH_UP_S
     while True:
+        _, is_all_made = await marketing.told()
         comparison = await look()
-        if comparison.is_equal or time.monotonic() > deadline:
+        if (is_all_made and comparison.is_equal) or time.monotonic() > deadline:
             return comparison
         done, _ = await asyncio.wait([daemon], timeout=0.5)
         for task in done:

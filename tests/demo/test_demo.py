@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import httpx
 import psutil
 
 from tests.support.process import start
@@ -87,6 +88,20 @@ async def test_it_ends_by_itself_with_the_mirror_equal(tmp_path: Path) -> None:
         changes = [int(n) for n in re.findall(r"(\d+) changes by the hotels' people", "\n".join(demo.said))]
         assert changes
         assert changes[-1] > 0
+        queued, made = re.findall(r"outbox -> API: ([\d,]+) changes queued here, ([\d,]+) made", "\n".join(demo.said))[-1]
+        assert queued == made
+
+
+async def test_it_says_where_its_status_page_is(tmp_path: Path) -> None:
+    async with running(directory=tmp_path) as demo:
+        address = next(line for line in demo.said if "See how it is doing" in line).rpartition(" ")[2]
+        await demo.line(r"API -> mirror: [1-9]")
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            answer = await browser.get(address)
+        demo.process.send_signal(signal.SIGINT)
+        assert await demo.ended() == 0
+    assert answer.status_code == 200
+    assert "<h1" in answer.text
 
 
 async def test_killed_daemons_are_started_again_and_ctrl_c_ends_it_with_the_mirror_equal(tmp_path: Path) -> None:
@@ -95,7 +110,7 @@ async def test_killed_daemons_are_started_again_and_ctrl_c_ends_it_with_the_mirr
         os.kill(first, signal.SIGKILL)
         await demo.line("the daemon was ended by SIGKILL; starting it again")
         second = int((await demo.line(r"the daemon runs as process (\d+)")).group(1))
-        await demo.line("the mirror: ")
+        await demo.line("API -> mirror: ")
         os.kill(second, signal.SIGKILL)
         third = int((await demo.line(r"the daemon runs as process (\d+)")).group(1))
         assert len({first, second, third}) == 3

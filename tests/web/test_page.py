@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sync.web import database_look
 from sync.web.page import routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.proxy import Proxy
@@ -95,6 +96,7 @@ async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)
+    monkeypatch.setattr(database_look, "PAUSES", 0)
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror) as site:

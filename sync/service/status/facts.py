@@ -152,7 +152,7 @@ class ConnectionStatus:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
     `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are. Changes that
     no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
-    `voucher_codes_estimated`: it is PostgreSQL's estimate.
+    `voucher_codes_estimated`: their number is PostgreSQL's estimate.
     """
 
     name: str

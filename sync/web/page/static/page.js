@@ -44,6 +44,7 @@
       announce.textContent = `${word}: ${headline}`;
       document.title = document.title.replace(/^[^·]*/, `${word} `);
     }
+    return parsed.querySelector("#verdict").dataset.now;
   }
 
   async function look() {
@@ -51,8 +52,8 @@
     try {
       const answer = await fetch(main.dataset.fragment, { cache: "no-store", signal: AbortSignal.timeout(EVERY_MS) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
-      take(await answer.text());
-      updated.textContent = `as of ${new Date().toISOString().slice(11, 19)} UTC`;
+      const now = take(await answer.text());
+      updated.textContent = `as of ${now} UTC`;
     } catch {
       updated.textContent = "the daemon does not answer; all here is older";
     }

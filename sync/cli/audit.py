@@ -5,14 +5,12 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from sync import logs
@@ -20,7 +18,7 @@ from sync.audit.compare import DRIFT, Difference
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
-from sync.cli.terminal import progress
+from sync.cli.progress import Show, call_progress
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.postgres.engine import in_transaction
@@ -57,12 +55,12 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
         how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
         history, began_s = History(connection), time.monotonic()
         try:
-            with _progress() as on_progress:
+            with call_progress("Comparing", "vouchers", connection.client) as show:
                 await verify(connection)
                 if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
                     # Two processes share the budget evenly, and a daemon's pushes are not to wait for an audit.
                     connection.client.rate_limiter.lift_audit_share()
-                report = await run_audit(connection, how, on_progress)
+                report = await run_audit(connection, how, partial(_show, show))
         except Stopped:
             raise
         except VoucherSyncError as error:
@@ -72,19 +70,8 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
         return report
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[AuditReport], None]]:
-    """A bar on a terminal; yields what to call with each new state."""
-    columns = (TextColumn("Comparing"), BarColumn(), MofNCompleteColumn(), TextColumn("vouchers,"))
-    codes = TextColumn("{task.fields[codes]:,} codes")
-    with progress(*columns, codes, TimeRemainingColumn()) as bar:
-        task = bar.add_task("audit", total=None, codes=0)
-
-        def show(report: AuditReport) -> None:
-            total = report.vouchers_done + report.vouchers_left
-            bar.update(task, total=total, completed=report.vouchers_done, codes=report.codes)
-
-        yield show
+def _show(show: Show, report: AuditReport) -> None:
+    show(report.vouchers_done, report.vouchers_done + report.vouchers_left, report.codes)
 
 
 def _counts(voucher: VoucherReport) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
@@ -184,6 +185,22 @@ def adopt(choice: str | None, as_json: bool) -> None:
         from sync.cli.adopt import run_adopt as work
 
     work(choice=choice, as_json=as_json)
+
+
+@voucher_sync.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what has a shell complete commands and options; bash 4.4 or newer, zsh or fish.
+
+    \b
+    Examples, for the shell that runs:
+      bash: eval "$(voucher-sync completion bash)"    in ~/.bashrc
+      zsh:  eval "$(voucher-sync completion zsh)"     in ~/.zshrc, behind compinit
+      fish: voucher-sync completion fish > ~/.config/fish/completions/voucher-sync.fish
+    """
+    complete = get_completion_class(shell)
+    assert complete is not None  # noqa: S101 - click has all three
+    click.echo(complete(voucher_sync, {}, "voucher-sync", "_VOUCHER_SYNC_COMPLETE").source())
 
 
 @voucher_sync.command()

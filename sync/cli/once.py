@@ -12,13 +12,16 @@ import click
 
 from sync import logs
 from sync.cli.database import open_database
-from sync.cli.progress import pull_progress
+from sync.cli.progress import call_progress, followed, pull_progress
+from sync.connection.connection import Connection
 from sync.core.errors import ApiError, VoucherSyncError
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull_report import PullReport
+from sync.outbox.bulk.campaign import waiting_by_lane
 from sync.outbox.completer import PushReport
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
+from sync.service.outbox_worker import OutboxJobs
 from sync.settings import Settings, load_settings
 
 
@@ -94,13 +97,20 @@ async def _once(settings: Settings, url: str, *, accept_enterprises: bool) -> Ou
     async with opened as connection:
         jobs = app.make_jobs(connection, settings)
         discovered = await jobs.discover()
-        with pull_progress() as on_progress:
+        with pull_progress(connection.client) as on_progress:
             pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
-        pushed = await jobs.outbox.push_all()
+        pushed = await _push(connection, jobs.outbox)
         if pulled and pulled.caught_up:
             note = partial(heartbeat.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
             await in_transaction(connection.engine, note)
         return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
+
+
+async def _push(connection: Connection, jobs: OutboxJobs) -> PushReport:
+    waiting = sum(await in_transaction(connection.engine, waiting_by_lane))
+    with call_progress("Pushing", "changes", connection.client) as show:
+        # What follows others, and what others queue meanwhile, comes to it.
+        return await followed(jobs.push_all(), lambda: show(jobs.ended, max(waiting, jobs.ended)))
 
 
 def _each_once(errors: list[VoucherSyncError]) -> list[VoucherSyncError]:

@@ -54,10 +54,14 @@ class PushReport:
 
 
 class Completer:
-    """Completes rows of one connection, which wait as long as `waits` say, and counts what that changed in `report`."""
+    """Completes rows of one connection, which wait as long as `waits` say, and counts what that changed in `report`.
+
+    `ended`: how many rows became done or failed, since it was made.
+    """
 
     def __init__(self, connection: Connection, waits: Waits) -> None:
         self.report = PushReport()
+        self.ended = 0
         self.waits = waits
         self._connection = connection
 
@@ -92,6 +96,7 @@ class Completer:
             made = Page([*outcome.codes] if outcome else [], [*outcome.rejected] if outcome else [], None)
             completed = await store_page(self._connection, CODES, made, store_made, as_daemon)
         self.report.count(completed)
+        self.ended += len(completed.ended)
 
 
 def _deleted(resolved: Sequence[Resolved]) -> list[DeletedCode]:

@@ -63,6 +63,11 @@ class Pusher:
         self._has_more = False
         self._followers_seen: followers.Reached | None = None
 
+    @property
+    def ended(self) -> int:
+        """How many rows became done or failed, since it was made."""
+        return self._completer.ended
+
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
         report, self._completer.report = self._completer.report, PushReport()
@@ -247,6 +252,7 @@ class Pusher:
         report.refused += batch.refused
         report.done += batch.done
         report.failed += batch.failed
+        self._completer.ended += batch.done + batch.failed
         self._connection.set_aside.add(batch.set_aside)
         self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
 

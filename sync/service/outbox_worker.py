@@ -91,6 +91,11 @@ class OutboxJobs:
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         self.totals = Counter[str]()
 
+    @property
+    def ended(self) -> int:
+        """How many changes became done or failed by a push of this process."""
+        return self._pusher.ended
+
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""
         while not self._connection.stop.is_set():

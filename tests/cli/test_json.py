@@ -18,8 +18,8 @@ from tests.support.process import Ended
 
 SCHEMA = json.loads((ROOT / "docs/reference/json.schema.json").read_text(encoding="utf-8"))
 SUMMER = ("--voucher", "Summer")
-TELLS_NOTHING = {"demo", "outbox export", "run"}
-"""Processes that go on, and what is a file of its own."""
+TELLS_NOTHING = {"completion", "demo", "outbox export", "run"}
+"""Processes that go on, and what is in a form of its own."""
 
 
 def commands(group: click.Group = voucher_sync, path: str = "") -> Iterator[tuple[str, click.Command]]:

@@ -80,7 +80,7 @@ def import_codes(*, file: BinaryIO, **options: Any) -> None:
 
 
 async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked) -> "Report":
-    with progress_bar("lines") as on_progress:
+    with progress_bar("lines", client) as on_progress:
 
         async def queue(tx: AsyncConnection) -> Report:
             report, voucher_id = Report(), await find_voucher(tx, asked.voucher)

@@ -13,8 +13,10 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.database import open_database
+from sync.cli.progress import PerSecond
 from sync.cli.terminal import progress
 from sync.core.errors import DatabaseError
+from sync.mews.client import Client
 from sync.outbox.enqueue import user_transaction
 from sync.postgres.engine import in_transaction, make_engine, transaction
 from sync.postgres.schema_version import require_schema
@@ -76,13 +78,14 @@ async def note_silence(engine: AsyncEngine) -> None:
 
 
 @contextmanager
-def progress_bar(unit: str) -> Iterator[OnProgress]:
-    """A bar on a terminal for each thing that is done."""
+def progress_bar(unit: str, client: Client | None = None) -> Iterator[OnProgress]:
+    """A bar on a terminal for each thing that is done, with the calls of `client`."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
+        PerSecond("calls"),
         TimeRemainingColumn(),
     )
     with progress(*columns) as bar:
@@ -90,8 +93,9 @@ def progress_bar(unit: str) -> Iterator[OnProgress]:
 
         def show(doing: str, done: int, of: int | None) -> None:
             if doing not in tasks:
-                tasks[doing] = bar.add_task(doing, total=of)
-            bar.update(tasks[doing], completed=done, total=of)
+                tasks[doing] = bar.add_task(doing, total=of, calls=None)
+            calls = client.traffic.calls.total() if client else None
+            bar.update(tasks[doing], completed=done, total=of, calls=calls or None)
 
         yield show
 

@@ -98,6 +98,7 @@ async def test_a_cycle_beside_a_daemon_stays_within_the_budget_of_both(database_
         assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_one_cycle_after_another_stays_within_the_budget(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(60, 6.0)
     mirror = hotel(database_url, limit, halved=1)

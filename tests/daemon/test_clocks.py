@@ -11,7 +11,8 @@ from tests.support.mirror import Mirror
 from tests.support.wall_clock import DAY, ProcessClock, needs_libfaketime
 
 PATIENCE_S = 60
-PAIRS = [(-DAY, -DAY), (DAY, DAY), (DAY, -DAY)]
+LONG = pytest.mark.long
+PAIRS = [pytest.param((-DAY, -DAY), marks=LONG), pytest.param((DAY, DAY), marks=LONG), (DAY, -DAY)]
 
 
 @needs_libfaketime

@@ -99,9 +99,10 @@ RIVALRIES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("deletes", ["strict", pytest.param("lenient", marks=pytest.mark.long)])
+@pytest.mark.parametrize("deletes", RIVALRIES)
 async def test_what_others_do_to_the_same_values_is_neither_undone_nor_claimed(
     database_url: str, tmp_path: Path, deletes: str, seed: int
 ) -> None:

@@ -62,9 +62,8 @@ async def work_on(mirror: Mirror, voucher: Voucher, step: int) -> None:
         await queue_add(mirror, mirror.add_voucher("New", days_old=0), "FOR-THE-NEW-ONE")
 
 
-@pytest.mark.parametrize(
-    ("how", "words"), [("refused", "cannot be reached"), pytest.param("failing", "503", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("how", "words"), [("refused", "cannot be reached"), ("failing", "503")])
 async def test_two_days_without_the_api_are_caught_up_with(
     database_url: str, tmp_path: Path, how: str, words: str
 ) -> None:

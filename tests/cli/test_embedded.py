@@ -98,6 +98,7 @@ async def test_a_check_says_that_there_is_no_database_and_makes_none(home: Path,
     assert list(home.parent.iterdir()) == []
 
 
+@pytest.mark.long
 @ON_LINUX
 async def test_the_daemon_starts_it_again_when_it_has_died(home: Path, tmp_path: Path) -> None:
     async with served_api() as settings:

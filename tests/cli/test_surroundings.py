@@ -124,7 +124,9 @@ async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mir
     assert r"CAFE\u2192\u2615" in shown.stdout
 
 
-@pytest.mark.parametrize("redirection", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "redirection", [*(pytest.param(one, marks=pytest.mark.long) for one in ("<&-", ">&-", "2>&-")), "<&- >&- 2>&-"]
+)
 async def test_streams_may_be_closed(mirror: Mirror, tmp_path: Path, redirection: str) -> None:
     async with mirror.served():
         ended = await in_shell(f"voucher-sync once {redirection}", mirror.environment | QUIET, tmp_path)

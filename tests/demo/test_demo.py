@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from tests.support.process import start
 
@@ -106,6 +107,7 @@ async def test_it_says_where_its_status_page_is(tmp_path: Path) -> None:
     assert "<h1" in answer.text
 
 
+@pytest.mark.long
 async def test_killed_daemons_are_started_again_and_ctrl_c_ends_it_with_the_mirror_equal(tmp_path: Path) -> None:
     async with running(directory=tmp_path) as demo:
         first = int(re.findall(r"the daemon runs as process (\d+)", "\n".join(demo.said))[0])

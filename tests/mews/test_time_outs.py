@@ -104,6 +104,7 @@ async def test_a_read_is_tried_again_after_a_time_out(api: Mirror) -> None:
     assert len(api.simulator.requests) == 3
 
 
+@pytest.mark.long
 async def test_it_survives_cancelled_reads(api: Mirror) -> None:
     rng, cancelled = random.Random(2), 0
     async with opened(api) as client:

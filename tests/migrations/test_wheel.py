@@ -46,11 +46,11 @@ def test_a_wheel_holds_the_package_and_every_migration_and_nothing_else(installe
     assert found == expected
     page = Path("sync/web/page")
     for folder in ("static", "templates"):
-        expected, found = (
+        of_page, shipped_of_page = (
             {path.name: path.read_bytes() for path in (root / page / folder).iterdir()}
             for root in (CHECKOUT, installed)
         )
-        assert found == expected
+        assert shipped_of_page == of_page
 
 
 def test_an_installed_wheel_migrates_by_its_own_migrations(

@@ -178,7 +178,8 @@ async def test_a_new_voucher_is_read_at_the_usual_pace(mirror: Mirror) -> None:
     assert {page_size(one) for one in mirror.requests()[before:] if new.id in ids(one)} == {1000}
 
 
-@pytest.mark.parametrize("days", [pytest.param(1, marks=pytest.mark.long), 20])
+@pytest.mark.long
+@pytest.mark.parametrize("days", [1, 20])
 async def test_windows_too_long_for_the_api_in_a_long_backfill_are_all_shortened(mirror: Mirror, days: int) -> None:
     limit = timedelta(days=days)
     voucher = mirror.add_voucher(days_old=1500)

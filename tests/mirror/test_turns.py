@@ -63,7 +63,7 @@ async def test_turns_of_any_length_end_equal(mirror: Mirror, requests: int) -> N
     assert (await mirror.compare()).is_equal
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 async def test_turns_of_random_lengths_with_changes_and_new_processes_between_them_end_equal(
     mirror: Mirror, seed: int
 ) -> None:

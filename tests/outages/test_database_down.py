@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from sync.demo.simulator import Operation
 from sync.postgres.embedded import embedded_postgres
@@ -29,6 +30,7 @@ def postmaster(directory: str) -> psutil.Process:
     return psutil.Process(int((Path(directory) / "data/postmaster.pid").read_text().partition("\n")[0]))
 
 
+@pytest.mark.long
 async def test_a_database_that_is_away_for_long_is_outlasted(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as name, embedded_postgres(Path(name), options=NOT_DURABLE) as url:
         migrate(url)

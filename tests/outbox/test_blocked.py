@@ -112,6 +112,7 @@ async def test_a_small_batch_that_is_blocked_is_soon_sent_in_small_parts(
     assert set(active(mirror).values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_wall_before_everything_fails_nothing_and_is_told_as_one(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

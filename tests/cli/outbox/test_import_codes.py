@@ -133,6 +133,7 @@ async def test_bad_lines_are_told_by_number_and_never_by_their_code(cli: Cli, da
     assert values(database_url) == [*before, *GOOD]
 
 
+@pytest.mark.long
 async def test_many_lines_and_the_same_again(cli: Cli, database_url: str, codes: Path) -> None:
     settings = {"DATABASE_URL": database_url}
     wanted = [f"SECRET-{number:05}" for number in range(20_000)]

@@ -17,8 +17,8 @@ class Proxy:
     """Passes on to a database what comes to `url`. While it `is_down`, new lines are cut at once.
 
     `cuts` counts the lines that it cut; `was_cut` is set once one is cut at a statement, and `swallowed` once a line
-    that fell silent has kept something back. `statements` counts what came for the database, and `on_commit` is awaited
-    before a commit is passed on.
+    that fell silent has kept something back. `statements` counts what came for the database, `on_statement` gets each,
+    and `on_commit` is awaited before a commit is passed on.
     """
 
     def __init__(self, database_url: str) -> None:
@@ -33,6 +33,7 @@ class Proxy:
         self.cuts = 0
         self.was_cut = asyncio.Event()
         self.statements = 0
+        self.on_statement: Callable[[bytes], None] = lambda statement: None
         self.on_commit: Callable[[], Awaitable[None]] | None = None
         self.swallowed = asyncio.Event()
 
@@ -137,6 +138,7 @@ class Proxy:
 
     def _is_to_be_cut(self, question: bytes, *, is_marked: bool) -> bool:
         self.statements += 1
+        self.on_statement(question)
         self._statements_left -= 1
         if is_marked and COMMIT in question:
             self._mark = None

@@ -68,7 +68,9 @@ CREATE VIEW mews.voucher_stock AS
 SELECT stock.voucher_id, stock.voucher_name, stock.enterprise_id, stock.enterprise_name, stock.voucher_is_active,
        stock.issued, stock.active, stock.expiring_in_7_days, stock.expiring_in_30_days, stock.expired, stock.deleted,
        stock.issued - stock.active - stock.expired - stock.deleted AS missing,
-       target.target, greatest(target.target - stock.active, 0) AS short_of_target, stock.gone_in_30_days,
+       target.target, CASE WHEN target.target > stock.active THEN target.target - stock.active
+                           WHEN target.target IS NOT NULL THEN 0 END AS short_of_target,
+       stock.gone_in_30_days,
        CASE WHEN stock.active = 0 THEN 0
             WHEN stock.gone_in_30_days > 0 THEN round(stock.active * 30.0 / stock.gone_in_30_days, 1)
        END AS days_until_empty
@@ -113,18 +115,20 @@ LEFT JOIN mews.voucher_targets AS target ON target.voucher_id = stock.voucher_id
 """
 LATENCY = """
 CREATE VIEW mews.outbox_latency AS
-SELECT change.queued_by, change.operation, count(*) AS changes, min(change.finished_at) AS first_done_at,
-       max(change.finished_at) AS last_done_at,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY change.took_s) AS p50_s,
-       percentile_cont(0.95) WITHIN GROUP (ORDER BY change.took_s) AS p95_s,
-       percentile_cont(0.99) WITHIN GROUP (ORDER BY change.took_s) AS p99_s,
-       max(change.took_s) AS max_s
+SELECT change.queued_by, change.operation, change.changes, change.first_done_at, change.last_done_at,
+       change.percentiles[1] AS p50_s, change.percentiles[2] AS p95_s, change.percentiles[3] AS p99_s, change.max_s
 FROM (
-  SELECT done.queued_by, done.operation, done.finished_at,
-         extract(epoch FROM done.finished_at - greatest(done.created_at, done.not_before))::double precision AS took_s
-  FROM mews.voucher_code_outbox AS done WHERE done.status = 'done'
+  SELECT timed.queued_by, timed.operation, count(*) AS changes, min(timed.finished_at) AS first_done_at,
+         max(timed.finished_at) AS last_done_at,
+         percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY timed.took_s) AS percentiles,
+         max(timed.took_s) AS max_s
+  FROM (
+    SELECT done.queued_by, done.operation, done.finished_at,
+           date_part('epoch', done.finished_at - greatest(done.created_at, done.not_before)) AS took_s
+    FROM mews.voucher_code_outbox AS done WHERE done.status = 'done'
+  ) AS timed
+  GROUP BY timed.queued_by, timed.operation
 ) AS change
-GROUP BY change.queued_by, change.operation
 """
 OF_NAMED = {
     "id": "The code's Id in the API.",

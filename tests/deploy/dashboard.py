@@ -199,7 +199,7 @@ def _annotation() -> dict[str, Any]:
         "datasource": DATASOURCE,
         "enable": True,
         "iconColor": "blue",
-        "expr": 'changes(process_start_time_seconds{job="voucher-sync"}[2m]) > 0',
+        "target": {"refId": "starts", "expr": 'changes(process_start_time_seconds{job="voucher-sync"}[2m]) > 0'},
         "titleFormat": "started",
     }
 

@@ -1,5 +1,6 @@
 """What is applied to a cluster: that Kubernetes knows it, as whom it runs, and that it names what there is."""
 
+import asyncio
 import re
 import sys
 import tomllib
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from psycopg.pq import Conninfo
 from ruamel.yaml import YAML
@@ -16,6 +18,8 @@ from sync.core.bind_address import read_bind_address
 from sync.settings import Settings
 from tests.deploy.helpers import DEPLOY, README, SECRETS, command, needs
 from tests.deploy.kubernetes_schema import SCHEMA_FILE
+from tests.support.daemon import PATIENCE_S, running
+from tests.support.mirror import Mirror
 
 MANIFESTS = DEPLOY / "kubernetes"
 FOLDERS = sorted(path.parent for path in MANIFESTS.rglob("kustomization.yaml"))
@@ -159,6 +163,22 @@ def test_probes_and_prometheus_reach_the_port_that_the_daemon_listens_on() -> No
     assert [one["port"] for rule in policy["ingress"] for one in rule["ports"]] == ["http"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert daemon[probe]["httpGet"]["port"] == "http"
+
+
+async def test_each_probe_is_answered_without_the_token(mirror: Mirror, tmp_path: Path) -> None:
+    probes = {POD["containers"][0][f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
+    settings = {
+        "SYNC_HTTP_BIND": "127.0.0.1:0",
+        "SYNC_HTTP_TOKEN": "a-token-of-many-characters",
+        "SYNC_LOG_LEVEL": "info",
+    }
+    async with running(mirror, tmp_path, **settings) as daemon, httpx.AsyncClient(trust_env=False) as client:
+        address = (await daemon.event("http_listening"))["address"].rstrip("/")
+        async with asyncio.timeout(PATIENCE_S):
+            while {(await client.get(f"{address}{path}")).status_code for path in probes} != {200}:
+                pass
+        assert (await client.get(f"{address}/metrics")).status_code == 401
+    assert len(probes) == 2
 
 
 def test_whatever_selects_the_pods_selects_by_their_label() -> None:

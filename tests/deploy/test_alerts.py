@@ -145,8 +145,12 @@ def test_the_test_of_rules_can_fail(tmp_path: Path) -> None:
             {"60m": set(), "65m": {"VoucherSyncChangesFailed"}, "150m": set()},
         ),
         (
-            {f"voucher_sync_outbox_oldest_pending_seconds{{{OURS}}}": "1x10 1+60x100"},
-            {"29m": set(), "32m": {"VoucherSyncOutboxWaits"}},
+            {f"voucher_sync_outbox_oldest_pending_seconds{{{OURS}}}": "1x10 1+60x30 1x100"},
+            {"29m": set(), "32m": {"VoucherSyncOutboxWaits"}, "45m": {"VoucherSyncOutboxWaits"}, "60m": set()},
+        ),
+        (
+            {f"voucher_sync_outbox_oldest_pending_seconds{{{OURS}}}": "1x10" + " 1200 1x2" * 20},
+            {"13m": set(), "20m": {"VoucherSyncOutboxWaits"}, "60m": {"VoucherSyncOutboxWaits"}},
         ),
         (
             {f'voucher_sync_outbox_rows{{{OURS}, status="uncertain"}}': "0x10 1x100"},
@@ -201,6 +205,16 @@ def test_every_alert_was_made_to_fire() -> None:
 
     assert [name for name in RULES if f'"{name}"' not in by_promtool] == []
     assert {name for name in RULES if f'"{name}"' not in by_a_daemon} == TAKE_TOO_LONG
+
+
+def test_the_reference_has_every_alert() -> None:
+    page = (DEPLOY.parent / "docs" / "reference" / "alerts.md").read_text(encoding="utf-8")
+    told = re.findall(r"(?m)^\| `(\w+)` \| (\w+) \| ([\w ]+) \|.*#(\w+)\) \|$", page)
+
+    assert told == [
+        (name, rule["labels"]["severity"], rule.get("for", "at once"), rule["annotations"]["runbook"].partition("#")[2])
+        for name, rule in RULES.items()
+    ]
 
 
 def test_time_passes_faster_where_a_test_says_so() -> None:

@@ -4,6 +4,7 @@ A test compares, so that none of them is ever behind.
 """
 
 import ast
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,14 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 shapes = import_module("shapes")
 GENERATED = "<!-- Generated: change the code that says it, then run `make reference`. -->"
+RULES = HERE.parents[1] / "deploy" / "prometheus" / "voucher-sync.rules.yml"
+RULE = re.compile(
+    r"- alert: (\w+)\n(?:(?!- alert:).)*?(?:^ +for: (\w+)\n)?^ +labels:\n +severity: (\w+)\n"
+    r" +annotations:\n +summary: ([^\n]+)\n(?:(?!- alert:).)*?#(\w+)\n",
+    re.DOTALL | re.MULTILINE,
+)
+"""Name, wait, severity, summary, heading of the runbook: whoever makes the pages may have nothing that reads YAML."""
+VARIABLE = re.compile(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}")
 RELATIONS = """
 SELECT relation.oid, relation.relname AS name, relation.relkind IN ('v', 'm') AS is_view,
        obj_description(relation.oid, 'pg_class') AS comment
@@ -119,11 +128,22 @@ def _names(of: Iterable[Status]) -> str:
 
 
 def alerts() -> str:
-    """What the webhook tells."""
+    """What the webhook tells, and Prometheus."""
     meanings = docstrings_of(Kind)
-    rows = [(f"`{one}`", meanings[one.name], WHAT_TO_DO[one]) for one in Kind]
-    intro = "`condition` of what is sent to `SYNC_ALERT_WEBHOOK_URL`."
-    return _page(["# Alerts", GENERATED, intro, _table(("condition", "holds while", "what to do"), rows)])
+    rows = [(_in_runbook(one), meanings[one.name], WHAT_TO_DO[one]) for one in Kind]
+    intro = "`condition` of what is sent to `SYNC_ALERT_WEBHOOK_URL`, with its heading of the runbook."
+    parts = ["# Alerts", GENERATED, intro, _table(("condition", "holds while", "what to do"), rows)]
+    intro = "What the rules in `deploy/prometheus/` tell, once it has held for so long."
+    fired = [
+        (f"`{name}`", severity, waits or "at once", VARIABLE.sub(r"*\1*", summary.strip("'")), _in_runbook(heading))
+        for name, waits, severity, summary, heading in RULE.findall(RULES.read_text(encoding="utf-8"))
+    ]
+    columns = ("alert", "severity", "after", "summary", "runbook")
+    return _page([*parts, "## Of Prometheus", intro, _table(columns, fired)])
+
+
+def _in_runbook(heading: str) -> str:
+    return f"[`{heading}`](../../deploy/runbook.md#{heading})"
 
 
 def metrics() -> str:

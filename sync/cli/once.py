@@ -23,6 +23,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.outbox_worker import OutboxJobs
 from sync.settings import Settings, load_settings
+from sync.tracing import tracing
 
 
 def once(*, as_json: bool, accept_enterprises: bool) -> None:
@@ -30,7 +31,7 @@ def once(*, as_json: bool, accept_enterprises: bool) -> None:
     settings = load_settings()
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
-    with open_database(settings, may_create=True) as url:
+    with tracing(), open_database(settings, may_create=True) as url:
         outcome = asyncio.run(_once(settings, url, accept_enterprises=accept_enterprises))
     click.echo(json.dumps(outcome.summary()) if as_json else outcome.sentence())
     for error in outcome.errors:

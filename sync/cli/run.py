@@ -11,6 +11,7 @@ from sync.cli.loading import loading
 from sync.service import app, daemon
 from sync.service.running import Running
 from sync.settings import Settings, load_settings
+from sync.tracing import tracing
 from sync.web.access import bind_address
 
 
@@ -20,7 +21,7 @@ def run() -> None:
     app.credentials(settings)
     beside = _beside(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
-    with open_database(settings, may_create=True) as url:
+    with tracing(), open_database(settings, may_create=True) as url:
         asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside))
 
 

@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 
 from sync.core.histogram import Histogram
+from sync.core.tracing import span
 
 DURATION_BOUNDS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 
@@ -36,7 +37,9 @@ class Traffic:
         """Measure one call, which may end with any error."""
         call, began_s, ended = Call(), time.monotonic(), "failed"
         try:
-            yield call
+            with span("request", operation=operation) as told:
+                yield call
+                told.set(status=call.status)
             ended = str(call.status)
         except TimeoutError:
             ended = "timed_out"

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
+from sync.core.tracing import span
 from sync.mews import operations
 from sync.mews.pages import CursorTrail, Page
 from sync.mews.records import VoucherCode
@@ -47,6 +48,11 @@ class WindowReader:
 
     async def read(self, first: WindowRead) -> None:
         """Read a window to its end, or the parts it is split into, oldest first."""
+        window, vouchers = first.window, len(first.group.voucher_ids)
+        with span("window", start=window.start.isoformat(), end=window.end.isoformat(), vouchers=vouchers):
+            await self._read(first)
+
+    async def _read(self, first: WindowRead) -> None:
         left, trail = [first], CursorTrail(operations.VOUCHER_CODES_GET_ALL, restarts=MAX_RESTARTS)
         while left:
             reading, *others = left
@@ -107,7 +113,9 @@ class WindowReader:
                 return written, rejected_now, [await watermarks.keep_cursor(tx, name, reading, page.cursor)]
             return written, rejected_now, [replace(reading, cursor=page.cursor)]
 
-        written, rejected_now, rest = await store_page(self._connection, CODES, page, store)
+        with span("page", codes=len(page.records)) as told:
+            written, rejected_now, rest = await store_page(self._connection, CODES, page, store)
+            told.set(written=written, rejected=rejected_now)
         report.pages += 1
         report.codes += len(page.records)
         report.written += written

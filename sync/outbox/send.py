@@ -9,6 +9,7 @@ from http import HTTPStatus
 from sync.connection.connection import Connection
 from sync.core.errors import ApiError, InvalidRequest, NotFromApi, PayloadTooLarge, RequestTimedOut, Stopped
 from sync.core.retry import Backoff
+from sync.core.tracing import span
 from sync.mews import operations
 from sync.mirror.read_back import read_codes
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -112,7 +113,8 @@ class Sender:
             return Outcome(Verdict.NOT_PROCESSED)
         self.calls += 1
         try:
-            outcome = await self._call(batch)
+            with span("push", operation=batch.lane.operation, rows=len(batch.rows)):
+                outcome = await self._call(batch)
         except Stopped:
             return Outcome(Verdict.NOT_PROCESSED)
         except NotFromApi as error:

@@ -10,6 +10,7 @@ import structlog
 from sync.connection.connection import Connection
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.core.internal_errors import internal_error
+from sync.core.tracing import span
 from sync.service.health import Health
 from sync.service.history import History
 
@@ -33,7 +34,8 @@ class Runner:
                 return None
             began_s = time.monotonic()
             try:
-                return await run(began_s)
+                with span(job, connection=self._connection.name):
+                    return await run(began_s)
             except Stopped:
                 return None
             except VoucherSyncError as error:

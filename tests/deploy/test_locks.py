@@ -26,7 +26,7 @@ DEPENDENCIES = PROJECT["project"]["dependencies"]
 ASKED_FOR = {
     RUNTIME: DEPENDENCIES,
     DEMO: DEPENDENCIES + EXTRAS["demo"],
-    TESTS: DEPENDENCIES + EXTRAS["demo"] + EXTRAS["dev"],
+    TESTS: DEPENDENCIES + EXTRAS["demo"] + EXTRAS["dev"] + EXTRAS["otel"],
     BUILD: [*PROJECT["build-system"]["requires"], "pip"],
 }
 

@@ -51,14 +51,16 @@ class Run:
 @click.option("--codes", default=200_000, show_default=True)
 @click.option("--vouchers", default=200, show_default=True)
 @click.option("--latency", default=0.0, show_default=True, help="Seconds that the simulator takes for each call.")
-@click.option("--budget", is_flag=True, help="With the API's budget, and its goal: 1.05 x N x 30/200 seconds.")
-def main(codes: int, vouchers: int, latency: float, rate_limiter: bool) -> None:
+@click.option(
+    "--budget", "is_limited", is_flag=True, help="With the API's budget, and its goal: 1.05 x N x 30/200 seconds."
+)
+def main(codes: int, vouchers: int, latency: float, is_limited: bool) -> None:
     """Backfill, then look again."""
     world = make_world(codes, vouchers)
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-", ignore_cleanup_errors=True) as directory:
         with embedded_postgres(Path(directory)) as url:
             migrate(url)
-            is_good = asyncio.run(measure(world, url, latency, rate_limiter))
+            is_good = asyncio.run(measure(world, url, latency, is_limited))
     sys.exit(0 if is_good else 1)
 
 
@@ -84,9 +86,9 @@ def make_world(codes: int, vouchers: int) -> World:
     return world
 
 
-async def measure(world: World, url: str, latency_s: float, rate_limiter: bool) -> bool:
+async def measure(world: World, url: str, latency_s: float, is_limited: bool) -> bool:
     """Run `once` twice and print what it took; whether all goals were met."""
-    limit = BUDGET if rate_limiter else UNLIMITED
+    limit = BUDGET if is_limited else UNLIMITED
     simulator = Simulator(world, latency_s=latency_s, rate_limit=limit)
     engine = make_engine(url)
     async with simulator.serve() as address:

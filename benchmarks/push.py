@@ -137,14 +137,14 @@ async def measure_throughput(world: World, url: str, rows: int, latency_s: float
 
 
 @asynccontextmanager
-async def daemon(url: str, address: str, *, limit: int) -> AsyncIterator[Process]:
+async def daemon(url: str, address: str, *, limit: int, pull_interval_s: int = 5) -> AsyncIterator[Process]:
     settings = {
         "DATABASE_URL": url,
         "MEWS_PLATFORM_ADDRESS": address,
         "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
         "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
         "SYNC_RATE_LIMIT_REQUESTS": str(limit),
-        "SYNC_PULL_INTERVAL_S": "5",
+        "SYNC_PULL_INTERVAL_S": str(pull_interval_s),
         "SYNC_LOG_LEVEL": "warning",
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "sync", "run", env={**os.environ, **settings})

@@ -37,6 +37,7 @@ class ClaimWatch:
         self._last_seen: dict[UUID, tuple[datetime, float]] = {}
         self._in_flight = set[UUID]()
         self._given_up = set[UUID]()
+        self._orphans_after_s = clock()
 
     @contextmanager
     def in_flight(self, attempt_id: UUID) -> Iterator[None]:
@@ -65,6 +66,13 @@ class ClaimWatch:
                 over.append(sign)
         self._given_up &= self._last_seen.keys()
         return over
+
+    def is_time_for_orphans(self) -> bool:
+        """Whether to look for rows of attempts that are not there: at first, and once a lease from then on."""
+        if self._clock() < self._orphans_after_s:
+            return False
+        self._orphans_after_s = self._clock() + self._lease.total_seconds()
+        return True
 
     def wait_s(self) -> float:
         """After how many seconds the first of the attempts may be over that are known."""

@@ -7,8 +7,8 @@ its rows; once the attempt's time is over its owner counts as dead, and the rows
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
@@ -43,6 +43,16 @@ class Lane:
     connection: str
     operation: Operation
     enterprise_id: UUID | None
+
+
+class Position(NamedTuple):
+    """A place in the order in which rows are due: a `next_attempt_at`, and the number of a row."""
+
+    at: datetime
+    id: int
+
+
+BEGINNING = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
 @asynccontextmanager

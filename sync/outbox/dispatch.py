@@ -15,6 +15,7 @@ from sync.outbox.claims import Lane
 from sync.outbox.completion import complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.each_row import KEPT, Written
+from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, resolve_delete, send_together
 
@@ -75,14 +76,14 @@ async def claim_due(
     incarnation: Incarnation,
     rules: Sequence[DeleteGuardRule],
     without: Collection[int] = (),
+    seen: Seen = NOTHING,
 ) -> Batch:
-    """Claim up to `limit` due rows of a lane, except for those in `without`; without rows to send where none are.
+    """Claim up to `limit` due rows of a lane that a look has `seen`, but for `without`; no rows where none are sent.
     `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
     """
     held = await _hold(tx, lane, incarnation.worked_with, rules)
     attempt_id = uuid4()
-    due = await outbox_due.lock_due(tx, lane, limit, {*without, *held.refused})
-    rows = send_together(due)
+    rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen))
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
@@ -104,6 +105,10 @@ async def claim_due(
         set_aside=[*set_aside, *held.refused],
         position=await _still_the_same(tx, incarnation, is_sent=bool(claimed.ids)),
     )
+
+
+async def _lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Collection[int], seen: Seen) -> list[Row]:
+    return await outbox_due.lock_due(tx, lane, limit, without, since=seen.since, are_few=seen.are_few)
 
 
 async def _still_the_same(tx: AsyncConnection, incarnation: Incarnation, *, is_sent: bool) -> int | None:

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     FromClause,
+    RowMapping,
     Select,
     Text,
     and_,
@@ -32,41 +33,72 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
-from sync.outbox.claims import UNFINISHED, Lane
+from sync.outbox.claims import BEGINNING, UNFINISHED, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
-from sync.outbox.tables import IS_IN_TURN, QUEUER, is_fulfilled, outbox
+from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, is_fulfilled, outbox
 from sync.postgres.locks import blockers, describe
+from sync.postgres.metadata import TIMESTAMP
 
 MAX_LOOKED_AT = 1000
 """Rows that are due, and may be held by others."""
 
 
-async def due_lanes(tx: AsyncConnection, connection: str) -> list[Lane]:
-    """The lanes in which something is due."""
-    rows = await tx.execute(_DUE_LANES, {"connection": connection})
-    return [Lane(connection, Operation(row.operation), row.enterprise_id) for row in rows]
-
-
-async def lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int] = ()) -> list[Row]:
-    """Due rows of a lane, of each user the longest due first, for this transaction to decide on.
+async def lock_due(
+    tx: AsyncConnection,
+    lane: Lane,
+    limit: int,
+    without: Iterable[int] = (),
+    *,
+    since: Position = BEGINNING,
+    are_few: bool = False,
+) -> list[Row]:
+    """Due rows of a lane, from a position on, of each user the longest due first, for this transaction to decide on.
 
     Left out are rows whose `after_id` is not done; rows behind an unfinished one for the same code, since their order
     counts, but for a delete that another user has put off, or queued behind another change; rows that somebody else
-    holds; and those of `without`.
+    holds; and those of `without`. `are_few`: probably all of them are fewer than `limit`, so that nobody need take
+    turns.
     """
     # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
     await tx.exec_driver_sql("SET LOCAL enable_sort = off")
+    found = await _lock_all(tx, lane, limit, without, since) if are_few else None
+    if found is None:
+        found = await _lock_in_turn(tx, lane, limit, without, since)
+    await tx.exec_driver_sql("SET LOCAL enable_sort TO DEFAULT")
+    return found
+
+
+async def _lock_all(
+    tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int], since: Position
+) -> list[Row] | None:
+    """All due rows of a lane, what has a higher priority first; None where they are not fewer than `limit`."""
+    columns = (outbox.c.priority, *(outbox.c[name] for name in Row.__slots__))
+    due = (
+        select(*columns)
+        .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(lane), *_may_go(without, since))
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(limit)
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+    rows = (await tx.execute(due)).mappings().all()
+    if len(rows) == limit:
+        return None
+    return [_row(row) for row in sorted(rows, key=lambda row: -row["priority"])]
+
+
+async def _lock_in_turn(
+    tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int], since: Position
+) -> list[Row]:
     found: list[Row] = []
-    for priority, turns in groupby(await _turns(tx, lane), key=lambda turn: turn[0]):
+    for priority, turns in groupby(await _turns(tx, lane, since), key=lambda turn: turn[0]):
         queuers = [queuer for _, queuer in turns]
         while queuers and len(found) < limit:
             share = -((len(found) - limit) // len(queuers))
             left_out = [*without, *(row.id for row in found)]
-            shares = await _lock_shares(tx, lane, priority, queuers, share=share, without=left_out)
+            shares = await _lock_shares(tx, lane, priority, queuers, since, share=share, without=left_out)
             in_turn = chain.from_iterable(zip_longest(*shares.values()))
             found += [row for row in in_turn if row is not None][: limit - len(found)]
             queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
-    await tx.exec_driver_sql("SET LOCAL enable_sort TO DEFAULT")
     return found
 
 
@@ -87,36 +119,62 @@ _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
 """With what every row of a lane has in common in front, and what a turn's have: this is the order of the index."""
 
 
-def _pending(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+def _of_lane(lane: Lane) -> tuple[ColumnElement[bool], ...]:
     return (
-        literal_column(IS_IN_TURN.text, Boolean),
         outbox.c.connection == lane.connection,
         outbox.c.operation == lane.operation,
         outbox.c.enterprise_id == lane.enterprise_id,
     )
 
 
-async def _turns(tx: AsyncConnection, lane: Lane) -> list[tuple[int, str]]:
+def _pending(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+    return (literal_column(IS_IN_TURN.text, Boolean), *_of_lane(lane))
+
+
+def _is_from(since: Position) -> ColumnElement[bool]:
+    at, row_id = literal(since.at, TIMESTAMP), literal(since.id, BigInteger)
+    return tuple_(outbox.c.next_attempt_at, outbox.c.id) >= tuple_(at, row_id)
+
+
+def _may_go(without: Iterable[int], since: Position) -> tuple[ColumnElement[bool], ...]:
+    return (
+        _is_from(since),
+        outbox.c.next_attempt_at <= func.now(),
+        ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+        ~_waits(outbox),
+        ~_is_blocked(),
+    )
+
+
+async def _turns(tx: AsyncConnection, lane: Lane, since: Position) -> list[tuple[int, str]]:
     """Who has something due of which priority, the highest first. Each is one step in the index."""
 
     def first(*conditions: ColumnElement[bool]) -> Select[tuple[int, str]]:
         last_first = [column.desc() for column in _TURN_ORDER]
         columns = (outbox.c.priority, _QUEUER.label("queuer"))
-        return select(*columns).where(*_pending(lane), *conditions).order_by(*last_first).limit(1)
+        is_from = outbox.c.next_attempt_at >= literal(since.at, TIMESTAMP)
+        return select(*columns).where(*_pending(lane), is_from, *conditions).order_by(*last_first).limit(1)
 
     turns = select(first().subquery("highest")).cte("turns", recursive=True)
     is_next = tuple_(outbox.c.priority, _QUEUER) < tuple_(turns.c.priority, turns.c.queuer)
     following = first(is_next).correlate(turns).lateral("following")
     turns = turns.union_all(select(following).select_from(turns.join(following, true())))
     of_turn = (outbox.c.priority == turns.c.priority, turns.c.queuer == _QUEUER)
-    longest_due = select(outbox.c.next_attempt_at).where(*_pending(lane), *of_turn)
-    longest_due = longest_due.order_by(*_TURN_ORDER, outbox.c.next_attempt_at).limit(1).correlate(turns)
+    longest_due = select(outbox.c.next_attempt_at).where(*_pending(lane), *of_turn, _is_from(since))
+    longest_due = longest_due.order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id).limit(1).correlate(turns)
     due = select(turns.c.priority, turns.c.queuer).where(longest_due.scalar_subquery() <= func.now())
     return [(row.priority, row.queuer) for row in await tx.execute(due.order_by(turns.c.priority.desc()))]
 
 
 async def _lock_shares(
-    tx: AsyncConnection, lane: Lane, priority: int, queuers: Sequence[str], *, share: int, without: Sequence[int]
+    tx: AsyncConnection,
+    lane: Lane,
+    priority: int,
+    queuers: Sequence[str],
+    since: Position,
+    *,
+    share: int,
+    without: Sequence[int],
 ) -> dict[str, list[Row]]:
     """Up to `share` rows of each of them."""
     turn = func.pg_catalog.unnest(literal(list(queuers), ARRAY(Text))).table_valued(column("queuer", Text), name="turn")
@@ -127,10 +185,7 @@ async def _lock_shares(
             *_pending(lane),
             outbox.c.priority == priority,
             turn.c.queuer == _QUEUER,
-            outbox.c.next_attempt_at <= func.now(),
-            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
-            ~_waits(outbox),
-            ~_is_blocked(),
+            *_may_go(without, since),
         )
         .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
         .limit(share)
@@ -139,9 +194,12 @@ async def _lock_shares(
     )
     shares: dict[str, list[Row]] = defaultdict(list)
     for row in (await tx.execute(select(turn.c.queuer, due).select_from(turn).join(due, true()))).mappings():
-        fields = {name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])}
-        shares[row["queuer"]].append(Row(**fields))
+        shares[row["queuer"]].append(_row(row))
     return shares
+
+
+def _row(row: RowMapping) -> Row:
+    return Row(**{name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])})
 
 
 def _waits(row: FromClause) -> ColumnElement[bool]:
@@ -172,39 +230,6 @@ def _is_blocked() -> ColumnElement[bool]:
     # that was empty any other way seems as cheap, as a join, and then the whole of it is read for each row.
     return of_same_code.correlate(outbox).offset(0).exists()
 
-
-# One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a
-# million pending rows of one hotel cost two steps.
-_DUE_LANES = text("""
-WITH RECURSIVE hotel AS (
-  SELECT operation, (
-    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
-    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
-    ORDER BY pending.enterprise_id LIMIT 1
-  ) AS enterprise_id
-  FROM pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
-UNION ALL
-  SELECT operation, (
-    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
-    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = hotel.operation
-      AND pending.enterprise_id > hotel.enterprise_id
-    ORDER BY pending.enterprise_id LIMIT 1
-  )
-  FROM hotel WHERE hotel.enterprise_id IS NOT NULL
-)
-SELECT operation, enterprise_id FROM hotel
-WHERE now() >= (
-  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
-  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id = hotel.enterprise_id
-  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
-) OR (hotel.enterprise_id IS NULL AND now() >= (
-  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
-  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
-    AND due.enterprise_id IS NULL
-  ORDER BY due.enterprise_id, due.next_attempt_at LIMIT 1
-))
-""")
 
 # Of rows that are due, those which no lock of ours can be had on.
 _COUNT_LOCKED = text("""

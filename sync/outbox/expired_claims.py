@@ -23,9 +23,11 @@ from sync.outbox.tables import attempts
 from sync.postgres.metadata import TIMESTAMP
 
 
-async def expire_claims(tx: AsyncConnection, connection: str, watch: ClaimWatch, wait: timedelta) -> int:
+async def expire_claims(
+    tx: AsyncConnection, connection: str, watch: ClaimWatch, wait: timedelta, *, with_orphans: bool = True
+) -> int:
     """Make the claims of the dead uncertain, to be looked up after `wait`, and forget their attempts without any; how
-    many rows.
+    many rows. `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is passed.
     """
     over = watch.expired(await signs_of_life(tx, connection))
     of_dead = {
@@ -33,9 +35,12 @@ async def expire_claims(tx: AsyncConnection, connection: str, watch: ClaimWatch,
         "attempts": [one.attempt_id for one in over],
         "untils": [o.until for o in over],
     }
-    dead = (await tx.execute(_LOCK_DEAD, of_dead)).scalars().all()
+    dead = list((await tx.execute(_LOCK_DEAD, of_dead)).scalars()) if over else []
+    if with_orphans:
+        dead += (await tx.execute(_LOCK_ORPHANS, {"connection": connection})).scalars()
     rescued = len((await write_each(tx, dead, partial(write_rows, tx, _EXPIRE, wait=wait))).ids)
-    await tx.execute(_FORGET_EMPTY, of_dead)
+    if over:
+        await tx.execute(_FORGET_EMPTY, of_dead)
     return rescued
 
 
@@ -52,22 +57,34 @@ _OF_DEAD = (
     bindparam("untils", type_=ARRAY(TIMESTAMP)),
 )
 
-# An attempt that is not there any more can complete nothing either. A row that was just moved to another attempt, which
-# this statement cannot see, is not dead; nor is an attempt that has shown life since it was looked at; and a row that a
-# user holds is rescued later.
-_LOCK_DEAD = text("""
-WITH dead AS MATERIALIZED (
-  SELECT id, attempt_id FROM mews.voucher_code_outbox AS row
-  WHERE row.status = 'sending' AND row.connection = :connection
-    AND NOT EXISTS (
-      SELECT FROM sync.attempts AS attempt WHERE attempt.id = row.attempt_id AND NOT EXISTS (
-        SELECT FROM unnest(CAST(:attempts AS uuid[]), CAST(:untils AS timestamptz[])) AS silent(id, until)
-        WHERE silent.id = attempt.id AND silent.until = attempt.until))
-)
+# A row that was just moved to another attempt, which the statement cannot see, is not dead; nor is an attempt that has
+# shown life since it was looked at; and a row that a user holds is rescued later.
+_LOCK = """
+WITH dead AS MATERIALIZED ({dead})
 SELECT row.id FROM mews.voucher_code_outbox AS row JOIN dead ON dead.id = row.id AND dead.attempt_id = row.attempt_id
 WHERE row.status = 'sending'
 FOR NO KEY UPDATE OF row SKIP LOCKED
-""").bindparams(*_OF_DEAD)
+"""
+
+# By OFFSET each attempt's rows are looked up: whatever was sent before may lie in the index still.
+_OF_SILENT = """
+  SELECT claimed.id, claimed.attempt_id
+  FROM unnest(CAST(:attempts AS uuid[]), CAST(:untils AS timestamptz[])) AS silent(id, until)
+  JOIN sync.attempts AS attempt ON attempt.id = silent.id AND attempt.until = silent.until
+  CROSS JOIN LATERAL (
+    SELECT row.id, row.attempt_id FROM mews.voucher_code_outbox AS row
+    WHERE row.attempt_id = attempt.id AND row.status = 'sending' AND row.connection = :connection OFFSET 0
+  ) AS claimed
+"""
+_LOCK_DEAD = text(_LOCK.format(dead=_OF_SILENT)).bindparams(*_OF_DEAD)
+
+# An attempt that is not there can complete nothing either. The daemon leaves none such; a part of a backup may.
+_OF_NONE = """
+  SELECT row.id, row.attempt_id FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'sending' AND row.connection = :connection
+    AND NOT EXISTS (SELECT FROM sync.attempts AS attempt WHERE attempt.id = row.attempt_id)
+"""
+_LOCK_ORPHANS = text(_LOCK.format(dead=_OF_NONE)).bindparams(bindparam("connection", type_=Text))
 
 _EXPIRE = text("""
 UPDATE mews.voucher_code_outbox AS row

@@ -8,7 +8,19 @@ looked at: so it is too where a user ended or retried the first, or holds the fo
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from sqlalchemy import BigInteger, ColumnElement, Text, any_, bindparam, literal, select, text, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    any_,
+    bindparam,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -49,7 +61,7 @@ async def _load(tx: AsyncConnection, condition: ColumnElement[bool], limit: int 
             outbox.c.last_error,
         )
         .join(first, first.c.id == outbox.c.after_id)
-        .where(text("voucher_code_outbox.status = 'pending' AND voucher_code_outbox.after_id IS NOT NULL"), condition)
+        .where(outbox.c.after_id.is_not(None), func.right(outbox.c.status, 7) == literal_column("'pending'"), condition)
         .order_by(outbox.c.after_id, outbox.c.id)
         .limit(limit)
     )

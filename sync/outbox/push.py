@@ -18,7 +18,7 @@ from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mews.rate_limiter import Priority
-from sync.outbox import due, followers, gap, routing
+from sync.outbox import followers, gap, look, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon, server_utc_for
@@ -61,6 +61,7 @@ class Pusher:
         self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
+        self._seen, self._is_to_look_back = look.NOTHING, False
         self._followers_seen: followers.Reached | None = None
 
     @property
@@ -87,8 +88,20 @@ class Pusher:
                     failure = error
             if failure is not None:
                 raise failure
-            if not self._wake.is_set() or not self._sender.may_send():
+            if not self._sender.may_send() or not (self._wake.is_set() or await self.find_earlier()):
                 return self.take_report()
+
+    async def find_earlier(self) -> bool:
+        """Whether something is due that no look has seen, as of a transaction that was open for long: then it wakes.
+
+        Reads the past of the outbox as far as nothing is cleaned away of it. Raises `DatabaseError`.
+        """
+        earlier = partial(look.has_earlier, connection=self._connection.name, since=self._seen.since)
+        if not await in_transaction(self._connection.engine, earlier, as_daemon):
+            return False
+        self._is_to_look_back = True
+        self._wake.set()
+        return True
 
     async def start_due(self, calls: asyncio.TaskGroup) -> bool:
         """Claim what is due for a while, one batch of each lane in turn, and send it in tasks of `calls`.
@@ -105,6 +118,7 @@ class Pusher:
         try:
             return await self._start_due(calls)
         except IncarnationChanged:
+            self._is_to_look_back = True
             self._wake.set()
             return True
 
@@ -142,16 +156,19 @@ class Pusher:
         while has_unassigned:
             has_unassigned = await in_transaction(engine, lambda tx: routing.assign(tx, name), as_daemon)
 
-        async def look(tx: AsyncConnection) -> tuple[Waiting, list[Lane], followers.Reached | None]:
-            seen = await followers.move_some(tx, self._followers_seen)
+        async def find(tx: AsyncConnection) -> tuple[Waiting, look.Seen, followers.Reached | None]:
+            followers_seen = await followers.move_some(tx, self._followers_seen)
             waiting = await routing.fail_unknown(
                 tx, name, discovered_as_of=freshness.discovered_as_of, caught_up_as_of=freshness.complete_as_of
             )
-            return waiting, await due.due_lanes(tx, name), seen
+            return waiting, await look.look(tx, name, before), followers_seen
 
-        self.waiting, lanes, self._followers_seen = await in_transaction(engine, look, as_daemon)
+        if self._is_to_look_back:  # a flag, since a look may be under way when that is found
+            self._seen, self._is_to_look_back = look.NOTHING, False
+        before = self._seen
+        self.waiting, self._seen, self._followers_seen = await in_transaction(engine, find, as_daemon)
         self._completer.report.failed += self.waiting.failed
-        return await self._not_waiting_for_clock(lanes)
+        return await self._not_waiting_for_clock(self._seen.lanes)
 
     async def _not_waiting_for_clock(self, lanes: list[Lane]) -> list[Lane]:
         """All lanes, or those of deletes where the API's clock cannot be believed: a clock stops what needs it only."""
@@ -233,6 +250,7 @@ class Pusher:
                 incarnation=self._connection.incarnation,
                 rules=self._settings.delete_guards,
                 without=self._connection.set_aside.row_ids(),
+                seen=self._seen,
             )
             batch = await in_transaction(self._connection.engine, claim, as_daemon)
             in_flight.enter_context(self.watch.in_flight(batch.attempt_id))

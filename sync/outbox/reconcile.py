@@ -62,13 +62,18 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
 
     async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
         await future_rows.make_due(tx, connection.name)
-        rescued = await expired_claims.expire_claims(tx, connection.name, watch, read_after_write_delay)
+        rescued = await expired_claims.expire_claims(
+            tx, connection.name, watch, read_after_write_delay, with_orphans=with_orphans
+        )
         await future_rows.observe(tx, connection.name, clock)
         await future_rows.bring_forward(tx, connection.name, clock.went_back)
         if clock.wait_s(even_for=read_after_write_delay):
             return rescued, []  # what is due by that clock may have been sent a moment ago
-        return rescued, await uncertain.load_uncertain(tx, connection.name, connection.set_aside.row_ids())
+        return rescued, await uncertain.load_uncertain(
+            tx, connection.name, connection.set_aside.row_ids(), with_orphans=with_orphans
+        )
 
+    with_orphans = watch.is_time_for_orphans()
     report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
     clock.went_back = timedelta()  # only now, since a transaction that is begun anew has brought nothing forward
     for group in _groups(rows):

@@ -83,8 +83,11 @@ LIMIT :limit
 FOR NO KEY UPDATE OF unassigned SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 
+# From now on it is due: a look begins where the last one has seen what was due then.
 _ASSIGN = text("""
-UPDATE mews.voucher_code_outbox AS row SET connection = known.connection, enterprise_id = known.enterprise_id
+UPDATE mews.voucher_code_outbox AS row
+SET connection = known.connection, enterprise_id = known.enterprise_id,
+    next_attempt_at = greatest(row.next_attempt_at, now())
 FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
 RETURNING row.id
 """).bindparams(IDS)

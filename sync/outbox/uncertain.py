@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    FromClause,
     Interval,
+    Select,
     Text,
     and_,
     any_,
@@ -16,32 +19,43 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
-from sync.outbox.tables import outbox
+from sync.outbox.tables import attempts, outbox
 
 MAX_UNCERTAIN = 5000
 
 
-async def load_uncertain(tx: AsyncConnection, connection: str, without: Iterable[int] = ()) -> list[Uncertain]:
-    """Rows that are due to be looked up, the longest due first, except for those in `without`."""
-    statement = (
-        select(*(outbox.c[name] for name in Uncertain.__slots__))
-        .where(
-            outbox.c.status == Status.UNCERTAIN,
-            outbox.c.connection == connection,
-            outbox.c.next_attempt_at <= func.now(),
-            ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
-        )
-        .order_by(outbox.c.next_attempt_at, outbox.c.id)
-        .limit(MAX_UNCERTAIN)
+async def load_uncertain(
+    tx: AsyncConnection, connection: str, without: Iterable[int] = (), *, with_orphans: bool = True
+) -> list[Uncertain]:
+    """Rows that are due to be looked up, the longest due first, except for those in `without`.
+
+    `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is passed.
+    """
+    due = select(*(outbox.c[name] for name in Uncertain.__slots__), outbox.c.next_attempt_at).where(
+        outbox.c.status == Status.UNCERTAIN,
+        outbox.c.connection == connection,
+        outbox.c.next_attempt_at <= func.now(),
+        ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
     )
+    found: FromClause = due.subquery() if with_orphans else _by_attempts(due)
+    statement = select(*(found.c[name] for name in Uncertain.__slots__))
+    if not with_orphans:
+        statement = statement.select_from(attempts.join(found, true())).where(attempts.c.connection == connection)
+    statement = statement.order_by(found.c.next_attempt_at, found.c.id).limit(MAX_UNCERTAIN)
     rows = (await tx.execute(statement)).mappings()
     typed = {"operation": Operation, "uncertain_because": Uncertainty}
     return [Uncertain(**{**row, **{name: kind(row[name]) for name, kind in typed.items()}}) for row in rows]
+
+
+def _by_attempts(rows: Select[Any]) -> FromClause:
+    """Each attempt's rows, looked up for it by OFFSET: whatever was sent before may lie in the index still."""
+    return rows.where(outbox.c.attempt_id == attempts.c.id).correlate(attempts).offset(0).lateral()
 
 
 async def lock_free(tx: AsyncConnection, row_ids: Sequence[int]) -> list[int]:

@@ -151,6 +151,11 @@ class OutboxJobs:
         if (clock := self._pusher.watch.database_clock).is_new:
             await future_rows.observe(tx, self._connection.name, clock)
 
+    async def find_earlier(self) -> None:
+        """Find what is due and no look has seen."""
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
+            await self._pusher.find_earlier()
+
     async def prune(self) -> None:
         """Delete what was finished long ago."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds

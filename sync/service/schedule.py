@@ -103,6 +103,7 @@ async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Even
     every(intervals.pull_s, jobs.pull, partial(retries.pause_s, "pull"))
     every(intervals.heartbeat_s, jobs.beat, partial(retries.pause_s, "heartbeat"))
     every(intervals.push_poll_s, jobs.wake_outbox)
+    every(intervals.push_poll_s, jobs.outbox.find_earlier)
     every(intervals.push_poll_s, jobs.outbox.look_up, partial(retries.pause_s, "settle"))
     every(PRUNE_INTERVAL_S, jobs.prune)
     make_up = every(MAKE_UP_INTERVAL_S, jobs.audit.make_up, partial(retries.pause_s, "audit"))

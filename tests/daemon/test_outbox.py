@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from psycopg import AsyncConnection
+from sqlalchemy import text
 
 from sync.demo.simulator import Operation, Voucher
 from sync.postgres.urls import libpq_url
@@ -19,6 +20,8 @@ from tests.support.proxy import Proxy
 
 NO_POLL = {"SYNC_PUSH_POLL_S": "3600", "SYNC_PULL_INTERVAL_S": "3600", "SYNC_DISCOVERY_INTERVAL_S": "3600"}
 """What is pushed then, a notification has brought about."""
+
+ADD = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, :value)"
 
 
 @pytest.fixture
@@ -37,11 +40,7 @@ def voucher_of(mirror: Mirror) -> Voucher:
 
 async def queue(mirror: Mirror, value: str) -> None:
     """Queues an add."""
-    await mirror.execute(
-        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, :value)",
-        voucher=voucher_of(mirror).id,
-        value=value,
-    )
+    await mirror.execute(ADD, voucher=voucher_of(mirror).id, value=value)
 
 
 async def statuses(mirror: Mirror) -> list[str]:
@@ -73,6 +72,24 @@ async def done(mirror: Mirror, *, rows: int) -> None:
     """Waits until so many rows are done; the test's own time-out ends a vain wait."""
     while (await statuses(mirror)).count("done") < rows:
         await mirror.rows("SELECT pg_sleep(0.01)")
+
+
+async def test_the_poll_finds_what_no_look_could(mirror: Mirror, tmp_path: Path) -> None:
+    """As of a transaction that was open for an hour."""
+    as_of_an_hour_ago = """
+        WITH daemon AS MATERIALIZED (SELECT set_config('voucher_sync.daemon', 'on', true))
+        UPDATE mews.voucher_code_outbox SET next_attempt_at = now() - interval '1 hour' FROM daemon
+    """
+    async with mirror.opened(), ready(mirror, tmp_path, SYNC_PUSH_POLL_S="0.2"):
+        await queue(mirror, "FIRST")
+        await done(mirror, rows=1)
+        async with mirror.connection.engine.begin() as session:
+            insert = (
+                "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher, 'LATE')"
+            )
+            await session.execute(text(insert), {"voucher": voucher_of(mirror).id})
+            await session.execute(text(f"{as_of_an_hour_ago} WHERE value = 'LATE'"))
+        await done(mirror, rows=2)
 
 
 @pytest.mark.direct

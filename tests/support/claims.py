@@ -17,6 +17,7 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Row, Status, Uncertainty
 from tests.support.database import uuid
@@ -95,6 +96,7 @@ async def claim_due_now(
     limit: int = 100,
     rule: DeleteGuardRule = NO_BRAKE,
     without: Sequence[int] = (),
+    seen: Seen = NOTHING,
 ) -> Batch:
     incarnation = Incarnation(Witness(None))
     await incarnation.check(outbox.engine)
@@ -109,6 +111,7 @@ async def claim_due_now(
             incarnation=incarnation,
             rules=[rule],
             without=without,
+            seen=seen,
         )
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from sync.outbox import claims as product
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.due import due_lanes, lock_due
+from sync.outbox.due import lock_due
+from sync.outbox.look import due_lanes
 from sync.outbox.rules import Operation, Row, Status
 from tests.support.claims import ONE, OTHER
 from tests.support.database import CONNECTION, PATIENCE_S, code, rows, store, uuid

@@ -9,10 +9,11 @@ from sync.connection.incarnation import Gap, Known
 from sync.core.errors import DatabaseError
 from sync.outbox import followers
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.due import due_lanes, lock_due
+from sync.outbox.due import lock_due
 from sync.outbox.followers import move_followers, move_some
 from sync.outbox.future_rows import bring_forward, make_due
 from sync.outbox.gap import hold_before_gap, release
+from sync.outbox.look import due_lanes
 from sync.outbox.retention import prune
 from sync.outbox.rules import Status
 from sync.outbox.tables import PUT_OFF_UNTIL

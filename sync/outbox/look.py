@@ -1,0 +1,137 @@
+"""What has become due, without reading again what was done since.
+
+Each row that is sent leaves dead entries in the indexes of what is pending. While somebody's transaction stays open
+none of them can be cleaned away, and they lie in front of what is due now: after 100,000 rows a look took 22 ms longer.
+So a look begins where the last one saw the first row that was due. What comes to lie before that, as by a transaction
+that was open for long, is found by `has_earlier`, which reads all of it: seldom, and beside the push.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, Row, Text, bindparam, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.outbox.claims import BEGINNING, Lane, Position
+from sync.outbox.rules import Operation
+from sync.postgres.metadata import TIMESTAMP
+
+FEW = 100
+"""Rows that are due, of which a call takes all: then nobody need take turns."""
+COMMITTED_WITHIN = timedelta(seconds=10)
+"""A row is due from the beginning of the transaction that queued it. What takes longer is found by `has_earlier`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The lanes in which something is due, and where the next look begins.
+
+    `are_few`: all that is due fits in a call of each lane. `now` is the database's time of the look.
+    """
+
+    lanes: list[Lane]
+    since: Position
+    are_few: bool
+    now: datetime
+
+
+NOTHING = Seen([], BEGINNING, are_few=False, now=datetime.min.replace(tzinfo=UTC))
+"""Before the first look."""
+
+
+async def look(tx: AsyncConnection, connection: str, before: Seen) -> Seen:
+    """What is due now, of what was not done at the look before."""
+    seen = await _look(tx, connection, before.since)
+    if seen.now < before.now:
+        # The database's clock was put back: what is queued by it lies before all that was seen.
+        seen = await _look(tx, connection, BEGINNING)
+    return seen
+
+
+async def has_earlier(tx: AsyncConnection, connection: str, since: Position) -> bool:
+    """Whether something is due that a look from there on does not find."""
+    parameters = {"connection": connection, "at": since.at, "id": since.id}
+    return bool((await tx.execute(_HAS_EARLIER, parameters)).scalar_one())
+
+
+async def due_lanes(tx: AsyncConnection, connection: str, since: Position = BEGINNING) -> list[Lane]:
+    """The lanes in which something is due, from a position on, however much it is."""
+    parameters = {"connection": connection, "at": since.at, "id": since.id}
+    return [_lane(connection, row) for row in await tx.execute(_DUE_LANES, parameters)]
+
+
+async def _look(tx: AsyncConnection, connection: str, since: Position) -> Seen:
+    # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
+    await tx.exec_driver_sql("SET LOCAL enable_sort = off")
+    parameters = {"connection": connection, "at": since.at, "id": since.id, "most": FEW}
+    rows = (await tx.execute(_DUE, parameters)).all()
+    await tx.exec_driver_sql("SET LOCAL enable_sort TO DEFAULT")
+    due = [row for row in rows if row.id is not None]
+    are_few = len(due) < FEW
+    lanes = list(dict.fromkeys(_lane(connection, row) for row in due))
+    return Seen(
+        lanes if are_few else await due_lanes(tx, connection, since),
+        min([Position(rows[0].now - COMMITTED_WITHIN, 0), *(Position(row.next_attempt_at, row.id) for row in due)]),
+        are_few,
+        rows[0].now,
+    )
+
+
+def _lane(connection: str, row: Row[Any]) -> Lane:
+    return Lane(connection, Operation(row.operation), row.enterprise_id)
+
+
+_FROM = (bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP), bindparam("id", type_=BigInteger))
+
+# The condition on `status` is that of the index alone which is in this order.
+_DUE = text("""
+SELECT now() AS now, due.* FROM (SELECT 1) AS look LEFT JOIN LATERAL (
+  SELECT row.operation, row.enterprise_id, row.next_attempt_at, row.id FROM mews.voucher_code_outbox AS row
+  WHERE left(row.status, 7) = 'pending' AND row.connection = :connection
+    AND (row.next_attempt_at, row.id) >= (:at, :id) AND row.next_attempt_at <= now()
+  ORDER BY row.next_attempt_at, row.id LIMIT :most
+) AS due ON true
+""").bindparams(*_FROM, bindparam("most", type_=Integer))
+
+_HAS_EARLIER = text("""
+SELECT EXISTS (
+  SELECT FROM mews.voucher_code_outbox AS row
+  WHERE left(row.status, 7) = 'pending' AND row.connection = :connection
+    AND (row.next_attempt_at, row.id) < (:at, :id) AND row.next_attempt_at <= now()
+)
+""").bindparams(*_FROM)
+
+# One step of the recursion finds the next hotel in the index, and the first row there is the first that is due: a
+# million pending rows of one hotel cost two steps.
+_DUE_LANES = text("""
+WITH RECURSIVE hotel AS (
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = kind.operation
+      AND pending.next_attempt_at >= :at
+    ORDER BY pending.enterprise_id LIMIT 1
+  ) AS enterprise_id
+  FROM pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
+UNION ALL
+  SELECT operation, (
+    SELECT pending.enterprise_id FROM mews.voucher_code_outbox AS pending
+    WHERE pending.status = 'pending' AND pending.connection = :connection AND pending.operation = hotel.operation
+      AND pending.enterprise_id > hotel.enterprise_id AND pending.next_attempt_at >= :at
+    ORDER BY pending.enterprise_id LIMIT 1
+  )
+  FROM hotel WHERE hotel.enterprise_id IS NOT NULL
+)
+SELECT operation, enterprise_id FROM hotel
+WHERE now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id = hotel.enterprise_id AND (due.next_attempt_at, due.id) >= (:at, :id)
+  ORDER BY due.enterprise_id, due.next_attempt_at, due.id LIMIT 1
+) OR (hotel.enterprise_id IS NULL AND now() >= (
+  SELECT due.next_attempt_at FROM mews.voucher_code_outbox AS due
+  WHERE due.status = 'pending' AND due.connection = :connection AND due.operation = hotel.operation
+    AND due.enterprise_id IS NULL AND (due.next_attempt_at, due.id) >= (:at, :id)
+  ORDER BY due.enterprise_id, due.next_attempt_at, due.id LIMIT 1
+))
+""").bindparams(*_FROM)

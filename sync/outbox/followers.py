@@ -5,67 +5,51 @@ found again from the row that it waits for, as that one ends, and by a look at s
 looked at: so it is too where a user ended or retried the first, or holds the follower in a transaction.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from typing import Any
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Text,
-    any_,
-    bindparam,
-    func,
-    literal,
-    literal_column,
-    select,
-    text,
-    tuple_,
-)
+from sqlalchemy import BigInteger, Text, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.each_row import IDS, write_each, write_rows
 from sync.outbox.rules import Follower, Go, PutOff, Status, TakeBack, resolve_follower
-from sync.outbox.tables import PUT_OFF_UNTIL, is_fulfilled, outbox
+from sync.outbox.tables import PUT_OFF_UNTIL
 from sync.postgres.metadata import TIMESTAMP
 
-MAX_LOOKED_AT = 5000
+MAX_LOOKED_AT = 1000
 
 Reached = tuple[int, int]
 """A follower's `after_id` and `id`, in whose order they are looked at."""
+BEFORE_ALL: Reached = (0, 0)
 
 
-async def move_followers(tx: AsyncConnection, first_ids: Iterable[int]) -> None:
+async def move_followers(tx: AsyncConnection, first_ids: Collection[int]) -> None:
     """Have the rows that wait for these go, wait or be cancelled, by how these stand; not those that others hold."""
-    of_firsts = outbox.c.after_id == any_(literal(list(first_ids), ARRAY(BigInteger)))
-    await _move(tx, await _load(tx, of_firsts))
+    if first_ids and await _has_any(tx):
+        await _move(tx, await _load(tx, _BEHIND, first_ids=list(first_ids)))
 
 
 async def move_some(tx: AsyncConnection, after: Reached | None) -> Reached | None:
     """The same for some of all that wait, from behind `after` on; where to go on, None at the end of them."""
-    place = tuple_(outbox.c.after_id, outbox.c.id)
-    found = await _load(tx, place > after if after else outbox.c.id > 0, limit=MAX_LOOKED_AT)
+    if not await _has_any(tx):
+        return None
+    after_id, row_id = after or BEFORE_ALL
+    found = await _load(tx, _NEXT, after_id=after_id, id=row_id, most=MAX_LOOKED_AT)
     await _move(tx, found)
     return (found[-1].after_id, found[-1].id) if len(found) == MAX_LOOKED_AT else None
 
 
-async def _load(tx: AsyncConnection, condition: ColumnElement[bool], limit: int | None = None) -> list[Follower]:
-    first = outbox.alias("first")
-    statement = (
-        select(
-            outbox.c.id,
-            outbox.c.after_id,
-            first.c.status.label("first_status"),
-            is_fulfilled(first).label("is_fulfilled"),
-            (outbox.c.next_attempt_at >= PUT_OFF_UNTIL).label("is_put_off"),
-            outbox.c.last_error,
-        )
-        .join(first, first.c.id == outbox.c.after_id)
-        .where(outbox.c.after_id.is_not(None), func.right(outbox.c.status, 7) == literal_column("'pending'"), condition)
-        .order_by(outbox.c.after_id, outbox.c.id)
-        .limit(limit)
-    )
-    rows = (await tx.execute(statement)).mappings()
+async def _has_any(tx: AsyncConnection) -> bool:
+    return (await tx.execute(_ANY)).first() is not None
+
+
+async def _load(tx: AsyncConnection, statement: TextClause, **parameters: Any) -> list[Follower]:
+    # By statistics of an outbox that was empty, to read and sort the whole of it seems as cheap as the index.
+    await tx.execute(_BY_INDEX, {"switch": "off"})
+    rows = (await tx.execute(statement, {"until": PUT_OFF_UNTIL, **parameters})).mappings().all()
+    await tx.execute(_BY_INDEX, {"switch": "on"})
     return [Follower(**{**row, "first_status": Status(row["first_status"])}) for row in rows]
 
 
@@ -81,6 +65,40 @@ async def _move(tx: AsyncConnection, rows: Sequence[Follower]) -> None:
         parameters = {"told_ids": list(told), "reasons": list(told.values())}
         await write_each(tx, list(told), partial(write_rows, tx, statement, **parameters))
 
+
+_BY_INDEX = text("SELECT set_config('enable_sort', :switch, true), set_config('enable_seqscan', :switch, true)")
+
+# The order has it read the first of the index, and the condition is no other index's, whatever there is of statistics.
+_ANY = text("""
+SELECT row.id FROM mews.voucher_code_outbox AS row WHERE right(row.status, 7) = 'pending' AND row.after_id IS NOT NULL
+ORDER BY row.after_id LIMIT 1
+""")
+
+# By OFFSET each stays a look-up for each row.
+_FOLLOWERS = """
+SELECT row.id, row.after_id, first.status AS first_status, row.last_error,
+       first.status = 'done' OR first.took_back_id IS NOT NULL AS is_fulfilled,
+       row.next_attempt_at >= :until AS is_put_off
+FROM {waiting} AS row CROSS JOIN LATERAL (
+  SELECT one.status, one.took_back_id FROM mews.voucher_code_outbox AS one WHERE one.id = row.after_id OFFSET 0
+) AS first
+ORDER BY row.after_id, row.id
+"""
+_OF_ENDED = """
+unnest(:first_ids) AS ended(id) CROSS JOIN LATERAL (
+  SELECT waiting.* FROM mews.voucher_code_outbox AS waiting
+  WHERE waiting.after_id = ended.id AND right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL OFFSET 0
+)
+"""
+_FROM_PLACE_ON = """(
+  SELECT waiting.* FROM mews.voucher_code_outbox AS waiting
+  WHERE (waiting.after_id, waiting.id) > (:after_id, :id)
+    AND right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL
+  ORDER BY waiting.after_id, waiting.id LIMIT :most
+)"""
+_UNTIL = bindparam("until", type_=TIMESTAMP)
+_BEHIND = text(_FOLLOWERS.format(waiting=_OF_ENDED)).bindparams(bindparam("first_ids", type_=ARRAY(BigInteger)), _UNTIL)
+_NEXT = text(_FOLLOWERS.format(waiting=_FROM_PLACE_ON)).bindparams(_UNTIL)
 
 _LOCK = text("""
 SELECT id FROM mews.voucher_code_outbox WHERE id = ANY (:ids) AND status = 'pending'

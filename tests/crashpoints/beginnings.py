@@ -16,8 +16,9 @@ from tests.support.outbox import A_WHILE, SETTINGS, Outbox
 A_MOMENT = 1e-4
 """Days; a pull does not see what the API made in the very same second."""
 QUEUE = """
-INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, voucher_code_id, note)
-VALUES (:operation, :voucher, :value, :code, :note)
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, voucher_code_id, note, after_id)
+SELECT :operation, CAST(:voucher AS uuid), :value, CAST(:code AS uuid), CAST(:note AS text),
+       (SELECT max(before.id) FROM mews.voucher_code_outbox AS before WHERE before.note = :note AND :follows)
 """
 TAKE_BACK = """
 UPDATE mews.voucher_code_outbox SET status = 'cancelled' WHERE value = :value AND operation = :operation
@@ -36,7 +37,8 @@ async def begin(mirror: Mirror, scene: Scene, value: str) -> None:
     for one in scene.changes:
         code = {"voucher": voucher.id, "value": value + one.suffix, "code": None}
         by_id = {"voucher": None, "value": None, "code": codes.get(one.suffix)}
-        queued.append({"operation": one.operation, "note": value, **(by_id if one.by_id else code)})
+        row = {"operation": one.operation, "note": value, "follows": one.follows}
+        queued.append(row | (by_id if one.by_id else code))
         if one.was_tried:
             await _queue(mirror, queued)
             await _try(mirror, one)

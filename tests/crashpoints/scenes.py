@@ -21,7 +21,8 @@ class Change:
     """One row of the outbox. Values of a scene are told apart by what stands behind the trial's own word.
 
     `was_tried`: it was sent before the next one was queued, and not processed. Where commits are lost all were carried
-    out before that, unless their user `took_back` what he asked for, which is lost as well.
+    out before that, unless their user `took_back` what he asked for, which is lost as well. `follows`: it waits until
+    the one before it is done.
     """
 
     operation: Literal["add", "delete"]
@@ -30,6 +31,7 @@ class Change:
     ends: Ended = "done"
     was_tried: bool = False
     took_back: bool = False
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ SCENES = (
     Scene("an add", (Change("add"),)),
     Scene("a delete by value", (Change("delete"),), standing=("",)),
     Scene("a delete by id", (Change("delete", by_id=True),), standing=("",)),
+    Scene("a code replaced", (Change("add", "-2"), Change("delete", "-1", by_id=True, follows=True)), standing=("-1",)),
     Scene("a code deleted and added again", (Change("delete"), Change("add")), standing=("",)),
     Scene(
         "three adds of which one is refused",
@@ -99,6 +102,13 @@ SCENES = (
     Scene(
         "a code deleted and added again, of which the delete was made, adopted",
         (Change("delete"), Change("add", took_back=True)),
+        standing=("",),
+        adopted=Rest.RELEASE,
+        way=ONCE_READ,
+    ),
+    Scene(
+        "a code extended, of which both halves were made, adopted",
+        (Change("delete", by_id=True), Change("add", follows=True)),
         standing=("",),
         adopted=Rest.RELEASE,
         way=ONCE_READ,

@@ -38,6 +38,7 @@ DECLARE
   broken_rule text;
   is_code_expected boolean := true;
   taken_back_id bigint;
+  may_be_made boolean;
   first_status text;
   waits boolean := false;
 BEGIN
@@ -183,11 +184,18 @@ BEGIN
     -- 6. Take back the add of the same code that was not sent yet. Who may not cancel that add does not take it back
     -- either: then the delete is sent after it; nor does a delete that waits for another row. The UPDATE locks the add's row: a claim passes over it from then on, or
     -- has taken it already and is waited for. The setting makes it a move of the daemon's for check_update.
+    -- What is held since commits were lost may have been made, and the mirror may not show it yet.
+    may_be_made := EXISTS (
+      SELECT FROM mews.voucher_code_outbox AS unsent
+      WHERE unsent.operation = 'add' AND unsent.status = 'held' AND unsent.held_because = 'before_a_gap'
+        AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value);
     PERFORM set_config('voucher_sync.daemon', 'on', true);
     UPDATE mews.voucher_code_outbox AS unsent
       SET status = 'cancelled', held_because = NULL, finished_at = now(),
           changed_by = session_user, changed_at = now(), changed_how = 'taken back',
-          last_error = format('taken back, before it was sent, by the delete in row %s', NEW.id)
+          last_error = CASE WHEN may_be_made
+            THEN format('taken back by the delete in row %s, which deletes what it may have made', NEW.id)
+            ELSE format('taken back, before it was sent, by the delete in row %s', NEW.id) END
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
         AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
         AND (is_operator OR unsent.queued_by = session_user) AND NOT waits
@@ -197,7 +205,7 @@ BEGIN
     -- 7. What is left for the delete to do. A code of the same value that stands is still to be deleted, unless an
     -- earlier delete does that. The index of a voucher's rows finds that one; the index of all deletes would be read
     -- from end to end, so the condition on operation is written in a way that this index does not match.
-    IF taken_back_id IS NOT NULL AND NOT (is_code_expected AND NOT EXISTS (
+    IF taken_back_id IS NOT NULL AND NOT may_be_made AND NOT (is_code_expected AND NOT EXISTS (
       SELECT FROM mews.voucher_code_outbox AS earlier
       WHERE earlier.voucher_id = NEW.voucher_id AND earlier.value = NEW.value AND earlier.operation || '' = 'delete'
         AND earlier.status IN ('pending', 'sending', 'uncertain', 'held')))

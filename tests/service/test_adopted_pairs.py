@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from sync.core.errors import NotAdopted
 from sync.demo.simulator import Operation, Status, Voucher
 from sync.service import app
 from sync.service.adoption import Rest, adopt
@@ -143,3 +144,24 @@ async def test_adopted_once_more_an_add_is_not_done_by_what_the_delete_before_it
     await mirror.execute(ELSEWHERE)
     await _adopted(mirror)
     assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+async def test_a_delete_of_what_may_have_been_made_deletes_it_and_lets_it_not_be_made(
+    mirror: Mirror, outbox: Outbox, is_made: bool
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    await mirror.execute(ELSEWHERE)
+    if is_made:
+        mirror.add_codes(voucher, ["A"], days_old=0)
+    async with mirror.connected():
+        with pytest.raises(NotAdopted):
+            await Outbox(mirror).pusher.push()
+    assert await outbox.statuses() == ["held"]
+    await outbox.delete(voucher, "A")
+    await _adopted(mirror)
+    ends = "done" if is_made else "failed"  # there was nothing to delete
+    assert (await outbox.statuses(), active(mirror)) == (["cancelled", ends], {})
+    assert len(mirror.world.codes.truth) == is_made

@@ -12,6 +12,7 @@ from psycopg.errors import DuplicateObject, InsufficientPrivilege
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from sync.mirror.tables import voucher_targets
 from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.migrations import make_migration_engine
@@ -23,6 +24,8 @@ UPDATED = [name for name in INSERTED if name != outbox.c.id.name]
 """Mappers send every column that they know; the outbox's triggers say which change is right."""
 MOVED = ["status", "not_before", "note", "priority"]
 """What operators change of a row that others have queued, and no more: they queue nothing themselves."""
+TARGETS, SET = voucher_targets.fullname, ["INSERT", "UPDATE", "DELETE"]
+"""Where operators say how many codes a voucher is to have, and by what."""
 
 _TABLES = text("""
 SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
@@ -30,6 +33,12 @@ SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
        AND has_table_privilege(:role, class.oid, 'SELECT') AS readable
 FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE namespace.nspname = 'mews' AND class.relkind IN ('r', 'v') AND class.relowner = namespace.nspowner
+ORDER BY name
+""")
+_FUNCTIONS = text("""
+SELECT function.oid::regprocedure::text AS name, has_function_privilege(:role, function.oid, 'EXECUTE') AS callable
+FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
+WHERE namespace.nspname = 'mews' AND function.proowner = namespace.nspowner
 ORDER BY name
 """)
 _ROLES = text("""
@@ -42,6 +51,10 @@ _LACKING = text("""
 SELECT privilege, column_name
 FROM unnest(CAST(:privileges AS text[]), CAST(:names AS text[])) AS wanted (privilege, column_name)
 WHERE NOT has_column_privilege(:role, 'mews.voucher_code_outbox', column_name, privilege)
+""")
+_LACKING_OF_TARGETS = text("""
+SELECT privilege FROM unnest(CAST(:privileges AS text[])) AS privilege
+WHERE NOT has_table_privilege(:role, 'mews.voucher_targets', privilege)
 """)
 _HAS_SEQUENCE = text("SELECT has_sequence_privilege(:role, 'mews.voucher_code_outbox_id_seq', 'SELECT')")
 
@@ -86,10 +99,12 @@ def look(connection: Connection) -> list[Role]:
             continue
         tables = connection.execute(_TABLES, {"role": name}).all()
         lacks = [f"SELECT on {table.name}" for table in tables if not table.readable]
+        functions = connection.execute(_FUNCTIONS, {"role": name}).all()
+        lacks += [f"EXECUTE on {function.name}" for function in functions if not function.callable]
         if name == WRITER:
             lacks += _lacks_of_writer(connection)
         if name == OPERATOR:
-            lacks += _lacking(connection, OPERATOR, {"UPDATE": MOVED})
+            lacks += _lacks_of_operator(connection)
         found.append(Role(name, row.members, row.is_more_than_a_group, lacks))
     return found
 
@@ -98,6 +113,11 @@ def _lacks_of_writer(connection: Connection) -> list[str]:
     lacks = _lacking(connection, WRITER, {"INSERT": INSERTED, "UPDATE": UPDATED})
     has_sequence = connection.execute(_HAS_SEQUENCE, {"role": WRITER}).scalar_one()
     return lacks if has_sequence else [*lacks, f"SELECT on {SEQUENCE}"]
+
+
+def _lacks_of_operator(connection: Connection) -> list[str]:
+    of_targets = connection.execute(_LACKING_OF_TARGETS, {"role": OPERATOR, "privileges": SET}).scalars()
+    return _lacking(connection, OPERATOR, {"UPDATE": MOVED}) + [f"{one} on {TARGETS}" for one in of_targets]
 
 
 def _lacking(connection: Connection, role: str, wanted: Mapping[str, Sequence[str]]) -> list[str]:
@@ -156,9 +176,12 @@ def _make(connection: Connection, name: str) -> bool:
 def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[str]:
     roles = ", ".join(map(_quoted, names))
     tables = ", ".join(connection.execute(_TABLES, {"role": names[0]}).scalars())
+    # Everybody may call a function, unless a site has taken that away; views call some for who reads them.
+    functions = ", ".join(connection.execute(_FUNCTIONS, {"role": names[0]}).scalars())
     grants = [
         f"GRANT USAGE ON SCHEMA mews TO {roles}",
         f"GRANT SELECT ON {tables} TO {roles}",
+        f"GRANT EXECUTE ON FUNCTION {functions} TO {roles}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA mews GRANT SELECT ON TABLES TO {roles}",
     ]
     if WRITER in names:
@@ -168,7 +191,10 @@ def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[st
             f"GRANT SELECT ON SEQUENCE {SEQUENCE} TO {_quoted(WRITER)}",
         ]
     if OPERATOR in names:
-        grants.append(f"GRANT UPDATE ({', '.join(MOVED)}) ON {outbox.fullname} TO {_quoted(OPERATOR)}")
+        grants += [
+            f"GRANT UPDATE ({', '.join(MOVED)}) ON {outbox.fullname} TO {_quoted(OPERATOR)}",
+            f"GRANT {', '.join(SET)} ON {TARGETS} TO {_quoted(OPERATOR)}",
+        ]
     return grants
 
 

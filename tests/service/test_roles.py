@@ -92,7 +92,7 @@ def test_who_does_not_own_the_schema_says_what_is_to_be_granted(database_url: st
             for name in later:
                 admin.execute(f"CREATE ROLE {name} NOLOGIN".encode())
         mended = mend(reader)
-        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 6)
+        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 8)
     with psycopg.connect(database_url, autocommit=True) as admin:
         for statement in mended.left:
             admin.execute(statement.encode())
@@ -103,12 +103,19 @@ def test_a_privilege_that_was_taken_away_is_told_and_given_back(database_url: st
     mend(database_url)
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(f"REVOKE SELECT ON mews.coverage FROM {later[0]}".encode())
+        for name in ("PUBLIC", *later):
+            admin.execute(f"REVOKE EXECUTE ON FUNCTION mews.settled_before() FROM {name}".encode())
         admin.execute(f"REVOKE INSERT (note) ON mews.voucher_code_outbox FROM {later[1]}".encode())
         admin.execute(f"REVOKE UPDATE (priority) ON mews.voucher_code_outbox FROM {later[2]}".encode())
+        admin.execute(f"REVOKE DELETE ON mews.voucher_targets FROM {later[2]}".encode())
     assert [list(role.lacks) for role in found(database_url)] == [
-        ["SELECT on mews.coverage"],
-        ["INSERT (note) on mews.voucher_code_outbox"],
-        ["UPDATE (priority) on mews.voucher_code_outbox"],
+        ["SELECT on mews.coverage", "EXECUTE on mews.settled_before()"],
+        ["EXECUTE on mews.settled_before()", "INSERT (note) on mews.voucher_code_outbox"],
+        [
+            "EXECUTE on mews.settled_before()",
+            "UPDATE (priority) on mews.voucher_code_outbox",
+            "DELETE on mews.voucher_targets",
+        ],
     ]
     assert mend(database_url).granted
     assert all(role.is_ready for role in found(database_url))

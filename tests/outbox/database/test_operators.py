@@ -181,3 +181,25 @@ async def test_an_owner_who_moves_a_row_is_named(outbox: Outbox) -> None:
     async with as_user(outbox.engine) as tx:
         await change(tx, row_id, status="cancelled")
     assert await by_hand(outbox, row_id) == (await name_of(outbox), "cancelled")
+
+
+async def test_an_operator_sets_targets_and_the_row_says_who_it_was(
+    outbox: Outbox, operator: Outbox, writer: Outbox
+) -> None:
+    setting = (
+        "INSERT INTO mews.voucher_targets (voucher_id, target, changed_by) VALUES (:v, 500, 'somebody else') "
+        "ON CONFLICT (voucher_id) DO UPDATE SET target = excluded.target + 1"
+    )
+    for someone in (outbox, operator):
+        await execute(someone.engine, setting, v=VOUCHER)
+        (row,) = await rows(outbox.engine, "SELECT changed_by, changed_at FROM mews.voucher_targets")
+        assert row["changed_by"] == await name_of(someone)
+        assert row["changed_at"] is not None
+    (row,) = await rows(outbox.engine, "SELECT target, short_of_target FROM mews.voucher_stock")
+    assert (row["target"], row["short_of_target"]) == (501, 501)
+    for denied in (setting, "DELETE FROM mews.voucher_targets", "UPDATE mews.voucher_targets SET target = 1"):
+        with pytest.raises(DatabaseError, match=DENIED):
+            await execute(writer.engine, denied, **({"v": VOUCHER} if denied is setting else {}))
+    with pytest.raises(DatabaseError, match="voucher_targets_target_check"):
+        await execute(operator.engine, "UPDATE mews.voucher_targets SET target = -1")
+    await execute(operator.engine, "DELETE FROM mews.voucher_targets")

@@ -14,6 +14,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "alembic.ini", "sync", "migrations")
 MODULES = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sql") for path in (ROOT / "sync").rglob(kind)}
+OF_THE_PAGE = {
+    str(path.relative_to(ROOT))
+    for folder in ("static", "templates")
+    for path in (ROOT / "sync" / "web" / "page" / folder).iterdir()
+}
 MIGRATIONS = {
     f"sync/{path.relative_to(ROOT)}" for kind in ("*.py", "*.sql") for path in (ROOT / "migrations").rglob(kind)
 }
@@ -81,8 +86,8 @@ def test_the_wheel_holds_all_modules_all_migrations_and_the_licence_and_nothing_
     names = set(zipfile.ZipFile(wheel_and_archive[0]).namelist())
     about = {name for name in names if ".dist-info/" in name}
 
-    assert names >= MODULES | MIGRATIONS
-    assert names - about - MODULES - MIGRATIONS == {"sync/migrations/script.py.mako"}
+    assert names - about == MODULES | MIGRATIONS | OF_THE_PAGE | {"sync/migrations/script.py.mako"}
+    assert OF_THE_PAGE
     assert {name.partition("/")[2] for name in about} == {
         "METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"
     }  # fmt: skip

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.demo.comparison import Comparison, compare
 from sync.demo.daemon_process import running_daemon
 from sync.demo.marketing import Marketing
-from sync.demo.simulator import OtherUsers, Simulator, demo_world
+from sync.demo.simulator import OtherUsers, Simulator, World, demo_world
 from sync.postgres.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import migrate
@@ -90,12 +90,7 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
             "MEWS_ACCESS_TOKEN": demo.portfolio_token,
             "SYNC_HTTP_BIND": _page_address(),
         }
-        click.echo(f"Simulating the Mews API at {address}:")
-        click.echo(
-            f"  {len(world.enterprises)} hotels seen by one portfolio token, {len(world.vouchers)} vouchers, "
-            f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time.\n"
-            f"  Some services cannot carry vouchers, as in the field: the daemon warns of them once and skips them."
-        )
+        _introduce(world, address)
         _explain(stage, settings["SYNC_HTTP_BIND"])
         marketing = Marketing(engine)
 
@@ -121,6 +116,15 @@ async def show_simulated(stage: Stage, seconds: float | None) -> bool:
             say(f"  outbox -> API: {(await marketing.told())[0]}")
     click.echo(f"\nMirror and simulator compared row by row: {comparison}.")
     return comparison.is_equal
+
+
+def _introduce(world: World, address: str) -> None:
+    click.echo(
+        f"Simulating the Mews API at {address}:\n"
+        f"  {len(world.enterprises)} hotels seen by one portfolio token, {len(world.vouchers)} vouchers, "
+        f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time.\n"
+        f"  Some services cannot carry vouchers, as in the field: the daemon warns of them once and skips them."
+    )
 
 
 async def show_live(stage: Stage, seconds: float | None) -> bool:

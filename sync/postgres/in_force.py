@@ -31,7 +31,13 @@ def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iter
     schemas = {table.schema for table in tables}
     found = {(row.of_table, row.name) for row in connection.execute(_IN_FORCE, {"schemas": list(schemas)})}
     indexes = {(table.fullname, str(index.name)) for table in tables for index in table.indexes}
-    constraints = {(table.fullname, str(constraint.name)) for table in tables for constraint in table.constraints}
+    constraints = {
+        (table.fullname, str(constraint.name))
+        for table in tables
+        for constraint in table.constraints
+        # A table without a primary key has an empty one here.
+        if constraint is not table.primary_key or table.primary_key.columns
+    }
     return [f"{name} of {table}" for table, name in sorted({*indexes, *constraints, *triggers} - found)]
 
 

@@ -24,7 +24,7 @@ async def own_columns(database_url: str, *columns: str) -> AsyncIterator[None]:
 OWN = [
     "length int GENERATED ALWAYS AS (char_length(value)) STORED",
     "cost_centre text NOT NULL DEFAULT 'none'",
-    "changed_at timestamptz DEFAULT now()",
+    "seen_at timestamptz DEFAULT now()",
     "refusal text",
     "move text",
     "other_id bigint",

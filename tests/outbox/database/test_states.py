@@ -1,5 +1,6 @@
 """The table of states: the database lets users and the daemon make their moves, and no others."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -112,15 +113,16 @@ async def test_what_this_release_holds_and_moves_on_needs_nothing_filled_in(outb
         await outbox.change(released, status="pending")
         await outbox.change(cancelled, status="cancelled")
         await outbox.delete("SUMMER")
-        assert await outbox.statuses() == ["pending", "cancelled", "pending", *["cancelled"] * 3]
+        # The delete goes, since the add from before the gap may have been made.
+        assert await outbox.statuses() == ["pending", "cancelled", "pending", "cancelled", "cancelled", "pending"]
     finally:
         await execute(outbox.engine, f"{table} ENABLE TRIGGER fill_in_state")
 
 
-def unsigned(row: dict[str, Any]) -> dict[str, Any]:
+def unsigned(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row without what says who changed it, which must say it."""
     assert (row["changed_by"], row["changed_how"]) == ("postgres", "edited")
-    return row | dict.fromkeys(("changed_by", "changed_at", "changed_how"))
+    return {**row, **dict.fromkeys(("changed_by", "changed_at", "changed_how"))}
 
 
 async def test_users_may_change_the_note_whenever_they_like(outbox: Outbox) -> None:

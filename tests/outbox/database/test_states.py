@@ -1,12 +1,11 @@
 """The table of states: the database lets users and the daemon make their moves, and no others."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import Integer, Text
+from sqlalchemy import Integer, RowMapping, Text
 from sqlalchemy.dialects.postgresql import UUID
 
 from sync.connection.incarnation import Gap, Known
@@ -119,7 +118,7 @@ async def test_what_this_release_holds_and_moves_on_needs_nothing_filled_in(outb
         await execute(outbox.engine, f"{table} ENABLE TRIGGER fill_in_state")
 
 
-def unsigned(row: Mapping[str, Any]) -> dict[str, Any]:
+def unsigned(row: RowMapping) -> dict[str, Any]:
     """A row without what says who changed it, which must say it."""
     assert (row["changed_by"], row["changed_how"]) == ("postgres", "edited")
     return {**row, **dict.fromkeys(("changed_by", "changed_at", "changed_how"))}

@@ -15,6 +15,7 @@ from sync.core import errors
 from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews import bodies, failures
 from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
+from sync.mews.failed_calls import FailureLog
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
@@ -109,7 +110,7 @@ class Client:
         self._transport = Transport(
             platform_address, max_connections=MAX_CONNECTIONS, max_response_bytes=max_response_bytes
         )
-        self.traffic = self._transport.traffic
+        self.traffic, self.failure_log = self._transport.traffic, FailureLog()
         self._circuit_breaker = CircuitBreaker(retry_policy.circuit_backoff, rng)
         self._last_fault = ""
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
@@ -191,9 +192,11 @@ class Client:
         except API_IS_DOWN as error:
             # The pause lies between two askings: behind a time-out it is over, or one that is back would wait for it.
             self._circuit_breaker.failed(began_s)
+            self.failure_log.note(error)
             self._last_fault = str(error.redacted())
             raise
         except (errors.NotProcessed, errors.RequestTimedOut) as error:
+            self.failure_log.note(error)
             if isinstance(error, errors.NotProcessed) or error.request_id:
                 self._circuit_breaker.succeeded()  # by its own words an API that is there; a proxy's 408 has no name
             else:

@@ -5,12 +5,13 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.service.tables import daemons, outages, request_failures, runs
+from sync.service.tables import daemons, outages, request_failures, runs, samples
 
 MAX_FORGOTTEN = 10_000
 """Rows of each table at a time."""
 KEPT: tuple[tuple[Table, ColumnElement[object], timedelta], ...] = (
     (runs, runs.c.finished_at, timedelta(days=30)),
+    (samples, samples.c.at, timedelta(days=31)),
     (request_failures, request_failures.c.last_at, timedelta(days=30)),
     (outages, outages.c.ended_at, timedelta(days=90)),
     # One that was killed, or lost its database, is told of for a day.

@@ -13,7 +13,7 @@ from sync.connection.connection import Connection
 from sync.core.errors import ApiError, DatabaseBusy, DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY
 from sync.postgres.engine import in_transaction
-from sync.service import runs
+from sync.service import runs, samples
 from sync.service.forgetting import forget_old
 
 log = structlog.get_logger()
@@ -45,7 +45,8 @@ class History:
             self._last_errors[kind] = sort
 
     async def prune(self) -> None:
-        """Forget what is old. Raises `DatabaseError`."""
+        """Forget what is old, and keep less of what is older. Raises `DatabaseError`."""
+        await in_transaction(self._connection.engine, samples.thin)
         await in_transaction(self._connection.engine, forget_old)
 
 

@@ -23,18 +23,21 @@ from sync.mirror.pull_report import PullReport
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
 from sync.postgres.engine import in_transaction
-from sync.service import daemons, heartbeat
+from sync.service import daemons, heartbeat, request_failures, samples
 from sync.service.audit_worker import AuditJobs
 from sync.service.daemons import Daemon
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
-from sync.service.progress import Progress
+from sync.service.progress import Progress, late_after_s
 from sync.service.runner import Runner
+from sync.service.samples import Done, Sampler
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
 MAX_IDS_LOGGED = 10
+WELL_ENDED = {"200", "cancelled"}
+"""How a call ends that has not failed: one beside which another was sent, since it hung, is cancelled."""
 LEAVE_S = 1.0
 """A database that does not answer within this time holds up no stop."""
 
@@ -80,6 +83,8 @@ class Jobs:
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._fired_s = time.monotonic()
+        self._pull_interval_s = float(daemon.settings["SYNC_PULL_INTERVAL_S"])
+        self._sampler = Sampler(self._done)
 
     async def discover(self) -> DiscoverReport | None:
         """One discovery; None if it failed or the service is stopping."""
@@ -170,11 +175,29 @@ class Jobs:
             await self.outbox.observe_clock(tx)
             await heartbeat.beat(tx, name, caught_up, standing)
             await daemons.note_alive(tx, self._daemon)
+            await request_failures.note(tx, name, failed)
+            if done is not None:
+                await samples.note(tx, name, done, late_after_s(self._pull_interval_s))
             return await incarnation.advance(tx) if incarnation.is_worked_with else None
 
-        position = await in_transaction(self.connection.engine, note)
+        done, failure_log = self._sampler.due(), self.connection.client.failure_log
+        failed = failure_log.take()
+        try:
+            position = await in_transaction(self.connection.engine, note)
+        except BaseException:
+            failure_log.put_back(failed)
+            raise
+        if done is not None:
+            self._sampler.noted()
         if position is not None:
             await incarnation.remember(position)
+
+    def _done(self) -> Done:
+        """What this process has done so far."""
+        calls = self.connection.client.traffic.calls
+        failed = sum(count for (_, ended), count in calls.items() if ended not in WELL_ENDED)
+        codes = self.progress.totals["written"] + self.outbox.totals["done"]
+        return Done(codes, sum(calls.values()), failed)
 
     async def leave(self) -> None:
         """Note that this process ends; without a database that answers soon, others take it for dead after a lease."""

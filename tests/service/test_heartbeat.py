@@ -1,6 +1,7 @@
 """What a daemon tells of itself and of its connection: that it lives, what fails, and from when to when it did."""
 
 from sync.core.errors import NotConnected, Unauthorized
+from sync.demo.simulator import Status
 from sync.service import app
 from sync.service.health import DECISIVE
 from sync.service.jobs import Jobs
@@ -80,3 +81,19 @@ async def test_what_is_old_is_forgotten(mirror: Mirror) -> None:
     await jobs.history.prune()
     left = [len(await mirror.rows(f"SELECT FROM sync.{table}")) for table in ("outages", "runs", "daemons")]
     assert left == [1, 0, 1]
+
+
+async def test_calls_that_fail_are_counted_by_what_went_wrong(mirror: Mirror) -> None:
+    jobs = jobs_of(mirror)
+    mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)
+    await jobs.discover()
+    mirror.simulator.faults.stop()
+    mirror.world.revoke(ACCESS_TOKEN)
+    for _ in range(2):
+        await jobs.discover()
+        await jobs.beat()
+    rows = await mirror.rows("SELECT operation, problem, count, request_id FROM sync.request_failures ORDER BY problem")
+    told = {(row["operation"], row["problem"]): row["count"] for row in rows}
+    assert told[("enterprises/getAll", "not authorised (401)")] == 2
+    assert told[("enterprises/getAll", "the API failed (503)")] >= 1
+    assert all(row["request_id"] for row in rows)

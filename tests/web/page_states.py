@@ -33,6 +33,15 @@ SELECT 'add', id, format('NEVER-SHOWN-%s-%s', '{status}', n), '{status}', {becau
   CASE WHEN '{status}' = 'failed' THEN now() - interval '1 hour' END, 1
 FROM generate_series(1, {count}) AS n, (SELECT id FROM mews.vouchers LIMIT 1) AS voucher
 """
+LATELY = """
+INSERT INTO sync.samples (connection, at, behind_since, waiting, attention, drift, codes, requests, failed)
+SELECT 'default', now() - n * interval '5 minutes',
+  CASE WHEN n BETWEEN 100 AND 110 THEN now() - interval '560 minutes' END,
+  CASE WHEN n BETWEEN 20 AND 60 THEN 60 - n ELSE 0 END, CASE WHEN n < 15 THEN 4 ELSE 0 END,
+  CASE WHEN n > 200 THEN 3 ELSE 0 END, CASE n % 7 WHEN 0 THEN n * 2 ELSE n % 5 END, 20 + n % 9 * 11,
+  CASE WHEN n BETWEEN 100 AND 110 THEN 12 ELSE 0 END
+FROM generate_series(0, 280) AS n
+"""
 PART_READ = """
 UPDATE sync.plans SET windows_planned = windows_planned + 60;
 INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'pull', now() - interval '20 s',
@@ -72,6 +81,7 @@ async def working(mirror: Mirror, site: Site) -> None:
     await site.jobs.pull()
     await site.jobs.beat()
     await _run(mirror, RUNS)
+    await _run(mirror, LATELY)
 
 
 async def _queued(mirror: Mirror, status: str, count: int, error: str, **more: str) -> None:

@@ -76,6 +76,17 @@ async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror
         assert await page.evaluate("document.getElementById('settings').open")
 
 
+async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+        await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
+        await expect(page.locator("#plots figcaption").first).to_contain_text("at most 60 min")
+        await page.click("text=Month")
+        await expect(page.locator('[data-span="month"]')).to_have_attribute("aria-pressed", "true")
+        await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
+
+
 async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")

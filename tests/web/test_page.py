@@ -1,12 +1,13 @@
 """The page over HTTP: what is on it and what is not, whatever is asked for, and with nobody to run its script."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 
 from sync.web import database_look
-from sync.web.page import routes
+from sync.web.page import kept, routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.proxy import Proxy
 
@@ -59,6 +60,38 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
         assert [text.count("?connection=") for text in listed] == [50, 50, 1, 1]
 
 
+async def test_its_charts_have_a_value_for_each_instant(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        for span, count in (("day", 288), ("month", 360)):
+            told = (await site.get(f"/charts.json?connection=default&span={span}")).json()
+            assert {len(line) for line in (told["at"], *told["lines"].values())} == {count}
+        assert '<path d="M' in (await site.get("/")).body.decode()
+
+
+async def test_nobody_waits_for_a_look_that_goes_on() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+    looks = iter((1, 2))
+
+    async def look() -> int:
+        began.set()
+        await may_end.wait()
+        return next(looks)
+
+    facts = kept.Remembered(look)
+    first = asyncio.create_task(facts.refresh())
+    await began.wait()
+    assert not first.done()
+    may_end.set()
+    await first
+    may_end.clear()
+    began.clear()
+    await facts.refresh()
+    assert facts.found == 1
+    await began.wait()
+    assert facts.found == 1
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
@@ -70,6 +103,11 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
         ("/?page=" + "9" * 4000, 200),
         ("/?page=%D9%A3", 200),
         ("/fragment?page=x", 200),
+        ("/charts.json", 404),
+        ("/charts.json?connection=no-such", 200),
+        ("/charts.json?connection=default&span=year", 404),
+        ("/charts.json?connection=%00", 404),
+        ("/charts.json?connection=%ff", 200),
         ("/static/..%2froutes.py", 404),
         ("/static/routes.py", 404),
         ("/static/", 404),
@@ -97,6 +135,7 @@ async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew
 ) -> None:
     monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)
     monkeypatch.setattr(database_look, "PAUSES", 0)
+    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror) as site:
@@ -121,6 +160,6 @@ def test_the_page_and_its_files_are_small() -> None:
 
 def test_nothing_on_it_is_another_host_s_or_needs_what_the_policy_forbids() -> None:
     folder = Path(routes.__file__).parent
-    ours = [*(folder / "templates").iterdir(), folder / "static" / "page.js", folder / "static" / "style.css"]
+    ours = [*(folder / "templates").iterdir(), *folder.glob("static/[pc]*.js"), folder / "static" / "style.css"]
     text = "".join(path.read_text(encoding="utf-8") for path in ours)
     assert re.findall(r"https?://|//[a-z]+\.|\bstyle=|\bon[a-z]+=|@import|url\(|\beval\(|javascript:", text) == []

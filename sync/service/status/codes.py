@@ -1,4 +1,4 @@
-"""How many codes are mirrored: counted where that is quick, else as PostgreSQL's statistics have it."""
+"""How many codes are mirrored: counted where that is quick, else as the kept counts or PostgreSQL's statistics say."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +18,11 @@ async def count_codes(tx: AsyncConnection, names: Sequence[str]) -> tuple[dict[s
     if size.bytes <= COUNTED_UP_TO_BYTES:
         counted = select(voucher_codes.c.connection, func.count().label("number")).group_by(voucher_codes.c.connection)
         return dict.fromkeys(names, 0) | {row.connection: row.number for row in await tx.execute(counted)}, False
+    if len(names) == 1:
+        return {names[0]: int((await tx.execute(_KEPT)).scalar_one())}, False
     if size.reltuples <= 0 or not size.relpages:
         return {}, True
     total = size.reltuples * (size.bytes / size.block) / size.relpages
-    if len(names) == 1:
-        return {names[0]: round(total)}, True
     return _shared(total, (await tx.execute(_SHARES)).one_or_none(), names), True
 
 
@@ -40,6 +40,7 @@ _SIZE = text("""
 SELECT pg_relation_size(oid) AS bytes, reltuples, relpages, current_setting('block_size')::integer AS block
 FROM pg_class WHERE oid = CAST('mews.voucher_codes' AS regclass)
 """)
+_KEPT = text("SELECT coalesce(sum(issued), 0) FROM sync.code_counts")
 _SHARES = text("""
 SELECT CAST(CAST(most_common_vals AS text) AS text[]) AS names, most_common_freqs AS frequencies FROM pg_stats
 WHERE schemaname = 'mews' AND tablename = 'voucher_codes' AND attname = 'connection'

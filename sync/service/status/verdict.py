@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Overview
 
-LATE_AFTER_PULLS = 3
-"""Intervals without a pull that caught up, after which a connection has fallen behind."""
 DEFAULT_PULL_INTERVAL_S = 60.0
 DEFAULT_LEASE_S = 30.0
 START = "start `voucher-sync run`, or `voucher-sync once`"
@@ -68,7 +67,11 @@ class Verdict:
 
 def judge(overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
     """The verdict on everything: of several connections, on the most urgent."""
-    verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+    return judge_all({one.name: judge_connection(one, overview, lease_s) for one in overview.connections}, overview)
+
+
+def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
+    """The same, out of the verdict on each."""
     if not verdicts:
         alive = "A daemon runs, and has found no connection yet" if overview.alive else "No connection was ever used"
         return Verdict(Level.NOTHING, "Nothing has been mirrored yet", f"{alive}.", to_do=START)
@@ -128,8 +131,8 @@ def _stopped(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verdi
 
 def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
     """Why it fails, or has fallen behind without a word."""
-    late_after_s = LATE_AFTER_PULLS * _pull_interval_s(overview)
-    is_late = one.caught_up_age_s is not None and one.caught_up_age_s > late_after_s
+    late_s = late_after_s(_pull_interval_s(overview))
+    is_late = one.caught_up_age_s is not None and one.caught_up_age_s > late_s
     if one.state == "failing":
         to_do, headline = remedies.of(one.error_kind), remedies.headline(one.error_kind)
         if one.caught_up_age_s is None or is_late:

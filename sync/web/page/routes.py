@@ -1,10 +1,14 @@
-"""`/`: the page; `/fragment`: what of it is fresh; `/static/`: its few files. Nothing here writes, or names a code."""
+"""`/`: the page; `/fragment`: what of it is fresh; `/charts.json`: its charts; `/static/`: its few files.
 
-from collections import OrderedDict
-from collections.abc import Iterable
+Nothing here writes, or names a code.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
@@ -17,15 +21,20 @@ from sync.service.running import Running
 from sync.service.status import words
 from sync.service.status.facts import Overview
 from sync.service.status.load import load_overview
+from sync.service.status.series import SPANS, Series, load_series
 from sync.web.database_look import DatabaseLook
-from sync.web.page.view import View, make_view
+from sync.web.page.kept import Kept, Remembered
+from sync.web.page.view import look_at, make_view
+
+T = TypeVar("T")
+Facts = tuple[Overview, Series | None]
+Told = tuple[Facts | None, DatabaseError | None]
 
 HERE = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
 GOOD_FOR_S = 2.0
 """However many look, and however often, the database is asked no more often than that for each connection."""
-LOOKED_AT = 20
-"""Connections that are looked at one by one, of which what was found is kept."""
+CHARTS_GOOD_FOR_S = 30.0
 LONGEST_NAME = 200
 LONGEST_PAGE = 6
 """Digits of a page's number."""
@@ -38,6 +47,7 @@ def routes(running: Running) -> Iterable[web.RouteDef]:
     return [
         web.get("/", page.whole),
         web.get("/fragment", page.fragment),
+        web.get("/charts.json", page.charts),
         web.get("/static/{name}", files.answer),
     ]
 
@@ -61,8 +71,9 @@ class _Page:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._settings = {name: str(value) for name, value in app.told_settings(running.settings).items()}
-        self._looks = OrderedDict[str | None, DatabaseLook[Overview]]()
-        self._last: dict[str | None, Overview] = {}
+        self._facts = Kept[str | None, Remembered[Facts]]()
+        self._charts = Kept[tuple[str, str], DatabaseLook[Series]]()
+        self._bodies = Kept[tuple[str, str | None, int], tuple[Told, str]]()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -85,35 +96,55 @@ class _Page:
         name = request.query.get("connection", "")[:LONGEST_NAME] or None
         number = request.query.get("page", "")
         page = int(number) if number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAGE else 1
-        view = await self._view(name, page)
-        if name is not None and view.one is None and not view.is_stale:
+        facts = self._facts.get_or(name, lambda: Remembered(self._look(partial(_load, name=name), GOOD_FOR_S)))
+        await facts.refresh()
+        if name is not None and facts.found and not facts.trouble and look_at(facts.found[0], name) is None:
             raise web.HTTPNotFound
-        asked = {key: value for key, value in (("connection", name), ("page", page if page > 1 else None)) if value}
-        query = f"?{urlencode(asked)}" if asked else ""
-        links = {"home": "./", "fragment": f"fragment{query}", "charts": f"charts.json{query}"}
-        body = self._templates.get_template(template).render(view=view, **links)
+        # However many look at the same, it is written out once.
+        told, key = (facts.found, facts.trouble), (template, name, page)
+        if key not in self._bodies or not _is_same(self._bodies[key][0], told):
+            self._bodies.pop(key, None)
+        body = self._bodies.get_or(key, lambda: (told, self._render(template, name, page, facts)))[1]
         return web.Response(text=body, content_type="text/html")
 
-    async def _view(self, name: str | None, page: int) -> View:
-        trouble = None
-        try:
-            overview = self._last[name] = await self._look(name)()
-        except DatabaseError as error:
-            trouble = error
-            overview = self._last.get(name) or Overview(datetime.now(UTC), "unknown", [], [])
-        settings, lease_s = self._settings, self._running.settings.sync_lease_s
-        return make_view(overview, name, page=page, lease_s=lease_s, settings=settings, trouble=trouble)
+    def _render(self, template: str, name: str | None, page: int, facts: Remembered[Facts]) -> str:
+        overview, day = facts.found or (Overview(datetime.now(UTC), "unknown", [], []), None)
+        view = make_view(
+            overview,
+            name,
+            page=page,
+            lease_s=self._running.settings.sync_lease_s,
+            settings=self._settings,
+            trouble=facts.trouble,
+            day=day,
+        )
+        asked = {key: value for key, value in (("connection", name), ("page", page if page > 1 else None)) if value}
+        links = {
+            "home": "./",
+            "fragment": f"fragment?{urlencode(asked)}" if asked else "fragment",
+            "charts": f"charts.json?{urlencode({'connection': view.one.name if view.one else ''})}",
+        }
+        return self._templates.get_template(template).render(view=view, **links)
 
-    def _look(self, name: str | None) -> DatabaseLook[Overview]:
-        if name not in self._looks:
-            work = partial(_load, name=name)
-            self._looks[name] = DatabaseLook(self._running.engine, work, good_for_s=GOOD_FOR_S)
-        self._looks.move_to_end(name)
-        while len(self._looks) > LOOKED_AT:
-            forgotten, _ = self._looks.popitem(last=False)
-            self._last.pop(forgotten, None)
-        return self._looks[name]
+    async def charts(self, request: web.Request) -> web.Response:
+        """The lines of a connection over a span."""
+        name, span = request.query.get("connection", "")[:LONGEST_NAME], request.query.get("span", "day")
+        if not name or "\0" in name or span not in SPANS:
+            raise web.HTTPNotFound
+        work = partial(load_series, connection=name, span=span)
+        look = self._charts.get_or((name, span), lambda: self._look(work, CHARTS_GOOD_FOR_S))
+        return web.json_response(asdict(await look()))
+
+    def _look(self, work: Callable[[AsyncConnection], Awaitable[T]], good_for_s: float) -> DatabaseLook[T]:
+        return DatabaseLook(self._running.engine, work, good_for_s=good_for_s)
 
 
-async def _load(tx: AsyncConnection, *, name: str | None) -> Overview:
-    return await load_overview(tx, [] if name is None else [name], of_the_only_one=True)
+def _is_same(one: Told, other: Told) -> bool:
+    return one[0] is other[0] and one[1] is other[1]
+
+
+async def _load(tx: AsyncConnection, *, name: str | None) -> Facts:
+    """Everything, and the last day of the connection that is looked at."""
+    overview = await load_overview(tx, [] if name is None else [name], of_the_only_one=True)
+    one = look_at(overview, name)
+    return overview, await load_series(tx, one.name, "day") if one else None

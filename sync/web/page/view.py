@@ -8,7 +8,8 @@ from datetime import datetime
 from sync.core.errors import DatabaseError
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Daemon, Details, Overview
-from sync.service.status.verdict import Level, Verdict, judge, judge_connection
+from sync.service.status.series import Series, path
+from sync.service.status.verdict import Level, Verdict, judge_all, judge_connection
 
 ROWS_OF_A_PAGE = 50
 NOT_READ = "The database cannot be read"
@@ -53,7 +54,7 @@ class View:
     own_settings: dict[str, str]
     revision: str
     is_stale: bool = False
-    series: dict[str, str] = field(default_factory=dict)
+    sparklines: dict[str, str] = field(default_factory=dict)
 
 
 def look_at(overview: Overview, name: str | None) -> ConnectionStatus | None:
@@ -71,11 +72,15 @@ def make_view(
     lease_s: float,
     settings: dict[str, str],
     trouble: DatabaseError | None = None,
+    day: Series | None = None,
 ) -> View:
-    """What is shown of everything, or of the connection of a name; `trouble`: why the facts are not of just now."""
+    """What is shown of everything, or of the connection of a name; `trouble`: why the facts are not of just now;
+    `day`: its last day.
+    """
     one = look_at(overview, name)
-    verdict = judge_connection(one, overview, lease_s) if one else judge(overview, lease_s)
-    lines = [] if one else _lines(overview, lease_s)
+    verdicts = {each.name: judge_connection(each, overview, lease_s) for each in overview.connections}
+    verdict = verdicts[one.name] if one else judge_all(verdicts, overview)
+    lines = [] if one else _lines(overview, verdicts)
     pages = max(1, -(-len(lines) // ROWS_OF_A_PAGE))
     page = min(max(1, page), pages)
     return View(
@@ -92,6 +97,7 @@ def make_view(
         own_settings=settings,
         revision=overview.revision,
         is_stale=trouble is not None,
+        sparklines={name: path(values) for name, values in day.lines.items()} if day else {},
     )
 
 
@@ -101,8 +107,7 @@ def _away(trouble: DatabaseError) -> Verdict:
     return Verdict(Level.FAILING, remedies.HEADLINES.get(kind, NOT_READ), str(trouble), None, to_do)
 
 
-def _lines(overview: Overview, lease_s: float) -> list[Line]:
-    verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+def _lines(overview: Overview, verdicts: dict[str, Verdict]) -> list[Line]:
     urgent = sorted(overview.connections, key=lambda one: (-verdicts[one.name].level, -(one.lag_s or 0), one.name))
     return [Line(one.name, verdicts[one.name], words.ago(one.caught_up_age_s), words.outbox(one)) for one in urgent]
 

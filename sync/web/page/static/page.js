@@ -12,9 +12,9 @@
   const key = (section) => section.id;
 
   function replace(old, fresh) {
-    // Whoever stands in a section with the keyboard keeps his place until he has left it.
+    // The charts are another script's, and whoever stands in a section with the keyboard keeps the place.
     if (old.innerHTML === fresh.innerHTML && old.className === fresh.className) return;
-    if (old.contains(document.activeElement)) return;
+    if (old.id === "charts" || old.contains(document.activeElement)) return;
     for (const open of old.querySelectorAll("details[open][id]")) {
       const same = fresh.querySelector(`#${open.id}`);
       if (same) same.open = true;

@@ -5,13 +5,16 @@ import json
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from uuid import UUID
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sync import logs
 from sync.audit.compare import DRIFT, Difference
@@ -19,8 +22,10 @@ from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
+from sync.cli.terminal import printable
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.mirror.voucher_names import names_of
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.heartbeat import is_daemon_heard
@@ -36,11 +41,11 @@ def audit(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
     app.credentials(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with open_database(settings) as url:
-        report = asyncio.run(_audit(settings, url, repair=repair, accept_loss=accept_loss))
+        report, names = asyncio.run(_audit(settings, url, repair=repair, accept_loss=accept_loss))
     if as_json:
         click.echo(json.dumps(_summary(report)))
     else:
-        _print(report)
+        _print(report, names)
     for error in report.errors:
         click.echo(f"Error: {error}", err=True)
     if report.braked:
@@ -48,7 +53,9 @@ def audit(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
     sys.exit(0 if report.is_clean else 1)
 
 
-async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: bool) -> AuditReport:
+async def _audit(
+    settings: Settings, url: str, *, repair: bool, accept_loss: bool
+) -> tuple[AuditReport, dict[UUID, str]]:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with app.open_connection(settings, url, stop) as connection:
@@ -67,7 +74,7 @@ async def _audit(settings: Settings, url: str, *, repair: bool, accept_loss: boo
             await history.note("audit", began_s, {}, error, is_news=True)
             raise
         await history.note("audit", began_s, report.totals(), report.error, is_news=True)
-        return report
+        return report, await in_transaction(connection.engine, partial(names_of, voucher_ids=list(report.vouchers)))
 
 
 def _show(show: Show, report: AuditReport) -> None:
@@ -94,7 +101,7 @@ def _summary(report: AuditReport) -> dict[str, Any]:
     }
 
 
-def _print(report: AuditReport) -> None:
+def _print(report: AuditReport, names: Mapping[UUID, str]) -> None:
     drifted = [voucher for voucher in report.vouchers.values() if voucher.drift]
     if drifted:
         table = Table("voucher", "equal", "differing", "only in the mirror", "only in the API", "repaired", "columns")
@@ -102,7 +109,8 @@ def _print(report: AuditReport) -> None:
             differences = (Difference.EQUAL, Difference.DIFFERING, Difference.ONLY_MIRRORED, Difference.ONLY_LISTED)
             counts = [f"{voucher.counts[difference]:,}" for difference in differences]
             columns = ", ".join(f"{name} {count:,}" for name, count in sorted(voucher.columns.items()))
-            table.add_row(str(voucher.voucher_id), *counts, f"{voucher.repaired:,}", columns)
+            name = Text(printable(names.get(voucher.voucher_id, voucher.voucher_id)))
+            table.add_row(name, *counts, f"{voucher.repaired:,}", columns)
         Console().print(table)
         if len(drifted) > MAX_SHOWN:
             click.echo(f"... and {len(drifted) - MAX_SHOWN:,} vouchers more; --json lists them all")

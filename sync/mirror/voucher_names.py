@@ -1,10 +1,13 @@
 """Vouchers as people call them: found by a name, and listed with the names of what they belong to."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import overload
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, true
+from sqlalchemy import any_, func, literal, or_, select, true
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import enterprises
@@ -59,6 +62,12 @@ async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | 
         f"{len(found)} vouchers have this name or external identifier; name one by its id: {several}"
         f"{', ...' if len(found) > MAX_NAMED else ''}"
     )
+
+
+async def names_of(tx: AsyncConnection, voucher_ids: Collection[UUID]) -> dict[UUID, str]:
+    """What those vouchers are called that have a name."""
+    named = (vouchers.c.id == any_(literal(list(voucher_ids), ARRAY(UUID_TYPE))), vouchers.c.name.is_not(None))
+    return {row.id: row.name for row in await tx.execute(select(vouchers.c.id, vouchers.c.name).where(*named))}
 
 
 async def list_vouchers(tx: AsyncConnection, *, with_deleted: bool) -> list[ListedVoucher]:

@@ -40,7 +40,8 @@ async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
         (1, 1, None),
     ]
     assert "value 1" in told.stdout
-    (voucher,) = json.loads(as_json.stdout)["vouchers"].values()
+    ((voucher_id, voucher),) = json.loads(as_json.stdout)["vouchers"].items()
+    assert ("Summer" in told.stdout, voucher_id in told.stdout) == (True, False)
     assert (as_json.code, voucher["differing"], voucher["columns"]) == (1, 1, {"value": 1})
     assert (mended.code, mended.stdout.splitlines()[-1]) == (
         0,

@@ -29,7 +29,7 @@ async def test_long_work_tells_codes_calls_and_what_is_left(cli: Cli, mirror: Mi
     async with mirror.opened():
         on_terminal = mirror.environment | SHOWN_SOON | {"COLUMNS": "160", "NO_COLOR": "1"}
         pulled = without_colours((await run_on_terminal("once", settings=on_terminal, directory=tmp_path)).stdout)
-        assert re.search(r"Pulling .*1/1 windows +3 codes, [\d.]+/s +\d+ calls, [\d.]+/s ", pulled)
+        assert re.search(r"Pulling .*(\d+)/\1 windows +3 codes, [\d.]+/s +\d+ calls, [\d.]+/s ", pulled)
         for value in ("X", "Y"):
             assert (await cli("outbox", "add", "--voucher", "Summer", value, settings=mirror.environment)).code == 0
         replaced = await cli("outbox", "replace", "--voucher", "Summer", "A", "AA", settings=mirror.environment)

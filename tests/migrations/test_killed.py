@@ -20,6 +20,8 @@ ENDS_A_STEP = (b"\x0bCOMMIT", b" CONCURRENTLY ")
 """What is done by these stands by itself; whatever is between two of them is undone as a whole where it breaks off."""
 OTHERS = 12
 """So many other statements are tried too."""
+SHARES = 4
+"""Parts of it that two workers can try side by side."""
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +45,16 @@ async def statements_of_all(server_url: str, old: str) -> tuple[list[bytes], str
         return said, schema_of(url)
 
 
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("is_answered", [False, True], ids=["not begun", "done"])
 async def test_wherever_its_line_breaks_the_next_one_ends_at_the_same_schema(
-    server_url: str, old: str, is_answered: bool
+    server_url: str, old: str, share: int, is_answered: bool
 ) -> None:
     said, schema = await statements_of_all(server_url, old)
     steps = [number for number, one in enumerate(said, 1) if any(words in one for words in ENDS_A_STEP)]
     assert len(steps) > OTHERS
     others = random.Random(0).sample(sorted(set(range(1, len(said) + 1)) - set(steps)), OTHERS)
-    for number in sorted([*steps, *others]):
+    for number in sorted([*steps, *others])[share::SHARES]:
         with new_database(server_url, template=old) as url:
             before = kept(url)
             async with Proxy(url).served() as proxy:

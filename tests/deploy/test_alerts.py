@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.deploy.helpers import DEPLOY, command, needs
-from tests.deploy.test_runbook import anchors
+from tests.support.pages import anchors
 from tests.support.prometheus import CONFIG_FILE, RULES_FILE, hastened, rules
 
 RULES = {rule["alert"]: rule for rule in rules()}

@@ -1,16 +1,14 @@
 """The runbook: a heading for each condition, commands that exist, and SQL that runs."""
 
 import re
-import shlex
-from pathlib import Path
 
 import click
 import psycopg
 import pytest
 
-from sync.cli.commands import voucher_sync
 from sync.postgres.urls import libpq_url
 from tests.deploy.helpers import DEPLOY
+from tests.support.pages import LINK, anchors, blocks, commands, inline, parse_command
 
 RUNBOOK = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
 CONDITIONS = {
@@ -20,17 +18,8 @@ CONDITIONS = {
 """What the webhook tells of, each under the name of its heading."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", RUNBOOK)
-
-
-def inline(beginning: str) -> list[str]:
-    spans = re.findall(r"`([^`]+)`", re.sub(r"(?ms)^```.*?^```$", "", RUNBOOK))
-    return [" ".join(one.split()) for one in spans if one.startswith(beginning) and "..." not in one]
-
-
-STATEMENTS = [*blocks("sql"), *inline("SELECT ")]
-COMMANDS = sorted({line for one in blocks("sh") for line in one.splitlines()} | set(inline("voucher-sync ")))
+STATEMENTS = [*blocks(RUNBOOK, "sql"), *inline(RUNBOOK, "SELECT ")]
+COMMANDS = commands(RUNBOOK)
 
 
 def test_each_condition_has_a_heading_under_which_it_is_found() -> None:
@@ -54,16 +43,7 @@ def test_the_check_of_statements_sees_them() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_is_called_as_it_can_be(line: str) -> None:
-    program, *words = shlex.split(line)
-    command: click.Command = voucher_sync
-    context = click.Context(command)
-    while isinstance(command, click.Group):
-        name, found, words = command.resolve_command(context, words)
-        assert found is not None
-        command, context = found, click.Context(found, parent=context, info_name=name)
-
-    assert program == "voucher-sync"
-    command.make_context(line, words)
+    parse_command(line)
 
 
 @pytest.mark.parametrize("wrong", ["voucher-sync outbox list --status helt", "voucher-sync adopt --releas"])
@@ -72,19 +52,9 @@ def test_the_check_of_commands_can_fail(wrong: str) -> None:
         test_a_command_is_called_as_it_can_be(wrong)
 
 
-def anchors(path: Path) -> set[str]:
-    """What a link may name behind the #, as the page's viewers make it of headings."""
-    found = list[str]()
-    for heading in re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```$", "", path.read_text(encoding="utf-8"))):
-        name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        before = sum(one == name or re.fullmatch(rf"{re.escape(name)}-\d+", one) is not None for one in found)
-        found.append(f"{name}-{before}" if before else name)
-    return set(found)
-
-
 @pytest.mark.parametrize("page", ["README.md", "runbook.md"])
 def test_every_link_leads_to_a_heading_that_is_there(page: str) -> None:
-    links = re.findall(r"\]\(([^):]*?)(?:#([^)]+))?\)", (DEPLOY / page).read_text(encoding="utf-8"))
+    links = LINK.findall((DEPLOY / page).read_text(encoding="utf-8"))
     assert links
     for target, anchor in links:
         path = (DEPLOY / target) if target else DEPLOY / page

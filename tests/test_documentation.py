@@ -1,0 +1,105 @@
+"""The pages of docs/ for users: all are found, links lead somewhere, command lines can be typed, and SQL runs."""
+
+import re
+from pathlib import Path
+
+import click
+import psycopg
+import pytest
+
+from sync.postgres.urls import libpq_url
+from tests.support.documents import ROOT
+from tests.support.pages import LINK, anchors, blocks, commands, parse_command
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in PAGES}
+GUIDES = [name for name in TEXTS if name.startswith("how-to/") or name in {"tutorial.md", "explanation.md"}]
+STATEMENTS = [(name, one) for name in GUIDES for one in blocks(TEXTS[name], "sql")]
+COMMANDS = sorted(
+    {one for name in GUIDES for one in commands(TEXTS[name])}
+    | set(commands(re.sub(r"(?m)^\|.*", "", (ROOT / "README.md").read_text(encoding="utf-8"))))
+)
+ROWS = """
+INSERT INTO mews.enterprises (id, name, connection) VALUES (gen_random_uuid(), 'Prague', 'default');
+INSERT INTO mews.services (id, enterprise_id, name, is_active, connection)
+SELECT gen_random_uuid(), id, 'Stay', true, 'default' FROM mews.enterprises;
+INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
+SELECT gen_random_uuid(), id, enterprise_id, 'Summer offer', true, 'default' FROM mews.services;
+INSERT INTO mews.voucher_codes (id, voucher_id, value, created_utc, updated_utc, is_active, connection)
+SELECT gen_random_uuid(), id, 'CODE-' || number, now() - number * interval '9 days', now(), true, 'default'
+FROM mews.vouchers, generate_series(1, 20) AS number
+"""
+
+
+def linked(path: Path) -> list[tuple[Path, str]]:
+    """Where the links of a page lead within the repository."""
+    found = LINK.findall(path.read_text(encoding="utf-8"))
+    return [((path.parent / target).resolve() if target else path, anchor) for target, anchor in found]
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached, left = set[Path](), [DOCS / "index.md"]
+    while left:
+        if (page := left.pop()) not in reached:
+            reached.add(page)
+            left += [target for target, _ in linked(page) if target.suffix == ".md" and target.is_relative_to(DOCS)]
+    assert len(PAGES) > 20
+    assert [path for path in PAGES if path not in reached] == []
+
+
+@pytest.mark.parametrize("path", [*PAGES, DOCS / "llms.txt", ROOT / "README.md"], ids=lambda path: path.name)
+def test_every_link_leads_to_a_heading_that_is_there(path: Path) -> None:
+    assert [str(target) for target, _ in linked(path) if not target.exists()] == []
+    to_headings = [(target, anchor) for target, anchor in linked(path) if anchor]
+    assert [(target.name, anchor) for target, anchor in to_headings if anchor not in anchors(target)] == []
+
+
+def test_a_program_that_reads_is_told_of_every_page() -> None:
+    told = {target for target, _ in linked(DOCS / "llms.txt")}
+    assert [path for path in PAGES if path not in told] == []
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_is_called_as_it_can_be(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("codes.csv").touch()
+    parse_command(line)
+
+
+@pytest.mark.parametrize("wrong", ["voucher-sync adopt --releas", "voucher-sync outbox import nowhere.csv --fast"])
+def test_the_check_of_commands_can_fail(wrong: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse_command(wrong)
+
+
+@pytest.mark.parametrize(("name", "statement"), STATEMENTS, ids=lambda one: " ".join(one.split())[:50])
+def test_a_statement_runs_in_a_database_with_codes(database_url: str, name: str, statement: str) -> None:
+    with psycopg.connect(libpq_url(database_url)) as session:
+        session.execute(ROWS)
+        made = session.execute(statement.encode())
+        assert not statement.startswith("INSERT") or made.rowcount == 1, f"{name}: it queues nothing"
+        session.rollback()
+
+
+def test_the_checks_see_what_they_are_to_check() -> None:
+    assert len(STATEMENTS) > 25
+    assert len(COMMANDS) > 25
+
+
+def test_what_an_application_does_in_python_queues_once(database_url: str) -> None:
+    (example,) = blocks(TEXTS["how-to/change-codes.md"], "python")
+    names = dict[str, object]()
+    exec(compile(example, "change-codes.md", "exec"), names)
+    queue_code, outcome = names["queue_code"], names["outcome"]
+    assert callable(queue_code)
+    assert callable(outcome)
+    with psycopg.connect(libpq_url(database_url)) as session:
+        session.execute(ROWS)
+        for _ in range(2):
+            queue_code(session, "Summer offer", "AUTUMN", "order-1")
+        queue_code(session, "No such offer", "AUTUMN", "order-2")
+        assert session.execute("SELECT value FROM mews.voucher_code_outbox").fetchall() == [("AUTUMN",)]
+        assert outcome(session, "order-1") == ("pending", None)
+        assert outcome(session, "order-2") is None
+        session.rollback()

@@ -15,6 +15,8 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, Genera
 from typing import Any
 
 PRODUCT = str(Path(__file__).parents[2] / "sync") + os.sep
+DRAWING = f"{PRODUCT}cli/progress.py"
+"""What looks on every moment and draws has no effect to part, and comes between the others by the clock."""
 LINKS = (("cr_frame", "cr_await"), ("ag_frame", "ag_await"), ("gi_frame", "gi_yieldfrom"))
 """By kind of what can be suspended: its frame, and what it waits for."""
 SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
@@ -48,7 +50,8 @@ class _TracedPolicy(asyncio.DefaultEventLoopPolicy):
         return loop
 
     def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        return asyncio.Task(_Traced(coro, self._tell), loop=loop, **options)
+        draws = isinstance(coro, CoroutineType) and coro.cr_code.co_filename == DRAWING
+        return asyncio.Task(coro if draws else _Traced(coro, self._tell), loop=loop, **options)
 
     def _tell(self, moment: str) -> None:
         self._seen[moment] += 1

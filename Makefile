@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock reference dist clean installed-demo installed-tests
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock reference pictures dist clean installed-demo installed-tests
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -54,6 +54,9 @@ lock: installed-tests  ## renew the lock files: of the tests, and from it those 
 
 reference: installed-demo  ## write the pages of docs/reference/ anew, from the code and a migrated database
 	@$(BIN)/python docs/reference/generate.py
+
+pictures: installed-tests  ## take the pictures of docs/images/ anew, of a demo, with Debian's chromium
+	@$(BIN)/python docs/images/take.py
 
 # Without a date from outside, hatchling gives all files the same one: what comes out depends on the sources alone.
 dist: installed-demo  ## source archive and wheel in dist/, the same bytes wherever they are built

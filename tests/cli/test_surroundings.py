@@ -98,7 +98,7 @@ async def test_no_colours_forced_on_a_pipe_bring_bars_into_a_log_or_a_table_to_a
     assert (once.code, queued.code, audited.code) == (0, 1, 0)
     for ended in (once, queued, audited, listed):
         assert "\x1b" not in ended.stderr
-    assert len(listed.stdout.splitlines()[0].split("\t")) == 8
+    assert len(listed.stdout.splitlines()[0].split("\t")) == 9
 
 
 @pytest.mark.parametrize("name", ["COLUMNS", "LINES"])

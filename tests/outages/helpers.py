@@ -87,6 +87,7 @@ async def round_of(jobs: Jobs) -> None:
     await jobs.discover()
     await jobs.pull()
     await jobs.outbox.look_up()
+    await jobs.outbox.find_earlier()
     await jobs.beat()
 
 

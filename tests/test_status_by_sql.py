@@ -1,4 +1,4 @@
-"""Every statement of docs/status.md runs, and finds what is there."""
+"""Every statement of docs/how-to/status-by-sql.md runs, and finds what is there."""
 
 import re
 
@@ -8,7 +8,7 @@ import pytest
 from tests.support.documents import ROOT
 from tests.web.page_states import LATELY, RUNS
 
-PAGE = (ROOT / "docs" / "status.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/how-to/status-by-sql.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (.+?)\n\n```sql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 THERE = f"""
 INSERT INTO sync.connections (name, state) VALUES ('default', 'ok');

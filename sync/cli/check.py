@@ -4,14 +4,14 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.check_alert import check_alert
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.database import open_database
@@ -42,13 +42,18 @@ MAX_SERVICES = 20
 ASK_FOR_IT = "ask Mews to permit this operation for the integration, then run this again"
 
 
-def check(*, alert: bool, as_json: bool) -> None:
-    """Print what was found, and exit with 1 if something is wrong. `alert`: send a trial to the webhook, too."""
+def check(*, as_json: bool) -> None:
+    """Print what was found, and exit with 1 if something is wrong."""
+    check_also(None, as_json=as_json)
+
+
+def check_also(also: Callable[[Settings], Coroutine[Any, Any, CheckLine]] | None, *, as_json: bool) -> None:
+    """The same with one line more, found last."""
     passed_over: list[str] = []
     settings = load_settings(passed_over.append)
     findings = [*_check_names(passed_over), *asyncio.run(_check(settings))]
-    if alert:
-        findings.append(asyncio.run(check_alert(settings)))
+    if also:
+        findings.append(asyncio.run(also(settings)))
     is_well = not any(finding.is_wrong for finding in findings)
     if as_json:
         lines = [CheckedLine(one.subject, not one.is_wrong, one.detail, one.to_do or None) for one in findings]

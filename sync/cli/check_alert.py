@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from sync.alerts.message import trial
 from sync.alerts.post import NotTold, Poster
 from sync.alerts.run import Webhook
+from sync.cli.check import check_also
 from sync.cli.check_line import CheckLine
 from sync.core.errors import SettingsError
 from sync.settings import Settings
@@ -14,7 +15,12 @@ from sync.settings import Settings
 SUBJECT = "alert"
 
 
-async def check_alert(settings: Settings) -> CheckLine:
+def check_with_alert(*, as_json: bool) -> None:
+    """`check`, which sends a trial to the webhook, too."""
+    check_also(_check_alert, as_json=as_json)
+
+
+async def _check_alert(settings: Settings) -> CheckLine:
     """Send a trial to the webhook, and say whether it was taken."""
     url, secret = settings.sync_alert_webhook_url, settings.sync_alert_webhook_secret
     signs_with = None if secret is None else secret.get_secret_value()

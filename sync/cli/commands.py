@@ -92,9 +92,12 @@ def roles(as_json: bool) -> None:
 def check(alert: bool, as_json: bool) -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
     with loading():
-        from sync.cli.check import check as work
+        if alert:
+            from sync.cli.check_alert import check_with_alert as work
+        else:
+            from sync.cli.check import check as work
 
-    work(alert=alert, as_json=as_json)
+    work(as_json=as_json)
 
 
 @voucher_sync.command()

@@ -16,8 +16,9 @@ PYTEST := $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} --dist worksteal
 test: installed-tests  ## the test suite, less what takes long
 	@$(PYTEST) $(ARGS)
 
+# These wait even more, for clocks and for processes that are killed.
 test-long: installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
-	@$(PYTEST) -m long $(ARGS)
+	@export PYTEST_WORKERS=$${PYTEST_WORKERS:-6}; $(PYTEST) -m long $(ARGS)
 
 test-pooler: installed-tests  ## outbox, mirror and daemon behind PgBouncer in transaction mode, which must be installed
 	@POOLER=1 $(PYTEST) $(or $(ARGS),tests/outbox tests/mirror tests/daemon)

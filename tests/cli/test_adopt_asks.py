@@ -47,6 +47,7 @@ async def asked(shown: Terminal) -> None:
     """It has said what it found, and asks."""
     await shown.until(QUESTION)
     assert FOUND in shown.shown
+    await shown.is_read()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ async def test_without_an_answer_nothing_is_adopted_or_sent(
         for key in keys.partition(ENTER):
             shown.type(key)
             if key == ENTER:
-                await shown.until("'no' is not one of 'release', 'cancel', 'keep'.")
+                await shown.until(f"'no' is not one of 'release', 'cancel', 'keep'.\n{QUESTION}")
+                await shown.is_read()
         ended = await shown.end()
     assert (ended.code, "Traceback" in ended.stdout, "Adopted" in ended.stdout) == (INTERRUPTED, False, False)
     await still_asked(cli, restored)

@@ -6,12 +6,14 @@ from pathlib import Path
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import without_colours
 from tests.support.mirror import Mirror
+from tests.support.outbox import A_WHILE
 from tests.support.process import run_on_terminal
 
 
 async def test_vouchers_are_listed_with_names_and_codes(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     other = mirror.add_voucher("Winter with a name that is long, and goes on for more than one line of a terminal")
     mirror.world.delete_code(next(iter(mirror.world.codes.truth)))
+    mirror.clock.advance(A_WHILE)  # what has just changed, in this very second, a pull does not see yet
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0
         found = json.loads((await cli("vouchers", "--json", settings=mirror.environment)).stdout)["vouchers"]

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
+
 from tests.support.process import Ended, environment
 
 ENTER, INTERRUPT, END_OF_INPUT = "\n", "\x03", "\x04"
@@ -34,6 +36,11 @@ class Terminal:
             assert self._ours is not None, self.shown
             self._news.clear()
             await self._news.wait()
+
+    async def is_read(self) -> None:
+        """Waits until the process sleeps: a signal that comes before its read has begun would not end that."""
+        while psutil.Process(self._process.pid).status() != psutil.STATUS_SLEEPING:  # noqa: ASYNC110 - nobody tells it
+            await asyncio.sleep(0.01)
 
     def type(self, keys: str) -> None:
         """Presses keys."""

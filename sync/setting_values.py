@@ -17,6 +17,8 @@ MAX_CLOCK_TOLERANCE_S = 100 * MAX_SECONDS
 MAX_COUNT = 1_000_000_000
 """Past it neither the budget nor the database counts."""
 SHORTEST_TOKEN = 16
+SIGNING_PREFIX = "whsec_"
+"""How Standard Webhooks mark a secret that is base64."""
 EMPTY = "is set but empty: give a value, or unset it"
 
 
@@ -105,11 +107,11 @@ def _secret_url(value: SecretStr) -> SecretStr:
 
 def _signing_secret(value: SecretStr) -> SecretStr:
     words = _not_empty(value).get_secret_value().strip()
-    if words.startswith("whsec_"):
+    if words.startswith(SIGNING_PREFIX):
         try:
-            base64.b64decode(words.removeprefix("whsec_"), validate=True)
+            base64.b64decode(words.removeprefix(SIGNING_PREFIX), validate=True)
         except ValueError:
-            raise ValueError("after whsec_ must stand base64: copy it again") from None
+            raise ValueError(f"after {SIGNING_PREFIX} must stand base64: copy it again") from None
     return SecretStr(words)
 
 

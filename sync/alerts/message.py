@@ -13,12 +13,10 @@ from urllib.parse import urlsplit
 
 from sync.alerts.conditions import ENDED, WHAT_TO_DO, Kind
 from sync.alerts.store import Untold
+from sync.setting_values import SIGNING_PREFIX
 
 TEAMS_HOSTS = ("office.com", "logic.azure.com", "api.powerplatform.com")
 """Where a Teams workflow takes its webhooks. It shows nothing but an Adaptive Card, which others do not know."""
-SECRET_PREFIX = "whsec_"  # noqa: S105 - how the standard marks a secret, and none itself
-
-
 MAX_NAMED = 5
 """So many changes are told in the text; all of them stand in `changes`."""
 
@@ -107,6 +105,6 @@ def signature_headers(secret: str | None, message: Message, body: bytes, now_s: 
 
 
 def _key(secret: str) -> bytes:
-    if secret.startswith(SECRET_PREFIX):
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    if secret.startswith(SIGNING_PREFIX):
+        return base64.b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
     return secret.encode()

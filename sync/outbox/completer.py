@@ -1,6 +1,7 @@
 """Completing the rows of a call: what was resolved of them is written with the call's effect, and counted."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -18,6 +19,10 @@ from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.dispatch import Batch
 from sync.outbox.outcomes import Outcome, Resolved, Waits
 from sync.outbox.rules import Operation, Status, Verdict
+
+HELD_WAITS_S = (0.02, 0.04, 0.08, 0.16, 0.32)
+"""Pauses before what somebody held is tried again: a claim that passes over a row holds it to its commit, if the row was
+still pending when the claim began. What a user holds for longer is looked up once the claim's time is over."""
 
 
 @dataclass(slots=True)
@@ -72,11 +77,22 @@ class Completer:
         outcome: Outcome | None = None,
         returning: Returning | None = None,
     ) -> None:
-        """Write what was resolved of a batch's rows, in one transaction. Raises `DatabaseError`.
+        """Write what was resolved of a batch's rows, and again what somebody held. Raises `DatabaseError`.
 
         In the same transaction stands what the call, of which this is the `outcome`, has done to codes: `done` means
         that it stands in the mirror. Rows that stay claimed go back to `returning`.
         """
+        left = await self._write(batch, resolved, outcome, returning)
+        for wait_s in HELD_WAITS_S:
+            if not left:
+                return
+            await asyncio.sleep(wait_s)
+            left = await self._write(batch, _of_rows(resolved, left), outcome, returning)
+
+    async def _write(
+        self, batch: Batch, resolved: Sequence[Resolved], outcome: Outcome | None, returning: Returning | None
+    ) -> set[int]:
+        """Write what is free, in one transaction; which rows are not."""
         write = partial(complete, attempt_id=batch.attempt_id, resolved=resolved, returning=returning)
 
         async def store_made(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> Completed:
@@ -97,6 +113,11 @@ class Completer:
             completed = await store_page(self._connection, CODES, made, store_made, as_daemon)
         self.report.count(completed)
         self.ended += len(completed.ended)
+        return completed.left
+
+
+def _of_rows(resolved: Sequence[Resolved], row_ids: Collection[int]) -> list[Resolved]:
+    return [([row for row in rows if row.id in row_ids], completion) for rows, completion in resolved]
 
 
 def _deleted(resolved: Sequence[Resolved]) -> list[DeletedCode]:

@@ -34,11 +34,13 @@ class Returning:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What was written: how many rows became what, which ended, and why which take note of nothing."""
+    """What was written: how many rows became what, which ended, and why which take note of nothing. `left`: those that
+    somebody held, or that are another attempt's by now."""
 
     counts: Counter[Status] = field(default_factory=Counter)
     refused: dict[int, str] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
 
 
 async def complete(
@@ -59,7 +61,7 @@ async def complete(
     for rows, completion in resolved:
         row_ids = [row.id for row in rows]
         if completion.status is Status.SENDING:
-            await _keep_claimed(tx, attempt_id, row_ids, completion, returning)
+            completed.left.update(await _keep_claimed(tx, attempt_id, row_ids, completion, returning))
             continue
         aside = {row_id for row_id in row_ids if completion.code_ids.get(row_id) in hidden} if hidden else set[int]()
         shown = [row_id for row_id in row_ids if row_id not in aside]
@@ -77,10 +79,12 @@ async def _keep_claimed(
     row_ids: Sequence[int],
     completion: Completion,
     returning: Returning | None,
-) -> None:
+) -> set[int]:
+    """The rows that should have gone back, and did not."""
     await _note_refused(tx, attempt_id, completion)
-    if returning is not None:
-        await move(tx, attempt_id, returning.attempt_id, row_ids, lease=returning.lease)
+    if returning is None:
+        return set()
+    return {*row_ids} - await move(tx, attempt_id, returning.attempt_id, row_ids, lease=returning.lease)
 
 
 async def _complete_all(
@@ -88,6 +92,7 @@ async def _complete_all(
 ) -> None:
     written = await _complete_each(tx, attempt_id, row_ids, completion)
     completed.counts[completion.status] += len(written.ids)
+    completed.left.update({*row_ids} - written.ids - written.refused.keys())
     if completion.status in {Status.DONE, Status.FAILED}:
         completed.ended.update(written.ids)
     for row_id, reason in written.refused.items():

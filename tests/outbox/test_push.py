@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -174,6 +175,29 @@ async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"] * 5
     assert set(active(mirror).values()) == {1}
+
+
+async def test_a_change_that_somebody_holds_for_a_moment_is_done_with_the_others(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    # As a claim does that began before this one: it passes over the rows, and holds them until it commits.
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, *numbered(5))
+    async with AsyncExitStack() as held:
+
+        async def on_request(operation: Operation, body: Mapping[str, Any]) -> None:
+            if operation is Operation.ADD_CODES:
+                tx = await held.enter_async_context(transaction(mirror.connection.engine))
+                await tx.execute(text("SELECT FROM mews.voucher_code_outbox WHERE value = 'CODE-3' FOR UPDATE"))
+
+        mirror.simulator.on_request = on_request
+        pushing = asyncio.create_task(outbox.pusher.push())
+        while "done" not in await outbox.statuses():
+            await asyncio.sleep(0)
+        await held.aclose()
+        report = await pushing
+    assert (report.done, await outbox.statuses()) == (5, ["done"] * 5)
 
 
 async def test_a_token_that_may_not_write_stops_the_push_and_keeps_the_rows(mirror: Mirror, outbox: Outbox) -> None:

@@ -21,8 +21,8 @@ from sync.outbox.outcomes import Outcome, Resolved, Waits
 from sync.outbox.rules import Operation, Status, Verdict
 
 HELD_WAITS_S = (0.02, 0.04, 0.08, 0.16, 0.32)
-"""Pauses before what somebody held is tried again: a claim that passes over a row holds it to its commit, if the row was
-still pending when the claim began. What a user holds for longer is looked up once the claim's time is over."""
+"""Pauses before what somebody held is tried again. A claim that passes over a row holds it to its commit, if the row
+was pending when the claim began; what a user holds for longer is looked up once the claim's time is over."""
 
 
 @dataclass(slots=True)

@@ -93,16 +93,16 @@ async def _name_same_add(tx: AsyncConnection, change: Change) -> str:
     return f"the same add is queued already, as row {row_id}. Wait until it is done, or cancel it first."
 
 
-async def doubtful_vouchers(tx: AsyncConnection, ids: Iterable[UUID]) -> dict[UUID, str]:
-    """Those of the vouchers for which an add will probably fail, and why."""
+async def doubtful_vouchers(tx: AsyncConnection, ids: Iterable[UUID]) -> list[str]:
+    """A sentence on each of the vouchers for which an add will probably fail, and why."""
     wanted: Sequence[UUID] = list(ids)
-    query = select(vouchers.c.id, vouchers.c.is_active).where(vouchers.c.id == func.any(wanted))
-    is_active = {row.id: row.is_active for row in await tx.execute(query)}
-    doubts = {
-        None: "is not in the mirror; if Mews does not have it either, this will fail",
-        False: "is deleted in Mews, so this will probably fail",
-    }
-    return {one: doubts[is_active.get(one)] for one in wanted if not is_active.get(one)}
+    query = select(vouchers.c.id, vouchers.c.name, vouchers.c.is_active).where(vouchers.c.id == func.any(wanted))
+    known = {row.id: row for row in await tx.execute(query)}
+    unknown = "voucher {} is not in the mirror; if Mews does not have it either, this will fail"
+    deleted = "voucher {} ({}) is deleted in Mews, so this will probably fail"
+    return [unknown.format(one) for one in wanted if one not in known] + [
+        deleted.format(row.name, row.id) for row in known.values() if not row.is_active
+    ]
 
 
 def _in_words(error: DBAPIError) -> DatabaseError:

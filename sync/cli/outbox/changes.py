@@ -29,7 +29,7 @@ def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
     """Queue one change, given by the other fields of `Change`, and tell its row."""
     named = asked.pop("voucher")
 
-    async def insert(tx: AsyncConnection) -> tuple[Queued, dict[UUID, str]]:
+    async def insert(tx: AsyncConnection) -> tuple[Queued, list[str]]:
         change = Change(operation=operation, voucher_id=await find_voucher(tx, named), **asked)
         queued = await queue(tx, change)
         return queued, await doubtful_vouchers(tx, [change.voucher_id] if change.voucher_id else [])

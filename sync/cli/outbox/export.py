@@ -12,12 +12,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import plural, with_database
+from sync.outbox.bulk.spreadsheets import as_text
 from sync.outbox.listing import EXPORTED, stream
 from sync.postgres.engine import transaction
 
 
-def export(*, output: Path | None, **asked: Any) -> None:
+def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
     """Write rows of the outbox as CSV, their codes and ids too, into a new file or to the standard output."""
+    marked = 0
+
+    def field(value: object) -> object:
+        nonlocal marked
+        if isinstance(value, datetime):
+            return value.isoformat()
+        if as_is or not isinstance(value, str):
+            return value
+        cell = as_text(value)
+        marked += cell != value
+        return cell
 
     async def work(engine: AsyncEngine, file: TextIO) -> int:
         count, writer = 0, csv.writer(file)
@@ -25,7 +37,7 @@ def export(*, output: Path | None, **asked: Any) -> None:
             wanted = await find_wanted(tx, asked)
             writer.writerow(EXPORTED)
             async for row in stream(tx, wanted):
-                writer.writerow(map(_field, row))
+                writer.writerow(map(field, row))
                 count += 1
         return count
 
@@ -34,7 +46,6 @@ def export(*, output: Path | None, **asked: Any) -> None:
         if file:
             save(file)
     click.echo(f"{plural(count, 'row')} exported.", err=True)
-
-
-def _field(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime) else value
+    if marked:
+        cells = f"{plural(marked, 'cell')} that a spreadsheet would run as a formula"
+        click.echo(f"Note: {cells}, marked as text with an ' in front; --as-is leaves that out", err=True)

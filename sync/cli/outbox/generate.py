@@ -92,10 +92,10 @@ async def _forecast(engine: AsyncEngine, *, order: Order) -> Forecast:
         return await load_forecast(tx, [order.count])
 
 
-async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> dict[UUID, str]:
+async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> list[str]:
     with progress_bar("codes") as on_progress:
 
-        async def make(tx: AsyncConnection) -> dict[UUID, str]:
+        async def make(tx: AsyncConnection) -> list[str]:
             voucher_id = await find_voucher(tx, order.voucher)
             await _stage(tx, order, voucher_id, on_progress)
             if not dry_run:

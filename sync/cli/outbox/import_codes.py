@@ -110,7 +110,7 @@ class Report:
     bad_count: int = 0
     bad: list[BadLine] = field(default_factory=list)
     """The first of them."""
-    doubtful: dict[UUID, str] = field(default_factory=dict)
+    doubtful: list[str] = field(default_factory=list)
     queued: int = 0
     forecast: Forecast | None = None
 

@@ -115,10 +115,12 @@ def reasons(**asked: Any) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write into this new file, which only you can read; without it, to the standard output.",
 )
+@click.option("--as-is", is_flag=True, help="Write codes and notes that begin as a formula does without a mark.")
 def export(**asked: Any) -> None:
     """Write what was made, or became of changes, as CSV: with the codes and their ids, the oldest first.
 
     The first line names the columns; instants are in ISO 8601 and UTC. Rows older than SYNC_OUTBOX_KEEP_DAYS are gone.
+    A spreadsheet would run a cell that begins with =, +, - or @: it is marked as text with an ' in front.
 
     \b
     Example:

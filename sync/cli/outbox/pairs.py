@@ -30,7 +30,7 @@ def queue_pair(
     """Replace a code by `new`, or without one give it another validity; tell the two rows."""
     wanted = Wanted(validity_start_utc, validity_end_utc, **others)
 
-    async def insert(tx: AsyncConnection) -> tuple[tuple[Queued, Queued], dict[UUID, str]]:
+    async def insert(tx: AsyncConnection) -> tuple[tuple[Queued, Queued], list[str]]:
         voucher_id = await find_voucher(tx, voucher)
         named = CodeName(voucher_code_id, voucher_id, old)
         pair = await (queue_extension(tx, named, wanted) if new is None else queue_replacement(tx, named, new, wanted))

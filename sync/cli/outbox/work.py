@@ -1,10 +1,9 @@
 """What the work of the `voucher-sync outbox` commands shares."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
-from uuid import UUID
 
 import click
 from psycopg.errors import Diagnostic
@@ -105,7 +104,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def note_doubtful(vouchers: dict[UUID, str]) -> None:
+def note_doubtful(doubts: Iterable[str]) -> None:
     """Warns of vouchers for which the changes will probably fail."""
-    for voucher_id, why in vouchers.items():
-        click.echo(f"Note: voucher {voucher_id} {why}", err=True)
+    for one in doubts:
+        click.echo(f"Note: {one}", err=True)

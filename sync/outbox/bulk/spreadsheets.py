@@ -23,10 +23,21 @@ TRACES = {
 }
 """By what a whole value looks like. A code may look so too: then somebody says that it is meant as it is."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What spreadsheets take for a formula begins so."""
+
 
 def damage(value: str) -> str:
     """What a spreadsheet has probably done to a code; nothing if it looks whole."""
     return next((trace for pattern, trace in TRACES.items() if pattern.fullmatch(value)), "")
+
+
+def as_text(value: str) -> str:
+    """A cell as a spreadsheet shows it, and does not run it: one that would begin a formula is marked as text.
+
+    What stands in a code or a note anybody may have queued who may write the outbox, and a formula can call programs.
+    """
+    return f"'{value}" if value.startswith(FORMULA) else value
 
 
 def separator(line: str) -> str | None:

@@ -118,10 +118,14 @@ async def test_what_was_made_is_exported_with_its_ids(
     add_row(database_url, "OTHER NOTE", "done", note="n")
     add_row(database_url, "FAILED", "failed", note="brochure")
     exported = await cli("outbox", "export", "--note", "brochure", settings=settings)
-    assert (exported.code, exported.stderr) == (0, "3 rows exported.\n")
+    assert (exported.code, exported.stderr.splitlines()[0]) == (0, "3 rows exported.")
+    assert exported.stderr.splitlines()[1].startswith("Note: 3 cells that a spreadsheet would run as a formula, marked")
     found = list(csv.DictReader(io.StringIO(exported.stdout)))
     assert [int(row["id"]) for row in found] == made
-    assert [row["value"] for row in found] == [f'=1+"{number}' for number in range(3)]
+    assert [row["value"] for row in found] == [f"'=1+\"{number}" for number in range(3)]
+    exact = await cli("outbox", "export", "--note", "brochure", "--as-is", settings=settings)
+    values = [row["value"] for row in csv.DictReader(io.StringIO(exact.stdout))]
+    assert (exact.stderr, values) == ("3 rows exported.\n", [f'=1+"{number}' for number in range(3)])
     assert {(row["voucher_code_id"], row["voucher_name"], row["status"]) for row in found} == {
         (OTHER, "Winter", "done")
     }

@@ -125,6 +125,8 @@ SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 HttpToken = Annotated[SecretStr, AfterValidator(_http_token)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)]
+"""Half of it is all the time that a write has: of less than a second, most of them would never be sent."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 NotEmpty = Annotated[str, Field(min_length=1)]

@@ -18,6 +18,7 @@ from sync.setting_values import (
     Count,
     CronTimes,
     HttpToken,
+    LeaseSeconds,
     NotEmpty,
     PlatformAddress,
     PositiveSeconds,
@@ -77,8 +78,9 @@ class Settings(BaseModel):
     sync_clock_tolerance_s: Annotated[float, Field(ge=60, le=MAX_CLOCK_TOLERANCE_S)] = 86_400
     """The API's clock (its `Date` header) is believed where it is within so many seconds of what was known of it,
     or of this machine's; else nothing is pulled and no add sent, and both are told."""
-    sync_lease_s: PositiveSeconds = 30
-    """A daemon silent for so long counts as dead; a write to the API gets at most half of it."""
+    sync_lease_s: LeaseSeconds = 30
+    """A daemon silent for so long counts as dead; a write to the API gets at most half of it. At
+    least 1."""
     sync_push_poll_s: PositiveSeconds = 5
     """Seconds between looks at the outbox, should a notification be lost."""
     sync_settle_after_s: PositiveSeconds = 15

@@ -54,7 +54,7 @@ def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
         ("SYNC_RATE_LIMIT_REQUESTS", "0", "greater than or equal to 1"),
         ("SYNC_RATE_LIMIT_WINDOW_S", "-30", "greater than 0"),
         ("SYNC_REQUEST_TIMEOUT_S", "0", "greater than 0"),
-        ("SYNC_LEASE_S", "0", "greater than 0"),
+        ("SYNC_LEASE_S", "0.9", "greater than or equal to 1"),
         ("SYNC_LEASE_S", "nan", "Input should be"),
         ("SYNC_HTTP_BIND", "8321", "host:port"),
         ("SYNC_HTTP_BIND", ":8321", "host:port"),

@@ -24,4 +24,5 @@ def triggers() -> list[tuple[str, str]]:
     """Every trigger of ours: its table, and its name."""
     of_outbox = [(outbox_tables.outbox.fullname, name) for name in outbox_tables.TRIGGERS]
     of_codes = [(mirror_tables.voucher_codes.fullname, name) for name in mirror_tables.TRIGGERS]
-    return [*of_outbox, *of_codes, (mirror_tables.voucher_targets.fullname, "sign_target")]
+    of_connections = [(connection_tables.connections.fullname, name) for name in connection_tables.CONNECTION_TRIGGERS]
+    return [*of_outbox, *of_codes, *of_connections, (mirror_tables.voucher_targets.fullname, "sign_target")]

@@ -6,11 +6,13 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     Table,
     Text,
     func,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
@@ -41,10 +43,49 @@ connections = Table(
     Column("platform_address", Text, comment="The API that it mirrors."),
     Column("token_fingerprint", LargeBinary, comment="SHA-256 of that address and the token last seen to fit."),
     Column("error_kind", Text, comment="Which kind of error it is, by its name."),
+    Column(
+        "origin",
+        Text,
+        nullable=False,
+        server_default="environment",
+        comment="Where its tokens come from: environment, or command or webhook, by which they were stored here.",
+    ),
+    Column("access_token", LargeBinary, comment="The access token, encrypted; null: the environment has it."),
+    Column("client_token", LargeBinary, comment="The client token, encrypted; null: the environment's."),
+    Column("paused_at", TIMESTAMP, comment="Since when nothing is read or sent for it; null: it is at work."),
+    Column("paused_because", Text, comment="Why."),
+    Column("removed_at", TIMESTAMP, comment="When it was removed; its tokens are gone, and its rows may be kept."),
+    Column("added_at", TIMESTAMP, comment="When it was last added."),
+    Column("integration_id", Text, comment="The vendor's name of the integration that it came with."),
+    Column("owner", UUID, comment="The process that works for it, as in sync.daemons."),
+    Column("epoch", BigInteger, nullable=False, server_default="0", comment="Grows whenever another process takes it."),
     CheckConstraint("state IN ('ok', 'failing')", name="state"),
+    CheckConstraint("origin IN ('environment', 'command', 'webhook')", name="origin"),
+    CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),
+    CheckConstraint(
+        "origin = 'environment' OR removed_at IS NOT NULL "
+        "OR platform_address IS NOT NULL AND access_token IS NOT NULL AND added_at IS NOT NULL",
+        name="stored_is_whole",
+    ),
+    CheckConstraint(
+        "(origin <> 'environment' AND removed_at IS NULL) OR access_token IS NULL AND client_token IS NULL",
+        name="no_needless_token",
+    ),
+    CheckConstraint("paused_because IS NULL OR paused_at IS NOT NULL", name="pause"),
+    CheckConstraint("epoch >= 0", name="epoch"),
+    Index(
+        "connections_integration_idx",
+        "platform_address",
+        "integration_id",
+        unique=True,
+        postgresql_where=text("integration_id IS NOT NULL"),
+    ),
     schema="sync",
-    comment="How each connection is doing.",
+    comment="The connections: where their tokens are, who works for each, and how it is doing.",
 )
+CONNECTION_TRIGGERS = ("tell_of_another", "tell_of_change")
+CONNECTIONS_CHANNEL = "voucher_sync_connections"
+"""What is notified when the set of connections has changed."""
 
 incarnation = Table(
     "incarnation",

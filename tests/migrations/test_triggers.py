@@ -7,6 +7,7 @@ import pytest
 from alembic import command
 from psycopg.conninfo import conninfo_to_dict
 
+import sync.connection
 import sync.mirror
 import sync.outbox
 from sync.postgres import migrations
@@ -24,7 +25,11 @@ from tests.migrations.helpers import (
 from tests.support.hostile import new_owner
 from tests.support.queue import VOUCHER
 
-IN_FORCE = (Path(sync.outbox.__file__).with_name("triggers.sql"), Path(sync.mirror.__file__).with_name("history.sql"))
+IN_FORCE = (
+    Path(sync.outbox.__file__).with_name("triggers.sql"),
+    Path(sync.mirror.__file__).with_name("history.sql"),
+    Path(sync.connection.__file__).with_name("connections.sql"),
+)
 AT = "0011"
 BEFORE = str(scripts().get_revision(AT).down_revision)
 TABLE = "mews.voucher_code_outbox"

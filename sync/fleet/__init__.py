@@ -1,0 +1,1 @@
+"""Many connections, shared by replicas: which there are, and their tokens."""

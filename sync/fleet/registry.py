@@ -1,0 +1,56 @@
+"""Which connections there are, as replicas see them; read by one statement for all."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from sqlalchemy import Select, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import connections
+
+Origin = Literal["environment", "command", "webhook"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredConnection:
+    """A row of `sync.connections`; both tokens are as `sync.fleet.tokens` encrypts them.
+
+    One of the environment has none: whose environment has not its tokens cannot work for it. A stored one without a
+    client token goes with the environment's, and `platform_address` is None only of the environment's.
+    """
+
+    name: str
+    origin: Origin
+    platform_address: str | None
+    access_token: bytes | None
+    client_token: bytes | None
+    paused_at: datetime | None
+    paused_because: str | None
+    integration_id: str | None
+    owner: UUID | None
+    epoch: int
+
+
+async def load_active(tx: AsyncConnection) -> list[StoredConnection]:
+    """The connections that are neither paused nor removed, by name."""
+    return await _load(tx, _SELECT.where(connections.c.removed_at.is_(None), connections.c.paused_at.is_(None)))
+
+
+async def load_present(tx: AsyncConnection) -> list[StoredConnection]:
+    """The connections that are not removed, by name."""
+    return await _load(tx, _SELECT.where(connections.c.removed_at.is_(None)))
+
+
+async def register_environment(tx: AsyncConnection, name: str) -> None:
+    """Have a row for the connection of the environment, so that a replica can own it."""
+    await tx.execute(insert(connections).values(name=name, state="ok").on_conflict_do_nothing())
+
+
+_SELECT = select(*(connections.c[name] for name in StoredConnection.__slots__))
+
+
+async def _load(tx: AsyncConnection, query: Select[Any]) -> list[StoredConnection]:
+    return [StoredConnection(*row) for row in await tx.execute(query.order_by(connections.c.name))]

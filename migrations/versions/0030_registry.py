@@ -62,6 +62,7 @@ def upgrade() -> None:
         ["platform_address", "integration_id"],
         unique=True,
         schema="sync",
+        postgresql_ops={"platform_address": 'COLLATE "C"', "integration_id": 'COLLATE "C"'},
         postgresql_where=sa.text("integration_id IS NOT NULL"),
     )
     op.create_table_comment(TABLE, COMMENT, existing_comment=COMMENT_BEFORE, schema="sync")

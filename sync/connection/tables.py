@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from sync.postgres.metadata import TIMESTAMP, metadata, mirrored_columns
+from sync.postgres.metadata import BYTEWISE, TIMESTAMP, metadata, mirrored_columns
 
 enterprises = Table(
     "enterprises",
@@ -78,6 +78,7 @@ connections = Table(
         "platform_address",
         "integration_id",
         unique=True,
+        postgresql_ops={"platform_address": BYTEWISE, "integration_id": BYTEWISE},
         postgresql_where=text("integration_id IS NOT NULL"),
     ),
     schema="sync",

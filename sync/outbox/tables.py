@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import UUID
 
 from sync.outbox.rules import HeldBecause, Operation, Status, Uncertainty
-from sync.postgres.metadata import TIMESTAMP, metadata
+from sync.postgres.metadata import BYTEWISE, TIMESTAMP, metadata
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
 IS_IN_TURN = text("starts_with(status, 'pending')")
@@ -30,9 +30,6 @@ IS_NEXT = text("left(status, 7) = 'pending'")
 """The same once more: it is found by the index that a look goes through."""
 IS_WAITING = text("after_id IS NOT NULL AND right(status, 7) = 'pending'")
 """And once more, of rows that may wait for another."""
-BYTEWISE = 'COLLATE "C"'
-"""Of texts in a unique index: sorted as the operating system does today, it would miss rows tomorrow. Given in place of
-an operator class: an index on expressions would differ from what Alembic reads back."""
 QUEUER = text("coalesce(queued_by, '')")
 """Who queued it; rows from before the triggers, or past them, count as one user's."""
 

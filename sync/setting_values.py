@@ -17,6 +17,8 @@ MAX_CLOCK_TOLERANCE_S = 100 * MAX_SECONDS
 MAX_COUNT = 1_000_000_000
 """Past it neither the budget nor the database counts."""
 SHORTEST_TOKEN = 16
+SECRET_KEY_BYTES = 32
+"""Of a Fernet key, which is written as URL-safe base64."""
 SIGNING_PREFIX = "whsec_"
 """How Standard Webhooks mark a secret that is base64."""
 EMPTY = "is set but empty: give a value, or unset it"
@@ -105,6 +107,18 @@ def _secret_url(value: SecretStr) -> SecretStr:
     return SecretStr(given)
 
 
+def _secret_keys(value: SecretStr) -> SecretStr:
+    keys = [key.strip() for key in _not_empty(value).get_secret_value().split(",")]
+    for key in keys:
+        try:
+            is_key = len(base64.b64decode(key, altchars=b"-_", validate=True)) == SECRET_KEY_BYTES
+        except ValueError:
+            is_key = False
+        if not is_key:
+            raise ValueError("give a key of `voucher-sync connections key`, or several with commas between them")
+    return SecretStr(",".join(keys))
+
+
 def _signing_secret(value: SecretStr) -> SecretStr:
     words = _not_empty(value).get_secret_value().strip()
     if words.startswith(SIGNING_PREFIX):
@@ -121,6 +135,7 @@ BackfillStart = Annotated[datetime, BeforeValidator(_not_a_number), AfterValidat
 BindAddress = Annotated[str, AfterValidator(_http_bind)]
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]
+SecretKeys = Annotated[SecretStr, AfterValidator(_secret_keys)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 HttpToken = Annotated[SecretStr, AfterValidator(_http_token)]

@@ -23,6 +23,7 @@ from sync.setting_values import (
     PlatformAddress,
     PositiveSeconds,
     Secret,
+    SecretKeys,
     SecretUrl,
     Share,
     SigningSecret,
@@ -49,6 +50,9 @@ class Settings(BaseModel):
     """The integration's token. Default: none."""
     mews_access_token: Token | None = None
     """The hotel's token, or a portfolio token for many hotels. Default: none."""
+    sync_secret_key: SecretKeys | None = None
+    """Encrypts the tokens of connections in the database; `voucher-sync connections key` makes one. Of several, with
+    commas between them, the first encrypts and each reads. Default: none."""
     mews_client: NotEmpty = f"voucher-sync {version('voucher-sync')}"
     """How the API sees this client."""
     sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
@@ -122,6 +126,11 @@ class Settings(BaseModel):
     """How logs are written, on stderr: `json` or `console`. Default: `console` on a terminal, else `json`."""
     sync_log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged: `debug`, `info`, `warning` or `error`."""
+
+    @property
+    def secret_keys(self) -> list[str]:
+        """The keys of the tokens in the database, the one that encrypts first."""
+        return self.sync_secret_key.get_secret_value().split(",") if self.sync_secret_key else []
 
     @property
     def overlap(self) -> timedelta:

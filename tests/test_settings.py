@@ -16,6 +16,7 @@ DEFAULTS = {
     "MEWS_PLATFORM_ADDRESS": "https://api.mews.com",
     "MEWS_CLIENT_TOKEN": None,
     "MEWS_ACCESS_TOKEN": None,
+    "SYNC_SECRET_KEY": None,
     "MEWS_CLIENT": f"voucher-sync {version('voucher-sync')}",
     "SYNC_DATABASE_POOL": 5,
     "SYNC_PULL_INTERVAL_S": 60,

@@ -1,0 +1,83 @@
+"""Tokens at rest: encrypted with the first key of SYNC_SECRET_KEY, and read with any of them.
+
+A ciphertext holds whose token it is and for which address: put into another row, or behind another address, it is
+refused, so that who can write to the database cannot have one hotel's token sent elsewhere. `cryptography` is loaded by
+the first token; who has none in the database does not wait for it.
+"""
+
+import hmac
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from sync.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from cryptography.fernet import MultiFernet
+
+Kind = Literal["access", "client"]
+
+NO_KEY = (
+    "SYNC_SECRET_KEY is not set, and tokens in the database are encrypted: make a key once with `voucher-sync "
+    "connections key`, keep it as you keep the tokens, and set SYNC_SECRET_KEY, or SYNC_SECRET_KEY_FILE, to it "
+    "wherever voucher-sync runs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOf:
+    """Whose token it is: a connection's name, its platform address, and which of its two."""
+
+    connection: str
+    platform_address: str
+    kind: Kind
+
+
+class TokenBox:
+    """Encrypts tokens and reads them again; `keys` as in SYNC_SECRET_KEY, of which the first encrypts."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self._keys = keys
+
+    def encrypt(self, token: str, of: TokenOf) -> bytes:
+        """The ciphertext, another one each time. `SettingsError` where there is no key."""
+        words = [of.connection, of.platform_address, of.kind, token]
+        return self._fernet.encrypt(json.dumps(words).encode())
+
+    def decrypt(self, ciphertext: bytes, of: TokenOf) -> str:
+        """The token. `SettingsError`, which names the connection, where no key reads it or it is another's."""
+        from cryptography.fernet import InvalidToken
+
+        try:
+            words = json.loads(self._fernet.decrypt(ciphertext))
+        except InvalidToken:
+            raise SettingsError(
+                f"connection {of.connection}: no key of SYNC_SECRET_KEY reads its {of.kind} token: add the key that it "
+                f"was encrypted with, behind a comma, or give the token again with `voucher-sync connections rotate "
+                f"{of.connection}`"
+            ) from None
+        *whose, token = words
+        if not hmac.compare_digest(json.dumps(whose), json.dumps([of.connection, of.platform_address, of.kind])):
+            raise SettingsError(
+                f"connection {of.connection}: its {of.kind} token was encrypted for another connection or address, so "
+                f"somebody has changed the database: find out who, then give the token again with `voucher-sync "
+                f"connections rotate {of.connection}`"
+            )
+        return str(token)
+
+    @cached_property
+    def _fernet(self) -> "MultiFernet":
+        if not self._keys:
+            raise SettingsError(NO_KEY)
+        from cryptography.fernet import Fernet, MultiFernet
+
+        return MultiFernet([Fernet(key) for key in self._keys])
+
+
+def new_key() -> str:
+    """A new key for SYNC_SECRET_KEY."""
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()

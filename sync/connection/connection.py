@@ -16,12 +16,13 @@ from sync.mews.client import Client
 class Identity:
     """The API's address, the fingerprint of the access token, and whether they are known to be this connection's.
 
-    `is_accepted`: somebody has said that they are from now on.
+    `is_accepted`: somebody has said that they are from now on. `is_stored`: the database has them, not the environment.
     """
 
     platform_address: str
     token: bytes
     is_accepted: bool = False
+    is_stored: bool = False
     is_verified: bool = False
     verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
 

@@ -17,6 +17,16 @@ NEXT_STEP = (
 )
 
 
+def next_step(name: str, *, is_stored: bool) -> str:
+    """What to do about tokens that are for other hotels."""
+    if not is_stored:
+        return NEXT_STEP
+    return (
+        f"give it a token of its own hotels with `voucher-sync connections rotate {name}`; if it is to mirror these "
+        f"from now on, run `voucher-sync once --connection {name} --accept-enterprises`"
+    )
+
+
 async def verify(connection: Connection) -> None:
     """Make sure that the tokens are for this connection's hotels; asks the API only for a token that is new here.
 
@@ -43,10 +53,12 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
         seen := {one.id: one.name for one in enterprises},
         known_address=known.platform_address,
         known_enterprises=known.enterprises,
+        stored_as=connection.name if identity.is_stored else None,
     )
     if foreign and not identity.is_accepted:
         identity.is_verified = False
-        raise AnotherHotel(f"{foreign}: nothing was read or sent; {NEXT_STEP}")
+        to_do = next_step(connection.name, is_stored=identity.is_stored)
+        raise AnotherHotel(f"{foreign}: nothing was read or sent; {to_do}")
     identity.is_verified = True
     if seen and (known.platform_address, known.token) != (identity.platform_address, identity.token):
         remember = partial(

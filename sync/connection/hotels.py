@@ -18,18 +18,24 @@ def why_foreign(
     *,
     known_address: str | None,
     known_enterprises: Mapping[UUID, str],
+    stored_as: str | None = None,
 ) -> str | None:
     """Why this is not the API, or not a token, of the hotels (ids and names) that are known; None if it is.
 
     One hotel in common is enough: a portfolio gains and loses some, and a token is replaced by another one. A token
     that sees none at all says nothing. Ids are unique among the vendor's customers, but not between its environments,
-    since one may be a copy of another: so the address counts too.
+    since one may be a copy of another: so the address counts too. `stored_as`: the name of a connection whose tokens
+    are not the environment's.
     """
+    who = "this database" if stored_as is None else f"connection {stored_as}"
+    address, token = (
+        ("MEWS_PLATFORM_ADDRESS", "MEWS_ACCESS_TOKEN") if stored_as is None else ("its address", "its token")
+    )
     if known_address is not None and known_address != platform_address:
-        return f"this database mirrors {known_address}, and MEWS_PLATFORM_ADDRESS is {platform_address}"
+        return f"{who} mirrors {known_address}, and {address} is {platform_address}"
     if not known_enterprises or not enterprises or known_enterprises.keys() & enterprises.keys():
         return None
-    return f"this database mirrors {_named(known_enterprises)}, and MEWS_ACCESS_TOKEN is for {_named(enterprises)}"
+    return f"{who} mirrors {_named(known_enterprises)}, and {token} is for {_named(enterprises)}"
 
 
 def _named(enterprises: Mapping[UUID, str]) -> str:

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -23,6 +24,8 @@ from sync.connection.incarnation import Incarnation
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
+from sync.fleet.registry import StoredConnection
+from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -38,6 +41,33 @@ CONNECTION_NAME = "default"
 """The name of the connection whose tokens come straight from the environment."""
 
 
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What all connections that a process works for share."""
+
+    settings: Settings
+    engine: AsyncEngine
+    stop: asyncio.Event
+    incarnation: Incarnation
+    process: UUID
+    retry_policy: RetryPolicy
+
+
+@asynccontextmanager
+async def open_workplace(
+    settings: Settings, database_url: str, stop: asyncio.Event, retry_policy: RetryPolicy = RetryPolicy()
+) -> AsyncIterator[Workplace]:
+    """The database and what is known of it; closed with its pool at the end."""
+    pool = settings.sync_database_pool
+    engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
+    require_schema(engine)
+    incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
+    try:
+        yield Workplace(settings, engine, stop, incarnation, uuid4(), retry_policy)
+    finally:
+        await engine.dispose()
+
+
 @asynccontextmanager
 async def open_connection(
     settings: Settings,
@@ -51,19 +81,58 @@ async def open_connection(
 
     `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
     """
-    address = settings.mews_platform_address
-    identity = Identity(address, _token(settings), is_accepted=accept_enterprises)
-    pool = settings.sync_database_pool
-    engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
-    require_schema(engine)
-    process = uuid4()
-    client = make_client(settings, stop, retry_policy, engine, process)
-    try:
-        incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
-        yield Connection(CONNECTION_NAME, client, engine, stop, identity, incarnation, process=process)
-    finally:
-        await client.aclose()
-        await engine.dispose()
+    given = credentials(settings)
+    async with open_workplace(settings, database_url, stop, retry_policy) as place:
+        connection = make_connection(
+            place, CONNECTION_NAME, settings.mews_platform_address, given, accept_enterprises=accept_enterprises
+        )
+        try:
+            yield connection
+        finally:
+            await connection.client.aclose()
+
+
+def make_connection(
+    place: Workplace,
+    name: str,
+    platform_address: str,
+    given: Credentials,
+    *,
+    accept_enterprises: bool = False,
+) -> Connection:
+    """A connection of these tokens; whoever makes it closes its client. Nothing is asked or read yet.
+
+    `accept_enterprises` as for `open_connection`.
+    """
+    token = fingerprint(platform_address, given.access_token)
+    is_stored = name != CONNECTION_NAME
+    identity = Identity(platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
+    client = make_client(
+        place.settings, place.stop, place.retry_policy, place.engine, place.process,
+        platform_address=platform_address, given=given,
+    )  # fmt: skip
+    return Connection(name, client, place.engine, place.stop, identity, place.incarnation, process=place.process)
+
+
+def open_stored(settings: Settings, stored: StoredConnection) -> tuple[str, Credentials]:
+    """The platform address and the tokens of a connection, as the database or the environment has them.
+
+    `SettingsError`, which names the connection, where one is missing or cannot be read.
+    """
+    if stored.access_token is None or stored.platform_address is None:
+        return settings.mews_platform_address, credentials(settings)
+    box, address = TokenBox(settings.secret_keys), stored.platform_address
+    access_token = box.decrypt(stored.access_token, TokenOf(stored.name, address, "access"))
+    if stored.client_token is not None:
+        client_token = box.decrypt(stored.client_token, TokenOf(stored.name, address, "client"))
+    elif settings.mews_client_token is not None:
+        client_token = settings.mews_client_token.get_secret_value()
+    else:
+        raise SettingsError(
+            f"connection {stored.name} has no client token of its own, and MEWS_CLIENT_TOKEN is not set: set it, or "
+            f"MEWS_CLIENT_TOKEN_FILE, to the token of your integration"
+        )
+    return address, Credentials(client_token, access_token, settings.mews_client)
 
 
 def make_client(
@@ -72,14 +141,19 @@ def make_client(
     retry_policy: RetryPolicy = RetryPolicy(),
     engine: AsyncEngine | None = None,
     process: UUID | None = None,
+    *,
+    platform_address: str | None = None,
+    given: Credentials | None = None,
 ) -> Client:
-    """The API's client for the connection of the environment; without a database, its budget is its own.
+    """The API's client, of the environment's tokens if none are given; without a database, its budget is its own.
 
     `process`: by what name it writes its calls down there.
     """
+    address, tokens = platform_address or settings.mews_platform_address, given or credentials(settings)
+    token = fingerprint(address, tokens.access_token)
     return Client(
-        settings.mews_platform_address,
-        credentials(settings),
+        address,
+        tokens,
         budget_requests=settings.sync_rate_limit_requests,
         budget_window_s=settings.sync_rate_limit_window_s,
         read_timeout_s=settings.sync_request_timeout_s,
@@ -89,14 +163,14 @@ def make_client(
         stop=stop,
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
-        ledger=None if engine is None else _make_ledger(settings, engine, process),
+        ledger=None if engine is None else _make_ledger(settings, engine, token, process),
     )
 
 
-def _make_ledger(settings: Settings, engine: AsyncEngine, process: UUID | None) -> BudgetLedger:
+def _make_ledger(settings: Settings, engine: AsyncEngine, token: bytes, process: UUID | None) -> BudgetLedger:
     return BudgetLedger(
         engine,
-        _token(settings),
+        token,
         good_for_s=settings.sync_lease_s,
         # A place of the budget is held for a read until it is answered, and for a write while its claim is good.
         longest_call_s=max(settings.sync_request_timeout_s, settings.sync_lease_s),
@@ -105,12 +179,8 @@ def _make_ledger(settings: Settings, engine: AsyncEngine, process: UUID | None) 
     )
 
 
-def _token(settings: Settings) -> bytes:
-    return fingerprint(settings.mews_platform_address, credentials(settings).access_token)
-
-
 def credentials(settings: Settings) -> Credentials:
-    """The tokens, or `SettingsError`."""
+    """The tokens of the environment, or `SettingsError`."""
     client_token, access_token = settings.mews_client_token, settings.mews_access_token
     if client_token is None or access_token is None:
         missing = "MEWS_CLIENT_TOKEN" if client_token is None else "MEWS_ACCESS_TOKEN"

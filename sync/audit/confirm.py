@@ -33,10 +33,10 @@ async def confirm_group(run: AuditRun, scopes: Scopes) -> None:
             await list_again(run, {one: scopes[one] for one in unlisted})
 
     async def take(tx: AsyncConnection) -> list[Candidate]:
-        await db.keep_alive(tx, run.audit)
         return await seen.some_candidates(tx, run.connection.name, list(scopes), MAX_BY_ID)
 
     while candidates := await run.do(take):
+        await run.keep_alive()
         await _confirm_some(run, scopes, candidates)
     await run.do(lambda tx: db.finish_vouchers(tx, run.audit, list(scopes)))
 

@@ -1,6 +1,8 @@
 """What the steps of one audit share."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
@@ -16,7 +18,14 @@ from sync.connection.connection import Connection
 from sync.core.errors import ApiError, InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.postgres.engine import in_transaction
 
+G = TypeVar("G")
 R = TypeVar("R")
+
+COMPARED_AT_ONCE = 2
+"""While the database compares one page, the next is made ready for it; more would keep sessions from other work."""
+GROUPS_AT_ONCE = 2
+"""While the API makes a page of one group of vouchers, one of the other is worked off."""
+TOLD_ALIVE_EVERY_S = 10.0
 
 CONCERNS_SOME = (InvalidRequest, RequestTimedOut, InvalidResponse)
 """What a listing fails with for one of its vouchers, while others may still be compared."""
@@ -41,7 +50,10 @@ OnProgress = Callable[[AuditReport], None]
 
 @dataclass(slots=True)
 class AuditRun:
-    """An audit that is under way. `has_refused`: codes of this connection were refused by the database before."""
+    """An audit that is under way. `has_refused`: codes of this connection were refused by the database before.
+
+    `slots`: for pages that the database is at work on, of all listings.
+    """
 
     connection: Connection
     settings: AuditSettings
@@ -49,6 +61,9 @@ class AuditRun:
     on_progress: OnProgress
     report: AuditReport = field(default_factory=AuditReport)
     has_refused: bool = False
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARED_AT_ONCE))
+    clock: Callable[[], float] = time.monotonic
+    _told_alive_s: float = float("-inf")
 
     async def do(self, work: Callable[[AsyncConnection], Awaitable[R]]) -> R:
         """What `work` returns, in a transaction."""
@@ -66,12 +81,35 @@ class AuditRun:
         text = str(error.redacted())
         await self.do(lambda tx: db.save_listed(tx, self.audit, [scope], {scope.voucher_id: voucher.counts}, text))
 
-    async def forget_seen(self) -> None:
-        """Forget which codes were listed."""
-        while await self.do(lambda tx: candidates.clear_slice(tx, self.connection.name)):
-            pass
+    async def keep_alive(self) -> None:
+        """Say every few seconds that the audit goes on. Raises `AuditRunning` where it was taken over meanwhile.
+
+        Before each page: a process that stood still for longer hears of it before it notes anything.
+        """
+        if self.clock() - self._told_alive_s >= TOLD_ALIVE_EVERY_S:
+            self._told_alive_s = self.clock()
+            await self.do(lambda tx: db.keep_alive(tx, self.audit))
 
     async def forget_candidates(self, voucher_ids: list[UUID]) -> None:
         """Forget what seemed to have drifted in vouchers."""
         while await self.do(lambda tx: candidates.clear_slice(tx, self.connection.name, voucher_ids)):
             pass
+
+
+async def for_each(groups: Iterable[G], work: Callable[[G], Awaitable[None]]) -> None:
+    """Do work for groups of vouchers, some at once, in their order; the first fault ends all, and is raised."""
+    slots = asyncio.Semaphore(GROUPS_AT_ONCE)
+
+    async def one(group: G) -> None:
+        try:
+            await work(group)
+        finally:
+            slots.release()
+
+    try:
+        async with asyncio.TaskGroup() as working:
+            for group in groups:
+                await slots.acquire()
+                working.create_task(one(group))
+    except ExceptionGroup as group_of_faults:
+        raise group_of_faults.exceptions[0] from group_of_faults

@@ -1,24 +1,20 @@
-"""Listing the codes of many vouchers together, newest first, and noting what seems to have drifted in each.
+"""Listing the codes of many vouchers together, and noting what seems to have drifted in each."""
 
-A group costs pages, however many vouchers it has. One that fails as a whole is halved until the voucher that it fails
-for stands alone, so that none costs the others.
-"""
-
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.audit import candidates
+from sync.audit import candidates, pages
 from sync.audit import store as db
 from sync.audit.compare import DRIFT, Comparison, Difference
-from sync.audit.context import CONCERNS_SOME, AuditRun
+from sync.audit.context import AuditRun
+from sync.audit.pages import Listing
+from sync.audit.reader import read_vouchers
 from sync.audit.store import Scope
-from sync.core.bisection import Bisection
-from sync.core.errors import ApiError, InvalidRequest
 from sync.mews import operations
 from sync.mews.limits import PageSize
 from sync.mews.pages import Page
@@ -27,147 +23,125 @@ from sync.mews.records import VoucherCode
 from sync.mirror import rejected
 from sync.mirror.store import CODES
 
-MAX_RESTARTS = 3
-"""So often a listing begins anew whose cursor the API no longer knows."""
-
-AT_ONCE = 2
-"""While the database compares one page, the next is made ready for it; more would keep sessions from other work."""
-
 Scopes = Mapping[UUID, Scope]
-Differences = dict[UUID, Difference]
-Take = Callable[[Page[VoucherCode]], Awaitable[None]]
+Codes = Mapping[UUID, VoucherCode]
 
 
 async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
     """Note what seems to have drifted in up to 1000 vouchers; one that the API refuses is left out, and said to be."""
-    name = run.connection.name
-    await run.forget_seen()
+    name, attempts = run.connection.name, list[_Comparing]()
     await run.forget_candidates(voucher_ids)
     begin = partial(db.begin_vouchers, voucher_ids=voucher_ids, overlap=run.settings.overlap)
     scopes = {scope.voucher_id: scope for scope in await run.do(begin)}
-    listed = await _read(run, scopes, partial(_compare, run, scopes))
-    mine = [scopes[one] for one in listed]
+
+    def begin_comparing() -> _Comparing:
+        attempts.append(_Comparing(run, scopes))
+        return attempts[-1]
+
+    listed = await read_vouchers(run, scopes.values(), begin_comparing)
+    whole = [one.listing for one in attempts if one.is_whole]
 
     async def note(tx: AsyncConnection) -> None:
         # In one transaction: a pool of few may have no second session to write in.
-        async for unlisted in candidates.unlisted(tx, name, mine):
+        async for unlisted in pages.unlisted(tx, whole, listed):
             await candidates.note_candidates(tx, name, unlisted, is_listed=False)
 
     await run.do(note)
-    counts = {one: run.voucher(one).counts for one in listed}
-    await run.do(lambda tx: db.save_listed(tx, run.audit, mine, counts))
-    await run.do(lambda tx: db.finish_vouchers(tx, run.audit, listed))
-    await run.forget_seen()
+    counts = {scope.voucher_id: run.voucher(scope.voucher_id).counts for scope in listed}
+    await run.do(lambda tx: db.save_listed(tx, run.audit, listed, counts))
+    await run.do(lambda tx: db.finish_vouchers(tx, run.audit, list(counts)))
+    await run.do(lambda tx: pages.forget(tx, [one.listing for one in attempts]))
 
 
 async def list_again(run: AuditRun, scopes: Scopes) -> None:
     """Drop of what the API did not list what a second listing shows: it had moved to a page that was behind us."""
-    name = run.connection.name
-
-    async def take(page: Page[VoucherCode]) -> None:
-        code_ids = [*(code.id for code in page.records), *_ids_of_rejected(page)]
-
-        async def drop(tx: AsyncConnection) -> None:
-            await db.keep_alive(tx, run.audit)
-            await candidates.drop_listed_after_all(tx, name, code_ids)
-
-        await run.do(drop)
-
-    await _read(run, scopes, take)
+    unlisted = await run.do(lambda tx: candidates.unlisted_of(tx, run.connection.name, list(scopes)))
+    await read_vouchers(run, scopes.values(), lambda: _LookingFor(run, unlisted))
 
 
-async def _read(run: AuditRun, scopes: Scopes, take: Take) -> list[UUID]:
-    """List vouchers to the end; those of which that could be done."""
-    page_size, listed = PageSize(), list[UUID]()
-    bisection = Bisection(list(scopes))
-    while group := bisection.group:
-        error = await _try(run, group, take, page_size)
-        if error is None:
-            listed += group
-        elif len(group) == 1:
-            await run.fail(scopes[group[0]], error)
-        bisection.tell(went_through=error is None)
-    return listed
+class _Comparing:
+    """Compares pages with the mirror, and counts what differs in no way that is to be looked at once more.
+
+    What it has counted and seen is only true once all was listed: one that begins anew shows its codes once more, and
+    not what was deleted meanwhile.
+    """
+
+    def __init__(self, run: AuditRun, scopes: Scopes) -> None:
+        self.listing, self.is_whole = Listing(run.connection.name), False
+        self._run, self._scopes = run, scopes
+        self._began_at = next(iter(scopes.values())).began_at
+        self._counts = defaultdict[UUID, Counter[Difference]](Counter)
+        self._codes = 0
+
+    def pages(self, voucher_ids: Sequence[UUID], page_size: PageSize) -> AsyncIterator[Page[VoucherCode]]:
+        return operations.all_voucher_codes(self._run.connection.client, voucher_ids, None, Priority.AUDIT, page_size)
+
+    async def take(self, page: Page[VoucherCode]) -> None:
+        run = self._run
+        listed = {code.id: code for code in page.records if code.voucher_id in self._scopes}
+        unequal = await run.do(lambda tx: self._note(tx, page, listed))
+        for voucher_id, count in Counter(code.voucher_id for code in listed.values()).items():
+            self._counts[voucher_id][Difference.EQUAL] += count
+        for one, difference in unequal.items():
+            counts = self._counts[listed[one].voucher_id]
+            counts[Difference.EQUAL] -= 1
+            if difference not in DRIFT:
+                counts[difference] += 1
+        self._codes += len(listed)
+        run.report.codes += len(listed)
+        run.on_progress(run.report)
+
+    def end(self, *, is_whole: bool) -> None:
+        self.is_whole = is_whole
+        if not is_whole:
+            self._run.report.codes -= self._codes
+            return
+        for voucher_id, counts in self._counts.items():
+            self._run.voucher(voucher_id).counts.update(+counts)
+
+    async def _note(self, tx: AsyncConnection, page: Page[VoucherCode], listed: Codes) -> dict[UUID, Difference]:
+        """Note a page, and candidates of what seems to have drifted; how the codes stand that are not plainly equal."""
+        name = self._run.connection.name
+        beside = _ids_of_rejected(page)
+        if page.rejected:
+            await rejected.keep(tx, name, page.rejected)
+        unequal = await pages.note_page(tx, self.listing, self._began_at, [*listed.values()], beside)
+        mirrored = await db.held(tx, unequal) if unequal else {}
+        differences = {one: self._comparison(listed[one]).compare(mirrored.get(one), listed[one]) for one in unequal}
+        drifted = [(listed[one].voucher_id, one) for one, found in differences.items() if found in DRIFT]
+        if drifted:
+            await candidates.note_candidates(tx, name, drifted, is_listed=True)
+        if self._run.has_refused:
+            equal = {one for one, found in differences.items() if found is Difference.EQUAL}
+            stand = (listed.keys() - differences.keys()) | equal
+            await rejected.forget(tx, name, CODES.name, [str(one) for one in stand])
+        return differences
+
+    def _comparison(self, code: VoucherCode) -> Comparison:
+        scope = self._scopes[code.voucher_id]
+        return Comparison(scope.began_at, scope.settled_before)
 
 
-async def _try(run: AuditRun, group: Sequence[UUID], take: Take, page_size: PageSize) -> ApiError | None:
-    """List vouchers; why they cannot be listed together."""
-    error: ApiError | None = None
-    for _ in range(1 + MAX_RESTARTS):
-        listing = operations.all_voucher_codes(run.connection.client, group, None, Priority.AUDIT, page_size)
-        pages, error = await _take_pages(listing, take)
-        # The record of a cursor that is gone from the API says nothing of the vouchers.
-        if not pages or not isinstance(error, InvalidRequest) or error.names(operations.VOUCHER_IDS):
-            break
-    return error
+class _LookingFor:
+    """Looks for codes that an earlier listing did not show."""
+
+    def __init__(self, run: AuditRun, unlisted: set[UUID]) -> None:
+        self._run, self._unlisted = run, unlisted
+
+    def pages(self, voucher_ids: Sequence[UUID], page_size: PageSize) -> AsyncIterator[Page[UUID]]:
+        return operations.all_voucher_code_ids(self._run.connection.client, voucher_ids, Priority.AUDIT, page_size)
+
+    async def take(self, page: Page[UUID]) -> None:
+        found = [one for one in (*page.records, *_ids_of_rejected(page)) if one in self._unlisted]
+        if found:
+            name = self._run.connection.name
+            await self._run.do(lambda tx: candidates.drop_listed_after_all(tx, name, found))
+
+    def end(self, *, is_whole: bool) -> None:
+        """Nothing was counted."""
 
 
-async def _take_pages(listing: AsyncIterator[Page[VoucherCode]], take: Take) -> tuple[int, ApiError | None]:
-    """Take the pages of a listing while the next ones are read: how many there were, and what ended it too early."""
-    pages, error, slots = 0, None, asyncio.Semaphore(AT_ONCE)
-
-    async def take_one(page: Page[VoucherCode]) -> None:
-        try:
-            await take(page)
-        finally:
-            slots.release()
-
-    try:
-        async with asyncio.TaskGroup() as takes:
-            try:
-                async for page in listing:
-                    await slots.acquire()
-                    takes.create_task(take_one(page))
-                    pages += 1
-            except CONCERNS_SOME as failure:
-                error = failure
-    except ExceptionGroup as group:
-        # One page's fault ends the others; the first tells the cause.
-        raise group.exceptions[0] from group
-    return pages, error
-
-
-async def _compare(run: AuditRun, scopes: Scopes, page: Page[VoucherCode]) -> None:
-    """Compare a page with the mirror, and count what differs in no way that is to be looked at once more."""
-    listed = {code.id: code for code in page.records if code.voucher_id in scopes}
-
-    async def note(tx: AsyncConnection) -> Differences:
-        await db.keep_alive(tx, run.audit)
-        if beside := _ids_of_rejected(page):
-            await candidates.note_seen(tx, run.connection.name, beside)
-            await rejected.keep(tx, run.connection.name, page.rejected)
-        return await _note_differences(tx, run, scopes, listed) if listed else {}
-
-    differences = await run.do(note)
-    for one, difference in differences.items():
-        if difference not in DRIFT:
-            run.voucher(listed[one].voucher_id).counts[difference] += 1
-    run.report.codes += len(differences)
-    run.on_progress(run.report)
-
-
-async def _note_differences(
-    tx: AsyncConnection, run: AuditRun, scopes: Scopes, listed: Mapping[UUID, VoucherCode]
-) -> Differences:
-    """How codes stand, and candidates of those that seem to have drifted; none that this listing has shown before."""
-    name, began_at = run.connection.name, next(iter(scopes.values())).began_at
-    again, unequal = await candidates.note_listed(tx, name, began_at, list(listed.values()))
-    mirrored = await db.held(tx, unequal) if unequal else {}
-    differences = dict.fromkeys(listed.keys() - again, Difference.EQUAL)
-    for one in unequal:
-        scope = scopes[listed[one].voucher_id]
-        comparison = Comparison(scope.began_at, scope.settled_before)
-        differences[one] = comparison.compare(mirrored.get(one), listed[one])
-    drifted = [(listed[one].voucher_id, one) for one in unequal if differences[one] in DRIFT]
-    if drifted:
-        await candidates.note_candidates(tx, name, drifted, is_listed=True)
-    if run.has_refused:
-        stand = [str(one) for one, difference in differences.items() if difference is Difference.EQUAL]
-        await rejected.forget(tx, name, CODES.name, stand)
-    return differences
-
-
-def _ids_of_rejected(page: Page[VoucherCode]) -> list[UUID]:
+def _ids_of_rejected(page: Page[VoucherCode] | Page[UUID]) -> list[UUID]:
     """Codes that the API has, in records that cannot be stored: they are not missing."""
     found = []
     for record in page.rejected:

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.audit import candidates
+from sync.audit import candidates, pages
 from sync.audit import store as db
 from sync.audit.compare import Difference, is_suspicious_loss
 from sync.audit.confirm import confirm_group
-from sync.audit.context import AuditRun, AuditSettings, OnProgress
+from sync.audit.context import AuditRun, AuditSettings, OnProgress, for_each
 from sync.audit.grouping import group_vouchers
 from sync.audit.listing import list_group
 from sync.audit.report import AuditReport
@@ -45,15 +45,22 @@ async def _audit(run: AuditRun) -> AuditReport:
     sizes = await run.do(lambda tx: db.count_codes(tx, name))
     voucher_ids = await run.do(lambda tx: db.left_to_list(tx, run.audit))
     report.vouchers_left = len(voucher_ids)
-    for group in group_vouchers(voucher_ids, sizes):
+    await run.do(lambda tx: pages.forget_all(tx, name))
+
+    async def list_some(group: list[UUID]) -> None:
         await list_group(run, group)
         report.vouchers_done += len(group)
         report.vouchers_left -= len(group)
         run.on_progress(report)
+
+    await for_each(group_vouchers(voucher_ids, sizes), list_some)
     report.braked = await _brake(run)
     scopes = {scope.voucher_id: scope for scope in await run.do(lambda tx: db.left_to_confirm(tx, run.audit))}
-    for group in group_vouchers(list(scopes), sizes):
+
+    async def confirm_some(group: list[UUID]) -> None:
         await confirm_group(run, {one: scopes[one] for one in group})
+
+    await for_each(group_vouchers(list(scopes), sizes), confirm_some)
 
     async def finish(tx: AsyncConnection) -> list[tuple[UUID, dict[Difference, int], int]]:
         await rejected.forget_stored(tx, name)

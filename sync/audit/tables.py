@@ -1,7 +1,7 @@
 """The audit's tables, with their meaning."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Table, Text, func, text
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
 from sync.postgres.metadata import TIMESTAMP, metadata
 
@@ -47,14 +47,27 @@ voucher_audits = Table(
     comment="The last comparison of each voucher's codes with the API's.",
 )
 
+audit_pages = Table(
+    "audit_pages",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the page."),
+    Column("connection", Text, nullable=False, comment="The connection."),
+    Column("listing", UUID, nullable=False, comment="The listing of some vouchers together that it is of."),
+    Column("code_ids", ARRAY(UUID), nullable=False, comment="The codes on it."),
+    Index(None, "listing"),
+    schema="sync",
+    comment="Codes that the API lists of the vouchers that an audit is comparing.",
+    # After a crash of the database the comparison of these vouchers begins anew.
+    prefixes=["UNLOGGED"],
+)
+
 audit_seen = Table(
     "audit_seen",
     metadata,
     Column("connection", Text, primary_key=True, comment="The connection."),
     Column("code_id", UUID, primary_key=True, comment="A code that the API lists."),
     schema="sync",
-    comment="Codes of the vouchers that are being compared together.",
-    # After a crash of the database the comparison of these vouchers begins anew.
+    comment="As sync.audit_pages, for the release before that has it; goes with the one after.",
     prefixes=["UNLOGGED"],
 )
 

@@ -112,6 +112,15 @@ class VoucherCodeWire(Wire):
         )
 
 
+class BareVoucherCodeWire(Wire):
+    """That there is such a code."""
+
+    id: UUID
+
+    def record(self) -> UUID:
+        return self.id
+
+
 class BareVoucherWire(Wire):
     """As much of a voucher as its codes need."""
 

@@ -45,7 +45,7 @@ async def test_a_true_mirror_has_no_drift(mirror: Mirror) -> None:
     report = await audit(mirror.connection, REPAIR)
     assert (found(report), report.drift, report.repaired, report.is_clean) == ({"equal": 40}, 0, 0, True)
     assert mirror.simulator.violations == []
-    assert await mirror.rows("SELECT FROM sync.audit_seen") == []
+    assert await mirror.rows("SELECT FROM sync.audit_pages") == []
 
 
 DRIFTS = {
@@ -206,7 +206,7 @@ async def test_a_voucher_that_the_api_refuses_is_said_to_be_left_out(mirror: Mir
 
 
 async def test_an_audit_that_was_left_is_taken_up_where_it_stood(mirror: Mirror) -> None:
-    for number in range(1001):  # more than one call may name
+    for number in range(2001):  # in three groups, of which two are listed at once
         mirror.add_codes(mirror.add_voucher(f"Voucher {number}"), numbered(1, f"OF-{number}"))
     await later(mirror)
     looks = 0
@@ -214,7 +214,7 @@ async def test_an_audit_that_was_left_is_taken_up_where_it_stood(mirror: Mirror)
     async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
         nonlocal looks
         looks += operation is Operation.GET_CODES
-        if looks == 2:
+        if looks == 4:
             mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_CODES})
 
     mirror.simulator.on_request = on_request
@@ -224,8 +224,8 @@ async def test_an_audit_that_was_left_is_taken_up_where_it_stood(mirror: Mirror)
     mirror.world.permit(ACCESS_TOKEN, Operation)
     before = len(mirror.requests())
     report = await audit(mirror.connection, REPAIR)
-    assert len(mirror.requests()) - before == 1
-    assert (found(report), len(report.vouchers)) == ({"equal": 1001}, 1001)
+    assert len(mirror.requests()) - before in {1, 2, 3}  # the group beside it was cut off too
+    assert (found(report), len(report.vouchers)) == ({"equal": 2001}, 2001)
 
 
 async def test_two_audits_of_a_connection_never_run_at_once(mirror: Mirror) -> None:

@@ -60,11 +60,13 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
         to_do = next_step(connection.name, is_stored=identity.is_stored)
         raise AnotherHotel(f"{foreign}: nothing was read or sent; {to_do}")
     identity.is_verified = True
-    if seen and (known.platform_address, known.token) != (identity.platform_address, identity.token):
+    now = (identity.platform_address, identity.token, frozenset(seen))
+    if seen and (known.platform_address, known.token, known.seen) != now:
         remember = partial(
             db.remember,
             connection=connection.name,
             platform_address=identity.platform_address,
             token=identity.token,
+            seen=seen,
         )
         await in_transaction(engine, remember)

@@ -1,10 +1,12 @@
 """Which API, which hotels and which token a connection is known to be."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import any_, literal, or_, select
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import connections, enterprises
@@ -12,24 +14,34 @@ from sync.connection.tables import connections, enterprises
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is remembered of a connection; `token` is a fingerprint, and the first two are None where nothing is."""
+    """What is remembered of a connection; `token` is a fingerprint, and the first three are None where nothing is.
+
+    `seen`: the ids of the hotels that its token saw last, which another connection may mirror.
+    """
 
     platform_address: str | None
     token: bytes | None
+    seen: frozenset[UUID] | None
     enterprises: dict[UUID, str]
 
 
 async def load(tx: AsyncConnection, connection: str) -> Known:
-    """What is remembered; the hotels are those that were ever mirrored."""
-    columns = (connections.c.platform_address, connections.c.token_fingerprint)
+    """What is remembered; the hotels are those that it mirrors, or has seen last."""
+    columns = (connections.c.platform_address, connections.c.token_fingerprint, connections.c.enterprise_ids)
     row = (await tx.execute(select(*columns).where(connections.c.name == connection))).one_or_none()
-    hotels = select(enterprises.c.id, enterprises.c.name).where(enterprises.c.connection == connection)
+    address, token, seen = row if row is not None else (None, None, None)
+    is_its = or_(
+        enterprises.c.connection == connection, enterprises.c.id == any_(literal(seen or [], ARRAY(UUID_TYPE)))
+    )
+    hotels = select(enterprises.c.id, enterprises.c.name).where(is_its)
     names = {hotel.id: hotel.name for hotel in await tx.execute(hotels)}
-    return Known(*row, names) if row is not None else Known(None, None, names)
+    return Known(address, token, None if seen is None else frozenset(seen), names)
 
 
-async def remember(tx: AsyncConnection, connection: str, platform_address: str, token: bytes) -> None:
-    """Remember an address and a token that are this connection's."""
-    values = {"platform_address": platform_address, "token_fingerprint": token}
+async def remember(
+    tx: AsyncConnection, connection: str, platform_address: str, token: bytes, seen: Iterable[UUID]
+) -> None:
+    """Remember an address and a token that are this connection's, and which hotels it sees."""
+    values = {"platform_address": platform_address, "token_fingerprint": token, "enterprise_ids": sorted(seen)}
     statement = insert(connections).values(name=connection, state="ok", **values)
     await tx.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values))

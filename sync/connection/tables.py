@@ -59,6 +59,11 @@ connections = Table(
     Column("integration_id", Text, comment="The vendor's name of the integration that it came with."),
     Column("owner", UUID, comment="The process that works for it, as in sync.daemons."),
     Column("epoch", BigInteger, nullable=False, server_default="0", comment="Grows whenever another process takes it."),
+    Column(
+        "enterprise_ids",
+        ARRAY(UUID),
+        comment="The hotels that its token saw when they were last discovered; null: never yet.",
+    ),
     CheckConstraint("state IN ('ok', 'failing')", name="state"),
     CheckConstraint("origin IN ('environment', 'command', 'webhook')", name="origin"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,6 +47,13 @@ async def load_present(tx: AsyncConnection) -> list[StoredConnection]:
 async def register_environment(tx: AsyncConnection, name: str) -> None:
     """Have a row for the connection of the environment, so that a replica can own it."""
     await tx.execute(insert(connections).values(name=name, state="ok").on_conflict_do_nothing())
+    await revive_environment(tx, name)
+
+
+async def revive_environment(tx: AsyncConnection, name: str) -> None:
+    """Have the connection of the environment back, if it was removed: there are tokens for it again."""
+    was_removed = (connections.c.name == name, connections.c.removed_at.is_not(None))
+    await tx.execute(update(connections).where(*was_removed).values(removed_at=None))
 
 
 _SELECT = select(*(connections.c[name] for name in StoredConnection.__slots__))

@@ -25,6 +25,7 @@ from sync.mews.pages import Page
 from sync.mews.records import Rejected, Voucher, VoucherAssignment
 from sync.mirror import rejected, skipped, upsert
 from sync.mirror.store import ENTERPRISES, SERVICES, VOUCHERS, Kind, R, api_object, as_rejected, store_page
+from sync.mirror.take_over import take_over
 from sync.mirror.windows import chunks
 from sync.postgres.engine import in_transaction
 
@@ -49,6 +50,7 @@ class DiscoverReport:
     rejected: int = 0
     refused: list[UUID] = field(default_factory=list)
     unlisted: list[UUID] = field(default_factory=list)
+    enterprise_ids: list[UUID] = field(default_factory=list)
 
 
 async def discover(connection: Connection) -> DiscoverReport:
@@ -61,6 +63,7 @@ async def discover(connection: Connection) -> DiscoverReport:
     report.unlisted = await in_transaction(
         connection.engine, lambda tx: skipped.follow_listing(tx, connection.name, listed)
     )
+    report.written += await take_over(connection.engine, connection.name, listed, report.enterprise_ids)
     await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
 
@@ -86,7 +89,7 @@ async def _store(connection: Connection, kind: Kind[R], page: Page[R], report: D
 
 async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[UUID]:
     """Mirror everything down to the vouchers; the ids of all vouchers."""
-    enterprise_ids = await _enterprises(connection, report)
+    report.enterprise_ids = enterprise_ids = await _enterprises(connection, report)
     service_ids: list[UUID] = []
     enterprise_of: dict[UUID, UUID] = {}
     for group in chunks(enterprise_ids, operations.MAX_IDS):

@@ -47,7 +47,7 @@ async def refuse(
     row = {"connection": connection, "kind": kind, "reason": error.api_message, "request_id": error.request_id}
     await _skip(transaction, [{"id": one, "until": func.now() + REFUSAL_LASTS, **row} for one in ids])
     if kind == "voucher":
-        await _take_out_of_plans(transaction, connection, ids)
+        await take_out_of_plans(transaction, connection, ids)
 
 
 async def _skip(transaction: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
@@ -75,7 +75,7 @@ async def follow_listing(transaction: AsyncConnection, connection: str, listed: 
     if gone:
         row = {"connection": connection, "kind": "voucher", "reason": NOT_LISTED, "request_id": None, "until": None}
         await _skip(transaction, [{"id": one, **row} for one in gone])
-        await _take_out_of_plans(transaction, connection, gone)
+        await take_out_of_plans(transaction, connection, gone)
     return gone
 
 
@@ -90,7 +90,8 @@ def is_skipped(connection: ColumnElement[str], one: ColumnElement[UUID]) -> Exis
     return exists().where(skipped.c.connection == connection, skipped.c.id == one, is_in_force())
 
 
-async def _take_out_of_plans(transaction: AsyncConnection, connection: str, ids: Sequence[UUID]) -> None:
+async def take_out_of_plans(transaction: AsyncConnection, connection: str, ids: Sequence[UUID]) -> None:
+    """Have no window that is open read for these vouchers; one that is left without any goes."""
     # Back in the middle of a plan, a voucher would have missed the windows that ended meanwhile.
     parameters = {"of_connection": connection, "ids": list(ids)}
     await transaction.execute(_TAKE_OUT, parameters)

@@ -123,16 +123,20 @@ def open_stored(settings: Settings, stored: StoredConnection) -> tuple[str, Cred
         return settings.mews_platform_address, credentials(settings)
     box, address = TokenBox(settings.secret_keys), stored.platform_address
     access_token = box.decrypt(stored.access_token, TokenOf(stored.name, address, "access"))
+    return address, Credentials(client_token_of(settings, stored), access_token, settings.mews_client)
+
+
+def client_token_of(settings: Settings, stored: StoredConnection) -> str:
+    """The client token of a stored connection: its own, or the environment's. `SettingsError` without one."""
     if stored.client_token is not None:
-        client_token = box.decrypt(stored.client_token, TokenOf(stored.name, address, "client"))
-    elif settings.mews_client_token is not None:
-        client_token = settings.mews_client_token.get_secret_value()
-    else:
-        raise SettingsError(
-            f"connection {stored.name} has no client token of its own, and MEWS_CLIENT_TOKEN is not set: set it, or "
-            f"MEWS_CLIENT_TOKEN_FILE, to the token of your integration"
-        )
-    return address, Credentials(client_token, access_token, settings.mews_client)
+        of = TokenOf(stored.name, stored.platform_address or "", "client")
+        return TokenBox(settings.secret_keys).decrypt(stored.client_token, of)
+    if settings.mews_client_token is not None:
+        return settings.mews_client_token.get_secret_value()
+    raise SettingsError(
+        f"connection {stored.name} has no client token of its own, and MEWS_CLIENT_TOKEN is not set: set it, or "
+        f"MEWS_CLIENT_TOKEN_FILE, to the token of your integration"
+    )
 
 
 def make_client(

@@ -57,7 +57,7 @@ async def test_how_a_connection_is_doing_is_told_nobody(listener: psycopg.Connec
     async def report(tx: AsyncConnection) -> None:
         await heartbeat.beat(tx, "lake", None, Standing("it fails", "ApiError"))
         await heartbeat.set_state(tx, "lake", Standing())
-        await store.remember(tx, "lake", "https://api.mews.com", b"token")
+        await store.remember(tx, "lake", "https://api.mews.com", b"token", [])
 
     with listener:
         await in_transaction(engine, report)

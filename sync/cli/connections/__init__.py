@@ -1,0 +1,1 @@
+"""The commands that add, change and show connections."""

@@ -1,0 +1,44 @@
+"""`voucher-sync connections remove`."""
+
+import sys
+
+import click
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.cli.outbox.work import plural, with_database
+from sync.cli.shapes import RemovedConnection
+from sync.cli.terminal import echo_json
+from sync.fleet import changes
+from sync.fleet.purge import purge as purge_rows
+from sync.fleet.registry import load_present
+from sync.postgres.engine import in_transaction
+from sync.service.app import CONNECTION_NAME
+from sync.settings import load_settings
+
+
+def remove(name: str, *, purge: bool, is_meant: bool, as_json: bool) -> None:
+    """Take a connection out, and delete what it has mirrored if that is asked for."""
+    if name == CONNECTION_NAME and load_settings().mews_access_token is not None:
+        raise click.UsageError(f"the tokens of {name} are the environment's: unset MEWS_ACCESS_TOKEN first")
+    if purge and not is_meant:
+        if not sys.stdin.isatty():
+            raise click.UsageError(
+                "--purge deletes all that was mirrored, with its history: give --yes if that is meant"
+            )
+        click.confirm(f"Delete all that {name} has mirrored, with its history?", abort=True)
+    deleted = with_database(lambda engine: _remove(engine, name, purge=purge))
+    if as_json:
+        echo_json(RemovedConnection(name, deleted if purge else None))
+        return
+    click.echo(f"{name} is removed, and its tokens are forgotten.")
+    if purge:
+        click.echo(f"{plural(deleted, 'code')} deleted; what other connections see stays.")
+    else:
+        click.echo("What it has mirrored stays; `voucher-sync connections remove --purge` deletes that too.")
+
+
+async def _remove(engine: AsyncEngine, name: str, *, purge: bool) -> int:
+    present = {one.name for one in await in_transaction(engine, load_present)}
+    if name in present or not purge:
+        await in_transaction(engine, lambda tx: changes.remove(tx, name))
+    return await purge_rows(engine, name) if purge else 0

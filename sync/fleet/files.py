@@ -1,0 +1,110 @@
+"""Files of connections to add: CSV with a line for each, whose tokens no message quotes."""
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import StringIO
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from sync.core.errors import VoucherSyncError
+from sync.fleet.changes import NewConnection, why_no_name
+
+if TYPE_CHECKING:
+    from _csv import Reader
+
+COLUMNS = ("name", "access_token", "client_token", "platform_address")
+REQUIRED = ("name", "access_token")
+DELIMITERS = ",;\t"
+
+Check = Callable[[str], str]
+"""Takes what was given, and returns it as it counts, or raises `ValueError` with what is wrong, without the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """What a token and an address must be."""
+
+    token: Check
+    platform_address: Check
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that names no connection that can be added, and why."""
+
+    line: int
+    reason: str
+
+
+def read_connections(content: str, checks: Checks, default_address: str) -> tuple[list[NewConnection], list[BadLine]]:
+    """The connections of a file, and its lines that name none.
+
+    `VoucherSyncError` where its first line does not name the columns.
+    """
+    first, _, _ = content.partition("\n")
+    delimiter = max(DELIMITERS, key=first.count)
+    rows = csv.reader(StringIO(content, newline=""), delimiter=delimiter)
+    columns = [name.strip().casefold() for name in next(rows, [])]
+    _check_columns(columns)
+    found: list[NewConnection] = []
+    bad: list[BadLine] = []
+    lines_of: dict[str, int] = {}
+    for line, row in _numbered(rows, bad):
+        try:
+            new = _read(dict(zip(columns, row, strict=False)), len(row) - len(columns), checks, default_address)
+        except ValueError as error:
+            bad.append(BadLine(line, str(error)))
+            continue
+        if (before := lines_of.setdefault(new.name, line)) != line:
+            bad.append(BadLine(line, f"name: line {before} has the same"))
+        else:
+            found.append(new)
+    return found, bad
+
+
+def _check_columns(columns: list[str]) -> None:
+    missing = [name for name in REQUIRED if name not in columns]
+    unknown = [name for name in columns if name not in COLUMNS]
+    if missing or unknown or len(set(columns)) < len(columns):
+        # What stands there may be a token, in a file without a header.
+        raise VoucherSyncError(
+            f"the file's first line must name its columns, each once: {', '.join(COLUMNS)}, of which the last two may "
+            f"be left out"
+        )
+
+
+def _numbered(rows: "Reader", bad: list[BadLine]) -> Iterator[tuple[int, list[str]]]:
+    while True:
+        try:
+            row = next(islice(rows, 1), None)
+        except csv.Error:
+            bad.append(BadLine(rows.line_num, "cannot be read as CSV"))
+            continue
+        if row is None:
+            return
+        if any(one.strip() for one in row):
+            yield rows.line_num, row
+
+
+def _read(given: dict[str, str], surplus: int, checks: Checks, default_address: str) -> NewConnection:
+    if surplus > 0:
+        raise ValueError("has more columns than the first line names")
+    cells = {name: value.strip() for name, value in given.items()}
+    name = cells.get("name", "")
+    if reason := why_no_name(name):
+        raise ValueError(f"name: {reason}")
+    client_token = cells.get("client_token", "")
+    return NewConnection(
+        name,
+        _checked("platform_address", checks.platform_address, cells.get("platform_address") or default_address),
+        _checked("access_token", checks.token, cells.get("access_token", "")),
+        _checked("client_token", checks.token, client_token) if client_token else None,
+    )
+
+
+def _checked(column: str, check: Check, value: str) -> str:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise ValueError(f"{column}: {error}") from None

@@ -1,0 +1,40 @@
+"""How each connection is doing, in a line for each."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class ListedConnection:
+    """A connection. `state`: ok, failing or paused. `late_s`: seconds since it last caught up; null: never yet.
+    `owner`: the machine and process that works for it, if one does. `error`: why it fails."""
+
+    name: str
+    origin: str
+    platform_address: str | None
+    state: str
+    late_s: float | None
+    owner: str | None
+    error: str | None
+    paused_at: datetime | None
+    paused_because: str | None
+    added_at: datetime | None
+
+
+async def list_present(tx: AsyncConnection) -> list[ListedConnection]:
+    """The connections that are not removed, by name."""
+    return [ListedConnection(**row) for row in (await tx.execute(_PRESENT)).mappings()]
+
+
+_PRESENT = text("""
+SELECT one.name, one.origin, one.platform_address,
+       CASE WHEN one.paused_at IS NOT NULL THEN 'paused' ELSE one.state END AS state,
+       CAST(extract(epoch FROM now() - one.caught_up_as_of) AS double precision) AS late_s,
+       replica.host || ':' || replica.pid AS owner, one.error, one.paused_at, one.paused_because, one.added_at
+FROM sync.connections AS one LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
+WHERE one.removed_at IS NULL
+ORDER BY one.name
+""")

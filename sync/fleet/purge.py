@@ -1,0 +1,74 @@
+"""Deletes what a removed connection has mirrored, some codes at a time; what another connection sees as well stays."""
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.core.errors import VoucherSyncError
+from sync.postgres.engine import in_transaction
+
+CODES_AT_ONCE = 10_000
+"""A transaction of so many takes about a second, and holds nothing for longer."""
+
+
+async def purge(engine: AsyncEngine, name: str) -> int:
+    """Delete all rows of a connection that is removed, and then its own; how many codes that were.
+
+    It may be begun again after it was interrupted. Finished changes stay in the outbox for as long as any do.
+    `VoucherSyncError` where the connection is not removed.
+    """
+
+    async def delete_some(tx: AsyncConnection) -> int:
+        if (await tx.execute(_IS_REMOVED, {"name": name})).scalar_one_or_none() is None:
+            raise VoucherSyncError(f"there is no removed connection {name}: `voucher-sync connections remove` it first")
+        parameters = {"name": name, "most": CODES_AT_ONCE}
+        return (await tx.execute(_SOME_CODES, parameters)).rowcount
+
+    async def delete_the_rest(tx: AsyncConnection) -> None:
+        for statement in _THE_REST:
+            await tx.execute(text(statement), {"name": name})
+
+    total = 0
+    while deleted := await in_transaction(engine, delete_some):
+        total += deleted
+    await in_transaction(engine, delete_the_rest)
+    return total
+
+
+_IS_REMOVED = text("SELECT name FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL FOR UPDATE")
+
+# What others see stays with its voucher, and is theirs from their next discovery on.
+_IS_SEEN_BY_OTHERS = """
+EXISTS (SELECT FROM sync.connections AS other
+        WHERE other.name <> :name AND other.removed_at IS NULL AND other.enterprise_ids @> ARRAY[{enterprise_id}])
+"""
+_OWN_VOUCHERS = f"""
+SELECT voucher.id FROM mews.vouchers AS voucher WHERE voucher.connection = :name
+AND NOT {_IS_SEEN_BY_OTHERS.format(enterprise_id="voucher.enterprise_id")}
+"""  # noqa: S608 - put together of constants
+_SOME_CODES = text(f"""
+WITH chosen AS MATERIALIZED (
+  SELECT code.id FROM mews.voucher_codes AS code WHERE code.voucher_id IN ({_OWN_VOUCHERS}) LIMIT :most
+), versions AS (
+  DELETE FROM mews.voucher_code_versions AS version USING chosen WHERE version.voucher_code_id = chosen.id
+)
+DELETE FROM mews.voucher_codes AS code USING chosen WHERE code.id = chosen.id
+""")  # noqa: S608 - put together of constants
+_THE_REST = (
+    f"DELETE FROM mews.voucher_assignments WHERE voucher_id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above
+    f"DELETE FROM sync.code_counts WHERE voucher_id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above
+    f"DELETE FROM sync.watermarks WHERE voucher_id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above
+    f"DELETE FROM mews.vouchers WHERE id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above
+    "DELETE FROM mews.services AS service WHERE service.connection = :name AND NOT "  # noqa: S608 - as above
+    + _IS_SEEN_BY_OTHERS.format(enterprise_id="service.enterprise_id"),
+    "DELETE FROM mews.enterprises AS hotel WHERE hotel.connection = :name AND NOT "  # noqa: S608 - as above
+    + _IS_SEEN_BY_OTHERS.format(enterprise_id="hotel.id"),
+    *(
+        f"DELETE FROM sync.{table} WHERE connection = :name"  # noqa: S608 - as above
+        for table in (
+            "skipped", "plans", "rejected_records", "voucher_audits", "audit_seen", "audit_candidates", "audits",
+            "runs", "outages", "request_failures", "samples", "alerts",
+        )
+    ),
+    "DELETE FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL AND NOT EXISTS "
+    "(SELECT FROM mews.vouchers WHERE connection = :name)",
+)  # fmt: skip

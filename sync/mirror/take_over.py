@@ -1,0 +1,119 @@
+"""Which connection mirrors what several see, as a portfolio token and one of its hotels do: one at a time.
+
+Who mirrored a voucher first keeps it, with its codes and its queued changes, for as long as that connection is at work
+and its API lists the voucher; an upsert never changes whose a row is. Afterwards the next discovery that lists it takes
+it over. A voucher of which a change is being sent stays until that is done with: who claimed it completes it.
+"""
+
+from collections.abc import Collection, Sequence
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.mirror import skipped
+from sync.postgres.engine import in_transaction
+
+CODES_AT_ONCE = 10_000
+"""A transaction of so many takes about a second."""
+
+
+async def take_over(engine: AsyncEngine, connection: str, listed: Collection[UUID], hotels: Collection[UUID]) -> int:
+    """Take what the connection lists and nobody else mirrors any more; how many vouchers that were.
+
+    Each voucher is one transaction, behind those of its codes: whoever is interrupted goes on at the next discovery.
+    """
+    find = partial(_find, connection=connection, listed=list(listed))
+    free = await in_transaction(engine, find)
+    taken = 0
+    for voucher_id, owner in free:
+        while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
+            pass
+        taken += await in_transaction(
+            engine, partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
+        )
+    if taken:
+        await in_transaction(engine, partial(_move_hotels, connection=connection, hotels=list(hotels)))
+    return taken
+
+
+async def _find(tx: AsyncConnection, connection: str, listed: Sequence[UUID]) -> list[tuple[UUID, str]]:
+    rows = await tx.execute(_FREE, {"of_connection": connection, "ids": list(listed)})
+    return [(row.id, row.connection) for row in rows]
+
+
+async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) -> int:
+    parameters = {"of_connection": connection, "voucher_id": voucher_id, "most": CODES_AT_ONCE}
+    return (await tx.execute(_CODES, parameters)).rowcount
+
+
+async def _move_voucher(tx: AsyncConnection, connection: str, voucher_id: UUID, owner: str) -> int:
+    """The voucher with its watermark and queued changes, if it is still free; 1, or 0 where it is not."""
+    if (voucher_id, owner) not in await _find(tx, connection, [voucher_id]):
+        return 0
+    parameters = {"of_connection": connection, "voucher_id": voucher_id, "owner": owner}
+    await skipped.take_out_of_plans(tx, owner, [voucher_id])
+    for statement in _OF_VOUCHER:
+        await tx.execute(statement, parameters)
+    return 1
+
+
+async def _move_hotels(tx: AsyncConnection, connection: str, hotels: Sequence[UUID]) -> None:
+    for statement in (_HOTELS, _SERVICES):
+        await tx.execute(statement, {"of_connection": connection, "ids": list(hotels)})
+
+
+_IDS = bindparam("ids", type_=ARRAY(UUID_TYPE))
+_IS_AT_WORK = """
+EXISTS (SELECT FROM sync.connections AS owner
+        WHERE owner.name = {of}.connection AND owner.removed_at IS NULL AND owner.paused_at IS NULL)
+"""
+_FREE = text(f"""
+SELECT voucher.id, voucher.connection FROM mews.vouchers AS voucher
+WHERE voucher.id = ANY (:ids) AND voucher.connection <> :of_connection
+  AND (NOT {_IS_AT_WORK.format(of="voucher")} OR EXISTS (
+    SELECT FROM sync.skipped AS gone
+    WHERE gone.connection = voucher.connection AND gone.id = voucher.id AND gone.kind = 'voucher'
+      AND gone.until IS NULL))
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS row WHERE row.voucher_id = voucher.id AND row.status = 'sending')
+ORDER BY voucher.id
+FOR UPDATE OF voucher
+""").bindparams(_IDS)  # noqa: S608 - put together of constants
+
+# Of the codes nothing changes but who reads them, so that mirrored_at stays, and no version of them ends by it.
+_CODES = text("""
+UPDATE mews.voucher_codes SET connection = :of_connection WHERE id IN (
+  SELECT code.id FROM mews.voucher_codes AS code
+  WHERE code.voucher_id = :voucher_id AND code.connection <> :of_connection ORDER BY code.id LIMIT :most)
+""")
+_OF_VOUCHER = (
+    text("""
+UPDATE mews.voucher_codes SET connection = :of_connection
+WHERE voucher_id = :voucher_id AND connection <> :of_connection
+"""),
+    text("""
+UPDATE mews.vouchers SET connection = :of_connection, mirrored_at = clock_timestamp() WHERE id = :voucher_id
+"""),
+    # What quiet pulls of the new connection have reached does not count for it: it begins where the old one wrote last.
+    text("""
+UPDATE sync.watermarks SET connection = :of_connection, first_saved_at = now() WHERE voucher_id = :voucher_id
+"""),
+    text("SELECT set_config('voucher_sync.daemon', 'on', true)"),
+    text("""
+UPDATE mews.voucher_code_outbox SET connection = :of_connection, next_attempt_at = greatest(next_attempt_at, now())
+WHERE voucher_id = :voucher_id AND connection = :owner AND status IN ('pending', 'uncertain', 'held', 'failed')
+"""),
+)
+_HOTELS = text(f"""
+UPDATE mews.enterprises AS hotel SET connection = :of_connection, mirrored_at = clock_timestamp()
+WHERE hotel.id = ANY (:ids) AND hotel.connection <> :of_connection AND NOT {_IS_AT_WORK.format(of="hotel")}
+""").bindparams(_IDS)  # noqa: S608 - put together of constants
+_SERVICES = text(f"""
+UPDATE mews.services AS service SET connection = :of_connection, mirrored_at = clock_timestamp()
+WHERE service.enterprise_id = ANY (:ids) AND service.connection <> :of_connection
+  AND NOT {_IS_AT_WORK.format(of="service")}
+""").bindparams(_IDS)  # noqa: S608 - put together of constants

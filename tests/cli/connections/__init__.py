@@ -1,0 +1,1 @@
+"""The commands of `voucher-sync connections`."""

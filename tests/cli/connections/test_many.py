@@ -1,0 +1,86 @@
+"""Commands work for every connection that is at work, and one that fails is named and stops no other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.migrations.helpers import execute, query
+from tests.support.mirror import Mirror
+from tests.support.two_tokens import KEY
+
+TOKENS = {"lake": "the-token-of-lake", "hill": "the-token-of-hill"}
+
+
+@pytest.fixture
+async def settings(cli: Cli, mirror: Mirror, tmp_path: Path) -> dict[str, str]:
+    """Two stored connections beside the one of the environment, each with a hotel and a code of its own."""
+    async with mirror.served():
+        port, address = mirror.port, mirror.address
+    settings = mirror.environment | {"SYNC_SECRET_KEY": KEY, "MEWS_PLATFORM_ADDRESS": address}
+    for name, token in TOKENS.items():
+        hotel = mirror.world.add_enterprise(f"Hotel {name}")
+        service = mirror.world.add_service(hotel.id, "Stay")
+        mirror.add_codes(mirror.world.add_voucher(service.id, "V", created_utc=mirror.clock()), [name], days_old=0)
+        mirror.world.add_token(token, name=name, enterprise_ids=[hotel.id])
+        (tmp_path / name).write_text(token, encoding="utf-8")
+        assert (await cli("connections", "add", name, "--access-token-file", name, settings=settings)).code == 0
+    settings["port"] = str(port)
+    return settings
+
+
+async def test_a_cycle_is_each_connection_s(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    async with mirror.served(port=int(settings.pop("port"))):
+        told = json.loads((await cli("once", "--json", settings=settings)).stdout)
+        assert (told["ok"], told["connections"]) == (True, {"default": True, "hill": True, "lake": True})
+        owners = query(mirror.database_url, "SELECT connection, count(*) FROM mews.voucher_codes GROUP BY 1 ORDER BY 1")
+        assert owners == [("default", 3), ("hill", 1), ("lake", 1)]
+        audited = json.loads((await cli("audit", "--json", settings=settings)).stdout)
+        assert (audited["ok"], len(audited["vouchers"])) == (True, 3)
+        one = await cli("once", "--connection", "lake", "--json", settings=settings)
+        assert (one.code, "connections" in json.loads(one.stdout)) == (0, False)
+
+
+async def test_one_that_fails_is_named_and_stops_no_other(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    del mirror.world.tokens[TOKENS["lake"]]
+    async with mirror.served(port=int(settings.pop("port"))):
+        ended = await cli("once", "--json", settings=settings)
+        assert (ended.code, json.loads(ended.stdout)["connections"]["hill"]) == (1, True)
+        assert "Error: connection lake: " in ended.stderr
+        assert "connection hill" not in ended.stderr
+        checked = await cli("check", settings=settings)
+        assert (checked.code, "WRONG lake: credentials" in checked.stdout) == (1, True)
+        assert "ok    hill: credentials" in checked.stdout
+        only = await cli("check", "--connection", "hill", settings=settings)
+        assert (only.code, "lake" in only.stdout) == (0, False)
+
+
+async def test_one_whose_token_no_key_reads_stops_no_other(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    execute(mirror.database_url, "UPDATE sync.connections SET access_token = 'nonsense' WHERE name = 'lake'")
+    async with mirror.served(port=int(settings.pop("port"))):
+        ended = await cli("once", settings=settings)
+    assert (ended.code, "Error: connection lake: no key of SYNC_SECRET_KEY reads" in ended.stderr) == (1, True)
+    assert "2 of 3 connections are done." in ended.stdout
+
+
+async def test_stored_ones_need_none_of_the_environment(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    del settings["MEWS_ACCESS_TOKEN"]
+    async with mirror.served(port=int(settings.pop("port"))):
+        told = json.loads((await cli("once", "--json", settings=settings)).stdout)
+    assert told["connections"] == {"hill": True, "lake": True}
+
+
+async def test_a_paused_one_is_left_out_and_told_where_it_is_named(
+    cli: Cli, mirror: Mirror, settings: dict[str, str]
+) -> None:
+    del settings["MEWS_ACCESS_TOKEN"]
+    assert (await cli("connections", "pause", "lake", settings=settings)).code == 0
+    async with mirror.served(port=int(settings.pop("port"))):
+        one = await cli("once", settings=settings)
+        assert (one.code, one.stdout.startswith("1 vouchers")) == (0, True)
+        named = await cli("once", "--connection", "lake", settings=settings)
+        assert (named.code, "`voucher-sync connections resume lake` first" in named.stderr) == (1, True)
+        await cli("connections", "pause", "hill", settings=settings)
+        none = await cli("once", settings=settings)
+        assert (none.code, "all of them are paused" in none.stderr) == (1, True)

@@ -1,0 +1,140 @@
+"""Two connections that see the same codes mirror them once; what one leaves, the other takes over."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from sync.connection.connection import Connection
+from sync.core.errors import VoucherSyncError
+from sync.demo.simulator import Voucher
+from sync.fleet import changes
+from sync.fleet.purge import purge
+from sync.mirror.discover import discover
+from sync.mirror.pull import PullSettings, pull
+from sync.outbox.claims import as_daemon
+from sync.postgres.engine import in_transaction
+from tests.support.mirror import OVERLAP, Mirror
+from tests.support.two_tokens import second
+
+WHOSE = "SELECT DISTINCT connection FROM mews.{} ORDER BY 1"
+TABLES = ("voucher_codes", "vouchers", "services", "enterprises")
+
+
+@pytest.fixture
+def voucher(mirror: Mirror) -> Voucher:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A", "B", "C"])
+    return voucher
+
+
+@pytest.fixture
+async def group(mirror: Mirror, voucher: Voucher) -> AsyncIterator[Connection]:
+    """A portfolio token that sees the hotel too, which the connection of the environment mirrors already."""
+    await mirror.once()
+    other = mirror.world.add_enterprise("Hotel B")
+    async with second(mirror, "group", [mirror.hotel.id, other.id]) as connection:
+        yield connection
+
+
+async def once(connection: Connection) -> None:
+    await discover(connection)
+    report = await pull(connection, PullSettings(OVERLAP))
+    assert not report.errors
+
+
+async def whose(mirror: Mirror) -> dict[str, list[str]]:
+    return {name: [row["connection"] for row in await mirror.rows(WHOSE.format(name))] for name in TABLES}
+
+
+async def leave(mirror: Mirror, how: str) -> None:
+    if how == "unlisted":
+        await mirror.execute(
+            "INSERT INTO sync.skipped (connection, id, kind, reason) "
+            "SELECT 'default', id, 'voucher', 'vouchers/getAll no longer lists it' FROM mews.vouchers"
+        )
+    else:
+        await mirror.execute(f"UPDATE sync.connections SET {how}_at = now() WHERE name = 'default'")
+
+
+async def test_what_one_mirrors_the_other_leaves_alone(mirror: Mirror, group: Connection) -> None:
+    before = await mirror.rows("SELECT * FROM mews.voucher_codes ORDER BY id")
+    for _ in range(2):
+        await once(group)
+        await mirror.once()
+    assert await mirror.rows("SELECT * FROM mews.voucher_codes ORDER BY id") == before
+    assert (await whose(mirror))["vouchers"] == ["default"]
+
+
+@pytest.mark.parametrize("how", ["paused", "removed", "unlisted"])
+async def test_what_one_has_left_the_other_takes_over_and_reads_on(
+    mirror: Mirror, group: Connection, voucher: Voucher, how: str
+) -> None:
+    await leave(mirror, how)
+    mirror.add_codes(voucher, ["D"], days_old=0)
+    mirror.clock.advance(OVERLAP)
+    await once(group)
+    owners = await whose(mirror)
+    assert owners["voucher_codes"] == owners["vouchers"] == ["group"]
+    assert (await mirror.compare()).is_equal
+    assert await mirror.rows("SELECT DISTINCT changed FROM mews.voucher_code_versions") == []
+
+
+async def test_quiet_pulls_of_the_new_one_do_not_count_for_what_it_took_over(mirror: Mirror, group: Connection) -> None:
+    await leave(mirror, "removed")
+    await mirror.execute(
+        "UPDATE sync.connections SET caught_up_as_of = now(), caught_up_through = now() WHERE name = 'group'"
+    )
+    before = await mirror.rows("SELECT complete_through FROM sync.watermarks")
+    await discover(group)
+    assert await mirror.rows("SELECT complete_through FROM mews.coverage") == before
+
+
+async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Connection, voucher: Voucher) -> None:
+    queue = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, :value)"
+    for value in ("NEW", "NEWER"):
+        await mirror.execute(queue, voucher_id=voucher.id, value=value)
+    await leave(mirror, "paused")
+    await discover(group)
+    rows: list[dict[str, Any]] = await mirror.rows("SELECT connection, status FROM mews.voucher_code_outbox")
+    assert rows == [{"connection": "group", "status": "pending"}] * 2
+
+
+async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
+        voucher_id=voucher.id,
+    )
+    async with as_daemon(group.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid()"))
+    await leave(mirror, "paused")
+    await discover(group)
+    assert (await whose(mirror))["vouchers"] == ["default"]
+
+
+async def test_a_connection_with_changes_that_are_not_finished_is_not_removed(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
+        voucher_id=voucher.id,
+    )
+    with pytest.raises(VoucherSyncError, match=r"connection default: .*\(1 pending\)"):
+        await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
+
+
+async def test_a_purge_leaves_what_another_connection_sees(mirror: Mirror, group: Connection) -> None:
+    await once(group)
+    await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
+    assert await purge(group.engine, "default") == 0
+    await once(group)
+    assert await whose(mirror) == {name: ["group"] for name in TABLES}
+    assert (await mirror.compare()).is_equal
+    await in_transaction(group.engine, lambda tx: changes.remove(tx, "group"))
+    assert await purge(group.engine, "group") == 3
+    assert await whose(mirror) == {name: [] for name in TABLES}
+    assert await purge(group.engine, "default") == 0
+    assert await mirror.rows("SELECT name FROM sync.connections") == []

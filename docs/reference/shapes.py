@@ -15,7 +15,20 @@ import msgspec
 from sqlalchemy import Table
 
 from sync.audit.compare import Difference
-from sync.cli.shapes import Checked, Generated, Imported, Migrated, MovedRows, QueuedRows
+from sync.cli.shapes import (
+    AddedConnections,
+    ChangedConnection,
+    Checked,
+    Generated,
+    Imported,
+    ListedConnections,
+    Migrated,
+    MovedRows,
+    QueuedRows,
+    Reencrypted,
+    RemovedConnection,
+    RotatedConnection,
+)
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull_report import PullReport
 from sync.mirror.voucher_names import ListedVoucher
@@ -95,10 +108,11 @@ Pulled = _shape("Pulled", "What the pull read and wrote.", _counts_of(PullReport
 Pushed = _shape("Pushed", "What was pushed, by what became of it.", _counts_of(PushReport))
 Cycle = _shape(
     "Cycle",
-    "What one cycle did; `ok`: all of it succeeded. `discovered` and `pulled` are null where they could not begin.",
+    "What one cycle did; `ok`: all of it succeeded. `discovered` and `pulled` are null where they could not begin. "
+    "`connections`: of several, which succeeded.",
     [
         ("ok", bool), ("discovered", Discovered | None), ("pulled", Pulled | None), ("pushed", Pushed),
-        ("errors", list[str]),
+        ("errors", list[str]), ("connections", dict[str, bool] | msgspec.UnsetType, UNSET),
     ],
 )  # fmt: skip
 ComparedVoucher = _shape(
@@ -141,6 +155,14 @@ SHAPES: Mapping[str, Any] = {
     "audit": Compared,
     "check": Checked,
     "erase": ErasureOf,
+    "connections add": ChangedConnection,
+    "connections import": AddedConnections,
+    "connections list": ListedConnections,
+    "connections pause": ChangedConnection,
+    "connections reencrypt": Reencrypted,
+    "connections remove": RemovedConnection,
+    "connections resume": ChangedConnection,
+    "connections rotate": RotatedConnection,
     "migrate": Migrated,
     "once": Cycle,
     "outbox add": QueuedRows,

@@ -37,6 +37,15 @@ class AuditReport:
     vouchers: dict[UUID, VoucherReport] = field(default_factory=dict)
     braked: str | None = None
 
+    def add(self, connection: str, other: "AuditReport") -> None:
+        """Take in what was found of another connection."""
+        self.vouchers_done += other.vouchers_done
+        self.vouchers_left += other.vouchers_left
+        self.codes += other.codes
+        self.vouchers |= other.vouchers
+        if other.braked:
+            self.braked = "; ".join(filter(None, (self.braked, f"connection {connection}: {other.braked}")))
+
     @property
     def drift(self) -> int:
         """How many codes stood wrong."""

@@ -11,6 +11,7 @@ from sync import logs
 from sync.cli.database import open_database
 from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
+from sync.service.opened import open_connections, require_tokens
 from sync.settings import Settings, load_settings
 
 SHOW = "show"
@@ -26,7 +27,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
     Where nothing is chosen a terminal is asked first.
     """
     settings = load_settings()
-    app.credentials(settings)
+    require_tokens(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     # Whoever sent something has given up within its lease, and the API shows it so much later at most.
     wait_s = settings.sync_lease_s + settings.sync_settle_after_s
@@ -48,8 +49,9 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
 
 
 async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
-    async with app.open_connection(settings, url, asyncio.Event()) as connection:
-        return await adopt(connection, app.make_jobs(connection, settings), rest, partial(_wait, wait_s))
+    async with open_connections(settings, url, asyncio.Event()) as opened:
+        jobs, *others = [app.make_jobs(connection, settings) for connection in opened.connections]
+        return await adopt(jobs.connection, jobs, rest, partial(_wait, wait_s), others)
 
 
 async def _wait(seconds: float) -> None:

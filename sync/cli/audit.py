@@ -18,11 +18,13 @@ from rich.text import Text
 
 from sync import logs
 from sync.audit.compare import DRIFT, Difference
+from sync.audit.context import AuditSettings
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
 from sync.cli.terminal import printable
+from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.voucher_names import names_of
@@ -30,51 +32,72 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.heartbeat import is_daemon_heard
 from sync.service.history import History
+from sync.service.opened import open_connections, require_tokens
 from sync.settings import Settings, load_settings
 
 MAX_SHOWN = 50
 
 
-def audit(*, repair: bool, accept_loss: bool, as_json: bool) -> None:
+def audit(*, repair: bool, accept_loss: bool, as_json: bool, name: str | None) -> None:
     """Compare, print what was found, and exit with 1 unless nothing has drifted or all of it was mended."""
     settings = load_settings()
-    app.credentials(settings)
+    require_tokens(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with open_database(settings) as url:
-        report, names = asyncio.run(_audit(settings, url, repair=repair, accept_loss=accept_loss))
+        how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
+        report, names, others = asyncio.run(_audit_all(settings, url, how, name))
     if as_json:
         click.echo(json.dumps(_summary(report)))
     else:
         _print(report, names)
-    for error in report.errors:
+    for error in [*report.errors, *others]:
         click.echo(f"Error: {error}", err=True)
     if report.braked:
         click.echo(f"Error: {report.braked}", err=True)
-    sys.exit(0 if report.is_clean else 1)
+    sys.exit(0 if report.is_clean and not others else 1)
 
 
-async def _audit(
-    settings: Settings, url: str, *, repair: bool, accept_loss: bool
-) -> tuple[AuditReport, dict[UUID, str]]:
+async def _audit_all(
+    settings: Settings, url: str, how: AuditSettings, name: str | None
+) -> tuple[AuditReport, dict[UUID, str], list[str]]:
+    """What was found in all connections, the names of vouchers, and why connections could not be compared at all."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with app.open_connection(settings, url, stop) as connection:
-        how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
-        history, began_s = History(connection), time.monotonic()
-        try:
-            with call_progress("Comparing", "vouchers", connection.client) as show:
-                await verify(connection)
-                if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
-                    # Two processes share the budget evenly, and a daemon's pushes are not to wait for an audit.
-                    connection.client.rate_limiter.lift_audit_share()
-                report = await run_audit(connection, how, partial(_show, show))
-        except Stopped:
-            raise
-        except VoucherSyncError as error:
-            await history.note("audit", began_s, {}, error, is_news=True)
-            raise
-        await history.note("audit", began_s, report.totals(), report.error, is_news=True)
-        return report, await in_transaction(connection.engine, partial(names_of, voucher_ids=list(report.vouchers)))
+    report, names = AuditReport(), dict[UUID, str]()
+    async with open_connections(settings, url, stop, name=name) as opened:
+        uncompared = [str(error) for error in opened.unopened.values()]
+        for connection in opened.connections:
+            try:
+                found = await _audit(settings, connection, how)
+            except VoucherSyncError as error:
+                if opened.is_single or isinstance(error, Stopped):
+                    raise
+                uncompared.append(f"connection {connection.name}: {error}")
+                continue
+            if opened.is_single:
+                report = found
+            else:
+                report.add(connection.name, found)
+            names |= await in_transaction(connection.engine, partial(names_of, voucher_ids=list(found.vouchers)))
+    return report, names, uncompared
+
+
+async def _audit(settings: Settings, connection: Connection, how: AuditSettings) -> AuditReport:
+    history, began_s = History(connection), time.monotonic()
+    try:
+        with call_progress("Comparing", "vouchers", connection.client) as show:
+            await verify(connection)
+            if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
+                # Two processes share the budget evenly, and a daemon's pushes are not to wait for an audit.
+                connection.client.rate_limiter.lift_audit_share()
+            report = await run_audit(connection, how, partial(_show, show))
+    except Stopped:
+        raise
+    except VoucherSyncError as error:
+        await history.note("audit", began_s, {}, error, is_news=True)
+        raise
+    await history.note("audit", began_s, report.totals(), report.error, is_news=True)
+    return report
 
 
 def _show(show: Show, report: AuditReport) -> None:

@@ -15,9 +15,9 @@ from sync.settings import Settings
 SUBJECT = "alert"
 
 
-def check_with_alert(*, as_json: bool) -> None:
+def check_with_alert(*, as_json: bool, name: str | None) -> None:
     """`check`, which sends a trial to the webhook, too."""
-    check_also(_check_alert, as_json=as_json)
+    check_also(_check_alert, as_json=as_json, name=name)
 
 
 async def _check_alert(settings: Settings) -> CheckLine:

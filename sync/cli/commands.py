@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
+from sync.cli.connections.commands import connections
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
 from sync.cli.outbox.options import WORDS, option_json
@@ -24,6 +25,11 @@ class Seconds(click.FloatRange):
         if not math.isfinite(seconds):
             self.fail("give a number of seconds; without any it goes on until Ctrl-C", param, ctx)
         return seconds
+
+
+option_connection = click.option(
+    "--connection", "name", metavar="NAME", help="Work for this connection, and for no other."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,7 +57,8 @@ def run() -> None:
     is_flag=True,
     help="The tokens are for another address, or for other hotels, than those mirrored so far, and that is meant.",
 )
-def once(as_json: bool, accept_enterprises: bool) -> None:
+@option_connection
+def once(as_json: bool, accept_enterprises: bool, name: str | None) -> None:
     """Discover, pull until caught up, push all that is due, then exit: 0 only if all of it succeeded.
 
     What waits in the outbox is sent: codes are added to the hotel and deleted there, as `run` would.
@@ -59,7 +66,7 @@ def once(as_json: bool, accept_enterprises: bool) -> None:
     with loading():
         from sync.cli.once import once as work
 
-    work(as_json=as_json, accept_enterprises=accept_enterprises)
+    work(as_json=as_json, accept_enterprises=accept_enterprises, name=name)
 
 
 @voucher_sync.command()
@@ -88,8 +95,9 @@ def roles(as_json: bool) -> None:
 
 @voucher_sync.command()
 @click.option("--alert", is_flag=True, help="Send a trial to the webhook, too (SYNC_ALERT_WEBHOOK_URL).")
+@option_connection
 @option_json
-def check(alert: bool, as_json: bool) -> None:
+def check(alert: bool, as_json: bool, name: str | None) -> None:
     """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
     with loading():
         if alert:
@@ -97,7 +105,7 @@ def check(alert: bool, as_json: bool) -> None:
         else:
             from sync.cli.check import check as work
 
-    work(as_json=as_json)
+    work(as_json=as_json, name=name)
 
 
 @voucher_sync.command()
@@ -156,8 +164,9 @@ def erase(value: str, is_meant: bool, as_json: bool) -> None:
 @voucher_sync.command()
 @click.option("--repair", is_flag=True, help="Mend what has drifted.")
 @click.option("--accept-loss", is_flag=True, help="With --repair: mark codes as missing, however many they are.")
+@option_connection
 @option_json
-def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
+def audit(repair: bool, accept_loss: bool, name: str | None, as_json: bool) -> None:
     """Compare every code with the API's, row by row, and tell what has drifted.
 
     Codes that changed in the last minutes are left to the pull. Exits 1 if something has drifted and is not mended, or
@@ -168,7 +177,7 @@ def audit(repair: bool, accept_loss: bool, as_json: bool) -> None:
     with loading():
         from sync.cli.audit import audit as work
 
-    work(repair=repair, accept_loss=accept_loss, as_json=as_json)
+    work(repair=repair, accept_loss=accept_loss, as_json=as_json, name=name)
 
 
 @voucher_sync.command()
@@ -223,4 +232,5 @@ def demo(seconds: float | None, live: bool) -> None:
     work(seconds=seconds, live=live)
 
 
+voucher_sync.add_command(connections)
 voucher_sync.add_command(outbox)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from sync.fleet.listing import ListedConnection
 from sync.outbox.bulk.forecast import Forecast
 from sync.outbox.enqueue import Queued
 from sync.outbox.rules import Operation
@@ -95,3 +96,52 @@ class Checked:
 
     ok: bool
     lines: list[CheckedLine]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedConnections:
+    """The connections that are not removed, by name."""
+
+    connections: list[ListedConnection]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedConnection:
+    """A connection, and whether it was changed: one that is paused already is not paused anew."""
+
+    name: str
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AddedConnections:
+    """How many connections of a file were added, or would be; `bad`: the first 100 of `bad_count` lines that cannot be
+    used, for which none was."""
+
+    added: int
+    good: int
+    bad_count: int
+    bad: list[BadCode]
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedConnection:
+    """A connection that has another access token, and how many hotels that sees."""
+
+    name: str
+    hotels: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedConnection:
+    """A connection that was removed; `deleted`: how many codes went with it, null without `--purge`."""
+
+    name: str
+    deleted: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reencrypted:
+    """How many connections have their tokens encrypted with the first key."""
+
+    connections: int

@@ -1,7 +1,7 @@
 """What was queued before a gap: held, and looked up when somebody adopts the database."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.incarnation import Known
+from sync.mirror.tables import vouchers as mirrored_vouchers
 from sync.outbox import claims, lookups
 from sync.outbox.completion import complete
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
@@ -60,6 +61,19 @@ async def count_held(tx: AsyncConnection) -> Left:
         func.count().filter(outbox.c.operation == operation) for operation in (Operation.ADD, Operation.DELETE)
     )
     return Left(*(await tx.execute(select(adds, deletes).where(_IS_OF_GAP))).one())
+
+
+async def others(tx: AsyncConnection, names: Collection[str]) -> list[str]:
+    """The connections beside those of these names of which a gap holds rows."""
+    is_others = outbox.c.connection.not_in(names)
+    found = select(outbox.c.connection).where(_IS_OF_GAP, is_others).distinct().order_by(outbox.c.connection)
+    return [str(name) for name in (await tx.execute(found)).scalars()]
+
+
+async def own(tx: AsyncConnection, connection: str, vouchers: Collection[UUID]) -> list[UUID]:
+    """Which of these vouchers a connection mirrors."""
+    is_own = (mirrored_vouchers.c.connection == connection, mirrored_vouchers.c.id.in_(vouchers))
+    return list((await tx.execute(select(mirrored_vouchers.c.id).where(*is_own).order_by("id"))).scalars())
 
 
 async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> int:

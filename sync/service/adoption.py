@@ -1,7 +1,7 @@
 """Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -25,6 +25,10 @@ from sync.postgres.engine import in_transaction
 from sync.postgres.identity import load_server_facts
 from sync.service.jobs import Jobs
 
+LEFT_OUT = (
+    "changes of connections that are paused, removed or without tokens here cannot be looked up: {names}; resume them, "
+    "or cancel their changes with `voucher-sync outbox cancel`"
+)
 AT_ONCE = 1000
 """Rows of one transaction."""
 
@@ -59,9 +63,16 @@ class Adoption:
 
 
 async def adopt(
-    connection: Connection, jobs: Jobs, rest: Rest | None, pause: Callable[[], Awaitable[None]]
+    connection: Connection,
+    jobs: Jobs,
+    rest: Rest | None,
+    pause: Callable[[], Awaitable[None]],
+    others: Sequence[Jobs] = (),
 ) -> Adoption:
     """Make the database the one to work with; without `rest` only if nothing is left. Raises `VoucherSyncError`.
+
+    `others`: the jobs of the other connections. What is queued for one that is not among them all could not be looked
+    up, so nothing is adopted as long as there is any.
 
     `pause` ends once the API must show whatever was sent before it began: what a lost claim has just added does not
     show at once, and would be released and made twice. It is only asked for where adds are held.
@@ -76,10 +87,10 @@ async def adopt(
     await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
     if (await in_transaction(connection.engine, gap.count_held)).adds:
         await pause()
-    if not await _read_all(jobs):
-        adoption.errors = jobs.health.errors
+    everybody = [jobs, *others]
+    if not await _is_all_read(everybody, adoption):
         return adoption
-    await _complete_standing(connection, adoption)
+    await _complete_standing(connection, [one.connection for one in everybody], adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
@@ -89,6 +100,17 @@ async def adopt(
     return adoption
 
 
+async def _is_all_read(everybody: Sequence[Jobs], adoption: Adoption) -> bool:
+    """Whether the mirror shows what became of all that is queued; if not, the adoption has the errors."""
+    unread = [one for one in everybody if not await _read_all(one)]
+    adoption.errors = [error for one in unread for error in one.health.errors]
+    names = [one.connection.name for one in everybody]
+    left_out = await in_transaction(everybody[0].connection.engine, partial(gap.others, names=names))
+    if left_out and not unread:
+        adoption.errors = [VoucherSyncError(LEFT_OUT.format(names=", ".join(left_out)))]
+    return not unread and not left_out
+
+
 async def _read_all(jobs: Jobs) -> bool:
     """Whether the mirror now shows everything that the API has."""
     discovered = await jobs.discover()
@@ -96,16 +118,20 @@ async def _read_all(jobs: Jobs) -> bool:
     return bool(pulled and pulled.caught_up)
 
 
-async def _complete_standing(connection: Connection, adoption: Adoption) -> None:
+async def _complete_standing(connection: Connection, everybody: Sequence[Connection], adoption: Adoption) -> None:
     engine, after = connection.engine, 0
-    is_seen = await in_transaction(engine, partial(lookups.stamps_what_it_adds, connection=connection.name))
+    unstamped = [
+        one
+        for one in everybody
+        if not await in_transaction(engine, partial(lookups.stamps_what_it_adds, connection=one.name))
+    ]
     while True:
         server_utc = await server_now(connection)
         rows = await in_transaction(engine, partial(gap.held_rows, after=after, limit=AT_ONCE), as_daemon)
         if not rows:
             return
-        if not is_seen:
-            await _read_unstamped(connection, rows)
+        for one in unstamped:
+            await _read_unstamped(one, rows)
 
         async def complete(tx: AsyncConnection, since: int = after, server_utc: Any = server_utc) -> int:
             held = await gap.held_rows(tx, since, AT_ONCE)
@@ -117,7 +143,8 @@ async def _complete_standing(connection: Connection, adoption: Adoption) -> None
 
 async def _read_unstamped(connection: Connection, rows: list[Row]) -> None:
     """Read codes that may have no `UpdatedUtc`, and so are in no window of a pull."""
-    vouchers = sorted({row.voucher_id for row in rows if row.voucher_id})
+    named = {row.voucher_id for row in rows if row.voucher_id}
+    vouchers = await in_transaction(connection.engine, partial(gap.own, connection=connection.name, vouchers=named))
     for some in chunks(vouchers, MAX_VOUCHERS):
         await read_everything(connection, list(some))
 

@@ -15,10 +15,11 @@ from tests.cli.outbox.helpers import add_row, write
 from tests.support.documents import ROOT
 from tests.support.mirror import Mirror
 from tests.support.process import Ended
+from tests.support.two_tokens import KEY
 
 SCHEMA = json.loads((ROOT / "docs/reference/json.schema.json").read_text(encoding="utf-8"))
 SUMMER = ("--voucher", "Summer")
-TELLS_NOTHING = {"completion", "demo", "outbox export", "run"}
+TELLS_NOTHING = {"completion", "connections key", "demo", "outbox export", "run"}
 """Processes that go on, and what is in a form of its own."""
 
 
@@ -60,11 +61,29 @@ async def tell_of_many(tell: Callable[..., Awaitable[Any]], directory: Path) -> 
     assert (await tell("outbox generate", *SUMMER, *made))["output"] == "made.csv"
 
 
+async def tell_of_connections(tell: Callable[..., Awaitable[Any]], mirror: Mirror, directory: Path) -> None:
+    """One that is added, given another token, and removed again."""
+    for name in ("old", "new"):
+        mirror.world.add_token(f"the-{name}-token", name=name, enterprise_ids=[mirror.hotel.id])
+        write(directory / name, f"the-{name}-token")
+    write(directory / "hotels.csv", "name,access_token\n,x\n")
+    assert (await tell("connections add", "lake", "--access-token-file", "old"))["changed"]
+    assert (await tell("connections import", "hotels.csv", code=1))["bad"][0]["line"] == 2
+    await tell("connections pause", "lake")
+    assert (await tell("connections list"))["connections"][-1]["state"] == "paused"
+    await tell("connections resume", "lake")
+    assert (await tell("connections rotate", "lake", "--access-token-file", "new"))["hotels"] == 1
+    assert (await tell("connections reencrypt"))["connections"] == 1
+    assert (await tell("connections remove", "lake", "--purge", "--yes"))["deleted"] == 0
+
+
 async def test_each_command_prints_its_shape(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     seen = set[str]()
 
     async def tell(command: str, *arguments: str, code: int = 0) -> Any:
-        ended: Ended = await cli(*command.split(), *arguments, "--json", settings=mirror.environment)
+        ended: Ended = await cli(
+            *command.split(), *arguments, "--json", settings=mirror.environment | {"SYNC_SECRET_KEY": KEY}
+        )
         assert (ended.code, ended.stdout.count("\n")) == (code, 1), ended
         assert errors(command, ended.stdout) == []
         seen.add(command)
@@ -93,6 +112,7 @@ async def test_each_command_prints_its_shape(cli: Cli, mirror: Mirror, tmp_path:
         await tell("outbox cancel", "--all")
         await tell("erase", "A")
         await tell("audit", "--repair")
+        await tell_of_connections(tell, mirror, tmp_path)
     assert seen == set(SCHEMA["commands"])
 
 

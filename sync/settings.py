@@ -114,6 +114,12 @@ class Settings(BaseModel):
     """What whoever asks must send along, as a bearer token or as the password of any user; at least 16 characters.
     Without it only this machine's own addresses may be listened on. `/healthz` is answered without it, and the
     status of `/readyz`. Default: none."""
+    sync_integration_bind: BindAddress = ""
+    """Where the daemon receives the vendor's integration webhooks, as `host:port`, behind a proxy that ends TLS. Empty:
+    nowhere."""
+    sync_integration_secret: HttpToken | None = None
+    """The end of the path to which the vendor sends them: `/integrations/` and this; at least 16 characters. Default:
+    none."""
     sync_alert_webhook_url: SecretUrl | None = None
     """Who is told of every change between well and failing; a secret. Default: nobody."""
     sync_alert_webhook_secret: SigningSecret | None = None

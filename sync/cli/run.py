@@ -8,17 +8,18 @@ from sync import logs
 from sync.alerts.start import telling
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.loading import loading
-from sync.service import app, daemon
+from sync.service import daemon
+from sync.service.opened import require_tokens
 from sync.service.running import Running
 from sync.settings import Settings, load_settings
 from sync.tracing import tracing
-from sync.web.access import bind_address
+from sync.web.access import bind_address, integration_address
 
 
 def run() -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = load_settings()
-    app.credentials(settings)
+    require_tokens(settings)
     beside = _beside(settings)
     logs.configure(settings.sync_log_format, settings.sync_log_level)
     with tracing(), open_database(settings, may_create=True) as url:
@@ -26,14 +27,19 @@ def run() -> None:
 
 
 def _beside(settings: Settings) -> daemon.Beside:
-    """Who tells somebody, and the server, where there is to be one. `SettingsError` where anybody could reach that."""
-    address, tells = bind_address(settings), telling(settings)
-    if address is None:
+    """Who tells somebody, and the servers that there are to be. `SettingsError` where anybody could reach one."""
+    address, tells, receives = bind_address(settings), telling(settings), integration_address(settings)
+    if address is None and receives is None:
         return tells
     with loading():
+        from sync.web.receiving import receive
         from sync.web.server import serve
 
     def beside(running: Running) -> Mapping[str, Coroutine[Any, Any, None]]:
-        return {**tells(running), "http": serve(running, address)}
+        return {
+            **tells(running),
+            **({} if address is None else {"http": serve(running, address)}),
+            **({} if receives is None else receive(running, receives)),
+        }
 
     return beside

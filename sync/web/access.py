@@ -13,6 +13,7 @@ from sync.core.bind_address import BindAddress, is_loopback, read_bind_address
 from sync.core.errors import SettingsError
 from sync.settings import Settings
 
+RECEIVING_NEEDS = ("SYNC_INTEGRATION_SECRET", "SYNC_SECRET_KEY", "MEWS_CLIENT_TOKEN")
 SCHEMES = ('Bearer realm="voucher-sync"', 'Basic realm="voucher-sync", charset="UTF-8"')
 """A browser can be asked for a password only: there the token is the password of any user."""
 
@@ -24,6 +25,18 @@ def bind_address(settings: Settings) -> BindAddress | None:
         raise SettingsError(
             f"SYNC_HTTP_TOKEN is not set, and SYNC_HTTP_BIND={address} can be reached from other machines: set the "
             "token, or SYNC_HTTP_TOKEN_FILE, to what `openssl rand -hex 32` prints; or bind to 127.0.0.1:8321"
+        )
+    return address
+
+
+def integration_address(settings: Settings) -> BindAddress | None:
+    """Where webhooks are received; None: nowhere. `SettingsError` where what it takes is not set."""
+    address = read_bind_address(settings.sync_integration_bind)
+    missing = [name for name in RECEIVING_NEEDS if getattr(settings, name.lower()) is None]
+    if address and missing:
+        raise SettingsError(
+            f"SYNC_INTEGRATION_BIND is set, and {missing[0]} is not: set it, or {missing[0]}_FILE, too; "
+            f"docs/how-to/many-hotels.md says what each is for"
         )
     return address
 

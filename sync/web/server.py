@@ -22,19 +22,27 @@ MAX_CONNECTIONS = 100
 """With one more the oldest is cut: who holds all of them, sending nothing, keeps nobody out."""
 MAX_HEADER_BYTES = 8190
 MAX_HEADERS = 64
-IN_USE = "something else listens there, perhaps another voucher-sync: give one of them another SYNC_HTTP_BIND"
+IN_USE = "something else listens there, perhaps another voucher-sync: give one of them another address"
 
 log = structlog.get_logger()
 
 
 async def serve(running: Running, address: BindAddress) -> None:
-    """Answer requests until cancelled. Where the address is not to be had, that is told, and tried again."""
-    runner = web.AppRunner(make_app(running), access_log=None, shutdown_timeout=FINISH_S)
+    """Answer who asks how it is, until cancelled."""
+    await serve_app(make_app(running), address, "status")
+
+
+async def serve_app(app: web.Application, address: BindAddress, name: str) -> None:
+    """Answer requests until cancelled. Where the address is not to be had, that is told, and tried again.
+
+    `name` says in the log what is served.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=FINISH_S)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it is there once it was set up
     listening: asyncio.Server | None = None
     try:
-        listening = await _listen(runner.server, address)
+        listening = await _listen(runner.server, address, name)
         await asyncio.Event().wait()  # asyncio's own way to wait would wait for every connection, too, in the end
     finally:
         if listening is not None:
@@ -42,7 +50,7 @@ async def serve(running: Running, address: BindAddress) -> None:
         await runner.cleanup()
 
 
-async def _listen(server: web.Server, address: BindAddress) -> asyncio.Server:
+async def _listen(server: web.Server, address: BindAddress, name: str) -> asyncio.Server:
     loop, is_told = asyncio.get_running_loop(), False
     make_connection = partial(_Connection, server, loop=loop)
     while True:
@@ -51,12 +59,14 @@ async def _listen(server: web.Server, address: BindAddress) -> asyncio.Server:
         except OSError as error:
             if not is_told:
                 why = IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
-                log.warning("http_not_listening", address=str(address), why=why, again_after_s=AGAIN_AFTER_S)
+                log.warning(
+                    "http_not_listening", serves=name, address=str(address), why=why, again_after_s=AGAIN_AFTER_S
+                )
             is_told = True
             await asyncio.sleep(AGAIN_AFTER_S)
         else:
             bound = BindAddress(address.host, listening.sockets[0].getsockname()[1])
-            log.info("http_listening", address=f"http://{bound}/")
+            log.info("http_listening", serves=name, address=f"http://{bound}/")
             return listening
 
 

@@ -4,9 +4,12 @@ import base64
 
 import pytest
 
+from sync.core.bind_address import BindAddress
 from sync.core.errors import SettingsError
-from sync.web.access import bind_address
+from sync.settings import Settings
+from sync.web.access import bind_address, integration_address
 from tests.support.mirror import Mirror
+from tests.support.two_tokens import KEY
 from tests.web.helpers import TOKEN, read_answer, serving
 
 PATHS = ["/healthz", "/readyz", "/nowhere"]
@@ -113,3 +116,16 @@ def test_this_machine_s_own_needs_none(mirror: Mirror, bind: str) -> None:
 
 def test_an_empty_address_is_none(mirror: Mirror) -> None:
     assert bind_address(mirror.settings(sync_http_bind="")) is None
+
+
+NEEDED = {"sync_integration_secret": "the-end-of-the-path", "sync_secret_key": KEY, "mews_client_token": "token"}
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_webhooks_are_received_only_where_all_that_it_takes_is_set(missing: str) -> None:
+    given = {"sync_integration_bind": "127.0.0.1:8322", **NEEDED}
+    assert integration_address(Settings.model_validate(given)) == BindAddress("127.0.0.1", 8322)
+    assert integration_address(Settings.model_validate({**NEEDED})) is None
+    del given[missing]
+    with pytest.raises(SettingsError, match=missing.upper()):
+        integration_address(Settings.model_validate(given))

@@ -1,0 +1,163 @@
+"""Works off one event: asks the API how things stand, and does what that says."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.tables import connections
+from sync.core.errors import ApiError, SettingsError, Unauthorized, VoucherSyncError
+from sync.fleet import changes
+from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of
+from sync.fleet.registry import StoredConnection, load_present
+from sync.fleet.tokens import TokenBox
+from sync.fleet.webhooks import store
+from sync.fleet.webhooks.decide import KnownConnection, Step, decide
+from sync.fleet.webhooks.events import Event
+from sync.fleet.webhooks.store import Waiting
+from sync.postgres.engine import in_transaction
+
+BY_MEWS = "Mews: "
+"""How the reason of a pause begins that an event has made, and another one may end."""
+TAKEN_FOR = timedelta(minutes=2)
+"""So long nobody else tries an event that a process has taken, which may have died over it."""
+FIRST_PAUSE = timedelta(seconds=30)
+LONGEST_PAUSE = timedelta(hours=1)
+
+Ask = Callable[[str, StoredConnection | None], Awaitable[frozenset[UUID]]]
+"""Which hotels the API shows for an access token, that of a connection if there is one. Raises `ApiError`."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What events are worked off with."""
+
+    engine: AsyncEngine
+    box: TokenBox
+    platform_address: str
+    ask: Ask
+
+
+async def work_off(receiver: Receiver) -> bool:
+    """Verify the next event and do what it counts for; False: none is due. Raises `DatabaseError`.
+
+    `SettingsError` where no key reads the event's token.
+    """
+    take = partial(store.take_due, box=receiver.box, platform_address=receiver.platform_address, pause=TAKEN_FOR)
+    waiting = await in_transaction(receiver.engine, take)
+    if waiting is None:
+        return False
+    try:
+        step, words = await _settle(receiver, waiting)
+    except ApiError as error:
+        step, words = Step.AGAIN, type(error).__name__
+    except (SettingsError, VoucherSyncError) as error:
+        step, words = Step.NOTHING, str(error)
+    again = FIRST_PAUSE * 2 ** min(waiting.attempts, 10)
+    if step is Step.AGAIN:
+        note = partial(store.put_off, event_id=waiting.id, pause=min(again, LONGEST_PAUSE), why=words)
+    else:
+        note = partial(store.finish, event_id=waiting.id, outcome=f"{step}: {words}")
+    await in_transaction(receiver.engine, note)
+    log.info("integration_event", action=waiting.event.action.value, step=step.value, why=words)
+    return True
+
+
+async def _settle(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
+    event = waiting.event
+    stored = await in_transaction(receiver.engine, partial(_find, receiver=receiver, event=event))
+    own_token = stored.token if stored else None
+    token = event.access_token or own_token
+    hotels: frozenset[UUID] | None = None
+    if token is not None:
+        with suppress(Unauthorized):
+            hotels = await receiver.ask(token, stored.row if stored else None)
+    known = None
+    if stored:
+        known = KnownConnection(stored.hotels, event.access_token == own_token, is_paused_by_mews(stored.row))
+    brings_token = event.access_token is not None
+    step, words = decide(event.action, known, hotels, brings_token=brings_token, attempts=waiting.attempts)
+    await in_transaction(receiver.engine, partial(_act, receiver=receiver, event=event, stored=stored, step=step))
+    return step, words
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    row: StoredConnection
+    token: str | None
+    hotels: frozenset[UUID] | None
+
+
+async def _find(tx: AsyncConnection, receiver: Receiver, event: Event) -> _Stored | None:
+    """The connection of an integration: the one that came with it, or has the token that the event brings."""
+    present = [one for one in await load_present(tx) if one.platform_address == receiver.platform_address]
+    found = next((one for one in present if one.integration_id == event.integration_id), None)
+    if found is None and event.access_token is not None:
+        readable = ((one, _token_or_none(receiver.box, one)) for one in present)
+        found = next((one for one, token in readable if token == event.access_token), None)
+    if found is None or found.access_token is None:
+        return None
+    seen = select(connections.c.enterprise_ids).where(connections.c.name == found.name)
+    hotels = (await tx.execute(seen)).scalar_one()
+    return _Stored(found, access_token_of(receiver.box, found), None if hotels is None else frozenset(hotels))
+
+
+def is_paused_by_mews(row: StoredConnection) -> bool:
+    """Whether an event has paused it, and not a person."""
+    return row.paused_at is not None and (row.paused_because or "").startswith(BY_MEWS)
+
+
+def _token_or_none(box: TokenBox, stored: StoredConnection) -> str | None:
+    try:
+        return access_token_of(box, stored)
+    except SettingsError:
+        return None
+
+
+async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _Stored | None, step: Step) -> None:
+    if step is Step.ADD and event.access_token is not None:
+        name = await _name_for(tx, event)
+        new = NewConnection(name, receiver.platform_address, event.access_token, None, event.integration_id)
+        await changes.add(tx, receiver.box, [new], "webhook")
+    if stored is None:
+        return
+    row, name = stored.row, stored.row.name
+    if event.access_token is not None and row.integration_id is None and step is not Step.AGAIN:
+        # It was added by a command; from now on it follows its integration.
+        known = update(connections).where(connections.c.name == name)
+        await tx.execute(known.values(integration_id=event.integration_id))
+    if step is Step.ROTATE and event.access_token is not None:
+        await changes.rotate(tx, receiver.box, row, NewConnection(name, receiver.platform_address, event.access_token))
+    if step in (Step.RESUME, Step.ROTATE) and is_paused_by_mews(row):
+        await changes.resume(tx, name)
+    if step is Step.PAUSE and row.paused_at is None:
+        await changes.pause(tx, name, f"{BY_MEWS}{event.action.value}")
+    if step is Step.REMOVE:
+        await _remove(tx, row)
+
+
+async def _remove(tx: AsyncConnection, row: StoredConnection) -> None:
+    """Remove a connection, or pause it where changes are not finished: somebody has to say what becomes of them."""
+    try:
+        await changes.remove(tx, row.name)
+    except VoucherSyncError:
+        await changes.pause(tx, row.name, f"{BY_MEWS}the integration was deleted, and changes are not finished")
+
+
+async def _name_for(tx: AsyncConnection, event: Event) -> str:
+    """What a new connection is called: as its hotel, and where that is taken with the integration behind it."""
+    names = select(connections.c.name, connections.c.integration_id)
+    taken = {row.name: row.integration_id for row in await tx.execute(names)}
+    for name, integration_id in taken.items():
+        if integration_id == event.integration_id:
+            return str(name)  # it was removed, and comes back
+    wanted = (event.enterprise_name or "").strip().lstrip("-").strip()[:MAX_NAME_LENGTH] or event.integration_id
+    return wanted if wanted not in taken else f"{wanted[:60].strip()} {event.integration_id}"[:MAX_NAME_LENGTH]

@@ -1,0 +1,74 @@
+"""Works off what the vendor has told of integrations, a call at a time, for as long as the daemon runs."""
+
+import asyncio
+from datetime import timedelta
+from uuid import UUID
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.core.errors import DatabaseError, SettingsError
+from sync.fleet.registry import StoredConnection
+from sync.fleet.tokens import TokenBox
+from sync.fleet.webhooks import store
+from sync.fleet.webhooks.work import Receiver, work_off
+from sync.mews import operations
+from sync.mews.client import Credentials, RetryPolicy
+from sync.postgres.engine import in_transaction
+from sync.service import app
+from sync.settings import Settings
+
+LEAST_PAUSE_S = 1.0
+"""Between two events: whoever forges any number of them makes no more calls than this of the vendor's API."""
+LOOK_EVERY_S = 5.0
+"""Another process may have accepted an event, and one that was put off comes due."""
+PRUNE_EVERY = timedelta(hours=1)
+
+log = structlog.get_logger()
+
+
+def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> Receiver:
+    """What events are worked off with, by the environment's address and client token."""
+
+    async def ask(access_token: str, stored: StoredConnection | None) -> frozenset[UUID]:
+        client_token = settings.mews_client_token
+        if stored is not None and stored.client_token is not None:
+            own = app.client_token_of(settings, stored)
+        elif client_token is not None:
+            own = client_token.get_secret_value()
+        else:
+            raise SettingsError("MEWS_CLIENT_TOKEN is not set, so that no token can be verified")
+        client = app.make_client(
+            settings, stop, RetryPolicy(max_attempts=2), engine,
+            given=Credentials(own, access_token, settings.mews_client),
+        )  # fmt: skip
+        try:
+            return frozenset([one.id async for page in operations.enterprises(client) for one in page.records])
+        finally:
+            await client.aclose()
+
+    return Receiver(engine, TokenBox(settings.secret_keys), settings.mews_platform_address, ask)
+
+
+async def work_off_all(receiver: Receiver, wake: asyncio.Event, pause_s: float = LEAST_PAUSE_S) -> None:
+    """Work off events as they come, until cancelled. `wake` is set by whoever has accepted one."""
+    loop = asyncio.get_running_loop()
+    prune_at_s = loop.time()
+    while True:
+        has_more = False
+        try:
+            has_more = await work_off(receiver)
+            if loop.time() >= prune_at_s:
+                await in_transaction(receiver.engine, store.prune)
+                prune_at_s = loop.time() + PRUNE_EVERY.total_seconds()
+        except (DatabaseError, SettingsError) as error:
+            log.warning("integration_events_wait", error=str(error))
+        if has_more:
+            await asyncio.sleep(pause_s)
+            continue
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await wake.wait()
+        except TimeoutError:
+            pass
+        wake.clear()

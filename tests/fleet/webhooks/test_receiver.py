@@ -1,0 +1,213 @@
+"""Events of a simulated vendor come to what the API shows, however often, late or in whatever order they come."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import structlog
+
+from sync.core.bind_address import BindAddress
+from sync.fleet.webhooks import store
+from sync.fleet.webhooks.work import Receiver, work_off
+from sync.mirror.discover import discover
+from sync.service.integrations import make_receiver
+from sync.web.integrations import make_receiving_app
+from sync.web.server import serve_app
+from tests.support.mirror import CLIENT_TOKEN, Mirror
+from tests.support.two_tokens import KEY, second
+from tests.web.helpers import exchange, read_answer
+
+SECRET = "the-end-of-the-path"
+STATES = """
+SELECT name, origin, integration_id, paused_because, removed_at IS NOT NULL AS is_removed FROM sync.connections
+WHERE name <> 'default' ORDER BY name
+"""
+
+
+@dataclass(slots=True)
+class Vendor:
+    """Sends events to a receiver, and lets it work them off."""
+
+    mirror: Mirror
+    receiver: Receiver
+    port: int
+
+    async def post(self, body: bytes, *, secret: str = SECRET, method: str = "POST") -> int:
+        """The status that a request of these bytes is answered with."""
+        head = f"{method} /integrations/{secret} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        return read_answer(await exchange(self.port, head.encode() + body)).status
+
+    async def send(self, action: str, integration: str = "i-1", **data: Any) -> int:
+        """Sends an event, again where a busy machine's database did not take it in time, as the vendor does."""
+        event = {"Action": action, "Data": {"Integration": {"Id": integration, "Name": "Vouchers"}, **data}}
+        for _ in range(10):
+            if (status := await self.post(json.dumps(event).encode())) != 503:
+                return status
+        return 503
+
+    async def created(self, token: str, name: str = "Hotel B", integration: str = "i-1") -> int:
+        """Sends that an integration was created."""
+        enterprise = {"Id": "any", "Name": name}
+        return await self.send("IntegrationCreated", integration, Enterprise=enterprise, AccessToken=token)
+
+    async def settle(self) -> None:
+        """Works off all that waits, as often as it is put off."""
+        for _ in range(300):
+            await self.mirror.execute("UPDATE sync.integration_events SET next_attempt_at = now()")
+            if not await work_off(self.receiver):
+                return
+
+    async def states(self) -> list[dict[str, Any]]:
+        """What has become of the connections."""
+        return await self.mirror.rows(STATES)
+
+
+@pytest.fixture
+async def vendor(mirror: Mirror) -> AsyncIterator[Vendor]:
+    settings = mirror.settings(sync_integration_secret=SECRET, sync_secret_key=KEY)
+    receiver = make_receiver(settings, mirror.connection.engine, mirror.stop)
+    app = make_receiving_app(settings, receiver, asyncio.Event())
+    with structlog.testing.capture_logs() as logs:
+        listening = asyncio.create_task(serve_app(app, BindAddress("127.0.0.1", 0), "integrations"))
+        while not logs:
+            await asyncio.wait([listening], timeout=0.01)
+        port = int(logs[0]["address"].rstrip("/").rpartition(":")[2])
+        yield Vendor(mirror, receiver, port)
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+
+
+@pytest.fixture
+def hotel(mirror: Mirror) -> str:
+    """A hotel that the environment's token does not see; its own token."""
+    other = mirror.world.add_enterprise("Hotel B")
+    for token in ("token-1", "token-2"):
+        mirror.world.add_token(token, name=token, enterprise_ids=[other.id])
+    return "token-1"
+
+
+def state(**changed: Any) -> dict[str, Any]:
+    whole = {"name": "Hotel B", "origin": "webhook", "integration_id": "i-1", "paused_because": None}
+    return {**whole, "is_removed": False, **changed}
+
+
+async def test_a_hotel_joins_pauses_goes_on_changes_its_token_and_leaves(vendor: Vendor, hotel: str) -> None:
+    world = vendor.mirror.world
+    assert await vendor.created(hotel) == 202
+    assert await vendor.states() == []  # nothing counts before it is verified
+    await vendor.settle()
+    assert await vendor.states() == [state()]
+    first = world.tokens.pop(hotel)
+    await vendor.send("IntegrationDisabled")
+    await vendor.settle()
+    assert await vendor.states() == [state(paused_because="Mews: IntegrationDisabled")]
+    world.tokens[hotel] = first
+    await vendor.send("IntegrationEnabled")
+    await vendor.settle()
+    assert await vendor.states() == [state()]
+    await vendor.send("IntegrationApiKeyCreated", ApiKey="token-2")
+    await vendor.settle()
+    del world.tokens[hotel]
+    await vendor.send("IntegrationCanceled")
+    await vendor.settle()
+    assert await vendor.states() == [state()]  # the token that it has now is taken as before
+    del world.tokens["token-2"]
+    await vendor.send("IntegrationDeleted")
+    await vendor.settle()
+    assert await vendor.states() == [state(is_removed=True)]
+
+
+async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    await vendor.settle()
+    assert await vendor.post(b"{}", secret="a-guess-of-the-path") == 404
+    for action in ("IntegrationDisabled", "IntegrationCanceled", "IntegrationDeleted"):
+        await vendor.send(action)
+    await vendor.send("IntegrationApiKeyCreated", ApiKey="nobody-s-token")
+    await vendor.created("nobody-s-token", "Nowhere", "i-2")
+    await vendor.settle()
+    assert await vendor.states() == [state()]
+    waiting = await vendor.mirror.rows("SELECT id FROM sync.integration_events WHERE finished_at IS NULL")
+    assert waiting == []
+    kept = await vendor.mirror.rows("SELECT id FROM sync.integration_events WHERE access_token IS NOT NULL")
+    assert kept == []
+
+
+async def test_a_token_of_another_hotel_takes_nobody_s_place(vendor: Vendor, hotel: str) -> None:
+    vendor.mirror.world.add_token("foreign", name="foreign", enterprise_ids=[vendor.mirror.hotel.id])
+    await vendor.created(hotel)
+    await vendor.settle()
+    own = await vendor.mirror.rows("SELECT id FROM mews.enterprises")
+    await vendor.mirror.execute(
+        "UPDATE sync.connections SET enterprise_ids = ARRAY[CAST(:hotel AS uuid)] WHERE name = 'Hotel B'",
+        hotel=next(one.id for one in vendor.mirror.world.enterprises.values() if one.name == "Hotel B"),
+    )
+    before = await vendor.mirror.rows("SELECT access_token FROM sync.connections WHERE name = 'Hotel B'")
+    await vendor.send("IntegrationApiKeyCreated", ApiKey="foreign")
+    await vendor.settle()
+    assert await vendor.mirror.rows("SELECT access_token FROM sync.connections WHERE name = 'Hotel B'") == before
+    assert own == []
+
+
+async def test_a_person_s_pause_is_a_person_s_to_end(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    await vendor.settle()
+    await vendor.mirror.execute(
+        "UPDATE sync.connections SET paused_at = now(), paused_because = 'for repairs' WHERE name = 'Hotel B'"
+    )
+    await vendor.send("IntegrationEnabled")
+    await vendor.settle()
+    assert await vendor.states() == [state(paused_because="for repairs")]
+
+
+async def test_a_connection_that_a_command_added_follows_its_integration(vendor: Vendor, mirror: Mirror) -> None:
+    other = mirror.world.add_enterprise("Hotel C")
+    async with second(mirror, "lake", [other.id]) as connection:
+        await discover(connection)
+        await vendor.created("the-token-of-lake", "Hotel C")
+        await vendor.settle()
+    assert await vendor.states() == [state(name="lake", origin="command")]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_replays_in_any_order_lead_to_what_the_api_shows(vendor: Vendor, hotel: str, seed: int) -> None:
+    del vendor.mirror.world.tokens["token-1"]  # it was given another one since
+    sends: list[Callable[[], Awaitable[int]]] = [
+        lambda: vendor.created("token-1"),
+        lambda: vendor.send("IntegrationApiKeyCreated", ApiKey="token-2"),
+        lambda: vendor.send("IntegrationDisabled"),
+        lambda: vendor.send("IntegrationEnabled"),
+    ]
+    order = [*sends, *sends]
+    random.Random(seed).shuffle(order)
+    for send in order:
+        assert await send() == 202
+    await vendor.settle()
+    assert await vendor.states() in ([state()], [state(name="i-1")])
+
+
+async def test_a_flood_is_not_kept(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_WAITING", 5)
+    statuses = [await vendor.send("IntegrationDisabled", f"i-{number}") for number in range(8)]
+    assert statuses == [202] * 5 + [503] * 3
+
+
+@pytest.mark.parametrize(
+    ("body", "method", "status"),
+    [(b"{" + b" " * 70_000, "POST", 413), (b"nonsense", "POST", 400), (b"", "GET", 405)],
+    ids=["long", "nonsense", "GET"],
+)
+async def test_what_is_no_event_is_answered(vendor: Vendor, body: bytes, method: str, status: int) -> None:
+    assert await vendor.post(body, method=method) == status
+
+
+async def test_no_token_is_kept_readable_nor_told(vendor: Vendor, hotel: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        await vendor.created(hotel)
+        stored = await vendor.mirror.rows("SELECT * FROM sync.integration_events")
+        await vendor.settle()
+    assert not [one for one in (hotel, CLIENT_TOKEN) if one in repr(stored) + repr(logs)]

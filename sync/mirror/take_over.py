@@ -41,8 +41,12 @@ async def take_over(engine: AsyncEngine, connection: str, listed: Collection[UUI
 
 
 async def _find(tx: AsyncConnection, connection: str, listed: Sequence[UUID]) -> list[tuple[UUID, str]]:
-    rows = await tx.execute(_FREE, {"of_connection": connection, "ids": list(listed)})
-    return [(row.id, row.connection) for row in rows]
+    """The vouchers that are free, and who had each. Where none is, as nearly always, the outbox is not looked at."""
+    free = (await tx.execute(_FREE, {"of_connection": connection, "ids": list(listed)})).all()
+    if not free:
+        return []
+    sent = set((await tx.execute(_BEING_SENT, {"ids": [row.id for row in free]})).scalars())
+    return [(row.id, row.connection) for row in free if row.id not in sent]
 
 
 async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) -> int:
@@ -78,11 +82,13 @@ WHERE voucher.id = ANY (:ids) AND voucher.connection <> :of_connection
     SELECT FROM sync.skipped AS gone
     WHERE gone.connection = voucher.connection AND gone.id = voucher.id AND gone.kind = 'voucher'
       AND gone.until IS NULL))
-  AND NOT EXISTS (
-    SELECT FROM mews.voucher_code_outbox AS row WHERE row.voucher_id = voucher.id AND row.status = 'sending')
 ORDER BY voucher.id
 FOR UPDATE OF voucher
 """).bindparams(_IDS)  # noqa: S608 - put together of constants
+
+_BEING_SENT = text("""
+SELECT DISTINCT voucher_id FROM mews.voucher_code_outbox WHERE voucher_id = ANY (:ids) AND status = 'sending'
+""").bindparams(_IDS)
 
 # Of the codes nothing changes but who reads them, so that mirrored_at stays, and no version of them ends by it.
 _CODES = text("""

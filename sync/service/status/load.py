@@ -22,9 +22,10 @@ DEFAULT_LEASE_S = 30.0
 async def load_overview(
     tx: AsyncConnection, detailed: Collection[str] | None = None, *, of_the_only_one: bool = False
 ) -> Overview:
-    """Every connection that has ever been used, and every daemon; details of the connections that `detailed` names.
+    """Every connection that has ever been used and is not removed, and every daemon.
 
-    None: of all; `of_the_only_one`: also where there is one alone. Raises `DatabaseError`.
+    Details are of the connections that `detailed` names. None: of all; `of_the_only_one`: also where there is one
+    alone. Raises `DatabaseError`.
     """
     now, revision = (await tx.execute(_NOW)).one()
     running = await _load_daemons(tx, now)
@@ -90,6 +91,7 @@ _NOW = text("SELECT now(), (SELECT version_num FROM sync.alembic_version)")
 _CONNECTIONS = text("""
 WITH known AS (
   SELECT name FROM sync.connections UNION SELECT connection FROM mews.vouchers
+  EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
 )

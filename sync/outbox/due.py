@@ -7,21 +7,24 @@ and what one leaves of it goes to the others: 100,000 rows of one user keep anot
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from functools import cache
 from itertools import chain, groupby, zip_longest
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
     FromClause,
+    Integer,
     RowMapping,
     Select,
     Text,
     and_,
     any_,
+    bindparam,
     column,
     func,
-    literal,
     literal_column,
     or_,
     select,
@@ -54,33 +57,21 @@ async def lock_due(
 ) -> list[Row]:
     """Due rows of a lane, from a position on, of each user the longest due first, for this transaction to decide on.
 
-    Left out are rows whose `after_id` is not done; rows behind an unfinished one for the same code, since their order
-    counts, but for a delete that another user has put off, or queued behind another change; rows that somebody else
-    holds; and those of `without`. `are_few`: probably all of them are fewer than `limit`, so that nobody need take
-    turns.
+    In a transaction that is opened `by_index`. Left out are rows whose `after_id` is not done; rows behind an
+    unfinished one for the same code, since their order counts, but for a delete that another user has put off, or
+    queued behind another change; rows that somebody else holds; and those of `without`. `are_few`: probably all of them
+    are fewer than `limit`, so that nobody need take turns.
     """
-    # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
-    await tx.exec_driver_sql("SET LOCAL enable_sort = off")
     found = await _lock_all(tx, lane, limit, without, since) if are_few else None
-    if found is None:
-        found = await _lock_in_turn(tx, lane, limit, without, since)
-    await tx.exec_driver_sql("SET LOCAL enable_sort TO DEFAULT")
-    return found
+    return await _lock_in_turn(tx, lane, limit, without, since) if found is None else found
 
 
 async def _lock_all(
     tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int], since: Position
 ) -> list[Row] | None:
     """All due rows of a lane, what has a higher priority first; None where they are not fewer than `limit`."""
-    columns = (outbox.c.priority, *(outbox.c[name] for name in Row.__slots__))
-    due = (
-        select(*columns)
-        .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(lane), *_may_go(without, since))
-        .order_by(outbox.c.next_attempt_at, outbox.c.id)
-        .limit(limit)
-        .with_for_update(key_share=True, skip_locked=True)
-    )
-    rows = (await tx.execute(due)).mappings().all()
+    parameters = {"without": list(without), "limit": limit, **_parameters(lane, since)}
+    rows = (await tx.execute(_all_due(has_hotel=lane.enterprise_id is not None), parameters)).mappings().all()
     if len(rows) == limit:
         return None
     return [_row(row) for row in sorted(rows, key=lambda row: -row["priority"])]
@@ -119,51 +110,103 @@ _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
 """With what every row of a lane has in common in front, and what a turn's have: this is the order of the index."""
 
 
-def _of_lane(lane: Lane) -> tuple[ColumnElement[bool], ...]:
+_SINCE_AT, _SINCE_ID = bindparam("since_at", type_=TIMESTAMP), bindparam("since_id", type_=BigInteger)
+
+
+def _parameters(lane: Lane, since: Position) -> dict[str, Any]:
+    hotel = {} if lane.enterprise_id is None else {"hotel": lane.enterprise_id}
+    return {
+        "lane_connection": lane.connection,
+        "lane_operation": lane.operation,
+        "since_at": since.at,
+        "since_id": since.id,
+    } | hotel
+
+
+def _of_lane(*, has_hotel: bool) -> tuple[ColumnElement[bool], ...]:
     return (
-        outbox.c.connection == lane.connection,
-        outbox.c.operation == lane.operation,
-        outbox.c.enterprise_id == lane.enterprise_id,
+        outbox.c.connection == bindparam("lane_connection"),
+        outbox.c.operation == bindparam("lane_operation"),
+        outbox.c.enterprise_id == bindparam("hotel") if has_hotel else outbox.c.enterprise_id.is_(None),
     )
 
 
-def _pending(lane: Lane) -> tuple[ColumnElement[bool], ...]:
-    return (literal_column(IS_IN_TURN.text, Boolean), *_of_lane(lane))
+def _pending(*, has_hotel: bool) -> tuple[ColumnElement[bool], ...]:
+    return (literal_column(IS_IN_TURN.text, Boolean), *_of_lane(has_hotel=has_hotel))
 
 
-def _is_from(since: Position) -> ColumnElement[bool]:
-    at, row_id = literal(since.at, TIMESTAMP), literal(since.id, BigInteger)
-    return tuple_(outbox.c.next_attempt_at, outbox.c.id) >= tuple_(at, row_id)
+def _is_from_since_on() -> ColumnElement[bool]:
+    return tuple_(outbox.c.next_attempt_at, outbox.c.id) >= tuple_(_SINCE_AT, _SINCE_ID)
 
 
-def _may_go(without: Iterable[int], since: Position) -> tuple[ColumnElement[bool], ...]:
+def _may_go() -> tuple[ColumnElement[bool], ...]:
     return (
-        _is_from(since),
+        _is_from_since_on(),
         outbox.c.next_attempt_at <= func.now(),
-        ~(outbox.c.id == any_(literal(list(without), ARRAY(BigInteger)))),
+        ~(outbox.c.id == any_(bindparam("without", type_=ARRAY(BigInteger)))),
         ~_waits(outbox),
         ~_is_blocked(),
     )
 
 
-async def _turns(tx: AsyncConnection, lane: Lane, since: Position) -> list[tuple[int, str]]:
+# To build one of these statements takes longer than all that the database does for a claim, so each is built once.
+@cache
+def _all_due(*, has_hotel: bool) -> Select[Any]:
+    return (
+        select(outbox.c.priority, *(outbox.c[name] for name in Row.__slots__))
+        .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(has_hotel=has_hotel), *_may_go())
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(bindparam("limit", type_=Integer))
+        .with_for_update(key_share=True, skip_locked=True)
+    )
+
+
+@cache
+def _due_turns(*, has_hotel: bool) -> Select[Any]:
     """Who has something due of which priority, the highest first. Each is one step in the index."""
+    pending = _pending(has_hotel=has_hotel)
 
     def first(*conditions: ColumnElement[bool]) -> Select[tuple[int, str]]:
         last_first = [column.desc() for column in _TURN_ORDER]
         columns = (outbox.c.priority, _QUEUER.label("queuer"))
-        is_from = outbox.c.next_attempt_at >= literal(since.at, TIMESTAMP)
-        return select(*columns).where(*_pending(lane), is_from, *conditions).order_by(*last_first).limit(1)
+        is_from = outbox.c.next_attempt_at >= _SINCE_AT
+        return select(*columns).where(*pending, is_from, *conditions).order_by(*last_first).limit(1)
 
     turns = select(first().subquery("highest")).cte("turns", recursive=True)
     is_next = tuple_(outbox.c.priority, _QUEUER) < tuple_(turns.c.priority, turns.c.queuer)
     following = first(is_next).correlate(turns).lateral("following")
     turns = turns.union_all(select(following).select_from(turns.join(following, true())))
     of_turn = (outbox.c.priority == turns.c.priority, turns.c.queuer == _QUEUER)
-    longest_due = select(outbox.c.next_attempt_at).where(*_pending(lane), *of_turn, _is_from(since))
+    longest_due = select(outbox.c.next_attempt_at).where(*pending, *of_turn, _is_from_since_on())
     longest_due = longest_due.order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id).limit(1).correlate(turns)
     due = select(turns.c.priority, turns.c.queuer).where(longest_due.scalar_subquery() <= func.now())
-    return [(row.priority, row.queuer) for row in await tx.execute(due.order_by(turns.c.priority.desc()))]
+    return due.order_by(turns.c.priority.desc())
+
+
+@cache
+def _due_shares(*, has_hotel: bool) -> Select[Any]:
+    """Up to `share` rows of each of `queuers`."""
+    queuers = bindparam("queuers", type_=ARRAY(Text))
+    turn = func.pg_catalog.unnest(queuers).table_valued(column("queuer", Text), name="turn").render_derived()
+    due = (
+        select(*(outbox.c[name] for name in Row.__slots__))
+        .where(
+            *_pending(has_hotel=has_hotel),
+            outbox.c.priority == bindparam("turn_priority"),
+            turn.c.queuer == _QUEUER,
+            *_may_go(),
+        )
+        .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
+        .limit(bindparam("share", type_=Integer))
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("due")
+    )
+    return select(turn.c.queuer, due).select_from(turn).join(due, true())
+
+
+async def _turns(tx: AsyncConnection, lane: Lane, since: Position) -> list[tuple[int, str]]:
+    due = _due_turns(has_hotel=lane.enterprise_id is not None)
+    return [(row.priority, row.queuer) for row in await tx.execute(due, _parameters(lane, since))]
 
 
 async def _lock_shares(
@@ -176,24 +219,10 @@ async def _lock_shares(
     share: int,
     without: Sequence[int],
 ) -> dict[str, list[Row]]:
-    """Up to `share` rows of each of them."""
-    turn = func.pg_catalog.unnest(literal(list(queuers), ARRAY(Text))).table_valued(column("queuer", Text), name="turn")
-    turn = turn.render_derived()
-    due = (
-        select(*(outbox.c[name] for name in Row.__slots__))
-        .where(
-            *_pending(lane),
-            outbox.c.priority == priority,
-            turn.c.queuer == _QUEUER,
-            *_may_go(without, since),
-        )
-        .order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id)
-        .limit(share)
-        .with_for_update(key_share=True, skip_locked=True)
-        .lateral("due")
-    )
+    due = _due_shares(has_hotel=lane.enterprise_id is not None)
+    turn = {"turn_priority": priority, "queuers": list(queuers), "share": share, "without": list(without)}
     shares: dict[str, list[Row]] = defaultdict(list)
-    for row in (await tx.execute(select(turn.c.queuer, due).select_from(turn).join(due, true()))).mappings():
+    for row in (await tx.execute(due, turn | _parameters(lane, since))).mappings():
         shares[row["queuer"]].append(_row(row))
     return shares
 

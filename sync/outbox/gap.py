@@ -178,7 +178,7 @@ _ROWS_OF_GAP = (
 _TO_HOLD = text("""
 SELECT id FROM mews.voucher_code_outbox
 WHERE status = 'pending' AND id <= :through AND (released_at IS NULL OR released_at < :since)
-ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
 
 _HOLD = text("""

@@ -62,11 +62,8 @@ async def due_lanes(tx: AsyncConnection, connection: str, since: Position = BEGI
 
 
 async def _look(tx: AsyncConnection, connection: str, since: Position) -> Seen:
-    # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
-    await tx.exec_driver_sql("SET LOCAL enable_sort = off")
     parameters = {"connection": connection, "at": since.at, "id": since.id, "most": FEW}
     rows = (await tx.execute(_DUE, parameters)).all()
-    await tx.exec_driver_sql("SET LOCAL enable_sort TO DEFAULT")
     due = [row for row in rows if row.id is not None]
     are_few = len(due) < FEW
     lanes = list(dict.fromkeys(_lane(connection, row) for row in due))

@@ -21,7 +21,7 @@ from sync.mews.rate_limiter import Priority
 from sync.outbox import followers, gap, look, routing
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, as_daemon, server_utc_for
+from sync.outbox.claims import Lane, as_daemon, by_index, server_utc_for
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
 from sync.outbox.outcomes import Outcome, Waits, resolve
@@ -97,7 +97,7 @@ class Pusher:
         Reads the past of the outbox as far as nothing is cleaned away of it. Raises `DatabaseError`.
         """
         earlier = partial(look.has_earlier, connection=self._connection.name, since=self._seen.since)
-        if not await in_transaction(self._connection.engine, earlier, as_daemon):
+        if not await in_transaction(self._connection.engine, earlier, by_index):
             return False
         self._is_to_look_back = True
         self._wake.set()
@@ -252,7 +252,7 @@ class Pusher:
                 without=self._connection.set_aside.row_ids(),
                 seen=self._seen,
             )
-            batch = await in_transaction(self._connection.engine, claim, as_daemon)
+            batch = await in_transaction(self._connection.engine, claim, by_index)
             in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
             self._note_claimed(batch)
             if not claimed.done():

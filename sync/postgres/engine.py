@@ -29,7 +29,7 @@ from sync.core.errors import (
 from sync.core.retry import Backoff
 from sync.postgres.locks import blockers, describe
 from sync.postgres.requirements import refuse_at_connect
-from sync.postgres.session import BEGIN, begin_by_statement
+from sync.postgres.session import ALSO, BEGIN, begin_by_statement
 from sync.postgres.urls import also_read, read_url
 from sync.postgres.wording import is_about_statement, is_lack_of_privilege, is_of_users_function, words_of
 
@@ -141,11 +141,14 @@ def connect_options(database_url: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants."""
+async def transaction(engine: AsyncEngine, also: str = "") -> AsyncIterator[AsyncConnection]:
+    """One transaction: committed at the end, rolled back on any error. Raises `DatabaseError` in its variants.
+
+    `also`: statements that it begins with, in the same message.
+    """
     began_s = time.monotonic()
     try:
-        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.begin() as connection:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), _begun(engine, also) as connection:
             yield connection
     except DBAPIError as error:
         # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
@@ -164,6 +167,15 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error
     except TimeoutError as error:
         raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
+
+
+@asynccontextmanager
+async def _begun(engine: AsyncEngine, also: str) -> AsyncIterator[AsyncConnection]:
+    async with engine.connect() as connection:
+        if also:
+            await connection.execution_options(**{ALSO: also})
+        async with connection.begin():
+            yield connection
 
 
 async def in_transaction(

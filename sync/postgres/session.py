@@ -3,7 +3,8 @@
 Roles, databases, PGOPTIONS and a URL's `options` may all set how a session reads dates, where it looks for names, or
 how long it may wait; and behind a pooler in transaction mode a transaction may find any session, with what others
 left there. A `SET` when connecting would not do, nor would a start-up parameter, which such a pooler refuses. So each
-transaction begins with all of it, in the one message that begins it (30 µs, and no trip more).
+transaction begins with all of it, in the one message that begins it (30 µs, and no trip more); so does what a kind of
+transactions adds, in the option `ALSO` of its connection.
 
 Left as it comes: `role`, by which sites say to whom objects are to belong; what only costs or saves time; and
 `synchronous_commit`, which `sync.outbox.claims.as_daemon` looks at.
@@ -53,6 +54,8 @@ session's path follows: triggers and indexes that users put on our tables may lo
 function of PostgreSQL's that takes any type (`unnest`) needs its schema where we call it: another with just our types
 would be preferred. (`unnest` of several arrays is always PostgreSQL's own.)"""
 NO_MORE: Mapping[str, str] = MappingProxyType({})
+ALSO = "also_begin_with"
+"""An execution option: statements, without parameters, that follow those which begin a transaction."""
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
 
 
@@ -89,5 +92,7 @@ def _begin(connection: Connection, more: Mapping[str, str] = NO_MORE) -> None:
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None  # noqa: S101 - only a closed connection has none
     statement = begin_statement(driver_connection.info.server_version, more)
+    if also := connection.get_execution_options().get(ALSO):
+        statement += f"; {also}"
     # Without parameters psycopg sends it as it is: several statements, one message.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import make_migration_engine
-from sync.postgres.session import SETTINGS, begin_statement
+from sync.postgres.session import ALSO, SETTINGS, begin_statement
 from tests.support.hostile import NEWER, alter, known_to, make_database_hostile, new_login
 from tests.support.pooler import needs_pgbouncer, pooled
 
@@ -104,14 +104,14 @@ async def test_what_another_client_has_left_in_a_poolers_session_changes_nothing
 
 
 async def test_it_takes_no_message_more_than_a_bare_begin(database_url: str, tmp_path: Path) -> None:
-    engine = make_engine(database_url)
+    engine = make_engine(database_url).execution_options(**{ALSO: "SET LOCAL enable_sort = off"})
     with (tmp_path / "trace").open("wb") as trace:
         async with engine.connect() as connection:
             raw = (await connection.get_raw_connection()).driver_connection
             assert raw is not None
             raw.pgconn.trace(trace.fileno())
             async with connection.begin():
-                await connection.execute(text("SELECT 1"))
+                assert (await connection.execute(text("SHOW enable_sort"))).scalar_one() == "off"
             raw.pgconn.untrace()
     sent = [line.split("\t")[3] for line in (tmp_path / "trace").read_text().splitlines() if "\tF\t" in line]
     assert sent == ["Query"] * 3, sent

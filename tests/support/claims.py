@@ -13,7 +13,7 @@ from sync.connection.witness import Witness
 from sync.outbox import claims as product
 from sync.outbox import expired_claims
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Lane, as_daemon, by_index
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
@@ -100,7 +100,7 @@ async def claim_due_now(
 ) -> Batch:
     incarnation = Incarnation(Witness(None))
     await incarnation.check(outbox.engine)
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         return await claim_due(
             tx,
             lane,

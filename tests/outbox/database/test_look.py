@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox import expired_claims, followers, look, routing, uncertain
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, Position, as_daemon
+from sync.outbox.claims import Lane, Position, as_daemon, by_index
 from sync.outbox.due import lock_due
 from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier
 from sync.outbox.rules import Operation, Status
@@ -28,12 +28,12 @@ OLDER = utc(2026, 1, 1)
 
 async def seen(outbox: Outbox, before: Seen = NOTHING) -> Seen:
     """What a look sees."""
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         return await look.look(tx, CONNECTION, before)
 
 
 async def earlier(outbox: Outbox, since: Position) -> bool:
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         return await has_earlier(tx, CONNECTION, since)
 
 
@@ -109,14 +109,14 @@ async def test_every_lane_is_found_however_much_is_due(outbox: Outbox, rows: int
 
 async def test_of_few_rows_what_has_a_higher_priority_goes_first(outbox: Outbox) -> None:
     row_ids = [await outbox.add(priority=priority) for priority in (0, 2, 1, 2)]
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         due = await lock_due(tx, ADDS, FEW, are_few=True)
     assert [row.id for row in due] == [row_ids[number] for number in (1, 3, 2, 0)]
 
 
 async def test_what_was_taken_for_few_and_is_more_goes_in_turn(outbox: Outbox) -> None:
     row_ids = [await outbox.add(priority=priority) for priority in (0, 0, 1)]
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         due = await lock_due(tx, ADDS, 2, are_few=True)
     assert [row.id for row in due] == [row_ids[2], row_ids[0]]
 
@@ -125,7 +125,7 @@ async def test_what_was_taken_for_few_and_is_more_goes_in_turn(outbox: Outbox) -
 async def test_a_claim_takes_nothing_that_lies_before(outbox: Outbox, are_few: bool) -> None:
     older, old = await due_at(outbox, OLDER), await due_at(outbox, OLD)
     for since, expected in ((Position(OLDER, older), [older, old]), (Position(OLDER, older + 1), [old])):
-        async with as_daemon(outbox.engine) as tx:
+        async with by_index(outbox.engine) as tx:
             due = await lock_due(tx, ADDS, 10, since=since, are_few=are_few)
         assert [row.id for row in due] == expected
 
@@ -170,7 +170,7 @@ async def unused(unused_url: str) -> AsyncIterator[Outbox]:
 async def read_by(outbox: Outbox, act: Callable[[AsyncConnection], Awaitable[object]]) -> int:
     """How many entries of indexes of the outbox are read, by a session that has read nothing before."""
     await outbox.engine.dispose()
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         await act(tx)
         return int((await tx.execute(text(READ))).scalar_one())
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Lane, as_daemon, by_index
 from sync.outbox.due import lock_due
 from sync.outbox.rules import Operation
 from sync.postgres.engine import make_engine
@@ -32,7 +32,7 @@ async def queue(outbox: Outbox, user: str, count: int, *, priority: int = 0) -> 
 
 async def shares(outbox: Outbox, limit: int) -> dict[str, int]:
     """Whose rows go in the next call."""
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         due = await lock_due(tx, ADDS, limit)
     assert len(due) == len({row.id for row in due}) <= limit
     return dict(Counter((row.value or "").rstrip("0123456789") for row in due))
@@ -70,7 +70,7 @@ async def test_what_is_first_of_each_user_is_first_in_the_call(outbox: Outbox) -
     """So that a call which is cut short after some rows leaves nobody out."""
     for user in ("a", "b", "c"):
         await queue(outbox, user, 3)
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         users = [(row.value or "")[0] for row in await lock_due(tx, ADDS, 9)]
     assert [set(users[at : at + 3]) for at in (0, 3, 6)] == [{"a", "b", "c"}] * 3
 
@@ -106,7 +106,7 @@ async def test_rows_of_nobody_have_their_turn_too(outbox: Outbox) -> None:
 async def test_a_hotel_without_an_id_is_a_lane_of_turns_too(outbox: Outbox) -> None:
     await outbox.know(OTHER_VOUCHER.int, enterprise_id=None)
     row_ids = [await outbox.add(voucher_id=OTHER_VOUCHER, priority=number) for number in range(3)]
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         due = await lock_due(tx, Lane(CONNECTION, Operation.ADD, None), 10)
     assert [row.id for row in due] == row_ids[::-1]
 
@@ -137,7 +137,7 @@ async def test_of_a_call_s_rows_few_are_read_however_many_wait(unused: Outbox, a
         SELECT idx_tup_fetch + seq_tup_read AS read FROM pg_stat_xact_user_tables
         WHERE relname = 'voucher_code_outbox'
     """
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         before = (await tx.execute(text(read))).scalar_one()
         await lock_due(tx, ADDS, 20)
         assert (await tx.execute(text(read))).scalar_one() - before < 200

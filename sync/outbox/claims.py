@@ -13,6 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    Interval,
+    Text,
     bindparam,
     func,
     select,
@@ -30,6 +32,7 @@ from sync.outbox.each_row import Written, write_each
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import attempts, outbox
 from sync.postgres.engine import transaction
+from sync.postgres.metadata import TIMESTAMP
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a read-back reconciles them."""
@@ -90,18 +93,29 @@ async def begin_attempt(
 
 
 async def claim(
-    tx: AsyncConnection, attempt_id: UUID, code_ids: Mapping[int, UUID | None], server_utc: datetime
+    tx: AsyncConnection,
+    lane: Lane,
+    attempt_id: UUID,
+    code_ids: Mapping[int, UUID | None],
+    *,
+    lease: timedelta,
+    server_utc: datetime,
 ) -> Written:
-    """Make rows that this transaction has locked `sending`; `code_ids` has the rows, a delete's with its code.
+    """Open an attempt as `begin_attempt` does, and make rows that this transaction has locked `sending`.
 
-    A code that was found by its value is kept apart from one that the row names: another one may be meant next time.
+    `code_ids` has the rows, a delete's with its code. A code that was found by its value is kept apart from one that
+    the row names: another one may be meant next time.
     """
+    attempt = {"attempt": attempt_id, "connection": lane.connection, "lease": lease, "server_utc": server_utc}
 
     async def write(row_ids: Sequence[int]) -> Iterable[int]:
-        parameters = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
-        return (await tx.execute(_CLAIM, {"attempt": attempt_id, "server_utc": server_utc, **parameters})).scalars()
+        rows = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
+        return (await tx.execute(_CLAIM, attempt | rows)).scalars()
 
-    return await write_each(tx, list(code_ids), write)
+    claimed = await write_each(tx, list(code_ids), write)
+    if not claimed.ids:
+        await end_attempt(tx, attempt_id)
+    return claimed
 
 
 async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> Written:
@@ -174,8 +188,12 @@ SET CONSTRAINTS ALL IMMEDIATE
 # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
 _UNSORTED = "SET LOCAL enable_sort = off"
 
+# Both in one trip. Where rows are refused and it runs for some after the other, the attempt is there already.
 _CLAIM = text("""
-WITH claimed AS (
+WITH attempt AS (
+INSERT INTO sync.attempts (id, connection, server_utc, until)
+VALUES (:attempt, :connection, :server_utc, now() + :lease) ON CONFLICT (id) DO NOTHING
+), claimed AS (
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
     first_sent_utc = coalesce(row.first_sent_utc, :server_utc), first_sent_at = coalesce(row.first_sent_at, now()),
@@ -185,7 +203,14 @@ WHERE row.id = claimed.id
 RETURNING row.id, row.status, row.attempt_id
 )
 SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
-""").bindparams(bindparam("ids", type_=ARRAY(BigInteger)), bindparam("code_ids", type_=ARRAY(UUID_TYPE)))
+""").bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
+    bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
+    bindparam("attempt", type_=UUID_TYPE),
+    bindparam("connection", type_=Text),
+    bindparam("lease", type_=Interval),
+    bindparam("server_utc", type_=TIMESTAMP),
+)
 
 _END_ATTEMPT = text("""
 DELETE FROM sync.attempts AS attempt WHERE attempt.id = :attempt AND NOT EXISTS (

@@ -140,10 +140,7 @@ async def _claim(
     """Claim rows to send; nothing is sent that was not claimed, whoever kept it from being claimed."""
     if not code_ids:
         return Written()
-    await claims.begin_attempt(tx, lane, attempt_id, lease=lease, server_utc=server_utc)
-    claimed = await claims.claim(tx, attempt_id, code_ids, server_utc)
-    if not claimed.ids:
-        await claims.end_attempt(tx, attempt_id)
+    claimed = await claims.claim(tx, lane, attempt_id, code_ids, lease=lease, server_utc=server_utc)
     return Written(claimed.ids, dict.fromkeys(code_ids.keys() - claimed.ids, KEPT) | claimed.refused)
 
 

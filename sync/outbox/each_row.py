@@ -2,23 +2,29 @@
 
 A constraint, an index or a trigger can refuse a row whatever becomes of it, and would refuse its whole statement with
 it. So a refused statement is divided, each part behind a savepoint, until what is refused stands alone; the others go
-on. What is not written is never taken for written: a trigger or a policy may also leave a row out without a word.
+on. A savepoint costs two trips to the database, and hardly ever is anything refused: where that counts, `at_once` does
+without, and divides in another transaction only.
+
+What is not written is never taken for written: a trigger or a policy may also leave a row out without a word.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import BigInteger, TextClause, bindparam
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.core.bisection import Bisection
 from sync.core.errors import StatementRefused
-from sync.postgres.engine import translate
+from sync.postgres.engine import Opened, in_transaction, translate
 
+R = TypeVar("R")
+_IS_UNDIVIDED = "writes_rows_undivided"
 KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
 
 Write = Callable[[Sequence[int]], Awaitable[Iterable[int]]]
@@ -33,8 +39,27 @@ class Written:
     refused: dict[int, str] = field(default_factory=dict)
 
 
+async def at_once(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[R]], opened: Opened) -> R:
+    """What `work` returns, from a transaction without savepoints; where a row is refused, from one with them.
+
+    Raises what `in_transaction` does.
+    """
+
+    @asynccontextmanager
+    async def undivided(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        async with opened(engine) as tx:
+            yield await tx.execution_options(**{_IS_UNDIVIDED: True})
+
+    try:
+        return await in_transaction(engine, work, undivided)
+    except StatementRefused:
+        return await in_transaction(engine, work, opened)
+
+
 async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) -> Written:
     """Write rows, in one statement if all of them can be. Raises what is not for single rows."""
+    if row_ids and tx.sync_connection and tx.sync_connection.get_execution_options().get(_IS_UNDIVIDED):
+        return Written({*await write(row_ids)})
     written = Written()
 
     async def goes_through(group: Sequence[int]) -> bool:

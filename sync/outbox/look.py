@@ -27,13 +27,16 @@ COMMITTED_WITHIN = timedelta(seconds=10)
 class Seen:
     """The lanes in which something is due, and where the next look begins.
 
-    `are_few`: all that is due fits in a call of each lane. `now` is the database's time of the look.
+    `are_few`: all that is due fits in a call of each lane. `now` is the database's time of the look. `has_unassigned`:
+    rows have no connection yet, of whichever; `has_followers`: rows may wait for others.
     """
 
     lanes: list[Lane]
     since: Position
     are_few: bool
     now: datetime
+    has_unassigned: bool = False
+    has_followers: bool = False
 
 
 NOTHING = Seen([], BEGINNING, are_few=False, now=datetime.min.replace(tzinfo=UTC))
@@ -41,7 +44,7 @@ NOTHING = Seen([], BEGINNING, are_few=False, now=datetime.min.replace(tzinfo=UTC
 
 
 async def look(tx: AsyncConnection, connection: str, before: Seen) -> Seen:
-    """What is due now, of what was not done at the look before."""
+    """What is due now, of what was not done at the look before; in a transaction that is opened `by_index`."""
     seen = await _look(tx, connection, before.since)
     if seen.now < before.now:
         # The database's clock was put back: what is queued by it lies before all that was seen.
@@ -72,6 +75,8 @@ async def _look(tx: AsyncConnection, connection: str, since: Position) -> Seen:
         min([Position(rows[0].now - COMMITTED_WITHIN, 0), *(Position(row.next_attempt_at, row.id) for row in due)]),
         are_few,
         rows[0].now,
+        rows[0].has_unassigned,
+        rows[0].has_followers,
     )
 
 
@@ -81,9 +86,17 @@ def _lane(connection: str, row: Row[Any]) -> Lane:
 
 _FROM = (bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP), bindparam("id", type_=BigInteger))
 
-# The condition on `status` is that of the index alone which is in this order.
+# The condition on `status` is that of the index alone which is in this order. What is seldom there is asked for in the
+# same trip, and by the first entry of an index.
 _DUE = text("""
-SELECT now() AS now, due.* FROM (SELECT 1) AS look LEFT JOIN LATERAL (
+SELECT now() AS now, due.*,
+  (SELECT unassigned.id FROM mews.voucher_code_outbox AS unassigned
+   WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held')
+   ORDER BY unassigned.voucher_id LIMIT 1) IS NOT NULL AS has_unassigned,
+  (SELECT waiting.id FROM mews.voucher_code_outbox AS waiting
+   WHERE right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL
+   ORDER BY waiting.after_id LIMIT 1) IS NOT NULL AS has_followers
+FROM (SELECT 1) AS look LEFT JOIN LATERAL (
   SELECT row.operation, row.enterprise_id, row.next_attempt_at, row.id FROM mews.voucher_code_outbox AS row
   WHERE left(row.status, 7) = 'pending' AND row.connection = :connection
     AND (row.next_attempt_at, row.id) >= (:at, :id) AND row.next_attempt_at <= now()

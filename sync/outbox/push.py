@@ -12,18 +12,18 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mews.rate_limiter import Priority
-from sync.outbox import followers, gap, look, routing
+from sync.outbox import gap
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon, by_index, server_utc_for
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.each_row import at_once
+from sync.outbox.finder import DueFinder
 from sync.outbox.outcomes import Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
 from sync.outbox.rules import Operation, Verdict
@@ -51,7 +51,6 @@ class Pusher:
         wake: asyncio.Event,
         rng: Random,
     ) -> None:
-        self.waiting = Waiting(discovery=False, pull=False)
         self.watch = ClaimWatch(settings.lease)
         self._connection = connection
         self._settings = settings
@@ -61,8 +60,12 @@ class Pusher:
         self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
-        self._seen, self._is_to_look_back = look.NOTHING, False
-        self._followers_seen: followers.Reached | None = None
+        self._finder = DueFinder(connection)
+
+    @property
+    def waiting(self) -> Waiting:
+        """What rows wait for that cannot go yet."""
+        return self._finder.waiting
 
     @property
     def ended(self) -> int:
@@ -92,14 +95,10 @@ class Pusher:
                 return self.take_report()
 
     async def find_earlier(self) -> bool:
-        """Whether something is due that no look has seen, as of a transaction that was open for long: then it wakes.
-
-        Reads the past of the outbox as far as nothing is cleaned away of it. Raises `DatabaseError`.
-        """
-        earlier = partial(look.has_earlier, connection=self._connection.name, since=self._seen.since)
-        if not await in_transaction(self._connection.engine, earlier, by_index):
+        """Whether something is due that no look has seen: then it wakes. Raises `DatabaseError`."""
+        if not await self._finder.has_earlier():
             return False
-        self._is_to_look_back = True
+        self._finder.look_back()
         self._wake.set()
         return True
 
@@ -113,12 +112,12 @@ class Pusher:
         await self._hold_before_gap()
         await incarnation.require(self._connection.engine)
         if not incarnation.is_new and self._freshness().checked != incarnation.checks:
-            self.waiting = replace(self.waiting, pull=True)
+            self._finder.waiting = replace(self.waiting, pull=True)
             return False
         try:
             return await self._start_due(calls)
         except IncarnationChanged:
-            self._is_to_look_back = True
+            self._finder.look_back()
             self._wake.set()
             return True
 
@@ -132,7 +131,9 @@ class Pusher:
 
     async def _start_due(self, calls: asyncio.TaskGroup) -> bool:
         with self._backlogged():
-            lanes = await self._due_lanes()
+            seen = await self._finder.find(self._freshness())
+            self._completer.report.failed += self.waiting.failed
+            lanes = await self._not_waiting_for_clock(seen.lanes)
             full = [lane for lane in lanes if await self._start_batch(lane, calls)]
             self._has_more = bool(full)
         if full:
@@ -149,26 +150,6 @@ class Pusher:
             return
         with self._connection.client.rate_limiter.backlogged():
             yield
-
-    async def _due_lanes(self) -> list[Lane]:
-        name, engine, freshness = self._connection.name, self._connection.engine, self._freshness()
-        has_unassigned = True
-        while has_unassigned:
-            has_unassigned = await in_transaction(engine, lambda tx: routing.assign(tx, name), as_daemon)
-
-        async def find(tx: AsyncConnection) -> tuple[Waiting, look.Seen, followers.Reached | None]:
-            followers_seen = await followers.move_some(tx, self._followers_seen)
-            waiting = await routing.fail_unknown(
-                tx, name, discovered_as_of=freshness.discovered_as_of, caught_up_as_of=freshness.complete_as_of
-            )
-            return waiting, await look.look(tx, name, before), followers_seen
-
-        if self._is_to_look_back:  # a flag, since a look may be under way when that is found
-            self._seen, self._is_to_look_back = look.NOTHING, False
-        before = self._seen
-        self.waiting, self._seen, self._followers_seen = await in_transaction(engine, find, as_daemon)
-        self._completer.report.failed += self.waiting.failed
-        return await self._not_waiting_for_clock(self._seen.lanes)
 
     async def _not_waiting_for_clock(self, lanes: list[Lane]) -> list[Lane]:
         """All lanes, or those of deletes where the API's clock cannot be believed: a clock stops what needs it only."""
@@ -250,9 +231,9 @@ class Pusher:
                 incarnation=self._connection.incarnation,
                 rules=self._settings.delete_guards,
                 without=self._connection.set_aside.row_ids(),
-                seen=self._seen,
+                seen=self._finder.seen,
             )
-            batch = await in_transaction(self._connection.engine, claim, by_index)
+            batch = await at_once(self._connection.engine, claim, by_index)
             in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
             self._note_claimed(batch)
             if not claimed.done():
@@ -272,7 +253,7 @@ class Pusher:
         report.failed += batch.failed
         self._completer.ended += batch.done + batch.failed
         self._connection.set_aside.add(batch.set_aside)
-        self.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
+        self._finder.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
 
     async def _complete(self, batch: Batch, outcome: Outcome) -> None:
         """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""

@@ -148,8 +148,10 @@ async def transaction(engine: AsyncEngine, also: str = "") -> AsyncIterator[Asyn
     """
     began_s = time.monotonic()
     try:
-        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), _begun(engine, also) as connection:
-            yield connection
+        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.connect() as connection:
+            tx = await connection.execution_options(**{ALSO: also})
+            async with tx.begin():
+                yield tx
     except DBAPIError as error:
         # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
         found = _full(error.orig) if _is_one_too_many(error.orig, engine) else translate(error)
@@ -167,15 +169,6 @@ async def transaction(engine: AsyncEngine, also: str = "") -> AsyncIterator[Asyn
         raise DatabaseUnavailable(f"{busy}: raise SYNC_DATABASE_POOL, or see what keeps the database") from error
     except TimeoutError as error:
         raise DatabaseUnavailable(f"the database does not answer: no end within {TRANSACTION_TIMEOUT_S} s") from error
-
-
-@asynccontextmanager
-async def _begun(engine: AsyncEngine, also: str) -> AsyncIterator[AsyncConnection]:
-    async with engine.connect() as connection:
-        if also:
-            await connection.execution_options(**{ALSO: also})
-        async with connection.begin():
-            yield connection
 
 
 async def in_transaction(

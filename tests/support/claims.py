@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import func, select
@@ -17,6 +18,7 @@ from sync.outbox.claims import Lane, as_daemon, by_index
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.each_row import at_once
 from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Row, Status, Uncertainty
@@ -39,9 +41,8 @@ async def claim(
 ) -> None:
     """Claims rows for an attempt, which is committed."""
     async with as_daemon(outbox.engine) as tx:
-        await product.begin_attempt(tx, lane, attempt_id, lease=LEASE, server_utc=SENT_UTC)
         code_ids = {row_id: (codes or {}).get(row_id) for row_id in row_ids}
-        await product.claim(tx, attempt_id, code_ids, SENT_UTC)
+        await product.claim(tx, lane, attempt_id, code_ids, lease=LEASE, server_utc=SENT_UTC)
 
 
 async def silent_since_a_lease(tx: AsyncConnection, connection: str) -> ClaimWatch:
@@ -100,19 +101,19 @@ async def claim_due_now(
 ) -> Batch:
     incarnation = Incarnation(Witness(None))
     await incarnation.check(outbox.engine)
-    async with by_index(outbox.engine) as tx:
-        return await claim_due(
-            tx,
-            lane,
-            limit=limit,
-            lease=LEASE,
-            server_utc=SENT_UTC,
-            freshness=freshness or MirrorFreshness(),
-            incarnation=incarnation,
-            rules=[rule],
-            without=without,
-            seen=seen,
-        )
+    claim = partial(
+        claim_due,
+        lane=lane,
+        limit=limit,
+        lease=LEASE,
+        server_utc=SENT_UTC,
+        freshness=freshness or MirrorFreshness(),
+        incarnation=incarnation,
+        rules=[rule],
+        without=without,
+        seen=seen,
+    )
+    return await at_once(outbox.engine, claim, by_index)
 
 
 def sent(batch: Batch) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.outbox.claims import as_daemon, begin_attempt, claim
+from sync.outbox.claims import as_daemon, claim
 from sync.outbox.rules import Status
 from tests.support.claims import DONE, complete_rows
 from tests.support.database import code, store
@@ -81,8 +81,8 @@ async def test_settling_in_a_session_that_has_settled_when_the_outbox_was_empty(
             row_ids = [await queue(tx, value=f"{uuid4()}") or 0 for _ in range(count)]
         async with as_daemon(outbox.engine) as tx:
             before = (await tx.execute(text(READ))).one()
-            await begin_attempt(tx, ADDS, attempt_id := uuid4(), lease=LEASE, server_utc=SENT_UTC)
-            await claim(tx, attempt_id, dict.fromkeys(row_ids), SENT_UTC)
+            attempt_id = uuid4()
+            await claim(tx, ADDS, attempt_id, dict.fromkeys(row_ids), lease=LEASE, server_utc=SENT_UTC)
             completed = await complete_rows(tx, attempt_id, row_ids, DONE, {one: uuid4() for one in row_ids})
             read = (await tx.execute(text(READ))).one().by_reading_all - before.by_reading_all
         assert completed.counts == {Status.DONE: len(row_ids)}

@@ -17,8 +17,7 @@ from tests.support.queue import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
 async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> None:
     add, delete = await outbox.add(), await outbox.delete("SUMMER")
     async with as_daemon(outbox.engine) as tx:
-        await product.begin_attempt(tx, ADDS, ONE, lease=LEASE, server_utc=SENT_UTC)
-        await product.claim(tx, ONE, {add: None, delete: uuid(7)}, SENT_UTC)
+        await product.claim(tx, ADDS, ONE, {add: None, delete: uuid(7)}, lease=LEASE, server_utc=SENT_UTC)
     for row_id, code_id in ((add, None), (delete, uuid(7))):
         row = await outbox.row(row_id)
         assert (row["status"], row["attempt_id"], row["attempts"]) == ("sending", ONE, 1)
@@ -35,7 +34,7 @@ async def test_a_second_claim_keeps_when_it_was_first_sent(outbox: Outbox) -> No
     await claim(outbox, add)
     await settle(outbox, BUSY, add)
     async with as_daemon(outbox.engine) as tx:
-        await product.claim(tx, OTHER, {add: None}, SENT_UTC + SECOND)
+        await product.claim(tx, ADDS, OTHER, {add: None}, lease=LEASE, server_utc=SENT_UTC + SECOND)
     row = await outbox.row(add)
     assert (row["first_sent_utc"], row["attempts"], row["attempt_id"]) == (SENT_UTC, 2, OTHER)
 

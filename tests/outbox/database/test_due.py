@@ -18,6 +18,7 @@ from tests.support.queue import (
     DELETES,
     FINISHED,
     HOTEL,
+    LEASE,
     OTHER_VOUCHER,
     SENT_UTC,
     UNFINISHED,
@@ -166,8 +167,8 @@ async def test_two_claimers_share_what_is_due_and_wait_for_nobody(outbox: Outbox
         second = [row.id for row in await lock_due(other, ADDS, 3)]
         async with as_daemon(outbox.engine) as third:
             rest = [row.id for row in await lock_due(third, ADDS, 100)]
-            await product.claim(other, OTHER, dict.fromkeys(second), SENT_UTC)
-            await product.claim(one, ONE, dict.fromkeys(first), SENT_UTC)
+            await product.claim(other, ADDS, OTHER, dict.fromkeys(second), lease=LEASE, server_utc=SENT_UTC)
+            await product.claim(one, ADDS, ONE, dict.fromkeys(first), lease=LEASE, server_utc=SENT_UTC)
     assert [first, second, rest] == [row_ids[:2], row_ids[2:5], row_ids[5:]]
     assert await due(outbox) == rest
 
@@ -184,7 +185,7 @@ async def test_many_claimers_at_once_never_get_the_same_row(outbox: Outbox) -> N
         while True:
             async with as_daemon(outbox.engine) as tx:
                 found = [row.id for row in await lock_due(tx, ADDS, 7)]
-                await product.claim(tx, uuid4(), dict.fromkeys(found), SENT_UTC)
+                await product.claim(tx, ADDS, uuid4(), dict.fromkeys(found), lease=LEASE, server_utc=SENT_UTC)
             if not found and not await due(outbox):
                 return
             claimed.extend(found)
@@ -201,7 +202,7 @@ async def test_a_row_waits_for_one_that_somebody_is_about_to_claim(outbox: Outbo
     async with as_daemon(outbox.engine) as tx:
         assert [row.id for row in await lock_due(tx, DELETES, 1)] == [first]
         assert await due(outbox) == []
-        await product.claim(tx, ONE, {first: ONE}, SENT_UTC)
+        await product.claim(tx, DELETES, ONE, {first: ONE}, lease=LEASE, server_utc=SENT_UTC)
         assert await due(outbox) == []
     assert await due(outbox) == []
 

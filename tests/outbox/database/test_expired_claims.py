@@ -175,7 +175,7 @@ async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -
     later = SENT_UTC + timedelta(hours=1)
     async with as_daemon(outbox.engine) as tx:
         await complete_rows(tx, ONE, [row_id], Completion(Status.PENDING, "looked up"))
-        await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=later)
-        await product.claim(tx, OTHER, {row_id: None}, later)
+        lane = Lane(CONNECTION, Operation.ADD, HOTEL)
+        await product.claim(tx, lane, OTHER, {row_id: None}, lease=LEASE, server_utc=later)
         await complete_rows(tx, OTHER, [row_id], LOST)
     assert (await outbox.row(row_id))["unknown_since_utc"] == SENT_UTC

@@ -48,11 +48,8 @@ async def claim_for(outbox: Outbox, row_id: int, status: Status) -> None:
         await outbox.bring(row_id, status)
         return
     async with as_daemon(outbox.engine) as tx:
-        attempt_id = UUID(int=row_id)
-        await product.begin_attempt(
-            tx, Lane(CONNECTION, Operation.ADD, HOTEL), attempt_id, lease=LEASE, server_utc=SENT_UTC
-        )
-        await product.claim(tx, attempt_id, {row_id: None}, SENT_UTC)
+        attempt_id, lane = UUID(int=row_id), Lane(CONNECTION, Operation.ADD, HOTEL)
+        await product.claim(tx, lane, attempt_id, {row_id: None}, lease=LEASE, server_utc=SENT_UTC)
         await complete_rows(tx, attempt_id, [row_id], Completion(status, "so"), {row_id: uuid(7)})
 
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.outbox.claims import as_daemon, begin_attempt, claim
+from sync.outbox.claims import as_daemon, claim
 from sync.outbox.due import lock_due
 from sync.outbox.rules import Status
 from tests.support.database import PATIENCE_S, code, rows, store, uuid
@@ -106,8 +106,7 @@ async def claim_all(tx: AsyncConnection) -> list[int]:
     """Claims every add that is due."""
     attempt_id = uuid4()
     due = [row.id for row in await lock_due(tx, ADDS, 100)]
-    await begin_attempt(tx, ADDS, attempt_id, lease=timedelta(seconds=30), server_utc=SENT_UTC)
-    await claim(tx, attempt_id, dict.fromkeys(due), SENT_UTC)
+    await claim(tx, ADDS, attempt_id, dict.fromkeys(due), lease=timedelta(seconds=30), server_utc=SENT_UTC)
     return due
 
 

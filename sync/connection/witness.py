@@ -2,6 +2,9 @@
 
 It is written after the commit that it tells of. So it may be behind the database, which is harmless; a database that
 is behind the file has lost commits.
+
+Each claim writes it before anything is sent. So it is written over in place, in one block of the disk, which takes half
+the time of a new file that is moved over the old one.
 """
 
 import json
@@ -13,6 +16,10 @@ import platformdirs
 import structlog
 
 OURS = "voucher-sync"
+SIZE = 256
+"""Bytes of a file: less than the 512 that a disk writes as a whole or not at all."""
+
+READ_AGAIN = 10
 
 log = structlog.get_logger()
 
@@ -39,8 +46,7 @@ class Witness:
         if self.directory is None:
             return None
         try:
-            seen = json.loads(_path(self.directory, incarnation).read_text(encoding="utf-8"))
-            return int(seen["position"])
+            return _position(_path(self.directory, incarnation))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -53,15 +59,12 @@ class Witness:
             self._tell(FileNotFoundError("this user has no home"))
             return
         path = _path(self.directory, incarnation)
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        told = {"incarnation": str(incarnation), "position": position, "once_more": position}
+        content = json.dumps(told).ljust(SIZE).encode()
         try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"incarnation": str(incarnation), "position": position}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
+            if not _written_over(path, content):
+                self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _write_new(path, content)
         except OSError as error:
             self._tell(error)
 
@@ -69,6 +72,42 @@ class Witness:
         if not self._is_told:
             self._is_told = True
             log.warning("no_witness", directory=str(self.directory), why=f"{type(error).__name__}: {error}")
+
+
+def _position(path: Path) -> int:
+    """The position in a file. `ValueError` where it is half of one and half of another, as while it is written over."""
+    for _ in range(READ_AGAIN):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        position = int(told["position"])
+        if told.get("once_more", position) == position:
+            return position
+    raise ValueError("it says two positions")
+
+
+def _written_over(path: Path, content: bytes) -> bool:
+    """Whether a file was there to be written over."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        if os.fstat(descriptor).st_size != len(content):
+            return False
+        os.pwrite(descriptor, content, 0)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
 
 
 def _path(directory: Path, incarnation: UUID) -> Path:

@@ -1,0 +1,63 @@
+"""The witness's file: what it says survives whatever breaks a process off."""
+
+import json
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from sync.connection.witness import SIZE, Witness
+
+ONE = UUID(int=1)
+
+
+def only_file(directory: Path) -> Path:
+    (path,) = directory.iterdir()
+    return path
+
+
+def test_it_is_written_over_in_place_whatever_the_length_of_the_position(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 99_999)
+    first = only_file(tmp_path).stat()
+    for position in (2**63, 7):
+        witness.write(ONE, position)
+        assert witness.read(ONE) == position
+    assert (only_file(tmp_path).stat().st_ino, only_file(tmp_path).stat().st_size) == (first.st_ino, SIZE)
+
+
+@pytest.mark.parametrize("before", ["", '{"incarnation": "x", "position": 5}', "x" * 4096])
+def test_a_file_of_another_length_is_replaced(tmp_path: Path, before: str) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 1)
+    only_file(tmp_path).write_text(before)
+    witness.write(ONE, 2)
+    assert witness.read(ONE) == 2
+
+
+def test_what_an_earlier_release_has_written_is_read(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 1)
+    only_file(tmp_path).write_text(json.dumps({"incarnation": str(ONE), "position": 41}))
+    assert witness.read(ONE) == 41
+
+
+@pytest.mark.parametrize("half", ['{"position": 2999, "once_more": 1999}', "[]", "", "{}", '{"position": "'])
+def test_half_a_file_says_nothing(tmp_path: Path, half: str) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 1)
+    only_file(tmp_path).write_text(half)
+    assert witness.read(ONE) is None
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    directory, other = tmp_path / "state", tmp_path / "other"
+    witness = Witness(directory)
+    witness.write(ONE, 1)
+    path = only_file(directory)
+    other.write_text("x" * SIZE)
+    path.unlink()
+    path.symlink_to(other)
+    witness.write(ONE, 2)
+    assert other.read_text() == "x" * SIZE
+    assert (witness.read(ONE), path.is_symlink()) == (2, False)

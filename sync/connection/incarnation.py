@@ -5,6 +5,7 @@ A database that went back in time, was copied, or lost its last commits has rows
 """
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -127,13 +128,19 @@ class Incarnation:
         row = (await tx.execute(_CONFIRM)).one()
         self._compare(row, at_least=self.worked_with.position)
 
-    async def advance(self, tx: AsyncConnection) -> int:
+    def witnessed(self) -> "asyncio.Future[int | None]":
+        """The position that the witness has: read in a thread, beside what a transaction does before it moves on."""
+        known = self.worked_with
+        assert known.id is not None  # noqa: S101 - what is worked with has one
+        return asyncio.ensure_future(asyncio.to_thread(self.witness.read, known.id))
+
+    async def advance(self, tx: AsyncConnection, witnessed: "Awaitable[int | None] | None" = None) -> int:
         """`confirm`, and move the database's position on: `remember` it once the transaction is committed.
 
         The last statement of it: others who do this wait for the row from here to the commit.
         """
+        seen = await (witnessed or self.witnessed())
         known = self.worked_with
-        seen = await asyncio.to_thread(self.witness.read, known.id) if known.id else None
         row = (await tx.execute(_ADVANCE)).one()
         self._compare(row, at_least=max(known.position, seen or 0) + 1)
         return int(row.position)

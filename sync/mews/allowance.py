@@ -61,13 +61,16 @@ class Allowance:
         self._granted = 0
         self._writing: asyncio.Task[None] | None = None
 
+    def has(self, counted: int) -> bool:
+        """Whether a call may begin, beside so many that the API may count."""
+        return self._unspent > 0 and counted < self._cap and self._clock() < self._ends_s
+
     def take(self, counted: int) -> bool:
         """Whether a call may begin, beside so many that the API may count; reserves the next ones ahead."""
-        now = self._clock()
-        if self._unspent <= 0 or counted >= self._cap or now >= self._ends_s:
+        if not self.has(counted):
             return False
         self._unspent -= 1
-        if self._unspent <= self._portion // 2 and now >= self._ahead_from_s:
+        if self._unspent <= self._portion // 2 and self._clock() >= self._ahead_from_s:
             self._begin_writing()
         return True
 

@@ -93,6 +93,12 @@ class RateLimiter:
         """Let audits have every place that no push or pull waits for, from now on."""
         del self._shares[Priority.AUDIT]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether a push could have a place now, without waiting for anything."""
+        has_place = not self._turn.is_taken and self._wait_s() <= 0
+        return has_place and (self._allowance is None or self._allowance.has(self._counted))
+
     @asynccontextmanager
     async def permit(self, priority: Priority = Priority.PULL) -> AsyncIterator[Permit]:
         """Wait for a place among the requests of the current window, and hold it while the request is under way.
@@ -161,7 +167,11 @@ class RateLimiter:
         self._in_flight += 1
 
     def _has_allowance(self) -> bool:
-        return self._allowance is None or self._allowance.take(self._in_flight + len(self._free_at))
+        return self._allowance is None or self._allowance.take(self._counted)
+
+    @property
+    def _counted(self) -> int:
+        return self._in_flight + len(self._free_at)
 
     def _usage(self) -> Usage:
         now = self._clock()
@@ -183,7 +193,7 @@ class RateLimiter:
             self._free_at.popleft()
         if now < self._held_until:
             return self._held_until - now
-        if self._in_flight + len(self._free_at) < self._limit:
+        if self._counted < self._limit:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.
         return self._free_at[0] - now if self._free_at else self._window_s
@@ -210,13 +220,13 @@ class _PermitQueue:
     """Held by whoever waits for the next place."""
 
     def __init__(self) -> None:
-        self._is_taken = False
+        self.is_taken = False
         self._waiting: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
         self._pushes_in_a_row = 0
 
     async def take(self, priority: Priority) -> None:
-        if not self._is_taken:
-            self._is_taken = True
+        if not self.is_taken:
+            self.is_taken = True
             return
         mine = asyncio.get_running_loop().create_future()
         self._waiting[priority].append(mine)
@@ -238,7 +248,7 @@ class _PermitQueue:
         elif audits:
             audits.popleft().set_result(None)
         else:
-            self._is_taken = False
+            self.is_taken = False
 
     def _still_waiting(self, priority: Priority) -> deque["asyncio.Future[None]"]:
         """Those of a priority, without the ones at the head who have given up."""

@@ -1,7 +1,7 @@
 """Claiming what is due: which rows are sent, and which need no call."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -81,8 +81,8 @@ async def claim_due(
     """Claim up to `limit` due rows of a lane that a look has `seen`, but for `without`; no rows where none are sent.
     `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
     """
+    attempt_id, witnessed = uuid4(), incarnation.witnessed()
     held = await _hold(tx, lane, incarnation.worked_with, rules)
-    attempt_id = uuid4()
     rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen))
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
@@ -103,7 +103,7 @@ async def claim_due(
         refused=len(refused),
         has_more=len(due) >= limit or len(rows) < len(due),
         set_aside=[*set_aside, *held.refused],
-        position=await _still_the_same(tx, incarnation, is_sent=bool(claimed.ids)),
+        position=await _still_the_same(tx, incarnation, witnessed, is_sent=bool(claimed.ids)),
     )
 
 
@@ -111,10 +111,12 @@ async def _lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Collec
     return await outbox_due.lock_due(tx, lane, limit, without, since=seen.since, are_few=seen.are_few)
 
 
-async def _still_the_same(tx: AsyncConnection, incarnation: Incarnation, *, is_sent: bool) -> int | None:
+async def _still_the_same(
+    tx: AsyncConnection, incarnation: Incarnation, witnessed: Awaitable[int | None], *, is_sent: bool
+) -> int | None:
     """The database's position behind what is sent. Last, since others wait from here to the commit."""
     if is_sent:
-        return await incarnation.advance(tx)
+        return await incarnation.advance(tx, witnessed)
     await incarnation.confirm(tx)
     return None
 
@@ -153,8 +155,9 @@ async def _decide(
 ) -> dict[int, Decision]:
     if operation is Operation.ADD:
         # A pull may have found what an earlier attempt made only after a look had missed it.
-        unknown = [row.id for row in rows if row.unknown_since_utc]
-        made = await lookups.made_since_queued(tx, [row.id for row in rows], server_utc)
+        mirrored = [row for row in rows if row.may_be_mirrored]
+        unknown = [row.id for row in mirrored if row.unknown_since_utc]
+        made = await lookups.made_since_queued(tx, [row.id for row in mirrored], server_utc)
         made |= await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named = await lookups.named_by(tx, rows)

@@ -36,9 +36,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
+from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, UNFINISHED, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
-from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, is_fulfilled, outbox
+from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, is_fulfilled, outbox
 from sync.postgres.locks import blockers, describe
 from sync.postgres.metadata import TIMESTAMP
 
@@ -153,7 +154,7 @@ def _may_go() -> tuple[ColumnElement[bool], ...]:
 @cache
 def _all_due(*, has_hotel: bool) -> Select[Any]:
     return (
-        select(outbox.c.priority, *(outbox.c[name] for name in Row.__slots__))
+        select(outbox.c.priority, *ROW_COLUMNS, _is_mirrored().label("may_be_mirrored"))
         .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(has_hotel=has_hotel), *_may_go())
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
         .limit(bindparam("limit", type_=Integer))
@@ -189,7 +190,7 @@ def _due_shares(*, has_hotel: bool) -> Select[Any]:
     queuers = bindparam("queuers", type_=ARRAY(Text))
     turn = func.pg_catalog.unnest(queuers).table_valued(column("queuer", Text), name="turn").render_derived()
     due = (
-        select(*(outbox.c[name] for name in Row.__slots__))
+        select(*ROW_COLUMNS)
         .where(
             *_pending(has_hotel=has_hotel),
             outbox.c.priority == bindparam("turn_priority"),
@@ -228,7 +229,8 @@ async def _lock_shares(
 
 
 def _row(row: RowMapping) -> Row:
-    return Row(**{name: row[name] for name in Row.__slots__} | {"operation": Operation(row["operation"])})
+    values = {name: row[name] for name in Row.__slots__ if name in row}
+    return Row(**values | {"operation": Operation(row["operation"])})
 
 
 def _waits(row: FromClause) -> ColumnElement[bool]:
@@ -236,6 +238,12 @@ def _waits(row: FromClause) -> ColumnElement[bool]:
     first = outbox.alias("first")
     undone = select(first.c.id).where(first.c.id == row.c.after_id, ~is_fulfilled(first))
     return and_(row.c.after_id.is_not(None), undone.correlate(row).offset(0).exists())
+
+
+def _is_mirrored() -> ColumnElement[bool]:
+    """Whether the mirror has a code of the same voucher and value. By OFFSET it stays a look-up for each row."""
+    same_code = (voucher_codes.c.voucher_id == outbox.c.voucher_id, voucher_codes.c.value == outbox.c.value)
+    return select(voucher_codes.c.id).where(*same_code).correlate(outbox).offset(0).exists()
 
 
 def _is_blocked() -> ColumnElement[bool]:

@@ -5,9 +5,10 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.outbox import followers, look, routing
+from sync.outbox import followers, routing
 from sync.outbox.claims import as_daemon, by_index
 from sync.outbox.dispatch import MirrorFreshness
+from sync.outbox.look import NOTHING, Seen, has_earlier, look
 from sync.outbox.routing import Waiting
 from sync.postgres.engine import in_transaction
 
@@ -18,7 +19,7 @@ class DueFinder:
     """`seen`: by the last look; `waiting`: what rows waited for then."""
 
     def __init__(self, connection: Connection) -> None:
-        self.seen = look.NOTHING
+        self.seen = NOTHING
         self.waiting = WAITS_FOR_NOTHING
         self._connection = connection
         self._is_to_look_back = False
@@ -33,24 +34,35 @@ class DueFinder:
 
         Reads the past of the outbox as far as nothing is cleaned away of it. Raises `DatabaseError`.
         """
-        earlier = partial(look.has_earlier, connection=self._connection.name, since=self.seen.since)
+        earlier = partial(has_earlier, connection=self._connection.name, since=self.seen.since)
         return await in_transaction(self._connection.engine, earlier, by_index)
 
-    async def find(self, freshness: MirrorFreshness) -> look.Seen:
-        """What is due, once what waited has been sorted out by how fresh the mirror is. Raises `DatabaseError`."""
-        await self._look()
-        if self.seen.has_unassigned or self.seen.has_followers:
+    async def find(self, freshness: MirrorFreshness, *, is_looked: bool = False) -> Seen:
+        """What is due, once what waited has been sorted out by how fresh the mirror is. Raises `DatabaseError`.
+
+        `is_looked`: a look was taken just now.
+        """
+        if not is_looked:
+            self.take(await self._looked())
+        if self.seen.has_waiting:
             await self._sort_out(freshness)
-            await self._look()
-        else:
-            self.waiting, self._followers_seen = WAITS_FOR_NOTHING, None
+            self.seen = await self._looked()
         return self.seen
 
-    async def _look(self) -> None:
+    async def look(self, tx: AsyncConnection) -> Seen:
+        """What is due now; to be taken once the transaction is committed."""
         if self._is_to_look_back:
-            self.seen, self._is_to_look_back = look.NOTHING, False
-        see = partial(look.look, connection=self._connection.name, before=self.seen)
-        self.seen = await in_transaction(self._connection.engine, see, by_index)
+            self.seen, self._is_to_look_back = NOTHING, False
+        return await look(tx, self._connection.name, self.seen)
+
+    def take(self, seen: Seen) -> None:
+        """Go on from what a look has seen."""
+        self.seen = seen
+        if not seen.has_waiting:
+            self.waiting, self._followers_seen = WAITS_FOR_NOTHING, None
+
+    async def _looked(self) -> Seen:
+        return await in_transaction(self._connection.engine, self.look, by_index)
 
     async def _sort_out(self, freshness: MirrorFreshness) -> None:
         """Have rows go, or fail, that wait for a voucher or code to become known, or for another row."""

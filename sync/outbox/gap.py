@@ -18,7 +18,7 @@ from sync.outbox.completion import complete
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Status
-from sync.outbox.tables import outbox
+from sync.outbox.tables import ROW_COLUMNS, outbox
 from sync.postgres.metadata import TIMESTAMP
 
 REASON = (
@@ -169,10 +169,7 @@ async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
 _IS_OF_GAP = outbox.c.held_because == HeldBecause.BEFORE_A_GAP
 
 _ROWS_OF_GAP = (
-    select(*(outbox.c[name] for name in Row.__slots__))
-    .where(_IS_OF_GAP)
-    .order_by(outbox.c.id)
-    .with_for_update(key_share=True, skip_locked=True)
+    select(*ROW_COLUMNS).where(_IS_OF_GAP).order_by(outbox.c.id).with_for_update(key_share=True, skip_locked=True)
 )
 
 _TO_HOLD = text("""

@@ -38,6 +38,11 @@ class Seen:
     has_unassigned: bool = False
     has_followers: bool = False
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether rows may wait for something that has come about."""
+        return self.has_unassigned or self.has_followers
+
 
 NOTHING = Seen([], BEGINNING, are_few=False, now=datetime.min.replace(tzinfo=UTC))
 """Before the first look."""

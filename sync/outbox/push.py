@@ -7,7 +7,7 @@ for before the next claim: several calls are in flight, and a slow one keeps bac
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from random import Random
@@ -15,14 +15,13 @@ from random import Random
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
-from sync.mews.rate_limiter import Priority
 from sync.outbox import gap
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, as_daemon, by_index, server_utc_for
+from sync.outbox.claimer import Claimed, Claimer
+from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
-from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
-from sync.outbox.each_row import at_once
+from sync.outbox.dispatch import Batch, MirrorFreshness
 from sync.outbox.finder import DueFinder
 from sync.outbox.outcomes import Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
@@ -30,6 +29,7 @@ from sync.outbox.rules import Operation, Verdict
 from sync.outbox.send import PushSettings, Sender
 from sync.postgres.engine import in_transaction
 
+Claim = AbstractAsyncContextManager[Claimed | None]
 CALLS_IN_FLIGHT = 8
 CLAIMING = 3
 """Claims made at once while lanes are full: while one reads its rows, another waits for the next place."""
@@ -61,6 +61,7 @@ class Pusher:
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
         self._finder = DueFinder(connection)
+        self._claimer = Claimer(connection, settings, freshness, self._finder, self._sender)
 
     @property
     def waiting(self) -> Waiting:
@@ -131,16 +132,23 @@ class Pusher:
 
     async def _start_due(self, calls: asyncio.TaskGroup) -> bool:
         with self._backlogged():
-            seen = await self._finder.find(self._freshness())
-            self._completer.report.failed += self.waiting.failed
-            lanes = await self._not_waiting_for_clock(seen.lanes)
-            full = [lane for lane in lanes if await self._start_batch(lane, calls)]
+            full = await self._start_found(calls)
             self._has_more = bool(full)
         if full:
             with self._backlogged():
                 await self._drain_all(full, calls)
         self._has_more = bool(full) or self.waiting.more
         return self._has_more
+
+    async def _start_found(self, calls: asyncio.TaskGroup) -> list[Lane]:
+        """Claim one batch of each lane in which something is found; the lanes in which there may be more."""
+        may_claim_as_found = not self._slots.locked()
+        if may_claim_as_found and (batch := await self._start_batch(self._claimer.claimed_as_found(), calls)):
+            return [batch.lane] if batch.has_more else []
+        seen = await self._finder.find(self._freshness(), is_looked=may_claim_as_found)
+        self._completer.report.failed += self.waiting.failed
+        lanes = await self._not_waiting_for_clock(seen.lanes)
+        return [lane for lane in lanes if await self._start(lane, calls)]
 
     @contextmanager
     def _backlogged(self) -> Iterator[None]:
@@ -176,32 +184,37 @@ class Pusher:
         """Claim and send, one batch of each lane in turn, until no lane has more or the turn is over."""
         while lanes and time.monotonic() < ends_s:
             for lane in tuple(lanes):
-                if not await self._start_batch(lane, calls) and lane in lanes:
+                if not await self._start(lane, calls) and lane in lanes:
                     lanes.remove(lane)
 
-    async def _start_batch(self, lane: Lane, calls: asyncio.TaskGroup) -> bool:
-        """Claim one batch and send it, in a task of its own; whether there may be more to come."""
+    async def _start(self, lane: Lane, calls: asyncio.TaskGroup) -> bool:
+        """Claim one batch of a lane and send it; whether there may be more to come."""
         if not self._sender.may_send():
             return False
-        claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        batch = await self._start_batch(self._claimer.claimed(lane), calls)
+        return batch is not None and batch.has_more
+
+    async def _start_batch(self, claim: Claim, calls: asyncio.TaskGroup) -> Batch | None:
+        """Claim one batch and send it, in a task of its own; what was claimed, as soon as it is."""
+        claimed: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
         is_probe = self._sender.is_probing
-        call = calls.create_task(self._carry_out(lane, claimed))
-        has_more = await claimed
+        call = calls.create_task(self._carry_out(claim, claimed))
+        batch = await claimed
         if is_probe:
             # Others would be sent for nothing, or at once in whole batches.
             await asyncio.wait([call])
-        return has_more
+        return batch
 
-    async def _carry_out(self, lane: Lane, claimed: "asyncio.Future[bool]") -> None:
+    async def _carry_out(self, claim: Claim, claimed: "asyncio.Future[Batch | None]") -> None:
         """Claim, send and complete one batch. What cannot be now, as without a database, is looked up later.
 
-        `claimed` gets whether there may be more as soon as the batch is claimed, or why it could not be.
+        `claimed` gets the batch as soon as it is claimed, or why it could not be.
         """
         try:
             async with self._slots:
                 with ExitStack() as in_flight:
-                    batch, outcome = await self._claim_and_send(lane, claimed, in_flight)
-                    if batch.rows:
+                    batch, outcome = await self._claim_and_send(claim, claimed, in_flight)
+                    if batch and batch.rows:
                         await self._complete(batch, outcome)
         except VoucherSyncError as error:
             if claimed.done():
@@ -214,35 +227,22 @@ class Pusher:
             raise
 
     async def _claim_and_send(
-        self, lane: Lane, claimed: "asyncio.Future[bool]", in_flight: ExitStack
-    ) -> tuple[Batch, Outcome]:
-        client, limit = self._connection.client, self._sender.batch_size
-        server_utc = await server_utc_for(self._connection, lane.operation)
-        async with client.rate_limiter.permit(Priority.PUSH) as permit:
-            permit.is_used = False
-            claimed_s = time.monotonic()
-            claim = partial(
-                claim_due,
-                lane=lane,
-                limit=limit,
-                lease=self._settings.lease,
-                server_utc=server_utc,
-                freshness=self._freshness(),
-                incarnation=self._connection.incarnation,
-                rules=self._settings.delete_guards,
-                without=self._connection.set_aside.row_ids(),
-                seen=self._finder.seen,
-            )
-            batch = await at_once(self._connection.engine, claim, by_index)
-            in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
-            self._note_claimed(batch)
+        self, claim: Claim, claimed: "asyncio.Future[Batch | None]", in_flight: ExitStack
+    ) -> tuple[Batch | None, Outcome]:
+        async with claim as one:
+            batch = one.batch if one else None
+            if batch:
+                in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
+                self._note_claimed(batch)
             if not claimed.done():
-                claimed.set_result(batch.has_more)
-            permit.is_used = bool(batch.rows)
+                claimed.set_result(batch)
+            if not one or not batch or not batch.rows:
+                return batch, Outcome(None)
+            one.permit.is_used = True
             if batch.position is not None:
                 # A claim that the database loses after this is missed by the witness, and not sent again.
                 await self._connection.incarnation.remember(batch.position)
-            outcome = await self._sender.send(batch, claimed_s) if batch.rows else Outcome(None)
+            outcome = await self._sender.send(batch, one.since_s)
         return batch, await self._sender.learn(batch, outcome)
 
     def _note_claimed(self, batch: Batch) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import UUID
 
-from sync.outbox.rules import HeldBecause, Operation, Status, Uncertainty
+from sync.outbox.rules import HeldBecause, Operation, Row, Status, Uncertainty
 from sync.postgres.metadata import BYTEWISE, TIMESTAMP, metadata
 
 UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
@@ -211,6 +211,9 @@ outbox = Table(
     schema="mews",
     comment="Changes to voucher codes, queued by INSERT and carried out by voucher-sync.",
 )  # fmt: skip
+
+ROW_COLUMNS = [column for column in outbox.c if column.name in Row.__slots__]
+"""What a `Row` has of the table."""
 
 outbox_attempts = Table(
     "voucher_code_outbox_attempts",

@@ -17,7 +17,7 @@ from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier
 from sync.outbox.rules import Operation, Status
 from sync.postgres.engine import make_engine
 from tests.support.claims import claim_due_now, sent
-from tests.support.database import CONNECTION, uuid
+from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.instants import utc
 from tests.support.postgres import new_database
 from tests.support.queue import ADDS, DELETES, LEASE, OTHER_VOUCHER, VOUCHER, Outbox, emptied, execute
@@ -112,6 +112,15 @@ async def test_of_few_rows_what_has_a_higher_priority_goes_first(outbox: Outbox)
     async with by_index(outbox.engine) as tx:
         due = await lock_due(tx, ADDS, FEW, are_few=True)
     assert [row.id for row in due] == [row_ids[number] for number in (1, 3, 2, 0)]
+
+
+async def test_of_few_rows_it_is_told_of_which_the_mirror_may_have_a_code(outbox: Outbox) -> None:
+    await store(outbox.engine, code(1, "SUMMER", is_active=False))
+    row_ids = [await outbox.add(value) for value in ("SUMMER", "WINTER")]
+    for are_few, expected in ((True, [True, False]), (False, [True, True])):
+        async with by_index(outbox.engine) as tx:
+            due = await lock_due(tx, ADDS, FEW, are_few=are_few)
+        assert {row.id: row.may_be_mirrored for row in due} == dict(zip(row_ids, expected, strict=True))
 
 
 async def test_what_was_taken_for_few_and_is_more_goes_in_turn(outbox: Outbox) -> None:

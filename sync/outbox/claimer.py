@@ -1,0 +1,105 @@
+"""Claiming a batch while a place of the budget is held, so that what is claimed is sent at once."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.connection import Connection
+from sync.mews.rate_limiter import Permit, Priority
+from sync.outbox.claims import Lane, by_index, server_utc_for
+from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.each_row import at_once
+from sync.outbox.finder import DueFinder
+from sync.outbox.look import Seen
+from sync.outbox.send import PushSettings, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A batch whose claim is committed, and the place that is held for its call.
+
+    `since_s`: when it was claimed, or earlier, by the monotonic clock.
+    """
+
+    batch: Batch
+    permit: Permit
+    since_s: float
+
+
+class Claimer:
+    """Claims for one connection what `finder` has found."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: PushSettings,
+        freshness: Callable[[], MirrorFreshness],
+        finder: DueFinder,
+        sender: Sender,
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._freshness = freshness
+        self._finder = finder
+        self._sender = sender
+
+    @asynccontextmanager
+    async def claimed(self, lane: Lane) -> AsyncIterator[Claimed]:
+        """One batch of a lane, once there is a place. Raises `DatabaseError`, and what `server_utc_for` does."""
+        server_utc = await server_utc_for(self._connection, lane.operation)
+        async with self._connection.client.rate_limiter.permit(Priority.PUSH) as permit:
+            permit.is_used = False
+            since_s = time.monotonic()
+            claim = partial(self._claim, lane=lane, server_utc=server_utc, seen=self._finder.seen)
+            yield Claimed(await at_once(self._connection.engine, claim, by_index), permit, since_s)
+
+    @asynccontextmanager
+    async def claimed_as_found(self) -> AsyncIterator[Claimed | None]:
+        """One batch of what a look finds, in the same transaction, where that is all of one lane and can be sent now.
+
+        None elsewhere; then `finder.seen` has what was found. Raises `DatabaseError`.
+        """
+        limiter, server_utc = self._connection.client.rate_limiter, self._known_server_utc()
+        permits: list[Permit] = []
+        since_s = time.monotonic()
+        async with AsyncExitStack() as held:
+
+            async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Batch | None]:
+                seen = await self._finder.look(tx)
+                if server_utc is None or len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
+                    return seen, None
+                if not permits and limiter.is_free:  # so that this transaction waits for nothing
+                    permits.append(await held.enter_async_context(limiter.permit(Priority.PUSH)))
+                    permits[0].is_used = False
+                return seen, await self._claim(tx, seen.lanes[0], server_utc, seen) if permits else None
+
+            seen, batch = await at_once(self._connection.engine, look_and_claim, by_index)
+            self._finder.take(seen)
+            yield Claimed(batch, permits[0], since_s) if batch else None
+
+    def _may_send_at_once(self) -> bool:
+        return self._sender.may_send() and not self._sender.is_probing
+
+    def _known_server_utc(self) -> datetime | None:
+        """The API's time, where `server_now` would ask nobody for it."""
+        clock = self._connection.client.server_clock
+        return None if clock.needs_witness else clock.now()
+
+    async def _claim(self, tx: AsyncConnection, lane: Lane, server_utc: datetime, seen: Seen) -> Batch:
+        return await claim_due(
+            tx,
+            lane,
+            limit=self._sender.batch_size,
+            lease=self._settings.lease,
+            server_utc=server_utc,
+            freshness=self._freshness(),
+            incarnation=self._connection.incarnation,
+            rules=self._settings.delete_guards,
+            without=self._connection.set_aside.row_ids(),
+            seen=seen,
+        )

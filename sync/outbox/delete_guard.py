@@ -16,9 +16,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.mirror.tables import voucher_codes
+from sync.outbox.claims import BEGINNING, Position
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.rules import Operation, Status, is_suspicious
 from sync.outbox.tables import outbox
+from sync.postgres.metadata import TIMESTAMP
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,17 @@ class DeleteGuardRule:
     window: timedelta
 
 
-async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[DeleteGuardRule]) -> Written:
-    """Hold the deletes of a connection that queues too many by one of the rules."""
+async def hold_suspicious(
+    tx: AsyncConnection, connection: str, rules: Sequence[DeleteGuardRule], since: Position = BEGINNING
+) -> Written:
+    """Hold the deletes of a connection that queues too many by one of the rules.
+
+    In a transaction that is opened `by_index`. `since`: where the look began after which they would be claimed, which
+    passes over what was done before; what waits lies behind it.
+    """
     held = Written()
     for rule in rules:
-        if reason := await _find_suspicious(tx, connection, rule):
+        if reason := await _find_suspicious(tx, connection, rule, since):
             free = select(outbox.c.id).where(*_unreleased(connection)).with_for_update(key_share=True, skip_locked=True)
             row_ids = (await tx.execute(free)).scalars().all()
             more = await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
@@ -42,9 +50,9 @@ async def hold_suspicious(tx: AsyncConnection, connection: str, rules: Sequence[
     return held
 
 
-async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGuardRule) -> str | None:
+async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGuardRule, since: Position) -> str | None:
     """Why its deletes are held, if they are."""
-    deletes, done = await _count_deletes(tx, connection, rule)
+    deletes, done = await _count_deletes(tx, connection, rule, since)
     if deletes < rule.at_least:
         return None
     usable = (
@@ -62,12 +70,14 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGua
     )
 
 
-async def _count_deletes(tx: AsyncConnection, connection: str, rule: DeleteGuardRule) -> tuple[int, int]:
+async def _count_deletes(
+    tx: AsyncConnection, connection: str, rule: DeleteGuardRule, since: Position
+) -> tuple[int, int]:
     """Deletes that nobody has approved: those that wait, with those of the last time; and how many of them are done.
 
     None at all where none waits: there is nothing to hold then.
     """
-    pending = (await tx.execute(select(func.count()).where(*_unreleased(connection)))).scalar_one()
+    pending = (await tx.execute(_COUNT_UNRELEASED, {"connection": connection, "at": since.at})).scalar_one()
     if not pending:
         return 0, 0
     recent = (
@@ -90,6 +100,18 @@ def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
         outbox.c.released_at.is_(None),
     )
 
+
+# Each delete that was sent has left dead entries in the indexes of what is pending, which stay while somebody's
+# transaction is open. The order, which one index alone has, lets it pass over them by their `next_attempt_at`, without
+# a look at each row: in the index of what is unreleased there is none.
+_COUNT_UNRELEASED = text("""
+SELECT count(*) FILTER (WHERE waiting.released_at IS NULL) FROM (
+  SELECT row.released_at FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'pending' AND row.connection = :connection AND row.operation = 'delete'
+    AND row.next_attempt_at >= :at
+  ORDER BY row.enterprise_id, row.next_attempt_at, row.id
+) AS waiting
+""").bindparams(bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP))
 
 _HOLD = text("""
 UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'too_many_deletes', last_error = :reason

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.incarnation import Incarnation, Known
 from sync.outbox import claims, delete_guard, gap, lookups
 from sync.outbox import due as outbox_due
-from sync.outbox.claims import Lane
+from sync.outbox.claims import Lane, Position
 from sync.outbox.completion import complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.each_row import KEPT, Written
@@ -82,7 +82,7 @@ async def claim_due(
     `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
     """
     attempt_id, witnessed = uuid4(), incarnation.witnessed()
-    held = await _hold(tx, lane, incarnation.worked_with, rules)
+    held = await _hold(tx, lane, incarnation.worked_with, rules, seen.since)
     rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen))
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
@@ -121,12 +121,14 @@ async def _still_the_same(
     return None
 
 
-async def _hold(tx: AsyncConnection, lane: Lane, known: Known, rules: Sequence[DeleteGuardRule]) -> Written:
+async def _hold(
+    tx: AsyncConnection, lane: Lane, known: Known, rules: Sequence[DeleteGuardRule], since: Position
+) -> Written:
     """Hold what was queued before a gap, and deletes that are too many."""
     held = await gap.hold_before_gap(tx, known)
     if lane.operation is not Operation.DELETE:
         return held
-    suspicious = await delete_guard.hold_suspicious(tx, lane.connection, rules)
+    suspicious = await delete_guard.hold_suspicious(tx, lane.connection, rules, since)
     return Written(held.ids | suspicious.ids, held.refused | suspicious.refused)
 
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from sync.outbox import delete_guard
-from sync.outbox.claims import as_daemon
+from sync.outbox.claims import as_daemon, by_index
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.rules import Status
 from sync.service.app import delete_guard_rules
@@ -38,7 +38,7 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
 
 
 async def hold(outbox: Outbox, *rules: DeleteGuardRule, connection: str = CONNECTION) -> int:
-    async with as_daemon(outbox.engine) as tx:
+    async with by_index(outbox.engine) as tx:
         return len((await delete_guard.hold_suspicious(tx, connection, rules or [RULE])).ids)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.outbox import expired_claims, followers, look, routing, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, Position, as_daemon, by_index
+from sync.outbox.delete_guard import DeleteGuardRule, hold_suspicious
 from sync.outbox.due import lock_due
 from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier
 from sync.outbox.rules import Operation, Status
@@ -151,7 +153,7 @@ async def test_a_row_whose_voucher_becomes_known_is_due_from_then_on(outbox: Out
 
 SENT = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value)
-SELECT 'add', :voucher, generate_series(1, CAST(:rows AS int))
+SELECT :operation, :voucher, generate_series(1, CAST(:rows AS int))
 """
 CLAIMED = "UPDATE mews.voucher_code_outbox SET status = 'sending', attempts = 1, attempt_id = gen_random_uuid()"
 DONE = "UPDATE mews.voucher_code_outbox SET status = 'done', finished_at = now(), voucher_code_id = gen_random_uuid()"
@@ -219,7 +221,7 @@ async def test_what_was_sent_beside_an_open_transaction_is_not_read_again(
     if analysed == "when empty":
         await execute(outbox.engine, ANALYZE)
     async with kept_open(unused_url):
-        await execute(outbox.engine, SENT, voucher=VOUCHER, rows=rows)
+        await execute(outbox.engine, SENT, operation="add", voucher=VOUCHER, rows=rows)
         if analysed == "before they are sent":
             await execute(outbox.engine, ANALYZE)
         async with as_daemon(outbox.engine) as tx:
@@ -231,3 +233,27 @@ async def test_what_was_sent_beside_an_open_transaction_is_not_read_again(
         row_id = await outbox.add()
         assert await read_by(outbox, partial(everything_that_is_done_for_a_row, before=before, row_id=row_id)) < 100
         assert await read_by(outbox, partial(look.look, connection=CONNECTION, before=NOTHING)) > rows
+
+
+@pytest.mark.parametrize("analysed", ["never", "when empty", "when they are done"])
+async def test_deletes_that_were_sent_beside_an_open_transaction_are_not_counted_again(
+    unused: Outbox, unused_url: str, analysed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look, "COMMITTED_WITHIN", timedelta())  # as a while later
+    outbox, rows = unused, 3000
+    if analysed == "when empty":
+        await execute(outbox.engine, ANALYZE)
+    async with kept_open(unused_url):
+        await execute(outbox.engine, SENT, operation="delete", voucher=VOUCHER, rows=rows)
+        async with as_daemon(outbox.engine) as tx:
+            for statement in (CLAIMED, DONE):
+                await tx.execute(text(statement))
+        if analysed == "when they are done":
+            await execute(outbox.engine, ANALYZE)
+        since = (await seen(outbox)).since
+        await outbox.delete("ANOTHER")
+        rule = DeleteGuardRule(share=0, at_least=2, window=timedelta())
+        count = partial(hold_suspicious, connection=CONNECTION, rules=[rule])
+        assert await read_by(outbox, partial(count, since=since)) < 100
+        assert await read_by(outbox, partial(count, rules=[replace(rule, at_least=1)], since=since)) > rows, "held"
+        assert (await outbox.statuses()).count("held") == 1

@@ -59,14 +59,11 @@ async def test_a_restore_to_a_point_in_time_makes_nothing_twice_and_nothing_that
             assert (await cli("once", settings=mirror.environment)).code == 0
             original.execute("SELECT pg_switch_wal()")
         original.stop()  # which waits for the archive
-        (restored.data / "recovery.signal").touch()
-        restored.start(
-            restore_command=f"cp {made_here.archive}/%f %p", recovery_target_name="queued",
-            recovery_target_action="promote", archive_mode="off",
-        )  # fmt: skip
+        restored.recover("queued")
         mirror.move_to(restored.url)
         async with mirror.connected():
-            await cli("once", settings=mirror.environment)
+            asked = await cli("once", settings=mirror.environment)
+            assert (asked.code, "voucher-sync adopt" in asked.stderr) == (0, True), asked
             assert (await statuses(mirror), made(mirror)) == (
                 {"held": len(VALUES)},
                 Counter(set(VALUES) - set(TAKEN_BACK)),

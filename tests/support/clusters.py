@@ -124,6 +124,19 @@ class Cluster:
         while self.execute(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != [(True,)]:
             self.execute("SELECT pg_sleep(0.02)")
 
+    def recover(self, target: str) -> None:
+        """Starts it, a base backup, and waits until it has been restored to a named point of the archive.
+
+        `pg_ctl` waits for the first question that is answered: to read, that is long before.
+        """
+        (self.data / "recovery.signal").touch()
+        self.start(
+            restore_command=f"cp {self._clusters.archive}/%f %p", recovery_target_name=target,
+            recovery_target_action="promote", archive_mode="off",
+        )  # fmt: skip
+        while self.execute("SELECT pg_is_in_recovery()") != [(False,)]:
+            self.execute("SELECT pg_sleep(0.02)")
+
     def cut_off(self) -> None:
         """It hears nothing of its primary any more."""
         self.execute("ALTER SYSTEM SET primary_conninfo = ''")

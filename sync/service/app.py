@@ -30,6 +30,7 @@ from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.send import PushSettings
+from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import known_revisions, require_schema
 from sync.service.daemons import Daemon
@@ -192,8 +193,8 @@ def credentials(settings: Settings) -> Credentials:
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 
-def make_jobs(connection: Connection, settings: Settings) -> Jobs:
-    """The jobs of a connection."""
+def make_jobs(connection: Connection, settings: Settings, look: UnfinishedLook | None = None) -> Jobs:
+    """The jobs of a connection; `look` is the one of all connections of the process, where there are several."""
     push = PushSettings(
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
@@ -203,7 +204,9 @@ def make_jobs(connection: Connection, settings: Settings) -> Jobs:
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
     daemon = describe_daemon(connection, settings)
-    return Jobs(connection, pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron), daemon=daemon)
+    look = look or UnfinishedLook(connection.engine, settings.sync_push_poll_s)
+    audit, cron = audit_settings(settings), Cron(settings.sync_audit_cron)
+    return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, look=look)
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:

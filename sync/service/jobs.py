@@ -22,12 +22,14 @@ from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
+from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import in_transaction
 from sync.service import daemons, heartbeat, request_failures, samples
 from sync.service.audit_worker import AuditJobs
 from sync.service.daemons import Daemon
 from sync.service.health import Health
 from sync.service.history import History, counts_of
+from sync.service.outbox_polls import OutboxPolls
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
 from sync.service.progress import Progress, late_after_s
 from sync.service.runner import Runner
@@ -48,6 +50,7 @@ class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
     `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
+    `look` is the one of all connections of the process.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Jobs:
         audit_cron: Cron,
         *,
         daemon: Daemon,
+        look: UnfinishedLook,
     ) -> None:
         self.health = Health(connection)
         self.history = History(connection)
@@ -76,6 +80,7 @@ class Jobs:
             discover=self.discover,
             pull=self.pull,
         )
+        self.polls = OutboxPolls(connection, self.outbox, self.health, look)
         self.connection = connection
         self._daemon = daemon
         self._pull_settings = pull_settings
@@ -213,7 +218,7 @@ class Jobs:
     async def wake_outbox(self) -> None:
         """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
         self._fired_s = time.monotonic()
-        self.outbox.wake.set()
+        await self.polls.wake()
 
     def is_moving(self, within_s: float) -> bool:
         """Whether the scheduler has fired the job that it fires most often within so many seconds."""

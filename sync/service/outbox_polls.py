@@ -1,0 +1,69 @@
+"""What the scheduler asks of a connection's outbox every few seconds, left out while nothing in it is unfinished.
+
+While anything fails, or the database has not been looked at yet, all is asked as if there were something: so troubles
+are told, and end, as they do without this.
+"""
+
+import time
+from collections.abc import Callable
+
+from sync.connection.connection import Connection
+from sync.core.errors import DatabaseError
+from sync.outbox.unfinished import UnfinishedLook
+from sync.service.health import Health
+from sync.service.outbox_worker import OutboxJobs
+
+WHOLE_LOOK_S = 3600.0
+"""So often what is unfinished is looked up whatever the common look says: rows of attempts that are not there."""
+
+
+class OutboxPolls:
+    """The polls of one connection, whose `look` is shared by all of the process."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        outbox: OutboxJobs,
+        health: Health,
+        look: UnfinishedLook,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._connection = connection
+        self._outbox = outbox
+        self._health = health
+        self._look = look
+        self._clock = clock
+        self._checks: int | None = None
+        self._whole_look_s = clock()
+
+    async def wake(self) -> None:
+        """Have the outbox pushed: what waited for its time, or a lost notification."""
+        if await self._is_finished():
+            await self._health.note("outbox", None)
+        else:
+            self._outbox.wake.set()
+
+    async def find_earlier(self) -> None:
+        """Find what is due and no look has seen."""
+        if not await self._is_finished():
+            await self._outbox.find_earlier()
+
+    async def look_up(self) -> None:
+        """Reconcile what is uncertain, as far as it is due."""
+        checks = self._connection.incarnation.checks
+        is_new = checks != self._checks or self._clock() >= self._whole_look_s
+        if not is_new and await self._is_finished():
+            self._outbox.observe_quiet(self._look.database_now())
+            await self._health.note("settle", None)
+            return
+        if await self._outbox.look_up() is None and is_new:
+            self._checks, self._whole_look_s = checks, self._clock() + WHOLE_LOOK_S
+
+    async def _is_finished(self) -> bool:
+        known = self._connection.incarnation.known
+        if known is None or known.id is None or known.gap or self._health.failing_jobs:
+            return False
+        try:
+            return not await self._look.concerns(self._connection.name)
+        except DatabaseError:
+            return False  # whoever asks next meets the same, and tells it

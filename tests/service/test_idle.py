@@ -1,0 +1,122 @@
+"""What a connection with nothing to do asks of the database, and that it misses nothing for that."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sync.core.errors import Unreconciled
+from sync.outbox.claims import as_daemon
+from sync.outbox.unfinished import UnfinishedLook, load_unfinished
+from sync.postgres.engine import transaction
+from sync.service import app
+from sync.service.jobs import Jobs
+from tests.support.mirror import Mirror
+
+
+@contextmanager
+def statements(engine: AsyncEngine) -> Iterator[list[str]]:
+    """The statements that the block sends, without those that begin and end transactions."""
+    said: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if not statement.startswith(("BEGIN", "SET LOCAL")):
+            said.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+async def poll(jobs: Jobs) -> bool:
+    """One poll of everything; whether the outbox was woken."""
+    jobs.outbox.wake.clear()
+    await jobs.wake_outbox()
+    await jobs.polls.find_earlier()
+    await jobs.polls.look_up()
+    return jobs.outbox.wake.is_set()
+
+
+@pytest.fixture
+async def jobs(mirror: Mirror) -> Jobs:
+    """The jobs of a hotel with nothing to do, which have done it before."""
+    look = UnfinishedLook(mirror.connection.engine, poll_s=0)
+    jobs = app.make_jobs(mirror.connection, mirror.settings(), look)
+    mirror.add_codes(mirror.add_voucher(), ["A", "B"])
+    await jobs.discover()
+    await jobs.pull()
+    await jobs.outbox.push_all()
+    await poll(jobs)
+    return jobs
+
+
+async def test_polls_of_many_quiet_outboxes_are_one_statement(mirror: Mirror, jobs: Jobs) -> None:
+    look = UnfinishedLook(mirror.connection.engine, poll_s=3600)
+    all_ = [app.make_jobs(mirror.connection, mirror.settings(), look) for _ in range(20)]
+    for one in all_:
+        await one.pull()
+        await poll(one)
+    with statements(mirror.connection.engine) as said:
+        assert not any([await poll(one) for one in all_])
+    assert len(said) <= 1
+
+
+async def test_a_poll_finds_what_no_notification_told_of(mirror: Mirror, jobs: Jobs) -> None:
+    assert not await poll(jobs)
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
+    )
+    assert await poll(jobs)
+    await jobs.outbox.push_all()
+    assert not await poll(jobs)
+
+
+async def test_a_poll_finds_a_change_that_belongs_to_no_connection_yet(mirror: Mirror, jobs: Jobs) -> None:
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :id, 'NEW')", id=uuid4()
+    )
+    assert await poll(jobs)
+
+
+async def test_a_poll_finds_the_claim_of_a_process_that_died(mirror: Mirror, jobs: Jobs) -> None:
+    await mirror.execute(
+        "INSERT INTO sync.attempts (id, connection, server_utc, until) VALUES (:id, 'default', now(), now())",
+        id=uuid4(),
+    )
+    assert await poll(jobs)
+
+
+async def test_a_poll_reads_back_what_was_deleted_lately(mirror: Mirror, jobs: Jobs) -> None:
+    await mirror.execute("UPDATE mews.voucher_codes SET delete_noted_at = now() WHERE value = 'A'")
+    assert await poll(jobs)
+    await mirror.execute("UPDATE mews.voucher_codes SET delete_noted_at = now() - interval '2 hours'")
+    assert not await poll(jobs)
+
+
+async def test_a_poll_asks_everything_while_something_fails(jobs: Jobs) -> None:
+    await jobs.health.note("push", Unreconciled("of 1 change it is not known"))
+    assert await poll(jobs)
+    assert not jobs.health.errors  # nothing is left of it, as the look has found
+
+
+async def test_the_look_goes_from_connection_to_connection(mirror: Mirror, jobs: Jobs) -> None:
+    await mirror.execute("""
+        INSERT INTO sync.connections (name, state) SELECT 'hotel ' || n, 'ok' FROM generate_series(1, 5) AS n
+    """)
+    await mirror.execute("""
+        INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value)
+        SELECT 'add', voucher.id, 'NEW-' || n FROM mews.vouchers AS voucher, generate_series(1, 50) AS n
+    """)
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET connection = 'hotel ' || (id % 5 + 1)"))
+    async with transaction(mirror.connection.engine) as tx:
+        seen = await load_unfinished(tx)
+    assert seen.connections == {f"hotel {n}" for n in range(1, 6)}
+    assert not seen.has_unassigned
+    assert seen.now.utcoffset() == timedelta()

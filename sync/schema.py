@@ -4,6 +4,7 @@ from sync.alerts import tables as alert_tables
 from sync.audit import tables as audit_tables
 from sync.connection import tables as connection_tables
 from sync.fleet import event_tables
+from sync.fleet import tables as fleet_tables
 from sync.mirror import tables as mirror_tables
 from sync.outbox import tables as outbox_tables
 from sync.postgres.metadata import metadata
@@ -14,6 +15,7 @@ __all__ = [
     "audit_tables",
     "connection_tables",
     "event_tables",
+    "fleet_tables",
     "metadata",
     "mirror_tables",
     "outbox_tables",

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.connection.incarnation import Incarnation
 from sync.connection.refusals import Refusals
 from sync.connection.set_aside import SetAside
+from sync.connection.tenure import Tenure
 from sync.mews.client import Client
 
 
@@ -31,7 +32,8 @@ class Identity:
 class Connection:
     """One access token on one platform address, and the database it is mirrored into.
 
-    Once `stop` is set, a flow finishes the page in flight and returns. `process` is what others know this one by.
+    Once `stop` is set, a flow finishes the page in flight and returns. `process` is what others know this one by,
+    and `tenure` whether it may ask and send now.
     """
 
     name: str
@@ -43,3 +45,4 @@ class Connection:
     refusals: Refusals = field(default_factory=Refusals)
     set_aside: SetAside = field(default_factory=SetAside)
     process: UUID = field(default_factory=uuid4)
+    tenure: Tenure = field(default_factory=Tenure)

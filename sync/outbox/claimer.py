@@ -102,4 +102,5 @@ class Claimer:
             rules=self._settings.delete_guards,
             without=self._connection.set_aside.row_ids(),
             seen=seen,
+            tenure=self._connection.tenure,
         )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Interval,
     Text,
     bindparam,
+    exists,
     func,
     select,
     text,
@@ -28,6 +29,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.connection.set_aside import SET_ASIDE_FOR
+from sync.connection.tables import connections
+from sync.connection.tenure import Tenure
+from sync.core.errors import Stopped
 from sync.outbox.each_row import Written, write_each
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import attempts, outbox
@@ -36,6 +40,7 @@ from sync.postgres.metadata import TIMESTAMP
 
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a read-back reconciles them."""
+ANYBODY = Tenure()
 UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 
@@ -100,13 +105,22 @@ async def claim(
     *,
     lease: timedelta,
     server_utc: datetime,
+    tenure: Tenure = ANYBODY,
 ) -> Written:
     """Open an attempt as `begin_attempt` does, and make rows that this transaction has locked `sending`.
 
     `code_ids` has the rows, a delete's with its code. A code that was found by its value is kept apart from one that
-    the row names: another one may be meant next time.
+    the row names: another one may be meant next time. `Stopped` where another process has taken the connection since
+    this one's `tenure` began.
     """
-    attempt = {"attempt": attempt_id, "connection": lane.connection, "lease": lease, "server_utc": server_utc}
+    attempt = {
+        "attempt": attempt_id,
+        "connection": lane.connection,
+        "lease": lease,
+        "server_utc": server_utc,
+        "process": tenure.process,
+        "epoch": tenure.epoch,
+    }
 
     async def write(row_ids: Sequence[int]) -> Iterable[int]:
         rows = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
@@ -114,8 +128,19 @@ async def claim(
 
     claimed = await write_each(tx, list(code_ids), write)
     if not claimed.ids:
+        await _confirm(tx, lane.connection, tenure)
         await end_attempt(tx, attempt_id)
     return claimed
+
+
+async def _confirm(tx: AsyncConnection, connection: str, tenure: Tenure) -> None:
+    """Raise `Stopped` where a tenure is over."""
+    if tenure.epoch is None:
+        return
+    is_owner = (connections.c.owner == tenure.process, connections.c.epoch == tenure.epoch)
+    if not (await tx.execute(select(exists().where(connections.c.name == connection, *is_owner)))).scalar_one():
+        tenure.is_over = True
+        raise Stopped(f"another process works for connection {connection} now")
 
 
 async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int]) -> Written:
@@ -188,18 +213,22 @@ SET CONSTRAINTS ALL IMMEDIATE
 # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
 _UNSORTED = "SET LOCAL enable_sort = off"
 
-# Both in one trip. Where rows are refused and it runs for some after the other, the attempt is there already.
+# All in one trip. Where rows are refused and it runs for some after the other, the attempt is there already.
 _CLAIM = text("""
-WITH attempt AS (
+WITH owner AS (
+SELECT :epoch IS NULL OR EXISTS (
+  SELECT FROM sync.connections WHERE name = :connection AND owner = :process AND epoch = :epoch
+) AS is_ours
+), attempt AS (
 INSERT INTO sync.attempts (id, connection, server_utc, until)
-VALUES (:attempt, :connection, :server_utc, now() + :lease) ON CONFLICT (id) DO NOTHING
+SELECT :attempt, :connection, :server_utc, now() + :lease FROM owner WHERE is_ours ON CONFLICT (id) DO NOTHING
 ), claimed AS (
 UPDATE mews.voucher_code_outbox AS row
 SET status = 'sending', attempt_id = :attempt, attempts = row.attempts + 1, sent_at = now(),
     first_sent_utc = coalesce(row.first_sent_utc, :server_utc), first_sent_at = coalesce(row.first_sent_at, now()),
     target_code_id = claimed.code_id
-FROM unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
-WHERE row.id = claimed.id
+FROM owner, unnest(CAST(:ids AS bigint[]), CAST(:code_ids AS uuid[])) AS claimed(id, code_id)
+WHERE row.id = claimed.id AND owner.is_ours
 RETURNING row.id, row.status, row.attempt_id
 )
 SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
@@ -210,6 +239,8 @@ SELECT id FROM claimed WHERE status = 'sending' AND attempt_id = :attempt
     bindparam("connection", type_=Text),
     bindparam("lease", type_=Interval),
     bindparam("server_utc", type_=TIMESTAMP),
+    bindparam("process", type_=UUID_TYPE),
+    bindparam("epoch", type_=BigInteger),
 )
 
 _END_ATTEMPT = text("""

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.incarnation import Incarnation, Known
+from sync.connection.tenure import Tenure
 from sync.outbox import claims, delete_guard, gap, lookups
 from sync.outbox import due as outbox_due
-from sync.outbox.claims import Lane, Position
+from sync.outbox.claims import ANYBODY, Lane, Position
 from sync.outbox.completion import complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.each_row import KEPT, Written
@@ -77,20 +78,20 @@ async def claim_due(
     rules: Sequence[DeleteGuardRule],
     without: Collection[int] = (),
     seen: Seen = NOTHING,
+    tenure: Tenure = ANYBODY,
 ) -> Batch:
     """Claim up to `limit` due rows of a lane that a look has `seen`, but for `without`; no rows where none are sent.
-    `IncarnationChanged` where the database may be another one than it was when `incarnation` was looked at.
+    `IncarnationChanged` where the database may be another than `incarnation` found, `Stopped` where `tenure` is over.
     """
     attempt_id, witnessed = uuid4(), incarnation.witnessed()
     held = await _hold(tx, lane, incarnation.worked_with, rules, seen.since)
     rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen))
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
-    waiting = [row.id for row in rows if isinstance(decisions[row.id], Wait)]
-    refused = (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
+    waiting, refused = await _postpone(tx, decisions)
     done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
-    claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc)
-    set_aside = await claims.set_aside(tx, refused := refused | uncompleted | claimed.refused)
+    claimed = await _claim(tx, lane, attempt_id, sent, lease=lease, server_utc=server_utc, tenure=tenure)
+    refused |= uncompleted | claimed.refused
     return Batch(
         attempt_id,
         lane,
@@ -98,13 +99,19 @@ async def claim_due(
         server_utc,
         done=done,
         failed=failed,
-        waiting=len(waiting),
+        waiting=waiting,
         held=len(held.ids),
         refused=len(refused),
         has_more=len(due) >= limit or len(rows) < len(due),
-        set_aside=[*set_aside, *held.refused],
+        set_aside=[*await claims.set_aside(tx, refused), *held.refused],
         position=await _still_the_same(tx, incarnation, witnessed, is_sent=bool(claimed.ids)),
     )
+
+
+async def _postpone(tx: AsyncConnection, decisions: Mapping[int, Decision]) -> tuple[int, dict[int, str]]:
+    """How many wait for what the mirror shows next, and what is refused."""
+    waiting = [row_id for row_id, one in decisions.items() if isinstance(one, Wait)]
+    return len(waiting), (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
 
 
 async def _lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Collection[int], seen: Seen) -> list[Row]:
@@ -140,11 +147,12 @@ async def _claim(
     *,
     lease: timedelta,
     server_utc: datetime,
+    tenure: Tenure,
 ) -> Written:
     """Claim rows to send; nothing is sent that was not claimed, whoever kept it from being claimed."""
     if not code_ids:
         return Written()
-    claimed = await claims.claim(tx, lane, attempt_id, code_ids, lease=lease, server_utc=server_utc)
+    claimed = await claims.claim(tx, lane, attempt_id, code_ids, lease=lease, server_utc=server_utc, tenure=tenure)
     return Written(claimed.ids, dict.fromkeys(code_ids.keys() - claimed.ids, KEPT) | claimed.refused)
 
 

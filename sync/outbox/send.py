@@ -98,7 +98,7 @@ class Sender:
 
     def may_send(self) -> bool:
         """Whether a call could do anything now."""
-        is_held = time.monotonic() < self._held_until_s
+        is_held = time.monotonic() < self._held_until_s or not self._connection.tenure.is_trusted()
         return not is_held and not self._connection.client.is_waiting and not self._connection.stop.is_set()
 
     def hold(self) -> None:
@@ -108,8 +108,10 @@ class Sender:
     async def send(self, batch: Batch, claimed_s: float) -> Outcome:
         """One call, within a place of the budget that the caller holds. `claimed_s`: when it was claimed."""
         settings = self._settings
-        if time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s:
-            # The call could outlive its claim, and its rows be looked up while it is still under way.
+        is_late = time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s
+        if is_late or not self._connection.tenure.is_trusted():
+            # The call could outlive its claim, and its rows be looked up while it is still under way; or another
+            # process has the connection by now.
             return Outcome(Verdict.NOT_PROCESSED)
         self.calls += 1
         try:

@@ -25,6 +25,7 @@ from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
 from sync.fleet.registry import StoredConnection
+from sync.fleet.replicas import Replica
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mirror.pull import PullSettings
@@ -33,7 +34,6 @@ from sync.outbox.send import PushSettings
 from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import known_revisions, require_schema
-from sync.service.daemons import Daemon
 from sync.service.jobs import Jobs
 from sync.service.outbox_worker import OutboxSettings
 from sync.settings import Settings
@@ -218,10 +218,10 @@ def told_settings(settings: Settings) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
 
 
-def describe_daemon(connection: Connection, settings: Settings) -> Daemon:
+def describe_daemon(connection: Connection, settings: Settings) -> Replica:
     """This process, as it tells of itself."""
     host, revision = socket.gethostname(), known_revisions()[-1]
-    return Daemon(connection.process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
+    return Replica(connection.process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
 
 
 def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:

@@ -5,7 +5,8 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.service.tables import daemons, outages, request_failures, runs, samples
+from sync.fleet.tables import daemons
+from sync.service.tables import outages, request_failures, runs, samples
 
 MAX_FORGOTTEN = 10_000
 """Rows of each table at a time."""

@@ -16,6 +16,8 @@ from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
+from sync.fleet import replicas
+from sync.fleet.replicas import Replica
 from sync.mirror import counts
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
@@ -24,9 +26,8 @@ from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import in_transaction
-from sync.service import daemons, heartbeat, request_failures, samples
+from sync.service import heartbeat, request_failures, samples
 from sync.service.audit_worker import AuditJobs
-from sync.service.daemons import Daemon
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.outbox_polls import OutboxPolls
@@ -61,7 +62,7 @@ class Jobs:
         audit_settings: AuditSettings,
         audit_cron: Cron,
         *,
-        daemon: Daemon,
+        daemon: Replica,
         look: UnfinishedLook,
     ) -> None:
         self.health = Health(connection)
@@ -179,7 +180,7 @@ class Jobs:
         async def note(tx: AsyncConnection) -> int | None:
             await self.outbox.observe_clock(tx)
             await heartbeat.beat(tx, name, caught_up, standing)
-            await daemons.note_alive(tx, self._daemon)
+            await replicas.note_alive(tx, self._daemon)
             await request_failures.note(tx, name, failed)
             if done is not None:
                 await samples.note(tx, name, done, late_after_s(self._pull_interval_s))
@@ -208,7 +209,7 @@ class Jobs:
         """Note that this process ends; without a database that answers soon, others take it for dead after a lease."""
         with suppress(VoucherSyncError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
-                await in_transaction(self.connection.engine, lambda tx: daemons.note_end(tx, self._daemon))
+                await in_transaction(self.connection.engine, lambda tx: replicas.note_end(tx, self._daemon.process))
 
     async def idle(self) -> None:
         """Wait until nothing is running."""

@@ -1,7 +1,7 @@
-"""What the daemon notes of itself, its runs and what failed, with its meaning."""
+"""What the daemon notes of its runs and of what failed, with its meaning."""
 
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, Table, Text, func, text
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import JSONB
 
 from sync.postgres.metadata import TIMESTAMP, metadata
 
@@ -19,23 +19,6 @@ runs = Table(
     Index(None, "finished_at"),
     schema="sync",
     comment="Runs that changed something or failed, kept for 30 days; one that fails like the last leaves none.",
-)
-
-daemons = Table(
-    "daemons",
-    metadata,
-    Column("process", UUID, primary_key=True, comment="The process, by a name of its own."),
-    Column("host", Text, nullable=False, comment="The machine or container that it runs on."),
-    Column("pid", Integer, nullable=False, comment="Its number there."),
-    Column("version", Text, nullable=False, comment="Its release."),
-    Column("revision", Text, nullable=False, comment="The schema's revision that it needs."),
-    Column("settings", JSONB, nullable=False, comment="Its settings, without secrets."),
-    Column("started_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it first reported."),
-    Column("heartbeat_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it last did."),
-    schema="sync",
-    comment="The daemons that work on this database; one that stopped cleanly has no row.",
-    # Written with every heartbeat: room on the page keeps that from touching an index.
-    postgresql_with={"fillfactor": "50"},
 )
 
 outages = Table(

@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import Double, cast, exists, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.fleet.tables import daemons
 from sync.mirror.skipped import is_in_force
 from sync.mirror.tables import skipped, voucher_assignments, vouchers
 from sync.service.status.backlog import Backlog, load_backlogs
 from sync.service.status.codes import count_codes
 from sync.service.status.details import load_details
 from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, Overview
-from sync.service.tables import daemons
 
 DEFAULT_LEASE_S = 30.0
 

@@ -1,0 +1,87 @@
+"""Who works for which connection: each replica decides for itself, by what all see. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from uuid import UUID
+
+ENVIRONMENT, STORED = "environment", "stored"
+"""Whose tokens a replica has: its environment's own, and the database's, which it has the key to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A replica that is alive, and whose tokens it has."""
+
+    process: UUID
+    takes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A connection that is at work, and who had it at the last look; `version` differs when its tokens do."""
+
+    name: str
+    kind: str
+    owner: UUID | None
+    epoch: int
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a replica does next: names that it gives back, and those that it takes as they stand."""
+
+    give_back: tuple[str, ...] = ()
+    take: tuple[Owned, ...] = ()
+
+
+def fair_share(connections: int, replicas: int) -> int:
+    """How many connections one of so many replicas has at most."""
+    return -(-connections // max(1, replicas))
+
+
+def plan(
+    me: Member,
+    members: Collection[Member],
+    connections: Sequence[Owned],
+    free_owners: Collection[UUID],
+    leaving: Collection[str] = (),
+) -> Plan:
+    """What `me` does; `members` are all that are alive, with it, and `free_owners` those that are taken for dead.
+
+    `leaving`: what it gives back already. At most what is beyond its share moves, and only to who has less than theirs.
+    """
+    plans = [
+        _plan_kind(me, [one for one in members if kind in one.takes], of_kind, free_owners, leaving)
+        for kind in me.takes
+        if (of_kind := [one for one in connections if one.kind == kind])
+    ]
+    return Plan(
+        tuple(name for one in plans for name in one.give_back), tuple(owned for one in plans for owned in one.take)
+    )
+
+
+def _plan_kind(
+    me: Member,
+    members: Sequence[Member],
+    connections: Sequence[Owned],
+    free_owners: Collection[UUID],
+    leaving: Collection[str],
+) -> Plan:
+    share = fair_share(len(connections), len(members))
+    mine = [one for one in connections if one.owner == me.process and one.name not in leaving]
+    if len(mine) > share:
+        counts = Counter(one.owner for one in connections)
+        room = sum(max(0, share - counts[one.process]) for one in members if one.process != me.process)
+        moved = min(len(mine) - share, room)
+        # In an order that is no replica's: whoever is beyond its share next gives others.
+        return Plan(give_back=tuple(one.name for one in sorted(mine, key=lambda one: _order(me, one))[:moved]))
+    free = [one for one in connections if one.owner is None or one.owner in free_owners]
+    # Each begins elsewhere, so that two that take at once seldom want the same.
+    return Plan(take=tuple(sorted(free, key=lambda one: _order(me, one))[: share - len(mine)]))
+
+
+def _order(me: Member, owned: Owned) -> bytes:
+    return blake2b(owned.name.encode(), key=me.process.bytes, digest_size=8).digest()

@@ -1,0 +1,50 @@
+"""Which replicas are dead, by the clock of whoever watches them: from when it saw the last sign of life. Pure."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+BEAT_S = 2.0
+"""How often a replica shows that it lives."""
+DEAD_AFTER_S = 10.0
+"""So long without another beat, a replica is taken for dead."""
+TRUSTED_S = DEAD_AFTER_S - 1.0
+"""So long from before its last beat, a replica takes itself for alive; what is between is the others' lead."""
+MISSED_S = 2 * BEAT_S
+"""So long without another beat, one whose lock is free is taken for dead: it ends with the process."""
+BLIND_S = 3 * BEAT_S
+"""Who has seen nothing for so long has missed the others' beats, and begins to count anew."""
+
+
+@dataclass(slots=True)
+class _Sign:
+    beat: int | None
+    seen_s: float
+
+
+class ReplicaWatch:
+    """What was seen of the other replicas' beats; `now_s` is a clock that only goes forward."""
+
+    def __init__(self) -> None:
+        self._signs: dict[UUID, _Sign] = {}
+        self._looked_s: float | None = None
+
+    def observe(self, beats: Mapping[UUID, int | None], now_s: float) -> None:
+        """Take what all beats are now; None of a process that owns something and is not there."""
+        is_blind = self._looked_s is not None and now_s - self._looked_s > BLIND_S
+        self._looked_s = now_s
+        before = {} if is_blind else self._signs
+        self._signs = {
+            process: sign if (sign := before.get(process)) is not None and sign.beat == beat else _Sign(beat, now_s)
+            for process, beat in beats.items()
+        }
+
+    def silent(self, for_s: float, now_s: float) -> set[UUID]:
+        """Those of whom nothing new was seen for so long."""
+        return {process for process, sign in self._signs.items() if now_s - sign.seen_s >= for_s}
+
+    def dead(self, now_s: float, unlocked: Collection[UUID], gone: Collection[UUID]) -> set[UUID]:
+        """Those that are taken for dead. `unlocked` had a lock that is free now, and `gone` of these ran on this
+        machine and do so no more.
+        """
+        return self.silent(DEAD_AFTER_S, now_s) | (self.silent(MISSED_S, now_s) & set(unlocked)) | set(gone)

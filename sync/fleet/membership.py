@@ -1,0 +1,102 @@
+"""One replica among the others: it shows that it lives, sees who else does, and takes its share of the connections."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.tenure import Trust, now_s
+from sync.fleet import ownership, replicas
+from sync.fleet.assignment import Member, Owned, Plan, plan
+from sync.fleet.liveness import MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.replicas import Replica, Seen
+from sync.postgres.engine import in_transaction
+
+AGAIN_FOR_S = 2.0
+"""A beat that the database asks to do again is not tried for long: the next one is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a beat has found: what this replica owns, as of that beat, and what of it it is to give back."""
+
+    owned: Mapping[str, Owned] = field(default_factory=dict)
+    give_back: Collection[str] = ()
+    taken: Collection[str] = ()
+    members: int = 0
+
+
+class Membership:
+    """`takes`: whose tokens this replica has. `holds_lock` is set while a session of its own keeps its lock.
+
+    `trust` is what its connections' tenures go by.
+    """
+
+    def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str]) -> None:
+        self.trust = Trust()
+        self.holds_lock = False
+        self.replica = replica
+        self._me = Member(replica.process, frozenset(takes))
+        self._engine = engine
+        self._watch = ReplicaWatch()
+
+    async def beat(self, leaving: Collection[str] = ()) -> Round:
+        """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.
+
+        `leaving`: what it is giving back. It trusts itself from before the first statement on.
+        """
+        began_s = 0.0
+
+        async def work(tx: AsyncConnection) -> Round:
+            nonlocal began_s
+            began_s = now_s()
+            await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
+            seen, owned = await replicas.load_seen(tx), await ownership.load_owned(tx)
+            dead = await self._find_dead(tx, seen, owned)
+            alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
+            found = plan(self._me, alive, owned, dead, leaving)
+            epochs = await ownership.take(tx, self.replica.process, found.take)
+            return self._round(owned, found, epochs, len(alive))
+
+        found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
+        self.trust.until_s = began_s + TRUSTED_S
+        return found
+
+    async def release(self, names: Collection[str]) -> None:
+        """Give back connections for which nothing is under way any more. Raises `DatabaseError`."""
+        if names:
+            await in_transaction(self._engine, partial(ownership.release, me=self.replica.process, names=names))
+
+    async def leave(self) -> None:
+        """Note that this replica ends. Raises `DatabaseError`."""
+
+        async def work(tx: AsyncConnection) -> None:
+            await replicas.note_end(tx, self.replica.process)
+            await ownership.tell(tx)
+
+        await in_transaction(self._engine, work)
+
+    async def _find_dead(self, tx: AsyncConnection, seen: Sequence[Seen], owned: Sequence[Owned]) -> set[UUID]:
+        looked_s, me = now_s(), self.replica
+        beats: dict[UUID, int | None] = {one.owner: None for one in owned if one.owner is not None}
+        beats |= {one.process: one.beat for one in seen}
+        beats.pop(me.process, None)
+        self._watch.observe(beats, looked_s)
+        others = [one for one in seen if one.process != me.process and one.holds_lock]
+        silent = self._watch.silent(MISSED_S, looked_s)
+        gone = {one.process for one in others if one.may_be_gone(me.host, me.pid)}
+        suspects = {one.process for one in others} & (silent | gone)
+        locked = await replicas.load_locked(tx) if suspects else set()
+        unlocked = {process for process in suspects if replicas.lock_key(process) not in locked}
+        return self._watch.dead(looked_s, unlocked, gone & unlocked)
+
+    def _round(self, owned: Sequence[Owned], found: Plan, epochs: Mapping[str, int], members: int) -> Round:
+        mine = {one.name: one for one in owned if one.owner == self.replica.process}
+        taken = {
+            one.name: Owned(one.name, one.kind, self.replica.process, epochs[one.name], one.version)
+            for one in found.take
+            if one.name in epochs
+        }
+        return Round(mine | taken, found.give_back, set(taken), members)

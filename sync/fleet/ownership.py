@@ -1,0 +1,79 @@
+"""Who owns a connection: taken by compare and set on owner and epoch, so that of two who want it one gets it."""
+
+from collections.abc import Collection, Sequence
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sync.connection.tables import CONNECTIONS_CHANNEL
+from sync.fleet.assignment import ENVIRONMENT, STORED, Owned
+
+
+async def load_owned(tx: AsyncConnection) -> list[Owned]:
+    """The connections that are at work, with their owners."""
+    rows = await tx.execute(_LOAD)
+    return [
+        Owned(row.name, ENVIRONMENT if row.is_of_environment else STORED, row.owner, row.epoch, row.version)
+        for row in rows
+    ]
+
+
+async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> dict[str, int]:
+    """Make `me` the owner of connections that still stand as they were seen; the new epochs of those it got.
+
+    What another transaction is about to take, or to write, is left to the next time.
+    """
+    if not wanted:
+        return {}
+    parameters = {
+        "me": me,
+        "names": [one.name for one in wanted],
+        "owners": [one.owner for one in wanted],
+        "epochs": [one.epoch for one in wanted],
+    }
+    return {row.name: row.epoch for row in await tx.execute(_TAKE, parameters)}
+
+
+async def release(tx: AsyncConnection, me: UUID, names: Collection[str]) -> None:
+    """Give connections back, and tell who may take them."""
+    await tx.execute(_RELEASE, {"me": me, "names": list(names)})
+    await tell(tx)
+
+
+async def tell(tx: AsyncConnection) -> None:
+    """Tell all replicas that there is something for them. One that never reads must not be in the way of it."""
+    await tx.execute(_TELL, {"channel": CONNECTIONS_CHANNEL})
+
+
+_LOAD = text("""
+SELECT name, origin = 'environment' AS is_of_environment, owner, epoch,
+       hashtextextended(
+         concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')), 0) AS version
+FROM sync.connections WHERE paused_at IS NULL AND removed_at IS NULL
+""")
+
+_TAKE = text("""
+WITH free AS (
+  SELECT known.name FROM sync.connections AS known
+  JOIN unnest(CAST(:names AS text[]), CAST(:owners AS uuid[]), CAST(:epochs AS bigint[])) AS seen(name, owner, epoch)
+    ON seen.name = known.name AND seen.owner IS NOT DISTINCT FROM known.owner AND seen.epoch = known.epoch
+  WHERE known.paused_at IS NULL AND known.removed_at IS NULL
+  FOR NO KEY UPDATE OF known SKIP LOCKED
+)
+UPDATE sync.connections AS known SET owner = :me, epoch = known.epoch + 1 FROM free WHERE known.name = free.name
+RETURNING known.name, known.epoch
+""").bindparams(
+    bindparam("names", type_=ARRAY(Text)),
+    bindparam("owners", type_=ARRAY(UUID_TYPE)),
+    bindparam("epochs", type_=ARRAY(BigInteger)),
+    bindparam("me", type_=UUID_TYPE),
+)
+
+_RELEASE = text("""
+UPDATE sync.connections SET owner = NULL WHERE owner = :me AND name = ANY(CAST(:names AS text[]))
+""").bindparams(bindparam("names", type_=ARRAY(Text)), bindparam("me", type_=UUID_TYPE))
+
+_TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")

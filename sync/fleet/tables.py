@@ -1,0 +1,44 @@
+"""The table of the replicas, which are the daemons, with its meaning."""
+
+from sqlalchemy import BigInteger, Boolean, Column, Integer, Table, Text, false, func
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+from sync.postgres.metadata import TIMESTAMP, metadata
+
+daemons = Table(
+    "daemons",
+    metadata,
+    Column("process", UUID, primary_key=True, comment="The process, by a name of its own."),
+    Column("host", Text, nullable=False, comment="The machine or container that it runs on."),
+    Column("pid", Integer, nullable=False, comment="Its number there."),
+    Column("version", Text, nullable=False, comment="Its release."),
+    Column("revision", Text, nullable=False, comment="The schema's revision that it needs."),
+    Column("settings", JSONB, nullable=False, comment="Its settings, without secrets."),
+    Column("started_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it first reported."),
+    Column("heartbeat_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it last did."),
+    Column(
+        "beat",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="Grows every two seconds while it lives; 0: it is of a release that has no such counter.",
+    ),
+    Column(
+        "holds_lock",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="It holds an advisory lock that ends with its session.",
+    ),
+    Column(
+        "takes",
+        ARRAY(Text),
+        nullable=False,
+        server_default="{}",
+        comment="Whose tokens it has: environment, or stored, which it has the key to.",
+    ),
+    schema="sync",
+    comment="The daemons that work on this database; one that stopped cleanly has no row.",
+    # Written with every heartbeat: room on the page keeps that from touching an index.
+    postgresql_with={"fillfactor": "50"},
+)

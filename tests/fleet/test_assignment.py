@@ -1,0 +1,88 @@
+"""Who works for which connection: shares are fair, each connection has one owner in the end, and few move."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync.fleet.assignment import ENVIRONMENT, STORED, Member, Owned, fair_share, plan
+
+BOTH = frozenset({ENVIRONMENT, STORED})
+
+
+def member(number: int, *kinds: str) -> Member:
+    return Member(UUID(int=number), frozenset(kinds) or BOTH)
+
+
+def owned(number: int, owner: Member | None, kind: str = STORED) -> Owned:
+    return Owned(f"hotel {number}", kind, owner.process if owner else None, epoch=0)
+
+
+def settle(members: Sequence[Member], connections: Sequence[Owned]) -> tuple[list[Owned], int]:
+    """What comes of it once nobody has anything left to do, and how often a connection got another owner."""
+    alive, moves = {one.process for one in members}, 0
+    known: dict[str, Owned] = {one.name: one for one in connections}
+    for _ in range(20):
+        before = dict(known)
+        for me in members:
+            dead = {one.owner for one in known.values() if one.owner and one.owner not in alive}
+            found = plan(me, members, list(known.values()), dead)
+            moves += len(found.take)
+            known |= _taken(me, found.take)
+            known |= {name: replace(known[name], owner=None) for name in found.give_back}
+        if known == before:
+            return list(known.values()), moves
+    raise AssertionError("it never came to rest")
+
+
+def _taken(me: Member, take: Sequence[Owned]) -> dict[str, Owned]:
+    return {one.name: replace(one, owner=me.process, epoch=one.epoch + 1) for one in take}
+
+
+@given(
+    replicas=st.integers(1, 9),
+    owners=st.lists(st.integers(0, 12), max_size=60),
+    without_key=st.integers(0, 3),
+)
+def test_it_comes_to_rest_with_fair_shares_wherever_it_begins(
+    replicas: int, owners: list[int], without_key: int
+) -> None:
+    members = [member(number) for number in range(1, replicas + 1)]
+    others = [member(100 + number, ENVIRONMENT) for number in range(without_key)]
+    connections = [owned(n, member(owner) if owner else None) for n, owner in enumerate(owners)]
+    rest, _ = settle([*members, *others], connections)
+    counts = Counter(one.owner for one in rest)
+    assert counts.keys() <= {one.process for one in members}
+    assert max(counts.values(), default=0) <= fair_share(len(connections), replicas)
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3, 7])
+def test_who_joins_is_given_no_more_than_its_share(replicas: int) -> None:
+    connections = [owned(number, None) for number in range(500)]
+    members = [member(number) for number in range(1, replicas + 2)]
+    before, _ = settle(members[:-1], connections)
+    after, moves = settle(members, before)
+    counts = Counter(one.owner for one in after)
+    assert moves <= len(connections) / (replicas + 1) + replicas
+    assert max(counts.values()) - min(counts.values()) <= replicas + 1
+
+
+def test_the_environment_s_connection_has_one_owner_and_the_other_is_a_spare() -> None:
+    first, second = member(1, ENVIRONMENT), member(2, ENVIRONMENT)
+    connection = owned(0, first, ENVIRONMENT)
+    for me in (first, second):
+        assert plan(me, [first, second], [connection], ()).take == ()
+        assert plan(me, [first, second], [connection], ()).give_back == ()
+    assert plan(second, [second], [connection], {first.process}).take == (connection,)
+
+
+def test_what_is_given_back_already_is_not_given_back_twice() -> None:
+    me, other = member(1), member(2)
+    connections = [owned(number, me) for number in range(10)]
+    leaving = plan(me, [me, other], connections, ()).give_back
+    assert len(leaving) == 5
+    assert plan(me, [me, other], connections, (), leaving).give_back == ()

@@ -1,0 +1,210 @@
+"""Replicas share connections by the database alone: none has two owners, and a dead one's go on."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.tenure import Tenure, Trust
+from sync.core.errors import Stopped
+from sync.fleet import liveness, membership, replicas
+from sync.fleet.assignment import ENVIRONMENT, STORED
+from sync.fleet.membership import Membership
+from sync.fleet.replicas import Replica
+from sync.outbox import claims
+from sync.outbox.claims import Lane
+from sync.outbox.rules import Operation
+from sync.postgres.engine import in_transaction, make_engine
+from tests.fleet.test_registry import STORED as STORED_ROW
+from tests.support.queue import LEASE, SENT_UTC
+
+HOTELS = 10
+
+
+class Time:
+    """The clock that replicas watch each other by."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(membership, "now_s", time)
+    return time
+
+
+@pytest.fixture
+async def engines(database_url: str) -> AsyncIterator[list[AsyncEngine]]:
+    """Engines of three replicas, and ten hotels."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for number in range(HOTELS):
+            connection.execute(STORED_ROW.replace("lake", f"hotel {number}").encode())
+    engines = [make_engine(database_url, 2) for _ in range(3)]
+    yield engines
+    for engine in engines:
+        await engine.dispose()
+
+
+def joining(engine: AsyncEngine, host: str = "") -> Membership:
+    replica = Replica(uuid4(), host or f"host {uuid4()}", 1, "1", "0031", {})
+    return Membership(engine, replica, [STORED])
+
+
+async def owners(engine: AsyncEngine) -> Counter[UUID | None]:
+    async def load(tx: AsyncConnection) -> Counter[UUID | None]:
+        return Counter((await tx.execute(text("SELECT owner FROM sync.connections"))).scalars())
+
+    return await in_transaction(engine, load)
+
+
+async def share(*members: Membership, rounds: int = 3) -> None:
+    """Lets replicas beat, and give back at once what they are to."""
+    for _ in range(rounds):
+        for one in members:
+            await one.release((await one.beat()).give_back)
+
+
+async def test_who_is_alone_takes_all_and_gives_half_to_who_joins(engines: list[AsyncEngine], time: Time) -> None:
+    first, second = joining(engines[0]), joining(engines[1])
+    found = await first.beat()
+    assert (len(found.owned), found.members) == (HOTELS, 1)
+    assert {one.epoch for one in found.owned.values()} == {1}
+    await share(second, first)
+    assert await owners(engines[0]) == {first.replica.process: 5, second.replica.process: 5}
+
+
+async def test_two_that_take_at_once_never_get_the_same(engines: list[AsyncEngine], time: Time) -> None:
+    members = [joining(engine) for engine in engines]
+    found = await asyncio.gather(*(one.beat() for one in members))
+    names = [name for one in found for name in one.owned]
+    assert len(names) == len(set(names))
+    await share(*members)
+    assert sorted((await owners(engines[0])).values()) == [2, 4, 4]
+
+
+async def test_a_beat_is_one_row_version_however_many_connections(engines: list[AsyncEngine], time: Time) -> None:
+    async def versions(tx: AsyncConnection) -> list[str]:
+        return list((await tx.execute(text("SELECT xmin::text FROM sync.connections ORDER BY name"))).scalars())
+
+    one = joining(engines[0])
+    await one.beat()
+    before = await in_transaction(engines[1], versions)
+    await one.beat()
+    assert await in_transaction(engines[1], versions) == before
+    beats = await in_transaction(engines[1], replicas.load_seen)
+    assert [(seen.process, seen.beat) for seen in beats] == [(one.replica.process, 2)]
+
+
+async def test_the_connections_of_a_silent_replica_are_taken_after_ten_seconds_and_never_before(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    dead, heir = joining(engines[0]), joining(engines[1])
+    await share(dead, heir)
+    silent_since_s = time.now_s
+    while time.now_s < silent_since_s + liveness.DEAD_AFTER_S - 1:
+        time.now_s += 1
+        assert len((await heir.beat()).owned) == 5
+        assert (time.now_s < dead.trust.until_s) == (time.now_s < silent_since_s + liveness.TRUSTED_S)
+    time.now_s += 1
+    assert len((await heir.beat()).owned) == HOTELS
+    assert (await dead.beat()).owned == {}, "it has lost all, and gets its share only when it is given back"
+
+
+@pytest.mark.direct
+async def test_a_lock_that_is_free_makes_it_four_seconds(
+    engines: list[AsyncEngine], database_url: str, time: Time
+) -> None:
+    dead, heir = joining(engines[0]), joining(engines[1])
+    dead.holds_lock = True
+    key = replicas.lock_key(dead.replica.process)
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as session:
+        await session.execute("SELECT pg_advisory_lock(%s)", [key])
+        await share(dead, heir)
+        time.now_s += liveness.MISSED_S
+        assert len((await heir.beat()).owned) == 5
+    time.now_s += 1
+    assert len((await heir.beat()).owned) == HOTELS
+
+
+@pytest.mark.direct
+async def test_a_process_that_ended_on_this_machine_is_followed_at_once(engines: list[AsyncEngine], time: Time) -> None:
+    dead, heir = joining(engines[0], host="here"), joining(engines[1], host="here")
+    dead.holds_lock = True
+    await dead.beat()
+    assert len((await heir.beat()).owned) == HOTELS
+
+
+async def test_who_leaves_is_followed_at_once(engines: list[AsyncEngine], time: Time) -> None:
+    leaving, heir = joining(engines[0]), joining(engines[1])
+    await share(leaving, heir)
+    await leaving.release((await leaving.beat()).owned)
+    await leaving.leave()
+    assert len((await heir.beat()).owned) == HOTELS
+
+
+async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[AsyncEngine], time: Time) -> None:
+    members = [joining(engine) for engine in engines[:2]]
+    await share(*members)
+    time.now_s += 60
+    await share(*members)
+    assert sorted((await owners(engines[0])).values()) == [5, 5]
+    async with engines[0].connect() as connection:
+        assert set((await connection.execute(text("SELECT epoch FROM sync.connections"))).scalars()) <= {1, 2}
+
+
+async def test_without_the_key_what_is_stored_is_left_to_others(engines: list[AsyncEngine], time: Time) -> None:
+    without = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT])
+    assert (await without.beat()).owned == {}
+    other = joining(engines[1])
+    assert len((await other.beat()).owned) == HOTELS
+
+
+async def test_what_is_paused_or_removed_is_nobodys_work(engines: list[AsyncEngine], time: Time) -> None:
+    async def change(tx: AsyncConnection) -> None:
+        await tx.execute(text("UPDATE sync.connections SET paused_at = now() WHERE name = 'hotel 1'"))
+        await tx.execute(
+            text("UPDATE sync.connections SET removed_at = now(), access_token = NULL WHERE name = 'hotel 2'")
+        )
+
+    await in_transaction(engines[0], change)
+    assert len((await joining(engines[0]).beat()).owned) == HOTELS - 2
+
+
+async def test_another_token_is_another_version(engines: list[AsyncEngine], time: Time) -> None:
+    one = joining(engines[0])
+    before = (await one.beat()).owned["hotel 1"].version
+
+    async def rotate(tx: AsyncConnection) -> None:
+        await tx.execute(text("UPDATE sync.connections SET access_token = 'y' WHERE name = 'hotel 1'"))
+
+    await in_transaction(engines[1], rotate)
+    assert (await one.beat()).owned["hotel 1"].version != before
+
+
+async def test_a_claim_is_made_only_by_who_owns_the_connection_still(engines: list[AsyncEngine], time: Time) -> None:
+    zombie, heir = joining(engines[0]), joining(engines[1])
+    mine = (await zombie.beat()).owned["hotel 1"]
+    lane, tenure = Lane("hotel 1", Operation.ADD, None), Tenure(zombie.replica.process, mine.epoch, Trust(float("inf")))
+
+    async def claim(tx: AsyncConnection) -> None:
+        await claims.claim(tx, lane, uuid4(), {1: None}, lease=LEASE, server_utc=SENT_UTC, tenure=tenure)
+
+    await in_transaction(engines[0], claim)
+    await heir.beat()
+    time.now_s += liveness.DEAD_AFTER_S / 2
+    await heir.beat()
+    time.now_s += liveness.DEAD_AFTER_S / 2
+    await heir.beat()
+    with pytest.raises(Stopped, match="another process"):
+        await in_transaction(engines[0], claim)
+    assert not tenure.is_trusted()

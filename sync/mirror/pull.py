@@ -25,6 +25,7 @@ from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
 from sync.mirror.pending_reads import Group, PendingReads, WindowRead, load_pending_reads
 from sync.mirror.pull_report import PullReport
+from sync.mirror.quiet import MirrorVersions, QuietPulls
 from sync.mirror.read_window import WindowReader
 from sync.mirror.watermarks import CaughtUp
 from sync.mirror.windows import plan_backfill, plan_pull, split
@@ -72,23 +73,28 @@ async def pull(
     on_progress: Callable[[PullReport], None] = lambda report: None,
     *,
     is_turn_over: Callable[[], bool] = lambda: False,
+    quiet: QuietPulls | None = None,
 ) -> PullReport:
     """Read until caught up with the server's clock, or until the turn is over. Raises `DatabaseError` in its variants.
 
     After a backfill, which may take hours, another round reads what changed meanwhile. A turn that ends leaves open
-    windows, and the next one goes on with them after it has read what is new.
+    windows, and the next one goes on with them after it has read what is new. `quiet`: what the last pull has left.
     """
     report = PullReport()
+    has_refused = True
     try:
         for _ in range(MAX_ROUNDS):
-            round_ = _Round(connection, settings, report, on_progress, is_turn_over)
-            if not await round_.run():
+            round_ = _Round(connection, settings, report, on_progress, is_turn_over, quiet=quiet)
+            is_worth_another = await round_.run()
+            has_refused = round_.seen is None or connection.name in round_.seen.refused
+            if not is_worth_another:
                 break
     except Stopped:
         report.stopped = True
     except (ApiError, ClockRefused) as error:
         report.errors.append(error)
-    await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
+    if has_refused:
+        await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
 
 
@@ -102,7 +108,11 @@ class _Round:
         report: PullReport,
         on_progress: Callable[[PullReport], None],
         is_turn_over: Callable[[], bool],
+        *,
+        quiet: QuietPulls | None,
     ) -> None:
+        self.seen: MirrorVersions | None = None
+        self._quiet = quiet
         self._connection = connection
         self._settings = settings
         self._report = report
@@ -120,7 +130,10 @@ class _Round:
             work = await load_pending_reads(tx, self._connection.name, self._settings.backfill_from)
             return work, await self._plan(tx, work, now)
 
-        work, due = await in_transaction(self._connection.engine, plan)
+        self.seen = await self._quiet.look() if self._quiet else None
+        if (recalled := self._recall(now)) is None:
+            recalled = await in_transaction(self._connection.engine, plan)
+        work, due = recalled
         self._report.windows_planned += len(due.new) + len(due.old)
         self._on_progress(self._report)
         await self._read_all(due)
@@ -129,7 +142,22 @@ class _Round:
         is_late = due.has_backfill or bool(work.open)
         if not is_late:
             self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
+            if self._quiet and self.seen:
+                self._quiet.remember(work.watermarks, now, self.seen)
         return is_late
+
+    def _recall(self, now: datetime) -> tuple[PendingReads, _Due] | None:
+        """What there is to read as the last pull has left it, where that is one window for each group of vouchers."""
+        marks = self._quiet.recall(self.seen) if self._quiet and self.seen else None
+        if marks is None or self.seen is None:
+            return None
+        through = max((one.complete_through for one in marks), default=None)
+        plans = list(plan_pull(marks, now=now, overlap=self._settings.overlap))
+        if any(len(plan.windows) > 1 for plan in plans) or (through and through > now + CLOCK_JITTER):
+            return None
+        reads = [WindowRead(Group(plan.voucher_ids, plan.read_limits), plan.windows[0]) for plan in plans]
+        work = PendingReads([], list(marks), [], self.seen.now, through)
+        return work, _Due(reads, [], has_backfill=False)
 
     async def _plan(self, tx: AsyncConnection, work: PendingReads, now: datetime) -> _Due:
         overlap = self._settings.overlap

@@ -96,6 +96,9 @@ class WindowReader:
         is_last, has_plan = page.is_last(read_limits.page_size), group.plan_id is not None
         if not is_last and page.cursor == reading.cursor:
             raise InvalidResponse(operations.VOUCHER_CODES_GET_ALL, "the cursor does not advance")
+        if is_last and not (has_plan or page.records or page.rejected):
+            report.pages += 1
+            return []
 
         async def store(
             tx: AsyncConnection, page: Page[VoucherCode], written: int

@@ -4,21 +4,15 @@ Thousands of hotels have nothing to push for hours. What each of them would ask 
 asks once for all: it goes from one connection to the next that has something, so what it costs grows with these alone.
 """
 
-import asyncio
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.mirror.upsert import READ_BACK_FOR
 from sync.outbox.claims import as_daemon
-from sync.postgres.engine import in_transaction
-
-FRESH = 0.1
-"""Share of the time between two polls for which a look serves all who ask."""
+from sync.postgres.shared_look import SharedLook
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +26,10 @@ class Unfinished:
     has_unassigned: bool
     now: datetime
 
+    def concerns(self, connection: str) -> bool:
+        """Whether anything of it is, or may be, this connection's."""
+        return self.has_unassigned or connection in self.connections
+
 
 async def load_unfinished(tx: AsyncConnection) -> Unfinished:
     """What is unfinished now, of all connections."""
@@ -41,31 +39,9 @@ async def load_unfinished(tx: AsyncConnection) -> Unfinished:
     return Unfinished(frozenset(row.connections), row.has_unassigned, row.now)
 
 
-class UnfinishedLook:
-    """The last look, for all connections of a process; `poll_s` is how often each of them asks."""
-
-    def __init__(self, engine: AsyncEngine, poll_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine = engine
-        self._fresh_for_s = poll_s * FRESH
-        self._clock = clock
-        self._looking = asyncio.Lock()
-        self._last: tuple[Unfinished, float] | None = None
-
-    async def concerns(self, connection: str) -> bool:
-        """Whether anything unfinished is, or may be, this connection's. Raises `DatabaseError`."""
-        async with self._looking:
-            seen, seen_s = self._last or (None, 0.0)
-            if seen is None or self._clock() - seen_s > self._fresh_for_s:
-                seen, seen_s = await in_transaction(self._engine, load_unfinished, as_daemon), self._clock()
-                self._last = seen, seen_s
-        return seen.has_unassigned or connection in seen.connections
-
-    def database_now(self) -> datetime | None:
-        """What the database's clock shows, as far as it has gone on evenly since the last look; None before that."""
-        if self._last is None:
-            return None
-        seen, seen_s = self._last
-        return seen.now + timedelta(seconds=self._clock() - seen_s)
+def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
+    """The look of all connections of a process."""
+    return SharedLook(engine, load_unfinished, as_daemon)
 
 
 # Each step of a recursion finds the next connection in an index: a million rows of one cost one step. What is sent and

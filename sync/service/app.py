@@ -31,10 +31,10 @@ from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.send import PushSettings
-from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import known_revisions, require_schema
 from sync.service.jobs import Jobs
+from sync.service.looks import Looks, make_looks
 from sync.service.outbox_worker import OutboxSettings
 from sync.settings import Settings
 
@@ -193,8 +193,8 @@ def credentials(settings: Settings) -> Credentials:
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 
-def make_jobs(connection: Connection, settings: Settings, look: UnfinishedLook | None = None) -> Jobs:
-    """The jobs of a connection; `look` is the one of all connections of the process, where there are several."""
+def make_jobs(connection: Connection, settings: Settings, looks: Looks | None = None) -> Jobs:
+    """The jobs of a connection; `looks` are those of all connections of the process, where there are several."""
     push = PushSettings(
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
@@ -204,9 +204,9 @@ def make_jobs(connection: Connection, settings: Settings, look: UnfinishedLook |
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
     daemon = describe_daemon(connection, settings)
-    look = look or UnfinishedLook(connection.engine, settings.sync_push_poll_s)
+    looks = looks or make_looks(connection.engine)
     audit, cron = audit_settings(settings), Cron(settings.sync_audit_cron)
-    return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, look=look)
+    return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, looks=looks)
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:

@@ -22,14 +22,15 @@ from sync.mirror import counts
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
+from sync.mirror.quiet import QuietPulls
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
-from sync.outbox.unfinished import UnfinishedLook
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat, request_failures, samples
 from sync.service.audit_worker import AuditJobs
 from sync.service.health import Health
 from sync.service.history import History, counts_of
+from sync.service.looks import Looks
 from sync.service.outbox_polls import OutboxPolls
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
 from sync.service.progress import Progress, late_after_s
@@ -51,7 +52,7 @@ class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
     `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
-    `look` is the one of all connections of the process.
+    `looks` are those of all connections of the process.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Jobs:
         audit_cron: Cron,
         *,
         daemon: Replica,
-        look: UnfinishedLook,
+        looks: Looks,
     ) -> None:
         self.health = Health(connection)
         self.history = History(connection)
@@ -81,7 +82,8 @@ class Jobs:
             discover=self.discover,
             pull=self.pull,
         )
-        self.polls = OutboxPolls(connection, self.outbox, self.health, look)
+        self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
+        self._quiet = QuietPulls(connection, looks.versions)
         self.connection = connection
         self._daemon = daemon
         self._pull_settings = pull_settings
@@ -97,6 +99,7 @@ class Jobs:
 
         async def run(began_s: float) -> DiscoverReport:
             report = await discover(self.connection)
+            self._quiet.forget()
             _log_report("discovered", self.connection.name, report, is_news=report.written > 0)
             self._freshness = replace(self._freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
@@ -124,7 +127,11 @@ class Jobs:
             ends_s = began_s + turn_s
             self.progress.begin()
             report = await pull(
-                self.connection, self._pull_settings, tell, is_turn_over=lambda: time.monotonic() >= ends_s
+                self.connection,
+                self._pull_settings,
+                tell,
+                is_turn_over=lambda: time.monotonic() >= ends_s,
+                quiet=self._quiet,
             )
             self.progress.end(report)
             if report.written:

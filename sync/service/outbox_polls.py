@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 from sync.connection.connection import Connection
 from sync.core.errors import DatabaseError
-from sync.outbox.unfinished import UnfinishedLook
+from sync.outbox.unfinished import Unfinished
+from sync.postgres.shared_look import SharedLook
 from sync.service.health import Health
 from sync.service.outbox_worker import OutboxJobs
 
@@ -25,7 +26,7 @@ class OutboxPolls:
         connection: Connection,
         outbox: OutboxJobs,
         health: Health,
-        look: UnfinishedLook,
+        look: SharedLook[Unfinished],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
@@ -38,32 +39,33 @@ class OutboxPolls:
 
     async def wake(self) -> None:
         """Have the outbox pushed: what waited for its time, or a lost notification."""
-        if await self._is_finished():
+        if await self._is_finished("wake"):
             await self._health.note("outbox", None)
         else:
             self._outbox.wake.set()
 
     async def find_earlier(self) -> None:
         """Find what is due and no look has seen."""
-        if not await self._is_finished():
+        if not await self._is_finished("find_earlier"):
             await self._outbox.find_earlier()
 
     async def look_up(self) -> None:
         """Reconcile what is uncertain, as far as it is due."""
         checks = self._connection.incarnation.checks
         is_new = checks != self._checks or self._clock() >= self._whole_look_s
-        if not is_new and await self._is_finished():
-            self._outbox.observe_quiet(self._look.database_now())
+        if not is_new and await self._is_finished("look_up"):
             await self._health.note("settle", None)
             return
         if await self._outbox.look_up() is None and is_new:
             self._checks, self._whole_look_s = checks, self._clock() + WHOLE_LOOK_S
 
-    async def _is_finished(self) -> bool:
+    async def _is_finished(self, poll: str) -> bool:
         known = self._connection.incarnation.known
         if known is None or known.id is None or known.gap or self._health.failing_jobs:
             return False
         try:
-            return not await self._look.concerns(self._connection.name)
+            looked = await self._look.ask((self._connection.name, poll))
         except DatabaseError:
             return False  # whoever asks next meets the same, and tells it
+        self._outbox.observe_quiet(looked.found.now + looked.age)
+        return not looked.found.concerns(self._connection.name)

@@ -151,9 +151,9 @@ class OutboxJobs:
         if (clock := self._pusher.watch.database_clock).is_new:
             await future_rows.observe(tx, self._connection.name, clock)
 
-    def observe_quiet(self, now: datetime | None) -> None:
+    def observe_quiet(self, now: datetime) -> None:
         """Observe what the database's clock shows, as another look has found it."""
-        if now and not (clock := self._pusher.watch.database_clock).is_new:
+        if not (clock := self._pusher.watch.database_clock).is_new:
             clock.observe(now)
 
     async def find_earlier(self) -> None:

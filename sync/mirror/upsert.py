@@ -28,6 +28,7 @@ from sync.connection.tables import enterprises
 from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
 from sync.mirror import tables
+from sync.postgres import arrays
 from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 
 READ_BACK_FOR = timedelta(hours=1)
@@ -49,9 +50,9 @@ def upsert(table: Table, names: Sequence[str], *, resets: Sequence[str] = (), gu
     second one would make the statement fail. Columns in `resets` become null, and a row in which they are not is news.
     While the column `guard` is set, no reading in which the record is active is believed, however fresh it seems.
     """
-    arrays = [bindparam(name, type_=ARRAY(table.c[name].type)) for name in names]
+    given = [bindparam(name, type_=arrays.Column(table.c[name].type)) for name in names]
     page = (
-        func.unnest(*arrays)
+        func.unnest(*given)
         .table_valued(*(column(name, table.c[name].type) for name in names), with_ordinality="position")
         .render_derived(name="page")
     )
@@ -103,7 +104,7 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
     """Bring the mirror up to a page of codes; how many rows that wrote."""
     if not codes:
         return 0
-    columns = dict(zip(VoucherCode._fields, map(list, zip(*codes, strict=True)), strict=True))
+    columns = dict(zip(VoucherCode._fields, zip(*codes, strict=True), strict=True))
     result = await transaction.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
     return result.rowcount
 

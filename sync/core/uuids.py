@@ -1,0 +1,42 @@
+"""A column of ids, read in one go: as bytes for whoever stores them, as UUIDs only for whoever asks for those."""
+
+from collections.abc import Iterator, Sequence
+from typing import overload
+from uuid import UUID
+
+import msgspec
+
+CHARACTERS, BYTES = 36, 16
+HYPHENS = (8, 13, 18, 23)
+
+
+class UuidColumn(Sequence[UUID]):
+    """Ids from their texts, all of them written as the API does: `8-4-4-4-12` hexadecimal digits, either case.
+
+    ValueError for any other way of writing one. `packed`: 16 bytes for each, in order.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        joined = "".join(texts)
+        if len(joined) != CHARACTERS * len(texts) or not all(map(CHARACTERS.__eq__, map(len, texts))):
+            raise ValueError("an id does not have 36 characters")
+        if any(joined[at::CHARACTERS].strip("-") for at in HYPHENS):
+            raise ValueError("an id has no hyphen where one belongs")
+        self.packed = bytes.fromhex(joined.replace("-", ""))
+        # `fromhex` skips spaces, and a hyphen too many has left a digit too few.
+        if len(self.packed) != BYTES * len(texts):
+            raise ValueError("an id does not have 32 digits")
+        self._texts = texts
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __iter__(self) -> Iterator[UUID]:
+        return iter(msgspec.convert(self._texts, list[UUID]))
+
+    @overload
+    def __getitem__(self, index: int) -> UUID: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[UUID]: ...
+    def __getitem__(self, index: int | slice) -> UUID | Sequence[UUID]:
+        return UUID(self._texts[index]) if isinstance(index, int) else UuidColumn(self._texts[index])

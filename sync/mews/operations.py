@@ -33,7 +33,9 @@ VOUCHERS: Listing[Voucher] = Listing("Vouchers", wire.VoucherWire, required=Fals
 VOUCHER_ASSIGNMENTS: Listing[VoucherAssignment] = Listing(
     "VoucherAssignments", wire.VoucherAssignmentWire, required=False
 )
-VOUCHER_CODES: Listing[VoucherCode] = Listing("VoucherCodes", wire.VoucherCodeWire, required=True)
+VOUCHER_CODES: Listing[VoucherCode] = Listing(
+    "VoucherCodes", wire.VoucherCodeWire, required=True, read_all=wire.voucher_codes
+)
 VOUCHER_CODE_IDS: Listing[UUID] = Listing("VoucherCodes", wire.BareVoucherCodeWire, required=True)
 """As `VOUCHER_CODES`, where nothing but their ids is asked for: read in a third of the time."""
 

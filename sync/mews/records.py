@@ -3,9 +3,10 @@
 All instants are aware and in UTC. `None` stands wherever the API says null.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 from uuid import UUID
 
 
@@ -65,7 +66,7 @@ class VoucherAssignment(NamedTuple):
 class VoucherCode(NamedTuple):
     """One code of a voucher, with the columns of `mews.voucher_codes` in their order.
 
-    A tuple, not a dataclass: a page of 1000 is turned into one array a column by `zip(*codes)`.
+    A tuple, not a dataclass: `columns_of` turns a page of 1000 into its columns by `zip(*codes)`.
     """
 
     id: UUID
@@ -76,6 +77,40 @@ class VoucherCode(NamedTuple):
     created_utc: datetime | None
     updated_utc: datetime | None
     is_active: bool
+
+
+class VoucherCodes(Sequence[VoucherCode]):
+    """The codes of a page as their columns, in the order of `VoucherCode`.
+
+    A code is made only for whoever asks for one: a pull, which stores what it reads, needs none.
+    """
+
+    def __init__(self, *columns: Sequence[Any]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(self.columns[0])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as that of a list
+
+    def __iter__(self) -> Iterator[VoucherCode]:
+        return map(VoucherCode._make, zip(*self.columns, strict=True))
+
+    @overload
+    def __getitem__(self, index: int) -> VoucherCode: ...
+    @overload
+    def __getitem__(self, index: slice) -> "VoucherCodes": ...
+    def __getitem__(self, index: int | slice) -> "VoucherCode | VoucherCodes":
+        found = [column[index] for column in self.columns]
+        return VoucherCode._make(found) if isinstance(index, int) else VoucherCodes(*found)
+
+
+def columns_of(codes: Sequence[VoucherCode]) -> Sequence[Sequence[Any]]:
+    """The columns of codes, of which there is at least one, in the order of `VoucherCode`."""
+    return codes.columns if isinstance(codes, VoucherCodes) else list(zip(*codes, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,16 @@ ValueError for what the database cannot store.
 """
 
 from datetime import UTC, datetime
+from operator import attrgetter
 from uuid import UUID
 
 import msgspec
 
-from sync.mews.records import Enterprise, Rejected, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.core.uuids import UuidColumn
+from sync.mews.records import Enterprise, Rejected, Service, Voucher, VoucherAssignment, VoucherCode, VoucherCodes
 
 MAX_VALUE_CHARACTERS = 500
+TOO_LONG = f"a code's value is longer than {MAX_VALUE_CHARACTERS} characters"
 
 
 class Wire(msgspec.Struct, rename="pascal"):
@@ -121,6 +124,46 @@ class BareVoucherCodeWire(Wire):
         return self.id
 
 
+class VoucherCodeColumns(Wire, gc=False):
+    """A code of which the ids are left as texts, to be read with those of the whole page."""
+
+    id: str
+    voucher_id: str
+    value: str | None = None
+    validity_start_utc: datetime | None = None
+    validity_end_utc: datetime | None = None
+    created_utc: datetime | None = None
+    updated_utc: datetime | None = None
+    is_active: bool | None = None
+    activity_state: str | None = None
+
+
+COLUMNS: msgspec.json.Decoder[list[VoucherCodeColumns]] = msgspec.json.Decoder(list[VoucherCodeColumns])
+_COLUMNS = [attrgetter(name) for name in VoucherCode._fields]
+
+
+def voucher_codes(items: msgspec.Raw) -> VoucherCodes:
+    """A list of codes, read and checked column by column.
+
+    It takes nothing that `VoucherCodeWire` does not, and raises ValueError for some of what that one takes: ids without
+    hyphens, and instants that are not in UTC.
+    """
+    read = COLUMNS.decode(items)
+    ids, voucher_ids, values, *instants, are_active = (list(map(of, read)) for of in _COLUMNS)
+    _check_values([value for value in values if value is not None])
+    if not {instant.tzinfo for column in instants for instant in column if instant is not None} <= {UTC}:
+        raise ValueError("an instant is not in UTC")
+    if None in are_active:
+        are_active = [activity(one.is_active, one.activity_state) for one in read]
+    return VoucherCodes(UuidColumn(ids), UuidColumn(voucher_ids), values, *instants, are_active)
+
+
+def _check_values(values: list[str]) -> None:
+    if values and max(map(len, values)) > MAX_VALUE_CHARACTERS:
+        raise ValueError(TOO_LONG)
+    text("".join(values))
+
+
 class BareVoucherWire(Wire):
     """As much of a voucher as its codes need."""
 
@@ -159,7 +202,7 @@ def optional_text(value: str | None) -> str | None:
 def code_value(value: str | None) -> str | None:
     """A code's value. The API takes 128 characters; far longer ones would not fit the mirror's indexes."""
     if value is not None and len(value) > MAX_VALUE_CHARACTERS:
-        raise ValueError(f"a code's value is longer than {MAX_VALUE_CHARACTERS} characters")
+        raise ValueError(TOO_LONG)
     return optional_text(value)
 
 

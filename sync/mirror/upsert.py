@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import enterprises
 from sync.mews.limits import MAX_PAGE_SIZE
-from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode
+from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode, columns_of
 from sync.mirror import tables
 from sync.postgres import arrays
 from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
@@ -104,7 +104,7 @@ async def store_voucher_codes(transaction: AsyncConnection, connection: str, cod
     """Bring the mirror up to a page of codes; how many rows that wrote."""
     if not codes:
         return 0
-    columns = dict(zip(VoucherCode._fields, zip(*codes, strict=True), strict=True))
+    columns = dict(zip(VoucherCode._fields, columns_of(codes), strict=True))
     result = await transaction.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
     return result.rowcount
 

@@ -8,14 +8,15 @@ from functools import partial
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections
 from sync.core.errors import ApiError, SettingsError, Unauthorized, VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of
-from sync.fleet.registry import StoredConnection, load_present
+from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.decide import KnownConnection, Step, decide
@@ -98,28 +99,27 @@ class _Stored:
 
 async def _find(tx: AsyncConnection, receiver: Receiver, event: Event) -> _Stored | None:
     """The connection of an integration: the one that came with it, or has the token that the event brings."""
-    present = [one for one in await load_present(tx) if one.platform_address == receiver.platform_address]
-    found = next((one for one in present if one.integration_id == event.integration_id), None)
-    if found is None and event.access_token is not None:
-        readable = ((one, _token_or_none(receiver.box, one)) for one in present)
-        found = next((one for one, token in readable if token == event.access_token), None)
-    if found is None or found.access_token is None:
+    is_its = connections.c.integration_id == event.integration_id
+    if event.access_token is not None:
+        # Known once its token was seen to fit: to read each token for this would keep the loop from all else.
+        token = fingerprint(receiver.platform_address, event.access_token)
+        is_its = or_(is_its, connections.c.token_fingerprint == token)
+    of_address = (connections.c.platform_address == receiver.platform_address, connections.c.removed_at.is_(None))
+    is_stored = (connections.c.access_token.is_not(None), is_its)
+    columns = (*(connections.c[name] for name in StoredConnection.__slots__), connections.c.enterprise_ids)
+    came_with_it_first = (connections.c.integration_id == event.integration_id).desc().nulls_last()
+    query = select(*columns).where(*of_address, *is_stored).order_by(came_with_it_first).limit(1)
+    row = (await tx.execute(query)).mappings().one_or_none()
+    if row is None:
         return None
-    seen = select(connections.c.enterprise_ids).where(connections.c.name == found.name)
-    hotels = (await tx.execute(seen)).scalar_one()
+    found = StoredConnection(**{name: row[name] for name in StoredConnection.__slots__})
+    hotels = row["enterprise_ids"]
     return _Stored(found, access_token_of(receiver.box, found), None if hotels is None else frozenset(hotels))
 
 
 def is_paused_by_mews(row: StoredConnection) -> bool:
     """Whether an event has paused it, and not a person."""
     return row.paused_at is not None and (row.paused_because or "").startswith(BY_MEWS)
-
-
-def _token_or_none(box: TokenBox, stored: StoredConnection) -> str | None:
-    try:
-        return access_token_of(box, stored)
-    except SettingsError:
-        return None
 
 
 async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _Stored | None, step: Step) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock reference pictures dist clean installed-demo installed-tests
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants lint lock reference pictures dist clean installed-demo installed-tests installed-peers
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -46,11 +46,12 @@ lint: installed-tests  ## format, lint, types and the import contract
 	$(BIN)/lint-imports
 
 LOCKED := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
-lock: installed-tests  ## renew the lock files: of the tests, and from it those of demo, runtime and build
+lock: installed-tests  ## renew the lock files: of the tests, from it those of demo, runtime and build, and of the peers
 	@$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --upgrade $(LOCKED) --all-extras pyproject.toml -o tests/requirements.lock
 	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock --extra demo pyproject.toml -o deploy/demo.lock
 	$(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock pyproject.toml -o deploy/requirements.lock
+	$(BIN)/uv pip compile --quiet --upgrade $(LOCKED) --group peers -o benchmarks/peers/requirements.lock
 	printf '%s\n' hatchling pip | $(BIN)/uv pip compile --quiet $(LOCKED) -c tests/requirements.lock - -o deploy/build.lock
 
 reference: installed-demo  ## write the pages of docs/reference/ anew, from the code and a migrated database
@@ -65,12 +66,12 @@ dist: installed-demo  ## source archive and wheel in dist/, the same bytes where
 	@umask 022; env -u SOURCE_DATE_EPOCH $(BIN)/python -m hatchling build
 
 clean:  ## remove everything that make has made
-	rm -rf .venv dist .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers .bench dist .coverage* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 # No PYTHONPATH, PYTHONHOME, PYTHONWARNINGS or other wish that a shell has for another program's Python.
 unexport $(filter PYTHON%,$(.VARIABLES))
 
-installed-demo installed-tests:
+installed-demo installed-tests installed-peers:
 	@"$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else \
 	  "voucher-sync needs Python 3.11 or newer, and this is %d.%d: name another with `make PYTHON=python3.12 ...`" % v)'
 	@"$(PYTHON)" .ci/environment.py $(@:installed-%=%)

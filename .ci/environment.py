@@ -1,4 +1,5 @@
 """Makes .venv, the environment of a checkout, of what the locks list and nothing else: `environment.py demo|tests`.
+With `peers` it makes .venv-peers, of what benchmarks/peers/ needs.
 
 It does nothing where .venv is as the locks say already. Whatever may have made it wrong (a Ctrl-C in the middle, a
 checkout that was moved or copied, a Python that is gone, another lock) shows in what it notes as the last step, and
@@ -18,13 +19,19 @@ from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venv"
+VENV = ROOT / (".venv-peers" if sys.argv[1:] == ["peers"] else ".venv")
+"""Peers need other releases of our own libraries, and many of theirs, which neither runtime nor tests are to carry."""
 PYTHON = VENV / "bin" / "python"
 NOTE = VENV / "made-of"
 BUILD_LOCK = "deploy/build.lock"
 """pip and the build tools. First, so that all else is installed by the same pip, whatever pip Python brings."""
-LOCKS = {"demo": "deploy/demo.lock", "tests": "tests/requirements.lock"}
+LOCKS = {"demo": "deploy/demo.lock", "tests": "tests/requirements.lock", "peers": "benchmarks/peers/requirements.lock"}
 """That of the tests holds all that the demo's does, which is the runtime and its extra: one environment serves both."""
+WHAT = {
+    "demo": "voucher-sync",
+    "tests": "voucher-sync and its test tools",
+    "peers": "what voucher-sync is measured beside",
+}
 WHERE_FROM = (
     "index-url", "extra-index-url", "find-links", "no-index", "trusted-host", "cert", "client-cert", "proxy",
     "timeout", "default-timeout", "retries", "cache-dir", "no-cache-dir", "keyring-provider",
@@ -55,8 +62,7 @@ def main(kind: str) -> str | None:
 
 
 def _make(kind: str) -> None:
-    what = "voucher-sync" if kind == "demo" else "voucher-sync and its test tools"
-    sys.stderr.write(f"Installing {what} into .venv (once) ...\n")
+    sys.stderr.write(f"Installing {WHAT[kind]} into {VENV.name} (once) ...\n")
     note = _note() or ""
     if note.startswith(_locks("tests")):
         kind = "tests"  # what is there stays: only pyproject.toml is another
@@ -66,11 +72,16 @@ def _make(kind: str) -> None:
         _new_environment()
         _pip(*_nothing_but(BUILD_LOCK))
     _pip(*_nothing_but(LOCKS[kind]))
+    if kind != "peers":
+        _install_ourselves()
+    NOTE.write_text(_wanted(kind), encoding="utf-8", errors="surrogateescape")
+
+
+def _install_ourselves() -> None:
     _pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT))
     # In the C locale no Python before 3.13 starts that finds a letter beyond ASCII here, as our path may have.
     (path,) = VENV.glob("lib/python*/site-packages/_voucher_sync.pth")
     path.write_text("../../../..\n", encoding="ascii")
-    NOTE.write_text(_wanted(kind), encoding="utf-8", errors="surrogateescape")
 
 
 def _new_environment() -> None:

@@ -62,7 +62,7 @@ class Checkout:
         return f"{name}=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
     def lock(self, name: str, *lines: str) -> None:
-        (self.path / name).parent.mkdir(exist_ok=True)
+        (self.path / name).parent.mkdir(exist_ok=True, parents=True)
         (self.path / name).write_text("".join(lines))
 
     def make(self, target: str = "installed-demo", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -245,4 +245,18 @@ def test_whoever_calls_it_wrongly_is_told_how(arguments: list[str]) -> None:
     told = subprocess.run(
         [sys.executable, str(ROOT / ".ci/environment.py"), *arguments], check=False, capture_output=True, text=True
     )
-    assert (told.returncode, told.stdout, told.stderr) == (2, "", "usage: environment.py demo|tests\n")
+    assert (told.returncode, told.stdout, told.stderr) == (2, "", "usage: environment.py demo|tests|peers\n")
+
+
+def test_what_is_measured_beside_us_gets_an_environment_of_its_own_without_us_in_it(checkout: Checkout) -> None:
+    checkout.lock("benchmarks/peers/requirements.lock", checkout.release("dlt", "1.0"))
+
+    done = checkout.make("installed-peers")
+
+    assert done.returncode == 0, done.stderr
+    code = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name)"
+    listed = subprocess.run(
+        [checkout.path / ".venv-peers/bin/python", "-c", code], cwd="/", check=True, capture_output=True, text=True
+    )
+    assert set(listed.stdout.split()) - {"pip", "setuptools"} == {"dlt", "tool"}
+    assert checkout.make("installed-peers").stderr == ""

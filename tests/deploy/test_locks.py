@@ -103,6 +103,16 @@ def test_every_release_of_a_lock_has_its_hashes(lock: str) -> None:
     assert [entry for entry in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
 
 
+def test_what_is_measured_beside_us_is_locked_apart() -> None:
+    lock = (ROOT / "benchmarks/peers/requirements.lock").read_text(encoding="utf-8")
+    entries = {entry.partition("==")[0]: entry for entry in re.split(r"(?m)^(?=\S)", lock)[1:]}
+
+    asked_for = {canonicalize_name(Requirement(one).name) for one in PROJECT["dependency-groups"]["peers"]}
+    assert asked_for <= entries.keys()
+    assert [name for name, entry in entries.items() if not re.search(r"--hash=sha256:[0-9a-f]{64}", entry)] == []
+    assert not {"dlt", "pyarrow", "singer-sdk", "matplotlib"} & locked(TESTS).keys()
+
+
 def test_this_environment_is_what_the_locks_list() -> None:
     if not (Path(sys.prefix) / "made-of").exists():
         pytest.skip("this environment was not made by `make`")

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = {".git", ".venv", ".hypothesis", ".cache", "dist", "htmlcov", "__pycache__"}
+LEFT_OUT = {".git", ".venv", ".venv-peers", ".bench", ".hypothesis", ".cache", "dist", "htmlcov", "__pycache__"}
 ENDINGS = "md|py|sql|toml|ya?ml|ini|lock|patch|sh|mako"
 CITED = re.compile(rf"(?<![\w./*{{<-])(?:[\w.-]+/)*[\w-][\w.-]*\.(?:{ENDINGS})(?![\w*-]|\.\w)")
 FOLDER = re.compile(r"(?<![\w./{<-])(?:sync|tests)(?:/[\w-]+)+/?(?![\w./*{<-]|\.\w)")

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import click
 import psycopg
-from backfill import ACCESS_TOKEN, CLIENT_TOKEN, MAX_RSS_MB, MEASURED, make_world
+from backfill import MAX_RSS_MB, MEASURED
+from worlds import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 
 from sync.demo.comparison import compare
 from sync.demo.simulator import UNLIMITED, Simulator, World

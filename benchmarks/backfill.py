@@ -9,26 +9,22 @@ Exits 1 unless the mirror is equal to the simulator, row by row, no rule of the 
 import asyncio
 import json
 import os
-import random
 import sys
 import tempfile
 from asyncio.subprocess import PIPE
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
+from worlds import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 
 from sync.demo.comparison import Comparison, compare
-from sync.demo.simulator import UNLIMITED, Code, RateLimit, Simulator, World
+from sync.demo.simulator import UNLIMITED, RateLimit, Simulator, World
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
 
-CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
-YEARS = timedelta(days=3 * 365)
 MEASURED = str(Path(__file__).with_name("measured.py"))
 BUDGET = RateLimit()
 MAX_RSS_MB = 200
@@ -62,28 +58,6 @@ def main(codes: int, vouchers: int, latency: float, is_limited: bool) -> None:
             migrate(url)
             is_good = asyncio.run(measure(world, url, latency, is_limited))
     sys.exit(0 if is_good else 1)
-
-
-def make_world(codes: int, vouchers: int) -> World:
-    """One hotel; its vouchers' codes are spread evenly over three years."""
-    world, rng = World(lambda: datetime.now(UTC), client_token=CLIENT_TOKEN), random.Random(1)
-    hotel = world.add_enterprise("Hotel")
-    world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[hotel.id])
-    service = world.add_service(hotel.id, "Stay")
-    began = world.now() - YEARS
-    ids = [world.add_voucher(service.id, f"Voucher {n}", created_utc=began).id for n in range(vouchers)]
-
-    def some() -> Iterator[Code]:
-        for n in range(codes):
-            instant = began + timedelta(seconds=rng.randint(0, int(YEARS.total_seconds()) - 3600))
-            value = f"{rng.getrandbits(60):015X}"
-            yield Code(
-                id=world.new_id(), voucher_id=ids[n % vouchers], value=value, validity_start_utc=None,
-                validity_end_utc=None, created_utc=instant, updated_utc=instant, is_active=rng.random() > 0.1,
-            )  # fmt: skip
-
-    world.codes.put(some())
-    return world
 
 
 async def measure(world: World, url: str, latency_s: float, is_limited: bool) -> bool:

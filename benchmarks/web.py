@@ -18,8 +18,8 @@ from statistics import quantiles
 
 import click
 import httpx
-from backfill import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 from prometheus_client.parser import text_string_to_metric_families
+from worlds import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 
 from sync.demo.simulator import UNLIMITED, Simulator, World
 from sync.postgres.embedded import embedded_postgres

@@ -29,8 +29,9 @@ async def may_write(tx: AsyncConnection) -> bool:
 class BudgetLedger:
     """What this process and others write down for the token of a fingerprint. It is a `sync.mews.ledger.Ledger`.
 
-    `good_for_s`: for how long after it is written a reservation may be spent; `longest_call_s`: how long after its
-    beginning a call may still arrive; `window_s`: for how long the API counts it; `process`: this one's name.
+    `good_for_s`: for how long after it is written a reservation may be spent that does not say so itself;
+    `longest_call_s`: how long after its beginning a call may still arrive; `window_s`: for how long the API counts it;
+    `process`: this one's name.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class BudgetLedger:
         self._clock = clock
         self._process = process or uuid4()
         self._beat = 0
-        self._counts_for_s = good_for_s + longest_call_s + window_s
+        self._counts_on_s = longest_call_s + window_s
         self._watch = ReservationWatch(window_s, good_for_s)
 
     async def write(self, decide: Callable[[Others], Entry]) -> None:
@@ -95,12 +96,13 @@ class BudgetLedger:
     async def _save(self, tx: AsyncConnection, entry: Entry) -> None:
         # Counted here and never again the same: a row that was deleted and is written anew is news to everybody.
         self._beat += 1
+        good_for_s = self.good_for_s if entry.good_for_s is None else entry.good_for_s
         values = {
             "beat": self._beat,
             "reserved": entry.reserved,
             "ages_ms": [int(age_s * 1000) for age_s in entry.ages_s],
             "is_waiting": entry.is_waiting,
-            "counts_for_ms": int(self._counts_for_s * 1000) + 1,
+            "counts_for_ms": int((good_for_s + self._counts_on_s) * 1000) + 1,
         }
         key = {"token_fingerprint": self._token, "process": self._process}
         statement = insert(reservations).values(**key, **values)

@@ -23,11 +23,13 @@ class Others:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a process writes down: calls that it may have under way or begin, how long ago each other one ended, and
-    whether it got nothing although others have more."""
+    whether it got nothing although others have more. `good_for_s`: for how long it may begin them; None: as the ledger.
+    """
 
     reserved: int
     ages_s: tuple[float, ...]
     is_waiting: bool
+    good_for_s: float | None = None
 
 
 class Ledger(Protocol):

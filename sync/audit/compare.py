@@ -1,10 +1,13 @@
 """What an audit makes of a code as the mirror and the API have it: a pure decision, and the guard against losses."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from uuid import UUID
 
-from sync.mews.records import VoucherCode
+from sync.mews.records import VoucherCode, VoucherCodes
 
 
 class Difference(StrEnum):
@@ -73,3 +76,15 @@ def is_suspicious_loss(missing: int, held: int, *, share: float) -> bool:
     Also if it lists none at all any more, whatever `share` is.
     """
     return missing > share * held or 0 < held <= missing
+
+
+def asked_for(
+    codes: Sequence[VoucherCode], voucher_ids: Mapping[UUID, object]
+) -> tuple[Sequence[VoucherCode], Counter[UUID]]:
+    """The codes of a page whose vouchers were asked for, each once, and how many there are of which voucher."""
+    if isinstance(codes, VoucherCodes) and codes.ids.is_distinct():
+        vouchers = codes.voucher_ids.counts()
+        if vouchers.keys() <= voucher_ids.keys():
+            return codes, vouchers
+    listed = list({code.id: code for code in codes if code.voucher_id in voucher_ids}.values())
+    return listed, Counter(code.voucher_id for code in listed)

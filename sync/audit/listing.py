@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit import candidates, pages
 from sync.audit import store as db
-from sync.audit.compare import DRIFT, Comparison, Difference
+from sync.audit.compare import DRIFT, Comparison, Difference, asked_for
 from sync.audit.context import AuditRun
 from sync.audit.pages import Listing
 from sync.audit.reader import read_vouchers
@@ -24,7 +24,6 @@ from sync.mirror import rejected
 from sync.mirror.store import CODES
 
 Scopes = Mapping[UUID, Scope]
-Codes = Mapping[UUID, VoucherCode]
 
 
 async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
@@ -78,12 +77,12 @@ class _Comparing:
 
     async def take(self, page: Page[VoucherCode]) -> None:
         run = self._run
-        listed = {code.id: code for code in page.records if code.voucher_id in self._scopes}
+        listed, vouchers = asked_for(page.records, self._scopes)
         unequal = await run.do(lambda tx: self._note(tx, page, listed))
-        for voucher_id, count in Counter(code.voucher_id for code in listed.values()).items():
+        for voucher_id, count in vouchers.items():
             self._counts[voucher_id][Difference.EQUAL] += count
-        for one, difference in unequal.items():
-            counts = self._counts[listed[one].voucher_id]
+        for code, difference in unequal:
+            counts = self._counts[code.voucher_id]
             counts[Difference.EQUAL] -= 1
             if difference not in DRIFT:
                 counts[difference] += 1
@@ -99,23 +98,25 @@ class _Comparing:
         for voucher_id, counts in self._counts.items():
             self._run.voucher(voucher_id).counts.update(+counts)
 
-    async def _note(self, tx: AsyncConnection, page: Page[VoucherCode], listed: Codes) -> dict[UUID, Difference]:
+    async def _note(
+        self, tx: AsyncConnection, page: Page[VoucherCode], listed: Sequence[VoucherCode]
+    ) -> list[tuple[VoucherCode, Difference]]:
         """Note a page, and candidates of what seems to have drifted; how the codes stand that are not plainly equal."""
         name = self._run.connection.name
         beside = _ids_of_rejected(page)
         if page.rejected:
             await rejected.keep(tx, name, page.rejected)
-        unequal = await pages.note_page(tx, self.listing, self._began_at, [*listed.values()], beside)
-        mirrored = await db.held(tx, unequal) if unequal else {}
-        differences = {one: self._comparison(listed[one]).compare(mirrored.get(one), listed[one]) for one in unequal}
-        drifted = [(listed[one].voucher_id, one) for one, found in differences.items() if found in DRIFT]
+        unequal = await pages.note_page(tx, self.listing, self._began_at, listed, beside)
+        mirrored = await db.held(tx, [code.id for code in unequal]) if unequal else {}
+        found = [(code, self._comparison(code).compare(mirrored.get(code.id), code)) for code in unequal]
+        drifted = [(code.voucher_id, code.id) for code, difference in found if difference in DRIFT]
         if drifted:
             await candidates.note_candidates(tx, name, drifted, is_listed=True)
         if self._run.has_refused:
-            equal = {one for one, found in differences.items() if found is Difference.EQUAL}
-            stand = (listed.keys() - differences.keys()) | equal
-            await rejected.forget(tx, name, CODES.name, [str(one) for one in stand])
-        return differences
+            others = {code.id for code, difference in found if difference is not Difference.EQUAL}
+            stand = [str(code.id) for code in listed if code.id not in others]
+            await rejected.forget(tx, name, CODES.name, stand)
+        return found
 
     def _comparison(self, code: VoucherCode) -> Comparison:
         scope = self._scopes[code.voucher_id]

@@ -17,8 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.audit.candidates import SLICE
 from sync.audit.store import Scope, is_one_of
 from sync.audit.tables import audit_pages
-from sync.mews.records import VoucherCode
+from sync.mews.records import VoucherCode, columns_of
 from sync.mirror.tables import voucher_codes
+from sync.postgres import arrays
 from sync.postgres.metadata import TIMESTAMP
 
 
@@ -32,11 +33,11 @@ class Listing:
 
 async def note_page(
     tx: AsyncConnection, listing: Listing, began_at: datetime, codes: Sequence[VoucherCode], beside: Sequence[UUID]
-) -> list[UUID]:
+) -> list[VoucherCode]:
     """Note the codes of a page, and those `beside` that cannot be stored; which of the codes are not plainly equal."""
-    columns = dict(zip(VoucherCode._fields, map(list, zip(*codes, strict=True)), strict=True)) if codes else _NO_CODES
+    columns = dict(zip(VoucherCode._fields, columns_of(codes), strict=True)) if codes else _NO_CODES
     given = {"connection": listing.connection, "listing": listing.id, "began_at": began_at, "beside": list(beside)}
-    return list((await tx.execute(_NOTE_PAGE, given | columns)).scalars())
+    return [codes[position - 1] for position in (await tx.execute(_NOTE_PAGE, given | columns)).scalars()]
 
 
 async def unlisted(
@@ -72,16 +73,16 @@ def _is_of(listings: Sequence[Listing]) -> ColumnElement[bool]:
 
 def _note_page() -> Select[Any]:
     names = VoucherCode._fields
-    arrays = {name: bindparam(name, type_=ARRAY(voucher_codes.c[name].type)) for name in names}
+    codes = {name: bindparam(name, type_=arrays.Column(voucher_codes.c[name].type)) for name in names}
     listed = (
-        func.unnest(*arrays.values())
-        .table_valued(*(column(name, voucher_codes.c[name].type) for name in names))
+        func.unnest(*codes.values())
+        .table_valued(*(column(name, voucher_codes.c[name].type) for name in names), with_ordinality="position")
         .render_derived(name="listed")
     )
     page = select(
         bindparam("connection", type_=Text),
         bindparam("listing", type_=UUID_TYPE),
-        func.pg_catalog.array_cat(arrays["id"], bindparam("beside", type_=ARRAY(UUID_TYPE))),
+        func.pg_catalog.array_cat(codes["id"], bindparam("beside", type_=ARRAY(UUID_TYPE))),
     )
     noted = insert(audit_pages).from_select(["connection", "listing", "code_ids"], page).cte("noted")
     is_equal = and_(
@@ -90,7 +91,7 @@ def _note_page() -> Select[Any]:
         *(voucher_codes.c[name].is_not_distinct_from(listed.c[name]) for name in names if name != "id"),
     )
     joined = outerjoin(listed, voucher_codes, voucher_codes.c.id == listed.c.id)
-    return select(listed.c.id).select_from(joined).where(is_equal.is_not(True)).add_cte(noted)
+    return select(listed.c.position).select_from(joined).where(is_equal.is_not(True)).add_cte(noted)
 
 
 _NO_CODES: dict[str, list[Any]] = {name: [] for name in VoucherCode._fields}

@@ -1,5 +1,6 @@
 """A column of ids, read in one go: as bytes for whoever stores them, as UUIDs only for whoever asks for those."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import overload
 from uuid import UUID
@@ -28,6 +29,17 @@ class UuidColumn(Sequence[UUID]):
             raise ValueError("an id does not have 32 digits")
         self._texts = texts
 
+    def is_distinct(self) -> bool:
+        """Whether none comes twice."""
+        return len({self.packed[at : at + BYTES] for at in range(0, len(self.packed), BYTES)}) == len(self)
+
+    def counts(self) -> Counter[UUID]:
+        """How often each one comes."""
+        counts = Counter[UUID]()
+        for text, count in Counter(self._texts).items():
+            counts[UUID(text)] += count
+        return counts
+
     def __len__(self) -> int:
         return len(self._texts)
 
@@ -37,6 +49,6 @@ class UuidColumn(Sequence[UUID]):
     @overload
     def __getitem__(self, index: int) -> UUID: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[UUID]: ...
-    def __getitem__(self, index: int | slice) -> UUID | Sequence[UUID]:
+    def __getitem__(self, index: slice) -> "UuidColumn": ...
+    def __getitem__(self, index: int | slice) -> "UUID | UuidColumn":
         return UUID(self._texts[index]) if isinstance(index, int) else UuidColumn(self._texts[index])

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any, NamedTuple, Protocol, overload
 from uuid import UUID
 
+from sync.core.uuids import UuidColumn
+
 
 class Record(Protocol):
     """Whatever has an id of the API's."""
@@ -85,8 +87,9 @@ class VoucherCodes(Sequence[VoucherCode]):
     A code is made only for whoever asks for one: a pull, which stores what it reads, needs none.
     """
 
-    def __init__(self, *columns: Sequence[Any]) -> None:
-        self.columns = columns
+    def __init__(self, ids: UuidColumn, voucher_ids: UuidColumn, *others: Sequence[Any]) -> None:
+        self.ids, self.voucher_ids = ids, voucher_ids
+        self.columns: Sequence[Sequence[Any]] = (ids, voucher_ids, *others)
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -104,8 +107,9 @@ class VoucherCodes(Sequence[VoucherCode]):
     @overload
     def __getitem__(self, index: slice) -> "VoucherCodes": ...
     def __getitem__(self, index: int | slice) -> "VoucherCode | VoucherCodes":
-        found = [column[index] for column in self.columns]
-        return VoucherCode._make(found) if isinstance(index, int) else VoucherCodes(*found)
+        if isinstance(index, int):
+            return VoucherCode._make(column[index] for column in self.columns)
+        return VoucherCodes(self.ids[index], self.voucher_ids[index], *(column[index] for column in self.columns[2:]))
 
 
 def columns_of(codes: Sequence[VoucherCode]) -> Sequence[Sequence[Any]]:

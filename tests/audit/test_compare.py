@@ -1,13 +1,16 @@
 """What an audit makes of a code, case by case, and when so much is missing that it must not believe it."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
-from sync.audit.compare import Comparison, Difference, MirroredCode, columns_that_differ, is_suspicious_loss
+from sync.audit.compare import Comparison, Difference, MirroredCode, asked_for, columns_that_differ, is_suspicious_loss
 from sync.mews.records import VoucherCode
+from sync.mews.wire import voucher_codes
 
 BEGAN = datetime(2026, 6, 1, 12, tzinfo=UTC)
 SETTLED = datetime(2026, 6, 1, 11, tzinfo=UTC)
@@ -73,3 +76,22 @@ def test_more_than_a_share_or_everything_is_too_much(missing: int, held_codes: i
 def test_everything_is_too_much_whatever_the_share() -> None:
     assert is_suspicious_loss(3, 3, share=1.0)
     assert not is_suspicious_loss(2, 3, share=1.0)
+
+
+def test_of_a_page_every_code_counts_once_and_none_of_a_voucher_that_was_not_asked_for() -> None:
+    first, other, stranger = ("8c364829-c7ae-4972-b67f-93ea704d7228", *(str(uuid4()) for _ in range(2)))
+    asked, not_asked = uuid4(), uuid4()
+
+    def page(*codes: tuple[str, UUID]) -> Sequence[VoucherCode]:
+        items = [{"Id": one, "VoucherId": voucher_id, "IsActive": True} for one, voucher_id in codes]
+        return voucher_codes(msgspec.Raw(msgspec.json.encode(items)))
+
+    plain = page((first, asked), (other, asked))
+    assert asked_for(plain, {asked: None}) == (plain, {asked: 2})
+    assert asked_for(plain, {asked: None})[0] is plain
+    for spoiled in (
+        page((first, asked), (stranger, not_asked), (other, asked)),
+        page((first, asked), (first.upper(), asked), (other, asked)),
+    ):
+        assert asked_for(spoiled, {asked: None}) == ([*plain], {asked: 2})
+    assert asked_for([], {asked: None}) == ([], {})

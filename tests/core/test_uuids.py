@@ -45,3 +45,10 @@ def test_two_that_are_spoiled_do_not_make_up_for_each_other() -> None:
     with pytest.raises(ValueError, match="36 characters"):
         UuidColumn([ID + "0", ID[:-1]])
     assert UUID(ID) == UuidColumn([ID])[0]
+
+
+def test_how_often_each_one_comes_is_counted_however_it_is_written() -> None:
+    other = str(uuid4())
+    assert UuidColumn([ID, other, ID.upper()]).counts() == {UUID(ID): 2, UUID(other): 1}
+    assert UuidColumn([ID, other]).is_distinct()
+    assert not UuidColumn([ID, other, ID.upper()]).is_distinct()

@@ -30,6 +30,9 @@ MAX_COUNT = 1_000_000
     type=click.Choice(["portfolio"]),
     help="Take values only that exist nowhere in what the token sees, in no voucher and no hotel.",
 )
+@click.option(
+    "--connection", metavar="NAME", type=WORDS, help="With --unique: whose token is asked. Default: the environment's."
+)
 @click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
 @click.option("--as-is", is_flag=True, help="Take codes that look as if a spreadsheet had damaged them.")
 @option_priority
@@ -49,7 +52,7 @@ def import_codes(**asked: Any) -> None:
     queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.
 
     A value may exist in another voucher. With --unique portfolio it may not, not as a deleted code either: the mirror
-    and the outbox are asked, and then the API, 1000 values a call, with the tokens of the settings.
+    and the outbox are asked, and then the API, 1000 values a call, with the connection's tokens.
 
     \b
     Example:

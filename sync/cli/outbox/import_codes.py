@@ -25,8 +25,9 @@ from sync.cli.outbox.work import (
 from sync.cli.shapes import BadCode, Imported
 from sync.cli.terminal import echo_json
 from sync.connection.budget import may_write
-from sync.core.errors import VoucherSyncError
-from sync.mews.client import Client
+from sync.core.errors import SettingsError, VoucherSyncError
+from sync.fleet.registry import load_present
+from sync.mews.client import Client, Credentials
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.campaign import staged_by_hotel
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
@@ -43,8 +44,10 @@ from sync.outbox.bulk.staging import (
     staging,
 )
 from sync.outbox.enqueue import doubtful_vouchers, user_transaction
+from sync.postgres.engine import in_transaction
 from sync.service import app
-from sync.settings import load_settings
+from sync.service.opened import choose
+from sync.settings import Settings, load_settings
 
 MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
@@ -56,6 +59,7 @@ class Asked:
 
     voucher: UUID | str | None
     unique: str | None
+    connection: str | None
     skip_bad: bool
     as_is: bool
     priority: int
@@ -69,7 +73,7 @@ def import_codes(*, file: BinaryIO, **options: Any) -> None:
     source, asked = _Source(file), Asked(**options)
 
     async def work(engine: AsyncEngine) -> Report:
-        async with _asked(asked.unique, engine) as client:
+        async with _asked(asked, engine) as client:
             report = await _queue_all(engine, client, source, asked)
         if report.queued:
             await note_silence(engine)
@@ -167,21 +171,34 @@ async def _stage(
 
 
 @asynccontextmanager
-async def _asked(unique: str | None, engine: AsyncEngine) -> AsyncIterator[Client | None]:
+async def _asked(asked: Asked, engine: AsyncEngine) -> AsyncIterator[Client | None]:
     """The API's client, where it is to be asked. `SettingsError` if a token is missing.
 
     It shares the budget with the daemon, unless this user of the database sees nothing of the daemon's.
     """
-    if unique is None:
+    if asked.unique is None:
         yield None
         return
+    settings = load_settings()
+    address, tokens = await _tokens(settings, engine, asked.connection)
     async with user_transaction(engine) as tx:
         is_shared = await may_write(tx)
-    client = app.make_client(load_settings(), asyncio.Event(), engine=engine if is_shared else None)
+    shared = engine if is_shared else None
+    client = app.make_client(settings, asyncio.Event(), engine=shared, platform_address=address, given=tokens)
     try:
         yield client
     finally:
         await client.aclose()
+
+
+async def _tokens(settings: Settings, engine: AsyncEngine, name: str | None) -> tuple[str, Credentials]:
+    """Whom to ask, and with which tokens: those of the environment, unless it has none or a connection is named."""
+    if name is None and (settings.mews_access_token is not None or not settings.secret_keys):
+        return settings.mews_platform_address, app.credentials(settings)
+    chosen = choose(settings, await in_transaction(engine, load_present), name)
+    if len(chosen) > 1:
+        raise SettingsError("--unique asks with the token of one connection: name it with --connection")
+    return app.open_stored(settings, chosen[0])
 
 
 async def _check(tx: AsyncConnection, report: Report) -> None:

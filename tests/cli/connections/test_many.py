@@ -84,3 +84,19 @@ async def test_a_paused_one_is_left_out_and_told_where_it_is_named(
         await cli("connections", "pause", "hill", settings=settings)
         none = await cli("once", settings=settings)
         assert (none.code, "all of them are paused" in none.stderr) == (1, True)
+
+
+async def test_values_are_looked_for_with_the_token_of_the_connection_that_is_named(
+    cli: Cli, mirror: Mirror, settings: dict[str, str], tmp_path: Path
+) -> None:
+    del settings["MEWS_ACCESS_TOKEN"]
+    (tmp_path / "codes.csv").write_text("value\nlake\nNEW\n", encoding="utf-8")
+    imported = ("outbox", "import", "codes.csv", "--voucher", "V", "--unique", "portfolio", "--dry-run")
+    async with mirror.served(port=int(settings.pop("port"))):
+        assert (await cli("once", "--connection", "hill", settings=settings)).code == 0
+        unnamed = await cli(*imported, settings=settings)
+        assert (unnamed.code, "name it with --connection" in unnamed.stderr) == (2, True)
+        of_hill = await cli(*imported, "--connection", "hill", settings=settings)
+        assert (of_hill.code, "2 codes would be queued" in of_hill.stdout) == (0, True), of_hill
+        of_lake = await cli(*imported, "--connection", "lake", settings=settings)
+        assert (of_lake.code, "line 2: " in of_lake.stderr) == (1, True)

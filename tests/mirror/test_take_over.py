@@ -8,13 +8,14 @@ from sqlalchemy import text
 
 from sync.connection.connection import Connection
 from sync.core.errors import VoucherSyncError
-from sync.demo.simulator import Voucher
+from sync.demo.simulator import Operation, Voucher
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
 from sync.mirror.pull import PullSettings, pull
 from sync.outbox.claims import as_daemon
 from sync.postgres.engine import in_transaction
+from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.two_tokens import second
 
@@ -99,6 +100,9 @@ async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Conne
     await discover(group)
     rows: list[dict[str, Any]] = await mirror.rows("SELECT connection, status FROM mews.voucher_code_outbox")
     assert rows == [{"connection": "group", "status": "pending"}] * 2
+    pushed = await app.make_jobs(group, mirror.settings()).outbox.push_all()
+    assert (pushed.done, pushed.errors) == (2, {})
+    assert {record.token for record in mirror.requests(Operation.ADD_CODES)} == {"group"}
 
 
 async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(

@@ -1,13 +1,14 @@
 """A real PostgreSQL with a fresh copy of a migrated database for each test, and a mirror of a simulated hotel in it."""
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import nullcontext
 
 import pytest
 from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli.loading import loading
 from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
 from tests.support.mirror import Mirror
@@ -80,6 +81,13 @@ async def mirror(database_url: str) -> AsyncIterator[Mirror]:
 def outbox(mirror: Mirror) -> Outbox:
     """Its outbox, with nothing in it."""
     return Outbox(mirror)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is loaded and collected stays to the end: searched for garbage, it took a twelfth of the tests' own work."""
+    with loading():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

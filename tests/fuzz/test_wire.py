@@ -93,7 +93,7 @@ class Server:
 
 
 @asynccontextmanager
-async def opened(server: Server) -> AsyncIterator[Client]:
+async def opened(server: Server, read_timeout_s: float = TIMEOUT_S) -> AsyncIterator[Client]:
     """A client that tries once."""
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         client = Client(
@@ -101,7 +101,7 @@ async def opened(server: Server) -> AsyncIterator[Client]:
             Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test"),
             budget_requests=100,
             budget_window_s=30,
-            read_timeout_s=TIMEOUT_S,
+            read_timeout_s=read_timeout_s,
             max_response_bytes=MAX_BYTES,
             clock=time.monotonic,
             rng=random.Random(1),
@@ -128,7 +128,7 @@ async def test_a_hostile_answer_is_an_error_of_its_call(kind: str) -> None:
 
 async def test_a_cookie_is_not_sent_back() -> None:
     server = Server([HEAD + b"Set-Cookie: session=1; Path=/\r\nConnection: close\r\n" + LENGTH + BODY])
-    async with opened(server) as client:
+    async with opened(server, read_timeout_s=30) as client:
         for _ in range(2):
             assert await client.read("enterprises/getAll", {}, bytes) == BODY
     assert len(server.requests) == 2

@@ -23,6 +23,8 @@ POOL = 4
 CANCELLATIONS = 1000
 WAITING = 200
 """The pool's work grows with their square: a thousand take seconds, and minutes where others work too."""
+PATIENCE_S = 30
+"""How long a test waits for what should come at once."""
 MAX_BYTES = 100_000
 PATH = f"/api/connector/v1/{Operation.GET_ENTERPRISES}"
 BODY = json.dumps(
@@ -60,7 +62,7 @@ async def turns(count: int) -> None:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Waits for something that the event loop is about to do."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_so():
             await turns(1)
 

@@ -25,7 +25,7 @@ from sync.postgres.urls import libpq_url
 IMAGE = "postgres:18-alpine"
 PREFIX = "voucher-sync-tests-"
 PATIENCE_S = 30
-LEAVING_S = 5
+LEAVING_S = PATIENCE_S
 """How long a session may take to end whose other side is gone."""
 DOCKER_SOCKET = "/var/run/docker.sock"
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}

@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/bench.py            all of it, for an idle machine: about an hour and a half
     .venv/bin/python benchmarks/bench.py --quick    small, in two minutes: that it works, not how fast it is
 
-One server, one simulator for each work; who is measured takes turns, from an empty database each time. Each figure is
-written down at once: a run that was ended goes on where it was. Of a whole run the figures lie in benchmarks/, the
-tables in benchmarks/RESULTS.md and the charts in docs/images/; of a quick one all lies in .bench/.
+One server, one simulator for each work; who is measured takes turns, from an empty database each time. What one has
+taken is written down when it is through: a run that was ended goes on where it was. Of a whole run the figures lie in
+benchmarks/, the tables in benchmarks/RESULTS.md and the charts in docs/images/; of a quick one all lies in .bench/.
 
 Exits 1 if one failed, or our own mirror was wrong.
 """
@@ -24,7 +24,7 @@ from contenders import CONTENDERS, HERE, PEERS_BIN
 from database import Database, database
 from measures import CommandFailed
 from results import ROOT, Results, machine, table
-from works import FULL, QUICK, Workload, session, world_of
+from works import BACKFILL, FULL, QUICK, Workload, session, world_of
 
 PEER_LIBRARIES = (
     "dlt", "pyarrow", "adbc-driver-postgresql", "singer-sdk", "meltanolabs-target-postgres", "httpx", "sqlalchemy",
@@ -95,12 +95,14 @@ async def _work(results: Results, work: Workload, server: Database, contenders: 
             results.forget(**which)
             began_s = time.monotonic()
             try:
+                found: list[dict[str, object]] = []
                 async for step, figures in session(work, contender, server, served):
-                    results.add({**which, "step": step, **figures})
+                    found.append({**which, "step": step, **figures})
                     told = f"{figures['wall_s']:.2f} s, {figures['cpu_s']:.2f} + {figures['db_cpu_s']:.2f} s CPU"
                     click.echo(f"  {number + 1}. {contender.name:<10} {step:<18} {told} {figures['mirror']}", err=True)
+                results.add(*found)  # all or none: a run that is ended in between does it again
             except (CommandFailed, TimeoutError) as error:
-                results.add({**which, "step": "backfill", "error": str(error) or "timed out"})
+                results.add({**which, "step": BACKFILL, "error": str(error) or "timed out"})
                 click.echo(f"  {number + 1}. {contender.name}: failed: {error}", err=True)
             click.echo(f"     in all {time.monotonic() - began_s:.1f} s", err=True)
 

@@ -55,9 +55,9 @@ class Results:
         """Leave out such records."""
         self.records = [one for one in self.records if any(one.get(name) != value for name, value in which.items())]
 
-    def add(self, record: dict[str, Any]) -> None:
-        """Keep it, at once."""
-        self.records.append(record)
+    def add(self, *records: dict[str, Any]) -> None:
+        """Keep them, at once."""
+        self.records += records
         self.save()
 
     def save(self) -> None:

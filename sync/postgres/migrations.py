@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync.core.errors import DatabaseBusy, DatabaseError, DatabaseFull, StatementRefused
 from sync.core.retry import Backoff
-from sync.postgres.engine import BUSY, connect_options, translate
+from sync.postgres.engine import connect_options, translate
 from sync.postgres.locks import describe, holders
 from sync.postgres.requirements import refuse_at_connect
 from sync.postgres.schema_version import (
@@ -19,6 +19,7 @@ from sync.postgres.schema_version import (
     refuse_unknown_revision,
 )
 from sync.postgres.session import begin_by_statement
+from sync.postgres.sqlstates import BUSY
 
 LOCK_TIMEOUT_S = 5.0
 """For one lock at a time."""

@@ -314,6 +314,7 @@ async def rest_and_hurry(limit: int, seed: int, lanes: int) -> None:
     async def live(lane: int) -> None:
         for life in range(4):
             rate_limiter, ledger = begin(shared, limit, seed + 100 * lane + life)
+            hurry = list[asyncio.Task[None]]()
             for _ in range(rng.randint(1, 4)):
                 for _ in range(rng.randint(0, 20)):
                     await rate_limiter.renew()

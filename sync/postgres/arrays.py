@@ -18,6 +18,7 @@ from uuid import UUID as UUID_
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Boolean, DateTime, Dialect, Text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -66,8 +67,10 @@ class Column(TypeDecorator[Sequence[Any]]):
         return lambda values: None if values is None else self._pack(values)
 
 
-def take_packed(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
-    """Let a connection send arrays that are packed here."""
+def send_binary(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
+    """Let a connection send arrays that are packed here, and lists in the binary format too."""
+    # By default lists go as text, at nearly twice the processor time a page.
+    connection.adapters.register_dumper(list, ListBinaryDumper)
     connection.adapters.register_dumper(PackedArray, _PackedArrayDumper)
 
 

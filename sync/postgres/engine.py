@@ -9,7 +9,6 @@ from random import Random
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import ExceptionContext, QueuePool, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -27,7 +26,7 @@ from sync.core.errors import (
     Unsuitable,
 )
 from sync.core.retry import Backoff
-from sync.postgres.arrays import take_packed
+from sync.postgres.arrays import send_binary
 from sync.postgres.locks import blockers, describe
 from sync.postgres.requirements import refuse_at_connect
 from sync.postgres.session import ALSO, BEGIN, begin_by_statement
@@ -269,6 +268,4 @@ def _sqlstate(cause: BaseException | None, statement: str | None) -> str | None:
 
 
 def _prepare(dbapi_connection: Any, _record: object) -> None:
-    # psycopg sends lists as text by default, at nearly twice the processor time a page.
-    dbapi_connection.driver_connection.adapters.register_dumper(list, ListBinaryDumper)
-    take_packed(dbapi_connection.driver_connection)
+    send_binary(dbapi_connection.driver_connection)

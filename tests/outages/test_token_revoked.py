@@ -43,7 +43,7 @@ class StopWatch:
 def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
     """What a push tells its pauses by."""
     watch = StopWatch()
-    for module in ("push", "send"):
+    for module in ("push", "claimer", "send"):
         monkeypatch.setattr(f"sync.outbox.{module}.time", watch)
     return watch
 

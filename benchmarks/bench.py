@@ -12,6 +12,7 @@ Exits 1 if one failed, or our own mirror was wrong.
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,8 @@ SMALL = Output(ROOT / ".bench" / "results.json", ROOT / ".bench" / "RESULTS.md",
 @click.option("--keep", is_flag=True, help="Keep what was measured of other commits.")
 def main(quick: bool, only: tuple[str, ...], fresh: bool, keep: bool) -> None:
     """Measure what is not measured yet, then write tables and charts."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second; the server has to end
+        signal.signal(number, signal.default_int_handler)
     works, output = (QUICK, SMALL) if quick else (FULL, WHOLE)
     output.figures.parent.mkdir(exist_ok=True)
     if fresh:

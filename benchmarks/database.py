@@ -89,7 +89,7 @@ def _only(session: psycopg.Connection[Any], query: str) -> Any:
 @contextmanager
 def database(**more: str) -> Iterator[Database]:
     """A server with its own defaults, but for room for the log: a checkpoint would fall to whom it happens to."""
-    options = {"max_wal_size": "8GB", "checkpoint_timeout": "1h", "autovacuum_naptime": "10s"} | more
+    options = {"max_wal_size": "8GB", "checkpoint_timeout": "1h"} | more
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-", ignore_cleanup_errors=True) as place:
         with embedded_postgres(Path(place), options=options) as url:
             server = Database(url)

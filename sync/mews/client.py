@@ -19,7 +19,7 @@ from sync.mews.failed_calls import FailureLog
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.rate_limiter import Priority, RateLimiter
-from sync.mews.transport import PATH_PREFIX, Transport, first_outcome
+from sync.mews.transport import PATH_PREFIX, HttpPool, Transport, first_outcome
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class Client:
 
     `clock` gives seconds that only go forward. Once `stop` is set, nothing new is sent and every wait ends with
     `Stopped`; what is in flight goes on. With a `ledger`, the budget is shared with other processes of the token, and
-    every call raises `DatabaseError` where it cannot be written down beforehand.
+    every call raises `DatabaseError` where it cannot be written down beforehand. A `pool` is others' too, and stays.
     """
 
     def __init__(
@@ -100,6 +100,7 @@ class Client:
         retry_policy: RetryPolicy = RetryPolicy(),
         clock_tolerance: timedelta = TOLERANCE,
         ledger: Ledger | None = None,
+        pool: HttpPool | None = None,
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
@@ -107,9 +108,8 @@ class Client:
         self._rng = rng
         self._stop = stop
         self._retry_policy = retry_policy
-        self._transport = Transport(
-            platform_address, max_connections=MAX_CONNECTIONS, max_response_bytes=max_response_bytes
-        )
+        limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": max_response_bytes}
+        self._transport = Transport(platform_address, **limits, pool=pool)
         self.traffic, self.failure_log = self._transport.traffic, FailureLog()
         self._circuit_breaker = CircuitBreaker(retry_policy.circuit_backoff, rng)
         self._last_fault = ""

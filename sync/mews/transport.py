@@ -21,39 +21,34 @@ T = TypeVar("T")
 
 PATH_PREFIX = "/api/connector/v1/"
 CONNECT_TIMEOUT_S = 10.0
+KEPT_ALIVE = 100
+"""Idle connections of a pool that many tokens share."""
 
 
-class Transport:
-    """POSTs bodies to one platform address. An answer's body may have `max_response_bytes`, unpacked.
+class HttpPool:
+    """The connections to one platform address, whichever tokens they are used for.
 
-    `SettingsError` where the environment names a proxy or certificates that cannot be used.
+    An answer's body may have `max_response_bytes`, unpacked. `SettingsError` where the environment names a proxy or
+    certificates that cannot be used.
     """
 
-    def __init__(self, platform_address: str, *, max_connections: int, max_response_bytes: int) -> None:
-        self.traffic = Traffic()
+    def __init__(self, platform_address: str, *, max_response_bytes: int, max_connections: int | None = None) -> None:
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
-        self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections)
+        kept = KEPT_ALIVE if max_connections is None else max_connections
+        self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=kept)
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
         self._tls = tls_context(platform_address)
         self._proxy = proxy_for(platform_address)
         self._current = self._fresh()
 
-    async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
-        """One POST with `timeout_s` for all of it: connecting, sending, and reading the whole answer.
-
-        An answer that is too long comes without its body, and `bodies.is_cut`. Raises `TimeoutError` when time ran out,
-        and `httpx.HTTPError` as httpx does.
-        """
+    async def post(self, path: str, body: bytes) -> httpx.Response:
+        """One POST, which the caller cancels when time runs out. Raises `httpx.HTTPError` as httpx does."""
         client = self._current
         client.requests += 1
         try:
-            with self.traffic.measured(path.removeprefix(PATH_PREFIX)) as call:
-                async with asyncio.timeout(timeout_s):
-                    answer = await client.http.post(path, content=body)
-                call.status = answer.status_code
-                return answer
-        except (TimeoutError, asyncio.CancelledError):
+            return await client.http.post(path, content=body)
+        except asyncio.CancelledError:
             self._retire(client)
             raise
         finally:
@@ -97,6 +92,64 @@ class Transport:
     async def _close_if_done(self, client: "_Client") -> None:
         if client is not self._current and client.requests == 0:
             await asyncio.shield(client.http.aclose())
+
+
+class HttpPools:
+    """A pool for each platform address, made when it is first asked for and shared by all of its tokens."""
+
+    def __init__(self, max_response_bytes: int) -> None:
+        self._max_response_bytes = max_response_bytes
+        self._pools: dict[str, HttpPool] = {}
+
+    def of(self, platform_address: str) -> HttpPool:
+        """The pool of an address. `SettingsError` as `HttpPool` says."""
+        if (pool := self._pools.get(platform_address)) is None:
+            pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes)
+            self._pools[platform_address] = pool
+        return pool
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+class Transport:
+    """POSTs bodies for one access token, at most `max_connections` at once.
+
+    Its pool is its own and closed with it, as `HttpPool` says; or one that others use too, and close.
+    """
+
+    def __init__(
+        self, platform_address: str, *, max_connections: int, max_response_bytes: int, pool: HttpPool | None = None
+    ) -> None:
+        self.traffic = Traffic()
+        self._is_own = pool is None
+        self._pool = pool or HttpPool(
+            platform_address, max_response_bytes=max_response_bytes, max_connections=max_connections
+        )
+        self._places = asyncio.Semaphore(max_connections)
+
+    async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
+        """One POST with `timeout_s` for all of it: connecting, sending, and reading the whole answer.
+
+        An answer that is too long comes without its body, and `bodies.is_cut`. Raises `TimeoutError` when time ran out,
+        and `httpx.HTTPError` as httpx does.
+        """
+        with self.traffic.measured(path.removeprefix(PATH_PREFIX)) as call:
+            async with asyncio.timeout(timeout_s), self._places:
+                answer = await self._pool.post(path, body)
+            call.status = answer.status_code
+            return answer
+
+    async def renew(self) -> None:
+        """Let what follows use new connections: those that there are may lead nowhere."""
+        await self._pool.renew()
+
+    async def aclose(self) -> None:
+        """Close every connection of its own."""
+        if self._is_own:
+            await self._pool.aclose()
 
 
 class _Client:

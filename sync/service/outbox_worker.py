@@ -45,6 +45,7 @@ UNRECONCILED = (
 )
 
 log = structlog.get_logger()
+_rng = Random()  # noqa: S311 - spreads retries, keeps no secret; one for all connections of a process
 
 Refresh = Callable[[], Awaitable[object]]
 
@@ -81,8 +82,7 @@ class OutboxJobs:
         self._history = history
         self._discover, self._pull = discover, pull
         self.wake = asyncio.Event()
-        rng = Random()  # noqa: S311 - spreads retries, keeps no secret
-        self._pusher = Pusher(connection, settings.push, freshness, self.wake, rng)
+        self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()

@@ -2,98 +2,25 @@
 
 import asyncio
 import random
-from collections.abc import Callable
-from uuid import UUID, uuid4
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.connection.reservations import Reservation, ReservationWatch
 from sync.core.errors import DatabaseUnavailable
 from sync.mews.allowance import ASK_AGAIN_S, PORTIONS
-from sync.mews.ledger import Entry, Others
 from sync.mews.rate_limiter import RateLimiter
+from tests.mews.ledgers import (
+    COUNTS_FOR_S,
+    GOOD_FOR_S,
+    LONGEST_CALL_S,
+    WINDOW_S,
+    Ledgers,
+    begin,
+    call,
+    most_in_any_window,
+    process,
+)
 from tests.outages.virtual_clock import run_leaping
-
-WINDOW_S, GOOD_FOR_S, LONGEST_CALL_S = 30.0, 20.0, 40.0
-COUNTS_FOR_S = GOOD_FOR_S + LONGEST_CALL_S + WINDOW_S
-
-
-class Ledgers:
-    """What the processes of one token have written down, in memory. `is_away`: nobody can write."""
-
-    def __init__(self) -> None:
-        self.entries: dict[UUID, Reservation] = {}
-        self.lock = asyncio.Lock()
-        self.is_away = False
-        self.written = 0
-
-
-class LedgerInMemory:
-    """A process's own view of them, by a clock of its own; each writing takes a while, before and after it stands."""
-
-    good_for_s = GOOD_FOR_S
-
-    def __init__(self, shared: Ledgers, clock: Callable[[], float], rng: random.Random) -> None:
-        self._shared = shared
-        self._clock = clock
-        self._rng = rng
-        self._process = uuid4()
-        self._watch = ReservationWatch(WINDOW_S, GOOD_FOR_S)
-        self.is_killed = False
-
-    async def write(self, decide: Callable[[Others], Entry]) -> None:
-        async with self._shared.lock:
-            await asyncio.sleep(self._rng.uniform(0, 0.1))
-            if self._shared.is_away or self.is_killed:
-                raise DatabaseUnavailable("away")
-            beside = [one for process, one in self._shared.entries.items() if process != self._process]
-            others, over = self._watch.look(beside, self._clock())
-            entry = decide(others)
-            await asyncio.sleep(self._rng.uniform(0, 0.1))
-            for process in over:
-                del self._shared.entries[process]
-            self._shared.written += 1
-            beat = self._shared.written
-            good_for_s = GOOD_FOR_S if entry.good_for_s is None else entry.good_for_s
-            counts_for_s = COUNTS_FOR_S - GOOD_FOR_S + good_for_s
-            self._shared.entries[self._process] = Reservation(
-                self._process, beat, entry.reserved, entry.ages_s, entry.is_waiting, counts_for_s
-            )
-        await asyncio.sleep(self._rng.uniform(0, 0.1))
-
-
-def process(shared: Ledgers, limit: int, seed: int = 1) -> RateLimiter:
-    """What a process starts with."""
-    return begin(shared, limit, seed)[0]
-
-
-def begin(shared: Ledgers, limit: int, seed: int) -> tuple[RateLimiter, LedgerInMemory]:
-    """What a process starts with; its clock began at any time."""
-    rng = random.Random(seed)
-    loop, offset = asyncio.get_running_loop(), rng.uniform(0, 1e6)
-
-    def clock() -> float:
-        return loop.time() + offset
-
-    ledger = LedgerInMemory(shared, clock, rng)
-    return RateLimiter(limit, WINDOW_S, clock=clock, pause=asyncio.sleep, ledger=ledger), ledger
-
-
-async def call(rate_limiter: RateLimiter, arrivals: list[float], way_s: float = 0.0) -> None:
-    """One request, which arrives after `way_s` even where its sender is killed meanwhile."""
-    async with rate_limiter.permit():
-        arriving = asyncio.create_task(arrive(arrivals, way_s))
-        await asyncio.shield(arriving)
-
-
-async def arrive(arrivals: list[float], way_s: float) -> None:
-    await asyncio.sleep(way_s)
-    arrivals.append(asyncio.get_running_loop().time())
-
-
-def most_in_any_window(arrivals: list[float]) -> int:
-    return max(sum(1 for other in arrivals if start <= other < start + WINDOW_S) for start in arrivals)
 
 
 @settings(max_examples=40)
@@ -271,67 +198,3 @@ async def renew() -> None:
     await call(rate_limiter, arrivals)
     assert shared.written == written
     assert ASK_AGAIN_S < GOOD_FOR_S / 3
-
-
-def test_a_process_at_ease_writes_once_in_five_minutes() -> None:
-    run_leaping(be_at_ease())
-
-
-async def be_at_ease() -> None:
-    shared, arrivals = Ledgers(), list[float]()
-    rate_limiter = process(shared, 200)
-
-    async def pull_for(minutes: int) -> int:
-        before = shared.written
-        for second in range(0, 60 * minutes, 10):
-            if second % 60 == 0:
-                await call(rate_limiter, arrivals)
-            await rate_limiter.renew()
-            await asyncio.sleep(10)
-        return shared.written - before
-
-    await pull_for(5)
-    assert await pull_for(60) <= 12
-    began_s = asyncio.get_running_loop().time()
-    for _ in range(190):  # what stands is no limit
-        await call(rate_limiter, arrivals)
-    assert asyncio.get_running_loop().time() - began_s < WINDOW_S
-    assert most_in_any_window(arrivals) <= 200
-
-
-@settings(max_examples=20)
-@given(st.integers(1, 300), st.integers(0, 2**32), st.integers(1, 3))
-def test_no_window_holds_more_than_the_limit_where_processes_are_at_ease_between(
-    limit: int, seed: int, lanes: int
-) -> None:
-    run_leaping(rest_and_hurry(limit, seed, lanes))
-
-
-async def rest_and_hurry(limit: int, seed: int, lanes: int) -> None:
-    """In each lane a process at a time, at ease for minutes and then in a hurry, killed in either."""
-    shared, arrivals, rng = Ledgers(), list[float](), random.Random(seed)
-
-    async def live(lane: int) -> None:
-        for life in range(4):
-            rate_limiter, ledger = begin(shared, limit, seed + 100 * lane + life)
-            hurry = list[asyncio.Task[None]]()
-            for _ in range(rng.randint(1, 4)):
-                for _ in range(rng.randint(0, 20)):
-                    await rate_limiter.renew()
-                    await asyncio.sleep(rng.uniform(0, 20))
-                hurry = [
-                    asyncio.create_task(call(rate_limiter, arrivals, rng.choice([0.0, rng.uniform(0, LONGEST_CALL_S)])))
-                    for _ in range(rng.choice([1, 2, 5, limit, 2 * limit]))
-                ]
-                await asyncio.sleep(rng.uniform(0, 60))
-            ledger.is_killed = rng.random() < 0.7
-            for one in hurry if ledger.is_killed else ():
-                one.cancel()
-            await asyncio.gather(*hurry, return_exceptions=True)
-            if not ledger.is_killed:
-                await rate_limiter.hand_over()
-            await asyncio.sleep(rng.choice([0.0, rng.uniform(0, 60)]))
-
-    await asyncio.gather(*(live(lane) for lane in range(lanes)))
-    await asyncio.sleep(LONGEST_CALL_S)
-    assert not arrivals or most_in_any_window(arrivals) <= limit

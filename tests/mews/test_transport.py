@@ -16,7 +16,7 @@ import pytest
 
 from sync.demo.simulator import Drip, Endless, Hang, Operation
 from sync.mews.bodies import is_cut
-from sync.mews.transport import Transport
+from sync.mews.transport import HttpPools, Transport
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 POOL = 4
@@ -205,7 +205,20 @@ async def test_certificates_are_verified_whatever_the_environment_says(monkeypat
         monkeypatch.setenv(name, value)
     transport = Transport("https://api.example", max_connections=POOL, max_response_bytes=MAX_BYTES)
     # Nothing public tells what a connection of httpx would be opened with, and no certificate is at hand to refuse.
-    pool = transport._current.http._transport._pool  # type: ignore[attr-defined]
+    pool = transport._pool._current.http._transport._pool  # type: ignore[attr-defined]
     context = pool._ssl_context
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     await transport.aclose()
+
+
+async def test_tokens_of_one_address_share_what_is_expensive_and_none_closes_it() -> None:
+    pools = HttpPools(MAX_BYTES)
+    pool = pools.of("https://api.example")
+    limits = {"max_connections": POOL, "max_response_bytes": MAX_BYTES}
+    one, other = (Transport("https://api.example", **limits, pool=pools.of("https://api.example")) for _ in range(2))
+    await one.aclose()
+    assert one._pool is other._pool is pool
+    assert not pool._current.http.is_closed
+    assert pools.of("https://another.example") is not pool
+    await pools.aclose()
+    assert pool._current.http.is_closed

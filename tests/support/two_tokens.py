@@ -11,12 +11,14 @@ from sync.fleet import changes
 from sync.fleet.changes import NewConnection
 from sync.fleet.tokens import TokenBox
 from sync.mews.client import Credentials
+from sync.mews.transport import HttpPools
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from tests.support.mirror import CLIENT_TOKEN, IMPATIENT, Mirror
 
 KEY = "ZmVybmV0IGtleXMgYXJlIDMyIGJ5dGVzIG9mIGl0Li4="
 """A key of SYNC_SECRET_KEY for tests."""
+MAX_BYTES = 2**26
 
 
 @asynccontextmanager
@@ -27,11 +29,12 @@ async def second(mirror: Mirror, name: str, hotel_ids: Sequence[UUID]) -> AsyncI
     new = NewConnection(name, mirror.address, token)
     box, first = TokenBox([KEY]), mirror.connection
     await in_transaction(first.engine, lambda tx: changes.add(tx, box, [new], "command"))
-    incarnation = Incarnation(Witness(None))
-    place = app.Workplace(mirror.settings(), first.engine, mirror.stop, incarnation, uuid4(), IMPATIENT)
+    incarnation, pools = Incarnation(Witness(None)), HttpPools(MAX_BYTES)
+    place = app.Workplace(mirror.settings(), first.engine, mirror.stop, incarnation, uuid4(), IMPATIENT, pools)
     given = Credentials(CLIENT_TOKEN, token, "voucher-sync tests")
     connection = app.make_connection(place, name, mirror.address, given)
     try:
         yield connection
     finally:
         await connection.client.aclose()
+        await pools.aclose()

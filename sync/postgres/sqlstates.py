@@ -1,0 +1,47 @@
+"""What PostgreSQL's error codes mean here, and the words of errors that come without one.
+
+Source: PostgreSQL's documentation, appendix A, *PostgreSQL Error Codes*.
+"""
+
+# What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
+UNAVAILABLE_CLASSES = ("08", "53", "57")
+READ_ONLY = "25006"
+UNSUPPORTED = "0A000"
+MISSING = ("42P01", "42703", "3F000")
+"""A table, a column or a schema that is not there."""
+ROW_SECURITY = "42501"
+"""No privilege on a table, or a policy of it that one row breaks."""
+NOT_FOR_ROWS = ("25", "40", "55P03", "58", "XX")
+"""The state of the transaction, others who write at the same time, locks, and faults of the server itself."""
+FULL = "53300"
+PASSING = {
+    READ_ONLY: ("can only be read", "let DATABASE_URL lead to the primary server"),
+    "53100": ("has no room left on its disk", "make room there"),
+    "53200": ("is out of memory", "give it more, or end other sessions"),
+    FULL: ("takes no more connections", "end other sessions, or raise its max_connections"),
+    "57014": ("ended a statement", "see who cancels statements, or whether a pooler or proxy gives it too little time"),
+    "57P05": ("ended the session", "raise its idle_session_timeout"),
+    "25P03": ("ended the session", "raise its idle_in_transaction_session_timeout"),
+    "25P04": ("ended the session", "raise its transaction_timeout"),
+    "57P01": ("ended the session", "start it again if it was stopped"),
+    "57P02": ("has crashed", "see its log"),
+    "57P03": ("is starting or shutting down", "see its log if that takes long"),
+}
+"""What ends without anything being done here: what the database says, and what somebody can do about it there."""
+FULL_WORDS = (
+    "too many connections for role",
+    "too many connections for database",
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "no more connections allowed",  # PgBouncer's
+)
+"""Libpq tells of a refused connection in the server's words alone, without its code."""
+PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"
+"""What PgBouncer says to whoever begins a transaction where each statement may go to another session."""
+LOCKED = "55P03"
+BUSY = {
+    "40001": "another transaction changed the same rows",
+    "40P01": "another transaction and this one waited for each other",
+    LOCKED: "another transaction held a lock for too long",
+}
+"""What the database undoes as a whole, and asks to do again."""

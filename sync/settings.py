@@ -57,6 +57,9 @@ class Settings(BaseModel):
     """How the API sees this client."""
     sync_database_pool: Annotated[int, Field(ge=2, le=100)] = 5
     """Database sessions of the daemon, beside one that listens; 2 are enough to work."""
+    sync_listen_url: Secret | None = None
+    """A way to the database past a pooler of transactions, through which nothing can be listened for; one session goes
+    there. Default: `DATABASE_URL`."""
     sync_pull_interval_s: PositiveSeconds = 60
     """Seconds between incremental pulls."""
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 600
@@ -137,6 +140,11 @@ class Settings(BaseModel):
     def secret_keys(self) -> list[str]:
         """The keys of the tokens in the database, the one that encrypts first."""
         return self.sync_secret_key.get_secret_value().split(",") if self.sync_secret_key else []
+
+    @property
+    def listen_url(self) -> str | None:
+        """Where to listen, if that is not where all else goes."""
+        return self.sync_listen_url.get_secret_value() if self.sync_listen_url else None
 
     @property
     def overlap(self) -> timedelta:

@@ -80,7 +80,7 @@ class Alerter:
     def __init__(
         self,
         engine: AsyncEngine,
-        connections: Sequence[str],
+        connections: Callable[[], Sequence[str]],
         webhook: Webhook,
         *,
         host: str,
@@ -123,7 +123,7 @@ class Alerter:
 
     def _without_database(self, error: str) -> Sequence[Untold]:
         """What is news although the database cannot be asked: that it cannot."""
-        keys = {(one, Kind.FAILING) for one in self._connections}
+        keys = {(one, Kind.FAILING) for one in self._connections()}
         told = self._told_meanwhile.keys() | {key for key, one in self._known.items() if one.told_level > ENDED}
         undecided = self._settled.undecided(keys, self._known, self._clock())
         if self._webhook.rests:
@@ -153,16 +153,14 @@ async def _for_each(
         await done(tx, one)
 
 
-async def ping(poster: Poster, completed: Sequence[asyncio.Event]) -> None:
-    """Ping a dead man's switch whenever a cycle of each connection is `completed`, until cancelled.
+async def ping(poster: Poster, completed: Callable[[], Awaitable[None]]) -> None:
+    """Ping a dead man's switch whenever a cycle of each connection has `completed`, until cancelled.
 
     It notices that this process is gone, or that it gets nowhere.
     """
     is_reached = True
     while True:
-        for one in completed:
-            await one.wait()
-            one.clear()
+        await completed()
         try:
             await poster.post()
         except NotTold as error:

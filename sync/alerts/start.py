@@ -1,9 +1,11 @@
 """What a daemon has running beside its jobs so that somebody is told."""
 
+import asyncio
 import random
 import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -15,6 +17,8 @@ from sync.service.daemon import Beside
 from sync.service.progress import late_after_s
 from sync.service.running import Running
 from sync.settings import Settings
+
+LOOK_S = 1.0
 
 
 def telling(settings: Settings) -> Beside:
@@ -40,14 +44,31 @@ def _text(secret: SecretStr | None) -> str | None:
 async def _alert(running: Running, poster: Poster, secret: str | None) -> None:
     async with poster:
         webhook = Webhook(poster, secret, random.Random())  # noqa: S311 - spreads tries, keeps no secret
-        names = [jobs.connection.name for jobs in running.jobs]
         stuck = partial(_stuck, running, late_after_s(running.settings.sync_pull_interval_s), time.monotonic())
-        await Alerter(running.engine, names, webhook, host=socket.gethostname(), stuck=stuck).run()
+        await Alerter(running.engine, partial(_names, running), webhook, host=socket.gethostname(), stuck=stuck).run()
 
 
 async def _ping(running: Running, poster: Poster) -> None:
     async with poster:
-        await ping(poster, [jobs.cycle_completed for jobs in running.jobs])
+        await ping(poster, partial(_complete_cycle, running))
+
+
+def _names(running: Running) -> Sequence[str]:
+    return [jobs.connection.name for jobs in running.jobs]
+
+
+async def _complete_cycle(running: Running) -> None:
+    """Wait until each connection that this process works for by then has completed a cycle."""
+    never = asyncio.Event()  # whoever works for none, since another process does, completes nothing
+    while waiting := [one for one in _cycles(running) or [never] if not one.is_set()]:
+        with suppress(TimeoutError):  # another process may have taken it meanwhile
+            await asyncio.wait_for(waiting[0].wait(), LOOK_S)
+    for one in _cycles(running):
+        one.clear()
+
+
+def _cycles(running: Running) -> list[asyncio.Event]:
+    return [jobs.cycle_completed for jobs in running.jobs]
 
 
 def _stuck(running: Running, late_s: float, began_s: float) -> Sequence[str]:

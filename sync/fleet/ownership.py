@@ -50,8 +50,9 @@ async def tell(tx: AsyncConnection) -> None:
 
 _LOAD = text("""
 SELECT name, origin = 'environment' AS is_of_environment, owner, epoch,
-       hashtextextended(
-         concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')), 0) AS version
+       CASE WHEN access_token IS NOT NULL THEN hashtextextended(
+         concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')), 0)
+       ELSE 0 END AS version
 FROM sync.connections WHERE paused_at IS NULL AND removed_at IS NULL
 """)
 

@@ -59,7 +59,8 @@ async def beat(tx: AsyncConnection, replica: Replica, me: Member, *, holds_lock:
     mine = daemons.c.process == replica.process
     if (await tx.execute(update(daemons).where(mine).values(values))).rowcount == 0:
         whole = {name: getattr(replica, name) for name in Replica.__slots__}
-        await tx.execute(insert(daemons).values(whole | values | {"beat": 1}))
+        new = insert(daemons).values(whole | values | {"beat": 1})
+        await tx.execute(new.on_conflict_do_update(index_elements=[daemons.c.process], set_={"beat": 1}))
 
 
 async def load_seen(tx: AsyncConnection) -> Sequence[Seen]:

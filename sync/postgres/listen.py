@@ -1,7 +1,8 @@
 """Waking up on NOTIFY."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import psycopg
 import structlog
@@ -26,8 +27,20 @@ IDLE_TIMEOUT = "SELECT setting::int / 1000.0 FROM pg_catalog.pg_settings WHERE n
 log = structlog.get_logger()
 
 
-async def listen(database_url: str, on_word: Callable[[], None], is_tried: asyncio.Event) -> None:
-    """Call `on_word` for notifications, and after every reconnection, since some may have been missed.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom to wake, at words of the outbox and of any other channel of `on_other`; `lock`: the number of an advisory
+    lock that the session keeps, and `on_lock` is told whether it does.
+    """
+
+    on_word: Callable[[], None]
+    on_other: Mapping[str, Callable[[], None]] = field(default_factory=dict)
+    lock: int | None = None
+    on_lock: Callable[[bool], None] = lambda is_held: None
+
+
+async def listen(database_url: str, listener: Listener, is_tried: asyncio.Event) -> None:
+    """Wake for notifications, and after every reconnection, since some may have been missed.
 
     `is_tried` is set once it is known whether it can listen at all: where a database takes few sessions, those that
     others keep open would leave none for this one.
@@ -41,34 +54,43 @@ async def listen(database_url: str, on_word: Callable[[], None], is_tried: async
         try:
             async with await psycopg.AsyncConnection.connect(**options) as connection:
                 refuse_unsuitable(connection.info)
-                quiet_s = await _begin(connection)
+                quiet_s = await _begin(connection, listener)
                 log.debug("listening", channel=CHANNEL)
                 is_tried.set()
-                await _hear(connection, on_word, quiet_s)
+                await _hear(connection, listener, quiet_s)
         except (psycopg.Error, TimeoutError, Unsuitable) as error:
             log.debug("not_listening", channel=CHANNEL, error=type(error).__name__)
             is_tried.set()
+        finally:
+            listener.on_lock(False)
         await asyncio.sleep(RECONNECT_S)
 
 
-async def _begin(connection: psycopg.AsyncConnection) -> float:
+async def _begin(connection: psycopg.AsyncConnection, listener: Listener) -> float:
     """Listen; after how many quiet seconds the connection is to be tried."""
     row = await (await connection.execute(IDLE_TIMEOUT)).fetchone()
-    await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+    if listener.lock is not None:
+        # A session that was lost may keep it for a while yet: then this one does without.
+        locked = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", [listener.lock])).fetchone()
+        listener.on_lock(bool(locked and locked[0]))
+    for channel in (*listener.on_other, CHANNEL):
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
     return min(QUIET_S, float(row[0]) / 2) if row and row[0] else QUIET_S
 
 
-async def _hear(connection: psycopg.AsyncConnection, on_word: Callable[[], None], quiet_s: float) -> None:
+async def _hear(connection: psycopg.AsyncConnection, listener: Listener, quiet_s: float) -> None:
     """Wake at once, at every word and some time after the last one; try the connection where none comes. No end."""
-    on_word()
+    on_word = listener.on_word
+    _wake(listener, {CHANNEL, *listener.on_other})
     again: Iterator[float] = iter(())
     while True:
         wait_s = next(again, None)
-        if await _heard(connection, wait_s or quiet_s, stop_after=1):
-            on_word()
-            if await _heard(connection, TOGETHER_S):
-                on_word()
-            again = iter(AGAIN_AFTER_S)
+        if channels := await _heard(connection, wait_s or quiet_s, stop_after=1):
+            _wake(listener, channels)
+            if more := await _heard(connection, TOGETHER_S):
+                _wake(listener, more)
+            if CHANNEL in channels | more:
+                again = iter(AGAIN_AFTER_S)
         elif wait_s:
             on_word()
         else:
@@ -76,8 +98,12 @@ async def _hear(connection: psycopg.AsyncConnection, on_word: Callable[[], None]
                 await connection.execute("SELECT 1")
 
 
-async def _heard(connection: psycopg.AsyncConnection, timeout_s: float, stop_after: int | None = None) -> int:
-    heard = 0
-    async for _ in connection.notifies(timeout=timeout_s, stop_after=stop_after):
-        heard += 1
-    return heard
+def _wake(listener: Listener, channels: set[str]) -> None:
+    if CHANNEL in channels:
+        listener.on_word()
+    for channel in channels & listener.on_other.keys():
+        listener.on_other[channel]()
+
+
+async def _heard(connection: psycopg.AsyncConnection, timeout_s: float, stop_after: int | None = None) -> set[str]:
+    return {notify.channel async for notify in connection.notifies(timeout=timeout_s, stop_after=stop_after)}

@@ -59,10 +59,15 @@ class Workplace:
 
 @asynccontextmanager
 async def open_workplace(
-    settings: Settings, database_url: str, stop: asyncio.Event, retry_policy: RetryPolicy = RetryPolicy()
+    settings: Settings,
+    database_url: str,
+    stop: asyncio.Event,
+    retry_policy: RetryPolicy = RetryPolicy(),
+    *,
+    sessions: int | None = None,
 ) -> AsyncIterator[Workplace]:
-    """The database and what is known of it; closed with its pool at the end."""
-    pool = settings.sync_database_pool
+    """The database and what is known of it; closed with its pool of so many `sessions` at the end."""
+    pool = sessions or settings.sync_database_pool
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
     require_schema(engine)
     incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
@@ -210,7 +215,7 @@ def make_jobs(connection: Connection, settings: Settings, looks: Looks | None = 
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
-    daemon = describe_daemon(connection, settings)
+    daemon = describe_replica(connection.process, settings)
     looks = looks or make_looks(connection.engine)
     audit, cron = audit_settings(settings), Cron(settings.sync_audit_cron)
     return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, looks=looks)
@@ -225,10 +230,10 @@ def told_settings(settings: Settings) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
 
 
-def describe_daemon(connection: Connection, settings: Settings) -> Replica:
+def describe_replica(process: UUID, settings: Settings) -> Replica:
     """This process, as it tells of itself."""
     host, revision = socket.gethostname(), known_revisions()[-1]
-    return Replica(connection.process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
+    return Replica(process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
 
 
 def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:

@@ -4,23 +4,31 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
+from random import Random
 from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.connection.connection import Connection
+from sync.connection.tables import CONNECTIONS_CHANNEL
+from sync.core.cron import Cron
 from sync.core.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
 from sync.core.internal_errors import internal_error
-from sync.postgres.engine import transaction
-from sync.postgres.listen import listen
+from sync.fleet.assignment import ENVIRONMENT, STORED
+from sync.fleet.membership import Membership
+from sync.fleet.replicas import lock_key
+from sync.postgres.engine import make_engine, transaction
+from sync.postgres.listen import Listener, listen
 from sync.service import app
-from sync.service.health import Health
+from sync.service.app import Workplace
+from sync.service.jobs import Jobs
 from sync.service.running import Running
-from sync.service.schedule import Intervals, run_until_stopped
+from sync.service.schedule import Intervals, Schedule
+from sync.service.supervisor import Supervisor
 from sync.settings import Settings
 
 HEARTBEATS_PER_LEASE = 3
@@ -35,6 +43,8 @@ MISSED_POLLS = 3
 LEAST_PAUSE_S = 0.1
 """Between two of these: what asks for more is a slip, and would keep a core busy."""
 REVIVE_AFTER_S = 2.0
+SESSIONS_FOR_BEATS = 3
+"""With fewer, beats go by the sessions of the work."""
 FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
 LISTENS_FIRST_S = 2.0
@@ -60,31 +70,74 @@ async def run(
     """
     stop = asyncio.Event()
     _stop_on_signals(stop)
-    async with app.open_connection(settings, database_url, stop) as connection:
-        await _refuse_useless_database(connection)
-        jobs = app.make_jobs(connection, settings)
+    async with _opened(settings, database_url, stop) as (place, beats):
+        await _refuse_useless_database(place.engine)
+        member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings))
+        schedule = Schedule(Cron(settings.sync_audit_cron), Random())  # noqa: S311 - spreads runs and retries
+        supervisor = Supervisor(place, member, schedule, _intervals(settings))
         notify_systemd("READY=1")
-        log.info("started", connection=connection.name, platform_address=settings.mews_platform_address)
-        moving = partial(jobs.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
+        log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
+        moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()
-        running = Running(settings, connection.engine, [jobs], stop, datetime.now(UTC))
+        running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC))
         all_beside = {
             "watchdog": _feed_watchdog(moving),
-            "listen": listen(database_url, jobs.outbox.wake.set, is_tried),
-            **({} if revive is None else {"revive": _keep_alive(revive, jobs.health)}),
+            "listen": listen(settings.listen_url or database_url, _listener(supervisor, member), is_tried),
+            **({} if revive is None else {"revive": _keep_alive(revive, supervisor.jobs)}),
             **beside(running),
         }
         tasks = [asyncio.create_task(_told(name, one)) for name, one in all_beside.items()]
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(is_tried.wait(), LISTENS_FIRST_S)
-            await run_until_stopped(jobs, _intervals(settings), stop)
+            with schedule.running():
+                await supervisor.run(stop)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await jobs.leave()
     log.info("stopped")
+
+
+@asynccontextmanager
+async def _opened(
+    settings: Settings, database_url: str, stop: asyncio.Event
+) -> AsyncIterator[tuple[Workplace, AsyncEngine]]:
+    """What all connections share, and the engine that this replica beats by.
+
+    Beats have a session of their own where there are enough: behind the work of thousands they would come late.
+    """
+    sessions = settings.sync_database_pool
+    if sessions < SESSIONS_FOR_BEATS:
+        async with app.open_workplace(settings, database_url, stop) as place:
+            yield place, place.engine
+        return
+    beats = make_engine(database_url, 1)
+    try:
+        async with app.open_workplace(settings, database_url, stop, sessions=sessions - 1) as place:
+            yield place, beats
+    finally:
+        await beats.dispose()
+
+
+def _takes(settings: Settings) -> set[str]:
+    """Whose tokens this process has."""
+    own = {ENVIRONMENT} if settings.mews_access_token is not None else set()
+    return own | ({STORED} if settings.secret_keys else set())
+
+
+def _listener(supervisor: Supervisor, member: Membership) -> Listener:
+    """Whom notifications wake, and who is told whether others would hear this process die."""
+
+    def on_lock(is_held: bool) -> None:
+        member.holds_lock = is_held
+
+    return Listener(
+        supervisor.wake_outboxes,
+        {CONNECTIONS_CHANNEL: supervisor.wake.set},
+        lock_key(member.replica.process),
+        on_lock,
+    )
 
 
 def _intervals(settings: Settings) -> Intervals:
@@ -97,10 +150,10 @@ def _intervals(settings: Settings) -> Intervals:
     )
 
 
-async def _refuse_useless_database(connection: Connection) -> None:
+async def _refuse_useless_database(engine: AsyncEngine) -> None:
     """Raise `MigratedFurther` or `Unsuitable`; what else is wrong, as a database that is away, passes by itself."""
     try:
-        async with asyncio.timeout(FIRST_LOOK_S), transaction(connection.engine):
+        async with asyncio.timeout(FIRST_LOOK_S), transaction(engine):
             pass
     except (MigratedFurther, Unsuitable):
         raise
@@ -151,11 +204,11 @@ async def _feed_watchdog(is_moving: Callable[[], bool]) -> None:
         await asyncio.sleep(max(int(watchdog_us) / 2_000_000, LEAST_PAUSE_S))
 
 
-async def _keep_alive(revive: Callable[[], None], health: Health) -> None:
+async def _keep_alive(revive: Callable[[], None], all_jobs: Sequence[Jobs]) -> None:
     """Start the database again where it has died."""
     while True:
         await asyncio.sleep(REVIVE_AFTER_S)
-        if any(isinstance(error, DatabaseUnavailable) for error in health.errors):
+        if any(isinstance(error, DatabaseUnavailable) for jobs in all_jobs for error in jobs.health.errors):
             try:
                 await asyncio.to_thread(revive)
             except DatabaseUnavailable as error:

@@ -1,26 +1,27 @@
-"""When each job of a connection runs: fired by APScheduler until the service stops, and sooner after a failure.
+"""When each job of each connection runs: fired by APScheduler until the service stops, and sooner after a failure.
 
 APScheduler plans by wall time. Intervals go by the monotonic clock: what is planned is their projection on the wall
-clock, made anew every second, so that no step of that clock is waited for. Cron's times are wall time.
+clock, made anew every second, so that no step of that clock is waited for. Cron's times are wall time. One job of
+APScheduler's fires what is due of all connections, since one for each would cost more than the work of an idle one.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
 
 import structlog
-from apscheduler.job import Job as ScheduledJob
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from sync.core.cron import Cron
-from sync.service.jobs import Jobs
+from sync.service.jobs import TURN_S, Jobs
 from sync.service.retries import Retries
+from sync.service.timetable import Entry, Timetable
 
 GRACE_S = 6.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone, on a busy machine too."""
@@ -30,12 +31,11 @@ LOOK_S = 1.0
 """How often the plan is compared with the clocks: so long is the most that a step of the wall clock delays a job."""
 STEP = timedelta(minutes=1)
 """A smaller step back is a correction: cron's time that has just come does not come once more."""
-JITTER = 0.1
-"""Share of an interval by which its runs are spread, so that many services do not call at the same second."""
+TICK = "intervals"
+SPREAD_S = 0.002
+"""Many things that are made up for at once are spread over so much more for each."""
 
 log = structlog.get_logger()
-
-Job = Callable[[], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,20 @@ class Intervals:
     discovery_s: float
     heartbeat_s: float
     push_poll_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How much of each kind a process does at once, whatever the number of its connections; who asked first is first.
+
+    A backfill takes hours and comes back for each turn, so that it keeps nobody from what is new.
+    """
+
+    pulls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(128))
+    backfills: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
+    discoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
+    audits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    others: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
 
 
 class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
@@ -63,71 +77,139 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         return min(before, self._cron.next_after(now + STEP))
 
 
-class IntervalTrigger(BaseTrigger):  # type: ignore[misc]
-    """Fires about `interval_s` seconds of the monotonic clock after it last did, spread by `JITTER`.
+class DueTrigger(BaseTrigger):  # type: ignore[misc]
+    """Fires when the next of a timetable is due, and every `LOOK_S`: whether it does shows that the process lives.
 
-    APScheduler's own adds to the wall time of the last run: put back by a day, it would fire after a day.
+    APScheduler's own triggers add to the wall time of the last run: put back by a day, they would fire after a day.
     """
 
-    def __init__(self, interval_s: float, rng: Random, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval_s = interval_s
-        self._rng = rng
-        self._clock = clock
-        self._due_s = clock()
+    def __init__(self, timetable: Timetable) -> None:
+        self._timetable = timetable
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """APScheduler's way to ask for it."""
-        self._due_s = self._clock() + self._interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
-        return self.planned(now, now)
-
-    def hasten(self, pause_s: float) -> None:
-        """Fire after `pause_s` seconds at the latest."""
-        self._due_s = min(self._due_s, self._clock() + pause_s)
+        """APScheduler's way to ask for it, before what it fires has taken what is due."""
+        return now + timedelta(seconds=LOOK_S)
 
     def planned(self, now: datetime, before: datetime) -> datetime:
-        """The instant that the wall clock will show when it is due, as it goes `now`; `before` counts for nothing."""
-        return now + timedelta(seconds=max(0.0, self._due_s - self._clock()))
+        """The instant that the wall clock will show when something is due; `before` counts for nothing."""
+        return now + timedelta(seconds=min(LOOK_S, self._timetable.wait_s()))
+
+
+class Schedule:
+    """Fires the jobs of connections that come and go, each at its intervals, and their audits by `cron`."""
+
+    def __init__(self, cron: Cron, rng: Random) -> None:
+        self.timetable = Timetable(rng, self._plan)
+        self._slots = Slots()
+        self._rng = rng
+        self._cron = cron
+        self._asking: set[Entry] = set()
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC,
+            # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While it fires."""
+        tick = self.timetable.tick
+        self._scheduler.add_job(
+            tick, DueTrigger(self.timetable), id=TICK, next_run_time=datetime.now(UTC), name=tick.__name__
+        )
+        self._scheduler.add_job(self._audit_all, CronTrigger(self._cron), name="audit")
+        self._scheduler.start()
+        following = asyncio.create_task(follow_clocks(self._scheduler))
+        try:
+            yield
+        finally:
+            following.cancel()
+            self._scheduler.shutdown(wait=False)
+
+    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event, spread_s: float = 0.0) -> None:
+        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end.
+
+        The first runs are spread over `spread_s` seconds.
+        """
+        entries = self._enter(jobs, intervals, self._rng.uniform(0, spread_s))
+        asking = {entry for entry in entries if entry.asks}
+        self._asking |= asking
+        pushing = asyncio.create_task(jobs.outbox.run())
+        try:
+            await stop.wait()
+            self.timetable.remove(entries)
+            jobs.outbox.wake.set()
+            if not jobs.connection.tenure.is_trusted():
+                self.timetable.cancel(asking)  # whoever has the connection now reads it
+            async with asyncio.timeout(GRACE_S):
+                await jobs.idle()
+                await asyncio.shield(pushing)
+        except TimeoutError:
+            log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
+        finally:
+            self._asking -= asking
+            self.timetable.remove(entries)
+            self.timetable.cancel(entries)
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
+            await jobs.idle()
+
+    def _enter(self, jobs: Jobs, intervals: Intervals, first_s: float) -> list[Entry]:
+        """The jobs of a connection: discovery first, and its audit last, which waits for its time."""
+        retries, slots = Retries(jobs.health, self._rng), self._slots
+        again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
+
+        async def pull() -> None:
+            async with slots.pulls:
+                report = await jobs.pull_turn(turn_s=TURN_S)
+            while report and report.left_over and not report.errors:
+                async with slots.backfills:
+                    report = await jobs.pull_turn(turn_s=TURN_S)
+
+        every = partial(self.timetable.every, first_s=first_s)
+        make_up = every(MAKE_UP_INTERVAL_S, jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
+
+        async def audit() -> None:
+            await jobs.audit.begin()
+            self.timetable.retry(make_up)
+
+        return [
+            every(intervals.discovery_s, jobs.rediscover, again("discovery"), slots=slots.discoveries, asks=is_trusted),
+            every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
+            every(intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others),
+            self.timetable.every(intervals.push_poll_s, jobs.wake_outbox),
+            every(intervals.push_poll_s, jobs.polls.find_earlier, slots=slots.others),
+            every(intervals.push_poll_s, jobs.polls.look_up, again("settle"), slots=slots.others, asks=is_trusted),
+            every(PRUNE_INTERVAL_S, jobs.prune, slots=slots.others),
+            make_up,
+            self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),
+        ]
+
+    async def _audit_all(self) -> None:
+        """Begin all audits, since it is time."""
+        for entry in self._asking:
+            if entry.interval_s == math.inf:
+                self.timetable.hasten(entry, 0.0)
+
+    def cancel_asking(self) -> None:
+        """End all that asks the API, of every connection: it is not known whether they are this process's still."""
+        self.timetable.cancel(self._asking)
+
+    def make_up(self) -> None:
+        """Have all that was left out meanwhile done soon."""
+        self.timetable.make_up(self._asking, SPREAD_S * (len(self._asking) - 1))
+
+    def _plan(self) -> None:
+        """Have what is due next fire then."""
+        if (job := self._scheduler.get_job(TICK)) is not None:
+            job.modify(next_run_time=job.trigger.planned(datetime.now(UTC), job.next_run_time))
 
 
 async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
-    """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
-    scheduler = AsyncIOScheduler(
-        timezone=UTC,
-        # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
-        job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
-    )
-    rng = Random()  # noqa: S311 - spreads runs and retries
-    retries = Retries(jobs.health, rng)
-    every = partial(_every, scheduler, rng)
-    every(intervals.discovery_s, jobs.rediscover, partial(retries.pause_s, "discovery"))
-    every(intervals.pull_s, jobs.pull, partial(retries.pause_s, "pull"))
-    every(intervals.heartbeat_s, jobs.beat, partial(retries.pause_s, "heartbeat"))
-    every(intervals.push_poll_s, jobs.wake_outbox)
-    every(intervals.push_poll_s, jobs.polls.find_earlier)
-    every(intervals.push_poll_s, jobs.polls.look_up, partial(retries.pause_s, "settle"))
-    every(PRUNE_INTERVAL_S, jobs.prune)
-    make_up = every(MAKE_UP_INTERVAL_S, jobs.audit.make_up, partial(retries.pause_s, "audit"))
-    begin = (jobs.audit.begin, partial(retries.pause_s, "audit"), make_up)
-    scheduler.add_job(_retried, CronTrigger(jobs.audit.cron), args=begin, name="audit")
-    pushing = asyncio.create_task(jobs.outbox.run())
-    scheduler.start()
-    following = asyncio.create_task(follow_clocks(scheduler))
-    try:
-        await stop.wait()
-        following.cancel()
-        scheduler.pause()
-        jobs.outbox.wake.set()
-        async with asyncio.timeout(GRACE_S):
-            await jobs.idle()
-            await asyncio.shield(pushing)
-    except TimeoutError:
-        log.warning("stopping_in_the_middle", after_s=GRACE_S)
-    finally:
-        scheduler.shutdown(wait=False)  # cancels what is left
-        pushing.cancel()
-        following.cancel()
-        await asyncio.gather(pushing, following, return_exceptions=True)
-        await jobs.idle()
+    """The jobs of one connection that nobody else works for, until `stop`."""
+    schedule = Schedule(jobs.audit.cron, Random())  # noqa: S311 - spreads runs and retries
+    with schedule.running():
+        await schedule.run(jobs, intervals, stop)
 
 
 async def follow_clocks(scheduler: AsyncIOScheduler) -> None:
@@ -138,29 +220,3 @@ async def follow_clocks(scheduler: AsyncIOScheduler) -> None:
             planned = job.trigger.planned(datetime.now(UTC), job.next_run_time)
             if abs((planned - job.next_run_time).total_seconds()) >= LOOK_S:
                 job.modify(next_run_time=planned)
-
-
-def _every(
-    scheduler: AsyncIOScheduler,
-    rng: Random,
-    interval_s: float,
-    job: Job,
-    pause_s: Callable[[], float | None] = lambda: None,
-) -> ScheduledJob:
-    trigger = IntervalTrigger(interval_s, rng)
-
-    async def run() -> None:
-        await _retried(job, pause_s, scheduled)
-
-    scheduled = scheduler.add_job(run, trigger, next_run_time=datetime.now(UTC), name=job.__name__)
-    return scheduled
-
-
-async def _retried(job: Job, pause_s: Callable[[], float | None], again: ScheduledJob) -> None:
-    """Run a job, and have it done `again` after a pause that is shorter than its interval, if it failed."""
-    # A job that is cancelled because the grace is over would be logged as one that failed.
-    with suppress(asyncio.CancelledError):
-        await job()
-        if (seconds := pause_s()) is not None:
-            again.trigger.hasten(seconds)
-            again.modify(next_run_time=again.trigger.planned(datetime.now(UTC), again.next_run_time))

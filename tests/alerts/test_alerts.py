@@ -46,7 +46,7 @@ async def alerting(
     async with Poster(receiver.url) as poster:
         webhook = Webhook(poster, None, Random(1), time)
         try:
-            yield Alerter(engine, ["default"], webhook, host="a-host", stuck=stuck, clock=time)
+            yield Alerter(engine, lambda: ["default"], webhook, host="a-host", stuck=stuck, clock=time)
         finally:
             await engine.dispose()
 
@@ -187,8 +187,13 @@ async def test_a_look_that_finds_nothing_new_writes_nothing(mirror: Mirror, outb
 
 async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver) -> None:
     completed = asyncio.Event()
+
+    async def complete() -> None:
+        await completed.wait()
+        completed.clear()
+
     async with Poster(receiver.url, "the-token") as poster:
-        pinging = asyncio.create_task(ping(poster, [completed]))
+        pinging = asyncio.create_task(ping(poster, complete))
         completed.set()
         call = await receiver.call(1)
         assert call.headers["authorization"] == "Bearer the-token"

@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection import store
 from sync.connection.tenure import Tenure, Trust
 from sync.core.errors import Stopped
-from sync.fleet import liveness, membership, replicas
+from sync.fleet import liveness, membership, registry, replicas
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import Replica
@@ -189,6 +190,22 @@ async def test_another_token_is_another_version(engines: list[AsyncEngine], time
 
     await in_transaction(engines[1], rotate)
     assert (await one.beat()).owned["hotel 1"].version != before
+
+
+async def test_what_a_process_notes_of_the_environment_s_connection_is_no_other_token(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    async def note(tx: AsyncConnection) -> None:
+        await registry.register_environment(tx, "default")
+
+    async def remember(tx: AsyncConnection) -> None:
+        await store.remember(tx, "default", "https://api.mews.com", b"token", [])
+
+    one = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT])
+    await in_transaction(engines[0], note)
+    before = (await one.beat()).owned["default"]
+    await in_transaction(engines[0], remember)
+    assert (await one.beat()).owned["default"] == before
 
 
 async def test_a_claim_is_made_only_by_who_owns_the_connection_still(engines: list[AsyncEngine], time: Time) -> None:

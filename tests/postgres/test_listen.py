@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from sync.postgres import listen as module
-from sync.postgres.listen import CHANNEL, listen
+from sync.postgres.listen import CHANNEL, Listener, listen
 from tests.support.database import PATIENCE_S
 from tests.support.hostile import alter
 from tests.support.postgres import database_of
@@ -44,7 +44,7 @@ class Sleeper:
 async def woken_by(database_url: str) -> AsyncIterator[Sleeper]:
     """Who listens there."""
     sleeper = Sleeper()
-    listening = asyncio.create_task(listen(database_url, sleeper.wake, asyncio.Event()))
+    listening = asyncio.create_task(listen(database_url, Listener(sleeper.wake), asyncio.Event()))
     yield sleeper
     listening.cancel()
     with suppress(asyncio.CancelledError):
@@ -123,4 +123,4 @@ async def test_a_server_that_ends_idle_sessions_is_spoken_to_before_it_does(
 ) -> None:
     await stranger.execute(alter("DATABASE", database_of(database_url), {"idle_session_timeout": "'5s'"}))
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        assert await module._begin(connection) == 2.5
+        assert await module._begin(connection, Listener(lambda: None)) == 2.5

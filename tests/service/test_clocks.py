@@ -9,7 +9,8 @@ import pytest
 from sync.core.cron import Cron
 from sync.demo.simulator import Operation
 from sync.service import app
-from sync.service.schedule import JITTER, STEP, CronTrigger, Intervals, IntervalTrigger, run_until_stopped
+from sync.service.schedule import LOOK_S, STEP, CronTrigger, DueTrigger, Intervals, run_until_stopped
+from sync.service.timetable import JITTER, Timetable
 from tests.outages.helpers import until
 from tests.service.test_schedule import SUNDAY
 from tests.support.mirror import Mirror
@@ -61,26 +62,71 @@ async def test_pulls_and_heartbeats_go_on_whatever_the_wall_clock_does(
             await running
 
 
+class Runs:
+    """A job and a timetable for it, whose clock stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s, self.count = 1000.0, 0
+        self.timetable = Timetable(Random(1), lambda: None, lambda: self.now_s)
+
+    async def __call__(self) -> None:
+        self.count += 1
+
+    async def counted_after(self, seconds: float) -> int:
+        """How often it has run by then."""
+        self.now_s += seconds
+        await self.timetable.tick()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return self.count
+
+
+async def test_a_job_runs_at_its_interval_and_once_for_all_that_it_missed() -> None:
+    runs = Runs()
+    runs.timetable.every(60, runs)
+    waits_s = (0, 60 * (1 - JITTER) - 1, 60 * 2 * JITTER + 1, 3600)
+    assert [await runs.counted_after(wait_s) for wait_s in waits_s] == [1, 1, 2, 3]
+    assert 60 * (1 - JITTER) <= runs.timetable.wait_s() <= 60 * (1 + JITTER)
+
+
+async def test_a_run_is_hastened_and_never_put_off() -> None:
+    runs = Runs()
+    entry = runs.timetable.every(60, runs)
+    assert await runs.counted_after(0) == 1
+    runs.timetable.hasten(entry, 3600)
+    assert await runs.counted_after(60 * (1 + JITTER)) == 2
+    runs.timetable.hasten(entry, 2)
+    assert await runs.counted_after(2) == 3
+    assert await runs.counted_after(50) == 3, "what it was planned for before does not come beside"
+
+
+async def test_what_may_not_ask_is_left_out_and_made_up_for() -> None:
+    runs, may_ask = Runs(), False
+    entry = runs.timetable.every(60, runs, asks=lambda: may_ask)
+    assert await runs.counted_after(0) == 0
+    may_ask = True
+    runs.timetable.make_up([entry], within_s=1)
+    assert await runs.counted_after(1) == 1
+    runs.timetable.make_up([entry], within_s=1)
+    assert await runs.counted_after(1) == 1
+
+
+async def test_what_was_removed_runs_no_more() -> None:
+    runs = Runs()
+    entry = runs.timetable.every(60, runs)
+    runs.timetable.remove([entry])
+    runs.timetable.hasten(entry, 0)
+    assert await runs.counted_after(120) == 0
+
+
 @pytest.mark.parametrize("step", STEPS, ids=str)
-def test_an_interval_is_planned_by_what_is_left_of_it_whatever_the_wall_clock_shows(step: timedelta) -> None:
-    now_s = 1000.0
-    trigger = IntervalTrigger(60, Random(1), lambda: now_s)
-    planned = trigger.get_next_fire_time(None, SUNDAY)
-    assert abs((planned - SUNDAY).total_seconds() - 60) <= 60 * JITTER
-    now_s += 20
-    moved = trigger.planned(SUNDAY + step, planned)
-    assert moved - (SUNDAY + step) == planned - SUNDAY - timedelta(seconds=20)
-    now_s += 3600
-    assert trigger.planned(SUNDAY + step, planned) == SUNDAY + step
-
-
-def test_a_run_is_hastened_and_never_put_off() -> None:
-    trigger = IntervalTrigger(60, Random(1), lambda: 0.0)
-    planned = trigger.get_next_fire_time(None, SUNDAY)
-    trigger.hasten(3600)
-    assert trigger.planned(SUNDAY, planned) == planned
-    trigger.hasten(2)
-    assert trigger.planned(SUNDAY, planned) == SUNDAY + timedelta(seconds=2)
+def test_what_is_due_is_planned_by_what_is_left_whatever_the_wall_clock_shows(step: timedelta) -> None:
+    runs = Runs()
+    trigger = DueTrigger(runs.timetable)
+    runs.timetable.every(60, runs, first_s=0.5)
+    assert trigger.planned(SUNDAY + step, SUNDAY) == SUNDAY + step + timedelta(seconds=0.5)
+    runs.now_s -= 30
+    assert trigger.planned(SUNDAY + step, SUNDAY) == SUNDAY + step + timedelta(seconds=LOOK_S)
 
 
 def test_crons_next_time_comes_when_the_wall_clock_that_was_put_back_shows_it() -> None:

@@ -17,6 +17,9 @@ PATIENCE_S = 60
 STOP_S = PATIENCE_S
 """How long a test waits for a stopped daemon's end: if that takes over 10 s, it ends itself, with another code."""
 
+UNSET = "(unset)"
+"""For a setting that a daemon is to have no value of."""
+
 
 class Daemon:
     """A running `voucher-sync run`; `logs` are the lines read so far, each parsed from its JSON."""
@@ -64,7 +67,8 @@ async def running(mirror: Mirror, directory: Path, **settings: str) -> AsyncIter
         "SYNC_LEASE_S": "3",
         "SYNC_LOG_LEVEL": "debug",
     }
-    process = await start("run", settings={**mirror.environment, **quick, **settings}, directory=directory)
+    given = {name: value for name, value in {**mirror.environment, **quick, **settings}.items() if value != UNSET}
+    process = await start("run", settings=given, directory=directory)
     try:
         yield Daemon(process)
     finally:

@@ -1,0 +1,236 @@
+"""What a replica works on: the jobs of each connection that it owns, begun and ended as connections come and go.
+
+Each has a task of its own, so that a fault of one ends no other. A connection that is given back is released once
+nothing is under way for it any more; one that was lost is left at once, and nothing is released.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import structlog
+
+from sync.connection.tenure import Tenure, now_s
+from sync.core.errors import DatabaseError, SettingsError
+from sync.core.internal_errors import internal_error
+from sync.fleet import registry
+from sync.fleet.assignment import Owned
+from sync.fleet.liveness import BEAT_S
+from sync.fleet.membership import Membership, Round
+from sync.fleet.registry import StoredConnection
+from sync.postgres.engine import in_transaction
+from sync.service import app, heartbeat
+from sync.service.app import CONNECTION_NAME, Workplace
+from sync.service.heartbeat import Standing
+from sync.service.jobs import Jobs
+from sync.service.looks import make_looks
+from sync.service.schedule import Intervals, Schedule
+
+BEAT_TAKES_S = 3.0
+"""A beat that takes longer is given up for another one, over another line."""
+START_S = 0.01
+"""For each of many connections that are begun at once, their first runs are spread over so many seconds more."""
+RELEASE_S = 0.1
+LEAVE_S = 1.0
+"""A database that does not answer within this time holds up no stop."""
+AFTER_DEFECT_S = 5.0
+UNKNOWN_EPOCH = -1
+"""Of a connection that may be another's: no row has it, so nothing is claimed."""
+OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0)
+
+log = structlog.get_logger()
+
+
+@dataclass(eq=False, slots=True)
+class Engagement:
+    """What is done for one connection, until `stop`. `owned` is None while it is not known whose it is.
+
+    `is_lost`: another has it, or nobody is to. `is_given_back`: another is to have it.
+    """
+
+    owned: Owned | None
+    tenure: Tenure
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    task: "asyncio.Task[None] | None" = None
+    is_lost: bool = False
+    is_given_back: bool = False
+
+
+class Supervisor:
+    """`jobs` are those of the connections that it works for now; `wake` has it beat at once."""
+
+    def __init__(self, place: Workplace, membership: Membership, schedule: Schedule, intervals: Intervals) -> None:
+        self.jobs: list[Jobs] = []
+        self.wake = asyncio.Event()
+        self._place = place
+        self._looks = make_looks(place.engine)
+        self._membership = membership
+        self._schedule = schedule
+        self._intervals = intervals
+        self._works: dict[str, Engagement] = {}
+        self._to_release = set[str]()
+        self._is_registered = False
+        self._is_spare: bool | None = None
+
+    def wake_outboxes(self) -> None:
+        """Have all outboxes look for what is due."""
+        for jobs in self.jobs:
+            jobs.outbox.wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work for what this replica owns until `stop`, then give it all back."""
+        watching = asyncio.create_task(self._watch_trust())
+        try:
+            while not stop.is_set():
+                self.wake.clear()
+                await self._release()
+                await self._beat()
+                await self._wait(stop)
+        finally:
+            watching.cancel()
+            await self._end_all()
+            with suppress(DatabaseError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._membership.leave()
+
+    async def _wait(self, stop: asyncio.Event) -> None:
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self.wake.wait())]
+        await asyncio.wait(waits, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    async def _beat(self) -> None:
+        leaving = {name for name, work in self._works.items() if work.is_given_back} | self._to_release
+        try:
+            async with asyncio.timeout(BEAT_TAKES_S):
+                await self._register()
+                found = await self._membership.beat(leaving)
+                stored = await self._load(found)
+        except (DatabaseError, TimeoutError) as error:
+            log.debug("not_beaten", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
+            if not self._is_registered and not self._works and self._has_own_tokens:
+                # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
+                self._begin(CONNECTION_NAME, None, OF_ENVIRONMENT, 0.0)
+            return
+        self._follow(found, stored)
+
+    @property
+    def _has_own_tokens(self) -> bool:
+        return self._place.settings.mews_access_token is not None
+
+    async def _register(self) -> None:
+        """Have a row for the environment's connection, so that somebody can own it."""
+        if self._has_own_tokens and not self._is_registered:
+            await in_transaction(self._place.engine, partial(registry.register_environment, name=CONNECTION_NAME))
+        self._is_registered = True
+
+    async def _load(self, found: Round) -> Mapping[str, StoredConnection]:
+        """The connections that are to be begun."""
+        wanted = found.owned.keys() - self._works.keys() - self._to_release - set(found.give_back)
+        if not wanted:
+            return {}
+        active = await in_transaction(self._place.engine, registry.load_active)
+        return {one.name: one for one in active if one.name in wanted}
+
+    def _follow(self, found: Round, stored: Mapping[str, StoredConnection]) -> None:
+        """End what is to be ended, and begin what is to be begun."""
+        for name, work in self._works.items():
+            _follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
+        self._to_release |= set(found.give_back) - self._works.keys()
+        for name, one in stored.items():
+            self._begin(name, found.owned[name], one, START_S * (len(stored) - 1))
+        is_spare = not found.owned
+        if is_spare != self._is_spare:
+            self._is_spare = is_spare
+            log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
+
+    def _begin(self, name: str, owned: Owned | None, stored: StoredConnection, spread_s: float) -> None:
+        epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
+        work = self._works[name] = Engagement(owned, Tenure(self._place.process, epoch, self._membership.trust))
+        work.task = asyncio.create_task(self._work(work, stored, spread_s))
+        work.task.add_done_callback(lambda _: self.wake.set())
+
+    async def _work(self, work: Engagement, stored: StoredConnection, spread_s: float) -> None:
+        """Work for a connection until it is to end; a fault of ours begins it anew after a while."""
+        try:
+            await self._run_jobs(work, stored, spread_s)
+        except SettingsError as error:
+            log.warning("not_begun", connection=stored.name, error=str(error))
+            await self._tell(stored.name, error)
+            await work.stop.wait()
+        except Exception as error:
+            log.exception("defect", connection=stored.name, job="connection")
+            await self._tell(stored.name, internal_error("connection", error))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
+        finally:
+            self._works.pop(stored.name, None)
+            if work.is_given_back and not work.is_lost:
+                self._to_release.add(stored.name)
+
+    async def _run_jobs(self, work: Engagement, stored: StoredConnection, spread_s: float) -> None:
+        place = replace(self._place, stop=work.stop)
+        address, given = app.open_stored(place.settings, stored)
+        connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
+        jobs = app.make_jobs(connection, place.settings, self._looks)
+        self.jobs.append(jobs)
+        log.debug("connection_begun", connection=stored.name, platform_address=address)
+        try:
+            await self._schedule.run(jobs, self._intervals, work.stop, spread_s)
+        finally:
+            self.jobs.remove(jobs)
+            await connection.client.aclose()
+
+    async def _tell(self, name: str, error: Exception) -> None:
+        standing = Standing(str(error), type(error).__name__)
+        with suppress(DatabaseError):
+            await in_transaction(self._place.engine, partial(heartbeat.set_state, name=name, standing=standing))
+
+    async def _release(self) -> None:
+        """Let others have what has ended here and is to move."""
+        names = set(self._to_release)
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._membership.release(names)
+                self._to_release -= names
+
+    async def _end_all(self) -> None:
+        """End all that is under way, and let others have each connection as soon as it has."""
+        for work in self._works.values():
+            work.is_given_back = True
+            work.stop.set()
+        tasks = {work.task for work in self._works.values() if work.task is not None}
+        try:
+            while tasks:
+                _, tasks = await asyncio.wait(tasks, timeout=RELEASE_S)
+                await self._release()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_trust(self) -> None:
+        """End what reads while this replica does not know whether it still owns what it works for."""
+        trust, was_good = self._membership.trust, False
+        while True:
+            await asyncio.sleep(max(0.1, min(BEAT_S, trust.until_s - now_s())))
+            is_good = trust.is_good()
+            if was_good and not is_good:
+                log.info("owner_unknown", connections=len(self._works))
+                self._schedule.cancel_asking()
+            elif is_good and not was_good:
+                self._schedule.make_up()
+            was_good = is_good
+
+
+def _follow_owner(work: Engagement, owned: Owned | None, *, is_given_back: bool) -> None:
+    """Go on with a connection that this replica owns as before, and end what is another's, or has other tokens."""
+    if work.owned is None and owned is not None:
+        work.owned, work.tenure.epoch = owned, owned.epoch
+    if owned is None or work.owned is None or owned.epoch != work.owned.epoch:
+        work.is_lost = work.tenure.is_over = True
+    work.is_given_back = work.is_given_back or is_given_back
+    if work.is_lost or work.is_given_back or owned != work.owned:
+        work.stop.set()

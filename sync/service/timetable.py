@@ -1,0 +1,130 @@
+"""What is due when, by the monotonic clock: any number of jobs, fired by one tick."""
+
+import asyncio
+import heapq
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+JITTER = 0.1
+"""Share of an interval by which its runs are spread, so that many services do not call at the same second."""
+
+Job = Callable[[], Awaitable[object]]
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A job and its interval; it never runs twice at once. `due_s` by the timetable's clock.
+
+    `pause_s`: after how many seconds it is done again if it failed. `asks`: what asks the API tells by
+    it whether it may; else it is left out this time.
+    """
+
+    interval_s: float
+    job: Job
+    pause_s: Callable[[], float | None]
+    slots: asyncio.Semaphore | None
+    asks: Callable[[], bool] | None
+    due_s: float
+    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
+    is_removed: bool = False
+    is_missed: bool = False
+
+
+class Timetable:
+    """`plan` is called whenever something is due sooner than `wait_s` said before."""
+
+    def __init__(self, rng: Random, plan: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._rng = rng
+        self._plan = plan
+        self._clock = clock
+        self._due: list[tuple[float, int, Entry]] = []
+        self._number = count()
+        self._ticked_s = clock()
+
+    def every(
+        self,
+        interval_s: float,
+        job: Job,
+        pause_s: Callable[[], float | None] = lambda: None,
+        *,
+        slots: asyncio.Semaphore | None = None,
+        asks: Callable[[], bool] | None = None,
+        first_s: float = 0.0,
+    ) -> Entry:
+        """Have a job done after `first_s` seconds, and about every `interval_s` from then on, spread by `JITTER`."""
+        entry = Entry(interval_s, job, pause_s, slots, asks, self._clock() + first_s)
+        self._put(entry)
+        self._plan()
+        return entry
+
+    def wait_s(self) -> float:
+        """Seconds until something is due."""
+        return max(0.0, self._due[0][0] - self._clock()) if self._due else float("inf")
+
+    def is_moving(self, within_s: float) -> bool:
+        """Whether it was ticked within so many seconds."""
+        return self._clock() - self._ticked_s <= within_s
+
+    async def tick(self) -> None:
+        """Begin all that is due."""
+        self._ticked_s = now_s = self._clock()
+        while self._due and self._due[0][0] <= now_s:
+            due_s, _, entry = heapq.heappop(self._due)
+            if entry.is_removed or due_s != entry.due_s:
+                continue  # it was put elsewhere since
+            entry.due_s = now_s + entry.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            self._put(entry)
+            if entry.asks is not None and not entry.asks():
+                entry.is_missed = True
+            elif entry.task is None or entry.task.done():
+                entry.task = asyncio.create_task(self._run(entry))
+        self._plan()
+
+    def hasten(self, entry: Entry, pause_s: float) -> None:
+        """Have it done after `pause_s` seconds at the latest."""
+        due_s = self._clock() + pause_s
+        if due_s < entry.due_s and not entry.is_removed:
+            entry.due_s = due_s
+            self._put(entry)
+            self._plan()
+
+    def retry(self, entry: Entry) -> None:
+        """Have it done again soon, if it failed."""
+        if (seconds := entry.pause_s()) is not None:
+            self.hasten(entry, seconds)
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Begin these no more."""
+        for entry in entries:
+            entry.is_removed = True
+
+    def cancel(self, entries: Iterable[Entry]) -> None:
+        """End what of these is under way."""
+        for entry in entries:
+            if entry.task is not None and not entry.task.done():
+                entry.is_missed = True
+                entry.task.cancel()
+
+    def make_up(self, entries: Iterable[Entry], within_s: float) -> None:
+        """Have those of these that were left out or ended done within so many seconds."""
+        for entry in entries:
+            if entry.is_missed:
+                entry.is_missed = False
+                self.hasten(entry, self._rng.uniform(0, within_s))
+
+    async def _run(self, entry: Entry) -> None:
+        slot: AbstractAsyncContextManager[object] = entry.slots or nullcontext()
+        # A job that is cancelled because the grace is over would be logged as one that failed.
+        with suppress(asyncio.CancelledError):
+            async with slot:
+                if entry.is_removed:
+                    return
+                await entry.job()
+            self.retry(entry)
+
+    def _put(self, entry: Entry) -> None:
+        heapq.heappush(self._due, (entry.due_s, next(self._number), entry))

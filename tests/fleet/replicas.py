@@ -1,0 +1,110 @@
+"""Many hotels served by one simulated API, and replicas as processes that share them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from sync.demo.simulator import Operation, Voucher
+from sync.fleet.tokens import TokenBox, TokenOf, new_key
+from tests.support.daemon import PATIENCE_S, UNSET, Daemon, running
+from tests.support.mirror import CLIENT_TOKEN, Mirror
+
+ADD = """
+INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at)
+VALUES (%s, 'ok', 'command', %s, %s, now())
+"""
+OWNERS = "SELECT name, owner::text FROM sync.connections WHERE origin = 'command' ORDER BY name"
+
+
+@dataclass
+class Fleet:
+    """Hotels with a token and a voucher each, and the mirror that serves them."""
+
+    mirror: Mirror
+    directory: Path
+    key: str = field(default_factory=new_key)
+    vouchers: dict[str, Voucher] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def add_hotels(self, number: int) -> None:
+        """Hotels whose tokens the database keeps."""
+        with psycopg.connect(self.mirror.database_url, autocommit=True) as connection:
+            for name in (f"hotel-{n}" for n in range(number)):
+                self._add_hotel(name)
+                box, address = TokenBox([self.key]), self.mirror.address
+                token = box.encrypt(token_of(name), TokenOf(name, address, "access"))
+                connection.execute(ADD.encode(), [name, address, token])
+        self.mirror.simulator.on_request = self._tell
+
+    def _add_hotel(self, name: str) -> None:
+        world = self.mirror.world
+        hotel = world.add_enterprise(name)
+        world.add_token(token_of(name), name=name, enterprise_ids=[hotel.id])
+        service = world.add_service(hotel.id, "Stay")
+        self.vouchers[name] = world.add_voucher(service.id, "Summer", created_utc=self.mirror.clock())
+
+    async def _tell(self, _operation: Operation, _body: Any) -> None:
+        self.news.set()
+
+    def pulls(self) -> Counter[str | None]:
+        """How often each hotel was pulled."""
+        return Counter(record.token for record in self.mirror.requests())
+
+    async def all_pulled(self, names: Iterable[str] | None = None, patience_s: float = PATIENCE_S) -> None:
+        """Waits until each of these hotels was pulled once more."""
+        before, wanted = self.pulls(), set(names or self.vouchers)
+        async with asyncio.timeout(patience_s):
+            while any(self.pulls()[name] <= before[name] for name in wanted):
+                self.news.clear()
+                await self.news.wait()
+
+    def made(self) -> Counter[str]:
+        """How often each code exists."""
+        return Counter(str(code.value) for code in self.mirror.world.codes.truth.values())
+
+    @asynccontextmanager
+    async def replica(self, **settings: str) -> AsyncIterator[Daemon]:
+        """A replica without tokens of its own."""
+        own = {"SYNC_SECRET_KEY": self.key, "MEWS_ACCESS_TOKEN": UNSET, "MEWS_CLIENT_TOKEN": CLIENT_TOKEN}
+        own = {"SYNC_LEASE_S": "30", "SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "5"} | own | settings
+        async with running(self.mirror, self.directory, **own) as daemon:
+            yield daemon
+
+    async def owned_by(self) -> Counter[str | None]:
+        """How many connections each owner has."""
+        return Counter((await self.owners()).values())
+
+    async def owners(self) -> dict[str, str | None]:
+        """The owner of each connection."""
+        ask = partial(_query, self.mirror.database_url, OWNERS)
+        return dict(await asyncio.to_thread(ask))
+
+    async def until_shared(self, *shares: int) -> None:
+        """Waits until owners have so many connections each."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (found := await self.owned_by()) and (None in found or sorted(found.values()) != sorted(shares)):
+                await asyncio.to_thread(_query, self.mirror.database_url, "SELECT pg_sleep(0.1)")
+
+    def queue(self, name: str, *values: str) -> None:
+        """Queues adds for a hotel."""
+        statement = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, %s)"
+        with psycopg.connect(self.mirror.database_url, autocommit=True) as connection:
+            for value in values:
+                connection.execute(statement.encode(), [self.vouchers[name].id, value])
+
+
+def token_of(name: str) -> str:
+    """The access token of a hotel."""
+    return f"token-of-{name}"
+
+
+def _query(url: str, statement: str) -> list[Any]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(statement.encode()).fetchall()

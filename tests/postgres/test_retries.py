@@ -12,6 +12,7 @@ from sync.core.retry import Backoff
 from sync.postgres import engine as module
 from sync.postgres import session
 from sync.postgres.engine import in_transaction
+from sync.postgres.sqlstates import BUSY
 from tests.support.database import blocked, execute, rows
 from tests.support.postgres import database_of
 
@@ -49,7 +50,7 @@ async def test_after_a_deadlock_with_a_user_both_get_through(engine: AsyncEngine
     ]
 
 
-@pytest.mark.parametrize("sqlstate", sorted(module.BUSY))
+@pytest.mark.parametrize("sqlstate", sorted(BUSY))
 async def test_who_gives_way_for_ever_is_told_what_stands_in_the_way(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, sqlstate: str
 ) -> None:

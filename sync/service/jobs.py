@@ -42,8 +42,6 @@ TURN_S = 20.0
 MAX_IDS_LOGGED = 10
 WELL_ENDED = {"200", "cancelled"}
 """How a call ends that has not failed: one beside which another was sent, since it hung, is cancelled."""
-LEAVE_S = 1.0
-"""A database that does not answer within this time holds up no stop."""
 
 log = structlog.get_logger()
 
@@ -187,7 +185,8 @@ class Jobs:
         async def note(tx: AsyncConnection) -> int | None:
             await self.outbox.observe_clock(tx)
             await heartbeat.beat(tx, name, caught_up, standing)
-            await replicas.note_alive(tx, self._daemon)
+            if self.connection.tenure.epoch is None:  # else its replica's own beat tells it, once for all connections
+                await replicas.note_alive(tx, self._daemon)
             await request_failures.note(tx, name, failed)
             if done is not None:
                 await samples.note(tx, name, done, late_after_s(self._pull_interval_s))
@@ -211,12 +210,6 @@ class Jobs:
         failed = sum(count for (_, ended), count in calls.items() if ended not in WELL_ENDED)
         codes = self.progress.totals["written"] + self.outbox.totals["done"]
         return Done(codes, sum(calls.values()), failed)
-
-    async def leave(self) -> None:
-        """Note that this process ends; without a database that answers soon, others take it for dead after a lease."""
-        with suppress(VoucherSyncError, TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await in_transaction(self.connection.engine, lambda tx: replicas.note_end(tx, self._daemon.process))
 
     async def idle(self) -> None:
         """Wait until nothing is running."""

@@ -25,8 +25,6 @@ async def test_a_daemon_is_told_with_its_settings_and_without_a_secret(mirror: M
     assert told["settings"]["SYNC_PULL_INTERVAL_S"] == 7
     assert {told["settings"][name] for name in ("DATABASE_URL", "MEWS_ACCESS_TOKEN", "MEWS_CLIENT_TOKEN")} == {"set"}
     assert not [secret for secret in (ACCESS_TOKEN, CLIENT_TOKEN, mirror.way) if secret in str(told)]
-    await jobs.leave()
-    assert await mirror.rows("SELECT FROM sync.daemons") == []
 
 
 async def test_what_is_reserved_of_the_budget_bears_the_daemons_name(mirror: Mirror) -> None:

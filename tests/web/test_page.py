@@ -22,7 +22,7 @@ MOST_BYTES = 150_000
     [
         ("working", "working", "The mirror is up to date"),
         ("first-backfill", "reading", "Working on the first backfill"),
-        ("degraded", "degraded", "The API is failing, and pulls go on"),
+        ("degraded", "degraded", "The API is failing, while pulls still work"),
         ("api-down", "failing", "The API refuses the token"),
         ("nothing", "not begun", "Nothing has been mirrored yet"),
         ("drift", "attention", "Working, and something needs you"),

@@ -45,6 +45,16 @@ LEVEL_WORDS = {
 }
 
 
+HELD_TO_DO = (
+    "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
+    "back with `voucher-sync outbox cancel`"
+)
+FAILED_TO_DO = (
+    "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
+    "leave them"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """Something that somebody must look at while all goes on, and what to do."""
@@ -103,7 +113,7 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
         return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
-    cause = f"The last pull that left nothing to read was {words.ago(one.caught_up_age_s)}."
+    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}."
     return Verdict(Level.OK, "The mirror is up to date", cause, one.state_since)
 
 
@@ -137,7 +147,7 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
         to_do, headline = remedies.of(one.error_kind), remedies.headline(one.error_kind)
         if one.caught_up_age_s is None or is_late:
             return Verdict(Level.FAILING, headline, one.error or "", one.state_since, to_do)
-        goes_on = f"{headline}, and pulls go on"
+        goes_on = f"{headline}, while pulls still work"
         return Verdict(Level.DEGRADED, goes_on, one.error or "", one.state_since, to_do)
     if is_late and one.heartbeat_age_s is not None and not one.open_windows:
         since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
@@ -165,13 +175,14 @@ def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
 def _notes(one: ConnectionStatus) -> Iterator[Note]:
     """What somebody must look at, the most urgent first."""
     if count := one.outbox.get("held"):
-        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks"
-        yield Note(text, "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them")
+        why = f": {words.held_because(one.held)}" if one.held else ""
+        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks{why}"
+        yield Note(text, HELD_TO_DO)
     if one.audit_braked:
         yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"))
     if count := one.outbox.get("failed"):
         text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good"
-        yield Note(text, "see `voucher-sync outbox list --status failed`; `outbox retry` or leave them")
+        yield Note(text, FAILED_TO_DO)
     if one.audit_drift and not one.audit_braked:
         text = f"The last audit found {one.audit_drift:,} codes that had drifted"
         yield Note(text, "find who changed them: the mirror's rows by hand, or a code that no window shows")

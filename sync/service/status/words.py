@@ -1,7 +1,9 @@
 """The words for facts: `status` and the page say the same."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
+from sync.outbox.rules import HeldBecause
 from sync.service.runs import Run
 from sync.service.status.facts import (
     Audit,
@@ -19,6 +21,11 @@ from sync.service.status.facts import (
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
+
+HELD_BECAUSE = {
+    HeldBecause.TOO_MANY_DELETES.value: "too many deletes at once",
+    HeldBecause.BEFORE_A_GAP.value: "queued before the database was restored or copied",
+}
 
 
 def lasting(seconds: float | None) -> str:
@@ -73,6 +80,11 @@ def codes(one: ConnectionStatus) -> str:
     if one.voucher_codes is None:
         return "an unknown number of"
     return f"about {one.voucher_codes:,}" if one.voucher_codes_estimated else f"{one.voucher_codes:,}"
+
+
+def held_because(counts: Mapping[str, int]) -> str:
+    """Why changes are held, what holds the most first."""
+    return ", ".join(HELD_BECAUSE.get(why, why) for why in sorted(counts, key=lambda why: -counts[why]))
 
 
 def windows_left(one: ConnectionStatus) -> str:

@@ -131,9 +131,9 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
         Tile("Last pull", words.ago(one.caught_up_age_s), f"complete through {through}", series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
         Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
-        Tile("Needs you", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
+        Tile("Held or refused", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
              f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
-        Tile("Request budget", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
+        Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
         Tile("Audit", drift, f"{audited}, next {words.until(one.details.next_audit_at, overview.now)}",
              "attention" if one.audit_drift or one.audit_braked else ""),
     ]  # fmt: skip
@@ -155,11 +155,13 @@ def _tiles(overview: Overview) -> list[Tile]:
     slowest = max((one.caught_up_age_s for one in all_ if one.caught_up_age_s is not None), default=None)
     alive = len(overview.alive)
     return [
-        Tile("Connections", f"{len(all_):,}", f"{failing:,} failing", "failing" if failing else ""),
+        Tile("Connections", f"{failing:,} of {len(all_):,}", "fail", "failing")
+        if failing
+        else Tile("Connections", f"{len(all_):,}", "none fails"),
         Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),
         Tile("Waiting", f"{waiting:,}", "changes in the outbox"),
         Tile(
-            "Needs you",
+            "Held or refused",
             f"{held + failed:,}",
             f"{held:,} held, {failed:,} refused",
             "attention" if held + failed else "",

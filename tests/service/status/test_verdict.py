@@ -16,7 +16,7 @@ from .helpers import NOW, connection, overview
 @pytest.mark.parametrize(
     ("facts", "level", "headline", "cause"),
     [
-        ({}, Level.OK, "The mirror is up to date", "nothing to read was 30 s ago"),
+        ({}, Level.OK, "The mirror is up to date", "Caught up with the API 30 s ago"),
         ({"heartbeat_age_s": None}, Level.OK, "Mirrored by single cycles", "No daemon was ever seen"),
         ({"heartbeat_age_s": 31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),
         ({"heartbeat_age_s": -31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),

@@ -13,6 +13,7 @@ from tests.support.own_settings import SECRET_ADDRESSES, SECRETS, Set, complaint
 
 DEFAULTS = {
     "DATABASE_URL": None,
+    "SYNC_LISTEN_URL": None,
     "MEWS_PLATFORM_ADDRESS": "https://api.mews.com",
     "MEWS_CLIENT_TOKEN": None,
     "MEWS_ACCESS_TOKEN": None,

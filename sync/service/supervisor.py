@@ -71,7 +71,7 @@ class Supervisor:
         self._intervals = intervals
         self._works: dict[str, Engagement] = {}
         self._to_release = set[str]()
-        self._is_registered = False
+        self._is_registered = self._has_beaten = False
         self._is_spare: bool | None = None
 
     def wake_outboxes(self) -> None:
@@ -137,7 +137,10 @@ class Supervisor:
     def _follow(self, found: Round, stored: Mapping[str, StoredConnection]) -> None:
         """End what is to be ended, and begin what is to be begun."""
         for name, work in self._works.items():
+            if work.owned is None and name not in found.owned and not self._has_beaten:
+                continue  # what is nobody's yet is taken with the next beat
             _follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
+        self._has_beaten = True
         self._to_release |= set(found.give_back) - self._works.keys()
         for name, one in stored.items():
             self._begin(name, found.owned[name], one, START_S * (len(stored) - 1))

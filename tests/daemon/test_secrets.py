@@ -93,7 +93,7 @@ async def test_no_token_and_no_value_is_told_or_kept_elsewhere(database_url: str
             async with httpx.AsyncClient(base_url=site["address"]) as http:
                 answers = {path: (await http.get(path)).text for path in PATHS}
             daemon.process.kill()
-        settings = mirror.environment
+        settings = mirror.environment | quick
         commands = [("status",), ("status", "--json"), ("check",), ("outbox", "list"), ("audit",), ("once",)]
         told = {" ".join(words): str(await run(*words, settings=settings, directory=tmp_path)) for words in commands}
         mirror.world.permit(ACCESS_TOKEN, set())

@@ -34,7 +34,7 @@ async def test_an_outage_of_the_api_is_told_and_so_is_its_end(mirror: Mirror, tm
         async with mirror.served():
             port = mirror.port
         settings = {"SYNC_ALERT_WEBHOOK_URL": receiver.url}
-        async with asyncio.timeout(110), running(mirror, tmp_path, **settings):
+        async with asyncio.timeout(220), running(mirror, tmp_path, **settings):
             await told(receiver, "raised", "failing")
             async with mirror.served(port=port):
                 await told(receiver, "ended", "failing")
@@ -44,7 +44,7 @@ async def test_an_outage_of_the_api_is_told_and_so_is_its_end(mirror: Mirror, tm
 async def test_deletes_that_are_held_are_told_with_what_to_do(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), receiving() as receiver:
         settings = {"SYNC_ALERT_WEBHOOK_URL": receiver.url, "SYNC_DELETE_BRAKE_MIN": "1"}
-        async with asyncio.timeout(60), running(mirror, tmp_path, **settings) as daemon:
+        async with asyncio.timeout(120), running(mirror, tmp_path, **settings) as daemon:
             await daemon.event("pulled")
             await mirror.execute(
                 "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
@@ -61,7 +61,7 @@ async def test_the_switch_is_pinged_after_whole_cycles_alone(mirror: Mirror, tmp
         async with mirror.served():
             port = mirror.port
         settings = {"SYNC_PING_URL": receiver.url, "SYNC_PING_TOKEN": "the-ping-token"}
-        async with asyncio.timeout(60), running(mirror, tmp_path, **settings) as daemon:
+        async with asyncio.timeout(120), running(mirror, tmp_path, **settings) as daemon:
             await daemon.event("failing")
             assert receiver.calls == []
             async with mirror.served(port=port):

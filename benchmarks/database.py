@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.migrations import migrate
@@ -41,9 +41,8 @@ class Database:
     @contextmanager
     def session(self, name: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
         """A session in one of its databases."""
-        with psycopg.connect(
-            **(self._parameters | {"dbname": name, "options": "-c TimeZone=UTC"}), autocommit=True
-        ) as session:  # type: ignore[arg-type]
+        address = make_conninfo(**(self._parameters | {"dbname": name, "options": "-c TimeZone=UTC"}))
+        with psycopg.connect(address, autocommit=True) as session:
             yield session
 
     def make(self, name: str, template: str = EMPTY) -> str:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants bench guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants bench idle guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -41,6 +41,9 @@ mutants: installed-tests  ## break each invariant on purpose, in a copy, and see
 
 bench: installed-demo installed-peers  ## ours, other ways and floors side by side, and growth, into benchmarks/RESULTS.md; QUICK=1 for a small run, GROWTH_MAX
 	@$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick) $(ARGS)
+
+idle: installed-demo  ## what hotels cost in which nothing happens; ARGS="--hotels 2000 --minutes 3"
+	@$(BIN)/python benchmarks/idle.py $(ARGS)
 
 guard: installed-demo  ## whether ours has become slower, by ratios; ARGS=--accept writes down what is measured now
 	@$(BIN)/python benchmarks/guard.py $(ARGS)

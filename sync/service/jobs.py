@@ -25,7 +25,9 @@ from sync.mirror.pull_report import PullReport
 from sync.mirror.quiet import QuietPulls
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox.dispatch import MirrorFreshness
+from sync.outbox.unfinished import Unfinished
 from sync.postgres.engine import in_transaction
+from sync.postgres.shared_look import Looked
 from sync.service import heartbeat, request_failures, samples
 from sync.service.audit_worker import AuditJobs
 from sync.service.health import Health
@@ -220,6 +222,11 @@ class Jobs:
         """Look for what is due and has not made itself heard: what waited for its time, or a lost notification."""
         self._fired_s = time.monotonic()
         await self.polls.wake()
+
+    def is_to_be_polled(self, looked: Looked[Unfinished] | None) -> bool:
+        """Whether its outbox has anything to do, by a look for all of the process; to be asked is a sign of life."""
+        self._fired_s = time.monotonic()
+        return not self.polls.are_needless(looked)
 
     def is_moving(self, within_s: float) -> bool:
         """Whether the scheduler has fired the job that it fires most often within so many seconds."""

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from sync.connection.connection import Connection
 from sync.core.errors import DatabaseError
 from sync.outbox.unfinished import Unfinished
-from sync.postgres.shared_look import SharedLook
+from sync.postgres.shared_look import Looked, SharedLook
 from sync.service.health import Health
 from sync.service.outbox_worker import OutboxJobs
 
 WHOLE_LOOK_S = 3600.0
 """So often what is unfinished is looked up whatever the common look says: rows of attempts that are not there."""
+ALL = "all"
+"""Who polls all connections of a process together asks by this name."""
 
 
 class OutboxPolls:
@@ -36,6 +38,20 @@ class OutboxPolls:
         self._clock = clock
         self._checks: int | None = None
         self._whole_look_s = clock()
+
+    async def look(self) -> Looked[Unfinished] | None:
+        """What is unfinished of all connections of the process, for who polls them together; None: it is not known."""
+        try:
+            return await self._look.ask(ALL)
+        except DatabaseError:
+            return None  # whoever polls each for itself meets the same, and tells it
+
+    def are_needless(self, looked: Looked[Unfinished] | None) -> bool:
+        """Whether none of the polls would find anything, by a look for all."""
+        is_whole_look_due = self._connection.incarnation.checks != self._checks or self._clock() >= self._whole_look_s
+        if looked is None or is_whole_look_due or not self._may_be_finished():
+            return False
+        return self._is_finished_by(looked)
 
     async def wake(self) -> None:
         """Have the outbox pushed: what waited for its time, or a lost notification."""
@@ -60,12 +76,18 @@ class OutboxPolls:
             self._checks, self._whole_look_s = checks, self._clock() + WHOLE_LOOK_S
 
     async def _is_finished(self, poll: str) -> bool:
-        known = self._connection.incarnation.known
-        if known is None or known.id is None or known.gap or self._health.failing_jobs:
+        if not self._may_be_finished():
             return False
         try:
             looked = await self._look.ask((self._connection.name, poll))
         except DatabaseError:
             return False  # whoever asks next meets the same, and tells it
+        return self._is_finished_by(looked)
+
+    def _may_be_finished(self) -> bool:
+        known = self._connection.incarnation.known
+        return not (known is None or known.id is None or known.gap or self._health.failing_jobs)
+
+    def _is_finished_by(self, looked: Looked[Unfinished]) -> bool:
         self._outbox.observe_quiet(looked.found.now + looked.age)
         return not looked.found.concerns(self._connection.name)

@@ -7,7 +7,7 @@ APScheduler's fires what is due of all connections, since one for each would cos
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -104,6 +104,8 @@ class Schedule:
         self._rng = rng
         self._cron = cron
         self._asking: set[Entry] = set()
+        self._polls: dict[Jobs, Sequence[Entry]] = {}
+        self._polling: Entry | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
@@ -131,7 +133,9 @@ class Schedule:
 
         The first runs are spread over `spread_s` seconds.
         """
-        entries = self._enter(jobs, intervals, self._rng.uniform(0, spread_s))
+        first_s = self._rng.uniform(0, spread_s)
+        polls = self._enter_polls(jobs, intervals, first_s)
+        entries = [*self._enter(jobs, intervals, first_s), *polls]
         asking = {entry for entry in entries if entry.asks}
         self._asking |= asking
         pushing = asyncio.create_task(jobs.outbox.run())
@@ -147,6 +151,7 @@ class Schedule:
         except TimeoutError:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:
+            self._polls.pop(jobs, None)
             self._asking -= asking
             self.timetable.remove(entries)
             self.timetable.cancel(entries)
@@ -177,13 +182,33 @@ class Schedule:
             every(intervals.discovery_s, jobs.rediscover, again("discovery"), slots=slots.discoveries, asks=is_trusted),
             every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
             every(intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others),
-            self.timetable.every(intervals.push_poll_s, jobs.wake_outbox),
-            every(intervals.push_poll_s, jobs.polls.find_earlier, slots=slots.others),
-            every(intervals.push_poll_s, jobs.polls.look_up, again("settle"), slots=slots.others, asks=is_trusted),
             every(PRUNE_INTERVAL_S, jobs.prune, slots=slots.others),
             make_up,
             self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),
         ]
+
+    def _enter_polls(self, jobs: Jobs, intervals: Intervals, first_s: float) -> list[Entry]:
+        """The polls of a connection's outbox, done once, and from then on where a look for all finds it concerned."""
+        pause_s, others = partial(Retries(jobs.health, self._rng).pause_s, "settle"), self._slots.others
+        once = partial(self.timetable.every, math.inf, first_s=first_s)
+        polls = self._polls[jobs] = [
+            once(jobs.wake_outbox),
+            once(jobs.polls.find_earlier, slots=others),
+            once(jobs.polls.look_up, pause_s, slots=others, asks=jobs.connection.tenure.is_trusted),
+        ]
+        if self._polling is None:
+            self._polling = self.timetable.every(intervals.push_poll_s, self._poll_all, first_s=intervals.push_poll_s)
+        return polls
+
+    async def _poll_all(self) -> None:
+        """Poll the outboxes in which one look finds anything unfinished; one after the other, where they are many."""
+        some = next(iter(self._polls), None)
+        looked = await some.polls.look() if some else None
+        concerned = [entries for jobs, entries in self._polls.items() if jobs.is_to_be_polled(looked)]
+        for entries in concerned:
+            after_s = self._rng.uniform(0, SPREAD_S * (len(concerned) - 1))
+            for entry in entries:
+                self.timetable.hasten(entry, after_s)
 
     async def _audit_all(self) -> None:
         """Begin all audits, since it is time."""

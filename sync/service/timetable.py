@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
@@ -127,4 +128,5 @@ class Timetable:
             self.retry(entry)
 
     def _put(self, entry: Entry) -> None:
-        heapq.heappush(self._due, (entry.due_s, next(self._number), entry))
+        if entry.due_s < math.inf:  # else it is only hastened, and what is left of each time would stay for ever
+            heapq.heappush(self._due, (entry.due_s, next(self._number), entry))

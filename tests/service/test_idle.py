@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,12 +13,14 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.core.errors import Unreconciled
+from sync.demo.simulator import Operation
 from sync.outbox.claims import as_daemon
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import transaction
 from sync.service import app
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
+from sync.service.schedule import Intervals, run_until_stopped
 from tests.support.mirror import Mirror
 
 
@@ -70,6 +73,48 @@ async def test_polls_of_many_quiet_outboxes_are_one_statement(mirror: Mirror, jo
     with statements(mirror.connection.engine) as said:
         assert not any([await poll(one) for one in all_])
     assert len(said) <= 3  # and not one for each, even where a look takes next to no time
+
+
+async def test_one_look_for_all_finds_whose_outbox_has_anything_to_do(mirror: Mirror, jobs: Jobs) -> None:
+    looks = make_looks(mirror.connection.engine)
+    other = app.make_jobs(replace(mirror.connection, name="other"), mirror.settings(), looks)
+    await poll(other)
+    assert [one.is_to_be_polled(await other.polls.look()) for one in (jobs, other)] == [False, False]
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
+    )
+    assert [one.is_to_be_polled(await other.polls.look()) for one in (jobs, other)] == [True, False]
+    await other.health.note("push", Unreconciled("of 1 change it is not known"))
+    assert other.is_to_be_polled(await other.polls.look())
+
+
+async def test_an_outbox_that_nobody_has_looked_into_is_polled_whatever_the_look_for_all_finds(mirror: Mirror) -> None:
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    assert jobs.is_to_be_polled(await jobs.polls.look())
+
+
+async def test_the_scheduler_polls_an_outbox_whenever_anything_is_left_in_it(mirror: Mirror, jobs: Jobs) -> None:
+    sent = asyncio.Queue[str]()
+
+    async def on_request(operation: Operation, body: Any) -> None:
+        if operation is Operation.ADD_CODES:
+            sent.put_nowait(body["VoucherCodeParameters"][0]["Value"])
+
+    mirror.simulator.on_request = on_request
+    often = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=0.05)
+    running = asyncio.create_task(run_until_stopped(jobs, often, mirror.stop))
+    try:
+        for value in ("first", "second"):  # nobody listens here for notifications
+            await mirror.execute(
+                "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+                "SELECT 'add', id, :value FROM mews.vouchers",
+                value=value,
+            )
+            async with asyncio.timeout(30):
+                assert await sent.get() == value
+    finally:
+        mirror.stop.set()
+        await running
 
 
 async def test_pulls_with_nothing_new_of_many_are_one_statement(mirror: Mirror, jobs: Jobs) -> None:

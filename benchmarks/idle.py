@@ -41,7 +41,8 @@ TOLERANCE_S = 0.5
 FIRST_PORT = 18_321
 SECONDS_A_DAY = 86_400
 TOLD = """
-SELECT name, extract(epoch FROM caught_up_as_of)::float8 FROM sync.connections WHERE caught_up_as_of IS NOT NULL
+SELECT name, extract(epoch FROM caught_up_as_of)::float8 FROM sync.connection_freshness
+WHERE caught_up_as_of IS NOT NULL
 """
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND backend_type = 'client backend'"
 

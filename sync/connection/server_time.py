@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.connection.tables import connections
+from sync.connection.tables import freshness
 from sync.mews import operations
 from sync.postgres.engine import in_transaction
 
@@ -22,7 +22,7 @@ async def server_now(connection: Connection) -> datetime:
 
 async def expected(tx: AsyncConnection, name: str) -> datetime:
     """What the API's clock shows now by the database's, as far apart as both were when a pull last caught up."""
-    apart = connections.c.caught_up_through - connections.c.caught_up_as_of
-    noted = select(apart).where(connections.c.name == name).scalar_subquery()
+    apart = freshness.c.caught_up_through - freshness.c.caught_up_as_of
+    noted = select(apart).where(freshness.c.name == name).scalar_subquery()
     now: datetime = (await tx.execute(select(func.clock_timestamp() + func.coalesce(noted, timedelta())))).scalar_one()
     return now

@@ -11,7 +11,9 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    column,
     func,
+    table,
     text,
     true,
 )
@@ -37,9 +39,17 @@ connections = Table(
     Column("state", Text, nullable=False, comment="ok, or failing."),
     Column("state_since", TIMESTAMP, nullable=False, server_default=func.now(), comment="Since when."),
     Column("error", Text, comment="Why it is failing."),
-    Column("heartbeat_at", TIMESTAMP, comment="When a daemon last reported for it."),
-    Column("caught_up_as_of", TIMESTAMP, comment="Start, by this database's clock, of the last pull that caught up."),
-    Column("caught_up_through", TIMESTAMP, comment="The server's instant that this pull reached."),
+    Column("heartbeat_at", TIMESTAMP, comment="When a daemon last reported for it, as far as it is noted here."),
+    Column(
+        "caught_up_as_of",
+        TIMESTAMP,
+        comment="Start, by this database's clock, of the last pull that caught up and is noted here.",
+    ),
+    Column(
+        "caught_up_through",
+        TIMESTAMP,
+        comment="The server's instant that this pull reached; see sync.connection_freshness.",
+    ),
     Column("platform_address", Text, comment="The API that it mirrors."),
     Column("token_fingerprint", LargeBinary, comment="SHA-256 of that address and the token last seen to fit."),
     Column("error_kind", Text, comment="Which kind of error it is, by its name."),
@@ -59,6 +69,7 @@ connections = Table(
     Column("integration_id", Text, comment="The vendor's name of the integration that it came with."),
     Column("owner", UUID, comment="The process that works for it, as in sync.daemons."),
     Column("epoch", BigInteger, nullable=False, server_default="0", comment="Grows whenever another process takes it."),
+    Column("place", Integer, comment="Its place among its owner's in sync.caught_up; null: it has none."),
     Column(
         "enterprise_ids",
         ARRAY(UUID),
@@ -89,6 +100,15 @@ connections = Table(
     schema="sync",
     comment="The connections: where their tokens are, who works for each, and how it is doing.",
 )
+freshness = table(
+    "connection_freshness",
+    column("name", Text),
+    column("heartbeat_at", TIMESTAMP),
+    column("caught_up_as_of", TIMESTAMP),
+    column("caught_up_through", TIMESTAMP),
+    schema="sync",
+)
+"""The view of what counts of each connection: its replica's word or its row's, whichever is the later one."""
 CONNECTION_TRIGGERS = ("tell_of_another", "tell_of_change")
 CONNECTIONS_CHANNEL = "voucher_sync_connections"
 """What is notified when the set of connections has changed."""

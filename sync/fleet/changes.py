@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.hotels import fingerprint
-from sync.connection.tables import connections
+from sync.connection.tables import connections, freshness
 from sync.core.errors import SettingsError, VoucherSyncError
 from sync.fleet.registry import StoredConnection, load_present
 from sync.fleet.tokens import TokenBox, TokenOf
@@ -252,7 +252,18 @@ _REMOVE = (
     update(connections)
     .where(_OF_NAME)
     .values(
-        removed_at=func.now(), access_token=None, client_token=None, paused_at=None, paused_because=None, owner=None
+        removed_at=func.now(),
+        access_token=None,
+        client_token=None,
+        paused_at=None,
+        paused_because=None,
+        owner=None,
+        place=None,
+        # What its owner has told stands in its own row from now on.
+        **{
+            name: select(freshness.c[name]).where(freshness.c.name == connections.c.name).scalar_subquery()
+            for name in ("heartbeat_at", "caught_up_as_of", "caught_up_through")
+        },
     )
 )
 _REENCRYPT = (

@@ -32,9 +32,10 @@ async def list_present(tx: AsyncConnection) -> list[ListedConnection]:
 _PRESENT = text("""
 SELECT one.name, one.origin, one.platform_address,
        CASE WHEN one.paused_at IS NOT NULL THEN 'paused' ELSE one.state END AS state,
-       CAST(extract(epoch FROM now() - one.caught_up_as_of) AS double precision) AS late_s,
+       CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS late_s,
        replica.host || ':' || replica.pid AS owner, one.error, one.paused_at, one.paused_because, one.added_at
-FROM sync.connections AS one LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
+FROM sync.connections AS one JOIN sync.connection_freshness AS told ON told.name = one.name
+LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
 WHERE one.removed_at IS NULL
 ORDER BY one.name
 """)

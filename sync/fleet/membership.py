@@ -2,14 +2,14 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.tenure import Trust, now_s
-from sync.fleet import ownership, replicas
+from sync.fleet import caught_up, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
+from sync.fleet.caught_up import CaughtUpBook
 from sync.fleet.liveness import MISSED_S, TRUSTED_S, ReplicaWatch
 from sync.fleet.replicas import Replica, Seen
 from sync.postgres.engine import in_transaction
@@ -31,13 +31,14 @@ class Round:
 class Membership:
     """`takes`: whose tokens this replica has. `holds_lock` is set while a session of its own keeps its lock.
 
-    `trust` is what its connections' tenures go by.
+    `trust` is what its connections' tenures go by; `book` is what it tells of how far they have caught up.
     """
 
     def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str]) -> None:
         self.trust = Trust()
         self.holds_lock = False
         self.replica = replica
+        self.book = CaughtUpBook(replica.process)
         self._me = Member(replica.process, frozenset(takes))
         self._engine = engine
         self._watch = ReplicaWatch()
@@ -66,8 +67,17 @@ class Membership:
 
     async def release(self, names: Collection[str]) -> None:
         """Give back connections for which nothing is under way any more. Raises `DatabaseError`."""
-        if names:
-            await in_transaction(self._engine, partial(ownership.release, me=self.replica.process, names=names))
+        if not names:
+            return
+
+        async def work(tx: AsyncConnection) -> None:
+            await caught_up.write(tx, self.replica.process, page)
+            await ownership.release(tx, me=self.replica.process, names=names)
+
+        async with self.book.writing:
+            page = self.book.page(leaving=names)
+            await in_transaction(self._engine, work)
+            self.book.written(page)
 
     async def leave(self) -> None:
         """Note that this replica ends. Raises `DatabaseError`."""

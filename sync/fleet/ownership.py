@@ -24,7 +24,8 @@ async def load_owned(tx: AsyncConnection) -> list[Owned]:
 async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> dict[str, int]:
     """Make `me` the owner of connections that still stand as they were seen; the new epochs of those it got.
 
-    What another transaction is about to take, or to write, is left to the next time.
+    What another transaction is about to take, or to write, is left to the next time. What the owner before has told of
+    each stands in its row from then on.
     """
     if not wanted:
         return {}
@@ -64,7 +65,10 @@ WITH free AS (
   WHERE known.paused_at IS NULL AND known.removed_at IS NULL
   FOR NO KEY UPDATE OF known SKIP LOCKED
 )
-UPDATE sync.connections AS known SET owner = :me, epoch = known.epoch + 1 FROM free WHERE known.name = free.name
+UPDATE sync.connections AS known
+SET owner = :me, epoch = known.epoch + 1, place = NULL, heartbeat_at = told.heartbeat_at,
+    caught_up_as_of = told.caught_up_as_of, caught_up_through = told.caught_up_through
+FROM free JOIN sync.connection_freshness AS told ON told.name = free.name WHERE known.name = free.name
 RETURNING known.name, known.epoch
 """).bindparams(
     bindparam("names", type_=ARRAY(Text)),

@@ -1,4 +1,4 @@
-"""The table of the replicas, which are the daemons, with its meaning."""
+"""The tables of the replicas, which are the daemons, and of what each tells of its connections, with their meaning."""
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, Table, Text, false, func
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
@@ -40,5 +40,25 @@ daemons = Table(
     schema="sync",
     comment="The daemons that work on this database; one that stopped cleanly has no row.",
     # Written with every heartbeat: room on the page keeps that from touching an index.
+    postgresql_with={"fillfactor": "50"},
+)
+
+caught_up = Table(
+    "caught_up",
+    metadata,
+    Column("process", UUID, primary_key=True, comment="The replica, as in sync.daemons."),
+    Column("part", Integer, primary_key=True, comment="Its connections from place 100 times this on."),
+    Column("noted_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="When it last reported."),
+    Column(
+        "as_of",
+        ARRAY(TIMESTAMP),
+        nullable=False,
+        comment="By place: start, by this database's clock, of the last pull that caught up.",
+    ),
+    Column(
+        "through", ARRAY(TIMESTAMP), nullable=False, comment="By place: the server's instant that this pull reached."
+    ),
+    schema="sync",
+    comment="How far the connections of each replica have caught up; see sync.connection_freshness.",
     postgresql_with={"fillfactor": "50"},
 )

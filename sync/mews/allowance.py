@@ -102,8 +102,13 @@ class Allowance:
 
     async def renew(self) -> None:
         """Reserve anew before the reservation ends, so that a call after a quiet time need not wait."""
-        if self._ends_s - self._clock() < self._good_for_s / 2:
+        if self.is_to_renew:
             await self.refill()
+
+    @property
+    def is_to_renew(self) -> bool:
+        """Whether the half of its time is over."""
+        return self._ends_s - self._clock() < self._good_for_s / 2
 
     @property
     def wait_s(self) -> float:

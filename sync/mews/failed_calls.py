@@ -22,6 +22,9 @@ class FailureLog:
     def __init__(self) -> None:
         self._calls: dict[tuple[str, str], FailedCalls] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
     def note(self, error: ApiError) -> None:
         """Take a call that failed."""
         status = f" ({error.status})" if error.status else ""

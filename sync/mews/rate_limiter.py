@@ -130,6 +130,11 @@ class RateLimiter:
             elif self._allowance:
                 self._allowance.give_back()
 
+    @property
+    def is_to_renew(self) -> bool:
+        """Whether what is reserved runs out soon."""
+        return self._allowance is not None and self._allowance.is_to_renew
+
     async def renew(self) -> None:
         """Keep what is reserved from running out while nothing is sent. Raises `DatabaseError`."""
         if self._allowance:

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.tables import connections
+from sync.connection.tables import freshness
 from sync.mews.limits import Window
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, plans, vouchers, watermarks, windows
@@ -120,8 +120,8 @@ def _known_vouchers() -> Select[Any]:
 
 
 def _noted() -> Select[Any]:
-    of_connection = connections.c.name == bindparam("connection")
-    return select(func.now(), select(connections.c.caught_up_through).where(of_connection).scalar_subquery())
+    of_connection = freshness.c.name == bindparam("connection")
+    return select(func.now(), select(freshness.c.caught_up_through).where(of_connection).scalar_subquery())
 
 
 _NOTED = _noted()

@@ -6,7 +6,7 @@ that is still open, so it never passes an instant whose changes are missing, in 
 
 An incremental pull that ends with its first page never stands here: it moves the watermarks if it brought news, and
 otherwise writes nothing at all. How far such quiet pulls have come is one instant of the connection, noted by the
-heartbeat or a single cycle (`CaughtUp`); the next pull begins there, and not at the last news.
+heartbeat of its replica or by a single cycle (`CaughtUp`); the next pull begins there, and not at the last news.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.tables import connections
+from sync.connection.tables import connections, freshness
 from sync.mews.limits import Window
 from sync.mirror.pending_reads import Group, WindowRead
 from sync.mirror.tables import plans, watermarks, windows
@@ -90,8 +90,13 @@ async def clamp_to_now(transaction: AsyncConnection, connection: str, now: datet
     """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
     is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
     await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
-    is_noted_beyond = (connections.c.name == connection, connections.c.caught_up_through > now)
-    await transaction.execute(update(connections).where(*is_noted_beyond).values(caught_up_through=now))
+    is_noted_beyond = (
+        connections.c.name == connection,
+        freshness.c.name == connections.c.name,
+        freshness.c.caught_up_through > now,
+    )
+    noted = {"caught_up_as_of": freshness.c.caught_up_as_of, "caught_up_through": now}
+    await transaction.execute(update(connections).where(*is_noted_beyond).values(noted))
 
 
 async def keep_cursor(

@@ -51,7 +51,7 @@ _NOW = text("SELECT clock_timestamp()")
 # When a row was put off stands nowhere, but it was after it was sent, and mostly when its outcome was noted.
 _LAST_SEEN = text("""
 SELECT greatest(
-  (SELECT greatest(known.heartbeat_at, known.caught_up_as_of) FROM sync.connections AS known
+  (SELECT greatest(known.heartbeat_at, known.caught_up_as_of) FROM sync.connection_freshness AS known
    WHERE known.name = :connection),
   max(row.sent_at),
   max((SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt

@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.fleet import caught_up
 from sync.fleet.tables import daemons
 from sync.service.tables import outages, request_failures, runs, samples
 
@@ -26,3 +27,4 @@ async def forget_old(tx: AsyncConnection) -> None:
         key = tuple_(*table.primary_key.columns)
         old = select(*table.primary_key.columns).where(instant < func.now() - kept).limit(MAX_FORGOTTEN)
         await tx.execute(delete(table).where(key.in_(old)))
+    await caught_up.forget_ended(tx)

@@ -7,7 +7,7 @@ from sqlalchemy import case, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.tables import connections
+from sync.connection.tables import connections, freshness
 from sync.mirror.watermarks import CaughtUp
 from sync.service import outages
 
@@ -73,5 +73,5 @@ async def touch(transaction: AsyncConnection) -> None:
 async def is_daemon_heard(transaction: AsyncConnection, within_s: float) -> bool:
     """Whether a daemon has reported for any connection within this time."""
     within = timedelta(seconds=within_s)
-    heard = connections.c.heartbeat_at.between(func.now() - within, func.now() + within)
+    heard = freshness.c.heartbeat_at.between(func.now() - within, func.now() + within)
     return bool((await transaction.execute(select(exists().where(heard)))).scalar_one())

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from uuid import UUID
@@ -24,6 +24,7 @@ from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
 from sync.mirror.quiet import QuietPulls
 from sync.mirror.watermarks import CaughtUp
+from sync.outbox import future_rows
 from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.unfinished import Unfinished
 from sync.postgres.engine import in_transaction
@@ -165,18 +166,21 @@ class Jobs:
             await self.pull_turn(turn_s=TURN_S)
 
     async def beat(self) -> None:
-        """Note in the database that this process is alive, how far it has caught up, and what it may spend."""
+        """Note in the database that this process is alive, how far it has caught up, and what it may spend.
+
+        Whoever owns the connection tells the first two of all of theirs, as `sync.service.beats` does.
+        """
         async with self._beating:
             if self.connection.stop.is_set():
                 return
             try:
-                caught_up = self._caught_up
+                caught_up = None if self.is_owned else self._caught_up
                 await self._note_alive(caught_up)
                 await self.connection.client.rate_limiter.renew()
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
-                if self._caught_up is caught_up:
+                if caught_up is not None and self._caught_up is caught_up:
                     self._caught_up = None  # noted once: again, it would undo that the server's clock was set back
                 await self.health.note("heartbeat", None)
             await self.outbox.tell_pushed()
@@ -185,14 +189,17 @@ class Jobs:
         name, standing, incarnation = self.connection.name, self.health.standing, self.connection.incarnation
 
         async def note(tx: AsyncConnection) -> int | None:
-            await self.outbox.observe_clock(tx)
-            await heartbeat.beat(tx, name, caught_up, standing)
-            if self.connection.tenure.epoch is None:  # else its replica's own beat tells it, once for all connections
+            if (clock := self.outbox.watch.database_clock).is_new:  # before a heartbeat hides when the last one was
+                await future_rows.observe(tx, name, clock)
+            if not self.is_owned:
+                await heartbeat.beat(tx, name, caught_up, standing)
                 await replicas.note_alive(tx, self._daemon)
+            elif standing:
+                await heartbeat.set_state(tx, name, standing)
             await request_failures.note(tx, name, failed)
             if done is not None:
                 await samples.note(tx, name, done, late_after_s(self._pull_interval_s))
-            return await incarnation.advance(tx) if incarnation.is_worked_with else None
+            return await incarnation.advance(tx) if incarnation.is_worked_with and not self.is_owned else None
 
         done, failure_log = self._sampler.due(), self.connection.client.failure_log
         failed = failure_log.take()
@@ -205,6 +212,23 @@ class Jobs:
             self._sampler.noted()
         if position is not None:
             await incarnation.remember(position)
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether a replica works for the connection that others know of."""
+        return self.connection.tenure.epoch is not None
+
+    def take_caught_up(self) -> CaughtUp | None:
+        """How far a pull has caught up since this was last asked; None: no further."""
+        reached, self._caught_up = self._caught_up, None
+        return reached
+
+    def has_to_tell(self, failing: Mapping[str, str | None]) -> bool:
+        """Whether a beat of its own has anything to note; `failing`: why connections fail, as their rows have it."""
+        standing, client = self.health.standing, self.connection.client
+        is_told = standing is None or standing.error == failing.get(self.connection.name)
+        has_news = bool(client.failure_log) or self.outbox.has_pushed or self._sampler.is_due
+        return has_news or not is_told or client.rate_limiter.is_to_renew or self.health.is_failing("heartbeat")
 
     def _done(self) -> Done:
         """What this process has done so far."""

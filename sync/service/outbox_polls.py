@@ -89,5 +89,6 @@ class OutboxPolls:
         return not (known is None or known.id is None or known.gap or self._health.failing_jobs)
 
     def _is_finished_by(self, looked: Looked[Unfinished]) -> bool:
-        self._outbox.observe_quiet(looked.found.now + looked.age)
+        if not (clock := self._outbox.watch.database_clock).is_new:
+            clock.observe(looked.found.now + looked.age)
         return not looked.found.concerns(self._connection.name)

@@ -11,14 +11,13 @@ from functools import partial
 from random import Random
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
 from sync.core.internal_errors import internal_error
 from sync.mirror.read_back import read_deleted
-from sync.outbox import due, future_rows, retention, uncertain
+from sync.outbox import due, retention, uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.dispatch import MirrorFreshness
@@ -83,6 +82,7 @@ class OutboxJobs:
         self._discover, self._pull = discover, pull
         self.wake = asyncio.Event()
         self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
+        self.watch = self._pusher.watch
         self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
@@ -95,6 +95,11 @@ class OutboxJobs:
     def ended(self) -> int:
         """How many changes became done or failed by a push of this process."""
         return self._pusher.ended
+
+    @property
+    def has_pushed(self) -> bool:
+        """Whether anything was pushed that nobody was told of."""
+        return any(counts_of(self._pushed).values())
 
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""
@@ -118,9 +123,7 @@ class OutboxJobs:
             began_s = time.monotonic()
             try:
                 await verify(self._connection)
-                report = await reconcile(
-                    self._connection, self._pusher.watch, self._settings.push.read_after_write_delay
-                )
+                report = await reconcile(self._connection, self.watch, self._settings.push.read_after_write_delay)
                 await self._read_deleted()
                 is_mended = await self._is_push_mended()
             except Stopped:
@@ -145,16 +148,6 @@ class OutboxJobs:
             delay = self._settings.push.read_after_write_delay
             self._next_read_back_s = time.monotonic() + delay.total_seconds()
             await read_deleted(self._connection, least_age=delay)
-
-    async def observe_clock(self, tx: AsyncConnection) -> None:
-        """Observe the database's clock before a heartbeat hides when the last one was."""
-        if (clock := self._pusher.watch.database_clock).is_new:
-            await future_rows.observe(tx, self._connection.name, clock)
-
-    def observe_quiet(self, now: datetime) -> None:
-        """Observe what the database's clock shows, as another look has found it."""
-        if not (clock := self._pusher.watch.database_clock).is_new:
-            clock.observe(now)
 
     async def find_earlier(self) -> None:
         """Find what is due and no look has seen."""
@@ -223,11 +216,11 @@ class OutboxJobs:
     async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
         """What is due and was not pushed, and after how many seconds that is worth another try."""
         engine, name = self._connection.engine, self._connection.name
-        claims_wait = timedelta(seconds=self._pusher.watch.wait_s())
+        claims_wait = timedelta(seconds=self.watch.wait_s())
         count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
         unsettled, due_in = await in_transaction(engine, count)
         if unsettled:
-            even_in_s = self._pusher.watch.database_clock.wait_s(self._settings.push.read_after_write_delay)
+            even_in_s = self.watch.database_clock.wait_s(self._settings.push.read_after_write_delay)
             return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds(), even_in_s)
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
         return (locked, LOCKED_AGAIN_S) if locked else None
@@ -250,6 +243,8 @@ class OutboxJobs:
 
     async def _push_due(self, calls: asyncio.TaskGroup) -> bool:
         """Push for a turn; whether more is due."""
+        if not self.has_pushed:
+            self._pushing_since_s = time.monotonic()
         has_more = False
         try:
             await verify(self._connection)

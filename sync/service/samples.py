@@ -44,9 +44,14 @@ class Sampler:
         self._noted, self._due_s = Done(0, 0, 0), clock() + EVERY_S
         self._counted: Done | None = None
 
+    @property
+    def is_due(self) -> bool:
+        """Whether what was done is to be noted."""
+        return self._clock() >= self._due_s
+
     def due(self) -> Done | None:
         """What was done since it was last noted; None: it is too early."""
-        if self._clock() < self._due_s:
+        if not self.is_due:
             return None
         self._counted, noted = self._total(), self._noted
         return Done(
@@ -87,10 +92,11 @@ _SAMPLE = text("""
 INSERT INTO sync.samples (connection, at, behind_since, waiting, attention, drift, codes, requests, failed)
 SELECT :name, now(), present.behind_since, :waiting, :attention, present.drift, :codes, :requests, :failed
 FROM (
-  SELECT CASE WHEN noted.caught_up_as_of > now() - :late_after_s * interval '1 second' THEN NULL
-              ELSE coalesce(covered.complete_through, noted.caught_up_through, noted.state_since) END AS behind_since,
+  SELECT CASE WHEN told.caught_up_as_of > now() - :late_after_s * interval '1 second' THEN NULL
+              ELSE coalesce(covered.complete_through, told.caught_up_through, noted.state_since) END AS behind_since,
          coalesce(covered.last_audit_drift, 0) AS drift
-  FROM sync.connections AS noted LEFT JOIN mews.connection_coverage AS covered ON covered.connection = noted.name
+  FROM sync.connections AS noted JOIN sync.connection_freshness AS told ON told.name = noted.name
+       LEFT JOIN mews.connection_coverage AS covered ON covered.connection = noted.name
   WHERE noted.name = :name
 ) AS present LEFT JOIN LATERAL (
   SELECT * FROM sync.samples WHERE connection = :name ORDER BY at DESC LIMIT 1

@@ -178,10 +178,11 @@ class Schedule:
             await jobs.audit.begin()
             self.timetable.retry(make_up)
 
+        beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
         return [
+            *([] if jobs.is_owned else [beat()]),  # a replica tells of all that it owns at once
             every(intervals.discovery_s, jobs.rediscover, again("discovery"), slots=slots.discoveries, asks=is_trusted),
             every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
-            every(intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others),
             every(PRUNE_INTERVAL_S, jobs.prune, slots=slots.others),
             make_up,
             self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),

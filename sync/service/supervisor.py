@@ -23,6 +23,7 @@ from sync.fleet.registry import StoredConnection
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.app import CONNECTION_NAME, Workplace
+from sync.service.beats import Beats
 from sync.service.heartbeat import Standing
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
@@ -32,6 +33,8 @@ BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
 START_S = 0.01
 """For each of many connections that are begun at once, their first runs are spread over so many seconds more."""
+TELL_AGAIN_S = 1.0
+"""Of connections that are begun one after the other is told together."""
 RELEASE_S = 0.1
 LEAVE_S = 1.0
 """A database that does not answer within this time holds up no stop."""
@@ -73,6 +76,8 @@ class Supervisor:
         self._to_release = set[str]()
         self._is_registered = self._has_beaten = False
         self._is_spare: bool | None = None
+        self._beats = Beats(place.engine, place.incarnation, membership.book)
+        self._has_begun = asyncio.Event()
 
     def wake_outboxes(self) -> None:
         """Have all outboxes look for what is due."""
@@ -81,7 +86,7 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work for what this replica owns until `stop`, then give it all back."""
-        watching = asyncio.create_task(self._watch_trust())
+        beside = [asyncio.create_task(self._watch_trust()), asyncio.create_task(self._tell_all())]
         try:
             while not stop.is_set():
                 self.wake.clear()
@@ -89,7 +94,8 @@ class Supervisor:
                 await self._beat()
                 await self._wait(stop)
         finally:
-            watching.cancel()
+            for one in beside:
+                one.cancel()
             await self._end_all()
             with suppress(DatabaseError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
@@ -179,11 +185,13 @@ class Supervisor:
         connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
         jobs = app.make_jobs(connection, place.settings, self._looks)
         self.jobs.append(jobs)
+        self._has_begun.set()
         log.debug("connection_begun", connection=stored.name, platform_address=address)
         try:
             await self._schedule.run(jobs, self._intervals, work.stop, spread_s)
         finally:
             self.jobs.remove(jobs)
+            self._beats.end(jobs)
             await connection.client.aclose()
 
     async def _tell(self, name: str, error: Exception) -> None:
@@ -213,6 +221,20 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell_all(self) -> None:
+        """Tell of all connections, soon after one was begun and at each beat of theirs."""
+        while True:
+            self._has_begun.clear()
+            try:
+                is_told = not self.jobs or await self._beats.beat(list(self.jobs))
+            except Exception:
+                log.exception("defect", job="heartbeat")
+                is_told = False
+            await asyncio.sleep(TELL_AGAIN_S)
+            with suppress(TimeoutError):
+                pause_s = self._intervals.heartbeat_s if is_told else TELL_AGAIN_S
+                await asyncio.wait_for(self._has_begun.wait(), max(0.0, pause_s - TELL_AGAIN_S))
 
     async def _watch_trust(self) -> None:
         """End what reads while this replica does not know whether it still owns what it works for."""

@@ -96,14 +96,15 @@ WITH known AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
 )
 SELECT known.name, coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
-       CAST(extract(epoch FROM now() - noted.heartbeat_at) AS double precision) AS heartbeat_age_s,
-       CAST(extract(epoch FROM now() - noted.caught_up_as_of) AS double precision) AS caught_up_age_s,
-       noted.caught_up_through, coalesce(covered.vouchers, 0) AS vouchers, coalesce(opened.windows, 0) AS open_windows,
+       CAST(extract(epoch FROM now() - told.heartbeat_at) AS double precision) AS heartbeat_age_s,
+       CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS caught_up_age_s,
+       told.caught_up_through, coalesce(covered.vouchers, 0) AS vouchers, coalesce(opened.windows, 0) AS open_windows,
        covered.complete_through, covered.lag_seconds AS lag_s,
        rejected.count AS rejected_records, covered.audited_since, covered.last_audit_drift AS audit_drift,
        audit.braked AS audit_braked, (SELECT gap FROM sync.incarnation) AS gap
 FROM known
 LEFT JOIN sync.connections AS noted ON noted.name = known.name
+LEFT JOIN sync.connection_freshness AS told ON told.name = known.name
 LEFT JOIN mews.connection_coverage AS covered ON covered.connection = known.name
 LEFT JOIN opened ON opened.connection = known.name
 CROSS JOIN LATERAL (

@@ -20,6 +20,8 @@ STORED = text(f"""
 WITH pending AS MATERIALIZED (
   SELECT connection, count(*) AS rows, min(id) FILTER (WHERE next_attempt_at <= now() + {PUT_OFF_FOR}) AS oldest_id
   FROM mews.voucher_code_outbox WHERE status = 'pending' GROUP BY connection
+), freshness AS MATERIALIZED (
+  SELECT * FROM sync.connection_freshness
 ), coverage AS MATERIALIZED (
   SELECT connection, extract(epoch FROM now() - complete_through) AS lag_s,
          extract(epoch FROM now() - audited_since) AS audit_age_s, last_audit_drift
@@ -27,8 +29,8 @@ WITH pending AS MATERIALIZED (
 )
 SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,
        extract(epoch FROM now() - caught_up_as_of)::float8 AS value
-FROM sync.connections
-UNION ALL SELECT 'heartbeat_age_seconds', name, NULL, extract(epoch FROM now() - heartbeat_at) FROM sync.connections
+FROM freshness
+UNION ALL SELECT 'heartbeat_age_seconds', name, NULL, extract(epoch FROM now() - heartbeat_at) FROM freshness
 UNION ALL SELECT 'not_adopted', name, NULL, (EXISTS (SELECT FROM sync.incarnation WHERE gap IS NOT NULL))::int
   FROM sync.connections
 UNION ALL SELECT 'lag_seconds', connection, NULL, lag_s FROM coverage

@@ -1,0 +1,87 @@
+"""What a replica tells of all its connections, a few times in each lease: one transaction, however many they are.
+
+That they are heard, and how far each has caught up; and the database's position moves on once for all of them. What is
+told of one alone, as a state that has changed or calls that failed, has a transaction of its own, where there is any.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sync.connection.incarnation import Incarnation
+from sync.connection.tables import connections
+from sync.core.errors import VoucherSyncError
+from sync.fleet import caught_up
+from sync.fleet.caught_up import CaughtUpBook
+from sync.postgres.engine import in_transaction
+from sync.service.jobs import Jobs
+
+AT_ONCE = 16
+
+
+class Beats:
+    """`book`: what this replica tells of how far its connections have caught up."""
+
+    def __init__(self, engine: AsyncEngine, incarnation: Incarnation, book: CaughtUpBook) -> None:
+        self._engine = engine
+        self._incarnation = incarnation
+        self._book = book
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def beat(self, all_jobs: Sequence[Jobs]) -> bool:
+        """Tell of all of these, and no more of others; whether that could be told."""
+        # Until then nobody here has looked when others were last at work, which this would hide.
+        await self._each(
+            (jobs for jobs in all_jobs if jobs.outbox.watch.database_clock.is_new), lambda jobs: jobs.beat()
+        )
+        try:
+            failing = await self._tell([jobs for jobs in all_jobs if not jobs.outbox.watch.database_clock.is_new])
+        except VoucherSyncError as error:
+            problem = error
+            await self._each(all_jobs, lambda jobs: jobs.health.note("heartbeat", problem))
+            return False
+        await self._each((jobs for jobs in all_jobs if jobs.has_to_tell(failing)), lambda jobs: jobs.beat())
+        return True
+
+    def end(self, jobs: Jobs) -> None:
+        """Take the last of what was done for a connection, to be told when it is given back."""
+        if jobs.connection.name in self._book.names:
+            self._book.note(jobs.connection.name, jobs.take_caught_up())
+
+    async def _tell(self, all_jobs: Sequence[Jobs]) -> Mapping[str, str | None]:
+        """Tell how far these have caught up; why those fail that fail by their rows. Raises what `advance` does."""
+        incarnation, book = self._incarnation, self._book
+        for jobs in all_jobs:
+            book.note(jobs.connection.name, jobs.take_caught_up())
+
+        async def work(tx: AsyncConnection) -> tuple[Mapping[str, str | None], int | None]:
+            await caught_up.write(tx, book.process, page)
+            failing = await _load_failing(tx)
+            return failing, await incarnation.advance(tx) if incarnation.is_worked_with else None
+
+        async with book.writing:
+            leaving = book.names - {jobs.connection.name for jobs in all_jobs}
+            page = book.page(leaving)
+            failing, position = await in_transaction(self._engine, work)
+            book.written(page)
+            book.forget(leaving)
+        if position is not None:
+            await incarnation.remember(position)
+        return failing
+
+    async def _each(self, all_jobs: Iterable[Jobs], act: Callable[[Jobs], Awaitable[None]]) -> None:
+        async def one(jobs: Jobs) -> None:
+            async with self._slots:
+                await act(jobs)
+
+        async with asyncio.TaskGroup() as group:
+            for jobs in all_jobs:
+                group.create_task(one(jobs))
+
+
+async def _load_failing(tx: AsyncConnection) -> Mapping[str, str | None]:
+    """Why each connection fails that does, as its row has it, whoever wrote that."""
+    query = select(connections.c.name, connections.c.error).where(connections.c.state == "failing")
+    return {row.name: row.error for row in await tx.execute(query)}

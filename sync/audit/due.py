@@ -1,13 +1,16 @@
 """Whether an audit is due: what stands of those that were."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.store import is_left
 from sync.audit.tables import audits
+from sync.connection.tables import connections
 from sync.mirror.tables import watermarks
 
 
@@ -27,15 +30,22 @@ class Standing:
 
 async def load_standing(tx: AsyncConnection, connection: str) -> Standing:
     """What stands of a connection's audits."""
-    of_connection = select(func.max(audits.c.finished_at)).where(audits.c.connection == connection)
+    return Standing(*(await tx.execute(select(*_standing(literal(connection))))).one())
+
+
+async def load_standings(tx: AsyncConnection) -> Mapping[str, Standing]:
+    """The same of all connections, by name."""
+    rows = await tx.execute(select(connections.c.name, *_standing(connections.c.name)))
+    return {name: Standing(*rest) for name, *rest in rows}
+
+
+def _standing(connection: ColumnElement[str]) -> tuple[ColumnElement[Any], ...]:
+    last = select(func.max(audits.c.finished_at)).where(audits.c.connection == connection)
     mirrored = select(func.min(watermarks.c.first_saved_at)).where(watermarks.c.connection == connection)
     open_ = select(audits.c.id).where(audits.c.connection == connection, audits.c.finished_at.is_(None))
-    row = await tx.execute(
-        select(
-            func.now(),
-            open_.exists(),
-            open_.where(is_left()).exists(),
-            func.coalesce(of_connection.scalar_subquery(), mirrored.scalar_subquery()),
-        )
+    return (
+        func.now(),
+        open_.exists(),
+        open_.where(is_left()).exists(),
+        func.coalesce(last.scalar_subquery(), mirrored.scalar_subquery()),
     )
-    return Standing(*row.one())

@@ -48,11 +48,14 @@ class SharedLook(Generic[T]):
         self._began_s = self._ended_s = 0.0
         self._served: set[Hashable] = set()
 
-    async def ask(self, who: Hashable) -> Looked[T]:
-        """What the last look has found, or a new one, for whoever asks by this name. Raises `DatabaseError`."""
+    async def ask(self, who: Hashable, *, anew: bool = False) -> Looked[T]:
+        """What the last look has found, or a new one, for whoever asks by this name. Raises `DatabaseError`.
+
+        `anew`: a new one in any case, as for who has just heard of something.
+        """
         async with self._looking:
             last = self._last
-            if last is None or who in self._served or self._is_old():
+            if anew or last is None or who in self._served or self._is_old():
                 began_s = self._clock()
                 last = await in_transaction(self._engine, self._look, self._opened)
                 self._last, self._began_s, self._ended_s = last, began_s, self._clock()

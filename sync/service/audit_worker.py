@@ -2,17 +2,18 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from sync.audit.context import AuditSettings
-from sync.audit.due import Standing, load_standing
+from sync.audit.due import Standing, load_standing, load_standings
 from sync.audit.run import audit
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron
-from sync.core.errors import AuditMissed, AuditRunning, VoucherSyncError
+from sync.core.errors import AuditMissed, AuditRunning, DatabaseError, VoucherSyncError
 from sync.postgres.engine import in_transaction
 from sync.service.health import Health
 from sync.service.history import History
@@ -44,6 +45,19 @@ class AuditJobs:
         if not self._auditing.locked():
             self._is_owed = True
             await self._audit()
+
+    async def look(self) -> Mapping[str, Standing] | None:
+        """What stands of the audits of all connections, for who makes them up together; None: it is not known."""
+        try:
+            return await in_transaction(self._connection.engine, load_standings)
+        except DatabaseError:
+            return None  # who looks for each alone meets the same, and tells it
+
+    def is_to_make_up(self, standings: Mapping[str, Standing]) -> bool:
+        """Whether there is anything to make up for, or to go on with, or a failure to look after."""
+        standing = standings.get(self._connection.name)
+        may_be = standing is None or standing.is_left or self._missed(standing) is not None
+        return may_be or self._health.is_failing("audit")
 
     async def make_up(self) -> None:
         """Go on with an audit that another process has left, or begin one whose time has passed."""

@@ -39,10 +39,13 @@ class OutboxPolls:
         self._checks: int | None = None
         self._whole_look_s = clock()
 
-    async def look(self) -> Looked[Unfinished] | None:
-        """What is unfinished of all connections of the process, for who polls them together; None: it is not known."""
+    async def look(self, *, anew: bool = False) -> Looked[Unfinished] | None:
+        """What is unfinished of all connections of the process, for who polls them together; None: it is not known.
+
+        `anew`: as of now, and not as somebody has seen it a moment ago.
+        """
         try:
-            return await self._look.ask(ALL)
+            return await self._look.ask(ALL, anew=anew)
         except DatabaseError:
             return None  # whoever polls each for itself meets the same, and tells it
 

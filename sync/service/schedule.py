@@ -7,7 +7,7 @@ APScheduler's fires what is due of all connections, since one for each would cos
 
 import asyncio
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -62,6 +62,15 @@ class Slots:
     others: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
 
 
+@dataclass(frozen=True, slots=True)
+class _Hastened:
+    """What is done for a connection where it is found that it is time, and at no interval of its own."""
+
+    polls: tuple[Entry, ...]
+    make_up: Entry
+    audit: Entry
+
+
 class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires as cron would. APScheduler's own counts the days of the week from Monday, and wants both days to fit."""
 
@@ -104,8 +113,8 @@ class Schedule:
         self._rng = rng
         self._cron = cron
         self._asking: set[Entry] = set()
-        self._polls: dict[Jobs, Sequence[Entry]] = {}
-        self._polling: Entry | None = None
+        self._owned: dict[Jobs, _Hastened] = {}
+        self._has_begun = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
@@ -134,8 +143,8 @@ class Schedule:
         The first runs are spread over `spread_s` seconds.
         """
         first_s = self._rng.uniform(0, spread_s)
-        polls = self._enter_polls(jobs, intervals, first_s)
-        entries = [*self._enter(jobs, intervals, first_s), *polls]
+        entries = [*self._enter(jobs, intervals, first_s), *self._enter_hastened(jobs, first_s)]
+        self._begin_common(intervals)
         asking = {entry for entry in entries if entry.asks}
         self._asking |= asking
         pushing = asyncio.create_task(jobs.outbox.run())
@@ -151,7 +160,7 @@ class Schedule:
         except TimeoutError:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:
-            self._polls.pop(jobs, None)
+            self._owned.pop(jobs, None)
             self._asking -= asking
             self.timetable.remove(entries)
             self.timetable.cancel(entries)
@@ -160,7 +169,7 @@ class Schedule:
             await jobs.idle()
 
     def _enter(self, jobs: Jobs, intervals: Intervals, first_s: float) -> list[Entry]:
-        """The jobs of a connection: discovery first, and its audit last, which waits for its time."""
+        """What is done for a connection at intervals: discovery first."""
         retries, slots = Retries(jobs.health, self._rng), self._slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
 
@@ -172,50 +181,81 @@ class Schedule:
                     report = await jobs.pull_turn(turn_s=TURN_S)
 
         every = partial(self.timetable.every, first_s=first_s)
-        make_up = every(MAKE_UP_INTERVAL_S, jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
-
-        async def audit() -> None:
-            await jobs.audit.begin()
-            self.timetable.retry(make_up)
-
         beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
         return [
             *([] if jobs.is_owned else [beat()]),  # a replica tells of all that it owns at once
             every(intervals.discovery_s, jobs.rediscover, again("discovery"), slots=slots.discoveries, asks=is_trusted),
             every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
-            every(PRUNE_INTERVAL_S, jobs.prune, slots=slots.others),
-            make_up,
-            self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),
         ]
 
-    def _enter_polls(self, jobs: Jobs, intervals: Intervals, first_s: float) -> list[Entry]:
-        """The polls of a connection's outbox, done once, and from then on where a look for all finds it concerned."""
-        pause_s, others = partial(Retries(jobs.health, self._rng).pause_s, "settle"), self._slots.others
+    def _enter_hastened(self, jobs: Jobs, first_s: float) -> list[Entry]:
+        """What is done once for a connection, and from then on where a look for all finds it concerned."""
+        retries, slots = Retries(jobs.health, self._rng), self._slots
+        again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         once = partial(self.timetable.every, math.inf, first_s=first_s)
-        polls = self._polls[jobs] = [
-            once(jobs.wake_outbox),
-            once(jobs.polls.find_earlier, slots=others),
-            once(jobs.polls.look_up, pause_s, slots=others, asks=jobs.connection.tenure.is_trusted),
-        ]
-        if self._polling is None:
-            self._polling = self.timetable.every(intervals.push_poll_s, self._poll_all, first_s=intervals.push_poll_s)
-        return polls
+        make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
+
+        async def audit() -> None:
+            await jobs.audit.begin()
+            self.timetable.retry(make_up)
+
+        hastened = self._owned[jobs] = _Hastened(
+            polls=(
+                once(jobs.wake_outbox),
+                once(jobs.polls.find_earlier, slots=slots.others),
+                once(jobs.polls.look_up, again("settle"), slots=slots.others, asks=is_trusted),
+            ),
+            make_up=make_up,
+            audit=self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),
+        )
+        return [*hastened.polls, hastened.make_up, hastened.audit]
+
+    def _begin_common(self, intervals: Intervals) -> None:
+        """What is done once for all connections, from when there is one."""
+        if not self._has_begun:
+            self._has_begun = True
+            self.timetable.every(intervals.push_poll_s, self._poll_all, first_s=intervals.push_poll_s)
+            self.timetable.every(MAKE_UP_INTERVAL_S, self._make_up_all, first_s=MAKE_UP_INTERVAL_S)
+            self.timetable.every(PRUNE_INTERVAL_S, self._prune)
+
+    async def wake_outboxes(self) -> None:
+        """Wake the outboxes in which one look finds anything: at once, or one after the other, where they are many."""
+        some = next(iter(self._owned), None)
+        looked = await some.polls.look(anew=True) if some else None
+        concerned = [jobs for jobs in self._owned if jobs.is_to_be_polled(looked)]
+        for jobs in concerned:
+            asyncio.get_running_loop().call_later(self._spread(len(concerned)), jobs.outbox.wake.set)
 
     async def _poll_all(self) -> None:
         """Poll the outboxes in which one look finds anything unfinished; one after the other, where they are many."""
-        some = next(iter(self._polls), None)
+        some = next(iter(self._owned), None)
         looked = await some.polls.look() if some else None
-        concerned = [entries for jobs, entries in self._polls.items() if jobs.is_to_be_polled(looked)]
-        for entries in concerned:
-            after_s = self._rng.uniform(0, SPREAD_S * (len(concerned) - 1))
-            for entry in entries:
+        concerned = [hastened for jobs, hastened in self._owned.items() if jobs.is_to_be_polled(looked)]
+        for hastened in concerned:
+            after_s = self._spread(len(concerned))
+            for entry in hastened.polls:
                 self.timetable.hasten(entry, after_s)
+
+    async def _make_up_all(self) -> None:
+        """Have audits made up for, or gone on with, of which one look finds that it is time."""
+        some = next(iter(self._owned), None)
+        standings = await some.audit.look() if some else None
+        for jobs, hastened in self._owned.items():
+            if standings is None or jobs.audit.is_to_make_up(standings):
+                self.timetable.hasten(hastened.make_up, self._spread(len(self._owned)))
+
+    async def _prune(self) -> None:
+        """Forget what is old, whichever connections it is of."""
+        if (some := next(iter(self._owned), None)) is not None:
+            await some.prune()
+
+    def _spread(self, number: int) -> float:
+        return self._rng.uniform(0, SPREAD_S * (number - 1))
 
     async def _audit_all(self) -> None:
         """Begin all audits, since it is time."""
-        for entry in self._asking:
-            if entry.interval_s == math.inf:
-                self.timetable.hasten(entry, 0.0)
+        for hastened in self._owned.values():
+            self.timetable.hasten(hastened.audit, 0.0)
 
     def cancel_asking(self) -> None:
         """End all that asks the API, of every connection: it is not known whether they are this process's still."""

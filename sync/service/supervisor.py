@@ -33,6 +33,8 @@ BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
 START_S = 0.01
 """For each of many connections that are begun at once, their first runs are spread over so many seconds more."""
+FEW = 8
+"""So many outboxes look for themselves as soon as one look for all of them has looked."""
 TELL_AGAIN_S = 1.0
 """Of connections that are begun one after the other is told together."""
 RELEASE_S = 0.1
@@ -77,16 +79,20 @@ class Supervisor:
         self._is_registered = self._has_beaten = False
         self._is_spare: bool | None = None
         self._beats = Beats(place.engine, place.incarnation, membership.book)
-        self._has_begun = asyncio.Event()
+        self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
 
     def wake_outboxes(self) -> None:
-        """Have all outboxes look for what is due."""
+        """Have the outboxes look for what is due: each where they are few, else those in which one look finds any."""
+        if len(self.jobs) > FEW:
+            self._has_news.set()
+            return
         for jobs in self.jobs:
             jobs.outbox.wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work for what this replica owns until `stop`, then give it all back."""
-        beside = [asyncio.create_task(self._watch_trust()), asyncio.create_task(self._tell_all())]
+        all_beside = (self._watch_trust(), self._tell_all(), self._hear_news())
+        beside = [asyncio.create_task(one) for one in all_beside]
         try:
             while not stop.is_set():
                 self.wake.clear()
@@ -221,6 +227,16 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hear_news(self) -> None:
+        """Wake whom notifications concern: they name nobody, since not everybody who queues may notify."""
+        while True:
+            await self._has_news.wait()
+            self._has_news.clear()
+            try:
+                await self._schedule.wake_outboxes()
+            except Exception:
+                log.exception("defect", job="wake")
 
     async def _tell_all(self) -> None:
         """Tell of all connections, soon after one was begun and at each beat of theirs."""

@@ -1,11 +1,13 @@
 """An audit whose time passed without it is made up for and noted; one that took place is not repeated."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from sync.audit.due import Standing
+from sync.core.errors import Unreconciled
 from sync.demo.simulator import Status
 from sync.service import app
 from sync.service.jobs import Jobs
@@ -63,6 +65,28 @@ async def test_an_audit_that_was_missed_is_made_up_for_and_noted(mirror: Mirror,
     await jobs.audit.make_up()
     assert len(await audits(mirror)) == 2
     assert jobs.health.errors == []
+
+
+async def test_one_look_for_all_finds_whose_audit_was_missed_or_left_or_fails(mirror: Mirror) -> None:
+    await mirrored_since(mirror, 2 * A_DAY)
+    late = daily(mirror, ago=AN_HOUR)
+    assert late.audit.is_to_make_up(await standings(late))
+    await audited(mirror, timedelta(minutes=50))
+    assert not late.audit.is_to_make_up(await standings(late))
+    await late.health.note("audit", Unreconciled("of 1 change it is not known"))
+    assert late.audit.is_to_make_up(await standings(late))
+    await late.health.note("audit", None)
+    await mirror.execute(
+        "INSERT INTO sync.audits (connection, owner, alive_until) "
+        "VALUES ('default', gen_random_uuid(), now() - interval '1 hour')"
+    )
+    assert late.audit.is_to_make_up(await standings(late))
+
+
+async def standings(jobs: Jobs) -> Mapping[str, Standing]:
+    found = await jobs.audit.look()
+    assert found is not None
+    return found
 
 
 async def test_an_audit_at_its_time_is_not_repeated(mirror: Mirror) -> None:

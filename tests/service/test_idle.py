@@ -1,10 +1,11 @@
 """What a connection with nothing to do asks of the database, and that it misses nothing for that."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from sync.postgres.engine import transaction
 from sync.service import app
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
-from sync.service.schedule import Intervals, run_until_stopped
+from sync.service.schedule import Intervals, Schedule, run_until_stopped
 from tests.support.mirror import Mirror
 
 
@@ -115,6 +116,46 @@ async def test_the_scheduler_polls_an_outbox_whenever_anything_is_left_in_it(mir
     finally:
         mirror.stop.set()
         await running
+
+
+async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror: Mirror, jobs: Jobs) -> None:
+    looks = make_looks(mirror.connection.engine)
+    jobs = app.make_jobs(mirror.connection, mirror.settings(), looks)
+    await jobs.pull()
+    others = [
+        app.make_jobs(replace(mirror.connection, name=f"hotel {number}"), mirror.settings(), looks)
+        for number in range(9)
+    ]
+    schedule = Schedule(jobs.audit.cron, Random(1))  # whose clock does not run
+    seldom = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+    for one in (jobs, *others):
+        await poll(one)
+    before = [pushes(one) + 1 for one in others]  # each looks once, as it begins
+    running = [asyncio.create_task(schedule.run(one, seldom, mirror.stop)) for one in (jobs, *others)]
+    await until(lambda: [pushes(one) for one in others] == before)
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
+    )
+    await schedule.wake_outboxes()
+    await until(lambda: jobs.outbox.ended == 1)
+    assert [pushes(one) for one in others] == before
+    mirror.stop.set()
+    for one in (jobs, *others):
+        one.outbox.wake.set()
+    await asyncio.gather(*running)
+
+
+def pushes(jobs: Jobs) -> int:
+    """How often its outbox was looked into."""
+    return jobs.health.runs["outbox", False]
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if is_so():
+            return
+        await asyncio.sleep(0.01)
+    raise TimeoutError
 
 
 async def test_pulls_with_nothing_new_of_many_are_one_statement(mirror: Mirror, jobs: Jobs) -> None:

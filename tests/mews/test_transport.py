@@ -5,6 +5,7 @@ import gc
 import json
 import random
 import ssl
+import sys
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -187,6 +188,22 @@ async def test_connections_are_used_again(api: Mirror) -> None:
         for _ in range(20):
             await post(transport)
             assert connections(api) == 1
+
+
+async def test_no_request_looks_for_a_library_that_is_not_installed(
+    api: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_for: list[str] = []
+
+    class Watching:
+        def find_spec(self, name: str, *_: object) -> None:
+            looked_for.append(name)
+
+    async with opened(api) as transport:
+        await post(transport)
+        monkeypatch.setattr(sys, "meta_path", [Watching(), *sys.meta_path])
+        await post(transport)
+    assert not looked_for
 
 
 def hold_answers(api: Mirror) -> asyncio.Event:

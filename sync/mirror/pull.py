@@ -191,6 +191,9 @@ class _Round:
     async def _read_all(self, due: _Due) -> None:
         """Read what is new, and only then the rest, which would else compete with it for sessions, budget and turn."""
         new, old = iter(due.new), iter(due.old)
+        if not due.old and len(due.new) <= 1:  # as of nearly all hotels, nearly always: tasks would cost more than it
+            await self._read_some(new)
+            return
         try:
             async with asyncio.TaskGroup() as readers:
                 first = [readers.create_task(self._read_some(new)) for _ in range(READERS)]

@@ -16,6 +16,7 @@ from sync.core.errors import VoucherSyncError
 from sync.fleet import caught_up
 from sync.fleet.caught_up import CaughtUpBook
 from sync.postgres.engine import in_transaction
+from sync.service import samples
 from sync.service.jobs import Jobs
 
 AT_ONCE = 16
@@ -38,6 +39,7 @@ class Beats:
         )
         try:
             failing = await self._tell([jobs for jobs in all_jobs if not jobs.outbox.watch.database_clock.is_new])
+            await self._sample([jobs for jobs in all_jobs if jobs.sampler.is_due])
         except VoucherSyncError as error:
             problem = error
             await self._each(all_jobs, lambda jobs: jobs.health.note("heartbeat", problem))
@@ -70,6 +72,15 @@ class Beats:
         if position is not None:
             await incarnation.remember(position)
         return failing
+
+    async def _sample(self, all_jobs: Sequence[Jobs]) -> None:
+        """Note what was done for these in the minutes that are over."""
+        done = {jobs.connection.name: one for jobs in all_jobs if (one := jobs.sampler.due()) is not None}
+        if done:
+            late_after_s = all_jobs[0].late_after_s
+            await in_transaction(self._engine, lambda tx: samples.note(tx, done, late_after_s))
+        for jobs in all_jobs:
+            jobs.sampler.noted()
 
     async def _each(self, all_jobs: Iterable[Jobs], act: Callable[[Jobs], Awaitable[None]]) -> None:
         async def one(jobs: Jobs) -> None:

@@ -92,8 +92,8 @@ class Jobs:
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._fired_s = time.monotonic()
-        self._pull_interval_s = float(daemon.settings["SYNC_PULL_INTERVAL_S"])
-        self._sampler = Sampler(self._done)
+        self.late_after_s = late_after_s(float(daemon.settings["SYNC_PULL_INTERVAL_S"]))
+        self.sampler = Sampler(self._done)
 
     async def discover(self) -> DiscoverReport | None:
         """One discovery; None if it failed or the service is stopping."""
@@ -198,10 +198,11 @@ class Jobs:
                 await heartbeat.set_state(tx, name, standing)
             await request_failures.note(tx, name, failed)
             if done is not None:
-                await samples.note(tx, name, done, late_after_s(self._pull_interval_s))
+                await samples.note(tx, {name: done}, self.late_after_s)
             return await incarnation.advance(tx) if incarnation.is_worked_with and not self.is_owned else None
 
-        done, failure_log = self._sampler.due(), self.connection.client.failure_log
+        done = None if self.is_owned else self.sampler.due()
+        failure_log = self.connection.client.failure_log
         failed = failure_log.take()
         try:
             position = await in_transaction(self.connection.engine, note)
@@ -209,7 +210,7 @@ class Jobs:
             failure_log.put_back(failed)
             raise
         if done is not None:
-            self._sampler.noted()
+            self.sampler.noted()
         if position is not None:
             await incarnation.remember(position)
 
@@ -227,7 +228,7 @@ class Jobs:
         """Whether a beat of its own has anything to note; `failing`: why connections fail, as their rows have it."""
         standing, client = self.health.standing, self.connection.client
         is_told = standing is None or standing.error == failing.get(self.connection.name)
-        has_news = bool(client.failure_log) or self.outbox.has_pushed or self._sampler.is_due
+        has_news = bool(client.failure_log) or self.outbox.has_pushed
         return has_news or not is_told or client.rate_limiter.is_to_renew or self.health.is_failing("heartbeat")
 
     def _done(self) -> Done:

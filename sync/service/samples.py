@@ -6,11 +6,12 @@ with nothing to do writes nothing.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, Integer, Text, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.service.status.backlog import Backlog, load_backlogs
@@ -65,20 +66,24 @@ class Sampler:
         self._noted, self._due_s = self._counted or self._noted, self._clock() + EVERY_S
 
 
-async def note(tx: AsyncConnection, connection: str, done: Done, late_after_s: float) -> None:
-    """Write a sample of a connection if it differs; one that caught up within `late_after_s` counts as up to date."""
-    backlog = (await load_backlogs(tx, [connection])).get(connection, Backlog())
+async def note(tx: AsyncConnection, done: Mapping[str, Done], late_after_s: float) -> None:
+    """Write a sample of each of these connections that differs from the one before, by one statement.
+
+    One that caught up within `late_after_s` counts as up to date.
+    """
+    backlogs = await load_backlogs(tx, list(done))
+    counts = [backlogs.get(name, Backlog()).counts for name in done]
     await tx.execute(
         _SAMPLE,
         {
-            "name": connection,
+            "names": list(done),
             "late_after_s": late_after_s,
-            "waiting": sum(backlog.counts.get(status, 0) for status in UNDER_WAY),
-            "attention": sum(backlog.counts.get(status, 0) for status in NEED_SOMEBODY),
-            "codes": done.codes,
-            "requests": done.requests,
-            "failed": done.failed,
-            "is_busy": bool(done.codes or done.failed or done.requests > QUIET_REQUESTS),
+            "waiting": [sum(one.get(status, 0) for status in UNDER_WAY) for one in counts],
+            "attention": [sum(one.get(status, 0) for status in NEED_SOMEBODY) for one in counts],
+            "codes": [one.codes for one in done.values()],
+            "requests": [one.requests for one in done.values()],
+            "failed": [one.failed for one in done.values()],
+            "quiet_requests": QUIET_REQUESTS,
         },
     )
 
@@ -90,22 +95,34 @@ async def thin(tx: AsyncConnection) -> None:
 
 _SAMPLE = text("""
 INSERT INTO sync.samples (connection, at, behind_since, waiting, attention, drift, codes, requests, failed)
-SELECT :name, now(), present.behind_since, :waiting, :attention, present.drift, :codes, :requests, :failed
-FROM (
+SELECT noted.name, now(), present.behind_since, done.waiting, done.attention, present.drift,
+       done.codes, done.requests, done.failed
+FROM unnest(
+  CAST(:names AS text[]), CAST(:waiting AS integer[]), CAST(:attention AS integer[]),
+  CAST(:codes AS bigint[]), CAST(:requests AS bigint[]), CAST(:failed AS bigint[])
+) AS done(name, waiting, attention, codes, requests, failed)
+JOIN sync.connections AS noted ON noted.name = done.name
+JOIN sync.connection_freshness AS told ON told.name = done.name
+LEFT JOIN LATERAL (
+  SELECT * FROM mews.connection_coverage WHERE connection = done.name
+) AS covered ON true
+CROSS JOIN LATERAL (
   SELECT CASE WHEN told.caught_up_as_of > now() - :late_after_s * interval '1 second' THEN NULL
               ELSE coalesce(covered.complete_through, told.caught_up_through, noted.state_since) END AS behind_since,
          coalesce(covered.last_audit_drift, 0) AS drift
-  FROM sync.connections AS noted JOIN sync.connection_freshness AS told ON told.name = noted.name
-       LEFT JOIN mews.connection_coverage AS covered ON covered.connection = noted.name
-  WHERE noted.name = :name
-) AS present LEFT JOIN LATERAL (
-  SELECT * FROM sync.samples WHERE connection = :name ORDER BY at DESC LIMIT 1
+) AS present
+LEFT JOIN LATERAL (
+  SELECT * FROM sync.samples WHERE connection = done.name ORDER BY at DESC LIMIT 1
 ) AS before ON true
-WHERE :is_busy OR before.at IS NULL
-   OR (present.behind_since, CAST(:waiting AS integer), CAST(:attention AS integer), present.drift)
+WHERE done.codes > 0 OR done.failed > 0 OR done.requests > :quiet_requests OR before.at IS NULL
+   OR (present.behind_since, done.waiting, done.attention, present.drift)
       IS DISTINCT FROM (before.behind_since, before.waiting, before.attention, before.drift)
 ON CONFLICT DO NOTHING
-""")
+""").bindparams(
+    *(bindparam(name, type_=ARRAY(Integer)) for name in ("waiting", "attention")),
+    *(bindparam(name, type_=ARRAY(BigInteger)) for name in ("codes", "requests", "failed")),
+    bindparam("names", type_=ARRAY(Text)),
+)
 
 # Two processes at once delete each row once: who comes second finds it gone, and has nothing to add.
 _THIN = text("""

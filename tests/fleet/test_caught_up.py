@@ -20,6 +20,7 @@ from sync.service.beats import Beats
 from sync.service.health import DECISIVE
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
+from sync.service.samples import EVERY_S, Done, Sampler
 from tests.support.mirror import Mirror
 
 ME = UUID(int=7)
@@ -190,6 +191,20 @@ async def test_a_beat_of_many_is_one_transaction_that_moves_the_position_on_once
     assert incarnation.known
     assert incarnation.known.position == after["position"]
     assert all([await told(mirror, jobs.connection.name) for jobs in all_])
+
+
+async def test_samples_of_many_are_noted_together_and_only_what_differs(mirror: Mirror) -> None:
+    all_ = await owned_jobs(mirror, 5)
+    beats = Beats(mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process))
+    now_s = 0.0
+    for jobs in all_:
+        jobs.sampler = Sampler(lambda: Done(0, 1, 0), lambda: now_s)
+    all_[3].sampler = Sampler(lambda: Done(int(now_s), 1, 0), lambda: now_s)
+    for _ in range(3):
+        now_s += EVERY_S
+        assert await beats.beat(all_)
+    rows = await mirror.rows("SELECT connection, count(*) AS count FROM sync.samples GROUP BY 1 ORDER BY 1")
+    assert [row["count"] for row in rows] == [1, 1, 1, 3, 1]
 
 
 async def test_an_outage_that_another_process_met_ends_with_the_next_beat_of_all(mirror: Mirror) -> None:

@@ -19,7 +19,7 @@ NOTHING = Done(0, 0, 0)
 
 async def note(mirror: Mirror, done: Done = NOTHING) -> None:
     async with transaction(mirror.connection.engine) as tx:
-        await samples.note(tx, "default", done, late_after_s=180)
+        await samples.note(tx, {"default": done}, late_after_s=180)
 
 
 async def caught_up(mirror: Mirror, age: str) -> None:
@@ -56,7 +56,7 @@ async def test_a_daemon_writes_them_down_every_five_minutes(mirror: Mirror) -> N
     now = [0.0]
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     jobs = app.make_jobs(mirror.connection, mirror.settings())
-    jobs._sampler = Sampler(jobs._done, lambda: now[0])
+    jobs.sampler = Sampler(jobs._done, lambda: now[0])
     await jobs.discover()
     await jobs.pull()
     await jobs.beat()

@@ -159,10 +159,13 @@ class Jobs:
             await self.history.prune()
 
     async def rediscover(self) -> None:
-        """A discovery, behind one that failed also what it found: until then nothing was known that could be pulled."""
-        has_failed = self.health.is_failing("discovery")
+        """A discovery, and what it found, where until then nothing was known that could be pulled.
+
+        So it is behind one that failed, and where many begin at once, whose pulls then come first.
+        """
+        had_nothing = self.health.is_failing("discovery") or not self.progress.totals["pages"]
         report = await self.discover()
-        if has_failed and report and report.written:
+        if had_nothing and report and report.written:
             await self.pull_turn(turn_s=TURN_S)
 
     async def beat(self) -> None:

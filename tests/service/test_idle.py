@@ -207,6 +207,14 @@ async def test_a_pull_reads_a_voucher_that_was_found_a_moment_ago(mirror: Mirror
     assert (await mirror.compare()).is_equal
 
 
+async def test_what_a_discovery_finds_behind_the_first_pull_is_read_at_once(mirror: Mirror) -> None:
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    mirror.add_codes(mirror.add_voucher(), ["A", "B"])
+    await jobs.pull()
+    await jobs.rediscover()
+    assert (await mirror.compare()).is_equal
+
+
 async def test_a_poll_finds_what_no_notification_told_of(mirror: Mirror, jobs: Jobs) -> None:
     assert not await poll(jobs)
     await mirror.execute(

@@ -44,6 +44,7 @@ TOLD = """
 SELECT name, extract(epoch FROM caught_up_as_of)::float8 FROM sync.connection_freshness
 WHERE caught_up_as_of IS NOT NULL
 """
+TRANSACTIONS = "SELECT xact_commit FROM pg_stat_database WHERE datname = 'idle'"
 SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND backend_type = 'client backend'"
 
 
@@ -55,6 +56,7 @@ class Spent:
     replicas_s: float
     database_s: float
     wal_bytes: int
+    transactions: int
     requests: int
     looks: float
     late: float
@@ -198,9 +200,13 @@ def _look(fleet: Fleet, seen: Seen) -> None:
         seen.told_s.append(now - as_of)
         seen.true_s.append(now - fleet.read_at[name])
         seen.too_fresh += as_of > fleet.read_at[name] + TOLERANCE_S
+    seen.sessions = max(seen.sessions, (_only(fleet, SESSIONS) - 1) // len(fleet.replicas))
+
+
+def _only(fleet: Fleet, query: str) -> int:
     with fleet.server.session(NAME) as session:
-        (count,) = session.execute(SESSIONS.encode()).fetchone() or (0,)
-    seen.sessions = max(seen.sessions, (count - 1) // len(fleet.replicas))
+        (found,) = session.execute(query.encode()).fetchone() or (0,)
+        return int(found)
 
 
 async def _spent(fleet: Fleet) -> Spent:
@@ -216,6 +222,7 @@ async def _spent(fleet: Fleet) -> Spent:
         sum(one.user + one.system for one in times),
         fleet.server.cpu_s(),
         fleet.server.wal_bytes(),
+        await asyncio.to_thread(_only, fleet, TRANSACTIONS),
         fleet.asked.total(),
         looks,
         late,
@@ -240,7 +247,8 @@ def _tell(fleet: Fleet, began_s: float, used: Window, seen: Seen) -> None:
         "freshness as told, p50 / p99 / max": _percentiles(seen.told_s),
         "since the API was last asked, p50 / p99 / max": _percentiles(seen.true_s),
         "replicas": f"{used.replicas_s / took_s:.3f} cores, {rss_mb:.0f} MB, {seen.sessions} sessions each",
-        "database": f"{used.database_s / took_s:.3f} cores",
+        "database": f"{used.database_s / took_s:.3f} cores, "
+        f"{used.transactions / hotels / took_s * 60:.2f} transactions per hotel and minute",
         "processor time per hotel and day": f"{used.replicas_s * a_day:.2f} s replica, {used.database_s * a_day:.2f} s "
         "database",
         "WAL per hotel": f"{used.wal_bytes / hotels / took_s * 60:.1f} bytes a minute, "

@@ -53,6 +53,7 @@ class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
     `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
+    `has_pulled` is set by who runs them, once a pull has ended in any way.
     `looks` are those of all connections of the process.
     """
 
@@ -70,7 +71,7 @@ class Jobs:
         self.health = Health(connection)
         self.history = History(connection)
         self.progress = Progress()
-        self.cycle_completed = asyncio.Event()
+        self.cycle_completed, self.has_pulled = asyncio.Event(), asyncio.Event()
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
         self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)

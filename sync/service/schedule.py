@@ -137,13 +137,9 @@ class Schedule:
             following.cancel()
             self._scheduler.shutdown(wait=False)
 
-    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event, spread_s: float = 0.0) -> None:
-        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end.
-
-        The first runs are spread over `spread_s` seconds.
-        """
-        first_s = self._rng.uniform(0, spread_s)
-        entries = [*self._enter(jobs, intervals, first_s), *self._enter_hastened(jobs, first_s)]
+    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
+        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
+        entries = [*self._enter(jobs, intervals), *self._enter_hastened(jobs)]
         self._begin_common(intervals)
         asking = {entry for entry in entries if entry.asks}
         self._asking |= asking
@@ -168,19 +164,22 @@ class Schedule:
             await asyncio.gather(pushing, return_exceptions=True)
             await jobs.idle()
 
-    def _enter(self, jobs: Jobs, intervals: Intervals, first_s: float) -> list[Entry]:
+    def _enter(self, jobs: Jobs, intervals: Intervals) -> list[Entry]:
         """What is done for a connection at intervals: discovery first."""
         retries, slots = Retries(jobs.health, self._rng), self._slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
 
         async def pull() -> None:
-            async with slots.pulls:
-                report = await jobs.pull_turn(turn_s=TURN_S)
+            try:
+                async with slots.pulls:
+                    report = await jobs.pull_turn(turn_s=TURN_S)
+            finally:
+                jobs.has_pulled.set()
             while report and report.left_over and not report.errors:
                 async with slots.backfills:
                     report = await jobs.pull_turn(turn_s=TURN_S)
 
-        every = partial(self.timetable.every, first_s=first_s)
+        every = self.timetable.every
         beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
         return [
             *([] if jobs.is_owned else [beat()]),  # a replica tells of all that it owns at once
@@ -188,11 +187,11 @@ class Schedule:
             every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
         ]
 
-    def _enter_hastened(self, jobs: Jobs, first_s: float) -> list[Entry]:
+    def _enter_hastened(self, jobs: Jobs) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""
         retries, slots = Retries(jobs.health, self._rng), self._slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
-        once = partial(self.timetable.every, math.inf, first_s=first_s)
+        once = partial(self.timetable.every, math.inf)
         make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
 
         async def audit() -> None:

@@ -31,8 +31,11 @@ from sync.service.schedule import Intervals, Schedule
 
 BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
-START_S = 0.01
-"""For each of many connections that are begun at once, their first runs are spread over so many seconds more."""
+BEGUN_AT_ONCE = 32
+"""So many connections at most are before the end of their first pull. All at once, thousands would keep each other from
+the database for longer than any waits for it."""
+BEGINS_S = 3.0
+"""One that is slow, as where its API does not answer, keeps others waiting no longer."""
 FEW = 8
 """So many outboxes look for themselves as soon as one look for all of them has looked."""
 TELL_AGAIN_S = 1.0
@@ -74,6 +77,7 @@ class Supervisor:
         self._membership = membership
         self._schedule = schedule
         self._intervals = intervals
+        self._beginning = asyncio.Semaphore(BEGUN_AT_ONCE)
         self._works: dict[str, Engagement] = {}
         self._to_release = set[str]()
         self._is_registered = self._has_beaten = False
@@ -124,7 +128,7 @@ class Supervisor:
             log.debug("not_beaten", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
             if not self._is_registered and not self._works and self._has_own_tokens:
                 # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
-                self._begin(CONNECTION_NAME, None, OF_ENVIRONMENT, 0.0)
+                self._begin(CONNECTION_NAME, None, OF_ENVIRONMENT)
             return
         self._follow(found, stored)
 
@@ -155,22 +159,22 @@ class Supervisor:
         self._has_beaten = True
         self._to_release |= set(found.give_back) - self._works.keys()
         for name, one in stored.items():
-            self._begin(name, found.owned[name], one, START_S * (len(stored) - 1))
+            self._begin(name, found.owned[name], one)
         is_spare = not found.owned
         if is_spare != self._is_spare:
             self._is_spare = is_spare
             log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
 
-    def _begin(self, name: str, owned: Owned | None, stored: StoredConnection, spread_s: float) -> None:
+    def _begin(self, name: str, owned: Owned | None, stored: StoredConnection) -> None:
         epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
         work = self._works[name] = Engagement(owned, Tenure(self._place.process, epoch, self._membership.trust))
-        work.task = asyncio.create_task(self._work(work, stored, spread_s))
+        work.task = asyncio.create_task(self._work(work, stored))
         work.task.add_done_callback(lambda _: self.wake.set())
 
-    async def _work(self, work: Engagement, stored: StoredConnection, spread_s: float) -> None:
+    async def _work(self, work: Engagement, stored: StoredConnection) -> None:
         """Work for a connection until it is to end; a fault of ours begins it anew after a while."""
         try:
-            await self._run_jobs(work, stored, spread_s)
+            await self._run_jobs(work, stored)
         except SettingsError as error:
             log.warning("not_begun", connection=stored.name, error=str(error))
             await self._tell(stored.name, error)
@@ -185,20 +189,33 @@ class Supervisor:
             if work.is_given_back and not work.is_lost:
                 self._to_release.add(stored.name)
 
-    async def _run_jobs(self, work: Engagement, stored: StoredConnection, spread_s: float) -> None:
+    async def _run_jobs(self, work: Engagement, stored: StoredConnection) -> None:
         place = replace(self._place, stop=work.stop)
         address, given = app.open_stored(place.settings, stored)
         connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
         jobs = app.make_jobs(connection, place.settings, self._looks)
+        await self._beginning.acquire()
+        pacing = asyncio.create_task(self._let_next_begin(jobs))
         self.jobs.append(jobs)
         self._has_begun.set()
         log.debug("connection_begun", connection=stored.name, platform_address=address)
         try:
-            await self._schedule.run(jobs, self._intervals, work.stop, spread_s)
+            if not work.stop.is_set():
+                await self._schedule.run(jobs, self._intervals, work.stop)
         finally:
             self.jobs.remove(jobs)
             self._beats.end(jobs)
+            jobs.has_pulled.set()
             await connection.client.aclose()
+            await pacing
+
+    async def _let_next_begin(self, jobs: Jobs) -> None:
+        """Give the place of a connection that begins to another, once it has pulled, or ends, or takes long."""
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(jobs.has_pulled.wait(), BEGINS_S)
+        finally:
+            self._beginning.release()
 
     async def _tell(self, name: str, error: Exception) -> None:
         standing = Standing(str(error), type(error).__name__)

@@ -26,9 +26,9 @@ PART = 100
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What is written at once: `new` places, what stands `at` each place, and who is told of `leaving`."""
+    """What is written at once: the place of each connection, what stands `at` it, and who is `leaving`."""
 
-    new: Mapping[str, int]
+    places: Mapping[str, int]
     at: Mapping[int, CaughtUp | None]
     leaving: frozenset[str]
 
@@ -57,14 +57,15 @@ class CaughtUpBook:
         """What is to be written; `leaving` are told of for the last time, by their own rows."""
         free = _each_then(sorted(self._free), self._size)
         new = {name: next(free) for name in self._latest if name not in self._places and name not in leaving}
-        at = {place: self._latest[name] for name, place in [*self._places.items(), *new.items()]}
-        return Page(new, at, frozenset(leaving) & self._places.keys())
+        places = self._places | new
+        at = {place: self._latest[name] for name, place in places.items()}
+        return Page(places, at, frozenset(leaving) & self._places.keys())
 
     def written(self, page: Page) -> None:
         """Take a page that is committed for what the database has."""
-        self._places |= page.new
-        self._size = max([self._size, *(place + 1 for place in page.new.values())])
-        self._free = [place for place in self._free if place not in page.new.values()]
+        self._places = dict(page.places)
+        self._size = max([self._size, *(place + 1 for place in page.at)])
+        self._free = [place for place in self._free if place not in page.at]
         for name in page.leaving:
             heappush(self._free, self._places.pop(name))
             self._latest.pop(name, None)
@@ -77,8 +78,7 @@ class CaughtUpBook:
 
 async def write(tx: AsyncConnection, process: UUID, page: Page) -> None:
     """Write a page: each part as a whole, and then the rows of connections that are no longer in it."""
-    if page.new:
-        await tx.execute(_PLACE, {"me": process, "names": list(page.new), "places": list(page.new.values())})
+    await tx.execute(_PLACE, {"me": process, "names": list(page.places), "places": list(page.places.values())})
     if parts := list(_parts(page.at)):
         new = insert(caught_up).values([{"process": process, "noted_at": func.now(), **part} for part in parts])
         changes = {name: new.excluded[name] for name in ("noted_at", "as_of", "through")}
@@ -108,12 +108,13 @@ def _parts(at: Mapping[int, CaughtUp | None]) -> Iterator[dict[str, object]]:
         }
 
 
-# A place that a commit gave of which nobody here was told is taken from whoever has it still.
+# Of rows that name their place already none is written. Others do not where the connection was taken anew, or where a
+# commit went through of which nobody here was told.
 _PLACE = text("""
 UPDATE sync.connections AS known SET place = given.place
 FROM sync.connections AS one
 LEFT JOIN unnest(CAST(:names AS text[]), CAST(:places AS integer[])) AS given(name, place) ON given.name = one.name
-WHERE known.name = one.name AND known.owner = :me AND (given.name IS NOT NULL OR one.place = ANY(:places))
+WHERE known.name = one.name AND known.owner = :me AND one.place IS DISTINCT FROM given.place
 """).bindparams(
     bindparam("names", type_=ARRAY(Text)),
     bindparam("places", type_=ARRAY(Integer)),

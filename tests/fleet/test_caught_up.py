@@ -144,10 +144,10 @@ async def test_a_place_is_another_s_only_once_its_last_one_stands_in_its_own_row
     book.note("lake", reached)
     await tell(mirror, book)
     book.note("hill", None)
-    assert book.page().new == {"hill": 1}
+    assert book.page().places == {"lake": 0, "hill": 1}
     await tell(mirror, book, leaving=("lake",))
     book.note("wood", None)
-    assert book.page().new == {"wood": 0}
+    assert book.page().places == {"hill": 1, "wood": 0}
     assert (await told(mirror, "lake"), await told(mirror, "hill")) == (reached, None)
 
 
@@ -159,6 +159,20 @@ async def test_a_place_that_nobody_was_told_of_is_taken_from_whoever_has_it(mirr
     await tell(mirror, book)
     assert await told(mirror, "lake") is None
     assert await told(mirror, "hill")
+
+
+async def test_a_connection_that_its_replica_takes_anew_is_told_of_again(mirror: Mirror) -> None:
+    await add(mirror, "lake")
+    book, other = CaughtUpBook(ME), uuid4()
+    book.note("lake", CaughtUp(await now(mirror), THROUGH))
+    await tell(mirror, book)
+    async with transaction(mirror.connection.engine) as tx:
+        await ownership.take(tx, other, [Owned("lake", "environment", ME, 0)])
+        await ownership.take(tx, ME, [Owned("lake", "environment", other, 1)])
+    later = CaughtUp(await now(mirror), THROUGH + timedelta(minutes=1))
+    book.note("lake", later)
+    await tell(mirror, book)
+    assert await told(mirror, "lake") == later
 
 
 async def owned_jobs(mirror: Mirror, number: int) -> list[Jobs]:

@@ -205,8 +205,10 @@ def credentials(settings: Settings) -> Credentials:
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 
-def make_jobs(connection: Connection, settings: Settings, looks: Looks | None = None) -> Jobs:
-    """The jobs of a connection; `looks` are those of all connections of the process, where there are several."""
+def make_jobs(
+    connection: Connection, settings: Settings, looks: Looks | None = None, daemon: Replica | None = None
+) -> Jobs:
+    """The jobs of a connection; `looks` and `daemon` are those of all of the process, where there are several."""
     push = PushSettings(
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
@@ -215,7 +217,7 @@ def make_jobs(connection: Connection, settings: Settings, looks: Looks | None = 
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
-    daemon = describe_replica(connection.process, settings)
+    daemon = daemon or describe_replica(connection.process, settings)
     looks = looks or make_looks(connection.engine)
     audit, cron = audit_settings(settings), Cron(settings.sync_audit_cron)
     return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, looks=looks)

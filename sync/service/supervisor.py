@@ -193,7 +193,7 @@ class Supervisor:
         place = replace(self._place, stop=work.stop)
         address, given = app.open_stored(place.settings, stored)
         connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
-        jobs = app.make_jobs(connection, place.settings, self._looks)
+        jobs = app.make_jobs(connection, place.settings, self._looks, self._membership.replica)
         await self._beginning.acquire()
         pacing = asyncio.create_task(self._let_next_begin(jobs))
         self.jobs.append(jobs)

@@ -75,6 +75,16 @@ connections = Table(
         ARRAY(UUID),
         comment="The hotels that its token saw when they were last discovered; null: never yet.",
     ),
+    Column(
+        "vouchers_looked_for_as_of",
+        TIMESTAMP,
+        comment="Start of its last discovery that looked for vouchers that changes name and nobody knew.",
+    ),
+    Column(
+        "codes_looked_for_as_of",
+        TIMESTAMP,
+        comment="Start of its last pull that looked for codes that changes name and nobody knew.",
+    ),
     CheckConstraint("state IN ('ok', 'failing')", name="state"),
     CheckConstraint("origin IN ('environment', 'command', 'webhook')", name="origin"),
     CheckConstraint("char_length(name) BETWEEN 1 AND 100", name="name"),

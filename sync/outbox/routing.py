@@ -44,12 +44,18 @@ async def assign(tx: AsyncConnection, connection: str) -> bool:
 async def fail_unknown(
     tx: AsyncConnection, connection: str, *, discovered_as_of: datetime | None, caught_up_as_of: datetime | None
 ) -> Waiting:
-    """Fail what names a voucher or code that no reading begun since it is due has seen; what the others wait for.
+    """Fail what names a voucher or code that no reading begun since it is due has seen, of any connection that is at
+    work; what of the others waits for a reading of this one.
 
     Both instants are by the database's clock, and None where there was no such reading yet.
     """
-    instants = {"discovered": discovered_as_of, "caught_up": caught_up_as_of}
-    parameters = {"connection": connection, "limit": MAX_UNASSIGNED, **instants}
+    parameters = {
+        "connection": connection,
+        "limit": MAX_UNASSIGNED,
+        "discovered": discovered_as_of,
+        "caught_up": caught_up_as_of,
+    }
+    await tx.execute(_NOTE_LOOKED, parameters)
     unknown = (await tx.execute(_LOCK_UNKNOWN, parameters)).scalars().all()
 
     async def fail(row_ids: Sequence[int]) -> Iterable[int]:
@@ -57,9 +63,12 @@ async def fail_unknown(
         return await write_rows(tx, _FAIL_UNKNOWN, row_ids)
 
     failed = len((await write_each(tx, unknown, fail)).ids)
-    row = (await tx.execute(_WAITING)).one()
+    row = (await tx.execute(_WAITING, parameters)).one()
     return Waiting(row.discovery, row.pull, more=failed > 0 and len(unknown) == MAX_UNASSIGNED, failed=failed)
 
+
+_DISCOVERED = bindparam("discovered", type_=TIMESTAMP)
+_CAUGHT_UP = bindparam("caught_up", type_=TIMESTAMP)
 
 _LOCK_NAMED = text("""
 SELECT unassigned.id
@@ -92,17 +101,41 @@ FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher
 RETURNING row.id
 """).bindparams(IDS)
 
+# The others read it: what one connection does not see may be another's.
+_NOTE_LOOKED = text("""
+UPDATE sync.connections AS me
+SET vouchers_looked_for_as_of = :discovered, codes_looked_for_as_of = :caught_up
+WHERE me.name = :connection
+  AND (me.vouchers_looked_for_as_of, me.codes_looked_for_as_of) IS DISTINCT FROM (:discovered, :caught_up)
+  AND EXISTS (SELECT FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending')
+""").bindparams(_DISCOVERED, _CAUGHT_UP)
+
+# What is paused is not waited for, nor tokens of an environment that no process has any more.
 _LOCK_UNKNOWN = text("""
-SELECT id FROM mews.voucher_code_outbox AS unassigned
+WITH looked AS (
+  SELECT :discovered AS vouchers_as_of, least(:discovered, :caught_up) AS codes_as_of,
+         :discovered IS NOT NULL AND :caught_up IS NOT NULL AS has_pulled
+UNION ALL
+  SELECT vouchers_looked_for_as_of, least(vouchers_looked_for_as_of, codes_looked_for_as_of),
+         vouchers_looked_for_as_of IS NOT NULL AND codes_looked_for_as_of IS NOT NULL
+  FROM sync.connections
+  WHERE name <> :connection AND removed_at IS NULL AND paused_at IS NULL
+    AND (origin <> 'environment' OR owner IS NOT NULL)
+), everybody AS (
+  SELECT CASE WHEN bool_and(vouchers_as_of IS NOT NULL) THEN min(vouchers_as_of) END AS vouchers_as_of,
+         CASE WHEN bool_and(has_pulled) THEN min(codes_as_of) END AS codes_as_of
+  FROM looked
+)
+SELECT id FROM mews.voucher_code_outbox AS unassigned, everybody
 WHERE connection IS NULL AND status = 'pending'
-  AND greatest(created_at, next_attempt_at) <= :discovered
-  AND (voucher_id IS NOT NULL OR greatest(created_at, next_attempt_at) <= :caught_up)
+  AND greatest(created_at, next_attempt_at)
+      <= CASE WHEN voucher_id IS NOT NULL THEN everybody.vouchers_as_of ELSE everybody.codes_as_of END
   AND NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = unassigned.voucher_id)
   AND (voucher_id IS NOT NULL
        OR NOT EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = unassigned.voucher_code_id))
 LIMIT :limit
-FOR NO KEY UPDATE SKIP LOCKED
-""").bindparams(bindparam("discovered", type_=TIMESTAMP), bindparam("caught_up", type_=TIMESTAMP))
+FOR NO KEY UPDATE OF unassigned SKIP LOCKED
+""").bindparams(_DISCOVERED, _CAUGHT_UP)
 
 # Through `sending`, as every row that fails. What it names may have come to be known since the adoption just before.
 _CLAIM_UNKNOWN = text("""
@@ -121,7 +154,12 @@ RETURNING id
 """).bindparams(IDS)
 
 _WAITING = text("""
-SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL) > 0 AS discovery,
-       count(*) FILTER (WHERE voucher_id IS NULL) > 0 AS pull
-FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' AND next_attempt_at <= now()
-""")
+SELECT count(*) FILTER (WHERE voucher_id IS NOT NULL AND due_at <= :discovered IS NOT TRUE) > 0 AS discovery,
+       count(*) FILTER (
+         WHERE voucher_id IS NULL AND (due_at <= :discovered AND due_at <= :caught_up) IS NOT TRUE
+       ) > 0 AS pull
+FROM (
+  SELECT voucher_id, greatest(created_at, next_attempt_at) AS due_at
+  FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' AND next_attempt_at <= now()
+) AS unassigned
+""").bindparams(_DISCOVERED, _CAUGHT_UP)

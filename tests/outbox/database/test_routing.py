@@ -1,6 +1,7 @@
 """Rows whose voucher or code is not known yet find their connection, or fail once everybody has looked."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -110,6 +111,48 @@ async def test_a_delete_of_an_unknown_id_fails_after_a_discovery_and_a_pull_that
     assert row["status"] == ("failed" if is_failed else "pending")
 
 
+LAKE = """
+INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at)
+VALUES ('lake', 'ok', 'command', 'https://api.example', 'x', now())
+"""
+
+
+@pytest.fixture
+async def lake(outbox: Outbox) -> AsyncIterator[None]:
+    """Another connection that is at work."""
+    await execute(outbox.engine, LAKE)
+    yield
+    await execute(outbox.engine, "DELETE FROM sync.connections WHERE name = 'lake'")
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("operation", ["add", "delete"])
+async def test_what_one_connection_does_not_see_fails_only_once_every_other_has_looked_too(
+    outbox: Outbox, operation: str
+) -> None:
+    unknown = {"voucher_id": UNKNOWN_VOUCHER, "value": "A"} if operation == "add" else {"voucher_code_id": uuid(1)}
+    await outbox.queue(operation, **unknown)
+    before = (await outbox.now()) - LATER
+    now = await outbox.now()
+    assert await fail_unknown(outbox, now, now) == Waiting(discovery=False, pull=False)
+    for discovered, caught_up in ((before, before), (now, None), (now, now)):
+        assert await outbox.statuses() == ["pending"]
+        async with as_daemon(outbox.engine) as tx:
+            await routing.fail_unknown(tx, "lake", discovered_as_of=discovered, caught_up_as_of=caught_up)
+        if operation == "add" and discovered == now:
+            break
+    assert await outbox.statuses() == ["failed"]
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("gone", ["paused_at = now()", "removed_at = now(), access_token = NULL"])
+async def test_a_connection_that_is_paused_or_removed_is_not_waited_for(outbox: Outbox, gone: str) -> None:
+    await execute(outbox.engine, f"UPDATE sync.connections SET {gone} WHERE name = 'lake'")
+    await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
+    now = await outbox.now()
+    assert (await fail_unknown(outbox, now, now)).failed == 1
+
+
 async def test_what_is_known_finished_or_held_does_not_fail_as_unknown(outbox: Outbox) -> None:
     await outbox.add("KNOWN")
     for status in (Status.CANCELLED, Status.HELD):
@@ -177,7 +220,7 @@ async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch:
         found = [
             await routing.fail_unknown(tx, CONNECTION, discovered_as_of=now, caught_up_as_of=now) for _ in range(2)
         ]
-    assert found == [Waiting(True, False, more=True, failed=2), Waiting(False, False, failed=1)]
+    assert found == [Waiting(False, False, more=True, failed=2), Waiting(False, False, failed=1)]
     assert await outbox.statuses() == ["pending", "failed"] * 3
 
 

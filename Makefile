@@ -3,7 +3,7 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants bench idle guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
+.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants bench idle fleet guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -44,6 +44,9 @@ bench: installed-demo installed-peers  ## ours, other ways and floors side by si
 
 idle: installed-demo  ## what hotels cost in which nothing happens; ARGS="--hotels 2000 --minutes 3"
 	@$(BIN)/python benchmarks/idle.py $(ARGS)
+
+fleet: installed-tests  ## replicas killed, paused, cut off and restarted: how late hotels are; ARGS="--hotels 20 --repeats 3" for a small run
+	@$(BIN)/python benchmarks/fleet.py $(ARGS)
 
 guard: installed-demo  ## whether ours has become slower, by ratios; ARGS=--accept writes down what is measured now
 	@$(BIN)/python benchmarks/guard.py $(ARGS)

@@ -21,6 +21,7 @@ INSERT INTO sync.connections (name, state, origin, platform_address, access_toke
 VALUES (%s, 'ok', 'command', %s, %s, now())
 """
 OWNERS = "SELECT name, owner::text FROM sync.connections WHERE origin = 'command' ORDER BY name"
+OPEN = "SELECT count(*) FROM mews.voucher_code_outbox WHERE status <> 'done'"
 
 
 @dataclass
@@ -73,7 +74,9 @@ class Fleet:
     async def replica(self, **settings: str) -> AsyncIterator[Daemon]:
         """A replica without tokens of its own."""
         own = {"SYNC_SECRET_KEY": self.key, "MEWS_ACCESS_TOKEN": UNSET, "MEWS_CLIENT_TOKEN": CLIENT_TOKEN}
-        own = {"SYNC_LEASE_S": "30", "SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "5"} | own | settings
+        own = {"SYNC_LEASE_S": "30", "SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "5"} | own
+        # What nobody reads fills a pipe, and stops who writes it.
+        own |= {"SYNC_LOG_LEVEL": "info", "SYNC_LISTEN_URL": self.mirror.database_url} | settings
         async with running(self.mirror, self.directory, **own) as daemon:
             yield daemon
 
@@ -85,6 +88,12 @@ class Fleet:
         """The owner of each connection."""
         ask = partial(_query, self.mirror.database_url, OWNERS)
         return dict(await asyncio.to_thread(ask))
+
+    async def hotels_of(self, replica: Daemon) -> list[str]:
+        """The hotels that a replica works for, which was begun and not asked for its events before."""
+        process = next((line["process"] for line in replica.logs if line["event"] == "started"), None)
+        process = process or (await replica.event("started"))["process"]
+        return [name for name, owner in (await self.owners()).items() if owner == process]
 
     async def until_shared(self, *shares: int) -> None:
         """Waits until owners have so many connections each."""
@@ -98,6 +107,14 @@ class Fleet:
         with psycopg.connect(self.mirror.database_url, autocommit=True) as connection:
             for value in values:
                 connection.execute(statement.encode(), [self.vouchers[name].id, value])
+
+
+async def until_done(database_url: str, patience_s: float = 2 * PATIENCE_S) -> None:
+    """Waits until no change is left to be made."""
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        async with asyncio.timeout(patience_s):
+            while await (await connection.execute(OPEN)).fetchone() != (0,):
+                await connection.execute("SELECT pg_sleep(0.1)")
 
 
 def token_of(name: str) -> str:

@@ -1,6 +1,5 @@
 """Replicas as processes: they join, leave, are killed and paused, and every hotel goes on, each change made once."""
 
-import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,12 +9,11 @@ import psycopg
 import pytest
 
 from sync.fleet.liveness import DEAD_AFTER_S
-from tests.fleet.replicas import Fleet
+from tests.fleet.replicas import Fleet, until_done
 from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
 
 HOTELS = 6
-OPEN = "SELECT count(*) FROM mews.voucher_code_outbox WHERE status <> 'done'"
 
 
 @pytest.fixture
@@ -27,14 +25,6 @@ async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
         fleet.add_hotels(HOTELS)
         yield fleet
     assert mirror.simulator.violations == []
-
-
-async def until_done(database_url: str) -> None:
-    """Waits until no change is left to be made."""
-    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        async with asyncio.timeout(2 * PATIENCE_S):
-            while await (await connection.execute(OPEN)).fetchone() != (0,):
-                await connection.execute("SELECT pg_sleep(0.1)")
 
 
 @pytest.mark.long

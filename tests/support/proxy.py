@@ -36,6 +36,10 @@ class Proxy:
         self.on_statement: Callable[[bytes], None] = lambda statement: None
         self.on_commit: Callable[[], Awaitable[None]] | None = None
         self.swallowed = asyncio.Event()
+        self._is_open = asyncio.Event()
+        self._is_open.set()
+        self._holds_at: bytes | None = None
+        self.was_held = asyncio.Event()
 
     @asynccontextmanager
     async def served(self) -> AsyncIterator["Proxy"]:
@@ -74,9 +78,24 @@ class Proxy:
         """Behind the answer to the next statement with these words nothing comes back on its line, which stays open."""
         self._silencer = statement
 
+    def break_down(self) -> None:
+        """Cuts every line, and every one that is made from now on."""
+        self.is_down = True
+        self.cut()
+
+    def hold(self) -> None:
+        """Nothing passes any more, either way, and no line is closed: as where a route is lost. Sets `was_held`."""
+        self._is_open.clear()
+        self.was_held.set()
+
+    def hold_before_commit(self, mark: bytes) -> None:
+        """The same from the commit on of the next transaction with a statement that has these words."""
+        self._holds_at = mark
+
     def let_be(self) -> None:
-        """Nothing is cut any more."""
+        """Nothing is cut or held any more."""
         self._statements_left, self.is_down = 0, False
+        self._is_open.set()
 
     async def _accept(self, reader: StreamReader, writer: StreamWriter) -> None:
         line = asyncio.current_task()
@@ -110,6 +129,7 @@ class Proxy:
             await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _connect(self) -> tuple[StreamReader, StreamWriter]:
+        await self._is_open.wait()
         host, port = self._target.get("host", "localhost"), int(self._target.get("port", DEFAULT_PORT))
         if host.startswith("/"):
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
@@ -119,12 +139,16 @@ class Proxy:
         self, reader: StreamReader, database: StreamWriter, is_last: asyncio.Event, falls_silent: asyncio.Event
     ) -> None:
         """psycopg writes a statement at a time, and waits for its answer."""
-        is_marked = False
+        is_marked = is_to_be_held = False
         while question := await reader.read(CHUNK):
             if self._silencer is not None and self._silencer in question:
                 self._silencer = None
                 falls_silent.set()
             is_marked = is_marked or (self._mark is not None and self._mark in question)
+            is_to_be_held = is_to_be_held or (self._holds_at is not None and self._holds_at in question)
+            if is_to_be_held and COMMIT in question:
+                self._holds_at, is_to_be_held = None, False
+                self.hold()
             if self._is_to_be_cut(question, is_marked=is_marked):
                 self.cuts += 1
                 self.was_cut.set()
@@ -133,6 +157,7 @@ class Proxy:
                 is_last.set()
             if self.on_commit is not None and COMMIT in question:
                 await self.on_commit()
+            await self._is_open.wait()
             database.write(question)
             await database.drain()
 
@@ -156,5 +181,6 @@ class Proxy:
                 self.swallowed.set()
                 continue
             is_silent = falls_silent.is_set()
+            await self._is_open.wait()
             writer.write(answer)
             await writer.drain()

@@ -56,6 +56,9 @@ POOL_SIZE = 5
 """Sessions of one process; two are enough, since no transaction waits for another one."""
 POOL_TIMEOUT_S = 30
 CONNECT_TIMEOUT_S = 10
+STANDSTILL_S = 10
+"""A transaction of work that nobody waits for, in which nothing is asked for so long, is ended by the database: its
+process is stopped, or cut off, and its locks would keep a successor waiting for as long."""
 TRANSACTION_TIMEOUT_S = 60
 """Of a page's worth of rows. A server that stopped answering without closing the line is given up then."""
 SILENCE_MS = 15_000
@@ -75,10 +78,13 @@ ASK_FOR_S = 5.0
 AGAIN_AFTER = Backoff(base_s=0.02, cap_s=1.0)
 
 
-def make_engine(database_url: str, pool_size: int = POOL_SIZE, *, keeps_history: bool = True) -> AsyncEngine:
+def make_engine(
+    database_url: str, pool_size: int = POOL_SIZE, *, keeps_history: bool = True, is_unattended: bool = False
+) -> AsyncEngine:
     """An engine for a SQLAlchemy or libpq URL; nothing is connected yet. `SettingsError` if it cannot be read.
 
-    `keeps_history`: whether the versions of codes that its transactions replace are kept.
+    `keeps_history`: whether the versions of codes that its transactions replace are kept. `is_unattended`: its
+    transactions wait for no person and no pipe, so that one that stands still is given up.
     """
     options = connect_options(database_url)
     engine = create_async_engine(
@@ -95,7 +101,10 @@ def make_engine(database_url: str, pool_size: int = POOL_SIZE, *, keeps_history:
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)
     refuse_at_connect(engine.sync_engine)
-    begin_by_statement(engine.sync_engine, {KEEPS_HISTORY: "on" if keeps_history else "off"})
+    settings = {KEEPS_HISTORY: "on" if keeps_history else "off"}
+    if is_unattended:
+        settings["idle_in_transaction_session_timeout"] = f"'{STANDSTILL_S}s'"
+    begin_by_statement(engine.sync_engine, settings)
     return engine
 
 

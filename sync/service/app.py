@@ -68,7 +68,7 @@ async def open_workplace(
 ) -> AsyncIterator[Workplace]:
     """The database and what is known of it; closed with its pool of so many `sessions` at the end."""
     pool = sessions or settings.sync_database_pool
-    engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on")
+    engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on", is_unattended=True)
     require_schema(engine)
     incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
     pools = HttpPools(settings.sync_max_response_mb * 2**20)

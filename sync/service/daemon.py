@@ -112,7 +112,7 @@ async def _opened(
         async with app.open_workplace(settings, database_url, stop) as place:
             yield place, place.engine
         return
-    beats = make_engine(database_url, 1)
+    beats = make_engine(database_url, 1, is_unattended=True)
     try:
         async with app.open_workplace(settings, database_url, stop, sessions=sessions - 1) as place:
             yield place, beats

@@ -53,17 +53,27 @@ def plan(
 
     `leaving`: what it gives back already. At most what is beyond its share moves, and only to who has less than theirs.
     """
+    sharing = [one for one in members if one.takes]  # who is leaving takes nothing
+    kinds = {one.kind for one in connections}
+    # Where each can take all, they are shared out together: of two connections of two kinds, one would have both.
+    groups = [kinds] if all(kinds <= one.takes for one in sharing) else [{kind} for kind in sorted(kinds)]
     plans = [
-        _plan_kind(me, [one for one in members if kind in one.takes], of_kind, free_owners, leaving)
-        for kind in me.takes
-        if (of_kind := [one for one in connections if one.kind == kind])
+        _plan_group(
+            me,
+            [one for one in sharing if group <= one.takes],
+            [one for one in connections if one.kind in group],
+            free_owners,
+            leaving,
+        )
+        for group in groups
+        if group and group <= me.takes
     ]
     return Plan(
         tuple(name for one in plans for name in one.give_back), tuple(owned for one in plans for owned in one.take)
     )
 
 
-def _plan_kind(
+def _plan_group(
     me: Member,
     members: Sequence[Member],
     connections: Sequence[Owned],

@@ -80,6 +80,18 @@ def test_the_environment_s_connection_has_one_owner_and_the_other_is_a_spare() -
     assert plan(second, [second], [connection], {first.process}).take == (connection,)
 
 
+def test_of_a_stored_connection_and_the_environment_s_each_of_two_has_one() -> None:
+    first, second = member(1), member(2)
+    rest, _ = settle([first, second], [owned(0, first, ENVIRONMENT), owned(1, first)])
+    assert {one.owner for one in rest} == {first.process, second.process}
+
+
+def test_who_takes_nothing_any_more_has_no_share() -> None:
+    leaving, heir = Member(UUID(int=1), frozenset()), member(2)
+    connections = [owned(0, None), *(owned(number, leaving) for number in range(1, 4)), owned(4, heir)]
+    assert plan(heir, [leaving, heir], connections, ()).take == (connections[0],)
+
+
 def test_what_is_given_back_already_is_not_given_back_twice() -> None:
     me, other = member(1), member(2)
     connections = [owned(number, me) for number in range(10)]

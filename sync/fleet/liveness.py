@@ -1,5 +1,6 @@
 """Which replicas are dead, by the clock of whoever watches them: from when it saw the last sign of life. Pure."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,7 +11,7 @@ DEAD_AFTER_S = 10.0
 """So long without another beat, a replica is taken for dead."""
 TRUSTED_S = DEAD_AFTER_S - 1.0
 """So long from before its last beat, a replica takes itself for alive; what is between is the others' lead."""
-MISSED_S = 2 * BEAT_S
+MISSED_S = 1.5 * BEAT_S
 """So long without another beat, one whose lock is free is taken for dead: it ends with the process."""
 BLIND_S = 3 * BEAT_S
 """Who has seen nothing for so long has missed the others' beats, and begins to count anew."""
@@ -42,6 +43,11 @@ class ReplicaWatch:
     def silent(self, for_s: float, now_s: float) -> set[UUID]:
         """Those of whom nothing new was seen for so long."""
         return {process for process, sign in self._signs.items() if now_s - sign.seen_s >= for_s}
+
+    def missed_in_s(self, now_s: float) -> float:
+        """After how many seconds the first of those that showed nothing new at this look will have missed a beat."""
+        waits_s = (sign.seen_s + MISSED_S - now_s for sign in self._signs.values() if sign.seen_s < now_s)
+        return min((one for one in waits_s if one > 0), default=math.inf)
 
     def dead(self, now_s: float, unlocked: Collection[UUID], gone: Collection[UUID]) -> set[UUID]:
         """Those that are taken for dead. `unlocked` had a lock that is free now, and `gone` of these ran on this

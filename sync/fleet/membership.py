@@ -1,5 +1,6 @@
 """One replica among the others: it shows that it lives, sees who else does, and takes its share of the connections."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -20,12 +21,16 @@ AGAIN_FOR_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What a beat has found: what this replica owns, as of that beat, and what of it it is to give back."""
+    """What a beat has found: what this replica owns, as of that beat, and what of it it is to give back.
+
+    `look_again_s`: after so many seconds another one may be seen to be dead, which would wait for the next beat.
+    """
 
     owned: Mapping[str, Owned] = field(default_factory=dict)
     give_back: Collection[str] = ()
     taken: Collection[str] = ()
     members: int = 0
+    look_again_s: float = math.inf
 
 
 class Membership:
@@ -79,6 +84,16 @@ class Membership:
             await in_transaction(self._engine, work)
             self.book.written(page)
 
+    async def begin_to_leave(self) -> None:
+        """Note that this replica takes nothing more, so that others take what it gives back. Raises `DatabaseError`."""
+        self._me = Member(self.replica.process, frozenset())
+
+        async def work(tx: AsyncConnection) -> None:
+            await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
+            await ownership.tell(tx)
+
+        await in_transaction(self._engine, work)
+
     async def leave(self) -> None:
         """Note that this replica ends. Raises `DatabaseError`."""
 
@@ -109,4 +124,4 @@ class Membership:
             for one in found.take
             if one.name in epochs
         }
-        return Round(mine | taken, found.give_back, set(taken), members)
+        return Round(mine | taken, found.give_back, set(taken), members, self._watch.missed_in_s(now_s()))

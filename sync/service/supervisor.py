@@ -20,6 +20,7 @@ from sync.fleet.assignment import Owned
 from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import StoredConnection
+from sync.mews.client import Credentials
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.app import CONNECTION_NAME, Workplace
@@ -55,6 +56,8 @@ log = structlog.get_logger()
 class Engagement:
     """What is done for one connection, until `stop`. `owned` is None while it is not known whose it is.
 
+    `given`: the address and the tokens that it is done with.
+
     `is_lost`: another has it, or nobody is to. `is_given_back`: another is to have it.
     """
 
@@ -62,6 +65,7 @@ class Engagement:
     tenure: Tenure
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     task: "asyncio.Task[None] | None" = None
+    given: tuple[str, Credentials] | None = None
     is_lost: bool = False
     is_given_back: bool = False
 
@@ -84,6 +88,7 @@ class Supervisor:
         self._is_spare: bool | None = None
         self._beats = Beats(place.engine, place.incarnation, membership.book)
         self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
+        self._pause_s = BEAT_S
 
     def wake_outboxes(self) -> None:
         """Have the outboxes look for what is due: each where they are few, else those in which one look finds any."""
@@ -113,11 +118,12 @@ class Supervisor:
 
     async def _wait(self, stop: asyncio.Event) -> None:
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self.wake.wait())]
-        await asyncio.wait(waits, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=self._pause_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
 
     async def _beat(self) -> None:
+        self._pause_s = BEAT_S
         leaving = {name for name, work in self._works.items() if work.is_given_back} | self._to_release
         try:
             async with asyncio.timeout(BEAT_TAKES_S):
@@ -130,6 +136,7 @@ class Supervisor:
                 # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
                 self._begin(CONNECTION_NAME, None, OF_ENVIRONMENT)
             return
+        self._pause_s = min(BEAT_S, found.look_again_s)
         self._follow(found, stored)
 
     @property
@@ -143,8 +150,9 @@ class Supervisor:
         self._is_registered = True
 
     async def _load(self, found: Round) -> Mapping[str, StoredConnection]:
-        """The connections that are to be begun."""
+        """The connections that are to be begun, and those whose tokens are written anew."""
         wanted = found.owned.keys() - self._works.keys() - self._to_release - set(found.give_back)
+        wanted |= {name for name, work in self._works.items() if _is_written_anew(work, found.owned.get(name))}
         if not wanted:
             return {}
         active = await in_transaction(self._place.engine, registry.load_active)
@@ -155,15 +163,23 @@ class Supervisor:
         for name, work in self._works.items():
             if work.owned is None and name not in found.owned and not self._has_beaten:
                 continue  # what is nobody's yet is taken with the next beat
+            if name in stored:
+                self._accept(work, found.owned[name], stored[name])
             _follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
         self._has_beaten = True
         self._to_release |= set(found.give_back) - self._works.keys()
-        for name, one in stored.items():
-            self._begin(name, found.owned[name], one)
+        for name in stored.keys() - self._works.keys():
+            self._begin(name, found.owned[name], stored[name])
         is_spare = not found.owned
         if is_spare != self._is_spare:
             self._is_spare = is_spare
             log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
+
+    def _accept(self, work: Engagement, owned: Owned, stored: StoredConnection) -> None:
+        """Go on with the same tokens under another key: what is encrypted anew is not begun anew."""
+        with suppress(SettingsError):
+            if app.open_stored(self._place.settings, stored) == work.given:
+                work.owned = owned
 
     def _begin(self, name: str, owned: Owned | None, stored: StoredConnection) -> None:
         epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
@@ -191,7 +207,7 @@ class Supervisor:
 
     async def _run_jobs(self, work: Engagement, stored: StoredConnection) -> None:
         place = replace(self._place, stop=work.stop)
-        address, given = app.open_stored(place.settings, stored)
+        work.given = address, given = app.open_stored(place.settings, stored)
         connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
         jobs = app.make_jobs(connection, place.settings, self._looks, self._membership.replica)
         await self._beginning.acquire()
@@ -235,6 +251,9 @@ class Supervisor:
         for work in self._works.values():
             work.is_given_back = True
             work.stop.set()
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._membership.begin_to_leave()
         tasks = {work.task for work in self._works.values() if work.task is not None}
         try:
             while tasks:
@@ -281,6 +300,11 @@ class Supervisor:
             elif is_good and not was_good:
                 self._schedule.make_up()
             was_good = is_good
+
+
+def _is_written_anew(work: Engagement, owned: Owned | None) -> bool:
+    """Whether a connection is this replica's as before, and its tokens or its address are not as they were."""
+    return owned is not None and work.owned is not None and owned != work.owned and owned.epoch == work.owned.epoch
 
 
 def _follow_owner(work: Engagement, owned: Owned | None, *, is_given_back: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -32,6 +33,7 @@ class Fleet:
     directory: Path
     key: str = field(default_factory=new_key)
     vouchers: dict[str, Voucher] = field(default_factory=dict)
+    hotel_ids: dict[str, UUID] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def add_hotels(self, number: int) -> None:
@@ -49,6 +51,7 @@ class Fleet:
         hotel = world.add_enterprise(name)
         world.add_token(token_of(name), name=name, enterprise_ids=[hotel.id])
         service = world.add_service(hotel.id, "Stay")
+        self.hotel_ids[name] = hotel.id
         self.vouchers[name] = world.add_voucher(service.id, "Summer", created_utc=self.mirror.clock())
 
     async def _tell(self, _operation: Operation, _body: Any) -> None:

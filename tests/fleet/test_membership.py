@@ -1,6 +1,7 @@
 """Replicas share connections by the database alone: none has two owners, and a dead one's go on."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
@@ -122,7 +123,7 @@ async def test_the_connections_of_a_silent_replica_are_taken_after_ten_seconds_a
 
 
 @pytest.mark.direct
-async def test_a_lock_that_is_free_makes_it_four_seconds(
+async def test_a_lock_that_is_free_makes_it_three_seconds(
     engines: list[AsyncEngine], database_url: str, time: Time
 ) -> None:
     dead, heir = joining(engines[0]), joining(engines[1])
@@ -151,6 +152,31 @@ async def test_who_leaves_is_followed_at_once(engines: list[AsyncEngine], time: 
     await leaving.release((await leaving.beat()).owned)
     await leaving.leave()
     assert len((await heir.beat()).owned) == HOTELS
+
+
+async def test_what_a_leaving_replica_gives_back_is_taken_before_it_has_left(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    """It may have calls under way for seconds, which are no reason for its other hotels to wait."""
+    leaving, heir = joining(engines[0]), joining(engines[1])
+    await share(leaving, heir)
+    first, *_ = (await leaving.beat()).owned
+    await leaving.begin_to_leave()
+    await leaving.release([first])
+    assert (await heir.beat()).owned.keys() >= {first}
+    assert (await owners(engines[0]))[leaving.replica.process] == 4
+
+
+async def test_who_showed_nothing_new_is_looked_at_again_as_soon_as_it_may_be_dead(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    other, me = joining(engines[0]), joining(engines[1])
+    await share(other, me)
+    assert (await me.beat()).look_again_s == math.inf
+    time.now_s += liveness.BEAT_S
+    assert (await me.beat()).look_again_s == pytest.approx(liveness.MISSED_S - liveness.BEAT_S)
+    await other.beat()
+    assert (await me.beat()).look_again_s == math.inf
 
 
 async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[AsyncEngine], time: Time) -> None:

@@ -74,7 +74,7 @@ async def test_what_is_locked_by_a_transaction_that_stands_still_is_free_again_s
             await fleet.until_shared(HOTELS // 2, HOTELS // 2)
             await fleet.all_pulled()
             hotel = (await fleet.hotels_of(victim))[0]
-            way.hold_before_commit(b"INSERT INTO mews.voucher_codes")
+            way.hold_at_commit(b"INSERT INTO mews.voucher_codes", is_committed=False)
             instant = fleet.mirror.clock()
             fleet.mirror.world.add_codes(fleet.vouchers[hotel].id, ["NEW"], created_utc=instant, updated_utc=instant)
             async with asyncio.timeout(PATIENCE_S):

@@ -39,6 +39,7 @@ class Proxy:
         self._is_open = asyncio.Event()
         self._is_open.set()
         self._holds_at: bytes | None = None
+        self._is_committed = False
         self.was_held = asyncio.Event()
 
     @asynccontextmanager
@@ -88,9 +89,11 @@ class Proxy:
         self._is_open.clear()
         self.was_held.set()
 
-    def hold_before_commit(self, mark: bytes) -> None:
-        """The same from the commit on of the next transaction with a statement that has these words."""
-        self._holds_at = mark
+    def hold_at_commit(self, mark: bytes, *, is_committed: bool) -> None:
+        """The same from the commit on of the next transaction with a statement that has these words, which the
+        database gets or does not get.
+        """
+        self._holds_at, self._is_committed = mark, is_committed
 
     def let_be(self) -> None:
         """Nothing is cut or held any more."""
@@ -148,6 +151,9 @@ class Proxy:
             is_to_be_held = is_to_be_held or (self._holds_at is not None and self._holds_at in question)
             if is_to_be_held and COMMIT in question:
                 self._holds_at, is_to_be_held = None, False
+                if self._is_committed:
+                    database.write(question)
+                    question = b""  # it has been passed on
                 self.hold()
             if self._is_to_be_cut(question, is_marked=is_marked):
                 self.cuts += 1

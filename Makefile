@@ -20,8 +20,8 @@ test: installed-tests  ## the test suite, less what takes long
 test-long: installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
 	@export PYTEST_WORKERS=$${PYTEST_WORKERS:-6}; $(PYTEST) -m long $(ARGS)
 
-test-pooler: installed-tests  ## outbox, mirror and daemon behind PgBouncer in transaction mode, which must be installed
-	@POOLER=1 $(PYTEST) $(or $(ARGS),tests/outbox tests/mirror tests/daemon)
+test-pooler: installed-tests  ## outbox, mirror, daemon and fleet behind PgBouncer in transaction mode, which must be installed
+	@POOLER=1 $(PYTEST) $(or $(ARGS),tests/outbox tests/mirror tests/daemon tests/fleet)
 
 storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other fault profiles
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -m "" -s tests/daemon/test_push_kills.py

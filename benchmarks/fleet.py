@@ -20,8 +20,9 @@ import click
 import fleet_scenes as scenes
 from fleet_world import Bench, bench
 
+from sync.demo.simulator import RateLimit
 from sync.postgres.migrations import migrate
-from tests.support.physical import physical_server
+from tests.support.physical import physical_server, stepped_server
 from tests.support.postgres import new_database
 
 REPLICAS = 3
@@ -64,18 +65,24 @@ DEATHS = {
     "stopped": Death("clean stop", scenes.stopped, most_s=1),
 }
 CUT_OFF = {"reset", "held"}
-RESTARTED, AWAY = "restarted", "away"
+RESTARTED, AWAY, BUDGET = "restarted", "away", "budget"
+BUSY_HOTELS = 3
+"""So few, since each is to spend all of its budget."""
 
 
 @click.command()
 @click.option("--hotels", default=60, show_default=True)
 @click.option("--repeats", default=20, show_default=True, help="Of each death.")
-@click.option("--only", multiple=True, type=click.Choice([*DEATHS, RESTARTED, AWAY]), help="Leave out the rest.")
-def main(hotels: int, repeats: int, only: tuple[str, ...]) -> None:
+@click.option("--kills", default=200, show_default=True, help="Of replicas that spend a budget.")
+@click.option(
+    "--only", multiple=True, type=click.Choice([*DEATHS, RESTARTED, AWAY, BUDGET]), help="Leave out the rest."
+)
+def main(hotels: int, repeats: int, kills: int, only: tuple[str, ...]) -> None:
     """Play each scene and print the table."""
     figures: list[Figure] = []
-    for name in only or (*DEATHS, RESTARTED, AWAY):
-        for figure in asyncio.run(_play(name, hotels, repeats)):
+    for name in only or (*DEATHS, RESTARTED, AWAY, BUDGET):
+        playing = _spend(kills) if name == BUDGET else _play(name, hotels, repeats)
+        for figure in asyncio.run(playing):
             click.echo(f"{figure.name}: {figure.measured}", err=True)
             figures.append(figure)
     click.echo(f"| {hotels} hotels, {REPLICAS} replicas, an interval of {INTERVAL_S:g} s | goal | measured |")
@@ -101,6 +108,24 @@ async def _play(name: str, hotels: int, repeats: int) -> list[Figure]:
                 defects = on.told("defect")
     told = f"{queued:,} adds: {doubled} doubled, {lost} lost, {defects} defects told"
     return [*found, Figure("adds queued meanwhile", "0 doubled, 0 lost", told, not (doubled or lost or defects))]
+
+
+async def _spend(kills: int) -> list[Figure]:
+    """Kills while each hotel spends all of its budget, and the database's clock is stepped."""
+    with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-") as directory, stepped_server() as (server, clock):
+        with new_database(server) as url:
+            await asyncio.to_thread(migrate, url)
+            busy = {"hotels": BUSY_HOTELS, "interval_s": INTERVAL_S, "rate_limit": RateLimit()}
+            async with bench(None, url, Path(directory), **busy) as on:
+                for _ in range(REPLICAS):
+                    await on.begin(SYNC_RATE_LIMIT_REQUESTS="200")
+                await on.shared()
+                producer = scenes.Producer(on)
+                calls, over = await scenes.over_budget(on, clock, kills)
+                queued, doubled, lost = await producer.end()
+    told = f"{over} of {calls:,} calls; {queued:,} adds: {doubled} doubled, {lost} lost"
+    figure = f"over 200 calls in 30 s, {kills} kills, database's clock +- 1 h"
+    return [Figure(figure, "0", told, not (over or doubled or lost))]
 
 
 async def _measure(on: Bench, name: str, repeats: int) -> list[Figure]:

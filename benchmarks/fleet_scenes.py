@@ -13,6 +13,7 @@ from fleet_world import PATIENCE_S, Bench, Replica
 
 from tests.fleet.calls import now_s
 from tests.support.proxy import Proxy
+from tests.support.wall_clock import HOUR, ProcessClock
 
 QUEUE = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', unnest(%s::uuid[]), unnest(%s::text[])
@@ -50,7 +51,10 @@ class Producer:
             with suppress(psycopg.OperationalError):
                 async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
                     while True:
-                        values = [f"{name}-{len(self.queued)}" for name in random.sample(list(vouchers), 5)]
+                        values = [
+                            f"{name}-{len(self.queued)}"
+                            for name in random.sample(list(vouchers), min(5, len(vouchers)))
+                        ]
                         ids = [vouchers[value.rpartition("-")[0]].id for value in values]
                         await session.execute(QUEUE, [ids, values])
                         self.queued += values
@@ -60,7 +64,8 @@ class Producer:
     async def end(self) -> tuple[int, int, int]:
         """Waits until all is done; how many were queued, how many of them are twice in the API, and how many never."""
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await self._task
         url = self._bench.fleet.mirror.database_url
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
             try:
@@ -134,6 +139,21 @@ async def _back(bench: Bench, victim: Replica) -> Collection[str]:
     return bench.calls.taken_twice(victim.name, woken_s)
 
 
+async def over_budget(bench: Bench, clock: ProcessClock, kills: int) -> tuple[int, int]:
+    """Kills a replica every few seconds, the database's clock stepped by an hour each time, there and back.
+
+    How many calls were made, and how many of them were over the budget as the simulator counts it.
+    """
+    for number in range(kills):
+        await asyncio.sleep(random.uniform(1, 4))
+        await bench.end(random.choice(bench.replicas), signal.SIGKILL)
+        clock.step((HOUR, -HOUR, -HOUR, HOUR)[number % 4])
+        await bench.begin(SYNC_RATE_LIMIT_REQUESTS="200", is_cut_off=False)
+    simulator = bench.fleet.mirror.simulator
+    over = sum("over the budget" in one for one in simulator.violations)
+    return len(bench.calls.seen), over
+
+
 async def rolling_restart(bench: Bench) -> float:
     """Each replica is stopped and begun anew, one after the other; by how much more than an interval a hotel waited."""
     await bench.shared()
@@ -148,6 +168,7 @@ async def rolling_restart(bench: Bench) -> float:
 
 async def database_away(bench: Bench, away_s: float) -> tuple[Lateness, int]:
     """The database is stopped for a while; how late hotels are once it is back, and how many replicas have ended."""
+    assert bench.server is not None  # noqa: S101 - this scene has one
     await bench.shared()
     await asyncio.to_thread(bench.server.stop)
     await asyncio.sleep(away_s)

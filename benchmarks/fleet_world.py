@@ -49,7 +49,7 @@ class Bench:
     """What scenes are played on."""
 
     fleet: Fleet
-    server: PhysicalServer
+    server: PhysicalServer | None
     interval_s: float
     directory: Path
     stack: AsyncExitStack
@@ -127,7 +127,13 @@ def _query(url: str) -> list[tuple[str, str, int]]:
 
 @asynccontextmanager
 async def bench(
-    server: PhysicalServer, database_url: str, directory: Path, *, hotels: int, interval_s: float, **simulator: object
+    server: PhysicalServer | None,
+    database_url: str,
+    directory: Path,
+    *,
+    hotels: int,
+    interval_s: float,
+    **simulator: object,
 ) -> AsyncIterator[Bench]:
     """Hotels in a migrated database, served, and nothing that works for them yet. Kills what still runs at the end."""
     mirror = Mirror(database_url, max_records=1000, **simulator)

@@ -69,6 +69,8 @@ async def measure(world: World, url: str, planted: int) -> bool:
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": str(min(UNLIMITED.requests, 1_000_000_000)),
+            "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+            "SYNC_PLATFORM_CALLS_PER_S": "1000000",
         }
         await command(environment, "once")
         plant(url, planted)

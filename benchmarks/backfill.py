@@ -73,6 +73,8 @@ async def measure(world: World, url: str, latency_s: float, is_limited: bool) ->
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": str(limit.requests),
+            "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+            "SYNC_PLATFORM_CALLS_PER_S": "1000000",
         }
         first = await once(simulator, environment)
         second = await once(simulator, environment)

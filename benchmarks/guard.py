@@ -199,6 +199,8 @@ def _environment(server: Database, place: Path, address: str) -> dict[str, str]:
         "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
         "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
         "SYNC_RATE_LIMIT_REQUESTS": "1000000000",
+        "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+        "SYNC_PLATFORM_CALLS_PER_S": "1000000",
         "SYNC_STATE_DIR": str(place / "state"),
         "SYNC_LOG_LEVEL": "warning",
     }

@@ -52,6 +52,8 @@ class Surroundings:
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
             "SYNC_RATE_LIMIT_REQUESTS": str(budget),
+            "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+            "SYNC_PLATFORM_CALLS_PER_S": "1000000",
             "SYNC_STATE_DIR": str(self.directory / "state"),
             "SYNC_LOG_LEVEL": "warning",
             "DLT_DATA_DIR": str(self.directory),

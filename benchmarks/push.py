@@ -144,6 +144,8 @@ async def daemon(url: str, address: str, *, limit: int, pull_interval_s: int = 5
         "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
         "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
         "SYNC_RATE_LIMIT_REQUESTS": str(limit),
+        "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+        "SYNC_PLATFORM_CALLS_PER_S": "1000000",
         "SYNC_PULL_INTERVAL_S": str(pull_interval_s),
         "SYNC_LOG_LEVEL": "warning",
     }

@@ -71,7 +71,8 @@ async def _backfill(url: str, address: str, directory: Path, clients: int) -> Ru
     settings = {
         "DATABASE_URL": url, "MEWS_PLATFORM_ADDRESS": address, "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
         "MEWS_ACCESS_TOKEN": ACCESS_TOKEN, "SYNC_RATE_LIMIT_REQUESTS": "1000000", "SYNC_HTTP_BIND": "127.0.0.1:0",
-        "SYNC_STATE_DIR": str(directory / "state"),
+        "SYNC_STATE_DIR": str(directory / "state"), "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+        "SYNC_PLATFORM_CALLS_PER_S": "1000000",
     }  # fmt: skip
     began_s = time.perf_counter()
     daemon = await asyncio.create_subprocess_exec(

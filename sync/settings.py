@@ -78,6 +78,11 @@ class Settings(BaseModel):
     together, also behind a crash or restart."""
     sync_rate_limit_window_s: PositiveSeconds = 30
     """Seconds of that window."""
+    sync_platform_calls_in_flight: Count = 250
+    """Calls to a platform address that may be under way at once, of all hotels and replicas together; each replica has
+    its part. A command, as `once`, keeps to it alone."""
+    sync_platform_calls_per_s: Count = 500
+    """The same for calls within any second. 5,000 hotels with the usual intervals need some 110."""
     sync_request_timeout_s: PositiveSeconds = 60
     """Total seconds for one call."""
     sync_max_response_mb: Annotated[int, Field(ge=1, le=1024)] = 32

@@ -52,6 +52,7 @@ def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
         ("SYNC_BACKFILL_FROM", "last year", "valid datetime or date"),
         ("SYNC_BACKFILL_FROM", "2024-02-30", "valid datetime or date"),
         ("SYNC_RATE_LIMIT_REQUESTS", "0", "greater than or equal to 1"),
+        ("SYNC_PLATFORM_CALLS_PER_S", "0", "greater than or equal to 1"),
         ("SYNC_RATE_LIMIT_WINDOW_S", "-30", "greater than 0"),
         ("SYNC_REQUEST_TIMEOUT_S", "0", "greater than 0"),
         ("SYNC_LEASE_S", "0.9", "greater than or equal to 1"),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -12,6 +12,7 @@ from sync.fleet import caught_up, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
 from sync.fleet.caught_up import CaughtUpBook
 from sync.fleet.liveness import MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
 from sync.postgres.engine import in_transaction
 
@@ -24,6 +25,7 @@ class Round:
     """What a beat has found: what this replica owns, as of that beat, and what of it it is to give back.
 
     `look_again_s`: after so many seconds another one may be seen to be dead, which would wait for the next beat.
+    `part`: how much of what the fleet may ask of the platform is this replica's.
     """
 
     owned: Mapping[str, Owned] = field(default_factory=dict)
@@ -31,6 +33,7 @@ class Round:
     taken: Collection[str] = ()
     members: int = 0
     look_again_s: float = math.inf
+    part: float = 0.0
 
 
 class Membership:
@@ -47,19 +50,22 @@ class Membership:
         self._me = Member(replica.process, frozenset(takes))
         self._engine = engine
         self._watch = ReplicaWatch()
+        self._part = FleetPart()
+        self._epochs: dict[str, int] = {}
 
     async def beat(self, leaving: Collection[str] = ()) -> Round:
         """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.
 
         `leaving`: what it is giving back. It trusts itself from before the first statement on.
         """
-        began_s = 0.0
+        began_s, was_dead = 0.0, False
 
         async def work(tx: AsyncConnection) -> Round:
-            nonlocal began_s
+            nonlocal began_s, was_dead
             began_s = now_s()
             await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
             seen, owned = await replicas.load_seen(tx), await ownership.load_owned(tx)
+            was_dead = any(one.epoch != self._epochs.get(one.name, one.epoch) for one in owned)
             dead = await self._find_dead(tx, seen, owned)
             alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
             found = plan(self._me, alive, owned, dead, leaving)
@@ -68,12 +74,14 @@ class Membership:
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
         self.trust.until_s = began_s + TRUSTED_S
-        return found
+        self._epochs = {name: one.epoch for name, one in found.owned.items()}
+        return replace(found, part=self._part.after_beat(now_s(), found.members, was_dead=was_dead))
 
     async def release(self, names: Collection[str]) -> None:
         """Give back connections for which nothing is under way any more. Raises `DatabaseError`."""
         if not names:
             return
+        self._epochs = {name: epoch for name, epoch in self._epochs.items() if name not in names}
 
         async def work(tx: AsyncConnection) -> None:
             await caught_up.write(tx, self.replica.process, page)

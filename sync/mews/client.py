@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -12,12 +12,13 @@ import httpx
 import msgspec
 
 from sync.core import errors
-from sync.core.retry import Backoff, CircuitBreaker
+from sync.core.retry import Backoff
 from sync.mews import bodies, failures
+from sync.mews.circuit import TokenCircuit
 from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
-from sync.mews.failed_calls import FailureLog
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
+from sync.mews.platform_cap import CappedCaller
 from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import PATH_PREFIX, HttpPool, Transport, first_outcome
 
@@ -43,15 +44,6 @@ RETRIED = (
 
 HOLDING = (errors.RateLimited, errors.ServerError)
 """What may ask, by `Retry-After`, for silence from the whole token."""
-
-API_IS_DOWN = (
-    errors.NotConnected,
-    errors.ServerError,
-    errors.ConnectionLost,
-    errors.NotFromApi,
-    errors.InvalidResponse,
-)
-"""What says that the API or the way to it is broken, whatever was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +96,19 @@ class Client:
     ) -> None:
         self._credentials = credentials
         self._read_timeout_s = read_timeout_s
-        self._now_s = clock
         self._rng = rng
         self._stop = stop
         self._retry_policy = retry_policy
         limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": max_response_bytes}
         self._transport = Transport(platform_address, **limits, pool=pool)
-        self.traffic, self.failure_log = self._transport.traffic, FailureLog()
-        self._circuit_breaker = CircuitBreaker(retry_policy.circuit_backoff, rng)
-        self._last_fault = ""
+        self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock)
+        self.traffic, self.failure_log = self._transport.traffic, self._circuit.failure_log
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
         self._one_beside = asyncio.Lock()
-        self.rate_limiter = RateLimiter(budget_requests, budget_window_s, clock=clock, pause=self._pause, ledger=ledger)
+        capped = CappedCaller(pool.cap) if pool and pool.cap else None
+        self.rate_limiter = RateLimiter(
+            budget_requests, budget_window_s, clock=clock, pause=self._pause, ledger=ledger, capped=capped
+        )
         self.server_clock = ServerClock(clock, clock_tolerance)
 
     async def read(
@@ -135,7 +128,7 @@ class Client:
             try:
                 if (silent_s := self.rate_limiter.held_s()) > retry_policy.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
-                with self._circuit_of(operation):
+                with self._circuit.passage(operation):
                     return await self._asked(
                         lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
                     )
@@ -164,48 +157,23 @@ class Client:
         Raises as `read` does; never sends twice, since only a look at the API can tell whether the first did it.
         `NotFromApi` whatever something on the way answers in the API's place.
         """
-        with self._circuit_of(operation):
+        with self._circuit.passage(operation):
             return await self._call(operation, parameters, decode, timeout_s, is_write=True)
 
     @property
     def is_waiting(self) -> bool:
         """Whether too many calls failed just before, and the next probe is not due."""
-        return self._circuit_breaker.holds_back(self._now_s())
+        return self._circuit.is_waiting
 
     @property
     def is_probing(self) -> bool:
         """Whether too many calls failed just before, so that the next one only finds out whether the API is back."""
-        return self._circuit_breaker.is_open
+        return self._circuit.is_probing
 
     async def aclose(self) -> None:
         """Close every connection, and leave the rest of the budget to a successor."""
         await self._transport.aclose()
         await self.rate_limiter.hand_over()
-
-    @contextmanager
-    def _circuit_of(self, operation: str) -> Iterator[None]:
-        began_s = self._now_s()
-        if (wait_s := self._circuit_breaker.wait_s(began_s)) > 0:
-            raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
-        try:
-            yield
-        except API_IS_DOWN as error:
-            # The pause lies between two askings: behind a time-out it is over, or one that is back would wait for it.
-            self._circuit_breaker.failed(began_s)
-            self.failure_log.note(error)
-            self._last_fault = str(error.redacted())
-            raise
-        except (errors.NotProcessed, errors.RequestTimedOut) as error:
-            self.failure_log.note(error)
-            if isinstance(error, errors.NotProcessed) or error.request_id:
-                self._circuit_breaker.succeeded()  # by its own words an API that is there; a proxy's 408 has no name
-            else:
-                self._circuit_breaker.abandoned()
-            raise
-        except BaseException:
-            self._circuit_breaker.abandoned()
-            raise
-        self._circuit_breaker.succeeded()
 
     async def _asked(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
         """What a call brings, or another one that is sent beside it once it hangs; each within a place of the budget.

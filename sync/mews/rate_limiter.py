@@ -10,18 +10,22 @@ while there is more to push than the budget lets through, pulls get no more than
 read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end;
 one that a process does nothing beside may have all that is left.
 
-With a ledger, the budget is shared with the processes before and beside this one: see `sync.mews.allowance`.
+With a ledger, the budget is shared with the processes before and beside this one: see `sync.mews.allowance`. Under a
+cap, a request needs a place there too, which tokens of the same address share: see `sync.mews.platform_cap`. It is
+asked for behind that of the budget, so that no token that waits for its own budget keeps it from others.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from sync.mews.allowance import Allowance, Usage
 from sync.mews.ledger import Ledger
+from sync.mews.quota import RECHECK_AFTER_S, Quota
 
 CLOCK_TOLERANCE = 1.001
 """A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
@@ -29,7 +33,9 @@ PUSHES_PER_PULL = 40
 """One place in 41 goes to a pull: half of the 5 % by which a push may take longer than its calls alone."""
 AUDIT_SHARE = 4
 """An audit gets one place in four: the rest is kept free for what cannot wait."""
-RECHECK_AFTER_S = 1.0
+CAP_WAIT_S = 10.0
+"""A place of the budget that waited so long for one under the cap is given back and taken anew: what was written down
+of it holds for the time of a call and so much more."""
 
 
 class Priority(IntEnum):
@@ -38,6 +44,23 @@ class Priority(IntEnum):
     PUSH = 0
     PULL = 1
     AUDIT = 2
+
+
+class Caller(Protocol):
+    """A connection's places under a cap."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is a place now, without waiting."""
+
+    def ask(self, priority: Priority) -> "asyncio.Future[None]":
+        """A place, once the future is done."""
+
+    def withdraw(self, priority: Priority, granted: "asyncio.Future[None]") -> None:
+        """Want it no more, whether it was given meanwhile or not."""
+
+    def free(self, *, is_used: bool) -> None:
+        """Give a place back; `is_used`: there was a request in it."""
 
 
 @dataclass(slots=True)
@@ -51,7 +74,7 @@ class RateLimiter:
     """A sliding-window log of requests, first come first served among those of one priority.
 
     `clock` gives seconds that only go forward; `pause` waits for some seconds, and may raise to end the waiting.
-    Without a `ledger` the whole budget is this process's.
+    Without a `ledger` the whole budget is this process's, and without `capped` there is no cap.
     """
 
     def __init__(
@@ -62,11 +85,13 @@ class RateLimiter:
         clock: Callable[[], float],
         pause: Callable[[float], Awaitable[None]],
         ledger: Ledger | None = None,
+        capped: Caller | None = None,
     ) -> None:
         self._limit = limit
         self._window_s = window_s * CLOCK_TOLERANCE
         self._clock = clock
         self._pause = pause
+        self._capped = capped
         self._in_flight = 0
         self._free_at: deque[float] = deque()
         self._held_until = 0.0
@@ -76,8 +101,8 @@ class RateLimiter:
         if ledger is not None:
             self._allowance = Allowance(limit, self._window_s, ledger, usage=self._usage, clock=clock)
         self._shares = {
-            Priority.PULL: _Quota(max(1, limit // PUSHES_PER_PULL)),
-            Priority.AUDIT: _Quota(max(1, limit // AUDIT_SHARE)),
+            Priority.PULL: Quota(max(1, limit // PUSHES_PER_PULL)),
+            Priority.AUDIT: Quota(max(1, limit // AUDIT_SHARE)),
         }
 
     @contextmanager
@@ -96,7 +121,7 @@ class RateLimiter:
     @property
     def is_free(self) -> bool:
         """Whether a push could have a place now, without waiting for anything."""
-        has_place = not self._turn.is_taken and self._wait_s() <= 0
+        has_place = not self._turn.is_taken and self._wait_s() <= 0 and (self._capped is None or self._capped.is_free)
         return has_place and (self._allowance is None or self._allowance.has(self._counted))
 
     @asynccontextmanager
@@ -105,6 +130,19 @@ class RateLimiter:
 
         Raises `DatabaseError` where a request cannot be written down beforehand.
         """
+        await self._take(priority)
+        while self._capped is not None and not await self._is_granted(priority, self._capped):
+            await self._take(priority)
+        permit = Permit()
+        try:
+            yield permit
+        finally:
+            self._free(priority, is_used=permit.is_used)
+            if self._capped is not None:
+                self._capped.free(is_used=permit.is_used)
+
+    async def _take(self, priority: Priority) -> None:
+        """Wait for a place of the budget."""
         # Before its turn, and not in it, where pushes would wait behind it.
         while (wait_s := self._share_wait_s(priority)) > 0:
             await self._pause(wait_s)
@@ -115,20 +153,41 @@ class RateLimiter:
                 share.in_flight += 1
         finally:
             self._turn.pass_on()
-        permit = Permit()
-        try:
-            yield permit
-        finally:
-            self._in_flight -= 1
-            free_at = self._clock() + self._window_s
+
+    def _free(self, priority: Priority, *, is_used: bool) -> None:
+        self._in_flight -= 1
+        free_at = self._clock() + self._window_s
+        if share := self._shares.get(priority):
+            share.in_flight -= 1
+        if is_used:
+            self._free_at.append(free_at)
             if share:
-                share.in_flight -= 1
-            if permit.is_used:
-                self._free_at.append(free_at)
-                if share:
-                    share.free_at.append(free_at)
-            elif self._allowance:
-                self._allowance.give_back()
+                share.free_at.append(free_at)
+        elif self._allowance:
+            self._allowance.give_back()
+
+    async def _is_granted(self, priority: Priority, capped: Caller) -> bool:
+        """Whether a place under the cap came in time; if not, that of the budget is given back."""
+        granted = capped.ask(priority)
+        if granted.done():
+            return True
+        pausing, asked_s = asyncio.ensure_future(self._pause(CAP_WAIT_S)), self._clock()
+        pausing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # one that nobody waits for
+        try:
+            await asyncio.wait([granted, pausing], return_when=asyncio.FIRST_COMPLETED)
+            if pausing.done():
+                pausing.result()  # raises where nothing is to be waited for any more
+            if granted.done() and self._clock() - asked_s < CAP_WAIT_S:  # else the process stood still meanwhile
+                return True
+        except BaseException:
+            capped.withdraw(priority, granted)
+            self._free(priority, is_used=False)
+            raise
+        finally:
+            pausing.cancel()
+        capped.withdraw(priority, granted)
+        self._free(priority, is_used=False)
+        return False
 
     @property
     def is_to_renew(self) -> bool:
@@ -202,23 +261,6 @@ class RateLimiter:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.
         return self._free_at[0] - now if self._free_at else self._window_s
-
-
-@dataclass(slots=True)
-class _Quota:
-    """The places of requests of one priority, of which there are at most `limit` in a window."""
-
-    limit: int
-    in_flight: int = 0
-    free_at: deque[float] = field(default_factory=deque)
-
-    def wait_s(self, now: float) -> float:
-        """Seconds until there is one."""
-        while self.free_at and self.free_at[0] <= now:
-            self.free_at.popleft()
-        if self.in_flight + len(self.free_at) < self.limit:
-            return 0.0
-        return self.free_at[0] - now if self.free_at else RECHECK_AFTER_S
 
 
 class _PermitQueue:

@@ -8,7 +8,8 @@ closed with its sockets as soon as its last request is done.
 
 import asyncio
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 import httpx
 
 from sync.mews import bodies
+from sync.mews.platform_cap import PlatformCap, PlatformLimits
 from sync.mews.surroundings import proxy_for, tls_context
 from sync.mews.traffic import Traffic
 
@@ -33,13 +35,21 @@ KEPT_ALIVE = 100
 
 
 class HttpPool:
-    """The connections to one platform address, whichever tokens they are used for.
+    """The connections to one platform address, whichever tokens they are used for; under a `cap`, if tokens share it.
 
     An answer's body may have `max_response_bytes`, unpacked. `SettingsError` where the environment names a proxy or
     certificates that cannot be used.
     """
 
-    def __init__(self, platform_address: str, *, max_response_bytes: int, max_connections: int | None = None) -> None:
+    def __init__(
+        self,
+        platform_address: str,
+        *,
+        max_response_bytes: int,
+        max_connections: int | None = None,
+        cap: PlatformCap | None = None,
+    ) -> None:
+        self.cap = cap
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
         kept = KEPT_ALIVE if max_connections is None else max_connections
@@ -102,16 +112,40 @@ class HttpPool:
 
 
 class HttpPools:
-    """A pool for each platform address, made when it is first asked for and shared by all of its tokens."""
+    """A pool for each platform address, made when it is first asked for and shared by all of its tokens.
 
-    def __init__(self, max_response_bytes: int) -> None:
+    `limits`: of what may be asked of each address; without them there is no cap.
+    """
+
+    def __init__(
+        self,
+        max_response_bytes: int,
+        limits: PlatformLimits | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._max_response_bytes = max_response_bytes
+        self._limits = limits
+        self._clock = clock
+        self._part = 1.0
         self._pools: dict[str, HttpPool] = {}
+
+    @property
+    def caps(self) -> dict[str, PlatformCap]:
+        """The cap of each address that was asked for."""
+        return {address: pool.cap for address, pool in self._pools.items() if pool.cap is not None}
+
+    def take_part(self, part: float) -> None:
+        """Have this share of the limits of every address from now on; the rest is other processes'."""
+        self._part = part
+        for cap in self.caps.values():
+            cap.take_part(part)
 
     def of(self, platform_address: str) -> HttpPool:
         """The pool of an address. `SettingsError` as `HttpPool` says."""
         if (pool := self._pools.get(platform_address)) is None:
-            pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes)
+            cap = PlatformCap(self._limits, self._clock, self._part) if self._limits else None
+            pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes, cap=cap)
             self._pools[platform_address] = pool
         return pool
 

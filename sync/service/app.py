@@ -28,6 +28,8 @@ from sync.fleet.registry import StoredConnection
 from sync.fleet.replicas import Replica
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
+from sync.mews.platform_cap import PlatformLimits
+from sync.mews.rate_limiter import CAP_WAIT_S
 from sync.mews.transport import HttpPool, HttpPools
 from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -71,7 +73,8 @@ async def open_workplace(
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on", is_unattended=True)
     require_schema(engine)
     incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
-    pools = HttpPools(settings.sync_max_response_mb * 2**20)
+    limits = PlatformLimits(settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s)
+    pools = HttpPools(settings.sync_max_response_mb * 2**20, limits)
     try:
         yield Workplace(settings, engine, stop, incarnation, uuid4(), retry_policy, pools)
     finally:
@@ -190,7 +193,7 @@ def _make_ledger(settings: Settings, engine: AsyncEngine, token: bytes, process:
         token,
         good_for_s=settings.sync_lease_s,
         # A place of the budget is held for a read until it is answered, and for a write while its claim is good.
-        longest_call_s=max(settings.sync_request_timeout_s, settings.sync_lease_s),
+        longest_call_s=CAP_WAIT_S + max(settings.sync_request_timeout_s, settings.sync_lease_s),
         window_s=settings.sync_rate_limit_window_s,
         process=process,
     )

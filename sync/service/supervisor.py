@@ -160,6 +160,7 @@ class Supervisor:
 
     def _follow(self, found: Round, stored: Mapping[str, StoredConnection]) -> None:
         """End what is to be ended, and begin what is to be begun."""
+        self._place.pools.take_part(found.part)
         for name, work in self._works.items():
             if work.owned is None and name not in found.owned and not self._has_beaten:
                 continue  # what is nobody's yet is taken with the next beat

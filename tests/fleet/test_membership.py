@@ -17,6 +17,7 @@ from sync.core.errors import Stopped
 from sync.fleet import liveness, membership, registry, replicas
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
+from sync.fleet.parts import OF_NEWCOMER, OF_SETTLED, OF_STARTER
 from sync.fleet.replicas import Replica
 from sync.outbox import claims
 from sync.outbox.claims import Lane
@@ -146,6 +147,25 @@ async def test_a_process_that_ended_on_this_machine_is_followed_at_once(engines:
     dead.holds_lock = True
     await dead.beat()
     assert len((await heir.beat()).owned) == HOTELS
+
+
+async def test_the_parts_follow_who_lives_and_who_was_taken_for_dead_begins_anew(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    first, second = joining(engines[0]), joining(engines[1])
+    assert [(await first.beat()).part for _ in range(2)] == [OF_STARTER, OF_SETTLED]
+    assert (await second.beat()).part == OF_NEWCOMER
+    assert (await first.beat()).part == OF_SETTLED / 2
+    await share(first, second)
+    for _ in range(10):
+        time.now_s += 1
+        await share(first, second, rounds=1)
+    assert [(await one.beat()).part for one in (first, second)] == [OF_SETTLED / 2] * 2
+    for _ in range(11):
+        time.now_s += 1
+        await share(first, rounds=1)
+    assert (await first.beat()).part == OF_SETTLED, "the second is silent"
+    assert (await second.beat()).part == OF_NEWCOMER
 
 
 async def test_who_leaves_is_followed_at_once(engines: list[AsyncEngine], time: Time) -> None:

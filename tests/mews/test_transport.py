@@ -17,6 +17,7 @@ import pytest
 
 from sync.demo.simulator import Drip, Endless, Hang, Operation
 from sync.mews.bodies import is_cut
+from sync.mews.platform_cap import PlatformLimits
 from sync.mews.transport import HttpPools, Transport
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
@@ -239,3 +240,15 @@ async def test_tokens_of_one_address_share_what_is_expensive_and_none_closes_it(
     assert pools.of("https://another.example") is not pool
     await pools.aclose()
     assert pool._current.http.is_closed
+
+
+async def test_tokens_of_one_address_share_its_cap_and_each_address_has_one() -> None:
+    pools = HttpPools(MAX_BYTES, PlatformLimits(100, 200))
+    cap = pools.of("https://api.example").cap
+    assert cap is pools.of("https://api.example").cap
+    pools.take_part(0.1)
+    assert pools.of("https://another.example").cap is not cap
+    assert {address: one.limits for address, one in pools.caps.items()} == {
+        f"https://{name}.example": PlatformLimits(10, 20) for name in ("api", "another")
+    }
+    await pools.aclose()

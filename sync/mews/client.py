@@ -19,6 +19,7 @@ from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.platform_cap import CappedCaller
+from sync.mews.platform_circuit import PROBE, PROBE_TIMEOUT_S
 from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import PATH_PREFIX, HttpPool, Transport, first_outcome
 
@@ -50,11 +51,13 @@ HOLDING = (errors.RateLimited, errors.ServerError)
 class RetryPolicy:
     """How often a read is tried, and how long the pauses are.
 
-    A pause longer than `max_pause_s` is left to the caller, who can do something else meanwhile.
+    A pause longer than `max_pause_s` is left to the caller, who can do something else meanwhile; without
+    `waits_for_platform` so is one until an address is back that answers nobody.
     """
 
     max_attempts: int = 6
     max_pause_s: float = 30.0
+    waits_for_platform: bool = True
     backoff: Backoff = Backoff(base_s=0.5, cap_s=5.0)
     circuit_backoff: Backoff = Backoff(base_s=1.0, cap_s=7.0, least=0.5)
     """An API that is back is found within its cap, and one that is away asked once in five seconds on average."""
@@ -101,7 +104,9 @@ class Client:
         self._retry_policy = retry_policy
         limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": max_response_bytes}
         self._transport = Transport(platform_address, **limits, pool=pool)
-        self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock)
+        platform = pool.circuit if pool else None
+        self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock, platform=platform, prober=self)
+        self._now_s = clock
         self.traffic, self.failure_log = self._transport.traffic, self._circuit.failure_log
         self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
         self._one_beside = asyncio.Lock()
@@ -130,10 +135,12 @@ class Client:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit.passage(operation):
                     return await self._asked(
-                        lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
+                        operation, lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
                     )
             except RETRIED as error:
                 failed += 1
+                if self._circuit.is_platform_away and not retry_policy.waits_for_platform:
+                    raise
                 # An open circuit says itself when the next call may go: to sleep longer is to find the API later.
                 least_s = (
                     0.0 if isinstance(error, errors.CircuitOpen) else retry_policy.backoff.pause_s(failed, self._rng)
@@ -170,22 +177,44 @@ class Client:
         """Whether too many calls failed just before, so that the next one only finds out whether the API is back."""
         return self._circuit.is_probing
 
+    @property
+    def is_platform_away(self) -> bool:
+        """Whether the address answers no connection, so that none is asked for but for a probe now and then."""
+        return self._circuit.is_platform_away
+
+    @property
+    def can_probe(self) -> bool:
+        """Whether a call could go at once."""
+        return not self._stop.is_set() and self.rate_limiter.is_free
+
+    async def probe(self) -> None:
+        """Find out by the cheapest call whether the address answers. Raises as `read` does."""
+        operation, parameters = PROBE
+        async with self.rate_limiter.permit(Priority.PUSH):
+            with self._circuit.watched(self._now_s()):
+                await self._call(operation, parameters, msgspec.json.decode, PROBE_TIMEOUT_S)
+
     async def aclose(self) -> None:
         """Close every connection, and leave the rest of the budget to a successor."""
+        self._circuit.forget()
         await self._transport.aclose()
         await self.rate_limiter.hand_over()
 
-    async def _asked(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
+    async def _asked(self, operation: str, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
         """What a call brings, or another one that is sent beside it once it hangs; each within a place of the budget.
 
         Where a proxy or a router on the way keeps a connection open behind which nobody is left, a call hangs until its
         time is over, although the API may be back long before.
         """
-        async with self.rate_limiter.permit(priority):
+        async with self.rate_limiter.permit(priority) as permit:
+            permit.is_used = False
+            self._circuit.require_platform(operation)
+            permit.is_used, began_s = True, self._now_s()
             calls = [asyncio.create_task(call())]
             try:
                 done, _ = await asyncio.wait(calls, timeout=self._silence_s)
                 if not done:
+                    self._circuit.note_silence(operation, began_s)
                     calls.append(asyncio.create_task(self._ask_beside(call, priority)))
                 return await first_outcome(calls)
             finally:
@@ -199,6 +228,8 @@ class Client:
         There is one at a time for all that hang: an API that is only slow must not get many times as much to do.
         """
         while True:
+            while self._circuit.is_platform_away:  # one probes for all
+                await self._pause(self._silence_s)
             async with self._one_beside, self.rate_limiter.permit(priority):
                 await self._transport.renew()
                 with suppress(TimeoutError):

@@ -7,6 +7,7 @@ closed with its sockets as soon as its last request is done.
 """
 
 import asyncio
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ import httpx
 
 from sync.mews import bodies
 from sync.mews.platform_cap import PlatformCap, PlatformLimits
+from sync.mews.platform_circuit import PlatformCircuit
 from sync.mews.surroundings import proxy_for, tls_context
 from sync.mews.traffic import Traffic
 
@@ -35,10 +37,10 @@ KEPT_ALIVE = 100
 
 
 class HttpPool:
-    """The connections to one platform address, whichever tokens they are used for; under a `cap`, if tokens share it.
+    """The connections to one platform address, whichever tokens they are used for.
 
-    An answer's body may have `max_response_bytes`, unpacked. `SettingsError` where the environment names a proxy or
-    certificates that cannot be used.
+    Tokens that share it share a `cap` and a `circuit`. An answer's body may have `max_response_bytes`, unpacked.
+    `SettingsError` where the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class HttpPool:
         max_response_bytes: int,
         max_connections: int | None = None,
         cap: PlatformCap | None = None,
+        circuit: PlatformCircuit | None = None,
     ) -> None:
-        self.cap = cap
+        self.cap, self.circuit = cap, circuit
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
         kept = KEPT_ALIVE if max_connections is None else max_connections
@@ -114,7 +117,8 @@ class HttpPool:
 class HttpPools:
     """A pool for each platform address, made when it is first asked for and shared by all of its tokens.
 
-    `limits`: of what may be asked of each address; without them there is no cap.
+    `limits`: of what may be asked of each address; without them there is no cap. `on_return` is called when an address
+    that had answered nobody is back.
     """
 
     def __init__(
@@ -127,13 +131,20 @@ class HttpPools:
         self._max_response_bytes = max_response_bytes
         self._limits = limits
         self._clock = clock
+        self._rng = random.Random()  # noqa: S311 - spreads probes
         self._part = 1.0
+        self.on_return: Callable[[], None] = lambda: None
         self._pools: dict[str, HttpPool] = {}
 
     @property
     def caps(self) -> dict[str, PlatformCap]:
         """The cap of each address that was asked for."""
         return {address: pool.cap for address, pool in self._pools.items() if pool.cap is not None}
+
+    @property
+    def away(self) -> set[str]:
+        """The addresses that answer nobody."""
+        return {address for address, pool in self._pools.items() if pool.circuit is not None and pool.circuit.is_open}
 
     def take_part(self, part: float) -> None:
         """Have this share of the limits of every address from now on; the rest is other processes'."""
@@ -145,13 +156,19 @@ class HttpPools:
         """The pool of an address. `SettingsError` as `HttpPool` says."""
         if (pool := self._pools.get(platform_address)) is None:
             cap = PlatformCap(self._limits, self._clock, self._part) if self._limits else None
-            pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes, cap=cap)
+            circuit = PlatformCircuit(platform_address, self._rng, self._clock, self._returned)
+            pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes, cap=cap, circuit=circuit)
             self._pools[platform_address] = pool
         return pool
+
+    def _returned(self) -> None:
+        self.on_return()
 
     async def aclose(self) -> None:
         """Close every connection."""
         for pool in self._pools.values():
+            if pool.circuit is not None:
+                await pool.circuit.aclose()
             await pool.aclose()
 
 

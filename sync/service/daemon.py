@@ -21,6 +21,7 @@ from sync.core.internal_errors import internal_error
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import lock_key
+from sync.mews.client import RetryPolicy
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
 from sync.service import app
@@ -47,6 +48,8 @@ SESSIONS_FOR_BEATS = 3
 """With fewer, beats go by the sessions of the work."""
 FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
+TOLD_AT_ONCE = RetryPolicy(waits_for_platform=False)
+"""Jobs that would wait for a platform that answers nobody keep no slots; they are made up for once it does."""
 LISTENS_FIRST_S = 2.0
 """What listens has so long to take its session before the jobs take theirs, which may be all there are."""
 
@@ -109,12 +112,12 @@ async def _opened(
     """
     sessions = settings.sync_database_pool
     if sessions < SESSIONS_FOR_BEATS:
-        async with app.open_workplace(settings, database_url, stop) as place:
+        async with app.open_workplace(settings, database_url, stop, TOLD_AT_ONCE) as place:
             yield place, place.engine
         return
     beats = make_engine(database_url, 1, is_unattended=True)
     try:
-        async with app.open_workplace(settings, database_url, stop, sessions=sessions - 1) as place:
+        async with app.open_workplace(settings, database_url, stop, TOLD_AT_ONCE, sessions=sessions - 1) as place:
             yield place, beats
     finally:
         await beats.dispose()

@@ -65,6 +65,11 @@ class Health:
         """Whether a job failed since the API or the database is away, and not for a reason of its own."""
         return job in self._outages
 
+    @property
+    def is_platform_away(self) -> bool:
+        """Whether the API answers no connection at all."""
+        return self._connection.client.is_platform_away
+
     async def note(self, job: str, error: VoucherSyncError | None) -> None:
         """Take the outcome of one run of a job."""
         self.runs[job, error is not None] += 1

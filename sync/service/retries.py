@@ -1,5 +1,6 @@
 """How soon a job that failed is tried again: within seconds where something is away, so that its return is seen."""
 
+import math
 from collections import Counter
 from random import Random
 
@@ -22,10 +23,15 @@ class Retries:
         self._failures = Counter[str]()
 
     def pause_s(self, job: str) -> float | None:
-        """Seconds until a job that has just run is tried again; None if it did not fail, and waits for its interval."""
+        """Seconds until a job that has just run is tried again; None if it did not fail, and waits for its interval.
+
+        Without end while the platform answers nobody: once it is back, what was left out is made up for.
+        """
         if not self._health.is_failing(job):
             self._failures.pop(job, None)
             return None
         self._failures[job] += 1
+        if self._health.is_outage(job) and self._health.is_platform_away:
+            return math.inf
         backoff = WHILE_AWAY if self._health.is_outage(job) else OTHERWISE
         return backoff.pause_s(self._failures[job], self._rng)

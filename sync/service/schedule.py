@@ -262,7 +262,7 @@ class Schedule:
 
     def make_up(self) -> None:
         """Have all that was left out meanwhile done soon."""
-        self.timetable.make_up(self._asking, SPREAD_S * (len(self._asking) - 1))
+        self.timetable.make_up(self._asking, SPREAD_S)
 
     def _plan(self) -> None:
         """Have what is due next fire then."""

@@ -102,6 +102,7 @@ class Supervisor:
         """Work for what this replica owns until `stop`, then give it all back."""
         all_beside = (self._watch_trust(), self._tell_all(), self._hear_news())
         beside = [asyncio.create_task(one) for one in all_beside]
+        self._place.pools.on_return = self._schedule.make_up
         try:
             while not stop.is_set():
                 self.wake.clear()

@@ -20,8 +20,8 @@ Job = Callable[[], Awaitable[object]]
 class Entry:
     """A job and its interval; it never runs twice at once. `due_s` by the timetable's clock.
 
-    `pause_s`: after how many seconds it is done again if it failed. `asks`: what asks the API tells by
-    it whether it may; else it is left out this time.
+    `pause_s`: after how many seconds it is done again if it failed; infinity: once it is made up for. `asks`: what asks
+    the API tells by it whether it may; else it is left out this time.
     """
 
     interval_s: float
@@ -82,6 +82,7 @@ class Timetable:
             if entry.asks is not None and not entry.asks():
                 entry.is_missed = True
             elif entry.task is None or entry.task.done():
+                entry.is_missed = False
                 entry.task = asyncio.create_task(self._run(entry))
         self._plan()
 
@@ -94,8 +95,10 @@ class Timetable:
             self._plan()
 
     def retry(self, entry: Entry) -> None:
-        """Have it done again soon, if it failed."""
-        if (seconds := entry.pause_s()) is not None:
+        """Have it done again soon, if it failed; or as it was missed, where that would be in vain for now."""
+        if (seconds := entry.pause_s()) == math.inf:
+            entry.is_missed = True
+        elif seconds is not None:
             self.hasten(entry, seconds)
 
     def remove(self, entries: Iterable[Entry]) -> None:
@@ -110,12 +113,12 @@ class Timetable:
                 entry.is_missed = True
                 entry.task.cancel()
 
-    def make_up(self, entries: Iterable[Entry], within_s: float) -> None:
-        """Have those of these that were left out or ended done within so many seconds."""
-        for entry in entries:
-            if entry.is_missed:
-                entry.is_missed = False
-                self.hasten(entry, self._rng.uniform(0, within_s))
+    def make_up(self, entries: Iterable[Entry], spread_s: float) -> None:
+        """Have those of these that were left out or ended done soon, spread over so many seconds for each."""
+        missed = [entry for entry in entries if entry.is_missed]
+        for entry in missed:
+            entry.is_missed = False
+            self.hasten(entry, self._rng.uniform(0, spread_s * (len(missed) - 1)))
 
     async def _run(self, entry: Entry) -> None:
         slot: AbstractAsyncContextManager[object] = entry.slots or nullcontext()

@@ -1,6 +1,7 @@
 """No step of this machine's wall clock moves a job that runs by an interval."""
 
 import asyncio
+import math
 from datetime import timedelta
 from random import Random
 
@@ -105,10 +106,19 @@ async def test_what_may_not_ask_is_left_out_and_made_up_for() -> None:
     entry = runs.timetable.every(60, runs, asks=lambda: may_ask)
     assert await runs.counted_after(0) == 0
     may_ask = True
-    runs.timetable.make_up([entry], within_s=1)
+    runs.timetable.make_up([entry], spread_s=1)
     assert await runs.counted_after(1) == 1
-    runs.timetable.make_up([entry], within_s=1)
+    runs.timetable.make_up([entry], spread_s=1)
     assert await runs.counted_after(1) == 1
+
+
+async def test_what_is_in_vain_for_now_is_tried_again_once_it_is_made_up_for() -> None:
+    runs = Runs()
+    entry = runs.timetable.every(60, runs, lambda: math.inf)
+    assert await runs.counted_after(0) == 1
+    assert await runs.counted_after(50) == 1
+    runs.timetable.make_up([entry], spread_s=1)
+    assert await runs.counted_after(0) == 2
 
 
 async def test_what_was_removed_runs_no_more() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from uuid import UUID
 
@@ -46,6 +46,9 @@ MAX_IDS_LOGGED = 10
 WELL_ENDED = {"200", "cancelled"}
 """How a call ends that has not failed: one beside which another was sent, since it hung, is cancelled."""
 
+Slot = AbstractAsyncContextManager[object]
+ALWAYS: Slot = nullcontext()
+
 log = structlog.get_logger()
 
 
@@ -53,7 +56,7 @@ class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
     `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
-    `has_pulled` is set by who runs them, once a pull has ended in any way.
+    `has_pulled` is set once a pull has ended in any way.
     `looks` are those of all connections of the process.
     """
 
@@ -75,15 +78,7 @@ class Jobs:
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
         self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)
-        self.outbox = OutboxJobs(
-            connection,
-            outbox_settings,
-            lambda: self._freshness,
-            self.health,
-            self.history,
-            discover=self.discover,
-            pull=self.pull,
-        )
+        self.outbox = OutboxJobs(connection, outbox_settings, lambda: self._freshness, self.health, self.history)
         self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
         self._quiet = QuietPulls(connection, looks.versions)
         self.connection = connection
@@ -109,10 +104,19 @@ class Jobs:
 
         return await self._runner.run("discovery", self._one_at_a_time, run)
 
-    async def pull(self) -> None:
-        """Pull until caught up, in turns between which other jobs run: a backfill may take hours."""
-        while (report := await self.pull_turn(turn_s=TURN_S)) and report.left_over and not report.errors:
-            pass
+    async def pull(self, first: Slot = ALWAYS, others: Slot = ALWAYS) -> None:
+        """Pull until caught up, in turns between which other jobs run: a backfill may take hours.
+
+        `first`: what is held while the first turn goes on, and `others` while others do.
+        """
+        try:
+            async with first:
+                report = await self.pull_turn(turn_s=TURN_S)
+        finally:
+            self.has_pulled.set()
+        while report and report.left_over and not report.errors:
+            async with others:
+                report = await self.pull_turn(turn_s=TURN_S)
 
     async def pull_turn(
         self, *, turn_s: float = math.inf, on_progress: Callable[[PullReport], None] = lambda report: None

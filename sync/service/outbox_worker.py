@@ -58,7 +58,8 @@ class OutboxSettings:
 
 
 class OutboxJobs:
-    """`wake` has it look for what is due. `discover` and `pull` are run for rows that wait for them.
+    """`wake` has it look for what is due. It calls `ask_refresh` where rows wait for a discovery or a pull, again and
+    again; then `refresh` is to be run.
 
     `freshness`: how fresh the mirror is at the time of asking. `totals` counts what was pushed since the process began,
     by the names of `PushReport`.
@@ -71,19 +72,15 @@ class OutboxJobs:
         freshness: Callable[[], MirrorFreshness],
         health: Health,
         history: History,
-        *,
-        discover: Refresh,
-        pull: Refresh,
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._health = health
         self._history = history
-        self._discover, self._pull = discover, pull
         self.wake = asyncio.Event()
+        self.ask_refresh: Callable[[], None] = lambda: None
         self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
         self.watch = self._pusher.watch
-        self._refreshing = asyncio.Lock()
         self._next_refresh_s = time.monotonic()
         self._settling = asyncio.Lock()
         self._next_read_back_s = time.monotonic()
@@ -153,6 +150,14 @@ class OutboxJobs:
         """Find what is due and no look has seen."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
             await self._pusher.find_earlier()
+
+    async def refresh(self, discover: Refresh, pull: Refresh) -> None:
+        """Make the mirror fresh for rows that wait for it."""
+        if (found := await discover() if self._pusher.waiting.discovery else True) is not None:
+            await pull()
+        has_failed = found is None or self._health.is_failing("pull")
+        self._next_refresh_s = time.monotonic() + (AFTER_FAILED_REFRESH_S if has_failed else REFRESH_AGAIN_S)
+        self.wake.set()
 
     async def prune(self) -> None:
         """Delete what was finished long ago."""
@@ -266,9 +271,8 @@ class OutboxJobs:
         if report.errors or report.done:
             await self._health.note("push", next(iter(report.errors.values()), None))
         waiting = self._pusher.waiting
-        may_refresh = not self._refreshing.locked() and time.monotonic() >= self._next_refresh_s
-        if (waiting.discovery or waiting.pull) and may_refresh:
-            calls.create_task(self._refresh(discovery=waiting.discovery))
+        if (waiting.discovery or waiting.pull) and time.monotonic() >= self._next_refresh_s:
+            self.ask_refresh()
         return has_more
 
     async def _is_push_mended(self) -> bool:
@@ -278,15 +282,6 @@ class OutboxJobs:
     async def _has_backlog(self) -> bool:
         has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
         return await in_transaction(self._connection.engine, has_backlog)
-
-    async def _refresh(self, *, discovery: bool) -> None:
-        async with self._refreshing:
-            if (found := await self._discover() if discovery else True) is not None:
-                await self._pull()
-            has_failed = found is None or self._health.is_failing("pull")
-            pause_s = AFTER_FAILED_REFRESH_S if has_failed else REFRESH_AGAIN_S
-            self._next_refresh_s = time.monotonic() + pause_s
-        self.wake.set()
 
 
 def _add(total: PushReport, report: PushReport) -> None:

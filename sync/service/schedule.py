@@ -19,7 +19,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from sync.core.cron import Cron
-from sync.service.jobs import TURN_S, Jobs
+from sync.service.jobs import Jobs
 from sync.service.retries import Retries
 from sync.service.timetable import Entry, Timetable
 
@@ -52,13 +52,15 @@ class Intervals:
 class Slots:
     """How much of each kind a process does at once, whatever the number of its connections; who asked first is first.
 
-    A backfill takes hours and comes back for each turn, so that it keeps nobody from what is new.
+    A backfill takes hours and comes back for each turn, so that it keeps nobody from what is new. `others` ask the API
+    nothing: one that is slow must not keep back heartbeats.
     """
 
     pulls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(128))
     backfills: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     discoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
     audits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
+    look_ups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
     others: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
 
 
@@ -109,7 +111,7 @@ class Schedule:
 
     def __init__(self, cron: Cron, rng: Random) -> None:
         self.timetable = Timetable(rng, self._plan)
-        self._slots = Slots()
+        self.slots = Slots()
         self._rng = rng
         self._cron = cron
         self._asking: set[Entry] = set()
@@ -166,19 +168,9 @@ class Schedule:
 
     def _enter(self, jobs: Jobs, intervals: Intervals) -> list[Entry]:
         """What is done for a connection at intervals: discovery first."""
-        retries, slots = Retries(jobs.health, self._rng), self._slots
+        retries, slots = Retries(jobs.health, self._rng), self.slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
-
-        async def pull() -> None:
-            try:
-                async with slots.pulls:
-                    report = await jobs.pull_turn(turn_s=TURN_S)
-            finally:
-                jobs.has_pulled.set()
-            while report and report.left_over and not report.errors:
-                async with slots.backfills:
-                    report = await jobs.pull_turn(turn_s=TURN_S)
-
+        pull = partial(jobs.pull, slots.pulls, slots.backfills)
         every = self.timetable.every
         beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
         return [
@@ -189,25 +181,33 @@ class Schedule:
 
     def _enter_hastened(self, jobs: Jobs) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""
-        retries, slots = Retries(jobs.health, self._rng), self._slots
+        retries, slots = Retries(jobs.health, self._rng), self.slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         once = partial(self.timetable.every, math.inf)
+        when_asked = partial(once, asks=is_trusted, first_s=math.inf)
         make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
 
         async def audit() -> None:
             await jobs.audit.begin()
             self.timetable.retry(make_up)
 
+        async def discover() -> object:
+            async with slots.discoveries:
+                return await jobs.discover()
+
+        # What the outbox waits for is read as all else is: in its turn, and only by whoever may ask.
+        refresh = when_asked(partial(jobs.outbox.refresh, discover, partial(jobs.pull, slots.pulls, slots.backfills)))
+        jobs.outbox.ask_refresh = partial(self.timetable.hasten, refresh, 0.0)
         hastened = self._owned[jobs] = _Hastened(
             polls=(
                 once(jobs.wake_outbox),
                 once(jobs.polls.find_earlier, slots=slots.others),
-                once(jobs.polls.look_up, again("settle"), slots=slots.others, asks=is_trusted),
+                once(jobs.polls.look_up, again("settle"), slots=slots.look_ups, asks=is_trusted),
             ),
             make_up=make_up,
-            audit=self.timetable.every(math.inf, audit, slots=slots.audits, asks=is_trusted, first_s=math.inf),
+            audit=when_asked(audit, slots=slots.audits),
         )
-        return [*hastened.polls, hastened.make_up, hastened.audit]
+        return [*hastened.polls, hastened.make_up, hastened.audit, refresh]
 
     def _begin_common(self, intervals: Intervals) -> None:
         """What is done once for all connections, from when there is one."""

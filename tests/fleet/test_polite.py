@@ -105,6 +105,5 @@ async def test_a_platform_that_answers_nobody_is_asked_seldom_and_all_are_pulled
         asked = seen.since(began_s)
         hotels.mirror.simulator.faults.stop()
         taken_s = await until_pulled(hotels, time.monotonic())
-    print(f"asked {asked} times in {OUTAGE_S} s, all pulled {taken_s:.1f} s after")
     assert asked <= 2 * PROBES_PER_S * OUTAGE_S
     assert taken_s <= BACK_S

@@ -72,13 +72,20 @@ async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
     """The jobs of a mirror, with the daemon's own loop for the outbox under way."""
     quick = {"sync_settle_after_s": 1, "sync_lease_s": 3}
     jobs = app.make_jobs(mirror.connection, mirror.settings(**(quick | settings)))
+    refreshes: list[asyncio.Task[None]] = []
+
+    def refresh() -> None:
+        if all(one.done() for one in refreshes):
+            refreshes.append(asyncio.create_task(jobs.outbox.refresh(jobs.discover, jobs.pull)))
+
+    jobs.outbox.ask_refresh = refresh
     loop = asyncio.create_task(jobs.outbox.run())
     try:
         yield jobs
     finally:
         mirror.stop.set()
         jobs.outbox.wake.set()
-        await loop
+        await asyncio.gather(loop, *refreshes)
         mirror.stop.clear()
 
 

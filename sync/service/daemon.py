@@ -82,7 +82,7 @@ async def run(
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()
-        running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC))
+        running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools)
         all_beside = {
             "watchdog": _feed_watchdog(moving),
             "listen": listen(settings.listen_url or database_url, _listener(supervisor, member), is_tried),

@@ -7,13 +7,14 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.mews.transport import HttpPools
 from sync.service.jobs import Jobs
 from sync.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running daemon: the jobs of each of its connections, and the engine that they share.
+    """A running daemon: the jobs of each of its connections, and the engine and HTTP connections that they share.
 
     `started_at` by this machine's clock. Once `stop` is set it is about to end.
     """
@@ -23,3 +24,4 @@ class Running:
     jobs: Sequence[Jobs]
     stop: asyncio.Event
     started_at: datetime
+    pools: HttpPools

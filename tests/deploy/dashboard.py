@@ -113,6 +113,12 @@ ROWS: dict[str, Sequence[Panel]] = {
         Panel("API in trouble", "Silence that it has asked for, and whether it is asked only now and then.", "s",
               [Query(_worst("silence_seconds"), "silence of {{connection}}"),
                Query(_worst("circuit_open"), "circuit open of {{connection}}")]),
+        Panel("Platform", "Calls of all connections, and as many there may be; away: it answers none.", "none",
+              [Query(f"sum by (platform_address) (voucher_sync_platform_{name})", f"{legend} {{{{platform_address}}}}")
+               for name, legend in (("calls_in_flight", "in flight to"), ("calls_waiting", "waiting for"),
+                                    ("calls_in_flight_limit", "may be in flight to"),
+                                    ("calls_per_second_limit", "may begin a second to"),
+                                    ("circuit_open", "away for replicas:"))]),
     ],
     "Audit": [
         Panel("Drift", "Codes that the last audits found to differ.", "none",

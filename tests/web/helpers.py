@@ -11,12 +11,14 @@ from typing import Any
 import structlog
 
 from sync.core.bind_address import BindAddress
+from sync.mews.transport import HttpPools
 from sync.service import app
 from sync.service.jobs import Jobs
 from sync.service.running import Running
 from sync.web.server import serve
 from tests.support.mirror import Mirror
 
+MAX_BYTES = 2**20
 TOKEN = "a-token-of-many-characters"
 LOOPBACK = BindAddress("127.0.0.1", 0)
 
@@ -76,11 +78,14 @@ def read_answer(received: bytes, version: str = "HTTP/1.1") -> Answer:
 
 
 @asynccontextmanager
-async def serving(mirror: Mirror, jobs: Jobs | None = None, **settings: Any) -> AsyncIterator[Site]:
+async def serving(
+    mirror: Mirror, jobs: Jobs | None = None, *, pools: HttpPools | None = None, **settings: Any
+) -> AsyncIterator[Site]:
     """The server over an opened mirror, and jobs that have not begun anything unless they are given."""
+    pools = pools or HttpPools(MAX_BYTES)
     all_settings = mirror.settings(**settings)
     jobs = jobs or app.make_jobs(mirror.connection, all_settings)
-    running = Running(all_settings, mirror.connection.engine, [jobs], mirror.stop, datetime.now(UTC))
+    running = Running(all_settings, mirror.connection.engine, [jobs], mirror.stop, datetime.now(UTC), pools)
     with structlog.testing.capture_logs() as logs:
         listening = asyncio.create_task(serve(running, LOOPBACK))
         try:

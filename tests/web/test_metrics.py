@@ -11,13 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families as read_prom
 from sqlalchemy import event
 
 from sync.demo.simulator import Operation, RawBody, Status
+from sync.mews.platform_cap import CappedCaller, PlatformLimits
+from sync.mews.rate_limiter import Priority
+from sync.mews.transport import HttpPools
 from sync.web.metrics.names import METRICS, OF_DATABASE, PREFIX
 from tests.deploy.helpers import needs
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.outbox import Outbox
 from tests.support.proxy import Proxy
-from tests.web.helpers import TOKEN, Answer, Site, serving
+from tests.web.helpers import MAX_BYTES, TOKEN, Answer, Site, serving
 
+LABELS = {"connection", "platform_address", "kind", "outcome", "operation", "status", "version", "revision"}
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3"
 Values = dict[tuple[str, tuple[str, ...]], float]
 
@@ -52,6 +56,21 @@ async def worked(site: Site, mirror: Mirror, outbox: Outbox) -> None:
     await site.jobs.beat()
 
 
+async def test_what_all_connections_ask_of_an_address_is_told(mirror: Mirror) -> None:
+    address, pools = "https://api.example", HttpPools(MAX_BYTES, PlatformLimits(4, 10))
+    cap = pools.of(address).cap
+    assert cap is not None
+    one, other = CappedCaller(cap), CappedCaller(cap)
+    pools.take_part(0.25)
+    given, waiting = one.ask(Priority.PULL), other.ask(Priority.PULL)
+    assert (given.done(), waiting.done()) == (True, False)
+    async with serving(mirror, pools=pools) as site:
+        told = values(await site.get("/metrics"))
+    names = ("calls_in_flight", "calls_waiting", "calls_in_flight_limit", "calls_per_second_limit", "circuit_open")
+    assert [told[f"{PREFIX}platform_{name}", (address,)] for name in names] == [1, 1, 1, 2, 0]
+    await pools.aclose()
+
+
 async def test_what_was_done_is_counted(mirror: Mirror, outbox: Outbox) -> None:
     async with serving(mirror) as site:
         before = values(await site.get("/metrics"))
@@ -84,11 +103,14 @@ async def test_what_was_done_is_counted(mirror: Mirror, outbox: Outbox) -> None:
 async def test_every_metric_is_told_once_something_was_done_and_no_secret_in_either_form(
     mirror: Mirror, outbox: Outbox
 ) -> None:
-    async with serving(mirror, sync_http_token=TOKEN) as site:
+    pools = HttpPools(MAX_BYTES, PlatformLimits(1, 1))
+    pools.of(mirror.address)
+    async with serving(mirror, pools=pools, sync_http_token=TOKEN) as site:
         await worked(site, mirror, outbox)
         bearer = f"Bearer {TOKEN}"
         plain = await site.get("/metrics", authorization=bearer)
         openmetrics = await site.get("/metrics", authorization=bearer, accept=OPENMETRICS)
+    await pools.aclose()
     in_plain = list(read_prometheus(plain.body.decode()))
     in_openmetrics = list(read_openmetrics(openmetrics.body.decode()))  # type: ignore[no-untyped-call]
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -148,5 +170,5 @@ def test_names_units_and_labels_are_what_prometheus_wants() -> None:
     for metric in METRICS:
         assert metric.name.endswith(metric.unit), metric
         assert not metric.name.endswith(("_total", "_info", "_count", "_sum", "_bucket")), metric
-        assert set(metric.labels) <= {"connection", "kind", "outcome", "operation", "status", "version", "revision"}
+        assert set(metric.labels) <= LABELS
     assert len({metric.name for metric in METRICS}) == len(METRICS)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from sync.core.histogram import Histogram
+from sync.mews.transport import HttpPools
 from sync.postgres.schema_version import known_revisions
 from sync.service.jobs import Jobs
 from sync.web.metrics import names
@@ -31,6 +32,17 @@ def of_process(engine: AsyncEngine) -> Iterator[Sample]:
 @cache
 def _version() -> str:
     return version("voucher-sync")
+
+
+def of_platforms(pools: HttpPools) -> Iterator[Sample]:
+    """What is told of each platform address that connections are at."""
+    for address, cap in pools.caps.items():
+        limits = cap.limits
+        yield names.PLATFORM_IN_FLIGHT, (address,), cap.in_flight
+        yield names.PLATFORM_WAITING, (address,), cap.waiting
+        yield names.PLATFORM_IN_FLIGHT_LIMIT, (address,), limits.in_flight
+        yield names.PLATFORM_PER_SECOND_LIMIT, (address,), limits.per_s
+        yield names.PLATFORM_CIRCUIT_OPEN, (address,), address in pools.away
 
 
 def of_connection(jobs: Jobs, limit: int) -> Iterator[Sample]:

@@ -18,7 +18,7 @@ from sync.core.histogram import Histogram
 from sync.service.running import Running
 from sync.web.database_look import DatabaseLook
 from sync.web.metrics import names
-from sync.web.metrics.counted import Sample, of_connection, of_process
+from sync.web.metrics.counted import Sample, of_connection, of_platforms, of_process
 from sync.web.metrics.names import METRICS, PREFIX, Metric
 from sync.web.metrics.stored import GOOD_FOR_S, load_stored
 
@@ -62,7 +62,7 @@ class Metrics:
             stored, is_up = await self._stored(), True
         except DatabaseError:
             stored, is_up = [], False
-        samples = [*of_process(self._running.engine), *stored]
+        samples = [*of_process(self._running.engine), *of_platforms(self._running.pools), *stored]
         samples += [(names.DATABASE_UP, (), is_up), (names.LOOP_LAG, (), self._lag_s.copy())]
         for number, jobs in enumerate(self._running.jobs, start=1):
             samples += of_connection(jobs, self._running.settings.sync_rate_limit_requests)

@@ -1,7 +1,7 @@
 """Every metric: its name without the prefix, kind, unit, labels and meaning. docs/reference/metrics.md is made of it.
 
 Names and units as Prometheus and OpenMetrics want them: base units, a counter ends in `_total`. The values of a label
-are few: connections, operations of the API, jobs, statuses.
+are few: connections, addresses, operations of the API, jobs, statuses.
 """
 
 from dataclasses import dataclass
@@ -43,6 +43,34 @@ LOOP_LAG = Metric(
 SESSIONS = Metric("database_sessions_in_use", "gauge", "Database sessions at work, beside the one that listens.")
 SESSIONS_LIMIT = Metric("database_sessions_limit", "gauge", "As many there may be (SYNC_DATABASE_POOL).")
 DATABASE_UP = Metric("database_up", "gauge", "1 if the database has just answered; 0: what comes from it is left out.")
+
+PLATFORM_IN_FLIGHT = Metric(
+    "platform_calls_in_flight", "gauge", "Calls of all connections that are under way.", ("platform_address",)
+)
+PLATFORM_WAITING = Metric(
+    "platform_calls_waiting",
+    "gauge",
+    "Calls that wait for others to end, of whichever connection.",
+    ("platform_address",),
+)
+PLATFORM_IN_FLIGHT_LIMIT = Metric(
+    "platform_calls_in_flight_limit",
+    "gauge",
+    "As many may be under way: this replica's part of SYNC_PLATFORM_CALLS_IN_FLIGHT.",
+    ("platform_address",),
+)
+PLATFORM_PER_SECOND_LIMIT = Metric(
+    "platform_calls_per_second_limit",
+    "gauge",
+    "As many may begin within a second: this replica's part of SYNC_PLATFORM_CALLS_PER_S.",
+    ("platform_address",),
+)
+PLATFORM_CIRCUIT_OPEN = Metric(
+    "platform_circuit_open",
+    "gauge",
+    "1 if the address answers no connection, so that all wait for one that asks now and then.",
+    ("platform_address",),
+)
 
 # Not `job`: Prometheus has a label of its own by that name, and would call this one `exported_job`.
 FAILING = _of_connection("failing", "gauge", "1 if this kind of job failed when it last ran, else 0.", "kind")
@@ -118,6 +146,9 @@ DRIFT = _of_connection("audit_drift_codes", "gauge", "Codes that the last audits
 AUDIT_STOPPED = _of_connection("audit_stopped", "gauge", "1 if the last audit missed too much, and changed nothing.")
 
 OF_PROCESS = (BUILD, LOOP_LAG, SESSIONS, SESSIONS_LIMIT, DATABASE_UP)
+OF_PLATFORM = (
+    PLATFORM_IN_FLIGHT, PLATFORM_WAITING, PLATFORM_IN_FLIGHT_LIMIT, PLATFORM_PER_SECOND_LIMIT, PLATFORM_CIRCUIT_OPEN,
+)  # fmt: skip
 OF_CONNECTION = (
     FAILING, RUNS, POLL_AGE, WINDOWS, PAGES, CODES, CALLS_OF_PUSH, CHANGES,
     REQUESTS, REQUEST_SECONDS, RETRIES, BUDGET_USED, BUDGET_LIMIT, SILENCE, CIRCUIT_OPEN,
@@ -128,9 +159,14 @@ OF_DATABASE = (
     AUDIT_STOPPED,
 )  # fmt: skip
 """The same from whichever process of a database they are asked."""
-METRICS = (*OF_PROCESS, *OF_CONNECTION, *OF_DATABASE)
+METRICS = (*OF_PROCESS, *OF_PLATFORM, *OF_CONNECTION, *OF_DATABASE)
 PARTS = (
     ("Of the process", "What runs, and how it is doing.", OF_PROCESS),
+    (
+        "Of a platform address",
+        "What the process asks of it, for all of its connections together.",
+        OF_PLATFORM,
+    ),
     (
         "Of a connection",
         "Counted by the process that works for it. `connection` is `default` for that of the environment.",

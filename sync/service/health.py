@@ -6,7 +6,7 @@ from collections import Counter
 import structlog
 
 from sync.connection.connection import Connection
-from sync.core.errors import DatabaseError, VoucherSyncError
+from sync.core.errors import CircuitOpen, DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
@@ -87,7 +87,7 @@ class Health:
 
     def _set(self, job: str, error: VoucherSyncError | None) -> None:
         if error is None:
-            for one in {job} | (SELDOM & self._outages if job == DECISIVE else set()):
+            for one in {job} | (self._over() if job == DECISIVE else set()):
                 self._errors.pop(one, None)
             self._outages &= self._errors.keys()
         else:
@@ -100,6 +100,12 @@ class Health:
             failed_s = round(time.monotonic() - self._failing_since, 1)
             self._failing_since = None
             log.info("recovered", connection=self._connection.name, failed_s=failed_s)
+
+    def _over(self) -> set[str]:
+        """The jobs whose outage is over: those that come seldom, and those that were not tried and may be now."""
+        is_closed = not self._connection.client.is_probing
+        untried = {one for one in self._outages if is_closed and isinstance(self._errors[one], CircuitOpen)}
+        return untried | SELDOM & self._outages
 
     def _note_kind(self, job: str, error: VoucherSyncError) -> None:
         # One call's 503 says nothing about the API, but the circuit opens when nothing else comes through either.

@@ -88,6 +88,7 @@ class Jobs:
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._fired_s = time.monotonic()
+        self._has_not_discovered = False
         self.late_after_s = late_after_s(float(daemon.settings["SYNC_PULL_INTERVAL_S"]))
         self.sampler = Sampler(self._done)
 
@@ -168,8 +169,9 @@ class Jobs:
 
         So it is behind one that failed, and where many begin at once, whose pulls then come first.
         """
-        had_nothing = self.health.is_failing("discovery") or not self.progress.totals["pages"]
+        had_nothing = self._has_not_discovered or not self.progress.totals["pages"]
         report = await self.discover()
+        self._has_not_discovered = report is None
         if had_nothing and report and report.written:
             await self.pull_turn(turn_s=TURN_S)
 

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections, freshness
 from sync.core.errors import SettingsError, VoucherSyncError
-from sync.fleet.registry import StoredConnection, load_present
+from sync.fleet.registry import CONNECTION_NAME, StoredConnection, load_present
 from sync.fleet.tokens import TokenBox, TokenOf
 
 MAX_NAME_LENGTH = 100
@@ -37,6 +37,8 @@ def why_no_name(name: str) -> str | None:
     """Why a connection cannot be called so; None if it can. The name stands in logs, metrics and command lines."""
     if not name or len(name) > MAX_NAME_LENGTH:
         return f"has {len(name)} characters: give 1 to {MAX_NAME_LENGTH}"
+    if name == CONNECTION_NAME:
+        return "is that of the connection whose tokens the environment has: give it another one"
     if not name.isprintable() or name != name.strip() or name.startswith("-"):
         return "holds a character that cannot be shown, or begins with a dash or a space: give it another one"
     return None
@@ -55,6 +57,15 @@ async def add(
     added = await tx.execute(_ADD, rows)
     if added.rowcount != len(rows):
         await _refuse_known_names(tx, new, {one.name for one in present})
+
+
+async def try_to_add(
+    tx: AsyncConnection, box: TokenBox, new: Sequence[NewConnection], origin: Literal["command", "webhook"]
+) -> None:
+    """Raise what `add` would, and add nothing."""
+    async with tx.begin_nested() as tried:
+        await add(tx, box, new, origin)
+        await tried.rollback()
 
 
 async def _refuse_known_tokens(

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from itertools import islice
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 COLUMNS = ("name", "access_token", "client_token", "platform_address")
 REQUIRED = ("name", "access_token")
 DELIMITERS = ",;\t"
+NAMES_DELIMITER = "sep="
+"""How a line begins that tells a spreadsheet the delimiter."""
+LONGEST_HEADER = 1000
 
 Check = Callable[[str], str]
 """Takes what was given, and returns it as it counts, or raises `ValueError` with what is wrong, without the value."""
@@ -40,19 +44,18 @@ class BadLine:
 def read_connections(content: str, checks: Checks, default_address: str) -> tuple[list[NewConnection], list[BadLine]]:
     """The connections of a file, and its lines that name none.
 
-    `VoucherSyncError` where its first line does not name the columns.
+    `VoucherSyncError` where its first line does not name the columns, or none follows. Spreadsheets may write a line
+    before it that names the delimiter, and blank ones.
     """
-    first, _, _ = content.partition("\n")
-    delimiter = max(DELIMITERS, key=first.count)
-    rows = csv.reader(StringIO(content, newline=""), delimiter=delimiter)
-    columns = [name.strip().casefold() for name in next(rows, [])]
-    _check_columns(columns)
+    rows = csv.reader(StringIO(content, newline=""), delimiter=_delimiter_of(content))
+    header = _header(rows)
+    _check_columns(header)
     found: list[NewConnection] = []
     bad: list[BadLine] = []
     lines_of: dict[str, int] = {}
     for line, row in _numbered(rows, bad):
         try:
-            new = _read(dict(zip(columns, row, strict=False)), len(row) - len(columns), checks, default_address)
+            new = _read(dict(zip(header, row, strict=False)), len(row) - len(header), checks, default_address)
         except ValueError as error:
             bad.append(BadLine(line, str(error)))
             continue
@@ -60,7 +63,24 @@ def read_connections(content: str, checks: Checks, default_address: str) -> tupl
             bad.append(BadLine(line, f"name: line {before} has the same"))
         else:
             found.append(new)
+    if not found and not bad:
+        raise VoucherSyncError("the file names no connection: give each a line behind the one that names the columns")
     return found, bad
+
+
+def _delimiter_of(content: str) -> str:
+    first = next((line for line in content[:LONGEST_HEADER].splitlines() if line.strip()), "")
+    return max(DELIMITERS, key=first.count)
+
+
+def _header(rows: "Reader") -> list[str]:
+    """The names of the columns: the first line that is neither blank nor a delimiter's; none if it cannot be read."""
+    with suppress(csv.Error):
+        for row in rows:
+            columns = [name.strip().casefold() for name in row]
+            if any(columns) and not columns[0].startswith(NAMES_DELIMITER):
+                return columns
+    return []
 
 
 def _check_columns(columns: list[str]) -> None:

@@ -10,11 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import CONNECTIONS_CHANNEL
 from sync.fleet.assignment import ENVIRONMENT, STORED, Owned
+from sync.fleet.registry import CONNECTION_NAME
 
 
 async def load_owned(tx: AsyncConnection) -> list[Owned]:
     """The connections that are at work, with their owners."""
-    rows = await tx.execute(_LOAD)
+    rows = await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})
     return [
         Owned(row.name, ENVIRONMENT if row.is_of_environment else STORED, row.owner, row.epoch, row.version)
         for row in rows
@@ -54,7 +55,8 @@ SELECT name, origin = 'environment' AS is_of_environment, owner, epoch,
        CASE WHEN access_token IS NOT NULL THEN hashtextextended(
          concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')), 0)
        ELSE 0 END AS version
-FROM sync.connections WHERE paused_at IS NULL AND removed_at IS NULL
+FROM sync.connections
+WHERE paused_at IS NULL AND removed_at IS NULL AND (origin <> 'environment' OR name = :of_environment)
 """)
 
 _TAKE = text("""

@@ -5,13 +5,15 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import connections
 
 Origin = Literal["environment", "command", "webhook"]
+CONNECTION_NAME = "default"
+"""The name of the connection whose tokens come straight from the environment; no stored one is called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,29 +36,36 @@ class StoredConnection:
     epoch: int
 
 
+OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0)
+
+
 async def load_active(tx: AsyncConnection) -> list[StoredConnection]:
     """The connections that are neither paused nor removed, by name."""
-    return await _load(tx, _SELECT.where(connections.c.removed_at.is_(None), connections.c.paused_at.is_(None)))
+    return await _load(tx, _PRESENT.where(connections.c.paused_at.is_(None)))
 
 
 async def load_present(tx: AsyncConnection) -> list[StoredConnection]:
     """The connections that are not removed, by name."""
-    return await _load(tx, _SELECT.where(connections.c.removed_at.is_(None)))
+    return await _load(tx, _PRESENT)
 
 
-async def register_environment(tx: AsyncConnection, name: str) -> None:
+async def register_environment(tx: AsyncConnection) -> None:
     """Have a row for the connection of the environment, so that a replica can own it."""
-    await tx.execute(insert(connections).values(name=name, state="ok").on_conflict_do_nothing())
-    await revive_environment(tx, name)
+    await tx.execute(insert(connections).values(name=CONNECTION_NAME, state="ok").on_conflict_do_nothing())
+    await revive_environment(tx)
 
 
-async def revive_environment(tx: AsyncConnection, name: str) -> None:
+async def revive_environment(tx: AsyncConnection) -> None:
     """Have the connection of the environment back, if it was removed: there are tokens for it again."""
-    was_removed = (connections.c.name == name, connections.c.removed_at.is_not(None))
-    await tx.execute(update(connections).where(*was_removed).values(removed_at=None))
+    was_removed = (connections.c.name == CONNECTION_NAME, connections.c.removed_at.is_not(None))
+    await tx.execute(update(connections).where(*was_removed).values(removed_at=None, origin="environment"))
 
 
-_SELECT = select(*(connections.c[name] for name in StoredConnection.__slots__))
+# A row without tokens under another name, as somebody may have written it, must not get those of the environment.
+_PRESENT = select(*(connections.c[name] for name in StoredConnection.__slots__)).where(
+    connections.c.removed_at.is_(None),
+    or_(connections.c.origin != "environment", connections.c.name == CONNECTION_NAME),
+)
 
 
 async def _load(tx: AsyncConnection, query: Select[Any]) -> list[StoredConnection]:

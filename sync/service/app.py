@@ -24,7 +24,7 @@ from sync.connection.incarnation import Incarnation
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
-from sync.fleet.registry import StoredConnection
+from sync.fleet.registry import CONNECTION_NAME, StoredConnection
 from sync.fleet.replicas import Replica
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
@@ -41,8 +41,6 @@ from sync.service.looks import Looks, make_looks
 from sync.service.outbox_worker import OutboxSettings
 from sync.settings import Settings
 
-CONNECTION_NAME = "default"
-"""The name of the connection whose tokens come straight from the environment."""
 _rng = random.Random()  # noqa: S311 - spreads retries, keeps no secret; one for all, since each takes 2.5 kB
 
 

@@ -6,15 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from sync.connection.connection import Connection
-from sync.core.errors import DatabaseError, SettingsError, VoucherSyncError
-from sync.fleet.registry import StoredConnection, load_present, revive_environment
+from sync.core.errors import DatabaseUnavailable, NotMigrated, SettingsError, Unsuitable, VoucherSyncError
+from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnection, load_present, revive_environment
 from sync.mews.client import RetryPolicy
 from sync.postgres.engine import in_transaction
 from sync.service import app
-from sync.service.app import CONNECTION_NAME, Workplace
+from sync.service.app import Workplace
 from sync.settings import Settings
 
-ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0)
 NONE_AT_WORK = (
     "there is no connection to work for: all of them are paused; see `voucher-sync connections list`, and `resume` one"
 )
@@ -71,12 +70,12 @@ async def open_connections(
 
 
 async def _present(place: Workplace) -> list[StoredConnection]:
-    """What the database has; of one that cannot be asked nothing, where the environment has tokens."""
+    """What the database has; of one that is away nothing, where the environment has tokens."""
     try:
         if place.settings.mews_access_token is not None:
-            await in_transaction(place.engine, lambda tx: revive_environment(tx, CONNECTION_NAME))
+            await in_transaction(place.engine, revive_environment)
         return await in_transaction(place.engine, load_present)
-    except DatabaseError:
+    except (DatabaseUnavailable, NotMigrated, Unsuitable):
         app.credentials(place.settings)
         return []  # each job tells of the database in its own words
 
@@ -85,7 +84,7 @@ def choose(settings: Settings, present: list[StoredConnection], name: str | None
     """Which of the connections a process of these settings works for; raises what `open_connections` does."""
     has_tokens = settings.mews_access_token is not None
     stored = [one for one in present if one.name != CONNECTION_NAME]
-    of_environment = next((one for one in present if one.name == CONNECTION_NAME), ENVIRONMENT)
+    of_environment = next((one for one in present if one.name == CONNECTION_NAME), OF_ENVIRONMENT)
     all_of_them = [*([of_environment] if has_tokens else []), *stored]
     if name is not None:
         return [_named(all_of_them, name)]

@@ -19,11 +19,11 @@ from sync.fleet import registry
 from sync.fleet.assignment import Owned
 from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
-from sync.fleet.registry import StoredConnection
+from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnection
 from sync.mews.client import Credentials
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
-from sync.service.app import CONNECTION_NAME, Workplace
+from sync.service.app import Workplace
 from sync.service.beats import Beats
 from sync.service.heartbeat import Standing
 from sync.service.jobs import Jobs
@@ -47,7 +47,6 @@ LEAVE_S = 1.0
 AFTER_DEFECT_S = 5.0
 UNKNOWN_EPOCH = -1
 """Of a connection that may be another's: no row has it, so nothing is claimed."""
-OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0)
 
 log = structlog.get_logger()
 
@@ -89,6 +88,7 @@ class Supervisor:
         self._beats = Beats(place.engine, place.incarnation, membership.book)
         self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
         self._pause_s = BEAT_S
+        self._fails_by: type[Exception] | None = None
 
     def wake_outboxes(self) -> None:
         """Have the outboxes look for what is due: each where they are few, else those in which one look finds any."""
@@ -132,13 +132,25 @@ class Supervisor:
                 found = await self._membership.beat(leaving)
                 stored = await self._load(found)
         except (DatabaseError, TimeoutError) as error:
-            log.debug("not_beaten", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
+            self._note_beat(error)
             if not self._is_registered and not self._works and self._has_own_tokens:
                 # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
                 self._begin(CONNECTION_NAME, None, OF_ENVIRONMENT)
             return
+        self._note_beat(None)
         self._pause_s = min(BEAT_S, found.look_again_s)
         self._follow(found, stored)
+
+    def _note_beat(self, error: Exception | None) -> None:
+        """Tell once that beats fail, and that one succeeds again: who has no connection has no job that would."""
+        kind = None if error is None else type(error)
+        if kind is self._fails_by:
+            return
+        self._fails_by = kind
+        if error is None:
+            log.info("beating_again")
+        else:
+            log.warning("not_beating", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
 
     @property
     def _has_own_tokens(self) -> bool:
@@ -147,7 +159,7 @@ class Supervisor:
     async def _register(self) -> None:
         """Have a row for the environment's connection, so that somebody can own it."""
         if self._has_own_tokens and not self._is_registered:
-            await in_transaction(self._place.engine, partial(registry.register_environment, name=CONNECTION_NAME))
+            await in_transaction(self._place.engine, registry.register_environment)
         self._is_registered = True
 
     async def _load(self, found: Round) -> Mapping[str, StoredConnection]:

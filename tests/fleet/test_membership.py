@@ -244,7 +244,7 @@ async def test_what_a_process_notes_of_the_environment_s_connection_is_no_other_
     engines: list[AsyncEngine], time: Time
 ) -> None:
     async def note(tx: AsyncConnection) -> None:
-        await registry.register_environment(tx, "default")
+        await registry.register_environment(tx)
 
     async def remember(tx: AsyncConnection) -> None:
         await store.remember(tx, "default", "https://api.mews.com", b"token", [])

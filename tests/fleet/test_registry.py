@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection import store
 from sync.connection.tables import CONNECTIONS_CHANNEL
 from sync.fleet import registry
+from sync.fleet.ownership import load_owned
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
 from sync.service.heartbeat import Standing
@@ -78,8 +79,30 @@ async def test_what_is_paused_or_removed_is_not_active(database_url: str, engine
             connection.execute(STORED.replace("lake", name).encode())
         connection.execute(TELLING["pause"].encode())
         connection.execute(TELLING["remove"].replace("lake", "hill").encode())
-    await in_transaction(engine, lambda tx: registry.register_environment(tx, "default"))
+    await in_transaction(engine, registry.register_environment)
     active = await in_transaction(engine, registry.load_active)
     present = await in_transaction(engine, registry.load_present)
     assert [(one.name, one.origin) for one in active] == [("default", "environment"), ("moor", "command")]
     assert [one.name for one in present] == ["default", "lake", "moor"]
+
+
+async def test_a_stored_one_of_its_name_that_was_removed_makes_room_for_the_environment_s(
+    database_url: str, engine: AsyncEngine
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(STORED.replace("lake", "default").encode())
+        connection.execute(TELLING["remove"].replace("lake", "default").encode())
+    await in_transaction(engine, registry.register_environment)
+    (one,) = await in_transaction(engine, registry.load_active)
+    assert (one.name, one.origin, one.access_token) == ("default", "environment", None)
+
+
+async def test_a_row_without_tokens_under_another_name_gets_none_of_the_environment(
+    database_url: str, engine: AsyncEngine
+) -> None:
+    await in_transaction(engine, registry.register_environment)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("UPDATE sync.connections SET name = 'main'")
+    assert await in_transaction(engine, registry.load_active) == []
+    assert await in_transaction(engine, registry.load_present) == []
+    assert await in_transaction(engine, load_owned) == []

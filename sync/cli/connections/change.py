@@ -44,8 +44,8 @@ def import_file(file: str, *, dry_run: bool, as_json: bool) -> None:
     """Add what a file names, or tell what is wrong with it, and exit with 1."""
     settings = load_settings()
     found, bad = read_connections(read_file(file), CHECKS, settings.mews_platform_address)
-    if not bad and not dry_run:
-        _add(settings, found)
+    if not bad:
+        _add(settings, found, is_tried_only=dry_run)
     if as_json:
         told = [BadCode(one.line, one.reason) for one in bad[:MAX_TOLD]]
         echo_json(AddedConnections(0 if bad or dry_run else len(found), len(found), len(bad), told))
@@ -59,14 +59,15 @@ def import_file(file: str, *, dry_run: bool, as_json: bool) -> None:
         click.echo(f"{plural(len(found), 'connection')} {'would be ' if dry_run else ''}added.")
 
 
-def _add(settings: Settings, new: Sequence[NewConnection]) -> None:
+def _add(settings: Settings, new: Sequence[NewConnection], *, is_tried_only: bool = False) -> None:
     if settings.mews_client_token is None and any(one.client_token is None for one in new):
         raise click.UsageError(
             "there is no client token: set MEWS_CLIENT_TOKEN, or give one with each connection (--client-token-file, "
             "or the column client_token)"
         )
     box = TokenBox(settings.secret_keys)
-    _changed(lambda tx: changes.add(tx, box, new, "command"))
+    work = changes.try_to_add if is_tried_only else changes.add
+    _changed(lambda tx: work(tx, box, new, "command"))
 
 
 def pause(name: str, because: str | None, *, as_json: bool) -> None:

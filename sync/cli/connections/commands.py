@@ -53,7 +53,7 @@ def add(
 
 @connections.command("import")
 @click.argument("file", type=FILE)
-@click.option("--dry-run", is_flag=True, help="Check every line, and add nothing.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be wrong, and add nothing.")
 @option_json
 def import_file(file: str, dry_run: bool, as_json: bool) -> None:
     """Add the connections of a CSV file, all of them or none; - for the standard input.

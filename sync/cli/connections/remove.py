@@ -10,9 +10,8 @@ from sync.cli.shapes import RemovedConnection
 from sync.cli.terminal import echo_json
 from sync.fleet import changes
 from sync.fleet.purge import purge as purge_rows
-from sync.fleet.registry import load_present
+from sync.fleet.registry import CONNECTION_NAME, load_present
 from sync.postgres.engine import in_transaction
-from sync.service.app import CONNECTION_NAME
 from sync.settings import load_settings
 
 

@@ -90,6 +90,7 @@ async def test_the_same_token_twice_is_refused(connections: Connections) -> None
     [
         (["add", "lake", "--access-token-file", "missing"], "missing cannot be read"),
         (["add", "lake", "--access-token-file", "bad"], "the token in bad holds a space"),
+        (["add", "default", "--access-token-file", "lake"], "the name is that of the connection whose tokens the env"),
         (["add", "", "--access-token-file", "lake"], "the name has 0 characters"),
         (["add", "a\x07b", "--access-token-file", "lake"], "cannot be shown"),
         (["add", "x" * 101, "--access-token-file", "lake"], "has 101 characters"),
@@ -163,6 +164,26 @@ async def test_a_file_without_a_header_is_refused_without_being_quoted(
     (tmp_path / "hotels.csv").write_text(f"lake,{LAKE}\n", encoding="utf-8")
     ended = await connections("import", "hotels.csv")
     assert (ended.code, "must name its columns" in ended.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (f"moor,{LAKE}\n", "connection moor: lake has the same access token"),
+        (f"moor,{HILL}\nhill,{HILL}\n", "connection hill: moor has the same access token"),
+        (f"lake,{HILL}\n", "there already: lake"),
+    ],
+    ids=["known token", "token twice", "known name"],
+)
+async def test_a_dry_run_is_refused_for_what_the_real_one_would_be(
+    connections: Connections, tmp_path: Path, lines: str, told: str
+) -> None:
+    await connections("add", "lake", "--access-token-file", "lake")
+    (tmp_path / "hotels.csv").write_text(f"name,access_token\n{lines}", encoding="utf-8")
+    for words in (["--dry-run"], []):
+        ended = await connections("import", "hotels.csv", *words)
+        assert (ended.code, told in ended.stderr) == (1, True), ended.stderr
+    assert [one["name"] for one in await listed(connections)] == ["lake"]
 
 
 async def test_a_thousand_are_added_by_one_file(mirror: Mirror, connections: Connections, tmp_path: Path) -> None:

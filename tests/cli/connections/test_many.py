@@ -100,3 +100,17 @@ async def test_values_are_looked_for_with_the_token_of_the_connection_that_is_na
         assert (of_hill.code, "2 codes would be queued" in of_hill.stdout) == (0, True), of_hill
         of_lake = await cli(*imported, "--connection", "lake", settings=settings)
         assert (of_lake.code, "line 2: " in of_lake.stderr) == (1, True)
+
+
+async def test_a_database_that_refuses_to_tell_of_the_others_is_no_success_without_them(
+    cli: Cli, mirror: Mirror, settings: dict[str, str]
+) -> None:
+    execute(
+        mirror.database_url,
+        "INSERT INTO sync.connections (name, state, removed_at) VALUES ('default', 'ok', now())",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'",
+        "CREATE TRIGGER refuse BEFORE UPDATE ON sync.connections FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    async with mirror.served(port=int(settings.pop("port"))):
+        ended = await cli("once", settings=settings)
+    assert (ended.code, "in function refuse" in ended.stderr) == (1, True), ended

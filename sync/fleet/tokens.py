@@ -67,6 +67,15 @@ class TokenBox:
             )
         return str(token)
 
+    def reencrypted(self, ciphertext: bytes) -> bytes | None:
+        """The same token, of whomever it is, encrypted with the first key; None where no key reads it."""
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.rotate(ciphertext)
+        except InvalidToken:
+            return None
+
     @cached_property
     def _fernet(self) -> "MultiFernet":
         if not self._keys:

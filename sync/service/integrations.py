@@ -61,7 +61,7 @@ async def work_off_all(receiver: Receiver, wake: asyncio.Event, pause_s: float =
             if loop.time() >= prune_at_s:
                 await in_transaction(receiver.engine, store.prune)
                 prune_at_s = loop.time() + PRUNE_EVERY.total_seconds()
-        except (DatabaseError, SettingsError) as error:
+        except DatabaseError as error:
             log.warning("integration_events_wait", error=str(error))
         if has_more:
             await asyncio.sleep(pause_s)

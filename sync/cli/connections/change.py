@@ -16,6 +16,7 @@ from sync.fleet import changes
 from sync.fleet.changes import NewConnection, why_no_name
 from sync.fleet.files import read_connections
 from sync.fleet.tokens import TokenBox
+from sync.fleet.webhooks import store
 from sync.postgres.engine import in_transaction
 from sync.settings import Settings, load_settings
 
@@ -85,7 +86,12 @@ def resume(name: str, *, as_json: bool) -> None:
 def reencrypt(*, as_json: bool) -> None:
     """Encrypt all tokens with the first key."""
     box = TokenBox(load_settings().secret_keys)
-    number = _changed(partial(changes.reencrypt, box=box))
+
+    async def work(tx: AsyncConnection) -> int:
+        await store.reencrypt(tx, box)
+        return await changes.reencrypt(tx, box)
+
+    number = _changed(work)
     if as_json:
         echo_json(Reencrypted(number))
     else:

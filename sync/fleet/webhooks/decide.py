@@ -61,16 +61,16 @@ def decide(
     if action in ENDINGS:
         if hotels is None:
             return (Step.REMOVE if action is Action.DELETED else Step.PAUSE), "the API refuses its token"
-        return _again_or_nothing(attempts, "the API takes its token as before")
+        return again_or_nothing(attempts, "the API takes its token as before")
     if hotels is None:
-        return _again_or_nothing(attempts, "the API refuses its token still")
+        return again_or_nothing(attempts, "the API refuses its token still")
     return _resume(known)
 
 
 def _of_token(known: KnownConnection | None, hotels: frozenset[UUID] | None, attempts: int) -> tuple[Step, str]:
     if not hotels:
         said = "the API refuses the token" if hotels is None else "the token sees no hotel"
-        return (Step.AGAIN if attempts < MAX_ATTEMPTS_OF_TOKEN else Step.NOTHING), said
+        return again_or_nothing(attempts, said, MAX_ATTEMPTS_OF_TOKEN)
     if known is None:
         return Step.ADD, "the API takes the token"
     if known.is_same_token:
@@ -84,5 +84,6 @@ def _resume(known: KnownConnection) -> tuple[Step, str]:
     return (Step.RESUME if known.is_paused else Step.NOTHING), "the API takes its token"
 
 
-def _again_or_nothing(attempts: int, words: str) -> tuple[Step, str]:
-    return (Step.AGAIN if attempts + 1 < MAX_ATTEMPTS else Step.NOTHING), words
+def again_or_nothing(attempts: int, words: str, most: int = MAX_ATTEMPTS) -> tuple[Step, str]:
+    """Try it again, or no more once it was tried so often; with the words why."""
+    return (Step.AGAIN if attempts + 1 < most else Step.NOTHING), words

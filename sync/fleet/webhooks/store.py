@@ -1,10 +1,10 @@
 """Events that were accepted, and what came of them: each stands in the database before the vendor is answered."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from sqlalchemy import func, literal, select, text, update
+from sqlalchemy import ColumnElement, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,11 +19,19 @@ KEPT_FOR = timedelta(days=30)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An event that is to be verified, and how often that was tried."""
+    """An event that is to be verified, without its token, which `ciphertext` holds, and how often that was tried."""
 
     id: int
     event: Event
     attempts: int
+    ciphertext: bytes | None = None
+
+    def opened(self, box: TokenBox, platform_address: str) -> Event:
+        """The event with its token. `SettingsError` where no key reads it."""
+        if self.ciphertext is None:
+            return self.event
+        token = box.decrypt(self.ciphertext, _token_of(self.event.integration_id, platform_address))
+        return replace(self.event, access_token=token)
 
 
 async def accept(tx: AsyncConnection, box: TokenBox, body: bytes, event: Event, platform_address: str) -> bool:
@@ -51,37 +59,57 @@ async def accept(tx: AsyncConnection, box: TokenBox, body: bytes, event: Event, 
     return True
 
 
-async def take_due(tx: AsyncConnection, box: TokenBox, platform_address: str, pause: timedelta) -> Waiting | None:
-    """The next event that is due, which no other process takes within `pause`; None: there is none."""
-    due = (integration_events.c.finished_at.is_(None), integration_events.c.next_attempt_at <= func.now())
+async def take_due(tx: AsyncConnection, pause: timedelta) -> Waiting | None:
+    """The next event that is due, which no other process takes within `pause`; None: there is none.
+
+    One that a newer release has accepted, and this one does not know, is left to that.
+    """
+    due = (
+        integration_events.c.finished_at.is_(None),
+        integration_events.c.next_attempt_at <= func.now(),
+        integration_events.c.action.in_([action.value for action in Action]),
+    )
     first = select(integration_events).where(*due).order_by(integration_events.c.next_attempt_at).limit(1)
     row = (await tx.execute(first.with_for_update(skip_locked=True))).mappings().one_or_none()
     if row is None:
         return None
     taken = {"attempts": integration_events.c.attempts + 1, "next_attempt_at": func.now() + pause}
     await tx.execute(update(integration_events).where(integration_events.c.id == row["id"]).values(taken))
-    token, of = row["access_token"], _token_of(row["integration_id"], platform_address)
-    read = None if token is None else box.decrypt(token, of)
-    event = Event(Action(row["action"]), row["integration_id"], row["enterprise_name"], read)
-    return Waiting(row["id"], event, row["attempts"])
+    event = Event(Action(row["action"]), row["integration_id"], row["enterprise_name"])
+    return Waiting(row["id"], event, row["attempts"], row["access_token"])
 
 
 async def finish(tx: AsyncConnection, event_id: int, outcome: str) -> None:
-    """Note what came of an event; its token is forgotten."""
+    """Note what came of an event, unless another process has; its token is forgotten."""
     ended = {"finished_at": func.now(), "access_token": None, "outcome": outcome}
-    await tx.execute(update(integration_events).where(integration_events.c.id == event_id).values(ended))
+    await tx.execute(update(integration_events).where(*_waits(event_id)).values(ended))
 
 
 async def put_off(tx: AsyncConnection, event_id: int, pause: timedelta, why: str) -> None:
     """Try an event again later."""
     later = {"next_attempt_at": func.now() + literal(pause), "outcome": why}
-    await tx.execute(update(integration_events).where(integration_events.c.id == event_id).values(later))
+    await tx.execute(update(integration_events).where(*_waits(event_id)).values(later))
+
+
+async def reencrypt(tx: AsyncConnection, box: TokenBox) -> None:
+    """Encrypt the tokens of what waits with the first key, but those that no key reads: they are tried as they are."""
+    kept = select(integration_events.c.id, integration_events.c.access_token).where(
+        integration_events.c.access_token.is_not(None)
+    )
+    for row in (await tx.execute(kept.with_for_update())).all():
+        if (anew := box.reencrypted(row.access_token)) is not None:
+            of_row = integration_events.c.id == row.id
+            await tx.execute(update(integration_events).where(of_row).values(access_token=anew))
 
 
 async def prune(tx: AsyncConnection) -> int:
     """Forget what was done with long ago; how many events. One that is sent again after that is verified again."""
     statement = text("DELETE FROM sync.integration_events WHERE finished_at < now() - CAST(:kept AS interval)")
     return (await tx.execute(statement, {"kept": KEPT_FOR})).rowcount
+
+
+def _waits(event_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return integration_events.c.id == event_id, integration_events.c.finished_at.is_(None)
 
 
 def _token_of(integration_id: str, platform_address: str) -> TokenOf:

@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections
-from sync.core.errors import ApiError, SettingsError, Unauthorized, VoucherSyncError
+from sync.core.errors import ApiError, DatabaseError, SettingsError, Unauthorized, VoucherSyncError
 from sync.fleet import changes
-from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of
+from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of, why_no_name
 from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
-from sync.fleet.webhooks.decide import KnownConnection, Step, decide
+from sync.fleet.webhooks.decide import MAX_ATTEMPTS_OF_TOKEN, KnownConnection, Step, again_or_nothing, decide
 from sync.fleet.webhooks.events import Event
 from sync.fleet.webhooks.store import Waiting
 from sync.postgres.engine import in_transaction
@@ -50,17 +50,20 @@ class Receiver:
 async def work_off(receiver: Receiver) -> bool:
     """Verify the next event and do what it counts for; False: none is due. Raises `DatabaseError`.
 
-    `SettingsError` where no key reads the event's token.
+    What fails for now, as where no key reads its token, is put off: it keeps no other event back, and is not lost.
     """
-    take = partial(store.take_due, box=receiver.box, platform_address=receiver.platform_address, pause=TAKEN_FOR)
-    waiting = await in_transaction(receiver.engine, take)
+    waiting = await in_transaction(receiver.engine, partial(store.take_due, pause=TAKEN_FOR))
     if waiting is None:
         return False
     try:
         step, words = await _settle(receiver, waiting)
     except ApiError as error:
         step, words = Step.AGAIN, type(error).__name__
-    except (SettingsError, VoucherSyncError) as error:
+    except DatabaseError as error:
+        step, words = Step.AGAIN, str(error)
+    except SettingsError as error:
+        step, words = again_or_nothing(waiting.attempts, str(error), MAX_ATTEMPTS_OF_TOKEN)
+    except VoucherSyncError as error:
         step, words = Step.NOTHING, str(error)
     again = FIRST_PAUSE * 2 ** min(waiting.attempts, 10)
     if step is Step.AGAIN:
@@ -73,7 +76,7 @@ async def work_off(receiver: Receiver) -> bool:
 
 
 async def _settle(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
-    event = waiting.event
+    event = waiting.opened(receiver.box, receiver.platform_address)
     stored = await in_transaction(receiver.engine, partial(_find, receiver=receiver, event=event))
     own_token = stored.token if stored else None
     token = event.access_token or own_token
@@ -86,7 +89,9 @@ async def _settle(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
         known = KnownConnection(stored.hotels, event.access_token == own_token, is_paused_by_mews(stored.row))
     brings_token = event.access_token is not None
     step, words = decide(event.action, known, hotels, brings_token=brings_token, attempts=waiting.attempts)
-    await in_transaction(receiver.engine, partial(_act, receiver=receiver, event=event, stored=stored, step=step))
+    act = partial(_act, receiver=receiver, event=event, stored=stored, step=step)
+    if not await in_transaction(receiver.engine, act):
+        return Step.AGAIN, "its tokens were changed meanwhile"
     return step, words
 
 
@@ -122,14 +127,18 @@ def is_paused_by_mews(row: StoredConnection) -> bool:
     return row.paused_at is not None and (row.paused_because or "").startswith(BY_MEWS)
 
 
-async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _Stored | None, step: Step) -> None:
+async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _Stored | None, step: Step) -> bool:
+    """Do it; False where somebody has given the connection another token since it was asked about: nothing is done."""
     if step is Step.ADD and event.access_token is not None:
         name = await _name_for(tx, event)
         new = NewConnection(name, receiver.platform_address, event.access_token, None, event.integration_id)
         await changes.add(tx, receiver.box, [new], "webhook")
     if stored is None:
-        return
-    row, name = stored.row, stored.row.name
+        return True
+    name = stored.row.name
+    row = await changes.require(tx, name)  # anew: a person may have paused it while the API was asked
+    if row.access_token != stored.row.access_token:
+        return False
     if event.access_token is not None and row.integration_id is None and step is not Step.AGAIN:
         # It was added by a command; from now on it follows its integration.
         known = update(connections).where(connections.c.name == name)
@@ -142,6 +151,7 @@ async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _S
         await changes.pause(tx, name, f"{BY_MEWS}{event.action.value}")
     if step is Step.REMOVE:
         await _remove(tx, row)
+    return True
 
 
 async def _remove(tx: AsyncConnection, row: StoredConnection) -> None:
@@ -153,11 +163,14 @@ async def _remove(tx: AsyncConnection, row: StoredConnection) -> None:
 
 
 async def _name_for(tx: AsyncConnection, event: Event) -> str:
-    """What a new connection is called: as its hotel, and where that is taken with the integration behind it."""
+    """What a new connection is called: as its hotel, and where that cannot be with the integration behind it."""
     names = select(connections.c.name, connections.c.integration_id)
     taken = {row.name: row.integration_id for row in await tx.execute(names)}
     for name, integration_id in taken.items():
         if integration_id == event.integration_id:
             return str(name)  # it was removed, and comes back
-    wanted = (event.enterprise_name or "").strip().lstrip("-").strip()[:MAX_NAME_LENGTH] or event.integration_id
-    return wanted if wanted not in taken else f"{wanted[:60].strip()} {event.integration_id}"[:MAX_NAME_LENGTH]
+    integration_id = event.integration_id.lstrip("- ")
+    wanted = (event.enterprise_name or "").lstrip("- ")[:MAX_NAME_LENGTH].strip() or integration_id.strip()
+    if wanted not in taken and not why_no_name(wanted):
+        return wanted
+    return f"{wanted[:60].strip()} {integration_id}"[:MAX_NAME_LENGTH].strip()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from sync.fleet.tokens import TokenBox, TokenOf, new_key
@@ -142,6 +143,19 @@ async def test_a_new_key_takes_over_by_reencrypting(mirror: Mirror, connections:
     ended = await connections("reencrypt", SYNC_SECRET_KEY=f"{new},{KEY}")
     assert ended.code == 0, ended.stderr
     assert tokens(mirror, new) == {"lake": (LAKE, "a-client-token")}
+
+
+async def test_a_new_key_reads_events_that_wait_too(mirror: Mirror, connections: Connections) -> None:
+    new, of = new_key(), TokenOf("integration i", ADDRESS, "access")
+    with psycopg.connect(mirror.database_url, autocommit=True) as database:
+        database.execute(
+            "INSERT INTO sync.integration_events (digest, action, integration_id, access_token) VALUES "
+            "('1', 'IntegrationCreated', 'i', %s), ('2', 'IntegrationCreated', 'i', %s)",
+            [TokenBox([KEY]).encrypt(LAKE, of), TokenBox([new_key()]).encrypt(LAKE, of)],
+        )
+    assert (await connections("reencrypt", SYNC_SECRET_KEY=f"{new},{KEY}")).code == 0
+    kept: list[Any] = query(mirror.database_url, "SELECT access_token FROM sync.integration_events ORDER BY id")
+    assert TokenBox([new]).decrypt(kept[0][0], of) == LAKE
 
 
 async def test_a_file_is_imported_whole_or_not_at_all(mirror: Mirror, connections: Connections, tmp_path: Path) -> None:

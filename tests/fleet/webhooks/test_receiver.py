@@ -4,13 +4,15 @@ import asyncio
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import structlog
 
 from sync.core.bind_address import BindAddress
+from sync.fleet.changes import why_no_name
+from sync.fleet.tokens import TokenBox, TokenOf, new_key
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import Receiver, work_off
 from sync.mirror.discover import discover
@@ -60,6 +62,11 @@ class Vendor:
             await self.mirror.execute("UPDATE sync.integration_events SET next_attempt_at = now()")
             if not await work_off(self.receiver):
                 return
+
+    async def rows(self, condition: str) -> list[str]:
+        """The actions of the events of which this is so."""
+        found = await self.mirror.rows(f"SELECT action FROM sync.integration_events WHERE {condition}")
+        return [row["action"] for row in found]
 
     async def states(self) -> list[dict[str, Any]]:
         """What has become of the connections."""
@@ -188,6 +195,77 @@ async def test_replays_in_any_order_lead_to_what_the_api_shows(vendor: Vendor, h
         assert await send() == 202
     await vendor.settle()
     assert await vendor.states() in ([state()], [state(name="i-1")])
+
+
+@pytest.mark.parametrize("name", ["default", "-", "-default", "  "])
+async def test_a_hotel_gets_a_name_that_commands_take(vendor: Vendor, hotel: str, name: str) -> None:
+    await vendor.created(hotel, name)
+    await vendor.settle()
+    (found,) = await vendor.states()
+    assert (why_no_name(found["name"]), "i-1" in found["name"]) == (None, True)
+
+
+async def test_an_event_that_no_key_reads_keeps_no_other_back_and_waits_for_its_key(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    keys = vendor.receiver.box
+    vendor.receiver = replace(vendor.receiver, box=TokenBox([new_key()]))
+    await vendor.send("IntegrationDisabled", "i-2")
+    assert [await work_off(vendor.receiver) for _ in range(3)] == [True, True, False]
+    assert await vendor.rows("finished_at IS NULL") == ["IntegrationCreated"]
+    vendor.receiver = replace(vendor.receiver, box=keys)
+    await vendor.settle()
+    assert await vendor.states() == [state()]
+
+
+async def test_an_action_of_a_newer_release_is_left_to_it(vendor: Vendor, hotel: str) -> None:
+    await vendor.send("IntegrationDisabled", "i-2")
+    await vendor.mirror.execute("UPDATE sync.integration_events SET action = 'IntegrationMoved'")
+    await vendor.created(hotel)
+    await vendor.settle()
+    assert (await vendor.states(), await vendor.rows("finished_at IS NULL")) == ([state()], ["IntegrationMoved"])
+
+
+async def test_what_the_database_refuses_of_an_event_is_tried_again(vendor: Vendor, hotel: str) -> None:
+    await vendor.mirror.execute("ALTER TABLE sync.connections ADD CONSTRAINT closed CHECK (origin <> 'webhook')")
+    await vendor.created(hotel)
+    assert await work_off(vendor.receiver)
+    assert await vendor.rows("finished_at IS NULL AND outcome LIKE '%closed%'") == ["IntegrationCreated"]
+    await vendor.mirror.execute("ALTER TABLE sync.connections DROP CONSTRAINT closed")
+    await vendor.settle()
+    assert await vendor.states() == [state()]
+
+
+async def test_what_a_person_does_while_the_api_is_asked_stands(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    await vendor.settle()
+    del vendor.mirror.world.tokens[hotel]
+
+    async def pause(_operation: object, _body: object) -> None:
+        await vendor.mirror.execute(
+            "UPDATE sync.connections SET paused_at = now(), paused_because = 'for repairs' WHERE name = 'Hotel B'"
+        )
+
+    vendor.mirror.simulator.on_request = pause
+    await vendor.send("IntegrationDisabled")
+    await vendor.settle()
+    assert await vendor.states() == [state(paused_because="for repairs")]
+
+
+async def test_a_token_that_is_replaced_while_the_api_is_asked_ends_no_connection(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    await vendor.settle()
+    del vendor.mirror.world.tokens[hotel]
+    anew = vendor.receiver.box.encrypt("token-2", TokenOf("Hotel B", vendor.mirror.address, "access"))
+
+    async def rotate(_operation: object, _body: object) -> None:
+        await vendor.mirror.execute(
+            "UPDATE sync.connections SET access_token = :anew WHERE name = 'Hotel B'", anew=anew
+        )
+
+    vendor.mirror.simulator.on_request = rotate
+    await vendor.send("IntegrationDeleted")
+    await vendor.settle()
+    assert await vendor.states() == [state()]
 
 
 async def test_a_flood_is_not_kept(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ from sync.service.schedule import Intervals, Schedule
 
 BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
+LEAST_PAUSE_S = 0.1
+"""Between two beats: any user of the database may notify as often as they like, and each beat writes."""
 BEGUN_AT_ONCE = 32
 """So many connections at most are before the end of their first pull. All at once, thousands would keep each other from
 the database for longer than any waits for it."""
@@ -118,6 +120,8 @@ class Supervisor:
                     await self._membership.leave()
 
     async def _wait(self, stop: asyncio.Event) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LEAST_PAUSE_S)
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self.wake.wait())]
         await asyncio.wait(waits, timeout=self._pause_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:

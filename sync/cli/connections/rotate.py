@@ -12,7 +12,7 @@ from sync.cli.outbox.work import plural, with_database
 from sync.cli.shapes import RotatedConnection
 from sync.cli.terminal import echo_json
 from sync.connection import store
-from sync.core.errors import AnotherHotel, VoucherSyncError
+from sync.core.errors import AnotherHotel, SettingsError, VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.changes import NewConnection
 from sync.fleet.registry import StoredConnection
@@ -57,6 +57,7 @@ async def _rotate(settings: Settings, engine: AsyncEngine, asked: _Asked) -> int
             f"the tokens of connection {name} are the environment's: set MEWS_ACCESS_TOKEN to the new one, and start "
             f"the daemon anew"
         )
+    _refuse_unproven_address(settings, stored)
     new = NewConnection(name, stored.platform_address, asked.access_token, asked.client_token)
     seen = await _hotels_of(settings, engine, stored, new)
     known = (await in_transaction(engine, lambda tx: store.load(tx, name))).enterprises
@@ -71,6 +72,22 @@ async def _rotate(settings: Settings, engine: AsyncEngine, asked: _Asked) -> int
     box = TokenBox(settings.secret_keys)
     await in_transaction(engine, lambda tx: changes.rotate(tx, box, stored, new))
     return len(seen)
+
+
+def _refuse_unproven_address(settings: Settings, stored: StoredConnection) -> None:
+    """Raise `SettingsError` for an address that is not the environment's, and that the token before was not given for.
+
+    Whoever may write to the database, and no more, could have the new token sent to themselves.
+    """
+    if stored.platform_address == settings.mews_platform_address:
+        return
+    try:
+        changes.access_token_of(TokenBox(settings.secret_keys), stored)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error}; but first see that {stored.platform_address} is its address, to which the new token would be "
+            f"sent: if it is, set MEWS_PLATFORM_ADDRESS to it for this command, else correct it in sync.connections"
+        ) from None
 
 
 async def _hotels_of(

@@ -7,7 +7,7 @@ import pytest
 
 from sync.fleet.tokens import TokenBox, TokenOf
 from tests.cli.conftest import Cli
-from tests.migrations.helpers import query
+from tests.migrations.helpers import execute, query
 from tests.support.mirror import Mirror
 from tests.support.process import Ended
 from tests.support.two_tokens import KEY
@@ -64,3 +64,22 @@ async def test_a_new_token_counts_if_it_sees_the_same_hotels(  # noqa: PLR0917 -
     assert (ended.code, told in ended.stdout + ended.stderr) == (code, True), ended
     assert stored_token(mirror) == TOKENS["first" if stays else to]
     assert not [token for token in TOKENS.values() if token in ended.stdout + ended.stderr]
+
+
+async def test_a_new_token_is_sent_to_no_address_that_somebody_has_put_into_the_database(
+    cli: Cli, mirror: Mirror, tmp_path: Path
+) -> None:
+    (tmp_path / "first").write_text(TOKENS["first"], encoding="utf-8")
+    (tmp_path / "new").write_text(TOKENS["new"], encoding="utf-8")
+    mirror.world.add_token(TOKENS["new"], name="new", enterprise_ids=[mirror.hotel.id])
+    async with mirror.served(), mirror.simulator.serve() as elsewhere:
+        settings = mirror.environment | {"SYNC_SECRET_KEY": KEY, "MEWS_PLATFORM_ADDRESS": mirror.address}
+        added = await cli("connections", "add", "lake", "--access-token-file", "first", settings=settings)
+        assert added.code == 0, added
+        execute(mirror.database_url, f"UPDATE sync.connections SET platform_address = '{elsewhere}'")
+        rotate = ("connections", "rotate", "lake", "--access-token-file", "new")
+        refused = await cli(*rotate, settings=settings)
+        assert (refused.code, f"first see that {elsewhere} is its address" in refused.stderr) == (2, True), refused
+        assert not mirror.simulator.requests
+        meant = await cli(*rotate, settings=settings | {"MEWS_PLATFORM_ADDRESS": elsewhere})
+        assert meant.code == 0, meant

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
+from shlex import quote
 
 from sync.connection import store as db
 from sync.connection.connection import Connection
@@ -21,9 +22,10 @@ def next_step(name: str, *, is_stored: bool) -> str:
     """What to do about tokens that are for other hotels."""
     if not is_stored:
         return NEXT_STEP
+    argument = quote(name)
     return (
-        f"give it a token of its own hotels with `voucher-sync connections rotate {name}`; if it is to mirror these "
-        f"from now on, run `voucher-sync once --connection {name} --accept-enterprises`"
+        f"give it a token of its own hotels with `voucher-sync connections rotate {argument}`; if it is to mirror "
+        f"these from now on, run `voucher-sync once --connection {argument} --accept-enterprises`"
     )
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from sync.core.errors import SettingsError
@@ -56,14 +57,14 @@ class TokenBox:
             raise SettingsError(
                 f"connection {of.connection}: no key of SYNC_SECRET_KEY reads its {of.kind} token: add the key that it "
                 f"was encrypted with, behind a comma, or give the token again with `voucher-sync connections rotate "
-                f"{of.connection}`"
+                f"{quote(of.connection)}`"
             ) from None
         *whose, token = words
         if not hmac.compare_digest(json.dumps(whose), json.dumps([of.connection, of.platform_address, of.kind])):
             raise SettingsError(
                 f"connection {of.connection}: its {of.kind} token was encrypted for another connection or address, so "
                 f"somebody has changed the database: find out who, then give the token again with `voucher-sync "
-                f"connections rotate {of.connection}`"
+                f"connections rotate {quote(of.connection)}`"
             )
         return str(token)
 

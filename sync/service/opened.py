@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from shlex import quote
 
 from sync.connection.connection import Connection
 from sync.core.errors import DatabaseUnavailable, NotMigrated, SettingsError, Unsuitable, VoucherSyncError
@@ -101,5 +102,7 @@ def _named(connections: list[StoredConnection], name: str) -> StoredConnection:
         if one.name == name and one.paused_at is None:
             return one
         if one.name == name:
-            raise VoucherSyncError(f"connection {name} is paused: `voucher-sync connections resume {name}` first")
+            raise VoucherSyncError(
+                f"connection {name} is paused: `voucher-sync connections resume {quote(name)}` first"
+            )
     raise VoucherSyncError(f"there is no connection {name}: see `voucher-sync connections list`")

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from shlex import quote
 from typing import TypeVar
 
 import click
@@ -38,7 +39,7 @@ def add(
     settings = load_settings()
     new = NewConnection(name, address or settings.mews_platform_address, access_token, client_token)
     _add(settings, [new])
-    _tell(name, f"{name} is added; `voucher-sync check --connection {name}` tries its tokens.", as_json=as_json)
+    _tell(name, f"{name} is added; `voucher-sync check --connection {quote(name)}` tries its tokens.", as_json=as_json)
 
 
 def import_file(file: str, *, dry_run: bool, as_json: bool) -> None:

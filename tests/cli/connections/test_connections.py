@@ -1,6 +1,8 @@
 """Connections are added, changed and shown, and a token is never on a command line, nor in what is shown."""
 
 import json
+import re
+import shlex
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,12 @@ async def test_one_is_added_paused_resumed_and_removed(mirror: Mirror, connectio
     assert (await listed(connections))[0]["state"] == "ok"
     assert (await connections("remove", "lake")).code == 0
     assert (await listed(connections), tokens(mirror)) == ([], {})
+
+
+async def test_a_command_that_is_told_can_be_given_to_a_shell(connections: Connections) -> None:
+    added = await connections("add", "Hotel de l'Europe", "--access-token-file", "lake")
+    (told,) = re.findall("`voucher-sync (.*)` tries", added.stdout)
+    assert shlex.split(told) == ["check", "--connection", "Hotel de l'Europe"]
 
 
 async def test_one_that_was_removed_comes_back_under_its_name(mirror: Mirror, connections: Connections) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.outbox.rules import Status
+from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
 
 LASTS_S = 30.0
@@ -17,7 +18,8 @@ class Kind(StrEnum):
     """The conditions, by the names that a receiver sees."""
 
     FAILING = "failing"
-    """The connection fails, or the database cannot be reached; told once it has lasted for 30 s, and so is its end."""
+    """The connection fails, or the database cannot be reached; told once it has lasted for 30 s, and so is its end, as
+    by a pause."""
     NO_PROGRESS = "no_progress"
     """No pull has read anything for three intervals, although none fails; so is this."""
     NOT_ADOPTED = "not_adopted"
@@ -43,8 +45,8 @@ WHAT_TO_DO: Mapping[Kind, str] = {
     Kind.NOT_ADOPTED: "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`",
     Kind.HELD: "see `voucher-sync outbox list --status held`, then `outbox release` or `outbox cancel` them",
     Kind.FAILED: "see `voucher-sync outbox list --status failed`; once the cause is mended, `outbox retry` them",
-    Kind.DRIFT: "the daemon mends it; `voucher-sync status` tells what was found: if it comes again, find out who "
-    "changes codes without a change of UpdatedUtc",
+    Kind.DRIFT: "`voucher-sync status` tells what was found, and `audit --repair` mends what the daemon has not: if it "
+    "comes again, find out who changes codes without a change of UpdatedUtc",
     Kind.AUDIT_STOPPED: "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
     Kind.REJECTED: "see sync.rejected_records for the reasons; all other codes are mirrored",
 }
@@ -70,7 +72,7 @@ class Condition:
 
 def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
     """What holds of a connection, as it stands in the database."""
-    if one.state == "failing":
+    if one.state == "failing" and one.paused_at is None:
         yield Condition(one.name, Kind.FAILING, 1, f"fails: {one.error}")
     if one.gap:
         lost = "was restored or copied, so nothing is sent" if one.gap == "copy" else "has lost commits"
@@ -85,7 +87,7 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
     elif one.audit_drift and one.audited_since:
         # Each audit is news of its own.
-        found = f"{one.audit_drift:,} codes had drifted when last compared"
+        found = f"{one.audit_drift:,} codes had drifted when last compared, and {words.mended(one)}"
         yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()), found)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
             with suppress(KeyboardInterrupt):
                 asyncio.run(_watch(url, settings, name))
             return
-        overview = asyncio.run(_load_once(url, name))
+        overview = asyncio.run(_load_once(url, name, is_whole=as_json))
     lease_s = settings.sync_lease_s
     if healthy:
         sys.exit(0 if any(is_served(one, overview, lease_s) for one in overview.connections) else 1)
@@ -77,23 +77,25 @@ async def _shown(engine: AsyncEngine, settings: Settings, name: str | None, cons
     return [*lines, "", f"Every {WATCH_EVERY_S:g} s; Ctrl-C ends it."]
 
 
-async def _load_once(url: str, name: str | None) -> Overview:
+async def _load_once(url: str, name: str | None, *, is_whole: bool) -> Overview:
     engine = make_engine(url)
     try:
-        return await _load(engine, name)
+        return await _load(engine, name, is_whole=is_whole)
     finally:
         await engine.dispose()
 
 
-async def _load(engine: AsyncEngine, name: str | None) -> Overview:
+async def _load(engine: AsyncEngine, name: str | None, *, is_whole: bool = False) -> Overview:
+    """What there is; `is_whole`: with the details of each connection, else of the one that is named or alone."""
+    detailed = None if is_whole and name is None else [] if name is None else [name]
     async with transaction(engine) as tx:
-        overview = await load_overview(tx, None if name is None else (name,))
+        overview = await load_overview(tx, detailed, of_the_only_one=True)
     if name is None:
         return overview
     named = [one for one in overview.connections if one.name == name]
     if not named:
         raise VoucherSyncError(f"there is no connection {name!r}: `voucher-sync status` lists them")
-    return Overview(overview.now, overview.revision, named, overview.daemons)
+    return replace(overview, connections=named)
 
 
 def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from rich.console import Console
 
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus, Daemon, Overview
-from sync.service.status.verdict import Verdict, is_served, judge, judge_connection
+from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
+from sync.service.status.verdict import Level, Verdict, is_served, judge, judge_connection
 from sync.settings import Settings
 
 LABEL = 18
+REFUSED = "refused for good: what waits is tried by itself, these are not before `voucher-sync outbox retry`"
 MAX_WIDTH = 120
 MAX_LISTED = 50
 NOTHING = "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
@@ -24,7 +26,7 @@ def width_of(console: Console) -> int:
 def as_text(overview: Overview, lease_s: float, width: int) -> list[str]:
     """Lines; of one connection everything, of several a line for each, the most urgent first."""
     if not overview.connections:
-        return [NOTHING, *_daemons(overview, width)]
+        return [NOTHING, *_wrapped(f"The database is {overview.database}.", "", width), *_daemons(overview, width)]
     if len(overview.connections) == 1:
         (one,) = overview.connections
         return [*_one(one, overview, lease_s, width), *_daemons(overview, width)]
@@ -44,17 +46,32 @@ def _head(verdict: Verdict, overview: Overview, width: int) -> Iterator[str]:
 
 
 def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
+    yield from _daemons(overview, width)
     verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
-    urgent = sorted(overview.connections, key=lambda one: (-verdicts[one.name].level, -(one.lag_s or 0), one.name))
+    urgent = by_urgency(overview.connections, verdicts)
     longest = min(max(len(one.name) for one in urgent), 30)
-    yield f"{'connection':<{longest}}  {'state':<10}  {'last pull':<12}  outbox"[:width].rstrip()
+    yield ""
+    yield f"{'connection':<{longest}}  {'state':<9}  {'since':<16}  {'last pull':<12}  daemon"[:width].rstrip()
     for one in urgent[:MAX_LISTED]:
-        line = f"{one.name:<{longest}}  {verdicts[one.name].level.word:<10}  {words.ago(one.caught_up_age_s):<12}  "
-        yield f"{line}{words.outbox(one)}"[:width].rstrip()
+        yield from _line(one, verdicts[one.name], longest, width)
     if len(urgent) > MAX_LISTED:
         yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
+    if len(urgent) > SLOWEST:
+        yield from ("", "furthest behind, since a pull last caught up:")
+        for one in furthest_behind(urgent):
+            yield f"  {one.name:<{longest}}  {words.ago(one.caught_up_age_s):<12}  {one.owner or ''}"[:width].rstrip()
     yield "More of one: voucher-sync status --connection NAME"
-    yield from _daemons(overview, width)
+
+
+def _line(one: ConnectionStatus, verdict: Verdict, longest: int, width: int) -> Iterator[str]:
+    """A connection, and below it why it is not well, and what is queued for it."""
+    since = f"{verdict.since:%Y-%m-%d %H:%M}" if verdict.since and verdict.level is not Level.OK else ""
+    late = words.ago(one.caught_up_age_s)
+    yield f"{one.name:<{longest}}  {verdict.level.word:<9}  {since:<16}  {late:<12}  {one.owner or ''}"[:width].rstrip()
+    if verdict.level is not Level.OK:
+        yield from _wrapped(verdict.cause or verdict.headline, "    ", width)
+    if one.outbox:
+        yield from _wrapped(f"outbox: {words.outbox(one)}", "    ", width)
 
 
 def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) -> Iterator[str]:
@@ -66,6 +83,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "state": one.state if one.state_since is None else f"{one.state} since {words.instant(one.state_since)}",
         "daemon": _heard(one, overview, lease_s),
         "last pull": words.pull(one),
+        "failed request": words.failed_request(one),
         "complete through": words.instant(one.complete_through),
         "vouchers": f"{one.vouchers:,}",
         "codes": words.codes(one),
@@ -80,7 +98,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         yield from _row(label, text, width)
     for title, lines in _lists(one, overview).items():
         if lines:
-            yield f"{title}:"
+            yield from _wrapped(f"{title}:", "", width)
             for line in lines:
                 yield from _wrapped(line, "  ", width)
 
@@ -89,7 +107,8 @@ def _heard(one: ConnectionStatus, overview: Overview, lease_s: float) -> str:
     if one.heartbeat_age_s is None:
         return "never seen"
     state = "alive" if is_served(one, overview, lease_s) else "SILENT"
-    return f"{state}, last heard of {words.ago(one.heartbeat_age_s)}"
+    owner = f"{one.owner}, " if one.owner else ""
+    return f"{owner}{state}, last heard of {words.ago(one.heartbeat_age_s)}"
 
 
 def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
@@ -99,7 +118,7 @@ def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
         "reading": reading,
         "waiting": [words.waiting(wait, now) for wait in told.waiting],
         "held": [f"{held.count:,}, since {words.instant(held.oldest_at)}: {held.reason}" for held in told.held_for],
-        "failed": [words.failures(failed) for failed in told.failed],
+        REFUSED: [words.failures(failed) for failed in told.failed],
         "requests that failed": [words.requests(failed, now) for failed in told.request_failures],
         "request budget in use": [words.share(share) for share in told.budget],
         "left out": [words.left_out(some) for some in (*told.skipped_because, *told.rejected_because)],

@@ -46,3 +46,9 @@ SELECT oid::bigint AS database_oid, 'sync.incarnation'::regclass::oid::bigint AS
        pg_postmaster_start_time() AS started_at
 FROM pg_database WHERE datname = current_database()
 """)
+
+
+async def place_of(tx: AsyncConnection) -> str:
+    """The name of the database at the other end of a transaction, and where it is; no secret."""
+    info = (await tx.get_raw_connection()).driver_connection.info  # type: ignore[union-attr]
+    return f"{info.dbname} at {info.host}" + ("" if info.host.startswith("/") else f":{info.port}")

@@ -32,6 +32,16 @@ def test_each_trouble_has_its_own_name() -> None:
     assert only(replace(WELL, audit_drift=2, audit_braked="too many")).kind is Kind.AUDIT_STOPPED
 
 
+def test_what_is_paused_does_not_fail_and_what_waits_for_somebody_still_does() -> None:
+    paused = replace(WELL, state="failing", error="the API is away", paused_at=NOW)
+    assert list(conditions_of(paused)) == []
+    assert only(replace(paused, outbox={"held": 3})).kind is Kind.HELD
+
+
+def test_drift_is_told_with_how_much_of_it_is_mended() -> None:
+    assert only(replace(WELL, audit_drift=2, audit_repaired=2)).summary.endswith(", and all of them are mended")
+
+
 def test_ten_times_as_many_are_told_anew_and_a_few_more_are_not() -> None:
     levels = [only(replace(WELL, outbox={"failed": count})).level for count in (1, 9, 10, 99, 100)]
     assert levels == [1, 1, 2, 2, 3]

@@ -7,6 +7,7 @@ import pytest
 
 from sync.service import app
 from tests.support.mirror import ACCESS_TOKEN, Mirror
+from tests.support.postgres import database_of
 
 from .conftest import Cli
 
@@ -15,7 +16,9 @@ async def test_nothing_yet(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     text = await cli("status", settings=settings)
     assert (text.code, text.stderr) == (0, "")
-    assert text.stdout == "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`.\n"
+    told, database = text.stdout.split("\n", 1)
+    assert told == "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
+    assert " ".join(database.split()).startswith(f"The database is {database_of(database_url)} at ")
     assert json.loads((await cli("status", "--json", settings=settings)).stdout) == []
     assert (await cli("status", "--healthy", settings=settings)).code == 1
 

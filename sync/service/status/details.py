@@ -89,7 +89,7 @@ def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
 async def _load_shares(
     tx: AsyncConnection, names: Sequence[str], daemons: Sequence[Daemon]
 ) -> defaultdict[str, list[Share]]:
-    running = {one.process: f"{one.host} ({one.pid})" for one in daemons if one.is_alive}
+    running = {one.process: one.name for one in daemons if one.is_alive}
     shares: defaultdict[str, list[Share]] = defaultdict(list)
     for row in await tx.execute(_SHARES, {"names": list(names)}):
         shares[row.name].append(Share(row.process, running.get(row.process), row.calls, row.is_waiting))

@@ -13,7 +13,11 @@ COUNTED_TO = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A process of `voucher-sync run`; alive if it was heard of within its own lease. `settings` hold no secrets."""
+    """A process of `voucher-sync run`; alive if it was heard of within its own lease. `settings` hold no secrets.
+
+    `connections`: how many it works for. `takes`: whose tokens it has, `environment` or `stored`; None of a release
+    that does not tell.
+    """
 
     process: UUID
     host: str
@@ -23,7 +27,14 @@ class Daemon:
     settings: dict[str, Any]
     started_at: datetime
     heartbeat_age_s: float
+    takes: list[str] | None
     is_alive: bool
+    connections: int
+
+    @property
+    def name(self) -> str:
+        """The machine, and the process on it."""
+        return f"{self.host} ({self.pid})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +163,17 @@ class ConnectionStatus:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
     `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are. Changes that
     no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
-    `voucher_codes_estimated`: their number is PostgreSQL's estimate.
+    `voucher_codes_estimated`: their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or
+    `command` or `webhook` for those that the database keeps. `owner`: the machine and the process of the daemon that
+    works for it, if one does that is alive. `paused_at`: since when nothing is done for it. `failed_request_age_s`:
+    since a call of the API last failed. `audit_repaired`: how many of those that had drifted are mended.
     """
 
     name: str
+    origin: str | None
+    owner: str | None
+    paused_at: datetime | None
+    paused_because: str | None
     state: str
     state_since: datetime | None
     error: str | None
@@ -163,6 +181,7 @@ class ConnectionStatus:
     heartbeat_age_s: float | None
     caught_up_age_s: float | None
     caught_up_through: datetime | None
+    failed_request_age_s: float | None
     vouchers: int
     voucher_codes: int | None
     voucher_codes_estimated: bool
@@ -173,6 +192,7 @@ class ConnectionStatus:
     rejected_records: int
     audited_since: datetime | None
     audit_drift: int | None
+    audit_repaired: int
     audit_braked: str | None
     gap: str | None
     outbox: dict[str, int]
@@ -181,12 +201,21 @@ class ConnectionStatus:
     oldest_waiting_age_s: float | None
     details: Details = field(default_factory=Details)
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the database keeps its tokens."""
+        return self.origin not in {None, "environment"}
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Everything, at the database's `now`: connections by name, and daemons, those that are alive first."""
+    """Everything, at the database's `now`: connections by name, and daemons, those that are alive first.
+
+    `database`: its name and where it is.
+    """
 
     now: datetime
+    database: str
     revision: str
     connections: list[ConnectionStatus]
     daemons: list[Daemon]

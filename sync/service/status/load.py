@@ -1,22 +1,26 @@
 """Everything that is told, out of the database: a few statements, whose time does not grow with codes or changes."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import Double, cast, exists, func, select, text
+from sqlalchemy import Double, case, cast, exists, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.fleet.tables import daemons
 from sync.mirror.skipped import is_in_force
 from sync.mirror.tables import skipped, voucher_assignments, vouchers
+from sync.postgres.identity import place_of
 from sync.service.status.backlog import Backlog, load_backlogs
 from sync.service.status.codes import count_codes
 from sync.service.status.details import load_details
 from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, Overview
 
 DEFAULT_LEASE_S = 30.0
+TOLD_OF_DAEMONS = ("process", "host", "pid", "version", "revision", "settings", "started_at")
 
 
 async def load_overview(
@@ -28,18 +32,20 @@ async def load_overview(
     alone. Raises `DatabaseError`.
     """
     now, revision = (await tx.execute(_NOW)).one()
-    running = await _load_daemons(tx, now)
     rows = (await tx.execute(_CONNECTIONS, {"cap": COUNTED_TO})).mappings().all()
+    running = await _load_daemons(tx, now, Counter(row["owner"] for row in rows))
+    owners = {one.process: one.name for one in running if one.is_alive}
     names = [row["name"] for row in rows]
     left_out = {row.connection: row.number for row in await tx.execute(_SKIPPED)}
     backlogs = await load_backlogs(tx, names)
     codes, is_estimate = await count_codes(tx, names)
-    statuses = [_status(row, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate) for row in rows]
+    with_owners = [{**row, "owner": owners.get(row["owner"])} for row in rows]
+    statuses = [_status(row, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate) for row in with_owners]
     is_alone = of_the_only_one and len(statuses) == 1
     wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
     details = await load_details(tx, wanted, now, running)
     told = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
-    return Overview(now, revision, told, running)
+    return Overview(now, await place_of(tx), revision, told, running)
 
 
 async def load_status(tx: AsyncConnection) -> list[ConnectionStatus]:
@@ -54,11 +60,19 @@ async def count_without_rate(tx: AsyncConnection) -> int:
     return int((await tx.execute(counted)).scalar_one())
 
 
-async def _load_daemons(tx: AsyncConnection, now: datetime) -> list[Daemon]:
-    columns = (daemons.c[name] for name in ("process", "host", "pid", "version", "revision", "settings", "started_at"))
+async def _load_daemons(tx: AsyncConnection, now: datetime, owned: Mapping[UUID, int]) -> list[Daemon]:
+    columns = (daemons.c[name] for name in TOLD_OF_DAEMONS)
     age_s = cast(func.extract("epoch", now - daemons.c.heartbeat_at), Double).label("heartbeat_age_s")
-    rows = (await tx.execute(select(*columns, age_s))).mappings()
-    found = [Daemon(**row, is_alive=_is_alive(row["heartbeat_age_s"], row["settings"])) for row in rows]
+    takes = case((daemons.c.beat > 0, daemons.c.takes)).label("takes")
+    rows = (await tx.execute(select(*columns, age_s, takes))).mappings()
+    found = [
+        Daemon(
+            **row,
+            is_alive=_is_alive(row["heartbeat_age_s"], row["settings"]),
+            connections=owned.get(row["process"], 0),
+        )
+        for row in rows
+    ]
     return sorted(found, key=lambda one: (not one.is_alive, one.started_at, one.process))
 
 
@@ -68,7 +82,11 @@ def _is_alive(age_s: float, settings: dict[str, Any]) -> bool:
 
 
 def _status(
-    row: Any, backlog: Backlog, left_out: dict[str, int], codes: dict[str, int], is_estimate: bool
+    row: Any,
+    backlog: Backlog,
+    left_out: dict[str, int],
+    codes: dict[str, int],
+    is_estimate: bool,
 ) -> ConnectionStatus:
     return ConnectionStatus(
         **row,
@@ -94,19 +112,30 @@ WITH known AS (
   EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
+), failed AS (
+  SELECT connection, max(last_at) AS last_at FROM sync.request_failures GROUP BY connection
+), mended AS (
+  SELECT connection, CAST(sum(repaired) AS bigint) AS codes FROM sync.voucher_audits WHERE repaired > 0
+  GROUP BY connection
 )
-SELECT known.name, coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
+SELECT known.name, noted.origin, noted.owner, noted.paused_at, noted.paused_because,
+       coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
        CAST(extract(epoch FROM now() - told.heartbeat_at) AS double precision) AS heartbeat_age_s,
        CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS caught_up_age_s,
-       told.caught_up_through, coalesce(covered.vouchers, 0) AS vouchers, coalesce(opened.windows, 0) AS open_windows,
+       told.caught_up_through,
+       CAST(extract(epoch FROM now() - failed.last_at) AS double precision) AS failed_request_age_s,
+       coalesce(covered.vouchers, 0) AS vouchers, coalesce(opened.windows, 0) AS open_windows,
        covered.complete_through, covered.lag_seconds AS lag_s,
        rejected.count AS rejected_records, covered.audited_since, covered.last_audit_drift AS audit_drift,
+       coalesce(mended.codes, 0) AS audit_repaired,
        audit.braked AS audit_braked, (SELECT gap FROM sync.incarnation) AS gap
 FROM known
 LEFT JOIN sync.connections AS noted ON noted.name = known.name
 LEFT JOIN sync.connection_freshness AS told ON told.name = known.name
 LEFT JOIN mews.connection_coverage AS covered ON covered.connection = known.name
 LEFT JOIN opened ON opened.connection = known.name
+LEFT JOIN failed ON failed.connection = known.name
+LEFT JOIN mended ON mended.connection = known.name
 CROSS JOIN LATERAL (
   SELECT count(*) FROM (SELECT FROM sync.rejected_records WHERE connection = known.name LIMIT :cap) AS few
 ) AS rejected

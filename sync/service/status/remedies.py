@@ -1,6 +1,8 @@
 """What to do about an error, by its kind: `check`, `status` and the page say the same."""
 
-from sync.connection.guard import NEXT_STEP
+import shlex
+
+from sync.connection.guard import NEXT_STEP, next_step
 from sync.mews.operations import CLOCK_TO_DO
 
 TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
@@ -44,7 +46,18 @@ RUNNING = {
     "Unreconciled": "nothing: they are looked up as soon as the API can be read",
 }
 """Of a daemon, which goes on trying."""
-
+ADDRESS = "see with `voucher-sync connections list --json` that its platform address is right"
+STORED = {
+    "Unauthorized": "see that the integration is enabled in Mews; `voucher-sync connections rotate {name}` gives it "
+    "another token",
+    "InvalidRequest": "give it its whole token with `voucher-sync connections rotate {name}`",
+    "NotFound": ADDRESS,
+    "InvalidResponse": f"{ADDRESS}, and whether a proxy answers in the API's place",
+    "NotConnected": f"{ADDRESS}; else see the network, DNS and any proxy or firewall on the way",
+    "SettingsError": "set what it names where the daemon runs, and start that anew; or give it tokens that can be read "
+    "with `voucher-sync connections rotate {name}`",
+}
+"""Of a connection whose tokens the database keeps: what the environment says is another's."""
 
 HEADLINES = {
     "Unauthorized": "The API refuses the token",
@@ -73,6 +86,11 @@ def headline(kind: str | None) -> str:
     return HEADLINES.get(kind or "", "Failing")
 
 
-def of(kind: str | None) -> str:
-    """What to do about an error that a running daemon meets."""
-    return RUNNING.get(kind or "", NOTHING)
+def of(kind: str | None, stored: str | None = None) -> str:
+    """What to do about an error that a running daemon meets; `stored`: of this connection, kept in the database."""
+    if stored is None:
+        return RUNNING.get(kind or "", NOTHING)
+    if kind == "AnotherHotel":
+        return next_step(shlex.quote(stored), is_stored=True)
+    told = STORED.get(kind or "")
+    return told.format(name=shlex.quote(stored)) if told else of(kind)

@@ -1,11 +1,13 @@
 """What the facts mean: whether it works, since when not, why, and what to do; pure decisions, the most urgent first."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Overview
@@ -24,10 +26,11 @@ class Level(IntEnum):
 
     OK = 0
     READING = 1
-    ATTENTION = 2
-    NOTHING = 3
-    DEGRADED = 4
-    FAILING = 5
+    PAUSED = 2
+    ATTENTION = 3
+    NOTHING = 4
+    DEGRADED = 5
+    FAILING = 6
 
     @property
     def word(self) -> str:
@@ -38,6 +41,7 @@ class Level(IntEnum):
 LEVEL_WORDS = {
     Level.OK: "working",
     Level.READING: "reading",
+    Level.PAUSED: "paused",
     Level.ATTENTION: "attention",
     Level.NOTHING: "not begun",
     Level.DEGRADED: "degraded",
@@ -53,6 +57,22 @@ FAILED_TO_DO = (
     "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
     "leave them"
 )
+
+DRIFT_TO_DO = "find who changed them: the mirror's rows by hand, or a code that no window shows"
+NO_TOKENS = {
+    STORED: (
+        "No daemon can read its tokens",
+        "None of the daemons that run has SYNC_SECRET_KEY, by which the tokens in the database are encrypted",
+        "set SYNC_SECRET_KEY_FILE where they run, and start them anew",
+    ),
+    ENVIRONMENT: (
+        "No daemon has its tokens",
+        "None of the daemons that run has tokens in its environment",
+        "give them to a daemon's environment; if it is not to be mirrored any more, `voucher-sync connections remove "
+        "{name}`",
+    ),
+}
+"""By whose tokens a connection has: what is told where no daemon has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +104,22 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     """The same, out of the verdict on each."""
     if not verdicts:
         alive = "A daemon runs, and has found no connection yet" if overview.alive else "No connection was ever used"
-        return Verdict(Level.NOTHING, "Nothing has been mirrored yet", f"{alive}.", to_do=START)
+        cause = f"{alive}. The database is {overview.database}."
+        return Verdict(Level.NOTHING, "Nothing has been mirrored yet", cause, to_do=START)
     if len(verdicts) == 1:
         return next(iter(verdicts.values()))
     counts = Counter(verdict.level for verdict in verdicts.values())
+    paused = counts.pop(Level.PAUSED, 0)
+    if not counts:
+        return Verdict(Level.PAUSED, f"All {paused:,} connections are paused")
     worst = max(counts)
     name, first = next((name, verdict) for name, verdict in verdicts.items() if verdict.level == worst)
     if worst is Level.OK:
-        return Verdict(worst, f"All {len(verdicts):,} connections work")
+        if not paused:
+            return Verdict(worst, f"All {len(verdicts):,} connections work")
+        return Verdict(worst, f"{len(verdicts) - paused:,} of {len(verdicts):,} connections work, the rest is paused")
     # What stops everything is told once; else one of them may fail while the fleet works on.
-    level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < len(verdicts) else worst
+    level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
     headline = f"{counts[worst]:,} of {len(verdicts):,} connections: {worst.word}"
     return Verdict(level, headline, f"{name}: {first.cause or first.headline}", first.since, first.to_do, first.notes)
 
@@ -101,7 +127,7 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
 def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
     """The verdict on one connection."""
     notes = list(_notes(one))
-    urgent = _stopped(one, overview, lease_s) or _failing(one, overview)
+    urgent = _kept_from(one) or _unserved(one, overview, lease_s) or _failing(one, overview)
     if urgent:
         return Verdict(urgent.level, urgent.headline, urgent.cause, urgent.since, urgent.to_do, notes)
     if reading := _reading(one, overview):
@@ -126,17 +152,37 @@ def is_served(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAUL
     return one.heartbeat_age_s is not None and abs(one.heartbeat_age_s) <= max(given, default=lease_s)
 
 
-def _stopped(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verdict | None:
-    """Why nothing goes on at all."""
+def _kept_from(one: ConnectionStatus) -> Verdict | None:
+    """Why nothing is to be done for it."""
     if one.gap:
         to_do = "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
         return Verdict(Level.FAILING, "Waiting to be adopted", GAPS[one.gap], one.state_since, to_do)
-    if one.heartbeat_age_s is not None and not is_served(one, overview, lease_s):
-        since = overview.now - timedelta(seconds=one.heartbeat_age_s)
-        # Where nothing can be written, it cannot be noted either that something fails: all the rest is as old as that.
-        cause = "The daemon is silent: it was stopped, has died, hangs, or cannot write to this database"
-        return Verdict(Level.FAILING, "No daemon is running", cause, since, f"{START}; `voucher-sync check` finds why")
+    if one.paused_at:
+        cause = one.paused_because or "No reason was given"
+        to_do = f"`voucher-sync connections resume {shlex.quote(one.name)}`; until then nothing is read or sent for it"
+        return Verdict(Level.PAUSED, "Paused", cause, one.paused_at, to_do)
     return None
+
+
+def _unserved(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verdict | None:
+    """Why nobody works for it."""
+    may_be_nobodys = one.heartbeat_age_s is None and not one.is_stored
+    if may_be_nobodys or is_served(one, overview, lease_s):
+        return None
+    heard = None if one.heartbeat_age_s is None else overview.now - timedelta(seconds=one.heartbeat_age_s)
+    kind = STORED if one.is_stored else ENVIRONMENT
+    if overview.alive and not any(each.takes is None or kind in each.takes for each in overview.alive):
+        headline, cause, to_do = NO_TOKENS[kind]
+        return Verdict(Level.FAILING, headline, cause, heard, to_do.format(name=shlex.quote(one.name)))
+    if heard is None:
+        return None
+    # Where nothing can be written, it cannot be noted either that something fails: all the rest is as old as that.
+    if overview.alive:
+        cause = "Daemons run, and none of them has noted lately that it works for this connection"
+        to_do = "see the daemons' logs; `voucher-sync check` finds what keeps them from it"
+        return Verdict(Level.FAILING, "No daemon works for it", cause, heard, to_do)
+    cause = "The daemon is silent: it was stopped, has died, hangs, or cannot write to this database"
+    return Verdict(Level.FAILING, "No daemon is running", cause, heard, f"{START}; `voucher-sync check` finds why")
 
 
 def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
@@ -144,7 +190,8 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
     late_s = late_after_s(_pull_interval_s(overview))
     is_late = one.caught_up_age_s is not None and one.caught_up_age_s > late_s
     if one.state == "failing":
-        to_do, headline = remedies.of(one.error_kind), remedies.headline(one.error_kind)
+        to_do = remedies.of(one.error_kind, one.name if one.is_stored else None)
+        headline = remedies.headline(one.error_kind)
         if one.caught_up_age_s is None or is_late:
             return Verdict(Level.FAILING, headline, one.error or "", one.state_since, to_do)
         goes_on = f"{headline}, while pulls still work"
@@ -181,11 +228,12 @@ def _notes(one: ConnectionStatus) -> Iterator[Note]:
     if one.audit_braked:
         yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"))
     if count := one.outbox.get("failed"):
-        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good"
+        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good: not tried again by itself"
         yield Note(text, FAILED_TO_DO)
     if one.audit_drift and not one.audit_braked:
-        text = f"The last audit found {one.audit_drift:,} codes that had drifted"
-        yield Note(text, "find who changed them: the mirror's rows by hand, or a code that no window shows")
+        is_mended = one.audit_repaired >= one.audit_drift
+        text = f"The last audit found {one.audit_drift:,} codes that had drifted, and {words.mended(one)}"
+        yield Note(text, DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}")
     if one.rejected_records:
         text = f"{one.rejected_records:,} records of the API cannot be stored"
         yield Note(text, "see sync.rejected_records for the reasons; the rest goes on")

@@ -102,6 +102,11 @@ def vouchers(number: int) -> str:
     return f"{number:,} {'voucher' if number == 1 else 'vouchers'}"
 
 
+def connections(number: int) -> str:
+    """A number of connections."""
+    return f"{number:,} {'connection' if number == 1 else 'connections'}"
+
+
 def moment(value: datetime | None, now: datetime) -> str:
     """An instant, without its day where that is today's."""
     if value is None or value.date() != now.date():
@@ -134,13 +139,27 @@ def pull(one: ConnectionStatus) -> str:
     return "none has caught up yet" if one.caught_up_age_s is None else f"caught up {ago(one.caught_up_age_s)}"
 
 
+def failed_request(one: ConnectionStatus) -> str:
+    """When a call of the API last failed."""
+    return "none in the last 30 days" if one.failed_request_age_s is None else ago(one.failed_request_age_s)
+
+
+def mended(one: ConnectionStatus) -> str:
+    """How many of the codes that had drifted an audit has mended."""
+    drift, repaired = one.audit_drift or 0, min(one.audit_repaired, one.audit_drift or 0)
+    if repaired == drift:
+        return "all of them are mended"
+    return f"only {repaired:,} of them mended" if repaired else "none of them is mended"
+
+
 def audit(one: ConnectionStatus) -> str:
     """What the last audits found."""
     if one.audit_braked:
         return f"BRAKED: {one.audit_braked}"
     if one.audited_since is None:
         return "not every voucher was audited yet"
-    return f"all since {instant(one.audited_since)}, {one.audit_drift or 0:,} codes had drifted"
+    found = f"all since {instant(one.audited_since)}, {one.audit_drift or 0:,} codes had drifted"
+    return f"{found}, and {mended(one)}" if one.audit_drift else found
 
 
 def one_audit(one: Audit) -> str:
@@ -205,4 +224,5 @@ def daemon(one: Daemon) -> str:
     """A process, and whether it is alive."""
     state = "alive" if one.is_alive else "SILENT"
     is_what = f"voucher-sync {one.version}, schema {one.revision}, started {instant(one.started_at)}"
-    return f"daemon {one.host} ({one.pid}): {state}, last heard of {ago(one.heartbeat_age_s)}; {is_what}"
+    works = f"works for {connections(one.connections)}"
+    return f"daemon {one.name}: {state}, last heard of {ago(one.heartbeat_age_s)}; {works}; {is_what}"

@@ -108,7 +108,7 @@ class _Page:
         return web.Response(text=body, content_type="text/html")
 
     def _render(self, template: str, name: str | None, page: int, facts: Remembered[Facts]) -> str:
-        overview, day = facts.found or (Overview(datetime.now(UTC), "unknown", [], []), None)
+        overview, day = facts.found or (Overview(datetime.now(UTC), "", "unknown", [], []), None)
         view = make_view(
             overview,
             name,

@@ -10,6 +10,10 @@ from sync.service.status.facts import ConnectionStatus, Daemon, Overview
 NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 WELL = ConnectionStatus(
     name="default",
+    origin="environment",
+    owner=None,
+    paused_at=None,
+    paused_because=None,
     state="ok",
     state_since=NOW - timedelta(days=3),
     error=None,
@@ -17,6 +21,7 @@ WELL = ConnectionStatus(
     heartbeat_age_s=4.0,
     caught_up_age_s=30.0,
     caught_up_through=NOW - timedelta(seconds=30),
+    failed_request_age_s=None,
     vouchers=7,
     voucher_codes=1200,
     voucher_codes_estimated=False,
@@ -27,6 +32,7 @@ WELL = ConnectionStatus(
     rejected_records=0,
     audited_since=NOW - timedelta(hours=5),
     audit_drift=0,
+    audit_repaired=0,
     audit_braked=None,
     gap=None,
     outbox={},
@@ -47,7 +53,9 @@ def daemon(number: int = 1, **values: Any) -> Daemon:
         settings={"SYNC_LEASE_S": 30.0, "SYNC_PULL_INTERVAL_S": 60.0, "SYNC_AUDIT_CRON": "0 3 * * *"},
         started_at=NOW - timedelta(days=3),
         heartbeat_age_s=4.0,
+        takes=["environment", "stored"],
         is_alive=True,
+        connections=1,
     )
     return replace(one, **values)
 
@@ -59,4 +67,4 @@ def connection(**values: Any) -> ConnectionStatus:
 
 def overview(*connections: ConnectionStatus, daemons: tuple[Daemon, ...] = (daemon(),)) -> Overview:
     """These connections, and a daemon that serves them."""
-    return Overview(NOW, "0019", list(connections), list(daemons))
+    return Overview(NOW, "voucher_sync at db:5432", "0019", list(connections), list(daemons))

@@ -154,6 +154,65 @@ async def test_daemons_are_told_with_their_settings_and_what_they_have_of_the_bu
     assert details.next_audit_at.hour == 3
 
 
+async def test_each_connection_is_told_with_its_owner_and_each_daemon_with_how_many_it_has(
+    sql: psycopg.Connection, engine: AsyncEngine
+) -> None:
+    for host, age_s in (("alive", 2), ("dead", 300)):
+        sql.execute(
+            "INSERT INTO sync.daemons (process, host, pid, version, revision, settings, beat, takes, heartbeat_at) "
+            "VALUES (md5(%s)::uuid, %s, 7, '0.1.0', '0033', '{}', 9, '{stored}', now() - %s * interval '1 s')",
+            [host, host, age_s],
+        )
+    for name, owner, paused, removed in (
+        ("a", "alive", None, None),
+        ("b", "alive", None, None),
+        ("c", "dead", None, None),
+        ("d", None, "closed", None),
+        ("e", "alive", None, "now"),
+    ):
+        sql.execute(
+            "INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at, owner, "
+            "paused_at, paused_because, removed_at) VALUES (%(name)s, 'ok', 'command', 'https://api.test', "
+            "CASE WHEN %(removed)s::text IS NULL THEN 'x'::bytea END, now(), "
+            "CASE WHEN %(removed)s::text IS NULL THEN md5(%(owner)s)::uuid END, "
+            "CASE WHEN %(paused)s::text IS NOT NULL THEN now() END, %(paused)s, "
+            "CASE WHEN %(removed)s::text IS NOT NULL THEN now() END)",
+            {"name": name, "owner": owner, "paused": paused, "removed": removed},
+        )
+    told = await load(engine)
+    stored = {one.name: (one.owner, one.paused_because, one.is_stored) for one in told.connections[:-1]}
+    assert stored == {
+        "a": ("alive (7)", None, True),
+        "b": ("alive (7)", None, True),
+        "c": (None, None, True),
+        "d": (None, "closed", True),
+    }
+    assert [one.name for one in told.connections] == [*"abcd", "default"]
+    assert [(one.host, one.connections, one.takes) for one in told.daemons] == [
+        ("alive", 2, ["stored"]),
+        ("dead", 1, ["stored"]),
+    ]
+    assert " at " in told.database
+
+
+async def test_how_much_of_what_had_drifted_is_mended_and_when_a_request_last_failed(
+    sql: psycopg.Connection, engine: AsyncEngine
+) -> None:
+    sql.execute(
+        "INSERT INTO sync.voucher_audits (voucher_id, connection, audit_id, began_at, finished_at, differing, "
+        "only_here, repaired) SELECT gen_random_uuid(), 'default', 1, now(), now(), 2, 1, 2 FROM generate_series(1, 2)"
+    )
+    assert (await load_one(engine)).failed_request_age_s is None
+    for age_s in (500, 40):
+        sql.execute(
+            "INSERT INTO sync.request_failures (connection, operation, problem, count, last_at) "
+            "VALUES ('default', %s, 'no', 1, now() - %s * interval '1 s')",
+            [str(age_s), age_s],
+        )
+    one = await load_one(engine)
+    assert (one.audit_repaired, round(one.failed_request_age_s or 0)) == (4, 40)
+
+
 async def test_what_is_being_read_is_told_with_its_pace(sql: psycopg.Connection, engine: AsyncEngine) -> None:
     sql.execute(
         "INSERT INTO mews.vouchers (id, service_id, name, is_active, connection) "

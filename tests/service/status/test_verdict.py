@@ -1,5 +1,6 @@
 """What is said of facts, and what comes first."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 from sync.cli.status_text import as_text
 from sync.core import errors
 from sync.service.status import remedies
+from sync.service.status.order import by_urgency, furthest_behind
 from sync.service.status.verdict import Level, judge, judge_connection
 
-from .helpers import NOW, connection, overview
+from .helpers import NOW, connection, daemon, overview
 
 
 @pytest.mark.parametrize(
@@ -18,8 +20,8 @@ from .helpers import NOW, connection, overview
     [
         ({}, Level.OK, "The mirror is up to date", "Caught up with the API 30 s ago"),
         ({"heartbeat_age_s": None}, Level.OK, "Mirrored by single cycles", "No daemon was ever seen"),
-        ({"heartbeat_age_s": 31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),
-        ({"heartbeat_age_s": -31.0}, Level.FAILING, "No daemon is running", "The daemon is silent"),
+        ({"heartbeat_age_s": 31.0}, Level.FAILING, "No daemon works for it", "none of them has noted lately"),
+        ({"heartbeat_age_s": -31.0}, Level.FAILING, "No daemon works for it", "none of them has noted lately"),
         ({"heartbeat_age_s": -29.0}, Level.OK, "The mirror is up to date", ""),
         ({"caught_up_age_s": 181.0}, Level.DEGRADED, "Fallen behind", "No pull has caught up for 3 minutes"),
         ({"gap": "copy"}, Level.FAILING, "Waiting to be adopted", "restored or copied"),
@@ -31,7 +33,27 @@ from .helpers import NOW, connection, overview
         ({"outbox": {"held": 12}}, Level.ATTENTION, "Working, and something needs you", "12 changes held"),
         ({"outbox": {"failed": 1}}, Level.ATTENTION, "Working, and something needs you", "1 change refused"),
         ({"outbox": {"pending": 9}}, Level.OK, "The mirror is up to date", ""),
-        ({"audit_drift": 3}, Level.ATTENTION, "Working, and something needs you", "3 codes that had drifted"),
+        (
+            {"audit_drift": 3},
+            Level.ATTENTION,
+            "Working, and something needs you",
+            "drifted, and none of them is mended",
+        ),
+        (
+            {"audit_drift": 3, "audit_repaired": 3},
+            Level.ATTENTION,
+            "Working, and something needs you",
+            "found 3 codes that had drifted, and all of them are mended",
+        ),
+        (
+            {"audit_drift": 3, "audit_repaired": 1},
+            Level.ATTENTION,
+            "Working, and something needs you",
+            "only 1 of them mended",
+        ),
+        ({"paused_at": NOW, "heartbeat_age_s": 9e5}, Level.PAUSED, "Paused", "No reason was given"),
+        ({"paused_at": NOW, "paused_because": "until May"}, Level.PAUSED, "Paused", "until May"),
+        ({"paused_at": NOW, "gap": "copy"}, Level.FAILING, "Waiting to be adopted", "restored or copied"),
         ({"audit_braked": "half is missing"}, Level.ATTENTION, "Working, and something needs you", "half is missing"),
         ({"rejected_records": 2}, Level.ATTENTION, "Working, and something needs you", "2 records"),
     ],
@@ -41,6 +63,34 @@ def test_each_state_has_its_words(facts: dict[str, Any], level: Level, headline:
     assert (verdict.level, verdict.headline) == (level, headline)
     assert cause in verdict.cause
     assert bool(verdict.to_do) == (level not in {Level.OK, Level.READING} or facts.get("state") == "unknown")
+
+
+@pytest.mark.parametrize("age_s", [31.0, -31.0])
+def test_where_no_daemon_is_alive_that_is_what_is_told(age_s: float) -> None:
+    dead = (daemon(is_alive=False),)
+    verdict = judge(overview(connection(heartbeat_age_s=age_s), daemons=dead))
+    assert (verdict.level, verdict.headline) == (Level.FAILING, "No daemon is running")
+    assert judge(overview(connection(heartbeat_age_s=age_s, paused_at=NOW), daemons=dead)).level is Level.PAUSED
+
+
+@pytest.mark.parametrize("heartbeat_age_s", [None, 400.0])
+def test_a_stored_connection_that_no_daemon_has_the_key_to_is_told_so(heartbeat_age_s: float | None) -> None:
+    stored = connection(origin="command", heartbeat_age_s=heartbeat_age_s)
+    verdict = judge(overview(stored, daemons=(daemon(takes=["environment"]), daemon(2, takes=[]))))
+    assert (verdict.level, verdict.headline) == (Level.FAILING, "No daemon can read its tokens")
+    assert "SYNC_SECRET_KEY_FILE" in verdict.to_do
+    for able in (daemon(takes=["stored"]), daemon(takes=None)):
+        assert judge(overview(stored, daemons=(daemon(2, takes=[]), able))).headline != verdict.headline
+
+
+@pytest.mark.parametrize("kind", sorted({*remedies.RUNNING, "KeyError"}))
+def test_what_to_do_of_a_stored_connection_names_no_token_of_the_environment(kind: str) -> None:
+    failing = {"name": "lake house", "state": "failing", "error": "refused", "error_kind": kind}
+    verdict = judge(overview(connection(origin="webhook", **failing)))
+    assert verdict.to_do
+    assert "MEWS_" not in verdict.to_do
+    if kind == "Unauthorized":
+        assert "`voucher-sync connections rotate 'lake house'`" in verdict.to_do
 
 
 @pytest.mark.parametrize(("caught_up_age_s", "level"), [(30.0, Level.DEGRADED), (600.0, Level.FAILING)])
@@ -61,8 +111,31 @@ def test_the_most_urgent_of_several_is_told_with_its_name() -> None:
     assert judge(overview(connection(name="a"), connection(name="b"))).headline == "All 2 connections work"
 
 
+def test_what_is_paused_is_neither_well_nor_in_need_of_anybody() -> None:
+    paused = connection(name="p", paused_at=NOW)
+    some = judge(overview(connection(name="a"), paused))
+    assert (some.level, some.headline) == (Level.OK, "1 of 2 connections work, the rest is paused")
+    assert judge(overview(paused, replace(paused, name="q"))).level is Level.PAUSED
+    failing = connection(name="b", state="failing", error="no", caught_up_age_s=900.0)
+    assert judge(overview(failing, paused)).level is Level.FAILING
+
+
+def test_the_most_urgent_come_first_and_then_the_furthest_behind() -> None:
+    paused = connection(name="paused", paused_at=NOW, caught_up_age_s=9e5)
+    never = connection(name="never", caught_up_age_s=None)
+    failing = connection(name="failing", state="failing", error="no")
+    many = [connection(name=f"hotel-{number:02}", caught_up_age_s=float(number)) for number in range(20)]
+    everything = overview(*many, paused, never, failing)
+    verdicts = {one.name: judge_connection(one, everything) for one in everything.connections}
+    names = [one.name for one in by_urgency(everything.connections, verdicts)]
+    assert names[:5] == ["failing", "paused", "never", "hotel-19", "hotel-18"]
+    slowest = [one.name for one in furthest_behind(everything.connections)]
+    assert (slowest[:2], len(slowest), "paused" in slowest) == (["never", "failing"], 10, False)
+
+
 def test_without_any_connection_it_says_how_to_begin() -> None:
     assert judge(overview(daemons=())).to_do == "start `voucher-sync run`, or `voucher-sync once`"
+    assert "The database is voucher_sync at db:5432." in judge(overview(daemons=())).cause
     assert judge(overview()).level is Level.NOTHING
 
 

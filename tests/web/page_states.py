@@ -56,14 +56,24 @@ INSERT INTO sync.voucher_audits (voucher_id, connection, audit_id, began_at, fin
   repaired) SELECT id, 'default', 1, now() - interval '6 hours', now() - interval '5 hours', 3, 1, 4 FROM mews.vouchers;
 UPDATE sync.runs SET counts = counts || '{"drift": 12, "repaired": 12}' WHERE kind = 'audit'
 """
+REPLICAS = """
+INSERT INTO sync.daemons (process, host, pid, version, revision, settings, started_at, heartbeat_at, beat, takes)
+SELECT md5(host)::uuid, host, 7, '0.1.0', '0033', '{}', now() - interval '3 days',
+  now() - age_s * interval '1 s', 9, '{environment,stored}'
+FROM (VALUES ('voucher-sync-0', 1), ('voucher-sync-1', 2), ('voucher-sync-2', 3600)) AS replica(host, age_s)
+"""
 MANY = """
 INSERT INTO sync.connections (name, state, error, error_kind, heartbeat_at, caught_up_as_of, caught_up_through,
-  state_since)
-SELECT format('hotel-%s', lpad(n::text, 4, '0')), CASE WHEN n % 90 = 0 THEN 'failing' ELSE 'ok' END,
-  CASE WHEN n % 90 = 0 THEN 'enterprises/getAll: not authorised (401): Invalid AccessToken' END,
-  CASE WHEN n % 90 = 0 THEN 'Unauthorized' END, now(), now() - n % 40 * interval '1 s',
-  now() - n % 40 * interval '1 s', now() - interval '1 day'
-FROM generate_series(1, 1000) AS n;
+  state_since, origin, platform_address, access_token, added_at, owner, paused_at, paused_because)
+SELECT format('hotel-%s', lpad(n::text, 4, '0')), CASE WHEN n % {every} = 0 THEN 'failing' ELSE 'ok' END,
+  CASE WHEN n % {every} = 0 THEN 'enterprises/getAll: not authorised (401): Invalid AccessToken' END,
+  CASE WHEN n % {every} = 0 THEN 'Unauthorized' END, now(),
+  now() - n % 40 * interval '1 s' - CASE WHEN n % {every} = 0 THEN interval '7 hours' ELSE '0' END,
+  now() - n % 40 * interval '1 s', now() - n * interval '7 hours', 'command', 'https://api.mews.com', 'x', now(),
+  CASE WHEN n % {every} <> 3 THEN md5('voucher-sync-' || n % 2)::uuid END,
+  CASE WHEN n % {every} = 3 THEN now() - interval '9 days' END,
+  CASE WHEN n % {every} = 3 AND n < 500 THEN 'closed until May, as the owner wrote on Monday' END
+FROM generate_series(1, {count}) AS n;
 INSERT INTO mews.vouchers (id, service_id, name, is_active, connection)
 SELECT gen_random_uuid(), gen_random_uuid(), 'Voucher', true, name FROM sync.connections, generate_series(1, 20);
 INSERT INTO sync.watermarks (voucher_id, connection, mirrored_from, complete_through, page_size, first_saved_at)
@@ -149,9 +159,25 @@ async def held(mirror: Mirror, site: Site) -> None:
 
 
 async def many(mirror: Mirror, site: Site) -> None:
-    """A thousand connections, of which some fail."""
-    await _run(mirror, MANY)
+    """A thousand connections, of which some fail and some are paused."""
+    await _run(mirror, REPLICAS)
+    await _run(mirror, MANY.format(every=90, count=1000))
     await site.jobs.beat()
+
+
+async def fleet(mirror: Mirror, site: Site) -> None:
+    """Twenty, of which some fail, one is paused, and one waits for somebody; two daemons share them, one has died."""
+    await _run(mirror, REPLICAS)
+    await _run(mirror, MANY.format(every=8, count=20))
+    await _run(mirror, "UPDATE mews.vouchers SET connection = 'default' WHERE connection = 'hotel-0001'")
+    await _queued(mirror, "held", 420, "'held: 420 deletes within 600 s'", because="'too_many_deletes'")
+    await site.jobs.beat()
+
+
+async def paused(mirror: Mirror, site: Site) -> None:
+    """The only connection is paused."""
+    await working(mirror, site)
+    await _run(mirror, "UPDATE sync.connections SET paused_at = now() - interval '9 days', paused_because = 'closed'")
 
 
 async def _run(mirror: Mirror, statements: str) -> None:
@@ -170,4 +196,6 @@ STATES: dict[str, Plant] = {
     "drift": drift,
     "held": held,
     "many": many,
+    "fleet": fleet,
+    "paused": paused,
 }

@@ -5,10 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from sync.web import database_look
 from sync.web.page import kept, routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.postgres import database_of
 from tests.support.proxy import Proxy
 
 from .helpers import serving
@@ -27,7 +29,9 @@ MOST_BYTES = 150_000
         ("nothing", "not begun", "Nothing has been mirrored yet"),
         ("drift", "attention", "Working, and something needs you"),
         ("held", "attention", "Working, and something needs you"),
-        ("many", "degraded", "11 of 1,001 connections: degraded"),
+        ("many", "degraded", "11 of 1,001 connections: failing"),
+        ("fleet", "degraded", "2 of 21 connections: failing"),
+        ("paused", "paused", "Paused"),
     ],
 )
 async def test_each_state_is_told_at_first_glance(mirror: Mirror, state: str, word: str, headline: str) -> None:
@@ -57,7 +61,70 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
         assert text.count("hotel-0180") == 0
         listed = [(await site.get(f"/?page={page}")).body.decode() for page in (1, 2, 21, 10_000)]
         assert ["page 1 of 21" in listed[0], "page 2 of 21" in listed[1]] == [True, True]
-        assert [text.count("?connection=") for text in listed] == [50, 50, 1, 1]
+        assert [text.count('<th scope="row" role="rowheader"><a href="?connection=') for text in listed] == [
+            50,
+            50,
+            1,
+            1,
+        ]
+        assert [text.count("<li><a href") for text in listed] == [10] * 4, "the slowest ten"
+
+
+async def test_of_many_it_tells_who_works_for_each_and_since_when_and_why_one_is_not_well(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["fleet"](mirror, site)
+        text = (await site.get("/")).body.decode()
+        rows = {re.findall(r">([\w-]+)</a>", row)[0]: row for row in text.split('<tr role="row"><th scope="row"')[1:]}
+        assert ("voucher-sync-0 (7)" in rows["hotel-0008"], "401" in rows["hotel-0008"]) == (True, True)
+        assert ", 2 days ago</span>" in rows["hotel-0008"]
+        assert ("closed until May" in rows["hotel-0003"], ", 9 days ago</span>" in rows["hotel-0003"]) == (True, True)
+        assert "420 held" in rows["default"]
+        assert "voucher-sync-1 (7)" in rows["hotel-0001"]
+        daemons = text.split('aria-label="Table of daemons"')[1]
+        told = re.findall(r">([\w-]+) \(\d+\)</th>.*?>(alive|silent)<.*?<td>(\d+) connections", daemons)
+        assert told[:2] == [("voucher-sync-0", "alive", "10"), ("voucher-sync-1", "alive", "7")]
+        assert told[-1] == ("voucher-sync-2", "silent", "0")
+        one = (await site.get("/?connection=hotel-0001")).body.decode()
+        assert "voucher-sync-1 (7) works for hotel-0001." in one
+        assert "MEWS_ACCESS_TOKEN" not in one.partition('id="settings"')[0]
+
+
+async def test_the_database_is_asked_as_often_for_a_thousand_connections_as_for_twenty(mirror: Mirror) -> None:
+    counts = list[int]()
+    for state in ("fleet", "many"):
+        for table in ("sync.connections", "sync.daemons", "sync.watermarks", "mews.vouchers"):
+            await mirror.execute(f"DELETE FROM {table}")
+        async with serving(mirror) as site:
+            await STATES[state](mirror, site)
+            statements = list[str]()
+            engine = mirror.connection.engine.sync_engine
+            event.listen(engine, "before_cursor_execute", lambda *given, noted=statements: noted.append(given[2]))
+            await site.get("/")
+            counts.append(sum("FROM" in statement for statement in statements))
+    assert counts[0] == counts[1] < 12
+
+
+async def test_what_an_empty_page_looks_at_is_named(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        text = (await site.get("/")).body.decode()
+    assert f"The database is {database_of(mirror.database_url)} at " in text
+
+
+@pytest.mark.parametrize(("minutes", "told"), [(2, "a request failed 2 minutes ago"), (300, "complete through")])
+async def test_the_last_success_is_told_apart_from_what_failed_since(mirror: Mirror, minutes: int, told: str) -> None:
+    async with serving(mirror) as site:
+        await mirror.execute(
+            "INSERT INTO sync.connections (name, state, heartbeat_at, caught_up_as_of) "
+            "VALUES ('default', 'ok', now(), now() - interval '1 hour')"
+        )
+        await mirror.execute(
+            "INSERT INTO sync.request_failures (connection, operation, problem, count, last_at) "
+            "VALUES ('default', 'vouchers/getAll', 'timed out', 1, now() - :minutes * interval '1 minute')",
+            minutes=minutes,
+        )
+        text = (await site.get("/")).body.decode()
+    tile = text.split("<dt>Last success</dt>")[1].partition("</div>")[0]
+    assert ("60 minutes ago" in tile, told in tile) == (True, True)
 
 
 async def test_its_charts_have_a_value_for_each_instant(mirror: Mirror) -> None:

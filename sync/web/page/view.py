@@ -1,5 +1,6 @@
 """What the templates show, out of facts: rows, words and the order of things; a pure step between the two."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from datetime import datetime
 from sync.core.errors import DatabaseError
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Daemon, Details, Overview
+from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
 from sync.service.status.series import Series, path
 from sync.service.status.verdict import Level, Verdict, judge_all, judge_connection
 
@@ -29,11 +31,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One connection among many."""
+    """One connection among many; `owner`: the daemon that works for it."""
 
     name: str
     verdict: Verdict
     lag: str
+    owner: str
     outbox: str
 
 
@@ -47,11 +50,13 @@ class View:
     one: ConnectionStatus | None
     details: Details
     lines: list[Line]
+    slowest: list[Line]
     counts: list[tuple[str, int]]
     page: int
     pages: int
     daemons: list[Daemon]
     own_settings: dict[str, str]
+    database: str
     revision: str
     is_stale: bool = False
     sparklines: dict[str, str] = field(default_factory=dict)
@@ -80,7 +85,8 @@ def make_view(
     one = look_at(overview, name)
     verdicts = {each.name: judge_connection(each, overview, lease_s) for each in overview.connections}
     verdict = verdicts[one.name] if one else judge_all(verdicts, overview)
-    lines = [] if one else _lines(overview, verdicts)
+    lines = [] if one else _lines(by_urgency(overview.connections, verdicts), verdicts)
+    slowest = _lines(furthest_behind(overview.connections), verdicts) if len(lines) > SLOWEST else []
     pages = max(1, -(-len(lines) // ROWS_OF_A_PAGE))
     page = min(max(1, page), pages)
     return View(
@@ -89,12 +95,14 @@ def make_view(
         tiles=_tiles_of(one, overview) if one else _tiles(overview),
         one=one,
         details=one.details if one else Details(),
+        slowest=slowest,
         lines=lines[(page - 1) * ROWS_OF_A_PAGE : page * ROWS_OF_A_PAGE],
         counts=_counts(lines),
         page=page,
         pages=pages,
         daemons=overview.daemons,
         own_settings=settings,
+        database=overview.database,
         revision=overview.revision,
         is_stale=trouble is not None,
         sparklines={name: path(values) for name, values in day.lines.items()} if day else {},
@@ -107,9 +115,17 @@ def _away(trouble: DatabaseError) -> Verdict:
     return Verdict(Level.FAILING, remedies.HEADLINES.get(kind, NOT_READ), str(trouble), None, to_do)
 
 
-def _lines(overview: Overview, verdicts: dict[str, Verdict]) -> list[Line]:
-    urgent = sorted(overview.connections, key=lambda one: (-verdicts[one.name].level, -(one.lag_s or 0), one.name))
-    return [Line(one.name, verdicts[one.name], words.ago(one.caught_up_age_s), words.outbox(one)) for one in urgent]
+def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]) -> list[Line]:
+    return [
+        Line(
+            one.name,
+            verdicts[one.name],
+            words.ago(one.caught_up_age_s),
+            one.owner or "",
+            words.outbox(one) if one.outbox else "",
+        )
+        for one in connections
+    ]
 
 
 def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:
@@ -123,18 +139,21 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     oldest = f"the oldest for {words.lasting(one.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
     held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
-    through = words.moment(one.complete_through, overview.now)
+    through = f"complete through {words.moment(one.complete_through, overview.now)}"
+    if one.failed_request_age_s is not None and one.failed_request_age_s < (one.caught_up_age_s or math.inf):
+        through = f"a request failed {words.ago(one.failed_request_age_s)}"
     number = "unknown" if one.voucher_codes is None else words.codes(one)
     drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
+    mended = f"{words.mended(one)}, " if one.audit_drift else ""
     audited = f"last {words.since(one.audited_since, overview.now)}" if one.audited_since else "the first comes"
     return [
-        Tile("Last pull", words.ago(one.caught_up_age_s), f"complete through {through}", series="lag"),
+        Tile("Last success", words.ago(one.caught_up_age_s), through, series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
         Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
         Tile("Held or refused", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
              f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
         Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
-        Tile("Audit", drift, f"{audited}, next {words.until(one.details.next_audit_at, overview.now)}",
+        Tile("Audit", drift, f"{mended}{audited}, next {words.until(one.details.next_audit_at, overview.now)}",
              "attention" if one.audit_drift or one.audit_braked else ""),
     ]  # fmt: skip
 
@@ -151,13 +170,18 @@ def _tiles(overview: Overview) -> list[Tile]:
         return []
     waiting = sum(one.outbox.get(status, 0) for one in all_ for status in WAIT_STATUSES)
     held, failed = (sum(one.outbox.get(status, 0) for one in all_) for status in ("held", "failed"))
-    failing = sum(one.state == "failing" for one in all_)
-    slowest = max((one.caught_up_age_s for one in all_ if one.caught_up_age_s is not None), default=None)
-    alive = len(overview.alive)
+    failing = sum(one.state == "failing" and one.paused_at is None for one in all_)
+    paused = sum(one.paused_at is not None for one in all_)
+    beside = f", {paused:,} paused" if paused else ""
+    slowest = max(
+        (one.caught_up_age_s for one in furthest_behind(all_) if one.caught_up_age_s is not None), default=None
+    )
+    alive, silent = len(overview.alive), len(overview.daemons) - len(overview.alive)
+    gone = f", {silent:,} silent" if silent else ""
     return [
-        Tile("Connections", f"{failing:,} of {len(all_):,}", "fail", "failing")
+        Tile("Connections", f"{failing:,} of {len(all_):,}", f"fail{beside}", "failing")
         if failing
-        else Tile("Connections", f"{len(all_):,}", "none fails"),
+        else Tile("Connections", f"{len(all_):,}", f"none fails{beside}"),
         Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),
         Tile("Waiting", f"{waiting:,}", "changes in the outbox"),
         Tile(
@@ -166,5 +190,5 @@ def _tiles(overview: Overview) -> list[Tile]:
             f"{held:,} held, {failed:,} refused",
             "attention" if held + failed else "",
         ),
-        Tile("Daemons", f"{alive:,}", "alive" if alive else "none is alive", "" if alive else "failing"),
+        Tile("Daemons", f"{alive:,}", f"alive{gone}" if alive else "none is alive", "" if alive else "failing"),
     ]

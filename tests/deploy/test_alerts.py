@@ -24,6 +24,12 @@ HEALTHY = {
     f"process_start_time_seconds{{{A}}}": "1000x3000",
     f"voucher_sync_heartbeat_age_seconds{{{OURS}}}": "5x3000",
     f"voucher_sync_database_up{{{A}}}": "1x3000",
+    f"voucher_sync_replicas{{{A}}}": "2x3000",
+    f"voucher_sync_replicas{{{B}}}": "2x3000",
+    f"voucher_sync_owned{{{OURS}}}": "1x3000",
+    f"voucher_sync_stored_connections{{{A}}}": "3x3000",
+    f"voucher_sync_has_secret_key{{{A}}}": "1x3000",
+    f"voucher_sync_has_secret_key{{{B}}}": "1x3000",
     f'voucher_sync_failing{{{OURS}, kind="pull"}}': "0x3000",
     f"voucher_sync_poll_age_seconds{{{OURS}}}": "20x3000",
     f"voucher_sync_budget_limit_requests{{{OURS}}}": "200x3000",
@@ -114,6 +120,22 @@ def test_the_test_of_rules_can_fail(tmp_path: Path) -> None:
         (
             {f"voucher_sync_heartbeat_age_seconds{{{OURS}}}": "5x10 5+60x100"},
             {"13m": set(), "16m": {"VoucherSyncHeartbeatGone"}},
+        ),
+        (
+            {f"voucher_sync_replicas{{{A}}}": "2x10 1x200", f"voucher_sync_replicas{{{B}}}": "2x10 stale"},
+            {"14m": set(), "18m": {"VoucherSyncReplicaGone"}, "60m": {"VoucherSyncReplicaGone"}, "100m": set()},
+        ),
+        (
+            {f"voucher_sync_owned{{{OURS}}}": "1x10 0x100"},
+            {"14m": set(), "17m": {"VoucherSyncConnectionsUnowned"}},
+        ),
+        (
+            {f"voucher_sync_has_secret_key{{{B}}}": "1x10 0x100"},
+            {"14m": set(), "17m": {"VoucherSyncSecretKeyMissing"}},
+        ),
+        (
+            {f"voucher_sync_has_secret_key{{{B}}}": "0x100", f"voucher_sync_stored_connections{{{A}}}": "0x100"},
+            {"17m": set()},
         ),
         ({f"voucher_sync_database_up{{{A}}}": "1x10 0x100"}, {"12m": set(), "14m": {"VoucherSyncDatabaseDown"}}),
         (

@@ -106,6 +106,31 @@ async def test_a_database_that_is_read_and_takes_no_heartbeat(mirror: Mirror, tm
         await site.prometheus.until_over("VoucherSyncHeartbeatGone")
 
 
+async def test_a_replica_that_is_killed(mirror: Mirror, tmp_path: Path) -> None:
+    async with running(mirror, tmp_path) as other:
+        await other.event("standing_by" if other.count("working") else "working")
+        async with watched(mirror, tmp_path, "VoucherSyncReplicaGone") as site:
+            await site.daemon.event("standing_by")
+            other.process.kill()
+            await other.process.wait()
+            await site.prometheus.until_firing("VoucherSyncReplicaGone")
+            async with running(mirror, tmp_path):
+                await site.prometheus.until_over("VoucherSyncReplicaGone")
+
+
+async def test_connections_that_no_daemon_has_the_key_to(mirror: Mirror, tmp_path: Path) -> None:
+    alerts = ("VoucherSyncConnectionsUnowned", "VoucherSyncSecretKeyMissing")
+    async with watched(mirror, tmp_path, *alerts) as site:
+        await mirror.execute(
+            "INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at) "
+            "VALUES ('lake', 'ok', 'command', 'https://api.mews.com', 'x', now())"
+        )
+        await site.prometheus.until_firing(*alerts)
+        removed = await run("connections", "remove", "lake", settings=mirror.environment, directory=tmp_path)
+        assert removed.code == 0, removed.stderr
+        await site.prometheus.until_over(*alerts)
+
+
 async def test_a_delete_that_does_not_arrive(mirror: Mirror, outbox: Outbox, tmp_path: Path) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A"])

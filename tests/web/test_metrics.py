@@ -20,6 +20,7 @@ from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.outbox import Outbox
 from tests.support.proxy import Proxy
 from tests.web.helpers import MAX_BYTES, TOKEN, Answer, Site, serving
+from tests.web.page_states import STATES
 
 LABELS = {"connection", "platform_address", "kind", "outcome", "operation", "status", "version", "revision"}
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3"
@@ -149,6 +150,32 @@ async def test_however_many_scrape_the_database_is_asked_by_one_statement(mirror
         answers = await asyncio.gather(*(site.get("/metrics") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert sum("FROM" in statement for statement in statements) == 1
+
+
+async def test_of_what_was_removed_nothing_is_told_and_of_what_is_paused_no_age(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["fleet"](mirror, site)
+        await mirror.execute(
+            "UPDATE sync.connections SET removed_at = now(), access_token = NULL, owner = NULL "
+            "WHERE name = 'hotel-0005'"
+        )
+        await mirror.execute(
+            "INSERT INTO sync.rejected_records (connection, digest, kind, raw, reason) "
+            "VALUES ('hotel-0005', 'x', 'VoucherCodes', '{}', 'no')"
+        )
+        answer = await site.get("/metrics")
+    samples = [one for family in read_prometheus(answer.body.decode()) for one in family.samples]
+    told = {(one.labels.get("connection"), one.name): one.value for one in samples}
+    assert "hotel-0005" not in {name for name, _ in told}
+    of_paused = {metric for name, metric in told if name == "hotel-0003"}
+    assert not {name for name in of_paused if name.endswith("_seconds") or name == "voucher_sync_owned"}
+    assert told["hotel-0003", "voucher_sync_paused"] == 1
+    assert told["hotel-0001", "voucher_sync_paused"] == 0
+    assert (told["hotel-0001", "voucher_sync_owned"], told["default", "voucher_sync_owned"]) == (1, 0)
+    assert ("hotel-0001", "voucher_sync_freshness_seconds") in told
+    assert told[None, "voucher_sync_replicas"] == 3
+    assert told[None, "voucher_sync_replicas_silent"] == 1
+    assert (told[None, "voucher_sync_stored_connections"], told[None, "voucher_sync_has_secret_key"]) == (19, 0)
 
 
 async def test_while_the_database_is_away_the_process_is_told_of_all_the_same(database_url: str) -> None:

@@ -21,8 +21,9 @@ JOBS = ("discovery", "pull", "push", "outbox", "settle", "audit", "heartbeat")
 PUSHED = ("done", "failed", "uncertain", "given_back", "held", "refused")
 
 
-def of_process(engine: AsyncEngine) -> Iterator[Sample]:
+def of_process(engine: AsyncEngine, *, has_secret_key: bool) -> Iterator[Sample]:
     """What is told once, whatever the number of connections."""
+    yield names.HAS_SECRET_KEY, (), has_secret_key
     yield names.BUILD, (_version(), known_revisions()[-1]), 1
     if isinstance(engine.pool, QueuePool):
         yield names.SESSIONS, (), engine.pool.checkedout()

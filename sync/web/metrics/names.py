@@ -72,6 +72,14 @@ PLATFORM_CIRCUIT_OPEN = Metric(
     ("platform_address",),
 )
 
+HAS_SECRET_KEY = Metric("has_secret_key", "gauge", "1 if it has a key to the tokens in the database, else 0.")
+
+REPLICAS = Metric("replicas", "gauge", "Daemons that were heard of within their lease.")
+REPLICAS_SILENT = Metric("replicas_silent", "gauge", "Daemons that ended without saying so within the last day.")
+STORED_CONNECTIONS = Metric(
+    "stored_connections", "gauge", "Connections whose tokens the database keeps, encrypted, and that are not removed."
+)
+
 # Not `job`: Prometheus has a label of its own by that name, and would call this one `exported_job`.
 FAILING = _of_connection("failing", "gauge", "1 if this kind of job failed when it last ran, else 0.", "kind")
 RUNS = _of_connection("job_runs", "counter", "Ended runs of jobs; outcome is ok or failed.", "kind", "outcome")
@@ -117,6 +125,12 @@ CIRCUIT_OPEN = _of_connection(
     "circuit_open", "gauge", "1 if too many calls failed just before, so that the API is asked only now and then."
 )
 
+PAUSED = _of_connection(
+    "paused",
+    "gauge",
+    "1 if it is paused, else 0. While it is, what would only grow older is left out, so that no alert tells of it.",
+)
+OWNED = _of_connection("owned", "gauge", "1 if a daemon works for it that is alive, else 0; of a paused one nothing.")
 HEARTBEAT = _of_connection(
     "heartbeat_age_seconds", "gauge", "Time since any daemon noted for it that it lives.", unit="seconds"
 )
@@ -145,7 +159,7 @@ AUDIT_AGE = _of_connection("audit_age_seconds", "gauge", "Time since which every
 DRIFT = _of_connection("audit_drift_codes", "gauge", "Codes that the last audits found to differ.", unit="codes")
 AUDIT_STOPPED = _of_connection("audit_stopped", "gauge", "1 if the last audit missed too much, and changed nothing.")
 
-OF_PROCESS = (BUILD, LOOP_LAG, SESSIONS, SESSIONS_LIMIT, DATABASE_UP)
+OF_PROCESS = (BUILD, LOOP_LAG, SESSIONS, SESSIONS_LIMIT, DATABASE_UP, HAS_SECRET_KEY)
 OF_PLATFORM = (
     PLATFORM_IN_FLIGHT, PLATFORM_WAITING, PLATFORM_IN_FLIGHT_LIMIT, PLATFORM_PER_SECOND_LIMIT, PLATFORM_CIRCUIT_OPEN,
 )  # fmt: skip
@@ -155,10 +169,10 @@ OF_CONNECTION = (
 )  # fmt: skip
 """Counted by the process that works for a connection."""
 OF_DATABASE = (
-    HEARTBEAT, NOT_ADOPTED, FRESHNESS, LAG, OPEN_WINDOWS, OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT,
-    AUDIT_STOPPED,
+    REPLICAS, REPLICAS_SILENT, STORED_CONNECTIONS, PAUSED, OWNED, HEARTBEAT, NOT_ADOPTED, FRESHNESS, LAG, OPEN_WINDOWS,
+    OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT, AUDIT_STOPPED,
 )  # fmt: skip
-"""The same from whichever process of a database they are asked."""
+"""The same from whichever process of a database they are asked; a connection that was removed has none."""
 METRICS = (*OF_PROCESS, *OF_PLATFORM, *OF_CONNECTION, *OF_DATABASE)
 PARTS = (
     ("Of the process", "What runs, and how it is doing.", OF_PROCESS),

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.service.status.load import DEFAULT_LEASE_S
 from sync.web.metrics import names
 from sync.web.metrics.counted import Sample
 from sync.web.metrics.names import Metric
@@ -26,10 +27,20 @@ WITH pending AS MATERIALIZED (
   SELECT connection, extract(epoch FROM now() - complete_through) AS lag_s,
          extract(epoch FROM now() - audited_since) AS audit_age_s, last_audit_drift
   FROM mews.connection_coverage
-)
+), replicas AS MATERIALIZED (
+  SELECT process, abs(extract(epoch FROM now() - heartbeat_at))
+                  <= coalesce((settings ->> 'SYNC_LEASE_S')::float8, {DEFAULT_LEASE_S}) AS is_alive
+  FROM sync.daemons
+), told AS (
 SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,
        extract(epoch FROM now() - caught_up_as_of)::float8 AS value
 FROM freshness
+UNION ALL SELECT 'replicas', NULL, NULL, count(*) FILTER (WHERE is_alive) FROM replicas
+UNION ALL SELECT 'replicas_silent', NULL, NULL, count(*) FILTER (WHERE NOT is_alive) FROM replicas
+UNION ALL SELECT 'stored_connections', NULL, NULL, count(*) FROM sync.connections WHERE access_token IS NOT NULL
+UNION ALL SELECT 'paused', name, NULL, (paused_at IS NOT NULL)::int FROM sync.connections
+UNION ALL SELECT 'owned', name, NULL, coalesce(is_alive, false)::int
+  FROM sync.connections LEFT JOIN replicas ON process = owner
 UNION ALL SELECT 'heartbeat_age_seconds', name, NULL, extract(epoch FROM now() - heartbeat_at) FROM freshness
 UNION ALL SELECT 'not_adopted', name, NULL, (EXISTS (SELECT FROM sync.incarnation WHERE gap IS NOT NULL))::int
   FROM sync.connections
@@ -51,21 +62,29 @@ UNION ALL SELECT 'outbox_rows', connection, status, count(*) FROM mews.voucher_c
   WHERE status IN ('held', 'failed') GROUP BY connection, status
 UNION ALL SELECT 'outbox_oldest_pending_seconds', pending.connection, NULL, extract(epoch FROM now() - created_at)
 FROM pending JOIN mews.voucher_code_outbox ON id = oldest_id
-""")  # noqa: S608 - put together from a constant
+)
+SELECT told.* FROM told LEFT JOIN sync.connections AS known ON known.name = told.connection
+WHERE known.removed_at IS NULL AND (known.paused_at IS NULL OR told.metric <> ALL (CAST(:of_work AS text[])))
+""")  # noqa: S608 - put together from constants
 BY_NAME = {metric.name: metric for metric in names.OF_DATABASE}
 STATUSES = ("pending", "sending", "uncertain", "held", "failed")
 """Of no other status is there anything that somebody waits for."""
+OF_WORK = [
+    metric.name
+    for metric in (names.OWNED, names.HEARTBEAT, names.FRESHNESS, names.LAG, names.OUTBOX_AGE, names.AUDIT_AGE)
+]
+"""What is told of a connection only while somebody is to work for it."""
 COUNTED = (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED)
 
 
 async def load_stored(transaction: AsyncConnection) -> list[Sample]:
     """Each metric of the database, for each of its connections. What is not known is left out; of what is none, 0."""
     found = {
-        (BY_NAME[row.metric], (row.connection or "", *([row.status] if row.status else []))): float(row.value)
-        for row in await transaction.execute(STORED)
+        (metric := BY_NAME[row.metric], (row.connection or "", row.status)[: len(metric.labels)]): float(row.value)
+        for row in await transaction.execute(STORED, {"of_work": OF_WORK})
         if row.value is not None
     }
-    known = sorted({labels[0] for _, labels in found})
+    known = sorted({labels[0] for _, labels in found if labels})
     return [
         (metric, labels, value) for (metric, labels), value in {**dict.fromkeys(_zeros(known), 0.0), **found}.items()
     ]

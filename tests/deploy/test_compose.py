@@ -8,7 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from sync.settings import Settings
-from tests.deploy.helpers import COMPOSE, COMPOSE_FILE, DEPLOY, OURS, README, SECRETS, SERVICES, command
+from tests.deploy.helpers import COMPOSE, COMPOSE_FILE, DEPLOY, OURS, README, SECRETS, SERVICES, command, needs
 
 PORT = 8321
 MONITORING = {"prometheus", "grafana"}
@@ -119,6 +119,45 @@ def test_secrets_come_from_files_and_none_stands_in_the_environment(name: str) -
 
     assert named == {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
     assert not {*SECRET_SETTINGS, "POSTGRES_PASSWORD"} & environment.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("connections", {"SYNC_SECRET_KEY_FILE": "/run/secrets/secret_key"}),
+        (
+            "integrations",
+            {
+                "SYNC_INTEGRATION_BIND": "0.0.0.0:8322",
+                "SYNC_INTEGRATION_SECRET_FILE": "/run/secrets/integration_secret",
+            },
+        ),
+    ],
+)
+def test_what_many_hotels_need_is_a_file_beside_it(name: str, settings: dict[str, str]) -> None:
+    path = DEPLOY / f"compose.{name}.yaml"
+    done = command(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path))
+    beside = YAML(typ="safe").load(path)
+    (secret,) = beside["secrets"]
+    (service,) = beside["services"].values()
+
+    assert (done.returncode, done.stdout) == (0, "ok -- validation done\n"), done.stderr
+    assert beside["services"].keys() == {"voucher-sync"}
+    assert (service["environment"], service["secrets"]) == (settings, [secret])
+    assert beside["secrets"][secret] == {"file": f"secrets/{secret}"}
+    assert service.get("ports", []) == (["127.0.0.1:${INTEGRATION_PORT:-8322}:8322"] if name == "integrations" else [])
+    assert f"compose.{name}.yaml" in README
+
+
+@pytest.mark.parametrize(
+    ("setting", "file"), [("sync_secret_key", "secret_key"), ("sync_integration_secret", "integration_secret")]
+)
+def test_the_secrets_that_the_operator_is_told_to_make_are_good(setting: str, file: str) -> None:
+    lines = re.findall(rf"(?m)^ *(openssl .*) > (?:secrets/)?{file}$", README)
+    assert len(lines) == 3, "for Compose, systemd and Kubernetes"
+    for line in lines:
+        made = command(needs("bash"), "-c", line).stdout.strip()
+        Settings.model_validate({setting: made})
 
 
 def test_every_secret_is_a_file_that_git_ignores() -> None:

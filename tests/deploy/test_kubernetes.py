@@ -71,7 +71,7 @@ def test_kubernetes_knows_every_field_of_the_manifests() -> None:
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("readOnlyRootFilesystem:", "readonlyRootFilesystem:"), ("replicas: 1", 'replicas: "1"'), ("apps/v1", "apps/v2")],
+    [("readOnlyRootFilesystem:", "readonlyRootFilesystem:"), ("replicas: 2", 'replicas: "2"'), ("apps/v1", "apps/v2")],
 )
 def test_the_check_against_kubernetes_schema_can_fail(tmp_path: Path, right: str, wrong: str) -> None:
     path = tmp_path / "stateful-set.yaml"
@@ -132,7 +132,43 @@ def test_secrets_come_from_files_of_the_secret_that_the_operator_is_told_to_make
         "SYNC_HTTP_TOKEN": "http_token",
         **{name.upper(): name for name in SECRETS},
     }
-    assert sorted(told) == sorted(path.name for path in names.values())
+    of_components = [Path(one["value"]) for _, env in added_by_components("env") for one in env]
+    assert {str(path.parent) for path in of_components} == {mount["mountPath"]}
+    assert sorted(told) == sorted(path.name for path in [*names.values(), *of_components])
+
+
+def added_by_components(what: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """What each component gives the daemon's container beside the base."""
+    for path in sorted(MANIFESTS.glob("components/*/stateful-set.yaml")):
+        (daemon,) = load(path)["spec"]["template"]["spec"]["containers"]
+        if what in daemon:
+            yield path.parent.name, daemon[what]
+
+
+def test_components_give_the_key_to_stored_tokens_and_what_receives_webhooks() -> None:
+    files = {name: [(one["name"], one["value"]) for one in env] for name, env in added_by_components("env")}
+    mounted = "/run/secrets/voucher-sync"
+
+    assert files == {
+        "connections": [("SYNC_SECRET_KEY_FILE", f"{mounted}/secret_key")],
+        "integrations": [("SYNC_INTEGRATION_SECRET_FILE", f"{mounted}/integration_secret")],
+    }
+
+
+def test_webhooks_reach_the_port_that_they_are_received_on_and_nothing_else_does() -> None:
+    folder = MANIFESTS / "components" / "integrations"
+    (literal,) = load(folder / "kustomization.yaml")["configMapGenerator"][0]["literals"]
+    address = read_bind_address(literal.partition("=")[2])
+    ((_, (port,)),) = added_by_components("ports")
+    service, policy = (load(folder / f"{name}.yaml")["spec"] for name in ("service", "network-policy"))
+    label = STATEFUL_SET["spec"]["template"]["metadata"]["labels"]
+
+    assert address is not None
+    assert (port["name"], port["containerPort"], address.is_loopback) == ("integrations", address.port, False)
+    assert [(one["port"], one["targetPort"]) for one in service["ports"]] == [(address.port, "integrations")]
+    assert [one["port"] for rule in policy["ingress"] for one in rule["ports"]] == ["integrations"]
+    assert service["selector"] == policy["podSelector"]["matchLabels"] == label
+    assert policy["policyTypes"] == ["Ingress"]
 
 
 def test_every_other_variable_is_a_setting_or_libpqs() -> None:
@@ -143,7 +179,7 @@ def test_every_other_variable_is_a_setting_or_libpqs() -> None:
             given += maps.get("literals", [])
     values = dict(line.split("=", 1) for line in given)
 
-    assert len(values) == len(given) == 4
+    assert len(values) == len(given) == 5
     assert values.keys() - SETTINGS <= OF_LIBPQ
     Settings.model_validate({name.lower(): value for name, value in values.items() if name in SETTINGS})
 
@@ -230,14 +266,19 @@ def test_what_is_applied_is_valid_and_refers_to_what_is_there(tmp_path: Path, fo
     assert {one["configMap"]["name"] for one in pod["volumes"] if "configMap" in one} <= maps
 
 
-def test_the_example_has_two_replicas_of_this_release_and_verifies_the_database(tmp_path: Path) -> None:
+def test_replicas_share_the_work_and_at_most_one_at_a_time_may_be_missing() -> None:
+    assert STATEFUL_SET["spec"]["replicas"] == 2
+    assert load(MANIFESTS / "base" / "disruption-budget.yaml")["spec"]["maxUnavailable"] == 1
+
+
+def test_the_example_has_replicas_of_this_release_and_verifies_the_database(tmp_path: Path) -> None:
     found = {one["kind"]: one for one in map(load, rendered(MANIFESTS / "overlays" / "example", tmp_path))}
     release = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["version"]
     spec = found["StatefulSet"]["spec"]
     (daemon,) = spec["template"]["spec"]["containers"]
     certificates = {one["name"]: one["mountPath"] for one in daemon["volumeMounts"]}["database-ca"]
 
-    assert spec["replicas"] == 2
+    assert spec["replicas"] == 3
     assert daemon["image"].rpartition(":")[2] == release
     assert found["ConfigMap"]["data"]["PGSSLMODE"] == "verify-full"
     assert found["ConfigMap"]["data"]["PGSSLROOTCERT"] == f"{certificates}/ca.pem"

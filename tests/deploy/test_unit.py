@@ -7,6 +7,8 @@ from pathlib import Path
 from sync.cli.commands import voucher_sync
 from tests.deploy.helpers import DEPLOY, SECRETS, command, needs
 
+DROP_INS = sorted((DEPLOY / "voucher-sync.service.d").iterdir())
+
 
 def unit_lines() -> Iterator[tuple[str, str, str]]:
     """Section, name and value of every setting, in order: systemd adds up some that are given again."""
@@ -37,6 +39,31 @@ def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # an unknown setting is only a warning to it
+
+
+def test_systemd_finds_nothing_wrong_with_what_many_hotels_need_beside_it(tmp_path: Path) -> None:
+    systemd_analyze = needs("systemd-analyze")
+    unit = tmp_path / "voucher-sync.service"
+    text = (DEPLOY / "voucher-sync.service").read_text().replace("/opt/voucher-sync/bin/voucher-sync", "/bin/true")
+    unit.write_text(text + "".join(path.read_text() for path in DROP_INS))
+
+    done = command(systemd_analyze, "verify", "--man=no", str(unit))
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_many_hotels_need_is_handed_over_by_files_and_is_listened_for_on_this_machine_only() -> None:
+    lines = [line for path in DROP_INS for line in path.read_text().splitlines() if line[:1] not in {"#", ""}]
+
+    assert lines == [
+        "[Service]",
+        "LoadCredential=secret_key:/etc/voucher-sync/credentials/secret_key",
+        "Environment=SYNC_SECRET_KEY_FILE=%d/secret_key",
+        "[Service]",
+        "LoadCredential=integration_secret:/etc/voucher-sync/credentials/integration_secret",
+        "Environment=SYNC_INTEGRATION_SECRET_FILE=%d/integration_secret",
+        "Environment=SYNC_INTEGRATION_BIND=127.0.0.1:8322",
+    ]
 
 
 def test_systemd_rates_the_unit_as_little_exposed() -> None:

@@ -8,11 +8,13 @@ import psycopg
 import pytest
 
 from sync.postgres.urls import libpq_url
-from tests.support.documents import ROOT
+from tests.support.documents import ROOT, files
 from tests.support.pages import LINK, anchors, blocks, commands, parse_command
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+LINKING = [DOCS / "llms.txt", *(ROOT / path for path in files() if path.suffix == ".md")]
+"""Whatever may link to something: every page of the repository."""
 TEXTS = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in PAGES}
 GUIDES = [name for name in TEXTS if name.startswith("how-to/") or name in {"tutorial.md", "explanation.md"}]
 STATEMENTS = [(name, one) for name in GUIDES for one in blocks(TEXTS[name], "sql")]
@@ -48,7 +50,7 @@ def test_every_page_is_reached_from_the_index() -> None:
     assert [path for path in PAGES if path not in reached] == []
 
 
-@pytest.mark.parametrize("path", [*PAGES, DOCS / "llms.txt", ROOT / "README.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", LINKING, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_to_a_heading_that_is_there(path: Path) -> None:
     assert [str(target) for target, _ in linked(path) if not target.exists()] == []
     to_headings = [(target, anchor) for target, anchor in linked(path) if anchor]

@@ -46,7 +46,7 @@ def _head(verdict: Verdict, overview: Overview, width: int) -> Iterator[str]:
 
 
 def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
-    yield from _daemons(overview, width)
+    yield from _daemons(overview, width, with_settings=False)
     verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
     urgent = by_urgency(overview.connections, verdicts)
     longest = min(max(len(one.name) for one in urgent), 30)
@@ -80,7 +80,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
     yield ""
     facts = {
         "connection": one.name,
-        "state": one.state if one.state_since is None else f"{one.state} since {words.instant(one.state_since)}",
+        "state": words.state(one),
         "daemon": _heard(one, overview, lease_s),
         "last pull": words.pull(one),
         "failed request": words.failed_request(one),
@@ -130,12 +130,12 @@ def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
     }
 
 
-def _daemons(overview: Overview, width: int) -> Iterator[str]:
+def _daemons(overview: Overview, width: int, *, with_settings: bool = True) -> Iterator[str]:
     if len(overview.alive) > 1:
         yield from _wrapped(f"{len(overview.alive)} daemons work on this database.", "", width)
     for daemon in overview.daemons:
         yield from _wrapped(words.daemon(daemon), "", width)
-        if daemon.is_alive and (settings := _own_settings(daemon)):
+        if with_settings and daemon.is_alive and (settings := _own_settings(daemon)):
             yield from _wrapped(f"its settings beside the defaults: {settings}", "  ", width)
 
 
@@ -153,4 +153,12 @@ def _row(label: str, text: str, width: int) -> Iterator[str]:
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False)
+    # A command is broken between its words alone, so that it can be copied.
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

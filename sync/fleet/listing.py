@@ -9,13 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 @dataclass(frozen=True, slots=True)
 class ListedConnection:
-    """A connection. `state`: ok, failing or paused. `late_s`: seconds since it last caught up; null: never yet.
-    `owner`: the machine and process that works for it, if one does. `error`: why it fails."""
+    """A connection. `state`: ok, failing or paused, and since when. `late_s`: seconds since it last caught up; null:
+    never yet. `owner`: the machine and process that works for it, if one does that lives. `error`: why it fails."""
 
     name: str
     origin: str
     platform_address: str | None
     state: str
+    since: datetime
     late_s: float | None
     owner: str | None
     error: str | None
@@ -32,10 +33,13 @@ async def list_present(tx: AsyncConnection) -> list[ListedConnection]:
 _PRESENT = text("""
 SELECT one.name, one.origin, one.platform_address,
        CASE WHEN one.paused_at IS NOT NULL THEN 'paused' ELSE one.state END AS state,
+       coalesce(one.paused_at, one.state_since) AS since,
        CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS late_s,
        replica.host || ':' || replica.pid AS owner, one.error, one.paused_at, one.paused_because, one.added_at
 FROM sync.connections AS one JOIN sync.connection_freshness AS told ON told.name = one.name
 LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
+  AND abs(extract(epoch FROM now() - replica.heartbeat_at))
+      <= coalesce(CAST(replica.settings ->> 'SYNC_LEASE_S' AS double precision), 30)
 WHERE one.removed_at IS NULL
 ORDER BY one.name
 """)

@@ -28,9 +28,10 @@ def _show(found: list[ListedConnection]) -> None:
     if not found:
         click.echo("There is none yet: `voucher-sync connections add`, or MEWS_ACCESS_TOKEN in the environment.")
         return
-    table = plain_table("name", "state", "late", "owner", "why")
+    table = plain_table("name", "state", "since", "late", "owner", "why")
     for one in found:
         late = "" if one.late_s is None else f"{one.late_s:,.0f} s"
+        since = "" if one.state == "ok" else f"{one.since:%Y-%m-%d %H:%M}"
         why = one.paused_because if one.state == "paused" else one.error
-        table.add_row(*(Text(printable(cell)) for cell in (one.name, one.state, late, one.owner, why)))
+        table.add_row(*(Text(printable(cell)) for cell in (one.name, one.state, since, late, one.owner, why)))
     Console().print(table)

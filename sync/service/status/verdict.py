@@ -228,7 +228,7 @@ def _notes(one: ConnectionStatus) -> Iterator[Note]:
     if one.audit_braked:
         yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"))
     if count := one.outbox.get("failed"):
-        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good: not tried again by itself"
+        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
         yield Note(text, FAILED_TO_DO)
     if one.audit_drift and not one.audit_braked:
         is_mended = one.audit_repaired >= one.audit_drift

@@ -134,6 +134,13 @@ def outbox(one: ConnectionStatus) -> str:
     )
 
 
+def state(one: ConnectionStatus) -> str:
+    """How it stands, and since when."""
+    if one.paused_at:
+        return f"paused since {instant(one.paused_at)}"
+    return one.state if one.state_since is None else f"{one.state} since {instant(one.state_since)}"
+
+
 def pull(one: ConnectionStatus) -> str:
     """When a pull last left nothing to read."""
     return "none has caught up yet" if one.caught_up_age_s is None else f"caught up {ago(one.caught_up_age_s)}"

@@ -228,3 +228,8 @@ async def test_a_list_names_the_owner_and_why_one_fails(mirror: Mirror, connecti
     assert (lake["owner"], lake["error"], lake["late_s"] >= 60) == ("host-a:17", "the token was refused", True)
     line = (await connections("list")).stdout.split("\t")
     assert (line[0], line[2], line[4]) == ("lake", "failing", "host-a:17")
+    execute(mirror.database_url, "UPDATE sync.daemons SET heartbeat_at = now() - interval '1 minute'")
+    assert (await listed(connections))[0]["owner"] is None, "it has died"
+    await connections("pause", "lake", "--because", "closed")
+    (paused,) = await listed(connections)
+    assert (paused["state"], paused["since"], paused["since"] > lake["since"]) == ("paused", paused["paused_at"], True)

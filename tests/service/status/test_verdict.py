@@ -154,6 +154,21 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert [line for line in shown if len(line) > width] == []
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_command_is_broken_between_its_words_alone(width: int) -> None:
+    one = connection(outbox={"held": 3, "failed": 4}, audit_drift=2, rejected_records=1)
+    for connections in ([one], [one, connection(name="lake", origin="command", paused_at=NOW)]):
+        shown = as_text(overview(*connections), 30.0, width)
+        assert [line for line in shown if line.endswith("-")] == []
+
+
+def test_of_many_the_settings_of_each_daemon_are_left_out() -> None:
+    set_otherwise = daemon(settings={"SYNC_PULL_INTERVAL_S": 7.0})
+    one = "\n".join(as_text(overview(connection(), daemons=(set_otherwise,)), 30.0, 80))
+    two = "\n".join(as_text(overview(connection(), connection(name="b"), daemons=(set_otherwise,)), 30.0, 80))
+    assert ("SYNC_PULL_INTERVAL_S=7.0" in one, "SYNC_PULL_INTERVAL_S=7.0" in two) == (True, False)
+
+
 @pytest.mark.parametrize(
     ("age_s", "words"),
     [

@@ -79,6 +79,21 @@ async def test_a_failure_is_told_once_it_has_lasted_and_so_is_its_end(mirror: Mi
     assert receiver.calls[0].json["changes"][0]["summary"] == "fails: the API is away"
 
 
+@pytest.mark.parametrize("column", ["paused_at", "removed_at"])
+async def test_of_a_connection_that_is_paused_or_removed_no_failure_is_told_any_more(
+    mirror: Mirror, receiver: Receiver, column: str
+) -> None:
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        await set_state(mirror, "the API is away")
+        for time.now_s in (0, LASTS_S):
+            await alerter.look()
+        await mirror.execute(f"UPDATE sync.connections SET {column} = now()")
+        for time.now_s in (2 * LASTS_S, 3 * LASTS_S, 4 * LASTS_S, 9 * LASTS_S):
+            await alerter.look()
+    assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+
+
 async def test_a_failure_that_passes_by_itself_is_not_told(mirror: Mirror, receiver: Receiver) -> None:
     time = Time()
     async with alerting(mirror.database_url, receiver, time) as alerter:

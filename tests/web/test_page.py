@@ -81,7 +81,7 @@ async def test_of_many_it_tells_who_works_for_each_and_since_when_and_why_one_is
         assert "420 held" in rows["default"]
         assert "voucher-sync-1 (7)" in rows["hotel-0001"]
         daemons = text.split('aria-label="Table of daemons"')[1]
-        told = re.findall(r">([\w-]+) \(\d+\)</th>.*?>(alive|silent)<.*?<td>(\d+) connections", daemons)
+        told = re.findall(r">([\w-]+) \(\d+\)</th>.*?>(alive|silent)<.*?<td>(\d+)</td>", daemons)
         assert told[:2] == [("voucher-sync-0", "alive", "10"), ("voucher-sync-1", "alive", "7")]
         assert told[-1] == ("voucher-sync-2", "silent", "0")
         one = (await site.get("/?connection=hotel-0001")).body.decode()

@@ -87,6 +87,19 @@ async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browse
         await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
 
 
+async def test_one_of_many_is_found_by_typing(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["many"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", PHONE, "light")
+        await page.fill("#find", "0999")
+        await page.press("#find", "Enter")
+        await expect(page.locator("#connections tbody tr")).to_have_count(1, timeout=PATIENCE_MS)
+        assert await page.input_value("#find") == "0999"
+        await page.click("#connections .counts >> text=paused")
+        await expect(page.locator("#connections tbody tr")).to_have_count(12, timeout=PATIENCE_MS)
+        assert (await Axe().run(page)).response["violations"] == []
+
+
 async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")

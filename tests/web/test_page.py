@@ -70,6 +70,33 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
         assert [text.count("<li><a href") for text in listed] == [10] * 4, "the slowest ten"
 
 
+@pytest.mark.parametrize(
+    ("find", "count", "first"),
+    [
+        ("failing", 11, "hotel-0270"),
+        ("paused", 12, "hotel-0273"),
+        ("HOTEL-09", 50, "hotel-0990"),
+        ("0999", 1, "hotel-0999"),
+        ("no such", 0, None),
+        ("%00%ff<script>", 0, None),
+    ],
+)
+async def test_connections_are_found_by_a_part_of_their_name_and_by_their_state(
+    mirror: Mirror, find: str, count: int, first: str | None
+) -> None:
+    async with serving(mirror) as site:
+        await STATES["many"](mirror, site)
+        text = (await site.get(f"/?find={find.replace(' ', '+')}")).body.decode()
+        names = re.findall(r'role="rowheader"><a href="[^"]+">([\w-]+)</a>', text)
+        assert (len(names), names[0] if names else None) == (count, first)
+        assert ("No connection has that" in text, "<script>" in text) == (not count, False)
+        if find == "HOTEL-09":
+            assert 'href="?find=HOTEL-09&amp;page=2"' in text
+            second = (await site.get("/?find=HOTEL-09&page=2")).body.decode()
+            assert "page 2 of 2" in second
+            assert 'data-fragment="fragment?find=HOTEL-09&amp;page=2"' in second
+
+
 async def test_of_many_it_tells_who_works_for_each_and_since_when_and_why_one_is_not_well(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["fleet"](mirror, site)

@@ -24,7 +24,7 @@ from sync.service.status.load import load_overview
 from sync.service.status.series import SPANS, Series, load_series
 from sync.web.database_look import DatabaseLook
 from sync.web.page.kept import Kept, Remembered
-from sync.web.page.view import look_at, make_view
+from sync.web.page.view import Asked, look_at, make_view
 
 T = TypeVar("T")
 Facts = tuple[Overview, Series | None]
@@ -73,7 +73,7 @@ class _Page:
         self._settings = {name: str(value) for name, value in app.told_settings(running.settings).items()}
         self._facts = Kept[str | None, Remembered[Facts]]()
         self._charts = Kept[tuple[str, str], DatabaseLook[Series]]()
-        self._bodies = Kept[tuple[str, str | None, int], tuple[Told, str]]()
+        self._bodies = Kept[tuple[str, Asked], tuple[Told, str]]()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -93,35 +93,32 @@ class _Page:
         return await self._answer("live.html", request)
 
     async def _answer(self, template: str, request: web.Request) -> web.Response:
-        name = request.query.get("connection", "")[:LONGEST_NAME] or None
-        number = request.query.get("page", "")
-        page = int(number) if number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAGE else 1
+        asked = _read(request)
+        name = asked.name
         facts = self._facts.get_or(name, lambda: Remembered(self._look(partial(_load, name=name), GOOD_FOR_S)))
         await facts.refresh()
         if name is not None and facts.found and not facts.trouble and look_at(facts.found[0], name) is None:
             raise web.HTTPNotFound
         # However many look at the same, it is written out once.
-        told, key = (facts.found, facts.trouble), (template, name, page)
+        told, key = (facts.found, facts.trouble), (template, asked)
         if key not in self._bodies or not _is_same(self._bodies[key][0], told):
             self._bodies.pop(key, None)
-        body = self._bodies.get_or(key, lambda: (told, self._render(template, name, page, facts)))[1]
+        body = self._bodies.get_or(key, lambda: (told, self._render(template, asked, facts)))[1]
         return web.Response(text=body, content_type="text/html")
 
-    def _render(self, template: str, name: str | None, page: int, facts: Remembered[Facts]) -> str:
+    def _render(self, template: str, asked: Asked, facts: Remembered[Facts]) -> str:
         overview, day = facts.found or (Overview(datetime.now(UTC), "", "unknown", [], []), None)
         view = make_view(
             overview,
-            name,
-            page=page,
+            asked,
             lease_s=self._running.settings.sync_lease_s,
             settings=self._settings,
             trouble=facts.trouble,
             day=day,
         )
-        asked = {key: value for key, value in (("connection", name), ("page", page if page > 1 else None)) if value}
         links = {
             "home": "./",
-            "fragment": f"fragment?{urlencode(asked)}" if asked else "fragment",
+            "fragment": f"fragment?{query}" if (query := asked.query()) else "fragment",
             "charts": f"charts.json?{urlencode({'connection': view.one.name if view.one else ''})}",
         }
         return self._templates.get_template(template).render(view=view, **links)
@@ -137,6 +134,14 @@ class _Page:
 
     def _look(self, work: Callable[[AsyncConnection], Awaitable[T]], good_for_s: float) -> DatabaseLook[T]:
         return DatabaseLook(self._running.engine, work, good_for_s=good_for_s)
+
+
+def _read(request: web.Request) -> Asked:
+    """What a request asks for; what cannot be meant is left out."""
+    number = request.query.get("page", "")
+    page = int(number) if number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAGE else 1
+    name, find = (request.query.get(key, "").strip()[:LONGEST_NAME] for key in ("connection", "find"))
+    return Asked(name or None, "" if name else find, max(1, page))
 
 
 def _is_same(one: Told, other: Told) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from urllib.parse import urlencode
 
 from sync.core.errors import DatabaseError
 from sync.service.status import remedies, words
@@ -16,6 +17,23 @@ from sync.service.status.verdict import Level, Verdict, judge_all, judge_connect
 ROWS_OF_A_PAGE = 50
 NOT_READ = "The database cannot be read"
 WAIT_STATUSES = ("pending", "sending", "uncertain")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is looked at: a connection by its name, or a page of all, or of those whose name holds `find`, or which are
+    in the state of that word.
+    """
+
+    name: str | None = None
+    find: str = ""
+    page: int = 1
+
+    def query(self, page: int | None = None) -> str:
+        """As a URL says it, behind its question mark; of another page, if one is given."""
+        number = self.page if page is None else page
+        given = {"connection": self.name, "find": self.find, "page": number if number > 1 else None}
+        return urlencode({name: value for name, value in given.items() if value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,7 @@ class View:
     """All that a page shows. `one` and `details` are of the connection that is looked at, if it is one."""
 
     now: datetime
+    asked: Asked
     verdict: Verdict
     tiles: list[Tile]
     one: ConnectionStatus | None
@@ -71,32 +90,33 @@ def look_at(overview: Overview, name: str | None) -> ConnectionStatus | None:
 
 def make_view(
     overview: Overview,
-    name: str | None = None,
+    asked: Asked,
     *,
-    page: int = 1,
     lease_s: float,
     settings: dict[str, str],
     trouble: DatabaseError | None = None,
     day: Series | None = None,
 ) -> View:
-    """What is shown of everything, or of the connection of a name; `trouble`: why the facts are not of just now;
-    `day`: its last day.
+    """What is shown of what is asked for; `trouble`: why the facts are not of just now; `day`: the last day of the
+    connection that is looked at.
     """
-    one = look_at(overview, name)
+    one = look_at(overview, asked.name)
     verdicts = {each.name: judge_connection(each, overview, lease_s) for each in overview.connections}
     verdict = verdicts[one.name] if one else judge_all(verdicts, overview)
     lines = [] if one else _lines(by_urgency(overview.connections, verdicts), verdicts)
     slowest = _lines(furthest_behind(overview.connections), verdicts) if len(lines) > SLOWEST else []
-    pages = max(1, -(-len(lines) // ROWS_OF_A_PAGE))
-    page = min(max(1, page), pages)
+    found = [line for line in lines if _is_found(line, asked.find)]
+    pages = max(1, -(-len(found) // ROWS_OF_A_PAGE))
+    page = min(max(1, asked.page), pages)
     return View(
         now=overview.now,
+        asked=asked,
         verdict=_away(trouble) if trouble else verdict,
         tiles=_tiles_of(one, overview) if one else _tiles(overview),
         one=one,
         details=one.details if one else Details(),
-        slowest=slowest,
-        lines=lines[(page - 1) * ROWS_OF_A_PAGE : page * ROWS_OF_A_PAGE],
+        slowest=[] if asked.find else slowest,
+        lines=found[(page - 1) * ROWS_OF_A_PAGE : page * ROWS_OF_A_PAGE],
         counts=_counts(lines),
         page=page,
         pages=pages,
@@ -126,6 +146,10 @@ def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]
         )
         for one in connections
     ]
+
+
+def _is_found(line: Line, find: str) -> bool:
+    return find.casefold() in line.name.casefold() or find == line.verdict.level.word
 
 
 def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:

@@ -107,8 +107,10 @@ _NOW = text("SELECT now(), (SELECT version_num FROM sync.alembic_version)")
 
 # All connections at once: what is joined is grouped by connection, or found by an index for each.
 _CONNECTIONS = text("""
-WITH known AS (
-  SELECT name FROM sync.connections UNION SELECT connection FROM mews.vouchers
+WITH covered AS MATERIALIZED (
+  SELECT * FROM mews.connection_coverage
+), known AS (
+  SELECT name FROM sync.connections UNION SELECT connection FROM covered
   EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
@@ -132,7 +134,7 @@ SELECT known.name, noted.origin, noted.owner, noted.paused_at, noted.paused_beca
 FROM known
 LEFT JOIN sync.connections AS noted ON noted.name = known.name
 LEFT JOIN sync.connection_freshness AS told ON told.name = known.name
-LEFT JOIN mews.connection_coverage AS covered ON covered.connection = known.name
+LEFT JOIN covered ON covered.connection = known.name
 LEFT JOIN opened ON opened.connection = known.name
 LEFT JOIN failed ON failed.connection = known.name
 LEFT JOIN mended ON mended.connection = known.name

@@ -83,6 +83,8 @@ class _Page:
             auto_reload=False,
         )
         self._templates.globals["words"] = words
+        for name in self._templates.list_templates():  # else whoever comes first waits for it
+            self._templates.get_template(name)
 
     async def whole(self, request: web.Request) -> web.Response:
         """The page as it is at this moment; it needs no script."""

@@ -72,11 +72,12 @@ async def _check_connection(settings: Settings, one: StoredConnection, engine: A
         variable = str(error).partition(":")[0]
         return [CheckLine("surroundings", str(error), f"mend or unset {variable}")]
     findings: list[CheckLine] = []
+    stored = one.name if one.access_token is not None else None
     try:
         if engine is not None:
             async with transaction(engine) as tx:
                 client.server_clock.expect(await server_time.expected(tx, one.name))
-        findings += [finding async for finding in _check_api(client)]
+        findings += [finding async for finding in _check_api(client, stored)]
         if engine is not None and not any(finding.is_wrong for finding in findings):
             findings += await _check_hotels(one, address, engine, client)
         clock = client.server_clock
@@ -94,13 +95,13 @@ def database_line(error: errors.VoucherSyncError) -> CheckLine:
     return CheckLine("database", str(error), remedies.DATABASE.get(type(error).__name__, remedies.SEE_SERVER))
 
 
-async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
-    """What the token may do, call by call, each with what the one before it found."""
+async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckLine]:
+    """What the token may do, call by call, each with what the one before it found; `stored`: whose of the database."""
     try:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
         yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)}")
     except errors.ApiError as error:
-        yield CheckLine("credentials", str(error), _to_do(error))
+        yield CheckLine("credentials", str(error), _to_do(error, stored))
         return
     if not enterprises:
         yield CheckLine("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
@@ -116,11 +117,11 @@ async def _check_api(client: Client) -> AsyncIterator[CheckLine]:
             yield CheckLine("voucherCodes/getAll", "permitted")
     except errors.ApiError as error:
         is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
-        yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else _to_do(error))
+        yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else _to_do(error, stored))
 
 
-def _to_do(error: errors.ApiError) -> str:
-    return remedies.API.get(type(error).__name__, remedies.TRY_LATER)
+def _to_do(error: errors.ApiError, stored: str | None) -> str:
+    return remedies.of_answer(type(error).__name__, stored)
 
 
 async def _check_hotels(one: StoredConnection, address: str, engine: AsyncEngine, client: Client) -> list[CheckLine]:

@@ -42,12 +42,18 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
         overview = asyncio.run(_load_once(url, name, is_whole=as_json))
     lease_s = settings.sync_lease_s
     if healthy:
-        sys.exit(0 if any(is_served(one, overview, lease_s) for one in overview.connections) else 1)
+        sys.exit(0 if _is_healthy(overview, lease_s) else 1)
     if as_json:
         click.echo(json.dumps([_for_json(one, overview, lease_s) for one in overview.connections], default=_plain))
     else:
         click.echo("\n".join(as_text(overview, lease_s, width_of(Console()))))
     sys.exit(_exit_code([judge_connection(one, overview, lease_s) for one in overview.connections], strict=strict))
+
+
+def _is_healthy(overview: Overview, lease_s: float) -> bool:
+    """Whether a daemon is alive that has written so for a connection, or has none to write it for."""
+    at_work = [one for one in overview.connections if one.paused_at is None]
+    return any(is_served(one, overview, lease_s) for one in at_work) or (not at_work and bool(overview.alive))
 
 
 def _exit_code(verdicts: list[Verdict], *, strict: bool) -> int:

@@ -170,6 +170,23 @@ async def test_healthy_is_who_was_heard_of_within_a_lease(
     assert (ended.code, ended.stdout, ended.stderr) == (code, "", "")
 
 
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_healthy_is_a_daemon_that_lives_where_there_is_nothing_to_work_for(
+    cli: Cli, database_url: str, is_paused: bool
+) -> None:
+    settings = {"DATABASE_URL": database_url}
+    with psycopg.connect(database_url) as connection:
+        if is_paused:
+            connection.execute("INSERT INTO sync.connections (name, state, paused_at) VALUES ('lake', 'ok', now())")
+    assert (await cli("status", "--healthy", settings=settings)).code == 1
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO sync.daemons (process, host, pid, version, revision, settings) "
+            "VALUES (gen_random_uuid(), 'a', 1, '1', '1', '{\"SYNC_LEASE_S\": 600}')"
+        )
+    assert (await cli("status", "--healthy", settings=settings)).code == 0
+
+
 async def test_a_database_that_is_not_there(cli: Cli, unreachable_url: str) -> None:
     ended = await cli("status", settings={"DATABASE_URL": unreachable_url})
     assert (ended.code, ended.stdout) == (1, "")

@@ -88,9 +88,18 @@ def headline(kind: str | None) -> str:
 
 def of(kind: str | None, stored: str | None = None) -> str:
     """What to do about an error that a running daemon meets; `stored`: of this connection, kept in the database."""
-    if stored is None:
-        return RUNNING.get(kind or "", NOTHING)
+    return _of_stored(kind, stored) or RUNNING.get(kind or "", NOTHING)
+
+
+def of_answer(kind: str, stored: str | None = None) -> str:
+    """The same of what the API has answered to somebody who waits, and who tries again by hand."""
+    return _of_stored(kind, stored) or API.get(kind, TRY_LATER)
+
+
+def _of_stored(kind: str | None, name: str | None) -> str:
+    """Empty where it is the same whoever keeps the tokens."""
+    if name is None:
+        return ""
     if kind == "AnotherHotel":
-        return next_step(shlex.quote(stored), is_stored=True)
-    told = STORED.get(kind or "")
-    return told.format(name=shlex.quote(stored)) if told else of(kind)
+        return next_step(shlex.quote(name), is_stored=True)
+    return STORED.get(kind or "", "").format(name=shlex.quote(name))

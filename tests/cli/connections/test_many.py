@@ -52,6 +52,8 @@ async def test_one_that_fails_is_named_and_stops_no_other(cli: Cli, mirror: Mirr
         checked = await cli("check", settings=settings)
         assert (checked.code, "WRONG lake: credentials" in checked.stdout) == (1, True)
         assert "ok    hill: credentials" in checked.stdout
+        assert "`voucher-sync connections rotate lake` gives it another token" in " ".join(checked.stdout.split())
+        assert "MEWS_ACCESS_TOKEN" not in checked.stdout
         only = await cli("check", "--connection", "hill", settings=settings)
         assert (only.code, "lake" in only.stdout) == (0, False)
 

@@ -38,7 +38,7 @@ SELECT one.name, one.origin, one.platform_address,
        replica.host || ':' || replica.pid AS owner, one.error, one.paused_at, one.paused_because, one.added_at
 FROM sync.connections AS one JOIN sync.connection_freshness AS told ON told.name = one.name
 LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
-  AND abs(extract(epoch FROM now() - replica.heartbeat_at))
+  AND one.paused_at IS NULL AND abs(extract(epoch FROM now() - replica.heartbeat_at))
       <= coalesce(CAST(replica.settings ->> 'SYNC_LEASE_S' AS double precision), 30)
 WHERE one.removed_at IS NULL
 ORDER BY one.name

@@ -120,7 +120,8 @@ WITH covered AS MATERIALIZED (
   SELECT connection, CAST(sum(repaired) AS bigint) AS codes FROM sync.voucher_audits WHERE repaired > 0
   GROUP BY connection
 )
-SELECT known.name, noted.origin, noted.owner, noted.paused_at, noted.paused_because,
+SELECT known.name, noted.origin, CASE WHEN noted.paused_at IS NULL THEN noted.owner END AS owner, noted.paused_at,
+       noted.paused_because,
        coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
        CAST(extract(epoch FROM now() - told.heartbeat_at) AS double precision) AS heartbeat_age_s,
        CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS caught_up_age_s,

@@ -83,7 +83,6 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "state": words.state(one),
         "daemon": _heard(one, overview, lease_s),
         "last pull": words.pull(one),
-        "failed request": words.failed_request(one),
         "complete through": words.instant(one.complete_through),
         "vouchers": f"{one.vouchers:,}",
         "codes": words.codes(one),

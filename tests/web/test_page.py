@@ -137,12 +137,22 @@ async def test_what_an_empty_page_looks_at_is_named(mirror: Mirror) -> None:
     assert f"The database is {database_of(mirror.database_url)} at " in text
 
 
-@pytest.mark.parametrize(("minutes", "told"), [(2, "a request failed 2 minutes ago"), (300, "complete through")])
-async def test_the_last_success_is_told_apart_from_what_failed_since(mirror: Mirror, minutes: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "minutes", "told"),
+    [
+        ("failing", 2, "a request failed 2 minutes ago"),
+        ("failing", 300, "complete through"),
+        ("ok", 2, "complete through"),
+    ],
+)
+async def test_the_last_success_is_told_apart_from_what_failed_since(
+    mirror: Mirror, state: str, minutes: int, told: str
+) -> None:
     async with serving(mirror) as site:
         await mirror.execute(
             "INSERT INTO sync.connections (name, state, heartbeat_at, caught_up_as_of) "
-            "VALUES ('default', 'ok', now(), now() - interval '1 hour')"
+            "VALUES ('default', :state, now(), now() - interval '1 hour')",
+            state=state,
         )
         await mirror.execute(
             "INSERT INTO sync.request_failures (connection, operation, problem, count, last_at) "

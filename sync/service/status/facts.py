@@ -1,5 +1,6 @@
 """What is told of connections and daemons. Instants and ages are the database's clock's; None: unknown."""
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -205,6 +206,15 @@ class ConnectionStatus:
     def is_stored(self) -> bool:
         """Whether the database keeps its tokens."""
         return self.origin not in {None, "environment"}
+
+    @property
+    def has_failed_since(self) -> bool:
+        """Whether it fails, and a call did since its last success. Of one that works, a refused call is none of that:
+        services that carry no vouchers are refused at each discovery.
+        """
+        success_s = math.inf if self.caught_up_age_s is None else self.caught_up_age_s
+        is_later = self.failed_request_age_s is not None and self.failed_request_age_s < success_s
+        return self.state == "failing" and is_later
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,12 +143,8 @@ def state(one: ConnectionStatus) -> str:
 
 def pull(one: ConnectionStatus) -> str:
     """When a pull last left nothing to read."""
-    return "none has caught up yet" if one.caught_up_age_s is None else f"caught up {ago(one.caught_up_age_s)}"
-
-
-def failed_request(one: ConnectionStatus) -> str:
-    """When a call of the API last failed."""
-    return "none in the last 30 days" if one.failed_request_age_s is None else ago(one.failed_request_age_s)
+    success = "none has caught up yet" if one.caught_up_age_s is None else f"caught up {ago(one.caught_up_age_s)}"
+    return f"{success}; a request failed {ago(one.failed_request_age_s)}" if one.has_failed_since else success
 
 
 def mended(one: ConnectionStatus) -> str:

@@ -1,6 +1,5 @@
 """What the templates show, out of facts: rows, words and the order of things; a pure step between the two."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -164,7 +163,7 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
     through = f"complete through {words.moment(one.complete_through, overview.now)}"
-    if one.failed_request_age_s is not None and one.failed_request_age_s < (one.caught_up_age_s or math.inf):
+    if one.has_failed_since:
         through = f"a request failed {words.ago(one.failed_request_age_s)}"
     number = "unknown" if one.voucher_codes is None else words.codes(one)
     drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"

@@ -165,6 +165,12 @@ async def remove(tx: AsyncConnection, name: str) -> None:
     would send them, and nobody would look up what became of those that were sent.
     """
     await require(tx, name)
+    await refuse_unfinished(tx, name)
+    await tx.execute(_REMOVE, {"of_name": name})
+
+
+async def refuse_unfinished(tx: AsyncConnection, name: str) -> None:
+    """`VoucherSyncError` where changes that are queued for a connection are not finished."""
     counts = {row.status: row.number for row in await tx.execute(_UNFINISHED, {"of_name": name})}
     if counts:
         told = ", ".join(f"{number:,} {status}" for status, number in sorted(counts.items()))
@@ -172,7 +178,6 @@ async def remove(tx: AsyncConnection, name: str) -> None:
             f"connection {name}: changes that are queued for it are not finished ({told}): let the daemon finish them, "
             f"or take them back with `voucher-sync outbox cancel`; `voucher-sync connections pause` stops it meanwhile"
         )
-    await tx.execute(_REMOVE, {"of_name": name})
 
 
 async def reencrypt(tx: AsyncConnection, box: TokenBox) -> int:

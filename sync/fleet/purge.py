@@ -4,6 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
+from sync.fleet.changes import refuse_unfinished
 from sync.postgres.engine import in_transaction
 
 CODES_AT_ONCE = 10_000
@@ -14,12 +15,13 @@ async def purge(engine: AsyncEngine, name: str) -> int:
     """Delete all rows of a connection that is removed, and then its own; how many codes that were.
 
     It may be begun again after it was interrupted. Finished changes stay in the outbox for as long as any do.
-    `VoucherSyncError` where the connection is not removed.
+    `VoucherSyncError` where the connection is not removed, or changes were queued for it since that are not finished.
     """
 
     async def delete_some(tx: AsyncConnection) -> int:
         if (await tx.execute(_IS_REMOVED, {"name": name})).scalar_one_or_none() is None:
             raise VoucherSyncError(f"there is no removed connection {name}: `voucher-sync connections remove` it first")
+        await refuse_unfinished(tx, name)
         parameters = {"name": name, "most": CODES_AT_ONCE}
         return (await tx.execute(_SOME_CODES, parameters)).rowcount
 

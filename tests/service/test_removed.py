@@ -1,16 +1,25 @@
-"""A connection that was removed is told of no more, although what it has mirrored stays."""
+"""What is told of connections that nobody works for: of a removed one nothing but what waits for it still."""
 
+import pytest
+
+from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
+from sync.fleet.purge import purge
 from sync.mirror.discover import discover
 from sync.postgres.engine import in_transaction, transaction
+from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
 from tests.support.mirror import Mirror
 from tests.support.two_tokens import second
 
 
-async def names(mirror: Mirror) -> list[str]:
+async def statuses(mirror: Mirror) -> list[ConnectionStatus]:
     async with transaction(mirror.connection.engine) as tx:
-        return [one.name for one in await load_status(tx)]
+        return await load_status(tx)
+
+
+async def names(mirror: Mirror) -> list[str]:
+    return [one.name for one in await statuses(mirror)]
 
 
 async def test_a_removed_connection_is_no_longer_told_of(mirror: Mirror) -> None:
@@ -23,3 +32,25 @@ async def test_a_removed_connection_is_no_longer_told_of(mirror: Mirror) -> None
         await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
     assert await names(mirror) == []
     assert await mirror.rows("SELECT connection FROM mews.vouchers") == [{"connection": "lake"}]
+
+
+async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not_forgotten_by_a_purge(
+    mirror: Mirror,
+) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    service = mirror.world.add_service(hotel.id, "Stay")
+    voucher = mirror.world.add_voucher(service.id, "V", created_utc=mirror.clock())
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :id, 'X')",
+            id=voucher.id,
+        )
+        (told,) = await statuses(mirror)
+        assert (told.name, told.is_removed, told.outbox["pending"]) == ("lake", True, 1)
+        with pytest.raises(VoucherSyncError, match="not finished"):
+            await purge(lake.engine, "lake")
+        await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'cancelled'")
+        assert await statuses(mirror) == []
+        await purge(lake.engine, "lake")

@@ -166,7 +166,8 @@ class ConnectionStatus:
     no connection knows yet count for each. `gap`: `copy` or `behind` for a database that is to be adopted.
     `voucher_codes_estimated`: their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or
     `command` or `webhook` for those that the database keeps. `owner`: the machine and the process of the daemon that
-    works for it, if one does that is alive. `paused_at`: since when nothing is done for it. `failed_request_age_s`:
+    works for it, if one does that is alive. `paused_at`: since when nothing is done for it; `is_removed`:
+    never again, and changes wait that were queued for it since. `failed_request_age_s`:
     since a call of the API last failed. `audit_repaired`: how many of those that had drifted are mended.
     """
 
@@ -175,6 +176,7 @@ class ConnectionStatus:
     owner: str | None
     paused_at: datetime | None
     paused_because: str | None
+    is_removed: bool
     state: str
     state_since: datetime | None
     error: str | None

@@ -26,7 +26,7 @@ TOLD_OF_DAEMONS = ("process", "host", "pid", "version", "revision", "settings", 
 async def load_overview(
     tx: AsyncConnection, detailed: Collection[str] | None = None, *, of_the_only_one: bool = False
 ) -> Overview:
-    """Every connection that has ever been used and is not removed, and every daemon.
+    """Every connection that has ever been used and is not removed, or for which changes wait, and every daemon.
 
     Details are of the connections that `detailed` names. None: of all; `of_the_only_one`: also where there is one
     alone. Raises `DatabaseError`.
@@ -111,7 +111,9 @@ WITH covered AS MATERIALIZED (
   SELECT * FROM mews.connection_coverage
 ), known AS (
   SELECT name FROM sync.connections UNION SELECT connection FROM covered
-  EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL
+  EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox
+    WHERE connection = name AND status IN ('pending', 'sending', 'uncertain', 'held'))
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
 ), failed AS (
@@ -120,8 +122,9 @@ WITH covered AS MATERIALIZED (
   SELECT connection, CAST(sum(repaired) AS bigint) AS codes FROM sync.voucher_audits WHERE repaired > 0
   GROUP BY connection
 )
-SELECT known.name, noted.origin, CASE WHEN noted.paused_at IS NULL THEN noted.owner END AS owner, noted.paused_at,
-       noted.paused_because,
+SELECT known.name, noted.origin, CASE WHEN noted.paused_at IS NULL THEN noted.owner END AS owner,
+       coalesce(noted.removed_at, noted.paused_at) AS paused_at, noted.paused_because,
+       noted.removed_at IS NOT NULL AS is_removed,
        coalesce(noted.state, 'unknown') AS state, noted.state_since, noted.error, noted.error_kind,
        CAST(extract(epoch FROM now() - told.heartbeat_at) AS double precision) AS heartbeat_age_s,
        CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS caught_up_age_s,

@@ -58,6 +58,10 @@ FAILED_TO_DO = (
     "leave them"
 )
 
+REMOVED = "Changes were queued for it since it was removed, and nobody sends them"
+REMOVED_TO_DO = (
+    "take them back with `voucher-sync outbox cancel`, or add the connection again with `voucher-sync connections add`"
+)
 DRIFT_TO_DO = "find who changed them: the mirror's rows by hand, or a code that no window shows"
 NO_TOKENS = {
     STORED: (
@@ -157,6 +161,8 @@ def _kept_from(one: ConnectionStatus) -> Verdict | None:
     if one.gap:
         to_do = "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
         return Verdict(Level.FAILING, "Waiting to be adopted", GAPS[one.gap], one.state_since, to_do)
+    if one.is_removed:
+        return Verdict(Level.ATTENTION, "Removed, and changes wait", REMOVED, one.paused_at, REMOVED_TO_DO)
     if one.paused_at:
         cause = one.paused_because or "No reason was given"
         to_do = f"`voucher-sync connections resume {shlex.quote(one.name)}`; until then nothing is read or sent for it"

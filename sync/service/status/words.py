@@ -137,7 +137,7 @@ def outbox(one: ConnectionStatus) -> str:
 def state(one: ConnectionStatus) -> str:
     """How it stands, and since when."""
     if one.paused_at:
-        return f"paused since {instant(one.paused_at)}"
+        return f"{'removed' if one.is_removed else 'paused'} since {instant(one.paused_at)}"
     return one.state if one.state_since is None else f"{one.state} since {instant(one.state_since)}"
 
 

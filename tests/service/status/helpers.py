@@ -13,6 +13,7 @@ WELL = ConnectionStatus(
     origin="environment",
     owner=None,
     paused_at=None,
+    is_removed=False,
     paused_because=None,
     state="ok",
     state_since=NOW - timedelta(days=3),

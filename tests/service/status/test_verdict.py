@@ -55,6 +55,7 @@ from .helpers import NOW, connection, daemon, overview
         ({"paused_at": NOW, "paused_because": "until May"}, Level.PAUSED, "Paused", "until May"),
         ({"paused_at": NOW, "gap": "copy"}, Level.FAILING, "Waiting to be adopted", "restored or copied"),
         ({"audit_braked": "half is missing"}, Level.ATTENTION, "Working, and something needs you", "half is missing"),
+        ({"is_removed": True, "paused_at": NOW}, Level.ATTENTION, "Removed, and changes wait", "nobody sends them"),
         ({"rejected_records": 2}, Level.ATTENTION, "Working, and something needs you", "2 records"),
     ],
 )

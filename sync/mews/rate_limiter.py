@@ -7,12 +7,10 @@ window, 0.7 % at 200 ms. (Counting from the sending instead lets a slow request 
 
 Writes go before reads, but for one place in so many: a push of hours must not keep the mirror's pulls waiting. And
 while there is more to push than the budget lets through, pulls get no more than that share, since for whatever they
-read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end;
-one that a process does nothing beside may have all that is left.
+read now the push has to wait later. Audits come last, get a quarter of the budget at most, and wait for a push to end.
 
-With a ledger, the budget is shared with the processes before and beside this one: see `sync.mews.allowance`. Under a
-cap, a request needs a place there too, which tokens of the same address share: see `sync.mews.platform_cap`. It is
-asked for behind that of the budget, so that no token that waits for its own budget keeps it from others.
+With a ledger, the budget is shared with the processes before and beside this one: see `sync.mews.allowance`. A cap is
+shared by the tokens of an address: see `sync.mews.platform_cap`. A place there is asked for behind that of the budget.
 """
 
 import asyncio
@@ -34,8 +32,7 @@ PUSHES_PER_PULL = 40
 AUDIT_SHARE = 4
 """An audit gets one place in four: the rest is kept free for what cannot wait."""
 CAP_WAIT_S = 10.0
-"""A place of the budget that waited so long for one under the cap is given back and taken anew: what was written down
-of it holds for the time of a call and so much more."""
+"""A place of the budget that waited so long for one under the cap is taken anew: what is written down ends after it."""
 
 
 class Priority(IntEnum):
@@ -214,8 +211,7 @@ class RateLimiter:
 
     def spent(self) -> int:
         """Places that are taken now."""
-        now = self._clock()
-        return self._in_flight + sum(1 for free_at in self._free_at if free_at > now)
+        return self._in_flight + len(self._usage().ages_s)
 
     async def _take_place(self) -> None:
         while True:
@@ -239,8 +235,7 @@ class RateLimiter:
 
     def _usage(self) -> Usage:
         now = self._clock()
-        ages_s = (self._window_s - (free_at - now) for free_at in self._free_at if free_at > now)
-        return Usage(self._in_flight, tuple(ages_s))
+        return Usage(self._in_flight, tuple(self._window_s + now - one for one in self._free_at if one > now))
 
     def _share_wait_s(self, priority: Priority) -> float:
         """Seconds until requests of a priority may look again for a place; 0 if they may have one."""

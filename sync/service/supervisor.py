@@ -7,7 +7,7 @@ nothing is under way for it any more; one that was lost is left at once, and not
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -20,11 +20,10 @@ from sync.fleet.assignment import Owned
 from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnection
-from sync.mews.client import Credentials
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
-from sync.service.app import Workplace
 from sync.service.beats import Beats
+from sync.service.engagement import Engagement, follow_owner, is_written_anew
 from sync.service.heartbeat import Standing
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
@@ -35,8 +34,7 @@ BEAT_TAKES_S = 3.0
 LEAST_PAUSE_S = 0.1
 """Between two beats: any user of the database may notify as often as they like, and each beat writes."""
 BEGUN_AT_ONCE = 32
-"""So many connections at most are before the end of their first pull. All at once, thousands would keep each other from
-the database for longer than any waits for it."""
+"""So many connections at most are before the end of their first pull: thousands would keep each other waiting."""
 BEGINS_S = 3.0
 """One that is slow, as where its API does not answer, keeps others waiting no longer."""
 FEW = 8
@@ -53,28 +51,10 @@ UNKNOWN_EPOCH = -1
 log = structlog.get_logger()
 
 
-@dataclass(eq=False, slots=True)
-class Engagement:
-    """What is done for one connection, until `stop`. `owned` is None while it is not known whose it is.
-
-    `given`: the address and the tokens that it is done with.
-
-    `is_lost`: another has it, or nobody is to. `is_given_back`: another is to have it.
-    """
-
-    owned: Owned | None
-    tenure: Tenure
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    task: "asyncio.Task[None] | None" = None
-    given: tuple[str, Credentials] | None = None
-    is_lost: bool = False
-    is_given_back: bool = False
-
-
 class Supervisor:
     """`jobs` are those of the connections that it works for now; `wake` has it beat at once."""
 
-    def __init__(self, place: Workplace, membership: Membership, schedule: Schedule, intervals: Intervals) -> None:
+    def __init__(self, place: app.Workplace, membership: Membership, schedule: Schedule, intervals: Intervals) -> None:
         self.jobs: list[Jobs] = []
         self.wake = asyncio.Event()
         self._place = place
@@ -169,7 +149,7 @@ class Supervisor:
     async def _load(self, found: Round) -> Mapping[str, StoredConnection]:
         """The connections that are to be begun, and those whose tokens are written anew."""
         wanted = found.owned.keys() - self._works.keys() - self._to_release - set(found.give_back)
-        wanted |= {name for name, work in self._works.items() if _is_written_anew(work, found.owned.get(name))}
+        wanted |= {name for name, work in self._works.items() if is_written_anew(work, found.owned.get(name))}
         if not wanted:
             return {}
         active = await in_transaction(self._place.engine, registry.load_active)
@@ -183,7 +163,7 @@ class Supervisor:
                 continue  # what is nobody's yet is taken with the next beat
             if name in stored:
                 self._accept(work, found.owned[name], stored[name])
-            _follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
+            follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
         self._has_beaten = True
         self._to_release |= set(found.give_back) - self._works.keys()
         for name in stored.keys() - self._works.keys():
@@ -318,19 +298,3 @@ class Supervisor:
             elif is_good and not was_good:
                 self._schedule.make_up()
             was_good = is_good
-
-
-def _is_written_anew(work: Engagement, owned: Owned | None) -> bool:
-    """Whether a connection is this replica's as before, and its tokens or its address are not as they were."""
-    return owned is not None and work.owned is not None and owned != work.owned and owned.epoch == work.owned.epoch
-
-
-def _follow_owner(work: Engagement, owned: Owned | None, *, is_given_back: bool) -> None:
-    """Go on with a connection that this replica owns as before, and end what is another's, or has other tokens."""
-    if work.owned is None and owned is not None:
-        work.owned, work.tenure.epoch = owned, owned.epoch
-    if owned is None or work.owned is None or owned.epoch != work.owned.epoch:
-        work.is_lost = work.tenure.is_over = True
-    work.is_given_back = work.is_given_back or is_given_back
-    if work.is_lost or work.is_given_back or owned != work.owned:
-        work.stop.set()

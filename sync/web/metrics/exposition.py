@@ -63,7 +63,8 @@ class Metrics:
         except DatabaseError:
             stored, is_up = [], False
         has_key = bool(self._running.settings.secret_keys)
-        samples = [*of_process(self._running.engine, has_secret_key=has_key), *of_platforms(self._running.pools), *stored]
+        samples = [*of_process(self._running.engine, has_secret_key=has_key), *of_platforms(self._running.pools)]
+        samples += stored
         samples += [(names.DATABASE_UP, (), is_up), (names.LOOP_LAG, (), self._lag_s.copy())]
         for number, jobs in enumerate(self._running.jobs, start=1):
             samples += of_connection(jobs, self._running.settings.sync_rate_limit_requests)

@@ -7,8 +7,8 @@ now, and is written only while such changes wait.
 from alembic import op
 import sqlalchemy as sa
 
-revision = "0037"
-down_revision = "0033"
+revision = "0035"
+down_revision = "0034"
 branch_labels = None
 depends_on = None
 

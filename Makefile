@@ -3,25 +3,29 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help demo test test-long test-pooler storm soak crashpoints fuzz mutants bench idle fleet guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
+.PHONY: help demo test test-long test-pooler coverage storm soak crashpoints fuzz mutants bench idle fleet guard lint lock reference pictures dist clean installed-demo installed-tests installed-peers
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 demo: installed-demo  ## the daemon against a simulated API; ARGS="--seconds 20" ends it by itself
 	@$(BIN)/python -m sync demo $(ARGS)
 
-# Four workers even on two cores, since most tests wait for a process, a database or a socket. Whoever is done takes from
+# Five workers even on two cores, since most tests wait for a process, a database or a socket. Whoever is done takes from
 # the others: shared out beforehand, all the slow tests of a file are one worker's.
-PYTEST := $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-4} --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-5} --dist worksteal
 test: installed-tests  ## the test suite, less what takes long
 	@$(PYTEST) $(ARGS)
 
-# These wait even more, for clocks and for processes that are killed.
-test-long: installed-tests  ## the rest of it: more storms, kills and simulations, and what waits for the clock
+# These wait even more: for clocks, and for processes that are started and killed.
+test-long: installed-tests  ## the rest of it: commands, browsers, storms, kills and simulations, and what waits for the clock
 	@export PYTEST_WORKERS=$${PYTEST_WORKERS:-6}; $(PYTEST) -m long $(ARGS)
 
 test-pooler: installed-tests  ## outbox, mirror, daemon and fleet behind PgBouncer in transaction mode, which must be installed
-	@POOLER=1 $(PYTEST) $(or $(ARGS),tests/outbox tests/mirror tests/daemon tests/fleet)
+	@POOLER=1 $(PYTEST) $(or $(ARGS),-m "" tests/outbox tests/mirror)
+	@[ -n "$(ARGS)" ] || POOLER=1 $(PYTEST) tests/daemon tests/fleet
+
+coverage: installed-tests  ## the test suite, and which branches it takes; processes that it starts are counted too
+	@$(PYTEST) --cov --cov-report=term $(ARGS)
 
 storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls failing, 20 kills, and other fault profiles
 	@STORM_ADDS=10000 STORM_DELETES=3000 STORM_KILLS=20 $(BIN)/python -m pytest -m "" -s tests/daemon/test_push_kills.py

@@ -123,6 +123,7 @@ def test_every_link_leads_somewhere(page: str) -> None:
     assert [one for one in targets if not (ROOT / page).parent.joinpath(one).exists()] == []
 
 
+@pytest.mark.long
 def test_nothing_cites_a_file_or_a_section_that_a_clone_does_not_have() -> None:
     cited = {path: missing_files(path, text) | missing_sections(path, text) for path, text in texts()}
     assert len(cited) > 100

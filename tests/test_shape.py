@@ -40,6 +40,7 @@ def test_no_file_is_longer_than_300_lines() -> None:
     assert long_files(sources(".py", ".sql")) == []
 
 
+@pytest.mark.long
 def test_no_function_is_longer_than_40_lines() -> None:
     found = {path: long_functions(path.read_text(encoding="utf-8")) for path in sources(".py")}
     assert {str(path.relative_to(ROOT)): names for path, names in found.items() if names} == {}

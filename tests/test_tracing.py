@@ -60,6 +60,7 @@ class Collector:
             yield one.name, names.get(one.parent_span_id, ""), attributes, one.status.message
 
 
+@pytest.mark.long
 async def test_a_cycle_is_told_from_the_job_down_to_each_call_and_without_a_code(
     mirror: Mirror, tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ async def test_a_cycle_is_told_from_the_job_down_to_each_call_and_without_a_code
         assert secret not in str(collector.received)
 
 
+@pytest.mark.long
 async def test_a_collector_that_is_away_or_silent_delays_no_end(mirror: Mirror, tmp_path: Path) -> None:
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # to the daemon's end

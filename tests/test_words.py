@@ -25,6 +25,7 @@ def names_in(path: Path) -> Iterator[str]:
         yield from (token.string for token in tokenize.tokenize(text.readline) if token.type == tokenize.NAME)
 
 
+@pytest.mark.long
 def test_no_word_that_is_gone_is_a_name_in_the_code() -> None:
     ours = {"sync", "tests", "benchmarks"}
     modules = [path for path in files() if path.suffix == ".py" and path.parts[0] in ours]

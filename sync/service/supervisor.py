@@ -249,11 +249,11 @@ class Supervisor:
         for work in self._works.values():
             work.is_given_back = True
             work.stop.set()
-        with suppress(DatabaseError, TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await self._membership.begin_to_leave()
         tasks = {work.task for work in self._works.values() if work.task is not None}
         try:
+            with suppress(DatabaseError, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._membership.begin_to_leave()
             while tasks:
                 _, tasks = await asyncio.wait(tasks, timeout=RELEASE_S)
                 await self._release()

@@ -205,6 +205,7 @@ async def test_a_voucher_that_the_api_refuses_is_said_to_be_left_out(mirror: Mir
     assert "Invalid VoucherIds" in str(report.vouchers[lost.id].error)
 
 
+@pytest.mark.long
 async def test_an_audit_that_was_left_is_taken_up_where_it_stood(mirror: Mirror) -> None:
     for number in range(2001):  # in three groups, of which two are listed at once
         mirror.add_codes(mirror.add_voucher(f"Voucher {number}"), numbered(1, f"OF-{number}"))

@@ -16,6 +16,8 @@ from tests.support.terminal import END_OF_INPUT, ENTER, INTERRUPT, Terminal, ter
 
 from .conftest import SHOWN_SOON, Cli
 
+pytestmark = pytest.mark.long
+
 ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 """As in a restored database."""
 QUESTION = "What becomes of them (release, cancel, keep) [keep]: "

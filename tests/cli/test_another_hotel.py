@@ -10,6 +10,8 @@ from tests.support.mirror import Mirror
 
 from .conftest import Cli
 
+pytestmark = pytest.mark.long
+
 ANOTHER_TOKEN = "the-token-of-another-hotel"
 SAYS = "this database mirrors Hotel A, and MEWS_ACCESS_TOKEN is for Hotel B: nothing was read or sent; check"
 

@@ -21,6 +21,7 @@ async def test_without_drift_it_says_so(cli: Cli, mirror: Mirror) -> None:
     assert (ended.code, ended.stdout) == (0, "3 codes of 1 vouchers compared, no drift.\n")
 
 
+@pytest.mark.long
 async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.once()
@@ -49,6 +50,7 @@ async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
     )
 
 
+@pytest.mark.long
 async def test_a_loss_waits_until_it_is_accepted(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await cli("once", settings=mirror.environment)
@@ -86,6 +88,7 @@ async def test_an_audit_that_fails_is_told_and_noted(cli: Cli, mirror: Mirror) -
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_daemon_running", [False, True])
 async def test_it_uses_the_whole_budget_only_while_no_daemon_runs(
     cli: Cli, mirror: Mirror, *, is_daemon_running: bool

@@ -137,6 +137,7 @@ async def test_without_a_webhook_there_is_nothing_to_try(cli: Cli, mirror: Mirro
     assert "-> set SYNC_ALERT_WEBHOOK_URL" in ended.stdout
 
 
+@pytest.mark.long
 async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await cli("once", settings=mirror.environment)
@@ -165,6 +166,7 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
 
 
+@pytest.mark.long
 async def test_what_the_environment_brings_along_is_named(cli: Cli, unreachable_url: str) -> None:
     tokens = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": ACCESS_TOKEN}
     strange = {"SYNC_LEASE": "60", "ALL_PROXY": "socks5://127.0.0.1:9", "PGOPTIONS": "-c x=y"}

@@ -153,6 +153,7 @@ def test_roles_that_are_missing(database_url: str, monkeypatch: pytest.MonkeyPat
     assert "voucher-sync roles" in findings["roles"].to_do
 
 
+@pytest.mark.long
 def test_indexes_from_before_the_operating_system_sorted_otherwise(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         if admin.info.server_version < 170_000:

@@ -63,6 +63,7 @@ async def served_api() -> AsyncIterator[dict[str, str]]:
         yield {name: value for name, value in mirror.environment.items() if name != "DATABASE_URL"}
 
 
+@pytest.mark.long
 @ON_LINUX
 async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_path: Path) -> None:
     about_another_server = {"PGHOSTADDR": "127.0.0.1", "PGPORT": "1", "PGSERVICE": "nowhere", "PGOPTIONS": "-c no=such"}

@@ -52,6 +52,7 @@ async def test_check_says_it_on_its_line_of_the_database(tmp_path: Path) -> None
     assert "voucher-sync[demo]" in ended.stdout
 
 
+@pytest.mark.long
 async def test_with_a_database_nothing_of_the_extra_is_needed(mirror: Mirror, tmp_path: Path) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
 

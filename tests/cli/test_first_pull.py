@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+import pytest
+
 from sync.demo.simulator import Operation
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.outbox import active
@@ -29,6 +31,7 @@ async def test_what_the_api_has_made_since_it_was_queued_is_done_and_not_sent(cl
         assert asked.index(Operation.GET_CODES) < asked.index(Operation.ADD_CODES)
 
 
+@pytest.mark.long
 async def test_nothing_is_sent_while_the_api_cannot_be_read_and_all_of_it_once_it_can(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0

@@ -53,6 +53,7 @@ async def hotel(hostile_url: str, cli: Cli) -> AsyncIterator[tuple[Mirror, Vouch
         yield mirror, voucher
 
 
+@pytest.mark.long
 async def test_once_mirrors_and_pushes(cli: Cli, hotel: tuple[Mirror, Voucher]) -> None:
     mirror, voucher = hotel
     await mirror.execute(QUEUE, voucher=voucher.id)

@@ -77,6 +77,7 @@ async def tell_of_connections(tell: Callable[..., Awaitable[Any]], mirror: Mirro
     assert (await tell("connections remove", "lake", "--purge", "--yes"))["deleted"] == 0
 
 
+@pytest.mark.long
 async def test_each_command_prints_its_shape(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     seen = set[str]()
 

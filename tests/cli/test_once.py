@@ -42,6 +42,7 @@ async def test_it_mirrors_everything_and_then_finds_nothing_to_write(cli: Cli, m
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_a_cycle_that_finds_nothing_new_notes_how_far_it_came_for_the_next_one(
     cli: Cli, database_url: str
 ) -> None:
@@ -136,6 +137,7 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert all(error.endswith("run `voucher-sync migrate`") for error in errors)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
 async def test_a_signal_in_the_middle(mirror: Mirror, tmp_path: Path, number: signal.Signals, code: int) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
@@ -168,6 +170,7 @@ async def queue(mirror: Mirror, value: str) -> None:
     )
 
 
+@pytest.mark.long
 async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await queue(mirror, "NEW")
@@ -194,6 +197,7 @@ async def test_a_lost_answer_that_it_looks_up_itself_is_no_failure(cli: Cli, mir
     assert (row["status"], ended.code, errors_of(ended.stderr)) == ("done", 0, [])
 
 
+@pytest.mark.long
 @pytest.mark.direct
 @pytest.mark.parametrize("is_answered", [False, True])
 async def test_a_line_to_the_database_that_broke_is_no_failure_where_all_is_done_in_the_end(
@@ -217,6 +221,7 @@ async def test_what_it_gives_back_to_be_sent_later_is_a_failure(cli: Cli, mirror
     assert (row["status"], ended.code, len(errors_of(ended.stderr)) > 0) == ("pending", 1, True)
 
 
+@pytest.mark.long
 async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mirror) -> None:
     async def keep_unknown(operation: Operation, _body: object) -> None:
         if operation is Operation.ADD_CODES:
@@ -244,6 +249,7 @@ async def test_a_users_index_keeps_out_one_code_and_costs_no_further_calls(cli: 
     assert len(mirror.simulator.requests) <= 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "answer lost"])
 async def test_it_ends_within_a_few_calls_where_the_database_takes_no_code_at_all(
     cli: Cli, mirror: Mirror, is_lost: bool
@@ -263,6 +269,7 @@ async def test_it_ends_within_a_few_calls_where_the_database_takes_no_code_at_al
     assert (counted <= 12, len(mirror.requests(Operation.ADD_CODES))) == (True, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("api", [{}, {"lenient_delete": True}, {"hide_writes_for_s": 0.5}])
 async def test_what_it_deletes_stands_as_the_api_says_in_the_end(
     cli: Cli, database_url: str, api: dict[str, Any]

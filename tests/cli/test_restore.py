@@ -12,6 +12,8 @@ from tests.support.outbox import active
 
 from .conftest import SHOWN_SOON, Cli
 
+pytestmark = pytest.mark.long
+
 ADDS, CANCELLED, DELETES = 60, 10, 20
 QUEUE = (
     "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT :operation, :voucher, unnest(:values)"

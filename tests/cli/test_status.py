@@ -23,6 +23,7 @@ async def test_nothing_yet(cli: Cli, database_url: str) -> None:
     assert (await cli("status", "--healthy", settings=settings)).code == 1
 
 
+@pytest.mark.long
 async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0
@@ -42,6 +43,7 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     assert one["complete_through"].startswith("20")
 
 
+@pytest.mark.long
 async def test_a_first_backfill_is_told_until_it_has_reached_the_present(cli: Cli, database_url: str) -> None:
     mirror = Mirror(database_url)
 
@@ -91,6 +93,7 @@ async def test_what_is_mirrored_is_told_of_a_cycle_that_never_ended_too(
     assert one["state"] == ("failing" if is_told else "unknown")
 
 
+@pytest.mark.long
 async def test_a_cycle_that_found_nothing_new_counts_as_the_last_pull(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         for _ in range(2):
@@ -199,6 +202,7 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert "): run `voucher-sync migrate`; if that finds nothing to do, put back what was dropped" in ended.stderr
 
 
+@pytest.mark.long
 async def test_strict_tells_scripts_that_somebody_is_needed(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0

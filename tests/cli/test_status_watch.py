@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.support.terminal import INTERRUPT, terminal
 
@@ -12,6 +13,7 @@ CLEAN_SCREEN = "\x1b[?1049h"
 """The screen beside the one with the shell's lines, which are there again in the end."""
 
 
+@pytest.mark.long
 async def test_it_is_drawn_again_in_the_same_place_with_what_has_changed(database_url: str, tmp_path: Path) -> None:
     async with terminal("status", "--watch", settings={"DATABASE_URL": database_url}, directory=tmp_path) as shown:
         await shown.until("Nothing has been mirrored yet")

@@ -36,6 +36,7 @@ async def in_shell(script: str, settings: Mapping[str, str], directory: Path) ->
     return ended
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
@@ -75,6 +76,7 @@ STRANGE = {
 }
 
 
+@pytest.mark.long
 async def test_what_is_strange_and_does_no_harm_is_passed_over(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         strange = mirror.environment | STRANGE
@@ -84,6 +86,7 @@ async def test_what_is_strange_and_does_no_harm_is_passed_over(cli: Cli, mirror:
         assert "complete through" in status.stdout
 
 
+@pytest.mark.long
 async def test_no_colours_forced_on_a_pipe_bring_bars_into_a_log_or_a_table_to_a_script(
     cli: Cli, mirror: Mirror
 ) -> None:
@@ -116,6 +119,7 @@ def test_a_measure_that_a_terminal_may_have_is_kept(monkeypatch: pytest.MonkeyPa
     assert os.environ[name] == "132"
 
 
+@pytest.mark.long
 async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mirror: Mirror) -> None:
     settings = {"DATABASE_URL": mirror.database_url, "PYTHONIOENCODING": "latin-1"}
     queued = await cli("outbox", "delete", "--voucher", str(uuid4()), "CAFE→☕", settings=settings)
@@ -155,6 +159,7 @@ async def test_a_working_directory_that_is_gone_is_no_fault(tmp_path: Path, mirr
     assert (ended.code, ended.stderr) == (0, "")
 
 
+@pytest.mark.long
 async def test_no_descriptors_left_is_told(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.served():
         ended = await in_shell("ulimit -n 6; voucher-sync once", mirror.environment, tmp_path)

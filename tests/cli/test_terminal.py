@@ -25,6 +25,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
+@pytest.mark.long
 async def test_long_work_tells_codes_calls_and_what_is_left(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened():
         on_terminal = mirror.environment | SHOWN_SOON | {"COLUMNS": "160", "NO_COLOR": "1"}
@@ -44,6 +45,7 @@ async def test_long_work_tells_codes_calls_and_what_is_left(cli: Cli, mirror: Mi
         assert re.search(r"Asking the API .*1/1 lines +\d+ calls, [\d.]+/s ", imported)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("no_color", "has_colours"), [("1", False), ("", True)])
 async def test_no_color_turns_colours_off(mirror: Mirror, tmp_path: Path, no_color: str, has_colours: bool) -> None:
     async with mirror.opened():

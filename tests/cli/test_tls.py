@@ -28,6 +28,7 @@ def by_the_machine(url: str, authority: Path) -> dict[str, str]:
     return {"DATABASE_URL": f"{url}?sslmode=verify-full&sslrootcert=system", "SSL_CERT_FILE": str(authority)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [by_url, by_environment, by_the_machine])
 async def test_a_server_is_spoken_to_only_where_its_authority_signed_for_its_name(
     cli: Cli, database_url: str, tmp_path: Path, settings: Callable[[str, Path], dict[str, str]]

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import without_colours
 from tests.support.mirror import Mirror
@@ -10,6 +12,7 @@ from tests.support.outbox import A_WHILE
 from tests.support.process import run_on_terminal
 
 
+@pytest.mark.long
 async def test_vouchers_are_listed_with_names_and_codes(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     other = mirror.add_voucher("Winter with a name that is long, and goes on for more than one line of a terminal")
     mirror.world.delete_code(next(iter(mirror.world.codes.truth)))

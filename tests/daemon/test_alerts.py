@@ -9,6 +9,8 @@ from tests.support.daemon import running
 from tests.support.mirror import Mirror
 from tests.support.receiver import Receiver, receiving
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def mirror(database_url: str) -> Mirror:

@@ -9,6 +9,7 @@ from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 
 
+@pytest.mark.long
 async def test_an_audit_that_was_left_is_finished_and_what_has_drifted_is_mended(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ async def test_a_backfill_that_is_killed_twelve_times_stays_within_the_budget(
     await kill_again_and_again(hotel(database_url, limit, halved=4), limit, tmp_path, starts=12, calls=12)
 
 
+@pytest.mark.long
 async def test_a_cycle_beside_a_daemon_stays_within_the_budget_of_both(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(30, 3.0)
     mirror = hotel(database_url, limit, halved=1)

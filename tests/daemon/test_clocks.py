@@ -15,6 +15,7 @@ LONG = pytest.mark.long
 PAIRS = [pytest.param((-DAY, -DAY), marks=LONG), pytest.param((DAY, DAY), marks=LONG), (DAY, -DAY)]
 
 
+@pytest.mark.long
 @needs_libfaketime
 @pytest.mark.parametrize("steps", PAIRS, ids=str)
 async def test_codes_are_mirrored_and_changes_made_once_whatever_the_machines_clock_does(

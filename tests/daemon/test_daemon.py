@@ -62,6 +62,7 @@ async def test_a_fault_beside_the_jobs_is_told_and_ends_nothing() -> None:
     assert line["error"].endswith(WHAT_TO_SEND)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variables", "event"),
     [
@@ -118,6 +119,7 @@ async def test_another_process_watchdog_is_not_fed(monkeypatch: pytest.MonkeyPat
     await asyncio.wait_for(_feed_watchdog(lambda: True), timeout=10)  # fed, it would never end
 
 
+@pytest.mark.long
 async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
         await mirrored(mirror, daemon)
@@ -127,6 +129,7 @@ async def test_it_mirrors_what_is_there_and_what_comes(mirror: Mirror, tmp_path:
         assert await daemon.stopped(signal.SIGTERM) == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it(mirror: Mirror, tmp_path: Path, number: signal.Signals) -> None:
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
@@ -135,6 +138,7 @@ async def test_a_signal_ends_it(mirror: Mirror, tmp_path: Path, number: signal.S
         assert daemon.logs[-1]["event"] == "stopped"
 
 
+@pytest.mark.long
 async def test_the_page_in_flight_is_finished(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened():
         answer, asked = asyncio.Event(), asyncio.Event()
@@ -154,6 +158,7 @@ async def test_the_page_in_flight_is_finished(mirror: Mirror, tmp_path: Path) ->
         assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_it_does_not_wait_for_an_answer_that_never_comes(mirror: Mirror, tmp_path: Path) -> None:
     # After a tenth of this it is asked once more, which a daemon that stops refuses to itself: nothing hangs any more.
     async with mirror.opened(), running(mirror, tmp_path, SYNC_REQUEST_TIMEOUT_S="600") as daemon:
@@ -162,6 +167,7 @@ async def test_it_does_not_wait_for_an_answer_that_never_comes(mirror: Mirror, t
         assert daemon.count("stopping_in_the_middle") == 1
 
 
+@pytest.mark.long
 async def test_a_second_signal_ends_it_at_once(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
         await hanging(mirror)
@@ -169,6 +175,7 @@ async def test_a_second_signal_ends_it_at_once(mirror: Mirror, tmp_path: Path) -
         assert daemon.count("stopping_in_the_middle") == 0
 
 
+@pytest.mark.long
 async def test_an_outage_of_the_api_is_told_once_and_outlasted(mirror: Mirror, tmp_path: Path) -> None:
     async with AsyncExitStack() as uptime:
         await uptime.enter_async_context(mirror.served())
@@ -184,6 +191,7 @@ async def test_an_outage_of_the_api_is_told_once_and_outlasted(mirror: Mirror, t
             assert (daemon.count("failing"), daemon.count("recovered")) == (1, 1)
 
 
+@pytest.mark.long
 async def test_it_starts_before_the_api_does(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.served():
         port = mirror.port
@@ -194,6 +202,7 @@ async def test_it_starts_before_the_api_does(mirror: Mirror, tmp_path: Path) -> 
             await mirrored(mirror, daemon)
 
 
+@pytest.mark.long
 async def test_it_outlasts_a_restart_of_the_database(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as name, embedded_postgres(Path(name)) as url:
         migrate(url)
@@ -213,6 +222,7 @@ async def test_it_outlasts_a_restart_of_the_database(tmp_path: Path) -> None:
                 assert (daemon.count("failing"), daemon.count("recovered")) == (1, 1)
 
 
+@pytest.mark.long
 async def test_it_waits_for_the_migration(empty_database_url: str, tmp_path: Path) -> None:
     mirror = Mirror(empty_database_url)
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
@@ -223,6 +233,7 @@ async def test_it_waits_for_the_migration(empty_database_url: str, tmp_path: Pat
         await mirrored(mirror, daemon)
 
 
+@pytest.mark.long
 async def test_systemd_is_told_how_it_goes(mirror: Mirror, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
         supervisor.bind(f"{directory}/notify")
@@ -237,6 +248,7 @@ async def test_systemd_is_told_how_it_goes(mirror: Mirror, tmp_path: Path) -> No
         assert told[-1] == b"STOPPING=1"
 
 
+@pytest.mark.long
 async def test_no_token_is_logged(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), running(mirror, tmp_path) as daemon:
         await mirrored(mirror, daemon)

@@ -15,6 +15,8 @@ from tests.support.daemon import PATIENCE_S, running
 from tests.support.hostile import new_owner
 from tests.support.mirror import Mirror
 
+pytestmark = pytest.mark.long
+
 QUEUE = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'NEW'), ('delete', %s, 'CODE-0')
 """

@@ -69,6 +69,7 @@ async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None
     assert (audited["kind"], audited["counts"]["vouchers"], audited["counts"]["drift"]) == ("audit", 1, 0)
 
 
+@pytest.mark.long
 async def test_a_look_that_settled_something_is_noted_and_one_that_found_nothing_to_do_is_not(
     mirror: Mirror, jobs: Jobs
 ) -> None:

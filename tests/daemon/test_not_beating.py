@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.migrations.helpers import execute
 from tests.support.daemon import UNSET, running
 from tests.support.mirror import Mirror
@@ -17,6 +19,7 @@ async def test_a_database_that_is_away_is_told_once(mirror: Mirror, tmp_path: Pa
         assert (told["level"], "does not answer" in told["error"]) == ("warning", True)
 
 
+@pytest.mark.long
 async def test_what_refuses_its_sign_of_life_is_named_until_it_is_gone(mirror: Mirror, tmp_path: Path) -> None:
     execute(
         mirror.database_url,

@@ -92,6 +92,7 @@ async def test_the_poll_finds_what_no_look_could(mirror: Mirror, tmp_path: Path)
         await done(mirror, rows=2)
 
 
+@pytest.mark.long
 @pytest.mark.direct
 async def test_a_notification_wakes_it(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), ready(mirror, tmp_path):
@@ -101,6 +102,7 @@ async def test_a_notification_wakes_it(mirror: Mirror, tmp_path: Path) -> None:
         assert len(mirror.world.codes.truth) == 3
 
 
+@pytest.mark.long
 @pytest.mark.direct
 async def test_a_listener_that_is_lost_is_replaced(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), ready(mirror, tmp_path):
@@ -111,6 +113,7 @@ async def test_a_listener_that_is_lost_is_replaced(mirror: Mirror, tmp_path: Pat
         await done(mirror, rows=1)
 
 
+@pytest.mark.long
 async def test_the_poll_finds_what_no_notification_told(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), ready(mirror, tmp_path, SYNC_PUSH_POLL_S="0.2"):
         await mirror.execute("ALTER TABLE mews.voucher_code_outbox DISABLE TRIGGER wake")
@@ -118,6 +121,7 @@ async def test_the_poll_finds_what_no_notification_told(mirror: Mirror, tmp_path
         await done(mirror, rows=1)
 
 
+@pytest.mark.long
 async def test_the_poll_finds_what_was_told_to_a_session_whose_line_fell_silent(mirror: Mirror, tmp_path: Path) -> None:
     async with Proxy(mirror.way).served() as proxy, mirror.opened():
         proxy.silence_after(b"LISTEN")
@@ -128,6 +132,7 @@ async def test_the_poll_finds_what_was_told_to_a_session_whose_line_fell_silent(
                 await proxy.swallowed.wait()
 
 
+@pytest.mark.long
 async def test_a_change_for_a_voucher_that_is_new_brings_a_discovery_about(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened(), ready(mirror, tmp_path):
         voucher = mirror.add_voucher("New")
@@ -139,6 +144,7 @@ async def test_a_change_for_a_voucher_that_is_new_brings_a_discovery_about(mirro
         assert [code.voucher_id for code in mirror.world.codes.truth.values()] == [voucher.id]
 
 
+@pytest.mark.long
 async def test_a_token_that_may_not_write_shows_as_failing_and_keeps_the_rows(mirror: Mirror, tmp_path: Path) -> None:
     mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.ADD_CODES})
     async with mirror.opened(), ready(mirror, tmp_path) as daemon:
@@ -150,6 +156,7 @@ async def test_a_token_that_may_not_write_shows_as_failing_and_keeps_the_rows(mi
             assert daemon.process.returncode is None
 
 
+@pytest.mark.long
 async def test_a_stop_waits_for_the_write_in_flight(mirror: Mirror, tmp_path: Path) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
@@ -170,6 +177,7 @@ async def test_a_stop_waits_for_the_write_in_flight(mirror: Mirror, tmp_path: Pa
         assert await statuses(mirror) == ["done"]
 
 
+@pytest.mark.long
 async def test_no_value_of_a_code_is_logged(mirror: Mirror, tmp_path: Path) -> None:
     value = "SECRET-VALUE-4711"
     mirror.simulator.behaviour.refused_values.add(value)

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
@@ -14,6 +15,7 @@ STATUS = "SELECT status FROM mews.voucher_code_outbox"
 COUNT = "SELECT count(*) FROM mews.voucher_codes"
 
 
+@pytest.mark.long
 @needs_pgbouncer
 async def test_the_daemon_works_behind_a_pooler_with_two_sessions(database_url: str, tmp_path: Path) -> None:
     with pooled(database_url, pool_size=2) as url:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.support.daemon import running
 from tests.support.mirror import Mirror
@@ -19,6 +20,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.long
 async def test_what_is_sent_to_a_daemon_becomes_a_connection(mirror: Mirror, tmp_path: Path) -> None:
     hotel = mirror.world.add_enterprise("Hotel B")
     mirror.world.add_token("token-b", name="token-b", enterprise_ids=[hotel.id])

@@ -86,6 +86,7 @@ def test_prometheus_takes_the_rules_and_the_configuration() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_nothing_fires_while_all_is_well(tmp_path: Path) -> None:
     assert fires(tmp_path, {}, {"10m": set(), "1d": set(), "47h": set()}) == ""
 
@@ -94,6 +95,7 @@ def test_the_test_of_rules_can_fail(tmp_path: Path) -> None:
     assert "FAILED" in fires(tmp_path, {}, {"10m": {"VoucherSyncDown"}})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("instead", "expected"),
     [

@@ -43,6 +43,7 @@ def test_every_panel_has_its_place_and_its_number() -> None:
     assert max(x for x, _ in cells) == 23
 
 
+@pytest.mark.long
 async def test_every_query_names_metrics_and_labels_that_a_daemon_tells(mirror: Mirror, tmp_path: Path) -> None:
     settings = {"SYNC_HTTP_BIND": "127.0.0.1:0", "SYNC_HTTP_TOKEN": TOKEN, "SYNC_LOG_LEVEL": "info"}
     async with running(mirror, tmp_path, **settings) as daemon, httpx.AsyncClient(trust_env=False) as client:

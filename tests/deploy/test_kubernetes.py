@@ -201,6 +201,7 @@ def test_probes_and_prometheus_reach_the_port_that_the_daemon_listens_on() -> No
         assert daemon[probe]["httpGet"]["port"] == "http"
 
 
+@pytest.mark.long
 async def test_each_probe_is_answered_without_the_token(mirror: Mirror, tmp_path: Path) -> None:
     probes = {POD["containers"][0][f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")}
     settings = {

@@ -42,6 +42,7 @@ def fits(password: str, verifier: str | None) -> bool:
     return kind == "SCRAM-SHA-256" and stored == base64.b64decode(keys.split(":")[0])
 
 
+@pytest.mark.long
 def test_the_daemons_role_owns_the_database_and_is_no_superuser(url: str) -> None:
     with psycopg.connect(url) as connection:
         powers = connection.execute(
@@ -67,6 +68,7 @@ def test_its_password_is_the_secrets_first_line_and_the_superuser_has_none(url: 
     assert not fits("postgres", passwords["voucher_sync"])
 
 
+@pytest.mark.long
 def test_it_can_migrate_and_the_roles_for_bi_and_applications_get_what_they_are_for(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("GRANT voucher_sync TO postgres")

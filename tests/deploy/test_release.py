@@ -56,6 +56,7 @@ def sums(*paths: Path) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
+@pytest.mark.long
 def test_a_release_is_the_same_bytes_wherever_it_is_built(tmp_path: Path, wheel_and_archive: tuple[Path, Path]) -> None:
     elsewhere = a_copy(tmp_path / "gäste haus", backwards=True, mode=0o600)
 

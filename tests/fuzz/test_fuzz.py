@@ -36,6 +36,7 @@ LISTINGS: list[Listing[Any]] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seeds", SEEDS, ids=str)
 def test_no_body_is_more_than_a_page_or_unreadable(seeds: range) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from tests.mews.ledgers import (
 from tests.outages.virtual_clock import run_leaping
 
 
+@pytest.mark.long
 @settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(0, 2**32), st.integers(1, 3))
 def test_no_window_holds_more_than_the_limit_whoever_is_killed(limit: int, seed: int, lanes: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,6 +37,7 @@ async def be_at_ease() -> None:
     assert most_in_any_window(arrivals) <= 200
 
 
+@pytest.mark.long
 @settings(max_examples=20)
 @given(st.integers(1, 300), st.integers(0, 2**32), st.integers(1, 3))
 def test_no_window_holds_more_than_the_limit_where_processes_are_at_ease_between(

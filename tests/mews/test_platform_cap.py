@@ -162,6 +162,7 @@ def test_a_backfill_is_as_fast_under_the_cap_as_its_budget_lets_it() -> None:
     run_leaping(main())
 
 
+@pytest.mark.long
 async def test_thousands_of_cancelled_waits_take_nothing_with_them() -> None:
     rng, cap = random.Random(1), PlatformCap(PlatformLimits(4, 1_000_000), asyncio.get_running_loop().time)
     connections, cancelled = [Connection(cap) for _ in range(5)], 0

@@ -227,6 +227,7 @@ async def test_a_single_token_has_its_own_circuit_alone(api: Mirror) -> None:
         assert (client.is_probing, client.is_platform_away) == (True, False)
 
 
+@pytest.mark.long
 async def test_its_return_ends_the_pauses_of_each_token(api: Mirror) -> None:
     async with sharing(api) as shared:
         clients = shared.clients

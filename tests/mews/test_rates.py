@@ -43,6 +43,7 @@ async def behind_a_hold() -> None:
     assert len(api.simulator.requests) == 1
 
 
+@pytest.mark.long
 async def test_the_budget_draws_no_429_and_no_violation() -> None:
     api = Mirror("no database", rate_limit=RateLimit(requests=20, window_s=0.3), latency_s=0.01, grace_s=0.0)
     # On a machine that takes seconds for a call, another one would rightly be sent beside it.

@@ -22,6 +22,7 @@ MORE_THAN_ARE_SENT = 30
 """Beside one that hangs, another is sent after each tenth of its time."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_known", [False, True], ids=["first call", "after a good answer"])
 async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) -> None:
     async with opened(api, read_timeout_s=LONG_S, retry_policy=ONCE) as client:

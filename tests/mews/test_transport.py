@@ -92,6 +92,7 @@ async def serves_a_hundred(transport: Transport) -> None:
     assert [(answer.status_code, is_cut(answer)) for answer in answers] == [(200, False)] * 100
 
 
+@pytest.mark.long
 async def test_it_survives_a_thousand_cancelled_requests(api: Mirror) -> None:
     rng = random.Random(1)
     async with opened(api) as transport:

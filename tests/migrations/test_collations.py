@@ -109,6 +109,7 @@ def older(before_url: str) -> Iterator[psycopg.Connection]:
         yield session
 
 
+@pytest.mark.long
 def test_who_writes_meanwhile_is_not_kept_waiting(before_url: str, older: psycopg.Connection) -> None:
     process, _ = a_build_that_waits(before_url)
 
@@ -120,6 +121,7 @@ def test_who_writes_meanwhile_is_not_kept_waiting(before_url: str, older: psycop
     assert query(before_url, "SELECT count(*) FROM public.mine") == [(52,)]
 
 
+@pytest.mark.long
 def test_a_build_that_was_killed_is_made_anew(before_url: str, older: psycopg.Connection) -> None:
     process, session = a_build_that_waits(before_url)
     process.kill()

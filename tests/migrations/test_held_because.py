@@ -91,6 +91,7 @@ AND wait_event_type = 'Lock'
 """
 
 
+@pytest.mark.long
 def test_nobody_waits_while_rows_are_written_and_whoever_is_killed_there_is_followed(before_url: str) -> None:
     execute(before_url, WAITS_FOR_US)
     with psycopg.connect(before_url, autocommit=True) as holder:

@@ -78,6 +78,7 @@ def test_down_to_nothing_and_up_again_is_as_new(database_url: str) -> None:
     assert everything(database_url) == before
 
 
+@pytest.mark.long
 def test_every_step_up_can_be_taken_back(empty_database_url: str) -> None:
     steps = [script.revision for script in reversed(list(scripts().walk_revisions()))]
     with alembic(empty_database_url) as config:
@@ -93,6 +94,7 @@ def test_every_step_up_can_be_taken_back(empty_database_url: str) -> None:
     assert revisions(empty_database_url) == (head(), head())
 
 
+@pytest.mark.long
 def test_replicas_that_migrate_at_once_all_succeed(empty_database_url: str) -> None:
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     run = [sys.executable, "-c", MIGRATE, empty_database_url]
@@ -128,6 +130,7 @@ def test_a_database_of_a_newer_version_is_an_error_of_our_own(database_url: str)
         migrate(database_url)
 
 
+@pytest.mark.long
 def test_what_belongs_to_others_is_left_alone(empty_database_url: str) -> None:
     others = """
         SELECT n.nspname, c.relname, c.relfilenode FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -100,6 +100,7 @@ def test_why_a_row_is_uncertain_is_taken_from_its_last_attempt(
     assert release.row(row_id)["uncertain_because"] == because
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("outcomes", "blocked", "singled_out"),
     [
@@ -123,6 +124,7 @@ def test_blocks_since_the_last_failure_and_the_first_sending_are_taken_from_the_
     assert (row["first_sent_at"] and row["first_sent_at"].day) == (1 if outcomes else None)
 
 
+@pytest.mark.long
 def test_the_release_before_goes_on_and_what_it_writes_is_filled_in(release: Release0, before_url: str) -> None:
     migrate(before_url)
     for outcome, error, because in UNCERTAIN:
@@ -138,6 +140,7 @@ def test_the_release_before_goes_on_and_what_it_writes_is_filled_in(release: Rel
             assert release.row(row_id)["uncertain_because"] is None
 
 
+@pytest.mark.long
 def test_a_failure_that_the_release_before_writes_has_blocks_counted_anew(release: Release0, before_url: str) -> None:
     row_id = release.queue()
     release.send(row_id)

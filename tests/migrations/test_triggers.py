@@ -133,6 +133,7 @@ def test_a_session_that_has_used_the_functions_before_uses_the_new_ones(before_u
     assert query(before_url, f"SELECT DISTINCT status FROM {TABLE}") == [("cancelled",)]
 
 
+@pytest.mark.long
 def test_the_way_back_restores_what_was(before_url: str) -> None:
     before = everything(before_url)
     upgrade(before_url)

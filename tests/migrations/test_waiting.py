@@ -111,6 +111,7 @@ def test_another_replica_that_migrates_is_told_too(other: psycopg.Connection, be
         migrate(behind_url)
 
 
+@pytest.mark.long
 def test_a_lock_that_becomes_free_meanwhile_is_no_trouble(
     other: psycopg.Connection, behind_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

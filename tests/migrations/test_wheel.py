@@ -53,6 +53,7 @@ def test_a_wheel_holds_the_package_and_every_migration_and_nothing_else(installe
         assert shipped_of_page == of_page
 
 
+@pytest.mark.long
 def test_an_installed_wheel_migrates_by_its_own_migrations(
     installed: Path, tmp_path: Path, empty_database_url: str, database_url: str
 ) -> None:

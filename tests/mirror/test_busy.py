@@ -43,6 +43,7 @@ async def give_way(mirror: Mirror, sqlstate: str) -> None:
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
 async def test_each_job_gives_way_to_others_and_is_through_at_its_first_run(mirror: Mirror, sqlstate: str) -> None:
     voucher = mirror.add_voucher()
@@ -67,6 +68,7 @@ async def test_each_job_gives_way_to_others_and_is_through_at_its_first_run(mirr
     assert len(mirror.requests(Operation.ADD_CODES)) == 1
 
 
+@pytest.mark.long
 async def test_a_serializable_transaction_of_a_user_ends_no_page(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     codes = mirror.add_codes(voucher, numbered(3))

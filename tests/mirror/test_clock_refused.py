@@ -70,6 +70,7 @@ async def test_at_a_first_contact_it_plans_nothing(strict: Mirror, ahead_s: floa
     assert (await strict.compare()).is_equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shift", SHIFTS)
 async def test_a_machine_that_is_wrong_by_itself_stops_no_process_that_knows_the_hotel(
     mirror: Mirror, shift: timedelta

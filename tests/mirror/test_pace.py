@@ -61,6 +61,7 @@ async def test_a_408_halves_the_page_and_everything_is_read(mirror: Mirror) -> N
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_the_smaller_page_is_remembered_by_later_pulls_and_new_processes(mirror: Mirror) -> None:
     light, heavy = await two_groups(mirror)
     mirror.simulator.on_request = None
@@ -158,6 +159,7 @@ async def test_a_408_at_the_smallest_is_an_error_of_its_window_alone(mirror: Mir
     assert ((await mirror.compare()).is_equal, found) == (True, [])
 
 
+@pytest.mark.long
 async def test_a_408_in_the_middle_of_a_window_loses_no_page(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), numbered(3000))
     await mirror.discover()

@@ -5,6 +5,8 @@ from datetime import timedelta
 from itertools import cycle
 from uuid import UUID
 
+import pytest
+
 from sync.core.errors import InvalidResponse
 from sync.demo.simulator import Code, Operation, RawBody, RequestRecord
 from tests.support.flows import (
@@ -220,6 +222,7 @@ async def test_a_cursor_that_repeats_ends_in_an_error_and_the_other_windows_are_
     assert (await watermarks(mirror))[codes[0].voucher_id] == oldest
 
 
+@pytest.mark.long
 async def test_cursors_that_circle_end_in_an_error_and_the_next_pull_goes_on(mirror: Mirror) -> None:
     codes = await a_year_of_codes(mirror)
     oldest = mirror.world.vouchers[codes[0].voucher_id].created_utc

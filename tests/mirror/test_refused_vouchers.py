@@ -151,6 +151,7 @@ async def test_vouchers_that_are_refused_all_together_end_their_plan(mirror: Mir
     assert await mirror.rows("SELECT FROM sync.plans") == []
 
 
+@pytest.mark.long
 async def test_a_hotel_that_is_refused_as_a_whole_is_found_voucher_by_voucher(mirror: Mirror) -> None:
     _, goes = await two_hotels(mirror, here=200, there=100)
     report = await pull_later(mirror)

@@ -136,6 +136,7 @@ async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(databas
         assert (set(found), await open_windows(mirror)) == ({0}, {})
 
 
+@pytest.mark.long
 async def test_what_is_new_stands_in_the_mirror_before_a_backfill_asks_for_anything(mirror: Mirror) -> None:
     late = await news_beside_a_backfill(mirror)
     found = watch_for_what_is_missing_before(late, mirror)

@@ -227,6 +227,7 @@ def applied(pages: Iterable[list[VoucherCode]]) -> dict[int, VoucherCode]:
     return held
 
 
+@pytest.mark.long
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(readings, max_size=6), max_size=5))
 async def test_any_pages_in_any_order_end_in_the_freshest_readings(

@@ -135,6 +135,7 @@ async def test_a_process_that_starts_in_an_outage_does_not_say_that_all_is_well(
         await until(mirror, "EXISTS (SELECT FROM sync.connections WHERE state = 'ok')")
 
 
+@pytest.mark.long
 async def test_a_lost_answer_that_is_found_by_a_look_fails_no_longer(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     async with pushing(mirror) as jobs:
@@ -148,6 +149,7 @@ async def test_a_lost_answer_that_is_found_by_a_look_fails_no_longer(mirror: Mir
         assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]
 
 
+@pytest.mark.long
 async def test_while_the_api_is_away_it_is_tried_with_one_change_at_a_time(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     async with pushing(mirror) as jobs:

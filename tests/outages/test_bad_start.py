@@ -80,6 +80,7 @@ async def test_an_api_that_fails_when_the_daemon_starts_is_mirrored_when_it_work
             assert jobs.health.errors == []
 
 
+@pytest.mark.long
 async def test_a_token_that_is_refused_at_first_is_tried_again_before_the_next_interval(database_url: str) -> None:
     mirror = hotel(database_url)
     async with mirror.opened():

@@ -12,6 +12,7 @@ CLAIM = b"SET status = 'sending'"
 SETTLEMENT = b"WITH free AS"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("statement", [CLAIM, SETTLEMENT])
 @pytest.mark.parametrize("is_answered", [False, True])
 async def test_a_commit_whose_answer_is_lost_sends_nothing_twice(

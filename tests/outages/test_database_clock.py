@@ -18,7 +18,7 @@ from tests.support.physical import stepped_server
 from tests.support.postgres import new_database
 from tests.support.wall_clock import DAY, HOUR, ProcessClock, needs_libfaketime
 
-pytestmark = needs_libfaketime
+pytestmark = [pytest.mark.long, needs_libfaketime]
 
 STEPS = [(HOUR,), (DAY, DAY), (HOUR, -HOUR), (-DAY, -DAY)]
 QUICK = {"sync_lease_s": 10, "sync_settle_after_s": 2}

@@ -48,6 +48,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
     return watch
 
 
+@pytest.mark.long
 async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
     mirror: Mirror, tmp_path: Path, watch: StopWatch
 ) -> None:

@@ -63,6 +63,7 @@ async def test_the_api_s_words_without_its_name_for_the_call_prove_nothing_eithe
     assert (await outbox.statuses(), set(active(mirror).values())) == (["done"], {1})
 
 
+@pytest.mark.long
 async def test_a_firewall_that_dislikes_one_change_stops_no_other_and_fails_that_one(
     mirror: Mirror, outbox: Outbox
 ) -> None:

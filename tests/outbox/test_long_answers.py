@@ -59,6 +59,7 @@ async def test_pages_that_are_too_long_by_their_size_are_halved_until_they_are_n
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_what_is_too_long_at_the_smallest_is_an_error_and_the_other_groups_go_on(mirror: Mirror) -> None:
     other = mirror.add_voucher()
     await mirror.once()

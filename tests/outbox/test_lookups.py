@@ -138,6 +138,7 @@ async def test_a_look_that_is_too_heavy_for_some_vouchers_goes_on_with_fewer(mir
     assert await outbox.statuses() == ["done"] * 3
 
 
+@pytest.mark.long
 async def test_thousands_of_unknown_outcomes_of_a_voucher_take_one_look(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -45,6 +45,7 @@ async def test_a_delete_by_value_stands_in_the_mirror_before_any_pull(mirror: Mi
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_thousands_go_a_thousand_a_call(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -56,6 +57,7 @@ async def test_thousands_go_a_thousand_a_call(mirror: Mirror, outbox: Outbox) ->
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_seven_refused_of_a_thousand_fail_alone(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -143,6 +145,7 @@ async def test_too_many_deletes_are_held_until_they_are_released(mirror: Mirror,
     assert (await outbox.pusher.push()).done == 150
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [None, Status(500), Status(403), Status(409)])
 async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_back(
     mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch, fault: Status | None

@@ -25,6 +25,7 @@ async def test_an_add_is_done_and_says_that_the_mirror_does_not_show_it(mirror: 
     assert (len(await mirrored(mirror)), len(await aside(mirror)), outbox.calls()) == (20, 1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("allow_duplicates", [True, False])
 async def test_an_add_whose_answer_was_lost_is_not_sent_again(
     mirror: Mirror, outbox: Outbox, allow_duplicates: bool

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from sync.demo.simulator import Close, Hang, Operation
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.dispatch import MirrorFreshness, claim_due
@@ -79,6 +81,7 @@ async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror,
     assert (in_time.verdict, outbox.calls()) == (None, 1)
 
 
+@pytest.mark.long
 async def test_a_write_without_an_answer_is_given_up_within_its_lease(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

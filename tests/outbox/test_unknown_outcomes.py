@@ -111,6 +111,7 @@ async def test_an_add_that_was_made_unseen_and_then_deleted_is_not_made_again(mi
     assert (await outbox.statuses(), active(mirror), outbox.calls()) == (["done", "done"], {}, 1)
 
 
+@pytest.mark.long
 async def test_an_add_that_shows_late_and_is_refused_as_its_own_double_is_done(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -129,6 +130,7 @@ async def test_an_add_that_shows_late_and_is_refused_as_its_own_double_is_done(m
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_an_add_that_is_the_double_of_somebody_else_s_fails_after_one_more_look(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -180,6 +182,7 @@ async def test_a_delete_that_something_on_the_way_answers_in_the_api_s_place_is_
     assert (await outbox.statuses(), active(mirror)) == (["done"], {})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [20, 1000])
 async def test_a_change_at_which_the_api_fails_each_time_ends_up_alone(
     mirror: Mirror, outbox: Outbox, count: int

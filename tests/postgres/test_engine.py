@@ -150,6 +150,7 @@ async def test_what_passes_by_itself_means_unavailable_and_says_what_to_do(
         await execute(engine, f"DO $$ BEGIN RAISE EXCEPTION 'in its own words' USING ERRCODE = '{sqlstate}'; END $$")
 
 
+@pytest.mark.long
 async def test_a_standby_is_told_as_one_and_works_once_it_is_promoted() -> None:
     with standby() as url:
         engine = make_engine(url)

@@ -102,6 +102,7 @@ async def test_a_session_that_is_cut_is_opened_anew(sleeper: Sleeper, stranger: 
     await sleeper.woken()
 
 
+@pytest.mark.long
 async def test_a_line_that_fell_silent_is_given_up_and_another_one_opened(
     database_url: str, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,7 @@ async def pulled_again(mirror: Mirror) -> None:
     await is_asked.wait()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", STEPS, ids=str)
 async def test_pulls_and_heartbeats_go_on_whatever_the_wall_clock_does(
     database_url: str, monkeypatch: pytest.MonkeyPatch, step: timedelta

@@ -19,6 +19,8 @@ from sync.service.schedule import Intervals, Schedule
 from tests.outages.helpers import queue_delete_by_id
 from tests.support.mirror import Mirror
 
+pytestmark = pytest.mark.long
+
 NEVER_S = 3600.0
 PATIENCE_S = 15
 ENDED = "SELECT 1 FROM mews.voucher_code_outbox WHERE status = 'failed'"

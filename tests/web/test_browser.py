@@ -16,7 +16,10 @@ from .page_states import STATES, token_taken_back
 CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
 PATIENCE_MS = 60_000
 PHONE, DESKTOP = (390, 844), (1280, 900)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: `apt-get install chromium`")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed: `apt-get install chromium`"),
+]
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ async def opened(browser: Browser, url: str, size: tuple[int, int], scheme: str,
     return page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("state", STATES)
 async def test_each_state_is_accessible_and_fits_phone_and_desktop(
     mirror: Mirror, browser: Browser, state: str
@@ -63,6 +67,7 @@ async def test_each_state_is_accessible_and_fits_phone_and_desktop(
             await page.context.close()
 
 
+@pytest.mark.long
 async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -76,6 +81,7 @@ async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror
         assert await page.evaluate("document.getElementById('settings').open")
 
 
+@pytest.mark.long
 async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -87,6 +93,7 @@ async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browse
         await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
 
 
+@pytest.mark.long
 async def test_one_of_many_is_found_by_typing(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["many"](mirror, site)
@@ -100,12 +107,14 @@ async def test_one_of_many_is_found_by_typing(mirror: Mirror, browser: Browser) 
         assert (await Axe().run(page)).response["violations"] == []
 
 
+@pytest.mark.long
 async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
     await expect(page.locator("#updated")).to_contain_text("does not answer", timeout=PATIENCE_MS)
 
 
+@pytest.mark.long
 async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["held"](mirror, site)
@@ -115,6 +124,7 @@ async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browse
         assert await page.locator('noscript meta[http-equiv="refresh"], meta[http-equiv="refresh"]').count() == 1
 
 
+@pytest.mark.long
 async def test_a_keyboard_reaches_everything(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)

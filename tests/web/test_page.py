@@ -116,6 +116,7 @@ async def test_of_many_it_tells_who_works_for_each_and_since_when_and_why_one_is
         assert "MEWS_ACCESS_TOKEN" not in one.partition('id="settings"')[0]
 
 
+@pytest.mark.long
 async def test_the_database_is_asked_as_often_for_a_thousand_connections_as_for_twenty(mirror: Mirror) -> None:
     counts = list[int]()
     for state in ("fleet", "many"):

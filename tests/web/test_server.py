@@ -71,6 +71,7 @@ async def test_who_sends_slowly_is_cut(mirror: Mirror, monkeypatch: pytest.Monke
         assert await site.send(GET) == b""
 
 
+@pytest.mark.long
 async def test_a_port_that_is_taken_is_told_once_and_taken_when_it_is_free(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,6 +90,7 @@ async def test_a_port_that_is_taken_is_told_once_and_taken_when_it_is_free(
             assert await daemon.stopped(signal.SIGTERM) == 0
 
 
+@pytest.mark.long
 async def test_a_daemon_answers_while_it_works_and_ends_at_once_with_clients_that_do_not(
     mirror: Mirror, tmp_path: Path
 ) -> None:
@@ -107,6 +109,7 @@ async def test_a_daemon_answers_while_it_works_and_ends_at_once_with_clients_tha
         silent.close()
 
 
+@pytest.mark.long
 async def test_it_does_not_start_where_others_could_read_without_a_token(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.served():
         settings = {**mirror.environment, "SYNC_HTTP_BIND": "0.0.0.0:0"}

@@ -56,6 +56,7 @@ def tokens(mirror: Mirror, *keys: str) -> dict[str, tuple[str, str | None]]:
     return found
 
 
+@pytest.mark.long
 async def test_one_is_added_paused_resumed_and_removed(mirror: Mirror, connections: Connections) -> None:
     added = await connections("add", "lake", "--access-token-file", "lake", "--client-token-file", "client")
     assert (added.code, added.stdout.split(";")[0]) == (0, "lake is added")
@@ -75,6 +76,7 @@ async def test_a_command_that_is_told_can_be_given_to_a_shell(connections: Conne
     assert shlex.split(told) == ["check", "--connection", "Hotel de l'Europe"]
 
 
+@pytest.mark.long
 async def test_one_that_was_removed_comes_back_under_its_name(mirror: Mirror, connections: Connections) -> None:
     await connections("add", "lake", "--access-token-file", "lake")
     again = await connections("add", "lake", "--access-token-file", "hill")

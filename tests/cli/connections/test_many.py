@@ -30,6 +30,7 @@ async def settings(cli: Cli, mirror: Mirror, tmp_path: Path) -> dict[str, str]:
     return settings
 
 
+@pytest.mark.long
 async def test_a_cycle_is_each_connection_s(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
     async with mirror.served(port=int(settings.pop("port"))):
         told = json.loads((await cli("once", "--json", settings=settings)).stdout)
@@ -42,6 +43,7 @@ async def test_a_cycle_is_each_connection_s(cli: Cli, mirror: Mirror, settings: 
         assert (one.code, "connections" in json.loads(one.stdout)) == (0, False)
 
 
+@pytest.mark.long
 async def test_one_that_fails_is_named_and_stops_no_other(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
     del mirror.world.tokens[TOKENS["lake"]]
     async with mirror.served(port=int(settings.pop("port"))):
@@ -73,6 +75,7 @@ async def test_stored_ones_need_none_of_the_environment(cli: Cli, mirror: Mirror
     assert told["connections"] == {"hill": True, "lake": True}
 
 
+@pytest.mark.long
 async def test_a_paused_one_is_left_out_and_told_where_it_is_named(
     cli: Cli, mirror: Mirror, settings: dict[str, str]
 ) -> None:
@@ -88,6 +91,7 @@ async def test_a_paused_one_is_left_out_and_told_where_it_is_named(
         assert (none.code, "all of them are paused" in none.stderr) == (1, True)
 
 
+@pytest.mark.long
 async def test_values_are_looked_for_with_the_token_of_the_connection_that_is_named(
     cli: Cli, mirror: Mirror, settings: dict[str, str], tmp_path: Path
 ) -> None:

@@ -97,6 +97,7 @@ async def test_codes_are_generated_again_after_a_deadlock(cli: Cli, database_url
     assert query(database_url, "SELECT DISTINCT changes FROM public.things") == [(3,)]
 
 
+@pytest.mark.long
 async def test_a_pipe_cannot_be_read_again_and_nothing_is_queued(database_url: str, tmp_path: Path) -> None:
     asked = ("outbox", "import", "-", "--voucher", VOUCHER)
     call = run_fed(*asked, stdin="\n".join(CODES).encode(), url=database_url, directory=tmp_path)

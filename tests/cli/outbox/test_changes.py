@@ -14,6 +14,7 @@ from tests.support.process import run_on_terminal
 SECRET = "SUMMER-2027"
 
 
+@pytest.mark.long
 async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, database_url: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": database_url}
     nothing = await cli("outbox", "list", settings=settings)

@@ -48,6 +48,7 @@ def test_a_call_that_is_wrong(call: str, words: str) -> None:
     assert words in result.stderr
 
 
+@pytest.mark.long
 async def test_an_add_is_queued_once_and_taken_back_by_a_delete(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     code = ("--voucher", VOUCHER, SECRET)

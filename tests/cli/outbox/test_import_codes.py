@@ -61,6 +61,7 @@ async def test_a_file_from_a_spreadsheet(cli: Cli, database_url: str, codes: Pat
     )
 
 
+@pytest.mark.long
 async def test_one_code_on_each_line_from_the_standard_input(database_url: str, tmp_path: Path) -> None:
     call = ("outbox", "import", "-", "--voucher", VOUCHER)
     ended = await run_fed(*call, stdin=b"A-1\n\nA-2", url=database_url, directory=tmp_path)

@@ -143,6 +143,7 @@ async def test_what_was_made_is_exported_with_its_ids(
     assert none.stderr == "0 rows exported.\n"
 
 
+@pytest.mark.long
 async def test_the_list_fits_80_columns(database_url: str, settings: dict[str, str], tmp_path: Path) -> None:
     for number in range(12_345, 12_348):
         query(database_url, "ALTER SEQUENCE mews.voucher_code_outbox_id_seq RESTART WITH 1234567")

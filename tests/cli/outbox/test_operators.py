@@ -1,5 +1,6 @@
 """An operator's login is all that the commands need that move what others queued."""
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.cli.conftest import Cli
@@ -7,6 +8,7 @@ from tests.cli.outbox.helpers import add_row, query
 from tests.support.users import login
 
 
+@pytest.mark.long
 async def test_an_operator_moves_rows_by_command_and_is_named(cli: Cli, database_url: str) -> None:
     moves = {"retry": "failed", "release": "held", "cancel": "pending"}
     ids = {command: add_row(database_url, command.upper(), status) for command, status in moves.items()}

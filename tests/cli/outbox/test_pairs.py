@@ -36,6 +36,7 @@ async def usable(mirror: Mirror) -> dict[str, datetime | None]:
     return {code.value or "": code.validity_end_utc for code in mirror.world.codes.truth.values() if code.is_active}
 
 
+@pytest.mark.long
 async def test_a_code_is_replaced_by_another_which_stands_first(cli: Cli, known: Mirror) -> None:
     call = ("outbox", "replace", "--voucher", "Summer", "A", "NEW", "--to", "2027-10-01", "--note", "n")
     queued = await cli(*call, settings=known.environment)
@@ -49,6 +50,7 @@ async def test_a_code_is_replaced_by_another_which_stands_first(cli: Cli, known:
     assert [(row["status"], row["note"]) for row in rows] == [("done", "n")] * 2
 
 
+@pytest.mark.long
 async def test_a_code_is_extended_by_its_delete_and_an_add_behind_it(cli: Cli, known: Mirror) -> None:
     (code,) = await known.rows("SELECT id FROM mews.voucher_codes WHERE value = 'A'")
     call = ("outbox", "extend", "--code", str(code["id"]), "--to", "2027-10-01")
@@ -66,6 +68,7 @@ async def test_a_code_is_extended_by_its_delete_and_an_add_behind_it(cli: Cli, k
     assert (row["validity_start_utc"], row["validity_end_utc"]) == (datetime(2027, 5, 1, tzinfo=UTC), UNTIL)
 
 
+@pytest.mark.long
 async def test_the_same_call_with_its_key_queues_nothing_again(cli: Cli, known: Mirror) -> None:
     call = ("outbox", "replace", "--voucher", "Summer", "A", "NEW", "--key", "order 17")
     assert (await cli(*call, settings=known.environment)).code == 0

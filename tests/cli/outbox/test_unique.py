@@ -126,6 +126,7 @@ async def test_the_api_says_what_is_the_same(cli: Cli, portfolio: Mirror, tmp_pa
     assert (refused.code, refused.stderr.splitlines()[0].partition(":")[0]) == (1, "line 2")
 
 
+@pytest.mark.long
 async def test_without_tokens_or_an_api_nothing_is_queued(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
     voucher = portfolio.add_voucher()
     async with portfolio.served():

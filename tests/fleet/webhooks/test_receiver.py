@@ -102,6 +102,7 @@ def state(**changed: Any) -> dict[str, Any]:
     return {**whole, "is_removed": False, **changed}
 
 
+@pytest.mark.long
 async def test_a_hotel_joins_pauses_goes_on_changes_its_token_and_leaves(vendor: Vendor, hotel: str) -> None:
     world = vendor.mirror.world
     assert await vendor.created(hotel) == 202
@@ -128,6 +129,7 @@ async def test_a_hotel_joins_pauses_goes_on_changes_its_token_and_leaves(vendor:
     assert await vendor.states() == [state(is_removed=True)]
 
 
+@pytest.mark.long
 async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
     await vendor.settle()
@@ -180,6 +182,7 @@ async def test_a_connection_that_a_command_added_follows_its_integration(vendor:
     assert await vendor.states() == [state(name="lake", origin="command")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(5))
 async def test_replays_in_any_order_lead_to_what_the_api_shows(vendor: Vendor, hotel: str, seed: int) -> None:
     del vendor.mirror.world.tokens["token-1"]  # it was given another one since

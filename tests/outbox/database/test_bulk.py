@@ -50,6 +50,7 @@ async def analysed_when_empty(outbox: Outbox, database_url: str) -> None:
         await connection.execute("VACUUM ANALYZE mews.voucher_code_outbox, mews.voucher_codes, mews.vouchers")
 
 
+@pytest.mark.long
 async def test_in_one_statement(outbox: Outbox) -> None:
     async with reading_few(outbox) as tx:
         for operation in ("delete", "add", "delete"):

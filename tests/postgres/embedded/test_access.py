@@ -62,6 +62,7 @@ def sockets(connection: psycopg.Connection) -> Path:
     return Path(connection.info.host)
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_another_user_does_not_reach_the_socket(short: Path) -> None:
     with embedded_postgres(short):
@@ -135,6 +136,7 @@ def test_a_directory_for_the_socket_that_is_not_the_servers_is_not_used(long: Pa
         assert place.is_dir()
 
 
+@pytest.mark.long
 def test_a_server_that_is_started_again_under_its_users_listens_where_it_did(long: Path) -> None:
     with embedded_postgres(long) as url:
         server = postmaster(long)
@@ -145,6 +147,7 @@ def test_a_server_that_is_started_again_under_its_users_listens_where_it_did(lon
             assert again == url
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_it_serves_a_user_who_is_not_root() -> None:
     with open_directory() as place:

@@ -62,6 +62,7 @@ def test_a_path_with_a_line_break_is_refused_before_anything_is_made(place: Path
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("umask", [0o077, 0o000], ids=["077", "000"])
 def test_the_umask_opens_nothing_and_closes_nothing(place: Path, umask: int) -> None:
     before = os.umask(umask)
@@ -204,6 +205,7 @@ def in_a_machine_with(mount: str, directory: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_tiny_shared_memory_is_enough(place: Path) -> None:
     assert in_a_machine_with("mount -t tmpfs -o size=64k tmpfs /dev/shm", place) == "started\n"
@@ -221,6 +223,7 @@ def test_a_file_system_that_can_only_be_read_is_told_of(place: Path) -> None:
     assert f"{place}/voucher-sync cannot be made (Read-only file system)" in said
 
 
+@pytest.mark.long
 def test_a_bare_process_is_enough(place: Path) -> None:
     bare = "umask 077; ulimit -n 64; trap '' INT HUP; exec env -i \"$@\" <&-"
     command = ["sh", "-c", bare, "sh", sys.executable, "-c", START, str(place)]

@@ -91,6 +91,7 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_server_runs_from_a_copy_whatever_the_umask(closed: Path, directory: Path) -> None:
     umask = os.umask(0o077)
@@ -122,6 +123,7 @@ def test_a_copy_is_made_once(directory: Path, account: Account) -> None:
     assert programs.stat().st_ino == made
 
 
+@pytest.mark.long
 @AS_ROOT
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("broken", ["its libraries", "a program", "a mode"])
@@ -148,6 +150,7 @@ def test_copies_of_other_releases_go(directory: Path, account: Account) -> None:
     assert names(directory) == ["data", programs.relative_to(directory).parts[0]]
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_copy_goes_when_it_is_needed_no_more(closed: Path, directory: Path, account: Account) -> None:
     copy = programs_for(account, directory)
@@ -174,6 +177,7 @@ def test_a_copy_that_a_kill_left_half_made_is_made_again(closed: Path, directory
     assert names(directory) == [programs.relative_to(directory).parts[0]]
 
 
+@pytest.mark.long
 @AS_ROOT
 @pytest.mark.usefixtures("closed")
 def test_starts_at_once_make_one_copy_and_one_server(directory: Path) -> None:

@@ -14,6 +14,7 @@ from sync.postgres.embedded import default_directory, embedded_postgres, psql_pa
 from tests.postgres.embedded.helpers import QUICK, is_up, server_of, things
 
 
+@pytest.mark.long
 def test_it_starts_serves_and_stops_and_keeps_what_it_holds(directory: Path) -> None:
     assert not is_up(directory)
     with embedded_postgres(directory) as url:

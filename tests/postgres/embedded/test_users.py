@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from sync.postgres.embedded import embedded_postgres
 from tests.postgres.embedded.helpers import PATIENCE_S, address, is_up, kill, server_of, things, user
@@ -41,6 +42,7 @@ def test_two_processes_share_it_and_the_last_one_out_stops_it(directory: Path) -
     assert not is_up(directory)
 
 
+@pytest.mark.long
 def test_who_started_it_may_leave_first(directory: Path) -> None:
     with embedded_postgres(directory), user(directory) as other:
         url = address(other)
@@ -55,6 +57,7 @@ def test_who_started_it_may_leave_first(directory: Path) -> None:
     assert not is_up(directory)
 
 
+@pytest.mark.long
 def test_processes_that_start_at_once_make_one_server(empty: Path) -> None:
     with user(empty) as one, user(empty) as two, user(empty) as three:
         assert len({address(process) for process in (one, two, three)}) == 1
@@ -83,6 +86,7 @@ def test_one_of_two_users_is_killed_and_the_other_stops_it(directory: Path) -> N
     assert not is_up(directory)
 
 
+@pytest.mark.long
 def test_a_server_that_was_killed_starts_again_with_all_that_was_committed(directory: Path) -> None:
     with user(directory) as killed:
         with psycopg.connect(address(killed), autocommit=True) as connection:
@@ -117,16 +121,19 @@ def another_program(directory: Path, *locks: str) -> Iterator[None]:
                 path.unlink(missing_ok=True)
 
 
+@pytest.mark.long
 def test_a_pid_that_is_another_programs_by_now_does_not_stop_the_start(directory: Path) -> None:
     with another_program(directory, "postmaster.pid"), embedded_postgres(directory) as url:
         assert things(url) == [1]
 
 
+@pytest.mark.long
 def test_a_pid_in_the_lock_of_the_socket_does_not_stop_the_start_either(directory: Path) -> None:
     with another_program(directory, "postmaster.pid", ".s.PGSQL.5432.lock"), embedded_postgres(directory) as url:
         assert things(url) == [1]
 
 
+@pytest.mark.long
 def test_leaving_a_server_that_died_is_quiet_and_the_next_user_can_start_it(directory: Path) -> None:
     run = [sys.executable, "-c", LEAVE_A_DEAD_SERVER, str(directory)]
     ended = subprocess.run(run, check=False, capture_output=True, text=True, timeout=PATIENCE_S / 4)

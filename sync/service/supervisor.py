@@ -70,7 +70,7 @@ class Supervisor:
         self._beats = Beats(place.engine, place.incarnation, membership.book)
         self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
         self._pause_s = BEAT_S
-        self._fails_by: type[Exception] | None = None
+        self._fails_by: type[Exception | None] = type(None)
 
     def wake_outboxes(self) -> None:
         """Have the outboxes look for what is due: each where they are few, else those in which one look finds any."""
@@ -126,15 +126,15 @@ class Supervisor:
         self._follow(found, stored)
 
     def _note_beat(self, error: Exception | None) -> None:
-        """Tell once that beats fail, and that one succeeds again: who has no connection has no job that would."""
-        kind = None if error is None else type(error)
-        if kind is self._fails_by:
+        """Tell once that beats fail, and that one succeeds again; a warning where no connection's job would warn."""
+        if type(error) is self._fails_by:
             return
-        self._fails_by = kind
+        self._fails_by = type(error)
         if error is None:
             log.info("beating_again")
         else:
-            log.warning("not_beating", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
+            tell = log.info if self._works else log.warning
+            tell("not_beating", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
 
     @property
     def _has_own_tokens(self) -> bool:

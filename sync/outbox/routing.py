@@ -110,7 +110,8 @@ WHERE me.name = :connection
   AND EXISTS (SELECT FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending')
 """).bindparams(_DISCOVERED, _CAUGHT_UP)
 
-# What is paused is not waited for, nor tokens of an environment that no process has any more.
+# Waited for is who may look some time: not what is paused, tokens of an environment that no process has any more, nor
+# tokens that were refused, or could not be read, for longer than it takes to replace them.
 _LOCK_UNKNOWN = text("""
 WITH looked AS (
   SELECT :discovered AS vouchers_as_of, least(:discovered, :caught_up) AS codes_as_of,
@@ -120,7 +121,9 @@ UNION ALL
          vouchers_looked_for_as_of IS NOT NULL AND codes_looked_for_as_of IS NOT NULL
   FROM sync.connections
   WHERE name <> :connection AND removed_at IS NULL AND paused_at IS NULL
-    AND (origin <> 'environment' OR owner IS NOT NULL)
+    AND (origin <> 'environment' OR EXISTS (SELECT FROM sync.daemons WHERE process = owner))
+    AND NOT (state = 'failing' AND state_since < now() - interval '1 hour'
+             AND error_kind IN ('Unauthorized', 'Forbidden', 'SettingsError'))
 ), everybody AS (
   SELECT CASE WHEN bool_and(vouchers_as_of IS NOT NULL) THEN min(vouchers_as_of) END AS vouchers_as_of,
          CASE WHEN bool_and(has_pulled) THEN min(codes_as_of) END AS codes_as_of

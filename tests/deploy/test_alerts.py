@@ -127,6 +127,7 @@ def test_the_test_of_rules_can_fail(tmp_path: Path) -> None:
             {f"voucher_sync_replicas{{{A}}}": "2x10 1x200", f"voucher_sync_replicas{{{B}}}": "2x10 stale"},
             {"14m": set(), "18m": {"VoucherSyncReplicaGone"}, "60m": {"VoucherSyncReplicaGone"}, "100m": set()},
         ),
+        ({f"voucher_sync_replicas{{{A}}}": "2x60 3 2x200"}, {"62m": set(), "70m": set(), "110m": set()}),
         (
             {f"voucher_sync_owned{{{OURS}}}": "1x10 0x100"},
             {"14m": set(), "17m": {"VoucherSyncConnectionsUnowned"}},

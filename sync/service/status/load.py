@@ -112,8 +112,8 @@ WITH covered AS MATERIALIZED (
 ), known AS (
   SELECT name FROM sync.connections UNION SELECT connection FROM covered
   EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL AND NOT EXISTS (
-    SELECT FROM mews.voucher_code_outbox
-    WHERE connection = name AND status IN ('pending', 'sending', 'uncertain', 'held'))
+    SELECT FROM mews.voucher_code_outbox AS queued
+    WHERE queued.connection = connections.name AND queued.status IN ('pending', 'sending', 'uncertain', 'held'))
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
 ), failed AS (

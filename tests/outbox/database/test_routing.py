@@ -145,12 +145,36 @@ async def test_what_one_connection_does_not_see_fails_only_once_every_other_has_
 
 
 @pytest.mark.usefixtures("lake")
-@pytest.mark.parametrize("gone", ["paused_at = now()", "removed_at = now(), access_token = NULL"])
-async def test_a_connection_that_is_paused_or_removed_is_not_waited_for(outbox: Outbox, gone: str) -> None:
+@pytest.mark.parametrize(
+    "gone",
+    [
+        "paused_at = now()",
+        "removed_at = now(), access_token = NULL",
+        "origin = 'environment', access_token = NULL, owner = gen_random_uuid()",
+        "state = 'failing', error = 'x', error_kind = 'Unauthorized', state_since = now() - interval '61 minutes'",
+        "state = 'failing', error = 'x', error_kind = 'SettingsError', state_since = now() - interval '61 minutes'",
+    ],
+)
+async def test_a_connection_that_will_not_look_is_not_waited_for(outbox: Outbox, gone: str) -> None:
     await execute(outbox.engine, f"UPDATE sync.connections SET {gone} WHERE name = 'lake'")
     await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
     now = await outbox.now()
     assert (await fail_unknown(outbox, now, now)).failed == 1
+
+
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize(
+    "troubled",
+    [
+        "state = 'failing', error = 'x', error_kind = 'Unauthorized', state_since = now() - interval '59 minutes'",
+        "state = 'failing', error = 'x', error_kind = 'NotConnected', state_since = now() - interval '2 days'",
+    ],
+)
+async def test_a_connection_that_may_look_again_is_waited_for(outbox: Outbox, troubled: str) -> None:
+    await execute(outbox.engine, f"UPDATE sync.connections SET {troubled} WHERE name = 'lake'")
+    await outbox.add("A", voucher_id=UNKNOWN_VOUCHER)
+    now = await outbox.now()
+    assert (await fail_unknown(outbox, now, now)).failed == 0
 
 
 async def test_what_is_known_finished_or_held_does_not_fail_as_unknown(outbox: Outbox) -> None:

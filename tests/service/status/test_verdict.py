@@ -84,6 +84,21 @@ def test_a_stored_connection_that_no_daemon_has_the_key_to_is_told_so(heartbeat_
         assert judge(overview(stored, daemons=(daemon(2, takes=[]), able))).headline != verdict.headline
 
 
+def test_tokens_that_their_daemon_cannot_read_are_told_as_that_and_not_as_a_daemon_that_is_missing() -> None:
+    begun = connection(
+        origin="command",
+        owner="host:1",
+        heartbeat_age_s=400.0,
+        caught_up_age_s=400.0,
+        state="failing",
+        error="x",
+        error_kind="SettingsError",
+    )
+    verdict = judge(overview(begun, daemons=(daemon(takes=["stored"]),)))
+    assert (verdict.level, verdict.cause) == (Level.FAILING, "x")
+    assert "connections rotate" in verdict.to_do
+
+
 @pytest.mark.parametrize("kind", sorted({*remedies.RUNNING, "KeyError"}))
 def test_what_to_do_of_a_stored_connection_names_no_token_of_the_environment(kind: str) -> None:
     failing = {"name": "lake house", "state": "failing", "error": "refused", "error_kind": kind}

@@ -53,6 +53,10 @@ class CaughtUpBook:
         """Tell of a connection from now on; `reached`: how far it has caught up, if that is known anew."""
         self._latest[name] = reached or self._latest.get(name)
 
+    def unlearn(self) -> None:
+        """Tell no more how far any has caught up, until that is known anew."""
+        self._latest = dict.fromkeys(self._latest)
+
     def page(self, leaving: Collection[str] = ()) -> Page:
         """What is to be written; `leaving` are told of for the last time, by their own rows."""
         free = _each_then(sorted(self._free), self._size)

@@ -30,6 +30,7 @@ class Beats:
         self._incarnation = incarnation
         self._book = book
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._checks = 0
 
     async def beat(self, all_jobs: Sequence[Jobs]) -> bool:
         """Tell of all of these, and no more of others; whether that could be told."""
@@ -55,6 +56,10 @@ class Beats:
     async def _tell(self, all_jobs: Sequence[Jobs]) -> Mapping[str, str | None]:
         """Tell how far these have caught up; why those fail that fail by their rows. Raises what `advance` does."""
         incarnation, book = self._incarnation, self._book
+        if incarnation.known is None or incarnation.checks != self._checks:
+            # What a database has lost since was read by nobody else: pulls would begin behind it.
+            book.unlearn()
+            self._checks = incarnation.checks
         for jobs in all_jobs:
             book.note(jobs.connection.name, jobs.take_caught_up())
 

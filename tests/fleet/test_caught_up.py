@@ -245,3 +245,15 @@ async def test_a_connection_that_ends_is_told_of_once_more_by_its_own_row(mirror
     (row,) = await mirror.rows("SELECT place, caught_up_as_of FROM sync.connections WHERE name = 'hotel 0'")
     assert row["place"] is None
     assert row["caught_up_as_of"] > (await now(mirror)) - timedelta(seconds=30)
+
+
+async def test_what_was_told_to_a_database_that_has_lost_commits_is_told_no_more(mirror: Mirror) -> None:
+    (jobs,) = await owned_jobs(mirror, 1)
+    incarnation = mirror.connection.incarnation
+    beats = Beats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
+    for _ in range(2):
+        await beats.beat([jobs])
+    assert await told(mirror, jobs.connection.name)
+    incarnation.known = None  # as where its position was found to have gone back
+    await beats.beat([jobs])
+    assert await told(mirror, jobs.connection.name) is None

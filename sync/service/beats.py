@@ -7,6 +7,7 @@ told of one alone, as a state that has changed or calls that failed, has a trans
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -21,6 +22,8 @@ from sync.service.jobs import Jobs
 
 AT_ONCE = 16
 
+log = structlog.get_logger()
+
 
 class Beats:
     """`book`: what this replica tells of how far its connections have caught up."""
@@ -34,6 +37,8 @@ class Beats:
 
     async def beat(self, all_jobs: Sequence[Jobs]) -> bool:
         """Tell of all of these, and no more of others; whether that could be told."""
+        if not (all_jobs or self._book.names):
+            return True
         # Until then nobody here has looked when others were last at work, which this would hide.
         await self._each(
             (jobs for jobs in all_jobs if jobs.outbox.watch.database_clock.is_new), lambda jobs: jobs.beat()
@@ -90,7 +95,10 @@ class Beats:
     async def _each(self, all_jobs: Iterable[Jobs], act: Callable[[Jobs], Awaitable[None]]) -> None:
         async def one(jobs: Jobs) -> None:
             async with self._slots:
-                await act(jobs)
+                try:
+                    await act(jobs)
+                except Exception:
+                    log.exception("defect", connection=jobs.connection.name, job="heartbeat")
 
         async with asyncio.TaskGroup() as group:
             for jobs in all_jobs:

@@ -164,16 +164,15 @@ class Jobs:
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
             await self.history.prune()
 
-    async def rediscover(self) -> None:
-        """A discovery, and what it found, where until then nothing was known that could be pulled.
+    async def rediscover(self) -> bool:
+        """A discovery; whether it found what is to be pulled at once, since until then nothing was known that could be.
 
         So it is behind one that failed, and where many begin at once, whose pulls then come first.
         """
         had_nothing = self._has_not_discovered or not self.progress.totals["pages"]
         report = await self.discover()
         self._has_not_discovered = report is None
-        if had_nothing and report and report.written:
-            await self.pull_turn(turn_s=TURN_S)
+        return bool(had_nothing and report and report.written)
 
     async def beat(self) -> None:
         """Note in the database that this process is alive, how far it has caught up, and what it may spend.

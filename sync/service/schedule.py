@@ -172,12 +172,16 @@ class Schedule:
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         pull = partial(jobs.pull, slots.pulls, slots.backfills)
         every = self.timetable.every
+
+        async def discover() -> None:
+            if await jobs.rediscover():
+                self.timetable.hasten(reading, 0.0)  # and not here, where others wait to discover
+
         beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
-        return [
-            *([] if jobs.is_owned else [beat()]),  # a replica tells of all that it owns at once
-            every(intervals.discovery_s, jobs.rediscover, again("discovery"), slots=slots.discoveries, asks=is_trusted),
-            every(intervals.pull_s, pull, again("pull"), asks=is_trusted),
-        ]
+        beats = [] if jobs.is_owned else [beat()]  # a replica tells of all that it owns at once
+        discovery = every(intervals.discovery_s, discover, again("discovery"), slots=slots.discoveries, asks=is_trusted)
+        reading = every(intervals.pull_s, pull, again("pull"), asks=is_trusted)
+        return [*beats, discovery, reading]
 
     def _enter_hastened(self, jobs: Jobs) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""

@@ -277,7 +277,7 @@ class Supervisor:
         while True:
             self._has_begun.clear()
             try:
-                is_told = not self.jobs or await self._beats.beat(list(self.jobs))
+                is_told = await self._beats.beat(list(self.jobs))
             except Exception:
                 log.exception("defect", job="heartbeat")
                 is_told = False

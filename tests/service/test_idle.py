@@ -22,6 +22,7 @@ from sync.service import app
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.schedule import Intervals, Schedule, run_until_stopped
+from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import Mirror
 
 
@@ -208,10 +209,19 @@ async def test_a_pull_reads_a_voucher_that_was_found_a_moment_ago(mirror: Mirror
 
 
 async def test_what_a_discovery_finds_behind_the_first_pull_is_read_at_once(mirror: Mirror) -> None:
-    jobs = app.make_jobs(mirror.connection, mirror.settings())
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
-    await jobs.pull()
-    await jobs.rediscover()
+    jobs, stop = app.make_jobs(mirror.connection, mirror.settings()), asyncio.Event()
+    schedule, hourly = Schedule(jobs.audit.cron, Random(0)), Intervals(3600, 3600, 3600, 3600)
+    schedule.slots = replace(schedule.slots, discoveries=asyncio.Semaphore(0))
+    with schedule.running():
+        running = asyncio.create_task(schedule.run(jobs, hourly, stop))
+        async with asyncio.timeout(PATIENCE_S):
+            await jobs.has_pulled.wait()
+            jobs.cycle_completed.clear()
+            schedule.slots.discoveries.release()
+            await jobs.cycle_completed.wait()
+        stop.set()
+        await running
     assert (await mirror.compare()).is_equal
 
 

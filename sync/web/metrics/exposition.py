@@ -118,7 +118,7 @@ def _family(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histo
     of_kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
     family = of_kind(name, metric.meaning, labels=metric.labels, unit=metric.unit)
     for labels, value in samples:
-        assert not isinstance(value, Histogram)  # noqa: S101
+        assert not isinstance(value, Histogram)  # noqa: S101 - those are of the kind above
         family.add_metric(labels, float(value))
     return family
 

@@ -97,14 +97,17 @@ async def paused(bench: Bench, victim: Replica) -> None:
 
 async def reset(bench: Bench, victim: Replica) -> None:
     """Every line to the database is cut, and none can be made."""
-    assert victim.proxy is not None  # noqa: S101 - it was begun so
-    victim.proxy.break_down()
+    _way(victim).break_down()
 
 
 async def held(bench: Bench, victim: Replica) -> None:
     """Nothing passes any more between it and the database, and no line is closed."""
-    assert victim.proxy is not None  # noqa: S101
-    victim.proxy.hold()
+    _way(victim).hold()
+
+
+def _way(victim: Replica) -> Proxy:
+    assert victim.proxy is not None  # noqa: S101 - every one has its own way to the database, where that is cut
+    return victim.proxy
 
 
 async def lateness(bench: Bench, scene: Scene, repeats: int) -> Lateness:

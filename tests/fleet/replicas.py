@@ -112,6 +112,23 @@ class Fleet:
                 connection.execute(statement.encode(), [self.vouchers[name].id, value])
 
 
+@asynccontextmanager
+async def served(
+    database_url: str, directory: Path, hotels: int, *, takes_doubles: bool = False
+) -> AsyncIterator[Fleet]:
+    """So many hotels, served. `takes_doubles`: whatever is sent twice is added twice.
+
+    Their replicas have broken no rule of the API in the end.
+    """
+    mirror = Mirror(database_url)
+    mirror.simulator.behaviour.allow_duplicates = takes_doubles
+    async with mirror.served():
+        fleet = Fleet(mirror, directory)
+        fleet.add_hotels(hotels)
+        yield fleet
+    assert mirror.simulator.violations == []
+
+
 async def until_done(database_url: str, patience_s: float = 2 * PATIENCE_S) -> None:
     """Waits until no change is left to be made."""
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:

@@ -10,8 +10,7 @@ import pytest
 from sync.demo.simulator import Operation
 from sync.fleet.tokens import TokenBox, TokenOf, new_key
 from tests.fleet.calls import Calls, now_s
-from tests.fleet.replicas import Fleet, token_of
-from tests.support.mirror import Mirror
+from tests.fleet.replicas import Fleet, served, token_of
 
 HOTELS = 4
 NEWS_S = 5.0
@@ -22,12 +21,8 @@ REPLACE = "UPDATE sync.connections SET access_token = %s WHERE name = %s"
 @pytest.fixture
 async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
     """Some hotels, served."""
-    mirror = Mirror(database_url)
-    async with mirror.served():
-        fleet = Fleet(mirror, tmp_path)
-        fleet.add_hotels(HOTELS)
+    async with served(database_url, tmp_path, HOTELS) as fleet:
         yield fleet
-    assert mirror.simulator.violations == []
 
 
 async def replace(fleet: Fleet, tokens: dict[str, str], *keys: str) -> None:

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from sync.fleet.liveness import DEAD_AFTER_S
-from tests.fleet.replicas import Fleet, until_done
+from tests.fleet.replicas import Fleet, served, until_done
 from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
 
@@ -19,12 +19,8 @@ HOTELS = 6
 @pytest.fixture
 async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
     """Some hotels, served."""
-    mirror = Mirror(database_url)
-    async with mirror.served():
-        fleet = Fleet(mirror, tmp_path)
-        fleet.add_hotels(HOTELS)
+    async with served(database_url, tmp_path, HOTELS) as fleet:
         yield fleet
-    assert mirror.simulator.violations == []
 
 
 @pytest.mark.long

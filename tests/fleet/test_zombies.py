@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fleet.calls import Calls, now_s
-from tests.fleet.replicas import Fleet, until_done
+from tests.fleet.replicas import Fleet, served, until_done
 from tests.support.daemon import PATIENCE_S
-from tests.support.mirror import Mirror
 from tests.support.proxy import Proxy
 
 HOTELS = 2
@@ -21,13 +20,8 @@ QUICK = {"SYNC_LEASE_S": "10", "SYNC_SETTLE_AFTER_S": "1"}
 @pytest.fixture
 async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
     """Some hotels, served, where whatever is sent twice is added twice."""
-    mirror = Mirror(database_url)
-    mirror.simulator.behaviour.allow_duplicates = True
-    async with mirror.served():
-        fleet = Fleet(mirror, tmp_path)
-        fleet.add_hotels(HOTELS)
+    async with served(database_url, tmp_path, HOTELS, takes_doubles=True) as fleet:
         yield fleet
-    assert mirror.simulator.violations == []
 
 
 @pytest.mark.long

@@ -38,6 +38,8 @@ STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the service must be gone."""
 AT_ONCE_S = 0.5
 """After a second one."""
+INTERRUPTED = 130
+"""What a process ends with that was told so twice, however much of it was still to be closed."""
 ALIVE = "WATCHDOG=1"
 MISSED_POLLS = 3
 """So many polls of the outbox the scheduler may miss before the watchdog is no longer fed."""
@@ -218,10 +220,10 @@ async def _keep_alive(revive: Callable[[], None], all_jobs: Sequence[Jobs]) -> N
                 log.debug("not_revived", error=str(error))
 
 
-def _end_now(event: str, after_s: float) -> None:
+def _end_now(event: str, after_s: float, code: int = 1) -> None:
     """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
     log.warning(event, after_s=after_s)
-    os._exit(1)
+    os._exit(code)
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:
@@ -236,7 +238,7 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
             loop.call_later(STOPPED_AFTER_S, _end_now, "still_stopping", STOPPED_AFTER_S)
             return
         log.warning("stopping_at_once", signal=name)
-        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S)
+        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S, INTERRUPTED)
         # From here on the default handling is back: a third signal ends the process without more ado.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -92,6 +92,9 @@ async def test_where_a_session_cannot_be_seen_there_is_no_bound(engine: AsyncEng
     with psycopg.connect(database_url, options="-c track_activities=off") as unseen:
         unseen.execute("SELECT 1")
         assert await bound(engine) is None
+        pid = unseen.info.backend_pid
+    # A line that is closed says nothing of the server's process behind it, which is waited for here.
+    await rows(engine, f"SELECT pg_terminate_backend({pid}, {PATIENCE_S * 1000:.0f})")
     assert await bound(engine) is not None
 
 

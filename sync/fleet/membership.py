@@ -11,20 +11,23 @@ from sync.connection.tenure import Trust, now_s
 from sync.fleet import caught_up, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
 from sync.fleet.caught_up import CaughtUpBook
-from sync.fleet.liveness import MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.liveness import BEAT_S, MISSED_S, TRUSTED_S, ReplicaWatch
 from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
 from sync.postgres.engine import in_transaction
 
 AGAIN_FOR_S = 2.0
 """A beat that the database asks to do again is not tried for long: the next one is due."""
+TAKE_AGAIN_S = 0.1
+"""What another replica was just taking, or a transaction held, is tried again so soon, and twice as late each time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What a beat has found: what this replica owns, as of that beat, and what of it it is to give back.
 
-    `look_again_s`: after so many seconds another one may be seen to be dead, which would wait for the next beat.
+    `look_again_s`: after so many seconds another one may be seen to be dead, or what others got first may have left
+    some that is free: either would wait for the next beat.
     `part`: how much of what the fleet may ask of the platform is this replica's.
     """
 
@@ -52,6 +55,7 @@ class Membership:
         self._watch = ReplicaWatch()
         self._part = FleetPart()
         self._epochs: dict[str, int] = {}
+        self._take_again_s = TAKE_AGAIN_S
 
     async def beat(self, leaving: Collection[str] = ()) -> Round:
         """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.
@@ -132,4 +136,14 @@ class Membership:
             for one in found.take
             if one.name in epochs
         }
-        return Round(mine | taken, found.give_back, set(taken), members, self._watch.missed_in_s(now_s()))
+        look_again_s = min(self._watch.missed_in_s(now_s()), self._short_s(len(found.take), len(taken)))
+        return Round(mine | taken, found.give_back, set(taken), members, look_again_s)
+
+    def _short_s(self, wanted: int, got: int) -> float:
+        """After how many seconds to look for the rest of what was wanted, of which it got so many."""
+        if got == wanted:
+            self._take_again_s = TAKE_AGAIN_S
+            return math.inf
+        wait_s = TAKE_AGAIN_S if got else self._take_again_s
+        self._take_again_s = min(BEAT_S, 2 * wait_s)
+        return wait_s

@@ -201,6 +201,20 @@ async def test_who_showed_nothing_new_is_looked_at_again_as_soon_as_it_may_be_de
     assert (await me.beat()).look_again_s == math.inf
 
 
+async def test_what_others_got_first_has_the_rest_looked_for_at_once_and_ever_later_while_that_is_in_vain(
+    engines: list[AsyncEngine], database_url: str, time: Time
+) -> None:
+    """Of what is given back at once each of two may want the same: what is left would be nobody's for a beat."""
+    one = joining(engines[0])
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("SELECT FROM sync.connections WHERE name IN ('hotel 1', 'hotel 2') FOR UPDATE")
+        waits_s = [(await one.beat()).look_again_s for _ in range(7)]
+        assert waits_s == [membership.TAKE_AGAIN_S * times for times in (1, 2, 4, 8, 16)] + [liveness.BEAT_S] * 2
+        await other.rollback()
+    found = await one.beat()
+    assert (len(found.owned), found.look_again_s) == (HOTELS, math.inf)
+
+
 async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[AsyncEngine], time: Time) -> None:
     members = [joining(engine) for engine in engines[:2]]
     await share(*members)

@@ -6,7 +6,9 @@ sees more, whatever the network does to calls on their way.
 
 Writes go before reads and reads before audits, but whoever was passed over often enough goes next; among those of one
 priority connections take turns. A connection may have a quarter as many calls in flight as could begin beside them, and
-as many within a second: so some whose calls hang, or that read all their past, keep nobody out.
+as many within a second: so one that reads all its past keeps nobody out. Those whose calls hang share a half of all
+places, with the same rule within it, until one of their calls is answered in time: however many they are, the others
+have the rest.
 """
 
 import asyncio
@@ -20,6 +22,10 @@ SECOND_S = 1.0 * CLOCK_TOLERANCE
 IN_FLIGHT_PER_FREE = 1 / 4
 PASSED_OVER_AT_MOST = 8
 """So many of higher priority go before one that waits, and then it goes."""
+HANGS_AFTER_S = 3.0
+"""A call without an answer for so long; a second one is sent beside it only later, and finds this known."""
+OF_HANGING = 2
+"""Connections whose calls hang have one in so many of the places, and one at least."""
 
 Granted = asyncio.Future[None]
 
@@ -40,6 +46,8 @@ class PlatformCap:
         self._limits = limits
         self._part = part
         self._clock = clock
+        self._of_hanging = 0
+        self._begun: deque[tuple[float, CapTurn]] = deque()
         self._answered: deque[tuple[float, CappedCaller]] = deque()
         self._turns: dict[Priority, dict[CappedCaller, None]] = {priority: {} for priority in Priority}
         self._passed_over = Counter[Priority]()
@@ -59,45 +67,56 @@ class PlatformCap:
     def may_have_one(self, caller: "CappedCaller") -> bool:
         """Whether a connection could have a place, if nobody waited."""
         self._free_answered()
+        self._find_hanging()
         limits = self.limits
         free, free_of_second = limits.in_flight - self.in_flight, limits.per_s - self.in_flight - len(self._answered)
+        if caller.hangs:
+            free = min(free, -(-limits.in_flight // OF_HANGING) - self._of_hanging)
         return caller.in_flight < free * IN_FLIGHT_PER_FREE and caller.in_flight + caller.answered < free_of_second
 
-    def ask(self, caller: "CappedCaller", priority: Priority) -> None:
+    def ask(self, turn: "CapTurn") -> None:
         """Take note that somebody waits."""
         self.waiting += 1
-        self._turns[priority].setdefault(caller)
+        turn.caller.turns[turn.priority].setdefault(turn)
+        self._turns[turn.priority].setdefault(turn.caller)
         self.grant()
 
-    def withdraw(self, caller: "CappedCaller", priority: Priority) -> None:
-        """Take note that one waits no more."""
-        self.waiting -= 1
-        if not caller.queues[priority]:
+    def leave(self, turn: "CapTurn") -> None:
+        """Take note that somebody waits no more, and has no turn."""
+        caller, priority = turn.caller, turn.priority
+        caller.turns[priority].pop(turn, None)
+        if not caller.turns[priority]:
             self._turns[priority].pop(caller, None)
 
-    def free(self, caller: "CappedCaller", *, is_used: bool) -> None:
+    def free(self, turn: "CapTurn", *, is_used: bool) -> None:
         """A call is over; without one in it, its place is free at once."""
-        self.in_flight -= 1
-        caller.in_flight -= 1
+        self._find_hanging()
+        caller = turn.caller
+        self._count(caller, -1)
+        turn.is_in_flight = False
         if is_used:
             caller.answered += 1
             self._answered.append((self._clock() + SECOND_S, caller))
+        if turn.hangs:
+            caller.hanging -= 1
+        elif is_used and not caller.hanging:
+            self._note_hangs(caller, False)
         self.grant()
 
     def grant(self) -> None:
         """Give away what is free, and look again when more is."""
-        while self.waiting and (found := self._next()) is not None:
-            priority, caller = found
-            granted = caller.queues[priority].popleft()
+        while self.waiting and (turn := self._next()) is not None:
+            caller, priority = turn.caller, turn.priority
+            del caller.turns[priority][turn]
             del self._turns[priority][caller]
-            if caller.queues[priority]:
+            if caller.turns[priority]:
                 self._turns[priority][caller] = None  # behind the others
             self.waiting -= 1
-            self.in_flight += 1
-            caller.in_flight += 1
+            self._count(caller, +1)
+            self._begun.append((self._clock() + HANGS_AFTER_S, turn))
             self._passed_over.update(other for other in Priority if other > priority and self._turns[other])
             self._passed_over[priority] = 0
-            granted.set_result(None)
+            turn.begin()
         if self.waiting and self._answered and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.0, self._answered[0][0] - self._clock()), self._grant_later)
@@ -106,12 +125,22 @@ class PlatformCap:
         self._timer = None
         self.grant()
 
-    def _next(self) -> "tuple[Priority, CappedCaller] | None":
+    def _next(self) -> "CapTurn | None":
         for priority in sorted(Priority, key=lambda one: self._passed_over[one] < PASSED_OVER_AT_MOST):
             for caller in self._turns[priority]:
-                if self.may_have_one(caller):
-                    return priority, caller
+                if self.may_have_one(caller) and (turn := caller.first(priority)) is not None:
+                    return turn
         return None
+
+    def _count(self, caller: "CappedCaller", change: int) -> None:
+        self.in_flight += change
+        caller.in_flight += change
+        self._of_hanging += change if caller.hangs else 0
+
+    def _note_hangs(self, caller: "CappedCaller", hangs: bool) -> None:
+        if caller.hangs is not hangs:
+            caller.hangs = hangs
+            self._of_hanging += caller.in_flight if hangs else -caller.in_flight
 
     def _free_answered(self) -> None:
         now = self._clock()
@@ -119,13 +148,26 @@ class PlatformCap:
             _, caller = self._answered.popleft()
             caller.answered -= 1
 
+    def _find_hanging(self) -> None:
+        now = self._clock()
+        while self._begun and self._begun[0][0] <= now:
+            _, turn = self._begun.popleft()
+            if turn.is_in_flight:
+                turn.hangs = True
+                turn.caller.hanging += 1
+                self._note_hangs(turn.caller, True)
+
 
 class CappedCaller:
-    """One connection's places under a cap, and who waits for one."""
+    """One connection's places under a cap, and who waits for one.
+
+    `hanging`: its calls without an answer for long; `hangs`: whether it has such, or had no other answer since.
+    """
 
     def __init__(self, cap: PlatformCap) -> None:
-        self.in_flight = self.answered = 0
-        self.queues: dict[Priority, deque[Granted]] = {priority: deque() for priority in Priority}
+        self.in_flight = self.answered = self.hanging = 0
+        self.hangs = False
+        self.turns: dict[Priority, dict[CapTurn, None]] = {priority: {} for priority in Priority}
         self._cap = cap
 
     @property
@@ -133,21 +175,49 @@ class CappedCaller:
         """Whether there is a place now, without waiting."""
         return not self._cap.waiting and self._cap.may_have_one(self)
 
-    def ask(self, priority: Priority) -> Granted:
-        """A place: the future is done once it is given, perhaps at once, and then it is to be freed."""
-        granted: Granted = asyncio.get_running_loop().create_future()
-        self.queues[priority].append(granted)
-        self._cap.ask(self, priority)
-        return granted
+    def turn(self, priority: Priority) -> "CapTurn":
+        """For a place."""
+        return CapTurn(self._cap, self, priority)
 
-    def withdraw(self, priority: Priority, granted: Granted) -> None:
-        """Want it no more, whether it was given meanwhile or not."""
-        if granted.done():
-            self.free(is_used=False)
-        else:
-            self.queues[priority].remove(granted)
-            self._cap.withdraw(self, priority)
+    def first(self, priority: Priority) -> "CapTurn | None":
+        """Who of a priority is to have the next place; None if all have stepped aside."""
+        return next((turn for turn in self.turns[priority] if turn.is_waiting), None)
 
-    def free(self, *, is_used: bool) -> None:
-        """Give a place back."""
-        self._cap.free(self, is_used=is_used)
+
+class CapTurn:
+    """One call's turn for a place, and the place once it has it. It keeps its turn from its first asking on."""
+
+    def __init__(self, cap: PlatformCap, caller: CappedCaller, priority: Priority) -> None:
+        self.caller = caller
+        self.priority = priority
+        self.is_waiting = self.is_in_flight = self.hangs = False
+        self._cap = cap
+        self._granted: Granted
+
+    def ask(self) -> Granted:
+        """A place: the future is done once it is given, perhaps at once."""
+        self._granted = asyncio.get_running_loop().create_future()
+        self.is_waiting = True
+        self._cap.ask(self)
+        return self._granted
+
+    def begin(self) -> None:
+        """Take a place that is given."""
+        self.is_waiting, self.is_in_flight = False, True
+        self._granted.set_result(None)
+
+    def step_aside(self) -> None:
+        """Want no place until it is asked for again, which comes before those that came later."""
+        if self.is_in_flight:
+            self._cap.free(self, is_used=False)
+        elif self.is_waiting:
+            self.is_waiting = False
+            self._cap.waiting -= 1
+
+    def end(self, *, is_used: bool = False) -> None:
+        """Want no place any more; `is_used`: there was a request in it."""
+        if self.is_in_flight:
+            self._cap.free(self, is_used=is_used)
+            return
+        self.step_aside()
+        self._cap.leave(self)

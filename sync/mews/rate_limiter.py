@@ -22,6 +22,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from sync.mews.allowance import Allowance, Usage
+from sync.mews.cap_wait import Turn, comes_in_time
 from sync.mews.ledger import Ledger
 from sync.mews.quota import RECHECK_AFTER_S, Quota
 
@@ -50,14 +51,8 @@ class Caller(Protocol):
     def is_free(self) -> bool:
         """Whether there is a place now, without waiting."""
 
-    def ask(self, priority: Priority) -> "asyncio.Future[None]":
-        """A place, once the future is done."""
-
-    def withdraw(self, priority: Priority, granted: "asyncio.Future[None]") -> None:
-        """Want it no more, whether it was given meanwhile or not."""
-
-    def free(self, *, is_used: bool) -> None:
-        """Give a place back; `is_used`: there was a request in it."""
+    def turn(self, priority: Priority) -> Turn:
+        """For a place."""
 
 
 @dataclass(slots=True)
@@ -128,15 +123,14 @@ class RateLimiter:
         Raises `DatabaseError` where a request cannot be written down beforehand.
         """
         await self._take(priority)
-        while self._capped is not None and not await self._is_granted(priority, self._capped):
-            await self._take(priority)
+        turn = None if self._capped is None else await self._turn_under(self._capped, priority)
         permit = Permit()
         try:
             yield permit
         finally:
             self._free(priority, is_used=permit.is_used)
-            if self._capped is not None:
-                self._capped.free(is_used=permit.is_used)
+            if turn is not None:
+                turn.end(is_used=permit.is_used)
 
     async def _take(self, priority: Priority) -> None:
         """Wait for a place of the budget."""
@@ -163,28 +157,27 @@ class RateLimiter:
         elif self._allowance:
             self._allowance.give_back()
 
-    async def _is_granted(self, priority: Priority, capped: Caller) -> bool:
-        """Whether a place under the cap came in time; if not, that of the budget is given back."""
-        granted = capped.ask(priority)
-        if granted.done():
-            return True
-        pausing, asked_s = asyncio.ensure_future(self._pause(CAP_WAIT_S)), self._clock()
-        pausing.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # one that nobody waits for
+    async def _turn_under(self, capped: Caller, priority: Priority) -> Turn:
+        """A place under the cap. While that does not come, the budget's is given back and taken anew, the turn kept."""
+        turn = capped.turn(priority)
         try:
-            await asyncio.wait([granted, pausing], return_when=asyncio.FIRST_COMPLETED)
-            if pausing.done():
-                pausing.result()  # raises where nothing is to be waited for any more
-            if granted.done() and self._clock() - asked_s < CAP_WAIT_S:  # else the process stood still meanwhile
-                return True
+            while not await self._is_granted(turn, priority):
+                turn.step_aside()
+                await self._take(priority)
         except BaseException:
-            capped.withdraw(priority, granted)
-            self._free(priority, is_used=False)
+            turn.end()
             raise
+        return turn
+
+    async def _is_granted(self, turn: Turn, priority: Priority) -> bool:
+        """Whether a place under the cap came in time; if not, that of the budget is given back."""
+        is_granted = False
+        try:
+            is_granted = await comes_in_time(turn.ask(), CAP_WAIT_S, clock=self._clock, pause=self._pause)
         finally:
-            pausing.cancel()
-        capped.withdraw(priority, granted)
-        self._free(priority, is_used=False)
-        return False
+            if not is_granted:
+                self._free(priority, is_used=False)
+        return is_granted
 
     @property
     def is_to_renew(self) -> bool:

@@ -162,6 +162,63 @@ def test_a_backfill_is_as_fast_under_the_cap_as_its_budget_lets_it() -> None:
     run_leaping(main())
 
 
+@pytest.mark.parametrize("hanging", [10, 30])
+def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_they_are(hanging: int) -> None:
+    async def main() -> None:
+        cap, loop = cap_of(20, 1_000_000), asyncio.get_running_loop()
+        many = [Connection(cap) for _ in range(hanging)]
+
+        async def hang(one: Connection) -> None:
+            while True:
+                await one.call(20.0)
+
+        calls = [asyncio.create_task(hang(one)) for one in many for _ in range(3)]
+        await asyncio.sleep(60)
+        others = [Connection(cap) for _ in range(30)]
+        for _ in range(6):
+            began_s = loop.time()
+            await all_of(*(one.call(0.1) for one in others))
+            assert loop.time() - began_s < 1
+            await asyncio.sleep(7)
+        await asyncio.sleep(60)
+        assert all(len(one.arrivals) > 1 for one in many), "and each of them goes on"
+        assert cap.in_flight <= 10
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    run_leaping(main())
+
+
+def test_who_was_answered_in_time_again_hangs_no_more() -> None:
+    async def main() -> None:
+        cap = cap_of(20, 1_000_000)
+        one = Connection(cap)
+        await one.call(10.0)
+        assert one.caller.hangs
+        await asyncio.sleep(100)
+        hanging = asyncio.create_task(one.call(10.0))
+        await asyncio.sleep(5)
+        await one.call(0.1)
+        assert one.caller.hangs, "another one of its calls has no answer yet"
+        await hanging
+        await one.call(0.1)
+        assert not one.caller.hangs
+
+    run_leaping(main())
+
+
+def test_even_of_a_single_place_those_that_hang_have_their_turn() -> None:
+    async def main() -> None:
+        cap = cap_of(1, 1_000_000)
+        one = Connection(cap)
+        for _ in range(3):
+            await one.call(10.0)
+        assert len(one.arrivals) == 3
+
+    run_leaping(main())
+
+
 @pytest.mark.long
 async def test_thousands_of_cancelled_waits_take_nothing_with_them() -> None:
     rng, cap = random.Random(1), PlatformCap(PlatformLimits(4, 1_000_000), asyncio.get_running_loop().time)
@@ -176,7 +233,7 @@ async def test_thousands_of_cancelled_waits_take_nothing_with_them() -> None:
         ends = await asyncio.gather(*calls, return_exceptions=True)
         cancelled += sum(isinstance(end, asyncio.CancelledError) for end in ends)
     assert (cap.in_flight, cap.waiting) == (0, 0)
-    assert all(one.caller.in_flight == 0 and not any(one.caller.queues.values()) for one in connections)
+    assert all(one.caller.in_flight == 0 and not any(one.caller.turns.values()) for one in connections)
     spent = sum(one.limiter.spent() for one in connections)
     arrived = sum(len(one.arrivals) for one in connections)
     assert arrived <= spent < arrived + cancelled
@@ -207,6 +264,50 @@ def test_a_place_of_the_budget_that_waits_for_long_is_given_back_and_taken_anew(
         assert loop.time() - began_s == pytest.approx(3.5 * CAP_WAIT_S, abs=0.1)
         assert waiting.limiter.spent() == 1, "what was given back counts no more"
         await call
+
+    run_leaping(main())
+
+
+def test_who_waits_for_so_long_that_it_takes_its_budget_anew_keeps_its_turn() -> None:
+    """Else whoever asks at the right moment goes first, and the ones that wait longest go last."""
+
+    async def main() -> None:
+        cap, order = cap_of(1, 1_000_000), list[str]()
+        hanging, first, second, late = (Connection(cap) for _ in range(4))
+
+        async def call(one: Connection, name: str) -> None:
+            await one.call()
+            order.append(name)
+
+        calls = [asyncio.create_task(hanging.call(2.7 * CAP_WAIT_S))]
+        await turns(2)
+        for one, name in ((first, "1a"), (first, "1b"), (first, "1c"), (second, "2"), (late, "late")):
+            calls.append(asyncio.create_task(call(one, name)))
+            await asyncio.sleep(CAP_WAIT_S / 2)  # so that each takes its budget anew while the later ones wait
+        await asyncio.gather(*calls)
+        assert order == ["1a", "2", "late", "1b", "1c"]
+        assert (cap.in_flight, cap.waiting) == (0, 0)
+
+    run_leaping(main())
+
+
+def test_who_steps_aside_keeps_nobody_waiting() -> None:
+    async def main() -> None:
+        cap, loop = cap_of(1, 1_000_000), asyncio.get_running_loop()
+        one, other = CappedCaller(cap), CappedCaller(cap)
+        holding, aside, later = one.turn(Priority.PULL), one.turn(Priority.PULL), other.turn(Priority.PULL)
+        assert holding.ask().done()
+        assert not aside.ask().done()
+        aside.step_aside()
+        asked = later.ask()
+        holding.end(is_used=True)
+        assert asked.done()
+        asked = aside.ask()
+        later.end(is_used=True)
+        assert asked.done()
+        aside.end(is_used=True)
+        await asyncio.sleep(2)
+        assert (cap.in_flight, cap.waiting, loop.time() >= 2, one.is_free) == (0, 0, True, True)
 
     run_leaping(main())
 

@@ -63,7 +63,7 @@ async def test_what_all_connections_ask_of_an_address_is_told(mirror: Mirror) ->
     assert cap is not None
     one, other = CappedCaller(cap), CappedCaller(cap)
     pools.take_part(0.25)
-    given, waiting = one.ask(Priority.PULL), other.ask(Priority.PULL)
+    given, waiting = one.turn(Priority.PULL).ask(), other.turn(Priority.PULL).ask()
     assert (given.done(), waiting.done()) == (True, False)
     async with serving(mirror, pools=pools) as site:
         told = values(await site.get("/metrics"))

@@ -84,6 +84,8 @@ class Timetable:
             elif entry.task is None or entry.task.done():
                 entry.is_missed = False
                 entry.task = asyncio.create_task(self._run(entry))
+            elif entry.task.cancelling():  # what is due is not this one, and comes once it has ended
+                entry.task.add_done_callback(lambda _, entry=entry: self.hasten(entry, 0.0))  # type: ignore[misc]
         self._plan()
 
     def hasten(self, entry: Entry, pause_s: float) -> None:

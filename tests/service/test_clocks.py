@@ -122,6 +122,31 @@ async def test_what_is_in_vain_for_now_is_tried_again_once_it_is_made_up_for() -
     assert await runs.counted_after(0) == 2
 
 
+async def test_what_is_made_up_for_before_its_cancelled_run_has_ended_comes_behind_that() -> None:
+    """As after a moment in which it was not known who owns a connection: a run takes a while to end."""
+    runs, may_end = Runs(), asyncio.Event()
+
+    async def run() -> None:
+        await runs()
+        try:
+            await asyncio.sleep(math.inf)
+        finally:
+            await may_end.wait()
+
+    entry = runs.timetable.every(60, run)
+    assert await runs.counted_after(0) == 1
+    runs.timetable.cancel([entry])
+    runs.timetable.make_up([entry], spread_s=1)
+    assert await runs.counted_after(1) == 1
+    may_end.set()
+    assert await runs.counted_after(0) == 1, "it ends first"
+    assert await runs.counted_after(0) == 2
+    may_end.clear()
+    runs.timetable.remove([entry])
+    runs.timetable.cancel([entry])
+    may_end.set()
+
+
 async def test_what_was_removed_runs_no_more() -> None:
     runs = Runs()
     entry = runs.timetable.every(60, runs)

@@ -5,7 +5,6 @@ A database that went back in time, was copied, or lost its last commits has rows
 """
 
 import asyncio
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -95,6 +94,11 @@ class Incarnation:
         return self.known is not None and self.known.id is not None and self.known.gap is not Gap.COPY
 
     @property
+    def finding(self) -> int | None:
+        """The number of the last finding; None where it is found anew before anything counts that was read of it."""
+        return None if self.known is None else self.checks
+
+    @property
     def worked_with(self) -> Known:
         """What was found of it; `IncarnationChanged` where it must be looked at first."""
         if self.known is None or not self.is_worked_with:
@@ -129,17 +133,17 @@ class Incarnation:
         self._compare(row, at_least=self.worked_with.position)
 
     def witnessed(self) -> "asyncio.Future[int | None]":
-        """The position that the witness has: read in a thread, beside what a transaction does before it moves on."""
+        """The position that the witness has, read in a thread: no transaction that moves on waits for a disk."""
         known = self.worked_with
         assert known.id is not None  # noqa: S101 - what is worked with has one
         return asyncio.ensure_future(asyncio.to_thread(self.witness.read, known.id))
 
-    async def advance(self, tx: AsyncConnection, witnessed: "Awaitable[int | None] | None" = None) -> int:
+    async def advance(self, tx: AsyncConnection, seen: int | None) -> int:
         """`confirm`, and move the database's position on: `remember` it once the transaction is committed.
 
-        The last statement of it: others who do this wait for the row from here to the commit.
+        `seen`: the position that was `witnessed`. The last statement of the transaction: others who do this wait for
+        the row from here to the commit.
         """
-        seen = await (witnessed or self.witnessed())
         known = self.worked_with
         row = (await tx.execute(_ADVANCE)).one()
         self._compare(row, at_least=max(known.position, seen or 0) + 1)

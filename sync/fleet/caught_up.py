@@ -43,6 +43,7 @@ class CaughtUpBook:
         self._places: dict[str, int] = {}
         self._free: list[int] = []
         self._size = 0
+        self._finding: int | None = None
 
     @property
     def names(self) -> Set[str]:
@@ -53,9 +54,14 @@ class CaughtUpBook:
         """Tell of a connection from now on; `reached`: how far it has caught up, if that is known anew."""
         self._latest[name] = reached or self._latest.get(name)
 
-    def unlearn(self) -> None:
-        """Tell no more how far any has caught up, until that is known anew."""
-        self._latest = dict.fromkeys(self._latest)
+    def follow(self, finding: int | None) -> None:
+        """Tell no more how far any has caught up, until that is known anew, where the database was found anew since.
+
+        Nobody else has read what it has lost: pulls would begin behind it. `finding`: as `Incarnation` has it.
+        """
+        if finding is None or finding != self._finding:
+            self._latest = dict.fromkeys(self._latest)
+        self._finding = finding
 
     def page(self, leaving: Collection[str] = ()) -> Page:
         """What is to be written; `leaving` are told of for the last time, by their own rows."""

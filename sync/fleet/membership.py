@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Trust, now_s
 from sync.fleet import caught_up, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
@@ -42,16 +43,18 @@ class Round:
 class Membership:
     """`takes`: whose tokens this replica has. `holds_lock` is set while a session of its own keeps its lock.
 
-    `trust` is what its connections' tenures go by; `book` is what it tells of how far they have caught up.
+    `trust` is what its connections' tenures go by; `book` is what it tells of how far they have caught up, by what was
+    read of the database that `incarnation` found.
     """
 
-    def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str]) -> None:
+    def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str], incarnation: Incarnation) -> None:
         self.trust = Trust()
         self.holds_lock = False
         self.replica = replica
         self.book = CaughtUpBook(replica.process)
         self._me = Member(replica.process, frozenset(takes))
         self._engine = engine
+        self._incarnation = incarnation
         self._watch = ReplicaWatch()
         self._part = FleetPart()
         self._epochs: dict[str, int] = {}
@@ -90,8 +93,12 @@ class Membership:
         async def work(tx: AsyncConnection) -> None:
             await caught_up.write(tx, self.replica.process, page)
             await ownership.release(tx, me=self.replica.process, names=names)
+            if is_worked_with:  # else a database that was put back meanwhile would keep what it has lost
+                await self._incarnation.confirm(tx)
 
         async with self.book.writing:
+            is_worked_with = self._incarnation.is_worked_with
+            self.book.follow(self._incarnation.finding)
             page = self.book.page(leaving=names)
             await in_transaction(self._engine, work)
             self.book.written(page)

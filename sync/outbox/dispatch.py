@@ -123,7 +123,7 @@ async def _still_the_same(
 ) -> int | None:
     """The database's position behind what is sent. Last, since others wait from here to the commit."""
     if is_sent:
-        return await incarnation.advance(tx, witnessed)
+        return await incarnation.advance(tx, await witnessed)
     await incarnation.confirm(tx)
     return None
 

@@ -16,6 +16,7 @@ from sync.connection.tables import connections
 from sync.core.errors import VoucherSyncError
 from sync.fleet import caught_up
 from sync.fleet.caught_up import CaughtUpBook
+from sync.outbox import future_rows
 from sync.postgres.engine import in_transaction
 from sync.service import samples
 from sync.service.jobs import Jobs
@@ -33,18 +34,14 @@ class Beats:
         self._incarnation = incarnation
         self._book = book
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._checks = 0
 
-    async def beat(self, all_jobs: Sequence[Jobs]) -> bool:
-        """Tell of all of these, and no more of others; whether that could be told."""
-        if not (all_jobs or self._book.names):
+    async def beat(self, all_jobs: Sequence[Jobs], waiting: Sequence[Jobs] = ()) -> bool:
+        """Tell of all of these, and no more of others; whether that could be told. `waiting`: those not begun yet."""
+        if not (all_jobs or waiting or self._book.names):
             return True
-        # Until then nobody here has looked when others were last at work, which this would hide.
-        await self._each(
-            (jobs for jobs in all_jobs if jobs.outbox.watch.database_clock.is_new), lambda jobs: jobs.beat()
-        )
         try:
-            failing = await self._tell([jobs for jobs in all_jobs if not jobs.outbox.watch.database_clock.is_new])
+            await self._observe([*all_jobs, *waiting])
+            failing = await self._tell([*all_jobs, *waiting])
             await self._sample([jobs for jobs in all_jobs if jobs.sampler.is_due])
         except VoucherSyncError as error:
             problem = error
@@ -58,23 +55,34 @@ class Beats:
         if jobs.connection.name in self._book.names:
             self._book.note(jobs.connection.name, jobs.take_caught_up())
 
+    async def _observe(self, all_jobs: Sequence[Jobs]) -> None:
+        """Have each look when others were last at work for its connection, before a beat hides that."""
+
+        async def work(tx: AsyncConnection) -> None:
+            for name, clock in new.items():
+                await future_rows.observe(tx, name, clock)
+
+        clocks = {jobs.connection.name: jobs.outbox.watch.database_clock for jobs in all_jobs}
+        if new := {name: clock for name, clock in clocks.items() if clock.is_new}:
+            await in_transaction(self._engine, work)
+
     async def _tell(self, all_jobs: Sequence[Jobs]) -> Mapping[str, str | None]:
         """Tell how far these have caught up; why those fail that fail by their rows. Raises what `advance` does."""
         incarnation, book = self._incarnation, self._book
-        if incarnation.known is None or incarnation.checks != self._checks:
-            # What a database has lost since was read by nobody else: pulls would begin behind it.
-            book.unlearn()
-            self._checks = incarnation.checks
+        book.follow(incarnation.finding)
         for jobs in all_jobs:
             book.note(jobs.connection.name, jobs.take_caught_up())
 
         async def work(tx: AsyncConnection) -> tuple[Mapping[str, str | None], int | None]:
             await caught_up.write(tx, book.process, page)
             failing = await _load_failing(tx)
-            return failing, await incarnation.advance(tx) if incarnation.is_worked_with else None
+            return failing, await incarnation.advance(tx, seen) if is_worked_with else None
 
         async with book.writing:
+            is_worked_with = incarnation.is_worked_with
+            seen = await incarnation.witnessed() if is_worked_with else None
             leaving = book.names - {jobs.connection.name for jobs in all_jobs}
+            book.follow(incarnation.finding)
             page = book.page(leaving)
             failing, position = await in_transaction(self._engine, work)
             book.written(page)

@@ -87,6 +87,7 @@ class Jobs:
         self._one_at_a_time = asyncio.Lock()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
+        self._caught_up_by: int | None = None
         self._fired_s = time.monotonic()
         self._has_not_discovered = False
         self.late_after_s = late_after_s(float(daemon.settings["SYNC_PULL_INTERVAL_S"]))
@@ -145,7 +146,7 @@ class Jobs:
                 await in_transaction(self.connection.engine, counts.merge)
             _log_report("pulled", self.connection.name, report, is_news=report.written > 0)
             # What an earlier pull reached stands in the database, unless the server's clock was set back since.
-            self._caught_up = report.caught_up
+            self._caught_up, self._caught_up_by = report.caught_up, checked
             if report.caught_up:
                 as_of = report.caught_up.as_of
                 self._freshness = replace(self._freshness, caught_up_as_of=as_of, checked=checked)
@@ -183,7 +184,7 @@ class Jobs:
             if self.connection.stop.is_set():
                 return
             try:
-                caught_up = None if self.is_owned else self._caught_up
+                caught_up = None if self.is_owned else self._current_caught_up
                 await self._note_alive(caught_up)
                 await self.connection.client.rate_limiter.renew()
             except VoucherSyncError as error:
@@ -208,8 +209,10 @@ class Jobs:
             await request_failures.note(tx, name, failed)
             if done is not None:
                 await samples.note(tx, {name: done}, self.late_after_s)
-            return await incarnation.advance(tx) if incarnation.is_worked_with and not self.is_owned else None
+            return await incarnation.advance(tx, seen) if moves_on else None
 
+        moves_on = incarnation.is_worked_with and not self.is_owned
+        seen = await incarnation.witnessed() if moves_on else None
         done = None if self.is_owned else self.sampler.due()
         failure_log = self.connection.client.failure_log
         failed = failure_log.take()
@@ -230,8 +233,13 @@ class Jobs:
 
     def take_caught_up(self) -> CaughtUp | None:
         """How far a pull has caught up since this was last asked; None: no further."""
-        reached, self._caught_up = self._caught_up, None
+        reached, self._caught_up = self._current_caught_up, None
         return reached
+
+    @property
+    def _current_caught_up(self) -> CaughtUp | None:
+        """None too where the database was found anew since the pull began, and has lost what it went by."""
+        return self._caught_up if self._caught_up_by == self.connection.incarnation.finding else None
 
     def has_to_tell(self, failing: Mapping[str, str | None]) -> bool:
         """Whether a beat of its own has anything to note; `failing`: why connections fail, as their rows have it."""

@@ -28,15 +28,12 @@ from sync.service.heartbeat import Standing
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.schedule import Intervals, Schedule
+from sync.service.start_queue import StartQueue
 
 BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
 LEAST_PAUSE_S = 0.1
 """Between two beats: any user of the database may notify as often as they like, and each beat writes."""
-BEGUN_AT_ONCE = 32
-"""So many connections at most are before the end of their first pull: thousands would keep each other waiting."""
-BEGINS_S = 3.0
-"""One that is slow, as where its API does not answer, keeps others waiting no longer."""
 FEW = 8
 """So many outboxes look for themselves as soon as one look for all of them has looked."""
 TELL_AGAIN_S = 1.0
@@ -62,7 +59,7 @@ class Supervisor:
         self._membership = membership
         self._schedule = schedule
         self._intervals = intervals
-        self._beginning = asyncio.Semaphore(BEGUN_AT_ONCE)
+        self._starts = StartQueue()
         self._works: dict[str, Engagement] = {}
         self._to_release = set[str]()
         self._is_registered = self._has_beaten = False
@@ -208,28 +205,23 @@ class Supervisor:
         work.given = address, given = app.open_stored(place.settings, stored)
         connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
         jobs = app.make_jobs(connection, place.settings, self._looks, self._membership.replica)
-        await self._beginning.acquire()
-        pacing = asyncio.create_task(self._let_next_begin(jobs))
+        self._has_begun.set()
+        try:
+            async with self._starts.begun(jobs, work.stop) as may_begin:
+                if may_begin:
+                    log.debug("connection_begun", connection=stored.name, platform_address=address)
+                    await self._run_begun(jobs, work.stop)
+        finally:
+            await connection.client.aclose()
+
+    async def _run_begun(self, jobs: Jobs, stop: asyncio.Event) -> None:
         self.jobs.append(jobs)
         self._has_begun.set()
-        log.debug("connection_begun", connection=stored.name, platform_address=address)
         try:
-            if not work.stop.is_set():
-                await self._schedule.run(jobs, self._intervals, work.stop)
+            await self._schedule.run(jobs, self._intervals, stop)
         finally:
             self.jobs.remove(jobs)
             self._beats.end(jobs)
-            jobs.has_pulled.set()
-            await connection.client.aclose()
-            await pacing
-
-    async def _let_next_begin(self, jobs: Jobs) -> None:
-        """Give the place of a connection that begins to another, once it has pulled, or ends, or takes long."""
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(jobs.has_pulled.wait(), BEGINS_S)
-        finally:
-            self._beginning.release()
 
     async def _tell(self, name: str, error: Exception) -> None:
         standing = Standing(str(error), type(error).__name__)
@@ -277,7 +269,7 @@ class Supervisor:
         while True:
             self._has_begun.clear()
             try:
-                is_told = await self._beats.beat(list(self.jobs))
+                is_told = await self._beats.beat(list(self.jobs), list(self._starts.waiting))
             except Exception:
                 log.exception("defect", job="heartbeat")
                 is_told = False

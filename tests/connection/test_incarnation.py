@@ -67,8 +67,9 @@ async def worked_with(engine: AsyncEngine, directory: Path) -> Incarnation:
 
 async def work(engine: AsyncEngine, incarnation: Incarnation) -> None:
     """A transaction that the witness is told of."""
+    seen = await incarnation.witnessed()
     async with transaction(engine) as tx:
-        position = await incarnation.advance(tx)
+        position = await incarnation.advance(tx, seen)
     await incarnation.remember(position)
 
 

@@ -12,7 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection import store
+from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Tenure, Trust
+from sync.connection.witness import Witness
 from sync.core.errors import Stopped
 from sync.fleet import liveness, membership, registry, replicas
 from sync.fleet.assignment import ENVIRONMENT, STORED
@@ -60,7 +62,7 @@ async def engines(database_url: str) -> AsyncIterator[list[AsyncEngine]]:
 
 def joining(engine: AsyncEngine, host: str = "") -> Membership:
     replica = Replica(uuid4(), host or f"host {uuid4()}", 1, "1", "0031", {})
-    return Membership(engine, replica, [STORED])
+    return Membership(engine, replica, [STORED], Incarnation(Witness(None)))
 
 
 async def owners(engine: AsyncEngine) -> Counter[UUID | None]:
@@ -226,7 +228,9 @@ async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[Asyn
 
 
 async def test_without_the_key_what_is_stored_is_left_to_others(engines: list[AsyncEngine], time: Time) -> None:
-    without = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT])
+    without = Membership(
+        engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT], Incarnation(Witness(None))
+    )
     assert (await without.beat()).owned == {}
     other = joining(engines[1])
     assert len((await other.beat()).owned) == HOTELS
@@ -263,7 +267,7 @@ async def test_what_a_process_notes_of_the_environment_s_connection_is_no_other_
     async def remember(tx: AsyncConnection) -> None:
         await store.remember(tx, "default", "https://api.mews.com", b"token", [])
 
-    one = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT])
+    one = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT], Incarnation(Witness(None)))
     await in_transaction(engines[0], note)
     before = (await one.beat()).owned["default"]
     await in_transaction(engines[0], remember)

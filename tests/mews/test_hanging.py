@@ -1,0 +1,85 @@
+"""Connections whose calls hang leave places under a cap to all others, however many they are."""
+
+import asyncio
+
+import pytest
+
+from tests.mews.helpers import turns
+from tests.mews.test_platform_cap import HOURS_S, Connection, all_of, cap_of
+from tests.outages.virtual_clock import run_leaping
+
+
+def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
+    async def main() -> None:
+        cap = cap_of(40, 1_000_000)
+        hanging = [Connection(cap) for _ in range(6)]
+        calls = [asyncio.create_task(one.call(HOURS_S)) for one in hanging for _ in range(100)]
+        await turns(1000)
+        loop = asyncio.get_running_loop()
+        began_s, others = loop.time(), [Connection(cap) for _ in range(20)]
+        for one in others:
+            await one.call(0.1)
+        assert loop.time() - began_s == pytest.approx(2.0, abs=0.2)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        assert (cap.in_flight, cap.waiting) == (0, 0)
+
+    run_leaping(main())
+
+
+@pytest.mark.parametrize("hanging", [10, 30])
+def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_they_are(hanging: int) -> None:
+    async def main() -> None:
+        cap, loop = cap_of(20, 1_000_000), asyncio.get_running_loop()
+        many = [Connection(cap) for _ in range(hanging)]
+
+        async def hang(one: Connection) -> None:
+            while True:
+                await one.call(20.0)
+
+        calls = [asyncio.create_task(hang(one)) for one in many for _ in range(3)]
+        await asyncio.sleep(60)
+        others = [Connection(cap) for _ in range(30)]
+        for _ in range(6):
+            began_s = loop.time()
+            await all_of(*(one.call(0.1) for one in others))
+            assert loop.time() - began_s < 1
+            await asyncio.sleep(7)
+        await asyncio.sleep(60)
+        assert all(len(one.arrivals) > 1 for one in many), "and each of them goes on"
+        assert cap.in_flight <= 10
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    run_leaping(main())
+
+
+def test_who_was_answered_in_time_again_hangs_no_more() -> None:
+    async def main() -> None:
+        cap = cap_of(20, 1_000_000)
+        one = Connection(cap)
+        await one.call(10.0)
+        assert one.caller.hangs
+        await asyncio.sleep(100)
+        hanging = asyncio.create_task(one.call(10.0))
+        await asyncio.sleep(5)
+        await one.call(0.1)
+        assert one.caller.hangs, "another one of its calls has no answer yet"
+        await hanging
+        await one.call(0.1)
+        assert not one.caller.hangs
+
+    run_leaping(main())
+
+
+def test_even_of_a_single_place_those_that_hang_have_their_turn() -> None:
+    async def main() -> None:
+        cap = cap_of(1, 1_000_000)
+        one = Connection(cap)
+        for _ in range(3):
+            await one.call(10.0)
+        assert len(one.arrivals) == 3
+
+    run_leaping(main())

@@ -22,6 +22,7 @@ class StoredConnection:
 
     One of the environment has none: whose environment has not its tokens cannot work for it. A stored one without a
     client token goes with the environment's, and `platform_address` is None only of the environment's.
+    `caught_up_as_of`: of when it was taken, or last given back.
     """
 
     name: str
@@ -34,9 +35,10 @@ class StoredConnection:
     integration_id: str | None
     owner: UUID | None
     epoch: int
+    caught_up_as_of: datetime | None
 
 
-OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0)
+OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0, None)
 
 
 async def load_active(tx: AsyncConnection) -> list[StoredConnection]:

@@ -139,9 +139,12 @@ class Schedule:
             following.cancel()
             self._scheduler.shutdown(wait=False)
 
-    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
-        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end."""
-        entries = [*self._enter(jobs, intervals), *self._enter_hastened(jobs)]
+    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event, *, pulls_first: bool = False) -> None:
+        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end.
+
+        `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
+        """
+        entries = [*self._enter(jobs, intervals, pulls_first=pulls_first), *self._enter_hastened(jobs)]
         self._begin_common(intervals)
         asking = {entry for entry in entries if entry.asks}
         self._asking |= asking
@@ -166,8 +169,8 @@ class Schedule:
             await asyncio.gather(pushing, return_exceptions=True)
             await jobs.idle()
 
-    def _enter(self, jobs: Jobs, intervals: Intervals) -> list[Entry]:
-        """What is done for a connection at intervals: discovery first."""
+    def _enter(self, jobs: Jobs, intervals: Intervals, *, pulls_first: bool) -> list[Entry]:
+        """What is done for a connection at intervals, in the order in which it begins."""
         retries, slots = Retries(jobs.health, self._rng), self.slots
         again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         pull = partial(jobs.pull, slots.pulls, slots.backfills)
@@ -179,9 +182,12 @@ class Schedule:
 
         beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
         beats = [] if jobs.is_owned else [beat()]  # a replica tells of all that it owns at once
-        discovery = every(intervals.discovery_s, discover, again("discovery"), slots=slots.discoveries, asks=is_trusted)
+        begin_discovery = partial(
+            every, intervals.discovery_s, discover, again("discovery"), slots=slots.discoveries, asks=is_trusted
+        )
+        first = [] if pulls_first else [begin_discovery()]
         reading = every(intervals.pull_s, pull, again("pull"), asks=is_trusted)
-        return [*beats, discovery, reading]
+        return [*beats, *first, reading, *([] if first else [begin_discovery()])]
 
     def _enter_hastened(self, jobs: Jobs) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""

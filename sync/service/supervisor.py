@@ -210,15 +210,15 @@ class Supervisor:
             async with self._starts.begun(jobs, work.stop) as may_begin:
                 if may_begin:
                     log.debug("connection_begun", connection=stored.name, platform_address=address)
-                    await self._run_begun(jobs, work.stop)
+                    await self._run_begun(jobs, work.stop, was_at_work=stored.caught_up_as_of is not None)
         finally:
             await connection.client.aclose()
 
-    async def _run_begun(self, jobs: Jobs, stop: asyncio.Event) -> None:
+    async def _run_begun(self, jobs: Jobs, stop: asyncio.Event, *, was_at_work: bool) -> None:
         self.jobs.append(jobs)
         self._has_begun.set()
         try:
-            await self._schedule.run(jobs, self._intervals, stop)
+            await self._schedule.run(jobs, self._intervals, stop, pulls_first=was_at_work)
         finally:
             self.jobs.remove(jobs)
             self._beats.end(jobs)

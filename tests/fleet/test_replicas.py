@@ -8,7 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sync.demo.simulator import Operation
 from sync.fleet.liveness import DEAD_AFTER_S
+from tests.fleet.calls import Calls, now_s
 from tests.fleet.replicas import Fleet, served, until_done
 from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
@@ -25,15 +27,22 @@ async def fleet(database_url: str, tmp_path: Path) -> AsyncIterator[Fleet]:
 
 @pytest.mark.long
 async def test_who_joins_gets_half_and_who_leaves_gives_it_back_at_once(fleet: Fleet) -> None:
-    async with fleet.replica() as first:
+    calls = Calls(fleet.mirror.simulator)
+    async with fleet.replica(MEWS_CLIENT="first") as first:
         await fleet.all_pulled()
         await fleet.until_shared(HOTELS)
         async with fleet.replica() as second:
             await fleet.until_shared(HOTELS // 2, HOTELS // 2)
             await fleet.all_pulled()
+            handed_over = await fleet.hotels_of(second)
+            stopped_s = now_s()
             assert await second.stopped(signal.SIGTERM) == 0
         await fleet.until_shared(HOTELS)
         await fleet.all_pulled()
+        made = [one for one in calls.seen if one.client == "first" and one.at_s > stopped_s]
+        for name in handed_over:
+            of_hotel = [one.operation for one in made if one.hotel == name]
+            assert Operation.GET_VOUCHERS not in of_hotel[: of_hotel.index(Operation.GET_CODES)], "they are known"
         assert await first.stopped(signal.SIGTERM) == 0
     assert set((await fleet.owners()).values()) == {None}
 

@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import BigInteger, column, delete, func, select, table, text
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tables import budgets, reservations
+from sync.connection.tenure import Trust
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import in_transaction
 
+# The fleet's table, of which nothing here is to be known but that a process counts in it while it lives.
+_DAEMONS = table("daemons", column("process", UUID_TYPE), column("beat", BigInteger), schema="sync")
 STANDSTILL_S = 10
 """A transaction that does nothing for so long is ended by the database; it takes milliseconds."""
 
@@ -31,7 +35,7 @@ class BudgetLedger:
 
     `good_for_s`: for how long after it is written a reservation may be spent that does not say so itself;
     `longest_call_s`: how long after its beginning a call may still arrive; `window_s`: for how long the API counts it;
-    `process`: this one's name.
+    `process`: this one's name; `trust`: by its signs of life, which others see in sync.daemons, if it gives any.
     """
 
     def __init__(
@@ -44,15 +48,22 @@ class BudgetLedger:
         window_s: float,
         clock: Callable[[], float] = time.monotonic,
         process: UUID | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.good_for_s = good_for_s
         self._engine = engine
         self._token = token
         self._clock = clock
         self._process = process or uuid4()
+        self._trust = trust
         self._beat = 0
         self._counts_on_s = longest_call_s + window_s
         self._watch = ReservationWatch(window_s, good_for_s)
+
+    @property
+    def term(self) -> int | None:
+        """As `Ledger` says; the same for ever where others see no signs of life."""
+        return 0 if self._trust is None else self._trust.term
 
     async def write(self, decide: Callable[[Others], Entry]) -> None:
         """Write what `decide` makes of the others' reservations, as `Ledger` says."""
@@ -78,9 +89,14 @@ class BudgetLedger:
 
     async def _load_others(self, tx: AsyncConnection) -> list[Reservation]:
         columns = reservations.c
-        statement = select(
-            columns.process, columns.beat, columns.reserved, columns.ages_ms, columns.is_waiting, columns.counts_for_ms
-        ).where(columns.token_fingerprint == self._token, columns.process != self._process)
+        statement = (
+            select(
+                columns.process, columns.beat, columns.reserved, columns.ages_ms, columns.is_waiting,
+                columns.counts_for_ms, columns.silent_for_ms, _DAEMONS.c.beat.label("life"),
+            )
+            .outerjoin_from(reservations, _DAEMONS, _DAEMONS.c.process == columns.process)
+            .where(columns.token_fingerprint == self._token, columns.process != self._process)
+        )  # fmt: skip
         return [
             Reservation(
                 row.process,
@@ -89,6 +105,8 @@ class BudgetLedger:
                 tuple(age_ms / 1000 for age_ms in row.ages_ms),
                 row.is_waiting,
                 row.counts_for_ms / 1000,
+                life=row.life,
+                silent_for_s=None if row.silent_for_ms is None else row.silent_for_ms / 1000,
             )
             for row in await tx.execute(statement)
         ]
@@ -103,6 +121,7 @@ class BudgetLedger:
             "ages_ms": [int(age_s * 1000) for age_s in entry.ages_s],
             "is_waiting": entry.is_waiting,
             "counts_for_ms": int((good_for_s + self._counts_on_s) * 1000) + 1,
+            "silent_for_ms": self._trust and int((self._trust.lasts_s + self._counts_on_s) * 1000) + 1,
         }
         key = {"token_fingerprint": self._token, "process": self._process}
         statement = insert(reservations).values(**key, **values)

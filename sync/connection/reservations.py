@@ -22,7 +22,8 @@ class Reservation:
     """What one process has written down.
 
     `beat` differs each time that it does; `reserved` calls may be under way or begin, as long as it is good for; the
-    others had ended `ages_s` before. When it has stood still for `counts_for_s`, nothing of what is reserved counts.
+    others had ended `ages_s` before. When it has stood still for `counts_for_s`, nothing of what is reserved counts;
+    nor after `silent_for_s` without a new sign of `life`, where its process spends nothing without that.
     """
 
     process: UUID
@@ -31,6 +32,18 @@ class Reservation:
     ages_s: tuple[float, ...]
     is_waiting: bool
     counts_for_s: float
+    life: int | None = None
+    silent_for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """When what stood in a reservation was first seen, and when its process's last sign of life was."""
+
+    beat: int
+    written_s: float
+    life: int | None
+    alive_s: float
 
 
 class ReservationWatch:
@@ -39,7 +52,7 @@ class ReservationWatch:
     def __init__(self, window_s: float, good_for_s: float) -> None:
         self._window_s = window_s * CLOCK_TOLERANCE
         self._good_for_s = good_for_s * CLOCK_TOLERANCE
-        self._last_seen: dict[UUID, tuple[int, float]] = {}
+        self._last_seen: dict[UUID, _Seen] = {}
 
     def look(self, reservations: Iterable[Reservation], now_s: float) -> tuple[Others, list[UUID]]:
         """What others have taken, and the processes of which nothing counts any more; `now_s` by a forward clock."""
@@ -47,11 +60,9 @@ class ReservationWatch:
         taken, alive, waiting, over = 0, 0, 0, list[UUID]()
         ends: list[float] = []
         for one in reservations:
-            beat, seen_s = seen_before.get(one.process, (None, now_s))
-            if beat != one.beat:
-                seen_s = now_s
-            self._last_seen[one.process] = (one.beat, seen_s)
-            counted = [(until_s, calls) for until_s, calls in self._counted_until(one, seen_s) if until_s > now_s]
+            seen = self._last_seen[one.process] = _see(one, seen_before.get(one.process), now_s)
+            seen_s = seen.written_s
+            counted = [(until_s, calls) for until_s, calls in self._counted_until(one, seen) if until_s > now_s]
             taken += sum(calls for _, calls in counted)
             ends += [until_s for until_s, calls in counted if calls]
             is_alive = bool(one.reserved or one.is_waiting) and now_s < seen_s + self._good_for_s
@@ -61,8 +72,18 @@ class ReservationWatch:
                 over.append(one.process)
         return Others(taken, alive, waiting, min(ends, default=math.inf) - now_s), over
 
-    def _counted_until(self, one: Reservation, seen_s: float) -> Iterator[tuple[float, int]]:
+    def _counted_until(self, one: Reservation, seen: _Seen) -> Iterator[tuple[float, int]]:
         """Until when how many calls count."""
-        yield seen_s + one.counts_for_s * CLOCK_TOLERANCE, one.reserved
+        until_s = seen.written_s + one.counts_for_s * CLOCK_TOLERANCE
+        if one.silent_for_s is not None:
+            until_s = min(until_s, seen.alive_s + one.silent_for_s * CLOCK_TOLERANCE)
+        yield until_s, one.reserved
         for age_s in one.ages_s:
-            yield seen_s + self._window_s - age_s, 1
+            yield seen.written_s + self._window_s - age_s, 1
+
+
+def _see(one: Reservation, before: _Seen | None, now_s: float) -> _Seen:
+    """To write is a sign of life too."""
+    if before is None or before.beat != one.beat:
+        return _Seen(one.beat, now_s, one.life, now_s)
+    return _Seen(one.beat, before.written_s, one.life, before.alive_s if before.life == one.life else now_s)

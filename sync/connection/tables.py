@@ -174,6 +174,11 @@ reservations = Table(
         nullable=False,
         comment="Milliseconds without a new beat after which nothing of what is reserved counts.",
     ),
+    Column(
+        "silent_for_ms",
+        BigInteger,
+        comment="The same without a beat of the process in sync.daemons either; null: it counts whatever stands there.",
+    ),
     CheckConstraint("reserved >= 0", name="reserved"),
     schema="sync",
     comment="What each process has written down of its calls within the API's window, before it makes them.",

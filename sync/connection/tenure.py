@@ -5,6 +5,7 @@ A replica trusts itself until shortly before others may take it for dead, counte
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -19,13 +20,29 @@ def now_s() -> float:
 
 @dataclass(slots=True)
 class Trust:
-    """Until when, by `now_s`, the others take this process for alive; of all its connections."""
+    """Until when, by `clock`, the others take this process for alive; of all its connections.
+
+    `lasts_s`: so long from before a sign of life on. `lapses`: how often it was over before the next one came.
+    """
 
     until_s: float = -math.inf
+    lasts_s: float = math.inf
+    lapses: int = 0
+    clock: Callable[[], float] = now_s
 
     def is_good(self) -> bool:
         """Whether it is so now."""
-        return now_s() < self.until_s
+        return self.clock() < self.until_s
+
+    def extend(self, began_s: float) -> None:
+        """Take a sign of life that others see; `began_s`: an instant before it was given."""
+        self.lapses += began_s >= self.until_s
+        self.until_s = began_s + self.lasts_s
+
+    @property
+    def term(self) -> int | None:
+        """The same for as long as it is good without a gap; None where it is not."""
+        return self.lapses if self.is_good() else None
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ class Membership:
     """
 
     def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str], incarnation: Incarnation) -> None:
-        self.trust = Trust()
+        self.trust = Trust(lasts_s=TRUSTED_S)
         self.holds_lock = False
         self.replica = replica
         self.book = CaughtUpBook(replica.process)
@@ -80,7 +80,7 @@ class Membership:
             return self._round(owned, found, epochs, len(alive))
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
-        self.trust.until_s = began_s + TRUSTED_S
+        self.trust.extend(began_s)
         self._epochs = {name: one.epoch for name, one in found.owned.items()}
         return replace(found, part=self._part.after_beat(now_s(), found.members, was_dead=was_dead))
 

@@ -4,7 +4,8 @@ A process may be killed between any two calls, and others may use the same token
 in a ledger, a few at a time, before they are made. Whoever comes after a crash, or works beside, takes what others
 have reserved for spent. A reservation ends by itself: a process that cannot write any more begins no calls.
 
-A process that has been at ease for a while reserves a few calls that stand: as long as no more of its calls count at
+A process that others see alive spends what it has reserved only while they do: see `Ledger.term`. One that has been at
+ease for a while reserves a few calls that stand: as long as no more of its calls count at
 once, it spends them again and again, and writes nothing. So a hotel with nothing to do costs a write in five minutes.
 """
 
@@ -27,7 +28,7 @@ FIRST_PORTIONS = 40
 AT_EASE_AFTER_S = 5.0
 STANDING_S = 600.0
 """So long what stands is good for, and renewed at the half of it. It is taken from a successor for as long after a
-crash: of the documented budget, five calls of 200."""
+crash of a process whose signs of life nobody sees: of the documented budget, five calls of 200."""
 STANDS_AFTER_S = 60.0
 """What stands is reserved no sooner: one process after another that crashes at its start would take all there is."""
 ASK_AGAIN_S = 1.0
@@ -67,6 +68,7 @@ class Allowance:
         self._began_s = clock()
         self._stands = self._will_stand = False
         self._good_for_s = ledger.good_for_s
+        self._term: int | None = None
         self._decided_s = self._ends_s = self._ahead_from_s = -math.inf
         self._others = Others()
         self._granted = 0
@@ -75,7 +77,8 @@ class Allowance:
     def has(self, counted: int) -> bool:
         """Whether a call may begin, beside so many that the API may count."""
         left, cap = (math.inf, self._portion) if self._stands else (self._unspent, self._cap)
-        return left > 0 and counted < cap and self._clock() < self._ends_s
+        is_good = self._clock() < self._ends_s and self._term is not None and self._term == self._ledger.term
+        return left > 0 and counted < cap and is_good
 
     def take(self, counted: int) -> bool:
         """Whether a call may begin, beside so many that the API may count; reserves the next ones ahead."""
@@ -134,8 +137,9 @@ class Allowance:
             self._writing.add_done_callback(_tell)
 
     async def _write(self) -> None:
-        began_s = self._clock()
+        began_s, term = self._clock(), self._ledger.term
         await self._ledger.write(self._decide)
+        self._term = term
         # Of what was left, calls may have begun since: the new reservation counts them.
         self._unspent += self._granted
         self._stands = self._will_stand

@@ -39,6 +39,13 @@ class Ledger(Protocol):
     def good_for_s(self) -> float:
         """For how long after it is written, by its own clock, a process may begin what it has reserved."""
 
+    @property
+    def term(self) -> int | None:
+        """Differs once others may have taken this process for dead, and what it has reserved for free; None: they may.
+
+        What was reserved in another term is not to be spent.
+        """
+
     async def write(self, decide: Callable[[Others], Entry]) -> None:
         """Write what `decide` makes of the others' entries, while none of them writes.
 

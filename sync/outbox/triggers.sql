@@ -41,6 +41,7 @@ DECLARE
   may_be_made boolean;
   first_status text;
   waits boolean := false;
+  is_removed boolean;
 BEGIN
   -- 1. The same key again queues nothing. A delete that is cancelled because it took back an add has done its work, so
   -- its key counts as one of a queued change; any other cancelled change was not made, and its key must not hide that.
@@ -173,7 +174,9 @@ BEGIN
       FROM mews.voucher_codes AS code WHERE code.id = NEW.voucher_code_id;
     is_code_expected := FOUND;
   END IF;
-  SELECT voucher.connection, voucher.enterprise_id INTO NEW.connection, NEW.enterprise_id
+  SELECT voucher.connection, voucher.enterprise_id, EXISTS (
+      SELECT FROM sync.connections AS known WHERE known.name = voucher.connection AND known.removed_at IS NOT NULL)
+    INTO NEW.connection, NEW.enterprise_id, is_removed
     FROM mews.vouchers AS voucher WHERE voucher.id = NEW.voucher_id;
 
   IF NEW.operation = 'delete' AND NEW.voucher_code_id IS NULL THEN
@@ -222,10 +225,13 @@ BEGIN
     END IF;
   END IF;
 
-  -- 8. What it waits for: the row that it names, or the next pull, as a delete for which there is no code, neither in
-  -- the mirror nor on its way.
+  -- 8. What it waits for: the row that it names, a connection that nobody works for, or the next pull, as a delete for
+  -- which there is no code, neither in the mirror nor on its way. A removed connection's is not refused: its hotel may
+  -- be on its way to another integrator's token, and whoever queues has nowhere else to keep it.
   IF waits THEN
     NEW.last_error := format('waits until row %s is done', NEW.after_id);
+  ELSIF is_removed AND NEW.status = 'pending' THEN
+    NEW.last_error := format('connection %s was removed: it waits until that is added again', NEW.connection);
   ELSIF NOT is_code_expected AND NEW.status = 'pending' THEN
     NEW.last_error := 'the mirror shows no such code: it waits for the next pull, and fails if that finds none';
   END IF;
@@ -240,6 +246,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   expired_adds record;
   deletes_without_code record;
+  of_removed record;
 BEGIN
   -- 1. Warnings, which stop nothing.
   SELECT count(*) AS number, min(queued.id) AS first_id INTO expired_adds FROM queued
@@ -255,6 +262,15 @@ BEGIN
     RAISE WARNING 'the mirror shows no code for % of the queued deletes, the first of them in row %: they wait for the '
       'next pull, and fail if it finds none', deletes_without_code.number, deletes_without_code.first_id;
   END IF;
+
+  FOR of_removed IN
+    SELECT queued.connection, count(*) AS number, min(queued.id) AS first_id FROM queued
+      WHERE queued.status = 'pending' AND queued.last_error LIKE 'connection % was removed: %'
+      GROUP BY queued.connection ORDER BY queued.connection LIMIT 10
+  LOOP
+    RAISE WARNING 'connection % was removed: % of the queued changes wait until it is added again, the first of them '
+      'in row %', of_removed.connection, of_removed.number, of_removed.first_id;
+  END LOOP;
 
   -- 2. The daemon looks every few seconds anyway, so a notification that cannot be sent must not cost the change.
   -- Somebody who listens and never reads fills the queue for all; and a transaction that has notified cannot be

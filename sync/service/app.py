@@ -21,6 +21,7 @@ from sync.connection.budget import BudgetLedger
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
 from sync.connection.incarnation import Incarnation
+from sync.connection.tenure import Trust
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.errors import SettingsError
@@ -111,17 +112,18 @@ def make_connection(
     given: Credentials,
     *,
     accept_enterprises: bool = False,
+    trust: Trust | None = None,
 ) -> Connection:
     """A connection of these tokens; whoever makes it closes its client. Nothing is asked or read yet.
 
-    `accept_enterprises` as for `open_connection`.
+    `accept_enterprises` as for `open_connection`; `trust`: in a process that beats, which spends no call without.
     """
     token = fingerprint(platform_address, given.access_token)
     is_stored = name != CONNECTION_NAME
     identity = Identity(platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
     client = make_client(
         place.settings, place.stop, place.retry_policy, place.engine, place.process,
-        platform_address=platform_address, given=given, pool=place.pools.of(platform_address),
+        platform_address=platform_address, given=given, pool=place.pools.of(platform_address), trust=trust,
     )  # fmt: skip
     return Connection(name, client, place.engine, place.stop, identity, place.incarnation, process=place.process)
 
@@ -161,10 +163,11 @@ def make_client(
     platform_address: str | None = None,
     given: Credentials | None = None,
     pool: HttpPool | None = None,
+    trust: Trust | None = None,
 ) -> Client:
     """The API's client, of the environment's tokens if none are given; without a database, its budget is its own.
 
-    `process`: by what name it writes its calls down there.
+    `process`: by what name it writes its calls down there; `trust` as for `make_connection`.
     """
     address, tokens = platform_address or settings.mews_platform_address, given or credentials(settings)
     token = fingerprint(address, tokens.access_token)
@@ -181,11 +184,13 @@ def make_client(
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
         pool=pool,
-        ledger=None if engine is None else _make_ledger(settings, engine, token, process),
+        ledger=None if engine is None else _make_ledger(settings, engine, token, process, trust),
     )
 
 
-def _make_ledger(settings: Settings, engine: AsyncEngine, token: bytes, process: UUID | None) -> BudgetLedger:
+def _make_ledger(
+    settings: Settings, engine: AsyncEngine, token: bytes, process: UUID | None, trust: Trust | None
+) -> BudgetLedger:
     return BudgetLedger(
         engine,
         token,
@@ -194,6 +199,7 @@ def _make_ledger(settings: Settings, engine: AsyncEngine, token: bytes, process:
         longest_call_s=CAP_WAIT_S + max(settings.sync_request_timeout_s, settings.sync_lease_s),
         window_s=settings.sync_rate_limit_window_s,
         process=process,
+        trust=trust,
     )
 
 

@@ -203,7 +203,8 @@ class Supervisor:
     async def _run_jobs(self, work: Engagement, stored: StoredConnection) -> None:
         place = replace(self._place, stop=work.stop)
         work.given = address, given = app.open_stored(place.settings, stored)
-        connection = replace(app.make_connection(place, stored.name, address, given), tenure=work.tenure)
+        made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
+        connection = replace(made, tenure=work.tenure)
         jobs = app.make_jobs(connection, place.settings, self._looks, self._membership.replica)
         self._has_begun.set()
         try:

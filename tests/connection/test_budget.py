@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -11,9 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.connection import budget
 from sync.connection.budget import BudgetLedger
 from sync.connection.hotels import fingerprint
+from sync.connection.tenure import Trust
 from sync.core.errors import DatabaseUnavailable
+from sync.fleet import replicas
+from sync.fleet.assignment import Member
+from sync.fleet.replicas import Replica
 from sync.mews.ledger import Entry, Others
-from sync.postgres.engine import make_engine, transaction
+from sync.postgres.engine import in_transaction, make_engine, transaction
 from tests.mews.helpers import StopWatch, read
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.pooler import needs_pgbouncer, pooled
@@ -37,12 +43,14 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND sta
 class Process:
     """A process's ledger, and a clock of its own; `seen` is what it last found of others."""
 
-    def __init__(self, engine: AsyncEngine, token: bytes = TOKEN) -> None:
+    def __init__(self, engine: AsyncEngine, token: bytes = TOKEN, *, trusted_s: float | None = None) -> None:
         self.clock = StopWatch()
         self.seen = Others()
+        self.name = uuid4()
         self._ledger = BudgetLedger(
-            engine, token, good_for_s=20.0, longest_call_s=40.0, window_s=30.0, clock=self.clock
-        )
+            engine, token, good_for_s=20.0, longest_call_s=40.0, window_s=30.0, clock=self.clock, process=self.name,
+            trust=None if trusted_s is None else Trust(lasts_s=trusted_s),
+        )  # fmt: skip
 
     async def write(self, reserved: int = 0, ages_s: tuple[float, ...] = (), *, is_waiting: bool = False) -> Others:
         """Writes this, and returns what it found."""
@@ -92,6 +100,30 @@ async def test_what_others_have_reserved_is_taken_until_it_has_stood_still_for_l
     heir.clock.now_s += 1.0
     assert (await heir.write()).taken == 0
     assert await count(engine) == 1
+
+
+async def test_of_one_that_shows_no_sign_of_life_less_is_waited_for_and_of_one_that_does_as_long_as_ever(
+    engine: AsyncEngine,
+) -> None:
+    dead, alive, heir = Process(engine, trusted_s=5.0), Process(engine, trusted_s=5.0), Process(engine)
+
+    async def beat(process: Process) -> None:
+        await in_transaction(engine, partial(replicas.beat, replica=replica(process), me=member, holds_lock=False))
+
+    def replica(process: Process) -> Replica:
+        return Replica(process.name, "host", 1, "1", "0036", {})
+
+    member = Member(dead.name, frozenset())
+    for one in (dead, alive):
+        await beat(one)
+        await one.write(10)
+    assert (await heir.write()).taken == 20
+    for passed_s, taken in ((74.9, 20), (0.3, 10)):
+        heir.clock.now_s += passed_s
+        await beat(alive)
+        assert (await heir.write()).taken == taken
+    heir.clock.now_s += 75.2
+    assert (await heir.write()).taken == 0
 
 
 async def test_a_sign_of_life_begins_the_wait_anew(engine: AsyncEngine) -> None:

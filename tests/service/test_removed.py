@@ -9,6 +9,7 @@ from sync.mirror.discover import discover
 from sync.postgres.engine import in_transaction, transaction
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
+from tests.outbox.database.test_hints import told
 from tests.support.mirror import Mirror
 from tests.support.two_tokens import second
 
@@ -34,6 +35,29 @@ async def test_a_removed_connection_is_no_longer_told_of(mirror: Mirror) -> None
     assert await mirror.rows("SELECT connection FROM mews.vouchers") == [{"connection": "lake"}]
 
 
+async def test_who_queues_for_a_removed_connection_is_told_at_once_and_in_the_row(mirror: Mirror) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    voucher = mirror.world.add_voucher(mirror.world.add_service(hotel.id, "Stay").id, "V", created_utc=mirror.clock())
+    changes_of_two = (
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+        f"VALUES ('add', '{voucher.id}', 'X%s'), ('delete', '{voucher.id}', 'Y%s')"
+    )
+    rows = "SELECT last_error FROM mews.voucher_code_outbox WHERE operation = 'add' ORDER BY id"
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        before = await told(mirror.database_url, changes_of_two % (1, 1))
+        await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'cancelled'")
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        heard = await told(mirror.database_url, changes_of_two % (2, 2))
+    assert not any("removed" in one for one in before)
+    (warning,) = heard
+    assert warning.startswith("connection lake was removed: 2 of the queued changes wait until it is added again")
+    assert [row["last_error"] for row in await mirror.rows(rows)] == [
+        None,
+        "connection lake was removed: it waits until that is added again",
+    ]
+
+
 async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not_forgotten_by_a_purge(
     mirror: Mirror,
 ) -> None:
@@ -47,8 +71,8 @@ async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not
             "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :id, 'X')",
             id=voucher.id,
         )
-        (told,) = await statuses(mirror)
-        assert (told.name, told.is_removed, told.outbox["pending"]) == ("lake", True, 1)
+        (status,) = await statuses(mirror)
+        assert (status.name, status.is_removed, status.outbox["pending"]) == ("lake", True, 1)
         with pytest.raises(VoucherSyncError, match="not finished"):
             await purge(lake.engine, "lake")
         await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'cancelled'")

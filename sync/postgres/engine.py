@@ -28,6 +28,7 @@ from sync.core.errors import (
 from sync.core.retry import Backoff
 from sync.postgres.arrays import send_binary
 from sync.postgres.locks import blockers, describe
+from sync.postgres.places import place, places
 from sync.postgres.requirements import refuse_at_connect
 from sync.postgres.session import ALSO, BEGIN, begin_by_statement
 from sync.postgres.sqlstates import (
@@ -96,7 +97,7 @@ def make_engine(
         pool_pre_ping=True,
         use_native_hstore=False,  # looks for a type, wherever the session looks for names
         hide_parameters=True,  # values of codes must not reach an error's text
-        execution_options={"preserve_rowcount": True},  # without it an INSERT's row count is -1
+        execution_options={"preserve_rowcount": True, **places(pool_size)},  # without it an INSERT's row count is -1
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)
@@ -130,7 +131,11 @@ async def transaction(engine: AsyncEngine, also: str = "") -> AsyncIterator[Asyn
     """
     began_s = time.monotonic()
     try:
-        async with asyncio.timeout(TRANSACTION_TIMEOUT_S), engine.connect() as connection:
+        async with (
+            asyncio.timeout(TRANSACTION_TIMEOUT_S),
+            place(engine, POOL_TIMEOUT_S),
+            engine.connect() as connection,
+        ):
             tx = await connection.execution_options(**{ALSO: also})
             async with tx.begin():
                 yield tx

@@ -1,6 +1,6 @@
 """The share of a request budget that one kind of request may have."""
 
-from collections import deque
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 RECHECK_AFTER_S = 1.0
@@ -12,12 +12,16 @@ class Quota:
 
     limit: int
     in_flight: int = 0
-    free_at: deque[float] = field(default_factory=deque)
+    free_at: list[float] = field(default_factory=list)
 
     def wait_s(self, now: float) -> float:
         """Seconds until there is one."""
-        while self.free_at and self.free_at[0] <= now:
-            self.free_at.popleft()
+        free_those_of(self.free_at, now)
         if self.in_flight + len(self.free_at) < self.limit:
             return 0.0
         return self.free_at[0] - now if self.free_at else RECHECK_AFTER_S
+
+
+def free_those_of(free_at: list[float], now: float) -> None:
+    """Let go of what is free by now, of instants that only grow."""
+    del free_at[: bisect_right(free_at, now)]

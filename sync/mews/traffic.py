@@ -28,8 +28,8 @@ class Traffic:
     """Counts that only grow. `calls` by operation and how they ended: the answer's status, or a word for its lack."""
 
     def __init__(self) -> None:
-        self.calls = Counter[tuple[str, str]]()
-        self.retries = Counter[str]()
+        self.calls: Counter[tuple[str, str]] = Counter()
+        self.retries: Counter[str] = Counter()
         self.durations_s: defaultdict[str, Histogram] = defaultdict(partial(Histogram, DURATION_BOUNDS_S))
 
     @contextmanager

@@ -5,8 +5,9 @@ all rows that a plan is made of. Whoever changes one of them, another process to
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -14,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.connection import Connection
 from sync.mirror.windows import ReadLimits, Watermark
 from sync.postgres.shared_look import SharedLook
+
+ID_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,25 @@ class MirrorVersions:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """Vouchers, of 16 bytes each, all read through one instant: as watermarks they would be most of a hotel at rest."""
+
+    voucher_ids: bytes
+    through: datetime
+
+    def watermarks(self) -> list[Watermark]:
+        packed = (self.voucher_ids[at : at + ID_BYTES] for at in range(0, len(self.voucher_ids), ID_BYTES))
+        return [Watermark(UUID(bytes=one), self.through) for one in packed]
+
+
 class QuietPulls:
     """What one connection's last pull has left. `versions` is the look of all connections of the process."""
 
     def __init__(self, connection: Connection, versions: SharedLook[MirrorVersions]) -> None:
         self._connection = connection
         self._versions = versions
-        self._watermarks: Sequence[Watermark] = ()
+        self._left: _Left | None = None
         self._as_of: tuple[int | None, int] | None = None
 
     async def look(self) -> MirrorVersions:
@@ -42,19 +57,19 @@ class QuietPulls:
 
     def recall(self, seen: MirrorVersions) -> Sequence[Watermark] | None:
         """The vouchers to read, if the last pull has left nothing else and all is as it was then."""
-        found = self._watermarks if self._as_of == self._state(seen) else None
+        left = self._left if self._as_of == self._state(seen) else None
         self.forget()  # until this pull has found nothing new either
-        return found
+        return None if left is None else left.watermarks()
 
     def remember(self, watermarks: Sequence[Watermark], through: datetime, seen: MirrorVersions) -> None:
         """Take what was read through an instant of the API, planned after the database was `seen`."""
         if all(one.read_limits == ReadLimits() for one in watermarks):  # others end with time
-            self._watermarks = [replace(one, complete_through=through) for one in watermarks]
+            self._left = _Left(b"".join(one.voucher_id.bytes for one in watermarks), through)
             self._as_of = self._state(seen)
 
     def forget(self) -> None:
         """Have the next pull ask the database, as after this process has found another voucher."""
-        self._watermarks, self._as_of = (), None
+        self._left = self._as_of = None
 
     def _state(self, seen: MirrorVersions) -> tuple[int | None, int]:
         return seen.of.get(self._connection.name), self._connection.incarnation.checks

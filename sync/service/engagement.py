@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from sync.connection.tenure import Tenure
 from sync.fleet.assignment import Owned
 from sync.mews.client import Credentials
+from sync.service.signals import Signal
 
 
 @dataclass(eq=False, slots=True)
@@ -18,7 +19,7 @@ class Engagement:
 
     owned: Owned | None
     tenure: Tenure
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: asyncio.Event = field(default_factory=Signal)
     task: "asyncio.Task[None] | None" = None
     given: tuple[str, Credentials] | None = None
     is_lost: bool = False

@@ -32,7 +32,7 @@ class Health:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.runs = Counter[tuple[str, bool]]()
+        self.runs: Counter[tuple[str, bool]] = Counter()
         self._errors: dict[str, VoucherSyncError] = {}
         self._outages = set[str]()
         self._failing_since: float | None = None
@@ -91,7 +91,7 @@ class Health:
                 self._errors.pop(one, None)
             self._outages &= self._errors.keys()
         else:
-            self._errors[job] = error
+            self._errors[job] = _told_only(error)
             self._note_kind(job, error)
         if self._errors and self._failing_since is None:
             self._failing_since = time.monotonic()
@@ -113,3 +113,11 @@ class Health:
             self._outages.add(job)
         else:
             self._outages.discard(job)
+
+
+def _told_only(error: VoucherSyncError) -> VoucherSyncError:
+    """The error without where it was raised: kept for an outage's hours, those frames are tens of kilobytes of each
+    connection.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -39,6 +39,7 @@ from sync.service.outbox_worker import OutboxJobs, OutboxSettings
 from sync.service.progress import Progress, late_after_s
 from sync.service.runner import Runner
 from sync.service.samples import Done, Sampler
+from sync.service.signals import Signal
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
@@ -74,7 +75,7 @@ class Jobs:
         self.health = Health(connection)
         self.history = History(connection)
         self.progress = Progress()
-        self.cycle_completed, self.has_pulled = asyncio.Event(), asyncio.Event()
+        self.cycle_completed, self.has_pulled = Signal(), Signal()
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
         self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)

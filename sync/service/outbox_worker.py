@@ -27,6 +27,7 @@ from sync.outbox.send import PushSettings
 from sync.postgres.engine import in_transaction
 from sync.service.health import Health
 from sync.service.history import History, counts_of
+from sync.service.signals import Signal
 
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
@@ -77,7 +78,7 @@ class OutboxJobs:
         self._settings = settings
         self._health = health
         self._history = history
-        self.wake = asyncio.Event()
+        self.wake = Signal()
         self.ask_refresh: Callable[[], None] = lambda: None
         self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
         self.watch = self._pusher.watch
@@ -86,7 +87,7 @@ class OutboxJobs:
         self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
-        self.totals = Counter[str]()
+        self.totals: Counter[str] = Counter()
 
     @property
     def ended(self) -> int:

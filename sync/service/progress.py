@@ -24,10 +24,10 @@ class Progress:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.totals = Counter[str]()
+        self.totals: Counter[str] = Counter()
         self._clock = clock
         self._last_s: float | None = None
-        self._counted = Counter[str]()
+        self._counted: Counter[str] = Counter()
         self._pages = 0
 
     def begin(self) -> None:

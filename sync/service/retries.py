@@ -20,7 +20,7 @@ class Retries:
     def __init__(self, health: Health, rng: Random) -> None:
         self._health = health
         self._rng = rng
-        self._failures = Counter[str]()
+        self._failures: Counter[str] = Counter()
 
     def pause_s(self, job: str) -> float | None:
         """Seconds until a job that has just run is tried again; None if it did not fail, and waits for its interval.

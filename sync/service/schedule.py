@@ -144,7 +144,11 @@ class Schedule:
 
         `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
         """
-        entries = [*self._enter(jobs, intervals, pulls_first=pulls_first), *self._enter_hastened(jobs)]
+        retries = Retries(jobs.health, self._rng)
+        entries = [
+            *self._enter(jobs, intervals, retries, pulls_first=pulls_first),
+            *self._enter_hastened(jobs, retries),
+        ]
         self._begin_common(intervals)
         asking = {entry for entry in entries if entry.asks}
         self._asking |= asking
@@ -169,10 +173,9 @@ class Schedule:
             await asyncio.gather(pushing, return_exceptions=True)
             await jobs.idle()
 
-    def _enter(self, jobs: Jobs, intervals: Intervals, *, pulls_first: bool) -> list[Entry]:
+    def _enter(self, jobs: Jobs, intervals: Intervals, retries: Retries, *, pulls_first: bool) -> list[Entry]:
         """What is done for a connection at intervals, in the order in which it begins."""
-        retries, slots = Retries(jobs.health, self._rng), self.slots
-        again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
+        slots, again, is_trusted = self.slots, partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         pull = partial(jobs.pull, slots.pulls, slots.backfills)
         every = self.timetable.every
 
@@ -189,10 +192,9 @@ class Schedule:
         reading = every(intervals.pull_s, pull, again("pull"), asks=is_trusted)
         return [*beats, *first, reading, *([] if first else [begin_discovery()])]
 
-    def _enter_hastened(self, jobs: Jobs) -> list[Entry]:
+    def _enter_hastened(self, jobs: Jobs, retries: Retries) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""
-        retries, slots = Retries(jobs.health, self._rng), self.slots
-        again, is_trusted = partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
+        slots, again, is_trusted = self.slots, partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
         once = partial(self.timetable.every, math.inf)
         when_asked = partial(once, asks=is_trusted, first_s=math.inf)
         make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)

@@ -131,6 +131,7 @@ class Timetable:
                     return
                 await entry.job()
             self.retry(entry)
+        entry.task = None  # what has ended keeps two kilobytes
 
     def _put(self, entry: Entry) -> None:
         if entry.due_s < math.inf:  # else it is only hastened, and what is left of each time would stay for ever

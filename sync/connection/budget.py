@@ -21,6 +21,11 @@ from sync.postgres.engine import in_transaction
 
 # The fleet's table, of which nothing here is to be known but that a process counts in it while it lives.
 _DAEMONS = table("daemons", column("process", UUID_TYPE), column("beat", BigInteger), schema="sync")
+STANDING_S = 600.0
+"""So long what stands is good for where others see no signs of life of its process. It is taken from a successor for as
+long after a crash: of the documented budget, five calls of 200."""
+STANDING_OF_REPLICA_S = 6 * 3600.0
+"""The same where they do, since it ends with them. The release before 0036, which sees none, counts it for so long."""
 STANDSTILL_S = 10
 """A transaction that does nothing for so long is ended by the database; it takes milliseconds."""
 
@@ -51,6 +56,7 @@ class BudgetLedger:
         trust: Trust | None = None,
     ) -> None:
         self.good_for_s = good_for_s
+        self.standing_s = STANDING_S if trust is None else STANDING_OF_REPLICA_S
         self._engine = engine
         self._token = token
         self._clock = clock

@@ -5,8 +5,8 @@ in a ledger, a few at a time, before they are made. Whoever comes after a crash,
 have reserved for spent. A reservation ends by itself: a process that cannot write any more begins no calls.
 
 A process that others see alive spends what it has reserved only while they do: see `Ledger.term`. One that has been at
-ease for a while reserves a few calls that stand: as long as no more of its calls count at
-once, it spends them again and again, and writes nothing. So a hotel with nothing to do costs a write in five minutes.
+ease for a while reserves a few calls that stand: as long as no more of its calls count at once, it spends them again
+and again, and writes nothing. So a hotel of a replica with nothing to do costs a few writes a day.
 """
 
 import asyncio
@@ -26,9 +26,6 @@ MAX_PORTION = 1000
 FIRST_PORTIONS = 40
 """What is reserved at ease is a fortieth of the budget; each time that it is used up within a second, twice as much."""
 AT_EASE_AFTER_S = 5.0
-STANDING_S = 600.0
-"""So long what stands is good for, and renewed at the half of it. It is taken from a successor for as long after a
-crash of a process whose signs of life nobody sees: of the documented budget, five calls of 200."""
 STANDS_AFTER_S = 60.0
 """What stands is reserved no sooner: one process after another that crashes at its start would take all there is."""
 ASK_AGAIN_S = 1.0
@@ -143,7 +140,7 @@ class Allowance:
         # Of what was left, calls may have begun since: the new reservation counts them.
         self._unspent += self._granted
         self._stands = self._will_stand
-        self._good_for_s = STANDING_S if self._stands else self._ledger.good_for_s
+        self._good_for_s = self._ledger.standing_s if self._stands else self._ledger.good_for_s
         self._ends_s = began_s + self._good_for_s
         self._ahead_from_s = -math.inf if self._unspent > self._portion // 2 else self._clock() + ASK_AGAIN_S
 
@@ -160,7 +157,7 @@ class Allowance:
         self._will_stand = since_s > AT_EASE_AFTER_S and self._may_stand(counted)
         if self._will_stand:
             self._unspent, self._granted = min(self._unspent, self._portion - counted), 0
-            return Entry(self._portion, (), is_waiting=False, good_for_s=STANDING_S)
+            return Entry(self._portion, (), is_waiting=False, good_for_s=self._ledger.standing_s)
         # What is free again before a portion is used up, at the pace of the budget, may be reserved now.
         soon_s = self._window_s - self._window_s / PORTIONS
         spent = usage.in_flight + sum(1 for age_s in usage.ages_s if age_s < soon_s)

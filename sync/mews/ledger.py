@@ -40,6 +40,10 @@ class Ledger(Protocol):
         """For how long after it is written, by its own clock, a process may begin what it has reserved."""
 
     @property
+    def standing_s(self) -> float:
+        """The same for what stands; it is renewed at the half of it."""
+
+    @property
     def term(self) -> int | None:
         """Differs once others may have taken this process for dead, and what it has reserved for free; None: they may.
 

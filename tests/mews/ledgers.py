@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from uuid import UUID, uuid4
 
+from sync.connection.budget import STANDING_OF_REPLICA_S, STANDING_S
 from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tenure import Trust
 from sync.core.errors import DatabaseUnavailable
@@ -36,6 +37,7 @@ class LedgerInMemory:
         self, shared: Ledgers, clock: Callable[[], float], rng: random.Random, trust: Trust | None = None
     ) -> None:
         self._trust = trust
+        self.standing_s = STANDING_S if trust is None else STANDING_OF_REPLICA_S
         self._shared = shared
         self._clock = clock
         self._rng = rng

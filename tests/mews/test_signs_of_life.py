@@ -74,6 +74,19 @@ def test_what_stood_for_one_that_died_is_free_once_its_last_call_must_be_over() 
     run_leaping(main())
 
 
+def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
+    async def main() -> None:
+        shared = Ledgers()
+        alive = Life(shared, 1)
+        await alive.rest(minutes=10)
+        before = shared.written
+        await alive.rest(minutes=6 * 60)
+        assert 1 <= shared.written - before <= 2
+        await alive.end()
+
+    run_leaping(main())
+
+
 def test_what_stands_for_one_that_beats_counts_however_long_it_writes_nothing() -> None:
     async def main() -> None:
         shared = Ledgers()

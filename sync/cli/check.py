@@ -19,6 +19,7 @@ from sync.cli.shapes import Checked, CheckedLine
 from sync.cli.terminal import echo_json
 from sync.core import errors
 from sync.core.cron import Cron
+from sync.core.descriptors import room_for_calls
 from sync.fleet.registry import StoredConnection, load_present
 from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
@@ -56,7 +57,11 @@ def check_also(
 
 
 async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
-    findings, migrated_url, present = [_check_host(), _check_http(settings)], None, list[StoredConnection]()
+    findings, migrated_url, present = (
+        [_check_host(settings.sync_platform_calls_in_flight), _check_http(settings)],
+        None,
+        list[StoredConnection](),
+    )
     with ExitStack() as open_until_the_end:
         try:
             url = open_until_the_end.enter_context(open_database(settings))
@@ -78,8 +83,10 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
         return [*findings, *await check_tokens(settings, chosen, migrated_url)]
 
 
-def _check_host() -> CheckLine:
+def _check_host(calls: int) -> CheckLine:
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    if (room := room_for_calls(calls)) < calls:
+        detail += f", whose limit of open files (`ulimit -n`) leaves room for {room} of {calls} calls in flight"
     is_known = os.name == "posix"
     return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 

@@ -3,7 +3,8 @@
 Source: docs/mews-api.md, *Limits and errors*; what httpx can raise is its documented exception hierarchy.
 """
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -11,6 +12,7 @@ import httpx
 import msgspec
 
 from sync.core import errors
+from sync.core.outages import refusal
 
 BY_STATUS: dict[int, type[errors.ApiError]] = {
     400: errors.InvalidRequest,
@@ -46,6 +48,7 @@ BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
     httpx.TooManyRedirects: errors.NotFound,
 }
 
+NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 MAX_MESSAGE_CHARACTERS = 500
 MAX_REQUEST_ID_CHARACTERS = 100
 MAX_RETRY_AFTER_S = 3600.0
@@ -149,4 +152,15 @@ def is_from_api(response: httpx.Response) -> bool:
 
 
 def _describe(exception: httpx.HTTPError) -> str:
+    # Of a connection that this machine itself refuses to make the outermost error says only that none came about.
+    for cause in _causes(exception):
+        if isinstance(cause, OSError) and cause.errno in NO_DESCRIPTORS:
+            return f"{refusal(cause)}; raise what this host lets it have (`ulimit -n`)"
     return str(exception) or type(exception).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came from; of a group, as of a host's several addresses, the first."""
+    while error is not None:
+        yield error
+        error = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error.__cause__ or error.__context__

@@ -12,6 +12,7 @@ have the rest.
 """
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,10 +33,14 @@ Granted = asyncio.Future[None]
 
 @dataclass(frozen=True, slots=True)
 class PlatformLimits:
-    """Calls in flight, and calls in any second, of all processes that work on a database together."""
+    """Calls in flight, and calls in any second, of all processes that work on a database together.
+
+    `in_process`: calls in flight that this process has room for, whatever its part.
+    """
 
     in_flight: int
     per_s: int
+    in_process: float = math.inf
 
 
 class PlatformCap:
@@ -56,7 +61,8 @@ class PlatformCap:
     @property
     def limits(self) -> PlatformLimits:
         """What this process may have of them now; never nothing, or its connections would stand still."""
-        in_flight, per_s = self._limits.in_flight * self._part, self._limits.per_s * self._part
+        in_flight = min(self._limits.in_flight * self._part, self._limits.in_process)
+        per_s = self._limits.per_s * self._part
         return PlatformLimits(max(1, int(in_flight)), max(1, int(per_s)))
 
     def take_part(self, part: float) -> None:

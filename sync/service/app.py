@@ -24,6 +24,7 @@ from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Trust
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
+from sync.core.descriptors import room_for_calls
 from sync.core.errors import SettingsError
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection
 from sync.fleet.replicas import Replica
@@ -72,7 +73,8 @@ async def open_workplace(
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on", is_unattended=True)
     require_schema(engine)
     incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
-    limits = PlatformLimits(settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s)
+    in_flight, per_s = settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s
+    limits = PlatformLimits(in_flight, per_s, in_process=room_for_calls(in_flight))
     pools = HttpPools(settings.sync_max_response_mb * 2**20, limits)
     try:
         yield Workplace(settings, engine, stop, incarnation, uuid4(), retry_policy, pools)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -166,6 +167,13 @@ async def test_no_descriptors_left_is_told(mirror: Mirror, tmp_path: Path) -> No
     assert ended.code == 1
     assert "Too many open files" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.long
+async def test_a_low_limit_of_descriptors_is_told_by_check(mirror: Mirror, tmp_path: Path) -> None:
+    async with mirror.served():
+        checked = await in_shell("ulimit -n 128; voucher-sync check", mirror.environment, tmp_path)
+    assert re.search(r"^ok +host: .* leaves room for 80 of 250 calls in flight$", checked.stdout, re.MULTILINE)
 
 
 async def test_a_library_that_cannot_be_loaded_is_named(cli: Cli, unreachable_url: str) -> None:

@@ -1,5 +1,7 @@
 """Every way in which a call can fail is mapped, and a new one of httpx's would be noticed."""
 
+import os
+import resource
 from datetime import UTC, datetime
 
 import httpx
@@ -7,6 +9,7 @@ import pytest
 
 from sync.core import errors
 from sync.mews import failures
+from sync.mews.transport import Transport
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
@@ -70,6 +73,22 @@ def test_every_exception_that_httpx_can_raise_in_a_call_is_mapped() -> None:
 @pytest.mark.parametrize("exception", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")])
 def test_a_connection_that_never_was_is_not_processed(exception: httpx.HTTPError) -> None:
     assert isinstance(failures.from_exception("a/b", exception), errors.NotProcessed)
+
+
+async def test_a_connection_that_this_machine_has_no_descriptor_for_is_told_as_that() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    transport = Transport("http://127.0.0.1:9", max_connections=1, max_response_bytes=1)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(httpx.ConnectError) as raised:
+            await transport.post("/", b"", timeout_s=10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        await transport.aclose()
+    told = str(failures.from_exception("a/b", raised.value))
+    assert told.startswith("a/b: the API cannot be reached: the operating system refused: Too many open files; ")
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,13 @@ async def all_of(*calls: Coroutine[Any, Any, None]) -> None:
             group.create_task(call)
 
 
+async def test_a_process_has_no_more_in_flight_than_it_has_room_for_whatever_its_part() -> None:
+    cap = PlatformCap(PlatformLimits(100, 1000, in_process=30), asyncio.get_running_loop().time)
+    assert cap.limits == PlatformLimits(30, 1000)
+    cap.take_part(0.2)
+    assert cap.limits == PlatformLimits(20, 200)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_the_server_never_sees_more_whatever_the_way_does(seed: int) -> None:
     rng = random.Random(seed)

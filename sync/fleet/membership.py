@@ -1,10 +1,11 @@
 """One replica among the others: it shows that it lives, sees who else does, and takes its share of the connections."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.incarnation import Incarnation
@@ -13,6 +14,7 @@ from sync.fleet import caught_up, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
 from sync.fleet.caught_up import CaughtUpBook
 from sync.fleet.liveness import BEAT_S, MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.ownership import Taken
 from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
 from sync.postgres.engine import in_transaction
@@ -22,6 +24,8 @@ AGAIN_FOR_S = 2.0
 TAKE_AGAIN_S = 0.1
 """What another replica was just taking, or a transaction held, is tried again so soon, and twice as late each time."""
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True)
 class Round:
@@ -29,7 +33,8 @@ class Round:
 
     `look_again_s`: after so many seconds another one may be seen to be dead, or what others got first may have left
     some that is free: either would wait for the next beat.
-    `part`: how much of what the fleet may ask of the platform is this replica's.
+    `part`: how much of what the fleet may ask of the platform is this replica's. `refused`: why the database does not
+    let it have some.
     """
 
     owned: Mapping[str, Owned] = field(default_factory=dict)
@@ -38,6 +43,7 @@ class Round:
     members: int = 0
     look_again_s: float = math.inf
     part: float = 0.0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Membership:
@@ -59,6 +65,7 @@ class Membership:
         self._part = FleetPart()
         self._epochs: dict[str, int] = {}
         self._take_again_s = TAKE_AGAIN_S
+        self._refused: Set[str] = frozenset()
 
     async def beat(self, leaving: Collection[str] = ()) -> Round:
         """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.
@@ -76,12 +83,13 @@ class Membership:
             dead = await self._find_dead(tx, seen, owned)
             alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
             found = plan(self._me, alive, owned, dead, leaving)
-            epochs = await ownership.take(tx, self.replica.process, found.take)
-            return self._round(owned, found, epochs, len(alive))
+            taken = await ownership.take(tx, self.replica.process, found.take)
+            return self._round(owned, found, taken, len(alive))
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
         self.trust.extend(began_s)
         self._epochs = {name: one.epoch for name, one in found.owned.items()}
+        self._tell_refused(found.refused)
         return replace(found, part=self._part.after_beat(now_s(), found.members, was_dead=was_dead))
 
     async def release(self, names: Collection[str]) -> None:
@@ -136,15 +144,21 @@ class Membership:
         unlocked = {process for process in suspects if replicas.lock_key(process) not in locked}
         return self._watch.dead(looked_s, unlocked, gone & unlocked)
 
-    def _round(self, owned: Sequence[Owned], found: Plan, epochs: Mapping[str, int], members: int) -> Round:
+    def _tell_refused(self, refused: Mapping[str, str]) -> None:
+        for name in refused.keys() - self._refused:
+            log.warning("not_taken", connection=name, error=refused[name])
+        self._refused = refused.keys()
+
+    def _round(self, owned: Sequence[Owned], found: Plan, taken: Taken, members: int) -> Round:
         mine = {one.name: one for one in owned if one.owner == self.replica.process}
-        taken = {
-            one.name: Owned(one.name, one.kind, self.replica.process, epochs[one.name], one.version)
+        new = {
+            one.name: Owned(one.name, one.kind, self.replica.process, taken.epochs[one.name], one.version)
             for one in found.take
-            if one.name in epochs
+            if one.name in taken.epochs
         }
-        look_again_s = min(self._watch.missed_in_s(now_s()), self._short_s(len(found.take), len(taken)))
-        return Round(mine | taken, found.give_back, set(taken), members, look_again_s)
+        got = len(new) + len(taken.refused)  # what is refused is not to be had by asking again soon
+        look_again_s = min(self._watch.missed_in_s(now_s()), self._short_s(len(found.take), got))
+        return Round(mine | new, found.give_back, set(new), members, look_again_s, refused=taken.refused)
 
     def _short_s(self, wanted: int, got: int) -> float:
         """After how many seconds to look for the rest of what was wanted, of which it got so many."""

@@ -1,16 +1,24 @@
 """Who owns a connection: taken by compare and set on owner and epoch, so that of two who want it one gets it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import CONNECTIONS_CHANNEL
+from sync.core.bisection import Bisection
+from sync.core.errors import StatementRefused
 from sync.fleet.assignment import ENVIRONMENT, STORED, Owned
 from sync.fleet.registry import CONNECTION_NAME
+from sync.postgres.engine import translate
+
+REFUSED_AT_MOST = 4
+"""To find one of a thousand takes a dozen statements, and a beat has seconds: where more are refused, all may be."""
 
 
 async def load_owned(tx: AsyncConnection) -> list[Owned]:
@@ -22,14 +30,39 @@ async def load_owned(tx: AsyncConnection) -> list[Owned]:
     ]
 
 
-async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> dict[str, int]:
-    """Make `me` the owner of connections that still stand as they were seen; the new epochs of those it got.
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The new epochs of the connections that were taken, and of others whose row the database refuses to change why."""
 
-    What another transaction is about to take, or to write, is left to the next time. What the owner before has told of
-    each stands in its row from then on.
+    epochs: Mapping[str, int]
+    refused: Mapping[str, str]
+
+
+async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> Taken:
+    """Make `me` the owner of connections that still stand as they were seen.
+
+    What another transaction is about to take, or to write, is left to the next time; what a constraint or trigger of
+    somebody's refuses keeps no other out. What the owner before has told of each stands in its row from then on. Raises
+    the refusal where more than a few are refused.
     """
-    if not wanted:
-        return {}
+    epochs, refused, bisection = dict[str, int](), dict[str, str](), Bisection(wanted)
+    while group := bisection.group:
+        try:
+            async with tx.begin_nested():
+                taken = await _take_together(tx, me, group)
+        except DBAPIError as error:
+            refusal = translate(error)
+            if not isinstance(refusal, StatementRefused) or len(refused) == REFUSED_AT_MOST:
+                raise
+            refused |= {one.name: str(refusal) for one in group if len(group) == 1}
+            bisection.tell(went_through=False)
+        else:
+            epochs |= taken
+            bisection.tell(went_through=True)
+    return Taken(epochs, refused)
+
+
+async def _take_together(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> dict[str, int]:
     parameters = {
         "me": me,
         "names": [one.name for one in wanted],

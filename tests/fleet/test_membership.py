@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
@@ -123,6 +124,21 @@ async def test_the_connections_of_a_silent_replica_are_taken_after_ten_seconds_a
     time.now_s += 1
     assert len((await heir.beat()).owned) == HOTELS
     assert (await dead.beat()).owned == {}, "it has lost all, and gets its share only when it is given back"
+
+
+async def test_a_beat_that_took_long_is_trusted_from_its_beginning(
+    engines: list[AsyncEngine], time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat, began_s = replicas.beat, time.now_s
+
+    async def slow(*arguments: Any, **options: Any) -> None:
+        await beat(*arguments, **options)
+        time.now_s += liveness.TRUSTED_S / 2
+
+    monkeypatch.setattr(replicas, "beat", slow)
+    one = joining(engines[0])
+    await one.beat()
+    assert one.trust.until_s == began_s + liveness.TRUSTED_S
 
 
 @pytest.mark.direct

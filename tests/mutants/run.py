@@ -26,7 +26,7 @@ from tests.mutants.patches import ROOT, Mutant, Unusable, load_all
 
 NOT_BUILT = {
     8: "two databases that are used with one token know nothing of each other's calls",
-    9: "a connection has no lease, so a replica cannot lose it; claims have one",
+    9: "a process that is stopped between its last check and the kernel's send sends when it goes on",
     14: "commits that are lost after the last position leave no sign, as a cancellation of the last seconds",
 }
 HUNG_AFTER_S = 1200

@@ -1,6 +1,7 @@
 """What is sent is claimed and counted before, goes only in the time that its claim has left, and is looked up late."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from sync.connection.tenure import now_s
 from sync.demo.simulator import Close, Hang, Operation
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.dispatch import MirrorFreshness, claim_due
+from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
 from sync.outbox.send import BlockedAlone, Sender
@@ -63,17 +65,37 @@ async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:
         assert mirror.connection.client.rate_limiter.spent() == len(mirror.simulator.requests)
 
 
-async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
+async def claimed_add(mirror: Mirror, outbox: Outbox) -> Batch:
+    """An add that is claimed, and not sent yet."""
     voucher = mirror.add_voucher()
     await outbox.refresh()
     await outbox.add(voucher, "A")
     lane, incarnation = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id), mirror.connection.incarnation
     await incarnation.check(mirror.connection.engine)
     async with as_daemon(mirror.connection.engine) as tx:
-        batch = await claim_due(
+        return await claim_due(
             tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), freshness=MirrorFreshness(),
             incarnation=incarnation, rules=SETTINGS.delete_guards,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("how", ["its connection is another's", "it was not heard for long"])
+async def test_who_is_trusted_no_longer_sends_nothing_that_it_has_claimed(
+    mirror: Mirror, outbox: Outbox, how: str
+) -> None:
+    batch, tenure = await claimed_add(mirror, outbox), mirror.connection.tenure
+    sender = Sender(mirror.connection, SETTINGS)
+    tenure.is_over, tenure.trust.until_s = how == "its connection is another's", now_s() + 3600
+    if not tenure.is_over:
+        tenure.trust.until_s = now_s()
+    lost = await sender.send(batch, time.monotonic())
+    assert (lost.verdict, outbox.calls(), sender.may_send()) == (Verdict.NOT_PROCESSED, 0, False)
+    tenure.is_over, tenure.trust.until_s = False, math.inf
+    assert ((await sender.send(batch, time.monotonic())).verdict, outbox.calls()) == (None, 1)
+
+
+async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
+    batch = await claimed_add(mirror, outbox)
     sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
     too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)
     assert (too_late.verdict, outbox.calls()) == (Verdict.NOT_PROCESSED, 0)

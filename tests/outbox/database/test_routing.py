@@ -144,6 +144,18 @@ async def test_what_one_connection_does_not_see_fails_only_once_every_other_has_
     assert await outbox.statuses() == ["failed"]
 
 
+@pytest.mark.usefixtures("lake")
+@pytest.mark.parametrize("operation", ["add", "delete"])
+async def test_who_looked_before_a_change_was_queued_has_to_look_again(outbox: Outbox, operation: str) -> None:
+    unknown = {"voucher_id": UNKNOWN_VOUCHER, "value": "A"} if operation == "add" else {"voucher_code_id": uuid(1)}
+    await outbox.queue(operation, **unknown)
+    before, now = (await outbox.now()) - LATER, await outbox.now()
+    async with as_daemon(outbox.engine) as tx:
+        await routing.fail_unknown(tx, "lake", discovered_as_of=before, caught_up_as_of=before)
+    assert await fail_unknown(outbox, now, now) == Waiting(discovery=False, pull=False)
+    assert await outbox.statuses() == ["pending"]
+
+
 NOT_BY_NOW = "state = 'failing', error = 'x', error_kind = '{}', state_since = now() - interval '{} minutes'"
 
 

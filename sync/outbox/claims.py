@@ -41,7 +41,6 @@ from sync.postgres.metadata import TIMESTAMP
 LOCK_TIMEOUT = "10s"
 """So long a row in a user's open transaction keeps its neighbours waiting; then a read-back reconciles them."""
 ANYBODY = Tenure()
-UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,9 +37,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
 from sync.mirror.tables import voucher_codes
-from sync.outbox.claims import BEGINNING, UNFINISHED, Lane, Position
+from sync.outbox.claims import BEGINNING, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
-from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, is_fulfilled, outbox
+from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, UNFINISHED, is_fulfilled, outbox
 from sync.postgres.locks import blockers, describe
 from sync.postgres.metadata import TIMESTAMP
 

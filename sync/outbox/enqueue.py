@@ -14,9 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import DatabaseError
 from sync.mirror.tables import vouchers
-from sync.outbox.claims import UNFINISHED
 from sync.outbox.rules import Operation, Status
-from sync.outbox.tables import outbox
+from sync.outbox.tables import UNFINISHED, outbox
 from sync.postgres.engine import translate
 
 REFUSALS = (psycopg.errors.IntegrityError, psycopg.errors.InsufficientPrivilege)

@@ -10,9 +10,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.rules import Operation, Status
-from sync.outbox.tables import outbox
+from sync.outbox.tables import UNFINISHED, outbox
 
-UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
 MAX_NAMED = 100
 """So many of the rows that could not be moved are named."""
 

@@ -23,7 +23,9 @@ from sqlalchemy.dialects.postgresql import UUID
 from sync.outbox.rules import HeldBecause, Operation, Row, Status, Uncertainty
 from sync.postgres.metadata import BYTEWISE, TIMESTAMP, metadata
 
-UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
+UNFINISHED = (Status.PENDING, Status.SENDING, Status.UNCERTAIN, Status.HELD)
+IS_UNFINISHED = "status IN ('pending', 'sending', 'uncertain', 'held')"
+"""The same in the words of the index that finds them; a statement has to say it so too."""
 IS_IN_TURN = text("starts_with(status, 'pending')")
 """Said so, a row that is pending is found by no other index, whatever there is of statistics."""
 IS_NEXT = text("left(status, 7) = 'pending'")
@@ -181,7 +183,7 @@ outbox = Table(
     Index(None, "voucher_id", "value", "id"),
     Index(
         "voucher_code_outbox_same_add_queued_idx", "voucher_id", "value", unique=True,
-        postgresql_ops={"value": BYTEWISE}, postgresql_where=text(f"operation = 'add' AND {UNFINISHED}"),
+        postgresql_ops={"value": BYTEWISE}, postgresql_where=text(f"operation = 'add' AND {IS_UNFINISHED}"),
     ),
     Index(
         "voucher_code_outbox_attempt_id_idx", "attempt_id",

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
 from sync.mirror.tables import rejected_records, voucher_code_versions, voucher_codes
-from sync.outbox.claims import UNFINISHED, as_daemon
+from sync.outbox.claims import as_daemon
 from sync.outbox.listing import HIDDEN
-from sync.outbox.tables import outbox, outbox_attempts
+from sync.outbox.tables import UNFINISHED, outbox, outbox_attempts
 
 ERASED = "[erased]"
 """In place of a code's text."""

@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 
 from sync.outbox import claims as product
+from sync.outbox import tables
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.due import lock_due
 from sync.outbox.look import due_lanes
@@ -257,4 +258,4 @@ async def test_a_lane_is_due_although_its_first_row_is_not(outbox: Outbox) -> No
 
 
 def test_what_is_unfinished_is_one_list() -> None:
-    assert set(product.UNFINISHED) == UNFINISHED
+    assert set(tables.UNFINISHED) == UNFINISHED

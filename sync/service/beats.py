@@ -7,7 +7,6 @@ told of one alone, as a state that has changed or calls that failed, has a trans
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -19,11 +18,10 @@ from sync.fleet.caught_up import CaughtUpBook
 from sync.outbox import future_rows
 from sync.postgres.engine import in_transaction
 from sync.service import samples
+from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 
 AT_ONCE = 16
-
-log = structlog.get_logger()
 
 
 class Beats:
@@ -103,10 +101,8 @@ class Beats:
     async def _each(self, all_jobs: Iterable[Jobs], act: Callable[[Jobs], Awaitable[None]]) -> None:
         async def one(jobs: Jobs) -> None:
             async with self._slots:
-                try:
+                with outlived("heartbeat", connection=jobs.connection.name):
                     await act(jobs)
-                except Exception:
-                    log.exception("defect", connection=jobs.connection.name, job="heartbeat")
 
         async with asyncio.TaskGroup() as group:
             for jobs in all_jobs:

@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.connection.tables import CONNECTIONS_CHANNEL
 from sync.core.cron import Cron
 from sync.core.errors import DatabaseError, DatabaseUnavailable, MigratedFurther, Unsuitable
-from sync.core.internal_errors import internal_error
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import lock_key
@@ -26,6 +25,7 @@ from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
 from sync.service import app
 from sync.service.app import Workplace
+from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 from sync.service.running import Running
 from sync.service.schedule import Intervals, Schedule
@@ -187,10 +187,8 @@ def notify_systemd(state: str) -> None:
 
 async def _told(name: str, beside: Awaitable[None]) -> None:
     """Tell of a fault of ours in what runs beside the jobs, since nobody waits for its end."""
-    try:
+    with outlived(name):
         await beside
-    except Exception as error:
-        log.exception("defect", job=name, error=str(internal_error(name, error)))
 
 
 async def _feed_watchdog(is_moving: Callable[[], bool]) -> None:

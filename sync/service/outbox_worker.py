@@ -15,7 +15,6 @@ import structlog
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
-from sync.core.internal_errors import internal_error
 from sync.mirror.read_back import read_deleted
 from sync.outbox import due, retention, uncertain
 from sync.outbox.claims import as_daemon
@@ -25,6 +24,7 @@ from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
 from sync.postgres.engine import in_transaction
+from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.signals import Signal
@@ -102,15 +102,14 @@ class OutboxJobs:
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""
         while not self._connection.stop.is_set():
-            try:
+            with outlived("push", connection=self._connection.name) as defect:
                 async with asyncio.TaskGroup() as calls:
                     while not self._connection.stop.is_set():
                         self.wake.clear()
                         if not await self._push_due(calls):
                             await self.wake.wait()
-            except Exception as error:
-                log.exception("defect", connection=self._connection.name, job="push")
-                await self._health.note("push", internal_error("push", error))
+            if defect.error:
+                await self._health.note("push", defect.error)
                 await self._wait(AFTER_DEFECT_S)
 
     async def look_up(self) -> VoucherSyncError | None:

@@ -5,18 +5,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
-import structlog
-
 from sync.connection.connection import Connection
 from sync.core.errors import Stopped, VoucherSyncError
-from sync.core.internal_errors import internal_error
 from sync.core.tracing import span
+from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History
 
 R = TypeVar("R")
-
-log = structlog.get_logger()
 
 
 class Runner:
@@ -34,17 +30,16 @@ class Runner:
                 return None
             began_s = time.monotonic()
             try:
-                with span(job, connection=self._connection.name):
+                name = self._connection.name
+                with outlived(job, but=(VoucherSyncError,), connection=name) as defect, span(job, connection=name):
                     return await run(began_s)
             except Stopped:
                 return None
             except VoucherSyncError as error:
                 await self.note(job, began_s, {}, error)
-                return None
-            except Exception as error:
-                log.exception("defect", connection=self._connection.name, job=job)
-                await self.note(job, began_s, {}, internal_error(job, error))
-                return None
+            else:
+                await self.note(job, began_s, {}, defect.error)
+            return None
 
     async def note(
         self,

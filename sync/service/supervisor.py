@@ -14,7 +14,6 @@ import structlog
 
 from sync.connection.tenure import Tenure, now_s
 from sync.core.errors import DatabaseError, SettingsError
-from sync.core.internal_errors import internal_error
 from sync.fleet import registry
 from sync.fleet.assignment import Owned
 from sync.fleet.liveness import BEAT_S
@@ -23,6 +22,7 @@ from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnectio
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.beats import Beats
+from sync.service.defects import outlived
 from sync.service.engagement import Engagement, follow_owner, is_written_anew
 from sync.service.heartbeat import Standing
 from sync.service.jobs import Jobs
@@ -185,16 +185,16 @@ class Supervisor:
     async def _work(self, work: Engagement, stored: StoredConnection) -> None:
         """Work for a connection until it is to end; a fault of ours begins it anew after a while."""
         try:
-            await self._run_jobs(work, stored)
+            with outlived("connection", but=(SettingsError,), connection=stored.name) as defect:
+                await self._run_jobs(work, stored)
+            if defect.error:
+                await self._tell(stored.name, defect.error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
         except SettingsError as error:
             log.warning("not_begun", connection=stored.name, error=str(error))
             await self._tell(stored.name, error)
             await work.stop.wait()
-        except Exception as error:
-            log.exception("defect", connection=stored.name, job="connection")
-            await self._tell(stored.name, internal_error("connection", error))
-            with suppress(TimeoutError):
-                await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
         finally:
             self._works.pop(stored.name, None)
             if work.is_given_back and not work.is_lost:
@@ -260,20 +260,16 @@ class Supervisor:
         while True:
             await self._has_news.wait()
             self._has_news.clear()
-            try:
+            with outlived("wake"):
                 await self._schedule.wake_outboxes()
-            except Exception:
-                log.exception("defect", job="wake")
 
     async def _tell_all(self) -> None:
         """Tell of all connections, soon after one was begun and at each beat of theirs."""
         while True:
             self._has_begun.clear()
-            try:
+            is_told = False
+            with outlived("heartbeat"):
                 is_told = await self._beats.beat(list(self.jobs), list(self._starts.waiting))
-            except Exception:
-                log.exception("defect", job="heartbeat")
-                is_told = False
             await asyncio.sleep(TELL_AGAIN_S)
             with suppress(TimeoutError):
                 pause_s = self._intervals.heartbeat_s if is_told else TELL_AGAIN_S

@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from sync.core.errors import DatabaseError
-from sync.core.internal_errors import internal_error
+from sync.service.defects import outlived
 from sync.service.running import Running
 from sync.web import health
 from sync.web.access import SCHEMES, Access
@@ -27,7 +26,6 @@ ANSWER_S = 10.0
 
 Routes = Callable[[Running], Iterable[web.RouteDef]]
 
-log = structlog.get_logger()
 
 MODULES: tuple[Routes, ...] = (health.routes, page.routes)
 """Of each module that answers something, what yields its routes, as `aiohttp.web.get(path, handler)`."""
@@ -68,8 +66,10 @@ def _guard(access: Access) -> Middleware:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What a handler answers, or what its error is told as: never a traceback, which goes to the log."""
     try:
-        async with asyncio.timeout(ANSWER_S):
-            return await handler(request)
+        with outlived("http", but=(web.HTTPException, DatabaseError, TimeoutError)) as defect:
+            async with asyncio.timeout(ANSWER_S):
+                return await handler(request)
+        return plain(500, str(defect.error))
     except web.HTTPException as error:
         said = plain(error.status, HTTPStatus(error.status).phrase)
         if location := error.headers.get(hdrs.LOCATION):
@@ -79,7 +79,3 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return plain(503, str(error))
     except TimeoutError:
         return plain(503, f"no answer within {ANSWER_S:g} s")
-    except Exception as error:
-        told = str(internal_error("http", error))
-        log.exception("defect", job="http", error=told)
-        return plain(500, told)

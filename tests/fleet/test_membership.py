@@ -2,82 +2,24 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.connection import store
-from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Tenure, Trust
-from sync.connection.witness import Witness
 from sync.core.errors import Stopped
-from sync.fleet import liveness, membership, registry, replicas
-from sync.fleet.assignment import ENVIRONMENT, STORED
-from sync.fleet.membership import Membership
+from sync.fleet import liveness, membership, replicas
 from sync.fleet.parts import OF_NEWCOMER, OF_SETTLED, OF_STARTER
-from sync.fleet.replicas import Replica
 from sync.outbox import claims
 from sync.outbox.claims import Lane
 from sync.outbox.rules import Operation
-from sync.postgres.engine import in_transaction, make_engine
-from tests.fleet.test_registry import STORED as STORED_ROW
+from sync.postgres.engine import in_transaction
+from tests.fleet.members import HOTELS, Time, joining, owners, share
 from tests.support.queue import LEASE, SENT_UTC
-
-HOTELS = 10
-
-
-class Time:
-    """The clock that replicas watch each other by."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Time:
-    time = Time()
-    monkeypatch.setattr(membership, "now_s", time)
-    return time
-
-
-@pytest.fixture
-async def engines(database_url: str) -> AsyncIterator[list[AsyncEngine]]:
-    """Engines of three replicas, and ten hotels."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        for number in range(HOTELS):
-            connection.execute(STORED_ROW.replace("lake", f"hotel {number}").encode())
-    engines = [make_engine(database_url, 2) for _ in range(3)]
-    yield engines
-    for engine in engines:
-        await engine.dispose()
-
-
-def joining(engine: AsyncEngine, host: str = "") -> Membership:
-    replica = Replica(uuid4(), host or f"host {uuid4()}", 1, "1", "0031", {})
-    return Membership(engine, replica, [STORED], Incarnation(Witness(None)))
-
-
-async def owners(engine: AsyncEngine) -> Counter[UUID | None]:
-    async def load(tx: AsyncConnection) -> Counter[UUID | None]:
-        return Counter((await tx.execute(text("SELECT owner FROM sync.connections"))).scalars())
-
-    return await in_transaction(engine, load)
-
-
-async def share(*members: Membership, rounds: int = 3) -> None:
-    """Lets replicas beat, and give back at once what they are to."""
-    for _ in range(rounds):
-        for one in members:
-            await one.release((await one.beat()).give_back)
 
 
 async def test_who_is_alone_takes_all_and_gives_half_to_who_joins(engines: list[AsyncEngine], time: Time) -> None:
@@ -241,53 +183,6 @@ async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[Asyn
     assert sorted((await owners(engines[0])).values()) == [5, 5]
     async with engines[0].connect() as connection:
         assert set((await connection.execute(text("SELECT epoch FROM sync.connections"))).scalars()) <= {1, 2}
-
-
-async def test_without_the_key_what_is_stored_is_left_to_others(engines: list[AsyncEngine], time: Time) -> None:
-    without = Membership(
-        engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT], Incarnation(Witness(None))
-    )
-    assert (await without.beat()).owned == {}
-    other = joining(engines[1])
-    assert len((await other.beat()).owned) == HOTELS
-
-
-async def test_what_is_paused_or_removed_is_nobodys_work(engines: list[AsyncEngine], time: Time) -> None:
-    async def change(tx: AsyncConnection) -> None:
-        await tx.execute(text("UPDATE sync.connections SET paused_at = now() WHERE name = 'hotel 1'"))
-        await tx.execute(
-            text("UPDATE sync.connections SET removed_at = now(), access_token = NULL WHERE name = 'hotel 2'")
-        )
-
-    await in_transaction(engines[0], change)
-    assert len((await joining(engines[0]).beat()).owned) == HOTELS - 2
-
-
-async def test_another_token_is_another_version(engines: list[AsyncEngine], time: Time) -> None:
-    one = joining(engines[0])
-    before = (await one.beat()).owned["hotel 1"].version
-
-    async def rotate(tx: AsyncConnection) -> None:
-        await tx.execute(text("UPDATE sync.connections SET access_token = 'y' WHERE name = 'hotel 1'"))
-
-    await in_transaction(engines[1], rotate)
-    assert (await one.beat()).owned["hotel 1"].version != before
-
-
-async def test_what_a_process_notes_of_the_environment_s_connection_is_no_other_token(
-    engines: list[AsyncEngine], time: Time
-) -> None:
-    async def note(tx: AsyncConnection) -> None:
-        await registry.register_environment(tx)
-
-    async def remember(tx: AsyncConnection) -> None:
-        await store.remember(tx, "default", "https://api.mews.com", b"token", [])
-
-    one = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT], Incarnation(Witness(None)))
-    await in_transaction(engines[0], note)
-    before = (await one.beat()).owned["default"]
-    await in_transaction(engines[0], remember)
-    assert (await one.beat()).owned["default"] == before
 
 
 async def test_a_claim_is_made_only_by_who_owns_the_connection_still(engines: list[AsyncEngine], time: Time) -> None:

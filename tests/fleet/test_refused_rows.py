@@ -6,16 +6,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.core.errors import StatementRefused
-from tests.fleet.test_membership import HOTELS, joining
-from tests.fleet.test_registry import STORED
-
-
-@pytest.fixture
-def hotels(database_url: str) -> None:
-    """Ten hotels."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        for number in range(HOTELS):
-            connection.execute(STORED.replace("lake", f"hotel {number}").encode())
+from tests.fleet.members import HOTELS, joining
 
 
 async def test_a_connection_whose_row_is_refused_keeps_no_other_out_and_is_named_once(

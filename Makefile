@@ -17,7 +17,7 @@ test: installed-tests  ## the test suite, less what takes long
 	@$(PYTEST) $(ARGS)
 
 # These wait even more: for clocks, and for processes that are started and killed.
-test-long: installed-tests  ## the rest of it: commands, browsers, storms, kills and simulations, and what waits for the clock
+test-long: installed-tests  ## the rest of it: commands, browsers, stress, kills and simulations, and what waits for the clock
 	@export PYTEST_WORKERS=$${PYTEST_WORKERS:-6}; $(PYTEST) -m long $(ARGS)
 
 test-pooler: installed-tests  ## outbox, mirror, daemon and fleet behind PgBouncer in transaction mode, which must be installed

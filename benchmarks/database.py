@@ -57,7 +57,7 @@ class Database:
         with self.session() as session:
             session.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'.encode())
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """Whatever was written before is on the disk, so that nobody pays for another's pages."""
         with self.session() as session:
             session.execute(b"CHECKPOINT")

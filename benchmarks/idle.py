@@ -117,7 +117,7 @@ async def _measured(server: Database, hotels: int, seconds: float, replicas: int
             await asyncio.sleep(0.5)
         began_s = time.monotonic() - began_s
         await asyncio.sleep(INTERVAL_S)
-        server.settle()
+        server.come_to_rest()
         before, seen = await _spent(fleet), Seen()
         while time.monotonic() < before.at_s + seconds:
             await asyncio.sleep(EVERY_S)

@@ -64,7 +64,7 @@ class Surroundings:
 
 async def measure(around: Surroundings, command: tuple[str, ...]) -> dict[str, float]:
     """Runs a command to its end: what it took, client and server, and what it asked of the API."""
-    around.database.settle()
+    around.database.come_to_rest()
     asked = len(around.simulator.requests)
     cpu_s, wal = around.database.cpu_s(), around.database.wal_bytes()
     figures = await _run(around, command)

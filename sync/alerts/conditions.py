@@ -96,7 +96,7 @@ def _counted(connection: str, kind: Kind, count: int, what: str) -> Iterator[Con
         yield Condition(connection, kind, len(str(count)), f"{what}: {count:,}")
 
 
-class Settled:
+class Lasting:
     """Tells what has held, or not, for long enough. Time comes in as `now_s`, of a clock that only goes forward."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.alerts import store
-from sync.alerts.conditions import ENDED, Condition, Key, Kind, Settled, conditions_of
+from sync.alerts.conditions import ENDED, Condition, Key, Kind, Lasting, conditions_of
 from sync.alerts.message import Message, body_for, messages_of, signature_headers
 from sync.alerts.post import NotTold, Poster
 from sync.alerts.store import Known, Untold
@@ -89,7 +89,7 @@ class Alerter:
     ) -> None:
         self._engine, self._connections, self._webhook, self._host = engine, connections, webhook, host
         self._stuck, self._clock = stuck, clock
-        self._settled = Settled()
+        self._lasting = Lasting()
         self._known: dict[Key, Known] = {}
         self._told_meanwhile: dict[Key, Untold] = {}
 
@@ -117,7 +117,7 @@ class Alerter:
         present += [
             Condition(one, Kind.NO_PROGRESS, 1, "has read nothing for three intervals") for one in self._stuck()
         ]
-        undecided = self._settled.undecided({one.key for one in present}, self._known, self._clock())
+        undecided = self._lasting.undecided({one.key for one in present}, self._known, self._clock())
         await store.note(tx, self._known, present, undecided)
         return [] if self._webhook.rests else await store.claim(tx)
 
@@ -125,7 +125,7 @@ class Alerter:
         """What is news although the database cannot be asked: that it cannot."""
         keys = {(one, Kind.FAILING) for one in self._connections()}
         told = self._told_meanwhile.keys() | {key for key, one in self._known.items() if one.told_level > ENDED}
-        undecided = self._settled.undecided(keys, self._known, self._clock())
+        undecided = self._lasting.undecided(keys, self._known, self._clock())
         if self._webhook.rests:
             return []
         return [Untold(*key, 1, f"fails: {error}", datetime.now(UTC)) for key in sorted(keys - told - undecided)]

@@ -70,12 +70,12 @@ def columns_that_differ(mirrored: VoucherCode, listed: VoucherCode) -> list[str]
     return [name for name in VoucherCode._fields if getattr(mirrored, name) != getattr(listed, name)]
 
 
-def is_suspicious_loss(missing: int, held: int, *, share: float) -> bool:
+def is_suspicious_loss(missing: int, mirrored: int, *, share: float) -> bool:
     """Whether so many codes that the API no longer lists, of so many in the mirror, look like a fault on its side.
 
     Also if it lists none at all any more, whatever `share` is.
     """
-    return missing > share * held or 0 < held <= missing
+    return missing > share * mirrored or 0 < mirrored <= missing
 
 
 def asked_for(

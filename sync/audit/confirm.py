@@ -44,7 +44,7 @@ async def confirm_group(run: AuditRun, scopes: Scopes) -> None:
 async def _confirm_some(run: AuditRun, scopes: Scopes, candidates: Sequence[Candidate]) -> None:
     """Compare codes once more, mend them, and count them."""
     # The mirror's rows are read first: whatever writes them from now on makes them ones that are left alone.
-    mirrored = await run.do(lambda tx: db.held(tx, [one.code_id for one in candidates]))
+    mirrored = await run.do(lambda tx: db.mirrored(tx, [one.code_id for one in candidates]))
     listed, failed = await _read_by_id(run, candidates)
     for voucher_id, error in failed.items():
         await run.fail(scopes[voucher_id], error)

@@ -107,7 +107,7 @@ class _Comparing:
         if page.rejected:
             await rejected.keep(tx, name, page.rejected)
         unequal = await pages.note_page(tx, self.listing, self._began_at, listed, beside)
-        mirrored = await db.held(tx, [code.id for code in unequal]) if unequal else {}
+        mirrored = await db.mirrored(tx, [code.id for code in unequal]) if unequal else {}
         found = [(code, self._comparison(code).compare(mirrored.get(code.id), code)) for code in unequal]
         drifted = [(code.voucher_id, code.id) for code, difference in found if difference in DRIFT]
         if drifted:

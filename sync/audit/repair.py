@@ -49,7 +49,7 @@ async def repair(
         *(set_aside(connection, CODES, code, why) for code, why in added.refused),
     ]
     marks = [one for one, _ in marked.stored]
-    stand = await in_transaction(engine, partial(store.held, code_ids=[*marks, *(code.id for code in written)]))
+    stand = await in_transaction(engine, partial(store.mirrored, code_ids=[*marks, *(code.id for code in written)]))
     altered = {code.id: why for code in written if (why := _alteration(stand.get(code.id), code)) is not None}
     aside += [as_rejected(CODES.name, one.id, api_object(one), altered[one.id]) for one in written if one.id in altered]
     taken = [str(code.id) for code in written if code.id not in altered]

@@ -54,7 +54,7 @@ async def _audit(run: AuditRun) -> AuditReport:
         run.on_progress(report)
 
     await for_each(group_vouchers(voucher_ids, sizes), list_some)
-    report.braked = await _brake(run)
+    report.braked = await _guard_against_loss(run)
     scopes = {scope.voucher_id: scope for scope in await run.do(lambda tx: db.left_to_confirm(tx, run.audit))}
 
     async def confirm_some(group: list[UUID]) -> None:
@@ -75,14 +75,14 @@ async def _audit(run: AuditRun) -> AuditReport:
     return report
 
 
-async def _brake(run: AuditRun) -> str | None:
+async def _guard_against_loss(run: AuditRun) -> str | None:
     """Why nothing may be changed: so much is missing that it looks like a fault of the API, or of the token."""
     missing = await run.do(lambda tx: candidates.count_unlisted(tx, run.connection.name))
-    held = await run.do(lambda tx: db.count_held(tx, run.connection.name))
-    if run.settings.accept_loss or not is_suspicious_loss(missing, held, share=run.settings.max_loss):
+    mirrored = await run.do(lambda tx: db.count_mirrored(tx, run.connection.name))
+    if run.settings.accept_loss or not is_suspicious_loss(missing, mirrored, share=run.settings.max_loss):
         return None
     return (
-        f"the API no longer lists {missing:,} of the {held:,} codes of this connection, more than "
+        f"the API no longer lists {missing:,} of the {mirrored:,} codes of this connection, more than "
         f"{run.settings.max_loss:.0%}: nothing was changed; if that is right, run "
         "`voucher-sync audit --repair --accept-loss`"
     )

@@ -111,8 +111,10 @@ async def left_to_confirm(tx: AsyncConnection, audit: Audit) -> list[Scope]:
 
 async def begin_vouchers(tx: AsyncConnection, voucher_ids: Sequence[UUID], overlap: timedelta) -> list[Scope]:
     """Fix from when on what changes in vouchers is not to be judged."""
-    settled = (coverage.c.complete_through - overlap).label("settled")
-    query = select(coverage.c.voucher_id, func.now(), settled).where(is_one_of(coverage.c.voucher_id, voucher_ids))
+    stable_before = (coverage.c.complete_through - overlap).label("stable_before")
+    query = select(coverage.c.voucher_id, func.now(), stable_before).where(
+        is_one_of(coverage.c.voucher_id, voucher_ids)
+    )
     return [Scope(*row) for row in await tx.execute(query)]
 
 
@@ -122,7 +124,7 @@ async def count_codes(tx: AsyncConnection, connection: str) -> dict[UUID, int]:
     return {row[0]: row[1] for row in await tx.execute(counted.group_by(voucher_codes.c.voucher_id))}
 
 
-async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, MirroredCode]:
+async def mirrored(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, MirroredCode]:
     """The mirror's rows of these codes."""
     columns = [voucher_codes.c[name] for name in VoucherCode._fields]
     query = select(*columns, voucher_codes.c.mirrored_at, voucher_codes.c.missing_since)
@@ -133,7 +135,7 @@ async def held(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, Mirr
     }
 
 
-async def count_held(tx: AsyncConnection, connection: str) -> int:
+async def count_mirrored(tx: AsyncConnection, connection: str) -> int:
     """Codes of a connection that the API had when it was last asked."""
     present = (voucher_codes.c.connection == connection, voucher_codes.c.missing_since.is_(None))
     return int((await tx.execute(select(func.count()).where(*present))).scalar_one())

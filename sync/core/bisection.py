@@ -11,12 +11,12 @@ class Bisection(Generic[T]):
 
     The first is the whole batch, unless that is refused already.
 
-    A group of one that is refused is a culprit. Every item is in exactly one group that went through or stands alone in
+    A group of one that is refused stands alone. Every item is in exactly one group that went through or stands alone in
     one that was refused, so nothing is given up for its neighbours' sake, however the refusals hang together.
 
     A refused group is halved until one item stands alone. What was not tried on the way is tried next, in a group about
-    as large as one culprit has among so many so far: of larger ones most would be refused, and teach little. For 7
-    culprits in 1000 that takes 69 calls in the median and at most 79 in 20,000 random drawings; halving alone, 113.
+    as large as one refused item has among so many so far: of larger ones most would be refused, and teach little. For 7
+    refused in 1000 that takes 69 calls in the median and at most 79 in 20,000 random drawings; halving alone, 113.
     """
 
     def __init__(self, batch: Sequence[T], *, is_refused: bool = False) -> None:

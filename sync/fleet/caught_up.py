@@ -25,7 +25,7 @@ PART = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class BookPage:
     """What is written at once: the place of each connection, what stands `at` it, and who is `leaving`."""
 
     places: Mapping[str, int]
@@ -63,15 +63,15 @@ class CaughtUpBook:
             self._latest = dict.fromkeys(self._latest)
         self._finding = finding
 
-    def page(self, leaving: Collection[str] = ()) -> Page:
+    def page(self, leaving: Collection[str] = ()) -> BookPage:
         """What is to be written; `leaving` are told of for the last time, by their own rows."""
         free = _each_then(sorted(self._free), self._size)
         new = {name: next(free) for name in self._latest if name not in self._places and name not in leaving}
         places = self._places | new
         at = {place: self._latest[name] for name, place in places.items()}
-        return Page(places, at, frozenset(leaving) & self._places.keys())
+        return BookPage(places, at, frozenset(leaving) & self._places.keys())
 
-    def written(self, page: Page) -> None:
+    def written(self, page: BookPage) -> None:
         """Take a page that is committed for what the database has."""
         self._places = dict(page.places)
         self._size = max([self._size, *(place + 1 for place in page.at)])
@@ -86,7 +86,7 @@ class CaughtUpBook:
             self._latest.pop(name, None)
 
 
-async def write(tx: AsyncConnection, process: UUID, page: Page) -> None:
+async def write(tx: AsyncConnection, process: UUID, page: BookPage) -> None:
     """Write a page: each part as a whole, and then the rows of connections that are no longer in it."""
     await tx.execute(_PLACE, {"me": process, "names": list(page.places), "places": list(page.places.values())})
     if parts := list(_parts(page.at)):
@@ -94,7 +94,7 @@ async def write(tx: AsyncConnection, process: UUID, page: Page) -> None:
         changes = {name: new.excluded[name] for name in ("noted_at", "as_of", "through")}
         await tx.execute(new.on_conflict_do_update(index_elements=[*caught_up.primary_key], set_=changes))
     if page.leaving:
-        await tx.execute(_SETTLE, {"me": process, "names": list(page.leaving)})
+        await tx.execute(_LEAVE, {"me": process, "names": list(page.leaving)})
 
 
 async def forget_ended(tx: AsyncConnection) -> None:
@@ -131,7 +131,7 @@ WHERE known.name = one.name AND known.owner = :me AND one.place IS DISTINCT FROM
     bindparam("me", type_=UUID_TYPE),
 )
 
-_SETTLE = text("""
+_LEAVE = text("""
 UPDATE sync.connections AS known
 SET place = NULL, heartbeat_at = told.heartbeat_at, caught_up_as_of = told.caught_up_as_of,
     caught_up_through = told.caught_up_through

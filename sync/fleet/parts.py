@@ -7,7 +7,7 @@ at once, whether or not they see each other.
 
 from sync.fleet.liveness import DEAD_AFTER_S
 
-OF_SETTLED = 0.8
+OF_KNOWN = 0.8
 OF_NEWCOMER = 0.05
 OF_STARTER = 0.25
 """Of one that sees nobody else, until its second beat: four may start at once, before any has shown that it lives."""
@@ -29,5 +29,5 @@ class FleetPart:
         if self._joined_s is None or was_dead:
             self._joined_s, self._is_alone = now_s, members == 1
         if self._is_alone:
-            return OF_STARTER if is_first else OF_SETTLED / members
-        return OF_SETTLED / members if now_s - self._joined_s >= DEAD_AFTER_S else OF_NEWCOMER
+            return OF_STARTER if is_first else OF_KNOWN / members
+        return OF_KNOWN / members if now_s - self._joined_s >= DEAD_AFTER_S else OF_NEWCOMER

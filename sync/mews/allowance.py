@@ -169,8 +169,8 @@ class Allowance:
 
     def _may_stand(self, counted: int) -> bool:
         """Whether a portion covers all that counts, and as much again, for whoever has lived for a while."""
-        is_settled = self._clock() - self._began_s >= STANDS_AFTER_S and not self._others.waiting
-        return is_settled and 2 * counted <= self._portion <= self._cap
+        is_steady = self._clock() - self._began_s >= STANDS_AFTER_S and not self._others.waiting
+        return is_steady and 2 * counted <= self._portion <= self._cap
 
     def _next_portion(self, share: int, since_s: float) -> int:
         self._decided_s, portion = self._clock(), self._portion

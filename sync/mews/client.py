@@ -131,7 +131,7 @@ class Client:
         failed, retry_policy = 0, self._retry_policy
         while True:
             try:
-                if (silent_s := self.rate_limiter.held_s()) > retry_policy.max_pause_s:
+                if (silent_s := self.rate_limiter.silent_s()) > retry_policy.max_pause_s:
                     raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit.passage(operation):
                     return await self._asked(
@@ -279,7 +279,7 @@ class Client:
             operation, response, now=now, secrets=(credentials.client_token, credentials.access_token)
         )
         if isinstance(error, HOLDING) and error.retry_after_s is not None:
-            self.rate_limiter.hold(error.retry_after_s)
+            self.rate_limiter.be_silent(error.retry_after_s)
         return error
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:

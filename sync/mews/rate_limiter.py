@@ -86,7 +86,7 @@ class RateLimiter:
         self._capped = capped
         self._in_flight = 0
         self._free_at: list[float] = []
-        self._held_until = 0.0
+        self._silent_until = 0.0
         self._turn = _PermitQueue()
         self._backlogged = 0
         self._allowance: Allowance | None = None
@@ -194,13 +194,13 @@ class RateLimiter:
         if self._allowance:
             await self._allowance.hand_over()
 
-    def hold(self, seconds: float) -> None:
+    def be_silent(self, seconds: float) -> None:
         """Let nothing through for some seconds: the API's `Retry-After` concerns every request of the token."""
-        self._held_until = max(self._held_until, self._clock() + seconds)
+        self._silent_until = max(self._silent_until, self._clock() + seconds)
 
-    def held_s(self) -> float:
+    def silent_s(self) -> float:
         """Seconds for which nothing is let through."""
-        return max(0.0, self._held_until - self._clock())
+        return max(0.0, self._silent_until - self._clock())
 
     def spent(self) -> int:
         """Places that are taken now."""
@@ -242,8 +242,8 @@ class RateLimiter:
     def _wait_s(self) -> float:
         now = self._clock()
         free_those_of(self._free_at, now)
-        if now < self._held_until:
-            return self._held_until - now
+        if now < self._silent_until:
+            return self._silent_until - now
         if self._counted < self._limit:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.

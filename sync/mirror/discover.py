@@ -1,9 +1,9 @@
 """Discovery: which enterprises, services and vouchers a token can see.
 
 `enterprises/getAll` → `services/getAll` → `vouchers/getAll`. Not every service can carry vouchers, and one that cannot
-spoils the call for its whole group (docs/mews-api.md, *Operations used*): a refused group is halved until the culprit
-stands alone, which is then remembered and left out. So are vouchers that are no longer listed: a hotel that a token has
-lost would have every pull refused.
+spoils the call for its whole group (docs/mews-api.md, *Operations used*): a refused group is halved until what is
+refused stands alone, which is then remembered and left out. So are vouchers that are no longer listed: a hotel that a
+token has lost would have every pull refused.
 """
 
 from collections.abc import Iterator, Sequence

@@ -67,14 +67,14 @@ class Claimer:
         limiter, server_utc = self._connection.client.rate_limiter, self._known_server_utc()
         permits: list[Permit] = []
         since_s = time.monotonic()
-        async with AsyncExitStack() as held:
+        async with AsyncExitStack() as taken:
 
             async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Batch | None]:
                 seen = await self._finder.look(tx)
                 if server_utc is None or len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
                     return seen, None
                 if not permits and limiter.is_free:  # so that this transaction waits for nothing
-                    permits.append(await held.enter_async_context(limiter.permit(Priority.PUSH)))
+                    permits.append(await taken.enter_async_context(limiter.permit(Priority.PUSH)))
                     permits[0].is_used = False
                 return seen, await self._claim(tx, seen.lanes[0], server_utc, seen) if permits else None
 

@@ -20,9 +20,9 @@ from sync.outbox.dispatch import Batch
 from sync.outbox.outcomes import Outcome, Resolved, Waits
 from sync.outbox.rules import Operation, Status, Verdict
 
-HELD_WAITS_S = (0.02, 0.04, 0.08, 0.16, 0.32)
-"""Pauses before what somebody held is tried again. A claim that passes over a row holds it to its commit, if the row
-was pending when the claim began; what a user holds for longer is looked up once the claim's time is over."""
+LOCKED_WAITS_S = (0.02, 0.04, 0.08, 0.16, 0.32)
+"""Pauses before what somebody has locked is tried again. A claim that passes over a row locks it to its commit, if the
+row was pending when the claim began; what a user locks for longer is looked up once the claim's time is over."""
 
 
 @dataclass(slots=True)
@@ -77,13 +77,13 @@ class Completer:
         outcome: Outcome | None = None,
         returning: Returning | None = None,
     ) -> None:
-        """Write what was resolved of a batch's rows, and again what somebody held. Raises `DatabaseError`.
+        """Write what was resolved of a batch's rows, and again what somebody had locked. Raises `DatabaseError`.
 
         In the same transaction stands what the call, of which this is the `outcome`, has done to codes: `done` means
         that it stands in the mirror. Rows that stay claimed go back to `returning`.
         """
         left = await self._write(batch, resolved, outcome, returning)
-        for wait_s in HELD_WAITS_S:
+        for wait_s in LOCKED_WAITS_S:
             if not left:
                 return
             await asyncio.sleep(wait_s)

@@ -35,7 +35,7 @@ class Returning:
 @dataclass(frozen=True, slots=True)
 class Completed:
     """What was written: how many rows became what, which ended, and why which take note of nothing. `left`: those that
-    somebody held, or that are another attempt's by now."""
+    somebody has locked, or that are another attempt's by now."""
 
     counts: Counter[Status] = field(default_factory=Counter)
     refused: dict[int, str] = field(default_factory=dict)

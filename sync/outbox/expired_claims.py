@@ -38,10 +38,10 @@ async def expire_claims(
     dead = list((await tx.execute(_LOCK_DEAD, of_dead)).scalars()) if over else []
     if with_orphans:
         dead += (await tx.execute(_LOCK_ORPHANS, {"connection": connection})).scalars()
-    rescued = len((await write_each(tx, dead, partial(write_rows, tx, _EXPIRE, wait=wait))).ids)
+    expired = len((await write_each(tx, dead, partial(write_rows, tx, _EXPIRE, wait=wait))).ids)
     if over:
         await tx.execute(_FORGET_EMPTY, of_dead)
-    return rescued
+    return expired
 
 
 async def signs_of_life(tx: AsyncConnection, connection: str) -> list[SignOfLife]:
@@ -58,7 +58,7 @@ _OF_DEAD = (
 )
 
 # A row that was just moved to another attempt, which the statement cannot see, is not dead; nor is an attempt that has
-# shown life since it was looked at; and a row that a user holds is rescued later.
+# shown life since it was looked at; and the claim of a row that a user has locked expires later.
 _LOCK = """
 WITH dead AS MATERIALIZED ({dead})
 SELECT row.id FROM mews.voucher_code_outbox AS row JOIN dead ON dead.id = row.id AND dead.attempt_id = row.attempt_id

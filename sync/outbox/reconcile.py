@@ -41,7 +41,7 @@ NOT_SHOWN = (
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """How many rows were rescued from dead attempts, found done, given back to be sent again, or failed."""
+    """How many rows were found done, given back to be sent again, or failed; `rescued`: were in claims that expired."""
 
     rescued: int = 0
     done: int = 0

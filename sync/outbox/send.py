@@ -19,7 +19,7 @@ from sync.outbox.rules import VERDICTS, Operation, Verdict
 
 MAX_BATCH = 1000
 MIN_BATCH = 50
-HOLD_S = 60.0
+RESTS_S = 60.0
 """After a 401 or 404 it is tried again, with one change, to find out whether somebody has mended it."""
 
 
@@ -78,7 +78,7 @@ class Sender:
         self._batch_size = MAX_BATCH
         self._connection = connection
         self._settings = settings
-        self._held_until_s = 0.0
+        self._rests_until_s = 0.0
         self._is_turned_away = False
         self._answered = 0
         self._blocked_alone = BlockedAlone()
@@ -98,12 +98,12 @@ class Sender:
 
     def may_send(self) -> bool:
         """Whether a call could do anything now."""
-        is_held = time.monotonic() < self._held_until_s or not self._connection.tenure.is_trusted()
-        return not is_held and not self._connection.client.is_waiting and not self._connection.stop.is_set()
+        is_resting = time.monotonic() < self._rests_until_s or not self._connection.tenure.is_trusted()
+        return not is_resting and not self._connection.client.is_waiting and not self._connection.stop.is_set()
 
-    def hold(self) -> None:
+    def rest(self) -> None:
         """Send nothing for a while: whatever this connection sends is refused."""
-        self._held_until_s = time.monotonic() + HOLD_S
+        self._rests_until_s = time.monotonic() + RESTS_S
 
     async def send(self, batch: Batch, claimed_s: float) -> Outcome:
         """One call, within a place of the budget that the caller holds. `claimed_s`: when it was claimed."""
@@ -128,7 +128,7 @@ class Sender:
             verdict = VERDICTS[type(error)]
             self._is_turned_away = verdict is Verdict.NOT_ALLOWED
             if self._is_turned_away:
-                self.hold()
+                self.rest()
             return Outcome(verdict, error)
         self._is_turned_away = False
         self._answered += 1

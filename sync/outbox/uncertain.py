@@ -78,8 +78,8 @@ async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
     is_waiting = and_(
         outbox.c.status == Status.PENDING, or_(outbox.c.attempts > 0, outbox.c.next_attempt_at <= func.now())
     )
-    is_unsettled = outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN])
-    backlog = exists().where(outbox.c.connection == connection, or_(is_waiting, is_unsettled))
+    is_unreconciled = outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN])
+    backlog = exists().where(outbox.c.connection == connection, or_(is_waiting, is_unreconciled))
     return bool((await tx.execute(select(backlog))).scalar_one())
 
 

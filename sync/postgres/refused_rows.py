@@ -2,7 +2,7 @@
 
 One such row would keep its whole page out, and with it the window. So a refused page is halved until what is refused
 stands alone; each part is a transaction of its own, so that also what is checked at the commit is found, and whatever
-goes through stands. A page of 1000 takes some 20 transactions for one culprit, and about 1,100 for 500.
+goes through stands. A page of 1000 takes some 20 transactions for one that is refused, and about 1,100 for 500.
 
 Whatever refuses every row alike is no row's fault: nothing would be mirrored any more, and nobody would be told. A row
 of ours, written like the refused one and rolled back, tells the two apart.
@@ -79,7 +79,7 @@ async def sort_out(
 
     Raises `StatementRefused` where it is not for single records, and `DatabaseError` in its variants.
     """
-    search = _Search(engine, target, await _held(engine, target, records))
+    search = _Search(engine, target, await _standing(engine, target, records))
     if len(records) == 1:
         await search.note_refused(records[0], refusal)
     bisection = Bisection(records, is_refused=True)
@@ -91,19 +91,19 @@ async def sort_out(
 
 
 class _Search(Generic[R]):
-    """`held`: the ids of the records whose rows stand already, so that writing them is an UPDATE."""
+    """`standing`: the ids of the records whose rows stand already, so that writing them is an UPDATE."""
 
-    def __init__(self, engine: AsyncEngine, target: Target[R], held: set[UUID]) -> None:
+    def __init__(self, engine: AsyncEngine, target: Target[R], standing: set[UUID]) -> None:
         self.written = 0
         self.refused: list[tuple[R, StatementRefused]] = []
         self._engine = engine
         self._target = target
-        self._held = held
+        self._standing = standing
         self._takes = {"INSERT": False, "UPDATE": False}
 
     async def note_refused(self, record: R, refusal: StatementRefused) -> None:
         """Take a record that is refused alone, unless every other one would be."""
-        kind = "UPDATE" if self._target.id_of(record) in self._held else "INSERT"
+        kind = "UPDATE" if self._target.id_of(record) in self._standing else "INSERT"
         if not self._takes[kind]:
             await self._try_others(record, kind, refusal)
             self._takes[kind] = True
@@ -116,7 +116,7 @@ class _Search(Generic[R]):
             if len(group) == 1:
                 await self.note_refused(group[0], refusal)
             return False
-        new = sum(self._target.id_of(record) not in self._held for record in group)
+        new = sum(self._target.id_of(record) not in self._standing for record in group)
         self.written += written
         self._takes["INSERT"] |= new > 0
         self._takes["UPDATE"] |= written > new
@@ -127,7 +127,7 @@ class _Search(Generic[R]):
         trials = [
             self._rewriting_another_than(record, among)
             for _ in range(MAX_REWRITTEN // 2)
-            for among in (self._held, {self._target.id_of(record)})
+            for among in (self._standing, {self._target.id_of(record)})
         ]
         if kind == "INSERT":
             trials = [partial(self._target.write, records=[like]) for like in self._target.likes(record)]
@@ -182,12 +182,12 @@ async def _roll_back(engine: AsyncEngine, trial: Trial) -> None:
         await in_transaction(engine, undone)
 
 
-async def _held(engine: AsyncEngine, target: Target[R], records: Sequence[R]) -> set[UUID]:
+async def _standing(engine: AsyncEngine, target: Target[R], records: Sequence[R]) -> set[UUID]:
     id_ = target.table.c.id
-    held = select(id_).where(_is_among(id_, {target.id_of(record) for record in records}))
+    standing = select(id_).where(_is_among(id_, {target.id_of(record) for record in records}))
 
     async def find(tx: AsyncConnection) -> set[UUID]:
-        return set((await tx.execute(held)).scalars())
+        return set((await tx.execute(standing)).scalars())
 
     return await in_transaction(engine, find)
 

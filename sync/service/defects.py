@@ -13,23 +13,23 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Defect:
+class Ending:
     """What a block has ended with that nobody foresaw, as it is told; None: with nothing of that kind."""
 
     error: InternalError | None = None
 
 
 @contextmanager
-def outlived(job: str, *, but: tuple[type[Exception], ...] = (), **concerned: str) -> Iterator[Defect]:
+def outlived(job: str, *, but: tuple[type[Exception], ...] = (), **concerned: str) -> Iterator[Ending]:
     """Log, with its traceback, what ends the block and nobody foresaw, and go on behind it.
 
     `but`: errors that are somebody else's to handle. `concerned`: the `connection`, where the job is one connection's.
     """
-    defect = Defect()
+    ending = Ending()
     try:
-        yield defect
+        yield ending
     except but:
         raise
     except Exception as error:
-        defect.error = internal_error(job, error)
-        log.exception("defect", job=job, error=str(defect.error), **concerned)
+        ending.error = internal_error(job, error)
+        log.exception("defect", job=job, error=str(ending.error), **concerned)

@@ -179,7 +179,7 @@ class Jobs:
     async def beat(self) -> None:
         """Note in the database that this process is alive, how far it has caught up, and what it may spend.
 
-        Whoever owns the connection tells the first two of all of theirs, as `sync.service.beats` does.
+        Whoever owns the connection tells the first two of all of theirs, as `sync.service.heartbeats` does.
         """
         async with self._beating:
             if self.connection.stop.is_set():

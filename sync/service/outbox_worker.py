@@ -31,7 +31,7 @@ from sync.service.signals import Signal
 
 ROUNDS = 3
 """How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
-SETTLE_AGAIN_S = 0.1
+RECONCILE_AGAIN_S = 0.1
 LOCKED_AGAIN_S = 1.0
 READ_BACK_AGAIN_S = 1.0
 AFTER_DEFECT_S = 5.0
@@ -83,7 +83,7 @@ class OutboxJobs:
         self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
         self.watch = self._pusher.watch
         self._next_refresh_s = time.monotonic()
-        self._settling = asyncio.Lock()
+        self._reconciling = asyncio.Lock()
         self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
@@ -102,19 +102,19 @@ class OutboxJobs:
     async def run(self) -> None:
         """Push whatever becomes due until the service stops, then wait for the calls in flight."""
         while not self._connection.stop.is_set():
-            with outlived("push", connection=self._connection.name) as defect:
+            with outlived("push", connection=self._connection.name) as ending:
                 async with asyncio.TaskGroup() as calls:
                     while not self._connection.stop.is_set():
                         self.wake.clear()
                         if not await self._push_due(calls):
                             await self.wake.wait()
-            if defect.error:
-                await self._health.note("push", defect.error)
+            if ending.error:
+                await self._health.note("push", ending.error)
                 await self._wait(AFTER_DEFECT_S)
 
     async def look_up(self) -> VoucherSyncError | None:
         """Reconcile what is uncertain, as far as it is due; why nothing of it could be."""
-        async with self._settling:
+        async with self._reconciling:
             if self._connection.stop.is_set():
                 return None
             began_s = time.monotonic()
@@ -223,10 +223,12 @@ class OutboxJobs:
         engine, name = self._connection.engine, self._connection.name
         claims_wait = timedelta(seconds=self.watch.wait_s())
         count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
-        unsettled, due_in = await in_transaction(engine, count)
-        if unsettled:
+        unreconciled, due_in = await in_transaction(engine, count)
+        if unreconciled:
             even_in_s = self.watch.database_clock.wait_s(self._settings.push.read_after_write_delay)
-            return Unreconciled(UNRECONCILED.format(unsettled)), max(SETTLE_AGAIN_S, due_in.total_seconds(), even_in_s)
+            return Unreconciled(UNRECONCILED.format(unreconciled)), max(
+                RECONCILE_AGAIN_S, due_in.total_seconds(), even_in_s
+            )
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
         return (locked, LOCKED_AGAIN_S) if locked else None
 

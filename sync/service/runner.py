@@ -31,14 +31,14 @@ class Runner:
             began_s = time.monotonic()
             try:
                 name = self._connection.name
-                with outlived(job, but=(VoucherSyncError,), connection=name) as defect, span(job, connection=name):
+                with outlived(job, but=(VoucherSyncError,), connection=name) as ending, span(job, connection=name):
                     return await run(began_s)
             except Stopped:
                 return None
             except VoucherSyncError as error:
                 await self.note(job, began_s, {}, error)
             else:
-                await self.note(job, began_s, {}, defect.error)
+                await self.note(job, began_s, {}, ending.error)
             return None
 
     async def note(

@@ -21,10 +21,10 @@ from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnection
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
-from sync.service.beats import Beats
 from sync.service.defects import outlived
 from sync.service.engagement import Engagement, follow_owner, is_written_anew
 from sync.service.heartbeat import Standing
+from sync.service.heartbeats import Heartbeats
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.schedule import Intervals, Schedule
@@ -64,7 +64,7 @@ class Supervisor:
         self._to_release = set[str]()
         self._is_registered = self._has_beaten = False
         self._is_spare: bool | None = None
-        self._beats = Beats(place.engine, place.incarnation, membership.book)
+        self._heartbeats = Heartbeats(place.engine, place.incarnation, membership.book)
         self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
         self._pause_s = BEAT_S
         self._fails_by: type[Exception | None] = type(None)
@@ -185,10 +185,10 @@ class Supervisor:
     async def _work(self, work: Engagement, stored: StoredConnection) -> None:
         """Work for a connection until it is to end; a fault of ours begins it anew after a while."""
         try:
-            with outlived("connection", but=(SettingsError,), connection=stored.name) as defect:
+            with outlived("connection", but=(SettingsError,), connection=stored.name) as ending:
                 await self._run_jobs(work, stored)
-            if defect.error:
-                await self._tell(stored.name, defect.error)
+            if ending.error:
+                await self._tell(stored.name, ending.error)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
         except SettingsError as error:
@@ -222,7 +222,7 @@ class Supervisor:
             await self._schedule.run(jobs, self._intervals, stop, pulls_first=was_at_work)
         finally:
             self.jobs.remove(jobs)
-            self._beats.end(jobs)
+            self._heartbeats.end(jobs)
 
     async def _tell(self, name: str, error: Exception) -> None:
         standing = Standing(str(error), type(error).__name__)
@@ -269,7 +269,7 @@ class Supervisor:
             self._has_begun.clear()
             is_told = False
             with outlived("heartbeat"):
-                is_told = await self._beats.beat(list(self.jobs), list(self._starts.waiting))
+                is_told = await self._heartbeats.tell(list(self.jobs), list(self._starts.waiting))
             await asyncio.sleep(TELL_AGAIN_S)
             with suppress(TimeoutError):
                 pause_s = self._intervals.heartbeat_s if is_told else TELL_AGAIN_S

@@ -66,10 +66,10 @@ def _guard(access: Access) -> Middleware:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What a handler answers, or what its error is told as: never a traceback, which goes to the log."""
     try:
-        with outlived("http", but=(web.HTTPException, DatabaseError, TimeoutError)) as defect:
+        with outlived("http", but=(web.HTTPException, DatabaseError, TimeoutError)) as ending:
             async with asyncio.timeout(ANSWER_S):
                 return await handler(request)
-        return plain(500, str(defect.error))
+        return plain(500, str(ending.error))
     except web.HTTPException as error:
         said = plain(error.status, HTTPStatus(error.status).phrase)
         if location := error.headers.get(hdrs.LOCATION):

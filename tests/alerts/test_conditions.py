@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from sync.alerts.conditions import LASTS_S, Condition, Kind, Settled, conditions_of
+from sync.alerts.conditions import LASTS_S, Condition, Kind, Lasting, conditions_of
 from sync.service.status.facts import ConnectionStatus
 from tests.service.status.helpers import NOW, WELL
 
@@ -53,23 +53,23 @@ def test_drift_that_the_next_audit_finds_again_is_told_again() -> None:
 
 
 def test_what_may_pass_by_itself_has_to_last() -> None:
-    settled = Settled()
-    assert settled.undecided({FAILING}, [], 100) == {FAILING}
-    assert settled.undecided({FAILING}, [], 100 + LASTS_S - 1) == {FAILING}
-    assert settled.undecided({FAILING}, [], 100 + LASTS_S) == set()
+    lasting = Lasting()
+    assert lasting.undecided({FAILING}, [], 100) == {FAILING}
+    assert lasting.undecided({FAILING}, [], 100 + LASTS_S - 1) == {FAILING}
+    assert lasting.undecided({FAILING}, [], 100 + LASTS_S) == set()
 
 
 def test_so_has_its_end() -> None:
-    settled = Settled()
-    settled.undecided({FAILING}, [], 0)
-    assert settled.undecided(set(), [FAILING], LASTS_S) == {FAILING}
-    assert settled.undecided({FAILING}, [FAILING], LASTS_S + 1) == {FAILING}, "it came and went: counted anew"
-    assert settled.undecided({FAILING}, [FAILING], 2 * LASTS_S + 1) == set()
+    lasting = Lasting()
+    lasting.undecided({FAILING}, [], 0)
+    assert lasting.undecided(set(), [FAILING], LASTS_S) == {FAILING}
+    assert lasting.undecided({FAILING}, [FAILING], LASTS_S + 1) == {FAILING}, "it came and went: counted anew"
+    assert lasting.undecided({FAILING}, [FAILING], 2 * LASTS_S + 1) == set()
 
 
 def test_a_process_that_just_began_does_not_know_that_it_has_ended() -> None:
-    assert Settled().undecided(set(), [FAILING], 0) == {FAILING}
+    assert Lasting().undecided(set(), [FAILING], 0) == {FAILING}
 
 
 def test_what_nobody_but_a_person_can_end_is_told_at_once() -> None:
-    assert Settled().undecided({HELD}, [], 0) == set()
+    assert Lasting().undecided({HELD}, [], 0) == set()

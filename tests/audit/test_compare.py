@@ -13,10 +13,10 @@ from sync.mews.records import VoucherCode
 from sync.mews.wire import voucher_codes
 
 BEGAN = datetime(2026, 6, 1, 12, tzinfo=UTC)
-SETTLED = datetime(2026, 6, 1, 11, tzinfo=UTC)
-OLD, LATE = SETTLED - timedelta(seconds=1), SETTLED
+STABLE = datetime(2026, 6, 1, 11, tzinfo=UTC)
+OLD, LATE = STABLE - timedelta(seconds=1), STABLE
 BEFORE, MEANWHILE = BEGAN - timedelta(microseconds=1), BEGAN
-JUDGE = Comparison(BEGAN, SETTLED)
+JUDGE = Comparison(BEGAN, STABLE)
 
 
 def code(**fields: Any) -> VoucherCode:
@@ -26,28 +26,28 @@ def code(**fields: Any) -> VoucherCode:
     )
 
 
-def held(mirrored_at: datetime = BEFORE, *, is_missing: bool = False, **fields: Any) -> MirroredCode:
+def mirrored(mirrored_at: datetime = BEFORE, *, is_missing: bool = False, **fields: Any) -> MirroredCode:
     return MirroredCode(code(**fields), mirrored_at, is_missing)
 
 
 @pytest.mark.parametrize(
     ("here", "there", "finding"),
     [
-        (held(), code(), Difference.EQUAL),
-        (held(updated_utc=LATE), code(updated_utc=LATE), Difference.EQUAL),
-        (held(value="WINTER"), code(), Difference.DIFFERING),
-        (held(updated_utc=LATE), code(), Difference.DIFFERING),
-        (held(updated_utc=None), code(updated_utc=None, is_active=False), Difference.DIFFERING),
-        (held(is_missing=True), code(), Difference.DIFFERING),
-        (held(value="WINTER"), code(updated_utc=LATE), Difference.RECENT),
-        (held(MEANWHILE, value="WINTER"), code(), Difference.RECENT),
+        (mirrored(), code(), Difference.EQUAL),
+        (mirrored(updated_utc=LATE), code(updated_utc=LATE), Difference.EQUAL),
+        (mirrored(value="WINTER"), code(), Difference.DIFFERING),
+        (mirrored(updated_utc=LATE), code(), Difference.DIFFERING),
+        (mirrored(updated_utc=None), code(updated_utc=None, is_active=False), Difference.DIFFERING),
+        (mirrored(is_missing=True), code(), Difference.DIFFERING),
+        (mirrored(value="WINTER"), code(updated_utc=LATE), Difference.RECENT),
+        (mirrored(MEANWHILE, value="WINTER"), code(), Difference.RECENT),
         (None, code(), Difference.ONLY_LISTED),
         (None, code(updated_utc=None), Difference.ONLY_LISTED),
         (None, code(updated_utc=LATE), Difference.RECENT),
-        (held(), None, Difference.ONLY_MIRRORED),
-        (held(updated_utc=LATE), None, Difference.ONLY_MIRRORED),
-        (held(is_missing=True), None, Difference.EQUAL),
-        (held(MEANWHILE), None, Difference.RECENT),
+        (mirrored(), None, Difference.ONLY_MIRRORED),
+        (mirrored(updated_utc=LATE), None, Difference.ONLY_MIRRORED),
+        (mirrored(is_missing=True), None, Difference.EQUAL),
+        (mirrored(MEANWHILE), None, Difference.RECENT),
     ],
 )
 def test_each_case_has_its_finding(here: MirroredCode | None, there: VoucherCode | None, finding: Difference) -> None:
@@ -66,11 +66,11 @@ def test_the_columns_that_differ_have_their_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "held_codes", "is_suspicious"),
+    ("missing", "mirrored_codes", "is_suspicious"),
     [(0, 0, False), (0, 100, False), (5, 100, False), (6, 100, True), (1, 1, True), (1, 20, False)],
 )
-def test_more_than_a_share_or_everything_is_too_much(missing: int, held_codes: int, is_suspicious: bool) -> None:
-    assert is_suspicious_loss(missing, held_codes, share=0.05) is is_suspicious
+def test_more_than_a_share_or_everything_is_too_much(missing: int, mirrored_codes: int, is_suspicious: bool) -> None:
+    assert is_suspicious_loss(missing, mirrored_codes, share=0.05) is is_suspicious
 
 
 def test_everything_is_too_much_whatever_the_share() -> None:

@@ -75,7 +75,7 @@ class Scene:
 
         self.mirror.simulator.on_answer = on_answer
 
-    async def settle(self) -> None:
+    async def reconcile(self) -> None:
         """Whatever waits is adopted and sent."""
         assert await self.run("adopt", "--release", **SHOWN_SOON) == 0
         assert await self.run("once") == 0
@@ -111,7 +111,7 @@ async def test_what_was_queued_and_made_and_lost_is_mirrored(pair: Pair, cli: Cl
         await pair.fail_over(mirror)
         await scene.run("once")
         assert (await statuses(mirror), made(mirror)) == (Counter(), Counter(VALUES))
-        await scene.settle()
+        await scene.reconcile()
 
 
 async def test_what_was_claimed_and_made_is_not_made_again(pair: Pair, cli: Cli) -> None:
@@ -124,7 +124,7 @@ async def test_what_was_claimed_and_made_is_not_made_again(pair: Pair, cli: Cli)
         await pair.fail_over(mirror)
         await scene.run("once")
         assert made(mirror) == Counter(VALUES)
-        await scene.settle()
+        await scene.reconcile()
         assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
 
 
@@ -138,7 +138,7 @@ async def test_a_primary_that_dies_with_a_call_under_way_makes_nothing_twice(pai
         await scene.run("once")
         await scene.run("once")
         assert made(mirror) == Counter(VALUES)
-        await scene.settle()
+        await scene.reconcile()
         assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
 
 
@@ -152,7 +152,7 @@ async def test_a_claim_that_the_standby_has_without_its_answer_is_looked_up(pair
         await pair.fail_over(mirror)
         assert await statuses(mirror) == {"sending": len(VALUES)}
         await scene.run("once")
-        await scene.settle()
+        await scene.reconcile()
         assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
 
 

@@ -1,4 +1,4 @@
-"""Culprits of a refused batch are found, all of them and no others, in few calls."""
+"""What is refused of a batch is found, all of it and nothing else, in few calls."""
 
 import random
 from collections.abc import Collection
@@ -42,7 +42,7 @@ def test_seven_of_a_thousand_take_at_most_80_calls() -> None:
 
 
 def test_one_of_a_thousand_takes_at_most_22_calls() -> None:
-    assert max(bisect(1000, [culprit])[2] for culprit in range(1000)) <= 22
+    assert max(bisect(1000, [refused_one])[2] for refused_one in range(1000)) <= 22
 
 
 def test_a_refusal_that_concerns_no_single_item_is_split_until_everything_goes_through() -> None:
@@ -56,7 +56,7 @@ def test_a_refusal_that_concerns_no_single_item_is_split_until_everything_goes_t
     assert through == set(range(10))
 
 
-def test_a_batch_of_one_that_was_refused_is_its_own_culprit() -> None:
+def test_a_batch_of_one_that_was_refused_is_what_is_refused() -> None:
     assert [list(Bisection(batch, is_refused=True).group) for batch in ([1], [])] == [[], []]
 
 

@@ -57,10 +57,10 @@ async def come_after(mirror: Mirror, rest: Rest | None = None) -> None:
         for _ in range(ROUNDS):
             await outbox.refresh()
             await outbox.outlive_claims()
-            await outbox.settle()
+            await outbox.reconcile()
             mirror.clock.advance(A_WHILE)
             await outbox.be_due()
-            await outbox.settle()
+            await outbox.reconcile()
             await outbox.pusher.push()
             if not await mirror.rows(UNFINISHED):
                 break

@@ -1,4 +1,4 @@
-"""A storm: changes are queued while writes go wrong and the daemon is killed with -9 again and again."""
+"""Stress: changes are queued while writes go wrong and the daemon is killed with -9 again and again."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ KILLS = int(os.environ.get("STORM_KILLS", "4"))
 SEEDS = [int(seed) for seed in os.environ.get("STORM_SEEDS", "1").split(",")]
 GROUP = 5
 PATIENCE_PULLS = 500
-"""So many pulls after the storm, everything must have ended: a minute and more, the longest pause of a retry."""
+"""So many pulls after the stress, everything must have ended: a minute and more, the longest pause of a retry."""
 QUICK = {
     "SYNC_SETTLE_AFTER_S": "0.5",
     "SYNC_PUSH_POLL_S": "0.3",
@@ -50,7 +50,7 @@ class FaultProfile:
     regrets: float = 0.5
 
 
-class Storm:
+class Stress:
     """Queues a few changes with every write that arrives, so that there are many calls, and kills at some of them.
 
     Codes that stood before are deleted, by value or by id, and some of their values added anew; some of what is added

@@ -35,13 +35,13 @@ async def test_codes_are_mirrored_and_changes_made_once_whatever_the_machines_cl
                 id=voucher.id, value=f"ADD-{number}",
             )  # fmt: skip
             async with asyncio.timeout(PATIENCE_S):
-                while not await is_settled(mirror, pushed=number + 1):
+                while not await is_through(mirror, pushed=number + 1):
                     await daemon.event("pulled")
     values = [code.value for code in mirror.world.codes.truth.values()]
     assert sorted(map(str, values)) == ["A", "ADD-0", "ADD-1", "NEW-0", "NEW-1"]
 
 
-async def is_settled(mirror: Mirror, *, pushed: int) -> bool:
+async def is_through(mirror: Mirror, *, pushed: int) -> bool:
     """Whether the mirror is equal, and so many changes were made."""
     done = await mirror.rows("SELECT FROM mews.voucher_code_outbox WHERE status = 'done'")
     return len(done) == pushed and (await mirror.compare()).is_equal

@@ -70,7 +70,7 @@ async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None
 
 
 @pytest.mark.long
-async def test_a_look_that_settled_something_is_noted_and_one_that_found_nothing_to_do_is_not(
+async def test_a_look_that_reconciled_something_is_noted_and_one_that_found_nothing_to_do_is_not(
     mirror: Mirror, jobs: Jobs
 ) -> None:
     voucher = mirror.add_voucher()
@@ -83,8 +83,8 @@ async def test_a_look_that_settled_something_is_noted_and_one_that_found_nothing
     await jobs.outbox.push_all()
     for _ in range(2):
         await jobs.outbox.look_up()
-    settled = [run for run in await runs(mirror) if run["kind"] == "settle"]
-    assert [(run["counts"]["done"], run["error"]) for run in settled] == [(1, None)]
+    reconciled = [run for run in await runs(mirror) if run["kind"] == "settle"]
+    assert [(run["counts"]["done"], run["error"]) for run in reconciled] == [(1, None)]
 
 
 async def test_old_runs_are_forgotten(mirror: Mirror, jobs: Jobs) -> None:

@@ -11,15 +11,15 @@ from sqlalchemy import text
 
 from sync.demo.simulator import OtherUsers, Voucher
 from sync.outbox.claims import as_daemon
-from tests.daemon.stress import BY_ID, SEEDS, FaultProfile, Key, Storm
+from tests.daemon.stress import BY_ID, SEEDS, FaultProfile, Key, Stress
 from tests.support.fault_profiles import LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 from tests.support.flows import a_day_passes_for_refusals, add_hotel, add_voucher_to, later
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-from tests.support.oracle import Verdicts, differences, verdicts
+from tests.support.oracle import Oracle, consult, differences
 
 DOUBLES = {"allow_duplicates": True}
 """Where the API takes a code twice, whatever is sent once too often shows."""
-SETTLED_S = 5.0
+AT_REST_S = 5.0
 """After this, the last change lies before the API's present second by any clock of these weathers."""
 
 FAULT_PROFILES = {
@@ -43,14 +43,14 @@ SAMPLE = "and doubles are refused"
 """What `make test` runs of them."""
 
 
-async def passed(storm: Storm, name: str, vouchers: Sequence[Voucher] | None = None) -> Verdicts:
-    """What there is once a storm is over and every change, or every one of some vouchers, has ended."""
-    await storm.mirror.once()
-    await storm.rage()
-    await storm.calm_down(vouchers=vouchers)
-    await later(storm.mirror, SETTLED_S)
-    after = await verdicts(storm.mirror)
-    print(f"\n{after.tell(name, storm.kills)}")  # noqa: T201 - what `make storm` is run for
+async def passed(stress: Stress, name: str, vouchers: Sequence[Voucher] | None = None) -> Oracle:
+    """What there is once the stress is over and every change, or every one of some vouchers, has ended."""
+    await stress.mirror.once()
+    await stress.rage()
+    await stress.calm_down(vouchers=vouchers)
+    await later(stress.mirror, AT_REST_S)
+    after = await consult(stress.mirror)
+    print(f"\n{after.tell(name, stress.kills)}")  # noqa: T201 - what `make storm` is run for
     return after
 
 
@@ -64,9 +64,9 @@ async def test_every_change_is_made_once_whatever_fails(
 ) -> None:
     mirror = Mirror(database_url)
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(4)]
-    storm = Storm(mirror, tmp_path, FAULT_PROFILES[profile], seed, vouchers)
+    stress = Stress(mirror, tmp_path, FAULT_PROFILES[profile], seed, vouchers)
     async with mirror.opened():
-        after = await passed(storm, f"{profile}, seed {seed}")
+        after = await passed(stress, f"{profile}, seed {seed}")
         assert not (untrue := after.untrue()), "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
         assert not await mirror.rows("SELECT * FROM sync.attempts")
@@ -76,19 +76,19 @@ async def test_every_change_is_made_once_whatever_fails(
 class Rivals:
     """Other users, who delete, edit and add codes of values that are or will be queued; and what of it is theirs."""
 
-    def __init__(self, storm: Storm, seed: int) -> None:
+    def __init__(self, stress: Stress, seed: int) -> None:
         self.made, self.deleted = set[UUID](), set[UUID]()
-        self._storm = storm
-        self._others = OtherUsers(storm.mirror.world, seed)
+        self._stress = stress
+        self._others = OtherUsers(stress.mirror.world, seed)
         self._rng = Random(seed)
 
     def act(self, _round: int) -> None:
         """Three changes, mostly to what was queued last or stood before."""
-        truth, queued = self._storm.mirror.world.codes.truth, self._storm.queued
+        truth, queued = self._stress.mirror.world.codes.truth, self._stress.queued
         for _ in range(3):
             before = dict(truth)
-            some = self._rng.choice([self._storm.stood, queued[-20:], queued[-20:], queued])
-            self._others.touch(*self._rng.choice(some or self._storm.stood))
+            some = self._rng.choice([self._stress.stood, queued[-20:], queued[-20:], queued])
+            self._others.touch(*self._rng.choice(some or self._stress.stood))
             self.made |= truth.keys() - before.keys()
             self.deleted |= {id_ for id_, old in before.items() if old.is_active and not truth[id_].is_active}
 
@@ -108,18 +108,18 @@ async def test_what_others_do_to_the_same_values_is_neither_undone_nor_claimed(
 ) -> None:
     mirror = Mirror(database_url)
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(4)]
-    storm = Storm(mirror, tmp_path, RIVALRIES[deletes], seed, vouchers)
-    rivals, stood = Rivals(storm, seed), frozenset(mirror.world.codes.truth)
-    storm.before_round = rivals.act
+    stress = Stress(mirror, tmp_path, RIVALRIES[deletes], seed, vouchers)
+    rivals, stood = Rivals(stress, seed), frozenset(mirror.world.codes.truth)
+    stress.before_round = rivals.act
     async with mirror.opened():
-        after = await passed(storm, f"beside others, {deletes} deletes, seed {seed}")
+        after = await passed(stress, f"beside others, {deletes} deletes, seed {seed}")
         untrue = [after.story(key) for key in after.rows if not is_fair(after, key, rivals, stood)]
         assert not untrue, "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
         assert mirror.simulator.violations == []
 
 
-def is_fair(after: Verdicts, key: Key, rivals: Rivals, stood: Set[UUID]) -> bool:
+def is_fair(after: Oracle, key: Key, rivals: Rivals, stood: Set[UUID]) -> bool:
     """Whether the one change of a value had its effect at most once, on a code that it names, and says so.
 
     A delete takes the code that had its value by the mirror: what others add meanwhile may stay, but where there was
@@ -160,15 +160,15 @@ async def test_a_hotel_that_is_lost_keeps_back_only_its_own_changes(
     hotel, service = add_hotel(mirror, "Hotel B")
     ours = [mirror.add_voucher(f"A {number}") for number in range(2)]
     lost = [add_voucher_to(mirror, service, f"B {number}") for number in range(2)]
-    storm = Storm(mirror, tmp_path, LOSS, seed, [*ours, *lost])
+    stress = Stress(mirror, tmp_path, LOSS, seed, [*ours, *lost])
 
     def withdraw(number: int) -> None:
-        if number == storm.rounds // 2:
+        if number == stress.rounds // 2:
             mirror.world.withdraw(ACCESS_TOKEN, hotel.id)
 
-    storm.before_round = withdraw
+    stress.before_round = withdraw
     async with mirror.opened():
-        after = await passed(storm, f"with a hotel lost, seed {seed}", ours)
+        after = await passed(stress, f"with a hotel lost, seed {seed}", ours)
         assert not (untrue := after.untrue({voucher.id for voucher in ours})), "\n".join(untrue)
         assert await mirrored_of(mirror, ours) == active_of(mirror, ours)
         assert await unfinished_or_failed(mirror, lost)
@@ -176,10 +176,10 @@ async def test_a_hotel_that_is_lost_keeps_back_only_its_own_changes(
         mirror.world.grant(ACCESS_TOKEN, hotel.id)
         for _ in range(2):  # what was refused after an outcome was lost fails only now, after its look
             await retry_now(mirror)
-            await storm.calm_down()
+            await stress.calm_down()
         await a_day_passes_for_refusals(mirror)
-        await later(mirror, SETTLED_S)
-        after = await verdicts(mirror)
+        await later(mirror, AT_REST_S)
+        after = await consult(mirror)
         assert not (untrue := after.untrue()), "\n".join(untrue)
         assert not (differing := await differences(mirror)), "\n".join(differing)
         assert mirror.simulator.violations == []

@@ -217,7 +217,7 @@ def test_an_alert_says_what_is_wrong_and_links_a_heading_of_the_runbook(name: st
     assert anchor in anchors(DEPLOY / "runbook.md")
 
 
-def test_every_heading_but_failing_ones_kin_has_an_alert() -> None:
+def test_every_heading_but_those_like_failing_has_an_alert() -> None:
     headings = set(re.findall(r"(?m)^## (.+)$", (DEPLOY / "runbook.md").read_text()))
 
     assert headings == {rule["annotations"]["runbook"].partition("#")[2] for rule in RULES.values()}

@@ -22,7 +22,7 @@ def owned(number: int, owner: Member | None, kind: str = STORED) -> Owned:
     return Owned(f"hotel {number}", kind, owner.process if owner else None, epoch=0)
 
 
-def settle(members: Sequence[Member], connections: Sequence[Owned]) -> tuple[list[Owned], int]:
+def come_to_rest(members: Sequence[Member], connections: Sequence[Owned]) -> tuple[list[Owned], int]:
     """What comes of it once nobody has anything left to do, and how often a connection got another owner."""
     alive, moves = {one.process for one in members}, 0
     known: dict[str, Owned] = {one.name: one for one in connections}
@@ -54,7 +54,7 @@ def test_it_comes_to_rest_with_fair_shares_wherever_it_begins(
     members = [member(number) for number in range(1, replicas + 1)]
     others = [member(100 + number, ENVIRONMENT) for number in range(without_key)]
     connections = [owned(n, member(owner) if owner else None) for n, owner in enumerate(owners)]
-    rest, _ = settle([*members, *others], connections)
+    rest, _ = come_to_rest([*members, *others], connections)
     counts = Counter(one.owner for one in rest)
     assert counts.keys() <= {one.process for one in members}
     assert max(counts.values(), default=0) <= fair_share(len(connections), replicas)
@@ -64,8 +64,8 @@ def test_it_comes_to_rest_with_fair_shares_wherever_it_begins(
 def test_who_joins_is_given_no_more_than_its_share(replicas: int) -> None:
     connections = [owned(number, None) for number in range(500)]
     members = [member(number) for number in range(1, replicas + 2)]
-    before, _ = settle(members[:-1], connections)
-    after, moves = settle(members, before)
+    before, _ = come_to_rest(members[:-1], connections)
+    after, moves = come_to_rest(members, before)
     counts = Counter(one.owner for one in after)
     assert moves <= len(connections) / (replicas + 1) + replicas
     assert max(counts.values()) - min(counts.values()) <= replicas + 1
@@ -82,7 +82,7 @@ def test_the_environment_s_connection_has_one_owner_and_the_other_is_a_spare() -
 
 def test_of_a_stored_connection_and_the_environment_s_each_of_two_has_one() -> None:
     first, second = member(1), member(2)
-    rest, _ = settle([first, second], [owned(0, first, ENVIRONMENT), owned(1, first)])
+    rest, _ = come_to_rest([first, second], [owned(0, first, ENVIRONMENT), owned(1, first)])
     assert {one.owner for one in rest} == {first.process, second.process}
 
 

@@ -16,8 +16,8 @@ from sync.mirror import watermarks
 from sync.mirror.watermarks import CaughtUp
 from sync.postgres.engine import transaction
 from sync.service import app
-from sync.service.beats import Beats
 from sync.service.health import DECISIVE
+from sync.service.heartbeats import Heartbeats
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.samples import EVERY_S, Done, Sampler
@@ -191,14 +191,14 @@ async def owned_jobs(mirror: Mirror, number: int) -> list[Jobs]:
 async def test_a_beat_of_many_is_one_transaction_that_moves_the_position_on_once(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 10)
     incarnation = mirror.connection.incarnation
-    beats = Beats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
-    assert await beats.beat(all_)
-    await beats.beat(all_)
+    heartbeats = Heartbeats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
+    assert await heartbeats.tell(all_)
+    await heartbeats.tell(all_)
     before = await mirror.rows(VERSIONS)
     (position,) = await mirror.rows("SELECT position, pg_current_xact_id()::text::bigint AS xid FROM sync.incarnation")
     for jobs in all_:
         await jobs.pull()
-    assert await beats.beat(all_)
+    assert await heartbeats.tell(all_)
     (after,) = await mirror.rows("SELECT position, pg_current_xact_id()::text::bigint AS xid FROM sync.incarnation")
     assert await mirror.rows(VERSIONS) == before
     assert (after["position"] - position["position"], after["xid"] - position["xid"]) == (1, 2)
@@ -209,25 +209,29 @@ async def test_a_beat_of_many_is_one_transaction_that_moves_the_position_on_once
 
 async def test_samples_of_many_are_noted_together_and_only_what_differs(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 5)
-    beats = Beats(mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process))
+    heartbeats = Heartbeats(
+        mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process)
+    )
     now_s = 0.0
     for jobs in all_:
         jobs.sampler = Sampler(lambda: Done(0, 1, 0), lambda: now_s)
     all_[3].sampler = Sampler(lambda: Done(int(now_s), 1, 0), lambda: now_s)
     for _ in range(3):
         now_s += EVERY_S
-        assert await beats.beat(all_)
+        assert await heartbeats.tell(all_)
     rows = await mirror.rows("SELECT connection, count(*) AS count FROM sync.samples GROUP BY 1 ORDER BY 1")
     assert [row["count"] for row in rows] == [1, 1, 1, 3, 1]
 
 
 async def test_an_outage_that_another_process_met_ends_with_the_next_beat_of_all(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 2)
-    beats = Beats(mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process))
-    await beats.beat(all_)
+    heartbeats = Heartbeats(
+        mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process)
+    )
+    await heartbeats.tell(all_)
     other = app.make_jobs(all_[0].connection, mirror.settings())
     await other.health.note(DECISIVE, NotConnected("enterprises/getAll"))
-    await beats.beat(all_)
+    await heartbeats.tell(all_)
     rows = await mirror.rows("SELECT DISTINCT state, error FROM sync.connections WHERE name LIKE 'hotel %'")
     assert rows == [{"state": "ok", "error": None}]
     assert [row["is_open"] for row in await mirror.rows("SELECT ended_at IS NULL AS is_open FROM sync.outages")] == [
@@ -237,11 +241,13 @@ async def test_an_outage_that_another_process_met_ends_with_the_next_beat_of_all
 
 async def test_a_connection_that_ends_is_told_of_once_more_by_its_own_row(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 2)
-    beats = Beats(mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process))
-    await beats.beat(all_)
+    heartbeats = Heartbeats(
+        mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process)
+    )
+    await heartbeats.tell(all_)
     await all_[0].pull()
-    beats.end(all_[0])
-    await beats.beat(all_[1:])
+    heartbeats.end(all_[0])
+    await heartbeats.tell(all_[1:])
     (row,) = await mirror.rows("SELECT place, caught_up_as_of FROM sync.connections WHERE name = 'hotel 0'")
     assert row["place"] is None
     assert row["caught_up_as_of"] > (await now(mirror)) - timedelta(seconds=30)
@@ -250,10 +256,10 @@ async def test_a_connection_that_ends_is_told_of_once_more_by_its_own_row(mirror
 async def test_what_was_told_to_a_database_that_has_lost_commits_is_told_no_more(mirror: Mirror) -> None:
     (jobs,) = await owned_jobs(mirror, 1)
     incarnation = mirror.connection.incarnation
-    beats = Beats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
+    heartbeats = Heartbeats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
     for _ in range(2):
-        await beats.beat([jobs])
+        await heartbeats.tell([jobs])
     assert await told(mirror, jobs.connection.name)
     incarnation.known = None  # as where its position was found to have gone back
-    await beats.beat([jobs])
+    await heartbeats.tell([jobs])
     assert await told(mirror, jobs.connection.name) is None

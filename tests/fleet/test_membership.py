@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -12,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.tenure import Tenure, Trust
 from sync.core.errors import Stopped
-from sync.fleet import liveness, membership, replicas
-from sync.fleet.parts import OF_NEWCOMER, OF_SETTLED, OF_STARTER
+from sync.fleet import liveness, membership, ownership, replicas
+from sync.fleet.parts import OF_KNOWN, OF_NEWCOMER, OF_STARTER
 from sync.outbox import claims
 from sync.outbox.claims import Lane
 from sync.outbox.rules import Operation
@@ -38,6 +39,15 @@ async def test_two_that_take_at_once_never_get_the_same(engines: list[AsyncEngin
     assert len(names) == len(set(names))
     await share(*members)
     assert sorted((await owners(engines[0])).values()) == [2, 4, 4]
+
+
+async def test_what_another_has_taken_since_the_look_is_not_taken(engines: list[AsyncEngine], time: Time) -> None:
+    seen = await in_transaction(engines[0], ownership.load_owned)
+    first, second = uuid4(), uuid4()
+    taken = await in_transaction(engines[0], partial(ownership.take, me=first, wanted=seen))
+    assert len(taken.epochs) == HOTELS
+    assert (await in_transaction(engines[1], partial(ownership.take, me=second, wanted=seen))).epochs == {}
+    assert await owners(engines[0]) == {first: HOTELS}
 
 
 async def test_a_beat_is_one_row_version_however_many_connections(engines: list[AsyncEngine], time: Time) -> None:
@@ -113,18 +123,18 @@ async def test_the_parts_follow_who_lives_and_who_was_taken_for_dead_begins_anew
     engines: list[AsyncEngine], time: Time
 ) -> None:
     first, second = joining(engines[0]), joining(engines[1])
-    assert [(await first.beat()).part for _ in range(2)] == [OF_STARTER, OF_SETTLED]
+    assert [(await first.beat()).part for _ in range(2)] == [OF_STARTER, OF_KNOWN]
     assert (await second.beat()).part == OF_NEWCOMER
-    assert (await first.beat()).part == OF_SETTLED / 2
+    assert (await first.beat()).part == OF_KNOWN / 2
     await share(first, second)
     for _ in range(10):
         time.now_s += 1
         await share(first, second, rounds=1)
-    assert [(await one.beat()).part for one in (first, second)] == [OF_SETTLED / 2] * 2
+    assert [(await one.beat()).part for one in (first, second)] == [OF_KNOWN / 2] * 2
     for _ in range(11):
         time.now_s += 1
         await share(first, rounds=1)
-    assert (await first.beat()).part == OF_SETTLED, "the second is silent"
+    assert (await first.beat()).part == OF_KNOWN, "the second is silent"
     assert (await second.beat()).part == OF_NEWCOMER
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.fleet.liveness import BEAT_S, DEAD_AFTER_S, TRUSTED_S
-from sync.fleet.parts import OF_NEWCOMER, OF_SETTLED, OF_STARTER, FleetPart
+from sync.fleet.parts import OF_KNOWN, OF_NEWCOMER, OF_STARTER, FleetPart
 
 WRITTEN_S = 0.3
 """What a beat wrote shows to those that read so long after it began."""
@@ -69,20 +69,20 @@ def test_four_replicas_whenever_they_come_and_go_never_have_more_than_the_whole(
 
 def test_who_is_alone_has_all_but_the_reserve_from_its_second_beat_on() -> None:
     rule = FleetPart()
-    assert [rule.after_beat(now_s, 1) for now_s in (0, 2, 4)] == [OF_STARTER, OF_SETTLED, OF_SETTLED]
+    assert [rule.after_beat(now_s, 1) for now_s in (0, 2, 4)] == [OF_STARTER, OF_KNOWN, OF_KNOWN]
 
 
 def test_a_newcomer_has_little_until_all_others_must_have_seen_it() -> None:
     rule = FleetPart()
     parts = [rule.after_beat(now_s, 3) for now_s in (0, 2, DEAD_AFTER_S - 0.1, DEAD_AFTER_S)]
-    assert parts == [OF_NEWCOMER] * 3 + [OF_SETTLED / 3]
+    assert parts == [OF_NEWCOMER] * 3 + [OF_KNOWN / 3]
 
 
 def test_the_part_of_one_that_died_or_left_goes_to_the_others_with_their_next_beat() -> None:
     rule = FleetPart()
     for now_s in (0, DEAD_AFTER_S):
         rule.after_beat(now_s, 2)
-    assert rule.after_beat(DEAD_AFTER_S + BEAT_S, 1) == OF_SETTLED
+    assert rule.after_beat(DEAD_AFTER_S + BEAT_S, 1) == OF_KNOWN
 
 
 @pytest.mark.parametrize("was_dead", [True, False])
@@ -91,5 +91,5 @@ def test_only_who_was_taken_for_dead_begins_anew(was_dead: bool) -> None:
     rule = FleetPart()
     for now_s in (0, DEAD_AFTER_S):
         rule.after_beat(now_s, 2)
-    expected = OF_NEWCOMER if was_dead else OF_SETTLED / 2
+    expected = OF_NEWCOMER if was_dead else OF_KNOWN / 2
     assert rule.after_beat(70, 2, was_dead=was_dead) == expected

@@ -12,7 +12,7 @@ from sync.core.errors import IncarnationChanged
 from sync.fleet.caught_up import CaughtUpBook
 from sync.fleet.membership import Membership
 from sync.service import app
-from sync.service.beats import Beats
+from sync.service.heartbeats import Heartbeats
 from tests.fleet.test_caught_up import FRESH, now, owned_jobs, told
 from tests.support.mirror import Mirror
 
@@ -26,12 +26,12 @@ async def found_anew(incarnation: Incarnation, mirror: Mirror) -> None:
 async def test_a_pull_that_began_before_the_database_lost_commits_tells_of_nothing(mirror: Mirror) -> None:
     (jobs,) = await owned_jobs(mirror, 1)
     incarnation = mirror.connection.incarnation
-    beats = Beats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
+    heartbeats = Heartbeats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
     await found_anew(incarnation, mirror)
-    await beats.beat([jobs])
+    await heartbeats.tell([jobs])
     assert await told(mirror, jobs.connection.name) is None
     await jobs.pull()
-    await beats.beat([jobs])
+    await heartbeats.tell([jobs])
     assert await told(mirror, jobs.connection.name)
 
 
@@ -41,8 +41,8 @@ async def test_what_is_given_back_tells_of_nothing_that_the_database_has_lost(mi
     engine, incarnation, name = mirror.connection.engine, mirror.connection.incarnation, jobs.connection.name
     replica = app.describe_replica(mirror.connection.process, mirror.settings())
     member = Membership(engine, replica, ["stored"], incarnation)
-    beats = Beats(engine, incarnation, member.book)
-    await beats.beat([jobs])
+    heartbeats = Heartbeats(engine, incarnation, member.book)
+    await heartbeats.tell([jobs])
     if is_lost:
         await mirror.execute("UPDATE sync.connections SET caught_up_as_of = NULL, caught_up_through = NULL")
         await mirror.execute("DELETE FROM sync.caught_up")
@@ -59,8 +59,10 @@ async def test_who_waits_for_its_start_is_told_of_once_it_has_looked_when_others
 ) -> None:
     begun, waiting = await owned_jobs(mirror, 2)
     await mirror.execute("UPDATE sync.connections SET heartbeat_at = now() + interval '1 hour'")
-    beats = Beats(mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process))
-    await beats.beat([begun], [waiting])
+    heartbeats = Heartbeats(
+        mirror.connection.engine, mirror.connection.incarnation, CaughtUpBook(mirror.connection.process)
+    )
+    await heartbeats.tell([begun], [waiting])
     (row,) = await mirror.rows(FRESH, name=waiting.connection.name)
     assert abs(row["heartbeat_at"] - await now(mirror)) < timedelta(minutes=1)
     assert waiting.outbox.watch.database_clock.went_back > timedelta(minutes=59)
@@ -82,8 +84,8 @@ async def test_no_transaction_waits_for_a_disk_that_does_not_answer(mirror: Mirr
     incarnation = mirror.connection.incarnation
     await found_anew(incarnation, mirror)
     witness, content = _read_slowly(tmp_path)
-    beats = Beats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
-    beating = asyncio.create_task(beats.beat([jobs]))
+    heartbeats = Heartbeats(mirror.connection.engine, incarnation, CaughtUpBook(mirror.connection.process))
+    beating = asyncio.create_task(heartbeats.tell([jobs]))
     with await asyncio.to_thread(witness.open, "w") as answer:  # as soon as somebody reads
         waiting = await mirror.rows(
             "SELECT state FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"

@@ -21,14 +21,14 @@ from tests.mews.ledgers import (
     most_in_any_window,
     process,
 )
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 
 @pytest.mark.long
 @settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(0, 2**32), st.integers(1, 3))
 def test_no_window_holds_more_than_the_limit_whoever_is_killed(limit: int, seed: int, lanes: int) -> None:
-    run_leaping(kill_and_start(limit, seed, lanes))
+    run_in_virtual_time(kill_and_start(limit, seed, lanes))
 
 
 async def kill_and_start(limit: int, seed: int, lanes: int) -> None:
@@ -63,7 +63,7 @@ async def kill_and_start(limit: int, seed: int, lanes: int) -> None:
 
 
 def test_a_restart_loses_nothing_of_the_budget() -> None:
-    run_leaping(restart())
+    run_in_virtual_time(restart())
 
 
 async def restart() -> None:
@@ -84,7 +84,7 @@ async def restart() -> None:
 
 
 def test_a_crash_costs_what_was_reserved_until_it_cannot_be_spent_any_more() -> None:
-    run_leaping(crash())
+    run_in_virtual_time(crash())
 
 
 async def crash() -> None:
@@ -113,7 +113,7 @@ async def crash() -> None:
 
 
 def test_two_that_have_much_to_do_share_the_budget_and_one_alone_has_all_of_it() -> None:
-    run_leaping(share())
+    run_in_virtual_time(share())
 
 
 async def share() -> None:
@@ -134,15 +134,15 @@ async def share() -> None:
     for worker in (*workers, *others):
         worker.cancel()
     await asyncio.gather(*workers, *others, return_exceptions=True)
-    settled = [[at_s for at_s in arrivals if at_s >= came_s + 120] for arrivals in (of_first, of_second)]
-    assert all(0.4 <= len(one) / sum(map(len, settled)) <= 0.6 for one in settled)
+    at_ease = [[at_s for at_s in arrivals if at_s >= came_s + 120] for arrivals in (of_first, of_second)]
+    assert all(0.4 <= len(one) / sum(map(len, at_ease)) <= 0.6 for one in at_ease)
     assert of_second[0] - came_s <= WINDOW_S + 5
     assert most_in_any_window(of_first + of_second) <= 200
-    assert sum(map(len, settled)) >= 0.9 * 200 * 240 / WINDOW_S
+    assert sum(map(len, at_ease)) >= 0.9 * 200 * 240 / WINDOW_S
 
 
 def test_writing_down_costs_little_and_nothing_is_written_for_nobody() -> None:
-    run_leaping(count_writes())
+    run_in_virtual_time(count_writes())
 
 
 async def count_writes() -> None:
@@ -157,7 +157,7 @@ async def count_writes() -> None:
 
 
 def test_what_is_reserved_may_be_spent_without_the_database_and_no_more() -> None:
-    run_leaping(lose_ledger())
+    run_in_virtual_time(lose_ledger())
 
 
 async def lose_ledger() -> None:
@@ -185,7 +185,7 @@ async def lose_ledger() -> None:
 
 
 def test_a_call_after_a_quiet_time_need_not_wait_where_the_reservation_is_renewed() -> None:
-    run_leaping(renew())
+    run_in_virtual_time(renew())
 
 
 async def renew() -> None:

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.mews.ledgers import LONGEST_CALL_S, WINDOW_S, Ledgers, begin, call, most_in_any_window, process
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 
 def test_a_process_at_ease_writes_once_in_five_minutes() -> None:
-    run_leaping(be_at_ease())
+    run_in_virtual_time(be_at_ease())
 
 
 async def be_at_ease() -> None:
@@ -43,7 +43,7 @@ async def be_at_ease() -> None:
 def test_no_window_holds_more_than_the_limit_where_processes_are_at_ease_between(
     limit: int, seed: int, lanes: int
 ) -> None:
-    run_leaping(rest_and_hurry(limit, seed, lanes))
+    run_in_virtual_time(rest_and_hurry(limit, seed, lanes))
 
 
 async def rest_and_hurry(limit: int, seed: int, lanes: int) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.mews.helpers import turns
 from tests.mews.test_platform_cap import HOURS_S, Connection, all_of, cap_of
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 
 def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
@@ -25,7 +25,7 @@ def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
         await asyncio.gather(*calls, return_exceptions=True)
         assert (cap.in_flight, cap.waiting) == (0, 0)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("hanging", [10, 30])
@@ -53,7 +53,7 @@ def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_the
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_who_was_answered_in_time_again_hangs_no_more() -> None:
@@ -71,7 +71,7 @@ def test_who_was_answered_in_time_again_hangs_no_more() -> None:
         await one.call(0.1)
         assert not one.caller.hangs
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_even_of_a_single_place_those_that_hang_have_their_turn() -> None:
@@ -82,4 +82,4 @@ def test_even_of_a_single_place_those_that_hang_have_their_turn() -> None:
             await one.call(10.0)
         assert len(one.arrivals) == 3
 
-    run_leaping(main())
+    run_in_virtual_time(main())

@@ -13,7 +13,7 @@ from sync.mews.platform_cap import CappedCaller, PlatformCap, PlatformLimits
 from sync.mews.rate_limiter import CAP_WAIT_S, Priority, RateLimiter
 from tests.mews.helpers import turns
 from tests.mews.test_rate_limiter import most_in_any_window
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 HOURS_S = 10_000.0
 
@@ -83,7 +83,7 @@ def test_the_server_never_sees_more_whatever_the_way_does(seed: int) -> None:
         assert most_in_any_window(sorted(at for one in connections for at in one.arrivals), 1.0) <= per_s
         assert (cap.in_flight, cap.waiting) == (0, 0)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_a_smaller_part_holds_for_whatever_is_not_begun() -> None:
@@ -94,7 +94,7 @@ def test_a_smaller_part_holds_for_whatever_is_not_begun() -> None:
         await all_of(*(one.call(0.1) for one in connections))
         assert most_in_any_window(sorted(at for one in connections for at in one.arrivals), 1.0) == 5
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_writes_go_before_reads_and_reads_before_audits_and_none_waits_for_ever() -> None:
@@ -119,7 +119,7 @@ def test_writes_go_before_reads_and_reads_before_audits_and_none_waits_for_ever(
         assert order[10] == Priority.AUDIT
         assert writes[-1] < len(order)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_connections_take_turns_and_each_one_s_calls_go_in_their_order() -> None:
@@ -136,7 +136,7 @@ def test_connections_take_turns_and_each_one_s_calls_go_in_their_order() -> None
         assert [number for name, number in order if name == "much"] == list(range(20))
         assert order.index(("little", 2)) <= 8
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_a_backfill_is_as_fast_under_the_cap_as_its_budget_lets_it() -> None:
@@ -147,7 +147,7 @@ def test_a_backfill_is_as_fast_under_the_cap_as_its_budget_lets_it() -> None:
         await all_of(*(backfill.call(0.2) for _ in range(200)))
         assert loop.time() - began_s < 2
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.long
@@ -181,7 +181,7 @@ def test_who_waits_for_its_own_budget_has_no_place_of_the_others() -> None:
         await asyncio.wait_for(other.call(), 0.1)
         await waiting
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_a_place_of_the_budget_that_waits_for_long_is_given_back_and_taken_anew() -> None:
@@ -196,7 +196,7 @@ def test_a_place_of_the_budget_that_waits_for_long_is_given_back_and_taken_anew(
         assert waiting.limiter.spent() == 1, "what was given back counts no more"
         await call
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_who_waits_for_so_long_that_it_takes_its_budget_anew_keeps_its_turn() -> None:
@@ -219,7 +219,7 @@ def test_who_waits_for_so_long_that_it_takes_its_budget_anew_keeps_its_turn() ->
         assert order == ["1a", "2", "late", "1b", "1c"]
         assert (cap.in_flight, cap.waiting) == (0, 0)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_who_steps_aside_keeps_nobody_waiting() -> None:
@@ -240,7 +240,7 @@ def test_who_steps_aside_keeps_nobody_waiting() -> None:
         await asyncio.sleep(2)
         assert (cap.in_flight, cap.waiting, loop.time() >= 2, one.is_free) == (0, 0, True, True)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 async def test_a_stop_ends_the_waiting() -> None:

@@ -16,7 +16,7 @@ from sync.mews.client import SILENCE, Client
 from sync.mews.platform_circuit import PROBES, SEVERAL, PlatformCircuit
 from sync.mews.transport import HttpPools
 from tests.mews.helpers import ONCE, fail, opened, read, script
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
 TOKENS = 6
@@ -92,7 +92,7 @@ def test_one_probe_goes_every_few_seconds_in_turn_and_a_return_is_found_soon(han
         assert away.returned_at[0] - began_s <= FOUND_S
         assert (len(away.returned_at), away.circuit.is_open) == (1, False)
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_fewer_than_several_tokens_never_open_it() -> None:
@@ -100,7 +100,7 @@ def test_fewer_than_several_tokens_never_open_it() -> None:
         away, _ = await went_away(SEVERAL - 1)
         assert not away.circuit.is_open
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_tokens_that_fail_while_others_are_answered_open_it_for_nobody_however_long_it_is_quiet() -> None:
@@ -118,7 +118,7 @@ def test_tokens_that_fail_while_others_are_answered_open_it_for_nobody_however_l
             one.fails()
         assert not away.circuit.is_open
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_a_call_beside_which_another_was_answered_proves_nothing() -> None:
@@ -134,7 +134,7 @@ def test_a_call_beside_which_another_was_answered_proves_nothing() -> None:
             away.circuit.failed(one, began_s, "no answer within 60 s")
         assert not away.circuit.is_open
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_one_that_was_wrongly_opened_is_closed_by_the_first_probe_and_stays_so() -> None:
@@ -149,7 +149,7 @@ def test_one_that_was_wrongly_opened_is_closed_by_the_first_probe_and_stays_so()
                 one.fails()
         assert len(away.returned_at) == 1
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_a_token_that_can_probe_goes_before_one_that_has_to_wait_for_its_budget() -> None:
@@ -164,7 +164,7 @@ def test_a_token_that_can_probe_goes_before_one_that_has_to_wait_for_its_budget(
         assert len(set(away.asked)) > 1
         await away.circuit.aclose()
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 @dataclass
@@ -258,4 +258,4 @@ def test_calls_that_all_hang_are_noticed_before_their_time_is_over_and_leave_it_
             assert await asyncio.gather(*reading) == [["Hotel A"]] * TOKENS
             assert loop.time() - began_s < TIMEOUT_S
 
-    run_leaping(main())
+    run_in_virtual_time(main())

@@ -82,8 +82,8 @@ async def test_it_is_spent_to_the_full_without_waste() -> None:
 async def test_a_hold_lets_nothing_through() -> None:
     watch = StopWatch()
     rate_limiter = RateLimiter(200, 30.0, clock=watch, pause=watch.pause)
-    rate_limiter.hold(12.0)
-    rate_limiter.hold(3.0)
+    rate_limiter.be_silent(12.0)
+    rate_limiter.be_silent(3.0)
     async with rate_limiter.permit():
         assert watch.now == 1012.0
 
@@ -121,7 +121,7 @@ async def test_pushes_go_before_pulls_but_for_one_place_in_41() -> None:
     assert [permit for permit, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 42]
 
 
-async def test_while_pressed_pulls_take_no_more_than_their_share_of_a_window() -> None:
+async def test_while_pushes_are_backlogged_pulls_take_no_more_than_their_share_of_a_window() -> None:
     watch = StopWatch()
     rate_limiter = RateLimiter(100, 30.0, clock=watch, pause=watch.pause)
     arrivals = []
@@ -152,7 +152,7 @@ async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
     watch = StopWatch()
     rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=watch.pause)
     async with rate_limiter.permit():
-        waiting = [asyncio.create_task(_hold(rate_limiter)) for _ in range(5)]
+        waiting = [asyncio.create_task(_take_permit(rate_limiter)) for _ in range(5)]
         await asyncio.sleep(0)
         for task in waiting[:4]:
             task.cancel()
@@ -160,7 +160,7 @@ async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
     assert all(task.cancelled() for task in waiting[:4])
 
 
-async def _hold(rate_limiter: RateLimiter) -> None:
+async def _take_permit(rate_limiter: RateLimiter) -> None:
     async with rate_limiter.permit():
         return
 

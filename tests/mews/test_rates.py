@@ -7,7 +7,7 @@ import pytest
 from sync.core import errors
 from sync.demo.simulator import RateLimit, RetryAfter, Status
 from tests.mews.helpers import ONCE, fail, opened, read, script
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
 
@@ -32,13 +32,13 @@ async def test_a_long_retry_after_is_left_to_the_caller(api: Mirror) -> None:
 
 
 def test_no_call_is_sent_beside_one_that_waits_for_the_budget() -> None:
-    run_leaping(behind_a_hold())
+    run_in_virtual_time(behind_a_silence())
 
 
-async def behind_a_hold() -> None:
+async def behind_a_silence() -> None:
     api = Mirror("no database")
     async with api.served(), opened(api, clock=asyncio.get_running_loop().time, retry_policy=ONCE) as client:
-        client.rate_limiter.hold(25.0)
+        client.rate_limiter.be_silent(25.0)
         assert await read(client) == ["Hotel A"]
     assert len(api.simulator.requests) == 1
 

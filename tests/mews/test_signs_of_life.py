@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sync.mews.ledger import Entry, Others
 from tests.mews.ledgers import LONGEST_CALL_S, WINDOW_S, LedgerInMemory, Ledgers, begin, call, most_in_any_window
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 TRUSTED_S = 9.0
 LIMIT = 200
@@ -71,7 +71,7 @@ def test_what_stood_for_one_that_died_is_free_once_its_last_call_must_be_over() 
             taken.append(await taken_by_others(successor))
         assert taken == [5, 5, 0]
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
@@ -84,7 +84,7 @@ def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
         assert 1 <= shared.written - before <= 2
         await alive.end()
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_what_stands_for_one_that_beats_counts_however_long_it_writes_nothing() -> None:
@@ -99,7 +99,7 @@ def test_what_stands_for_one_that_beats_counts_however_long_it_writes_nothing() 
         assert await taken_by_others(other) == 5
         await alive.end()
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 def test_one_that_others_do_not_see_spends_nothing_and_reserves_anew_once_they_do() -> None:
@@ -118,14 +118,14 @@ def test_one_that_others_do_not_see_spends_nothing_and_reserves_anew_once_they_d
         assert (len(arrivals), shared.written - before >= 1) == (1, True)
         await zombie.end()
 
-    run_leaping(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(st.integers(5, 60), st.integers(0, 2**32))
 def test_no_window_holds_more_than_the_limit_whoever_is_cut_off_or_killed_and_comes_back(limit: int, seed: int) -> None:
-    run_leaping(come_and_go(limit, seed))
+    run_in_virtual_time(come_and_go(limit, seed))
 
 
 async def come_and_go(limit: int, seed: int) -> None:

@@ -13,11 +13,11 @@ from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
 from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
 from sync.mews.transport import first_outcome
 from tests.mews.helpers import LONG_S, ONCE, fail, opened, read, script, turns
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
 HOURS_S = 10_000.0
-"""Longer than any machine stands still: by leaping time, the next call is sent for nothing else than time."""
+"""Longer than any machine stands still: in virtual time, the next call is sent for nothing else than time."""
 MORE_THAN_ARE_SENT = 30
 """Beside one that hangs, another is sent after each tenth of its time."""
 
@@ -42,7 +42,7 @@ async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
 
 
 def test_an_answer_that_comes_late_is_taken_and_every_call_beside_it_holds_a_place() -> None:
-    run_leaping(late_answer())
+    run_in_virtual_time(late_answer())
 
 
 async def late_answer() -> None:
@@ -64,7 +64,7 @@ async def late_answer() -> None:
 
 
 def test_of_many_reads_that_hang_one_at_a_time_is_sent_once_more() -> None:
-    run_leaping(many_reads())
+    run_in_virtual_time(many_reads())
 
 
 async def many_reads() -> None:
@@ -81,7 +81,7 @@ async def many_reads() -> None:
 
 @pytest.mark.parametrize("fault", [Hang(), Drip(HOURS_S / 10)], ids=repr)
 def test_the_time_out_is_for_the_whole_answer(fault: Fault) -> None:
-    run_leaping(time_out(fault))
+    run_in_virtual_time(time_out(fault))
 
 
 async def time_out(fault: Fault) -> None:

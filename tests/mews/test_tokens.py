@@ -7,7 +7,7 @@ import pytest
 from sync.core import errors
 from sync.demo.simulator import Close, Fault, Hang, HtmlPage, RawBody, Simulator, Status
 from tests.mews.helpers import CREDENTIALS, ONCE, fail, opened, read, script, served
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 
@@ -35,7 +35,7 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
     ids=repr,
 )
 def test_no_error_shows_a_token(fault: Fault) -> None:
-    shown = run_leaping(shown_by(fault))
+    shown = run_in_virtual_time(shown_by(fault))
     assert not [text for text in shown if CLIENT_TOKEN in text or ACCESS_TOKEN in text]
 
 

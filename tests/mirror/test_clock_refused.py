@@ -136,9 +136,9 @@ async def test_an_add_of_unknown_outcome_is_looked_up_once_the_clock_is_believed
     strict.simulator.behaviour.date_ahead_s = AHEAD_S["1970"]
     await strict.discover()
     await outbox.be_due()
-    await outbox.settle()
+    await outbox.reconcile()
     assert await outbox.statuses() == ["uncertain"]
     strict.simulator.behaviour.date_ahead_s = 0.0
     await outbox.be_due()
-    await outbox.settle()
+    await outbox.reconcile()
     assert (await outbox.statuses(), set(active(strict).values())) == (["done"], {1})

@@ -26,10 +26,10 @@ class Loader:
         self.engine, self.copy, self.since = engine, dict[UUID, bool](), LONG_AGO
 
     async def load(self) -> None:
-        (settled,) = await rows(self.engine, "SELECT mews.settled_before() AS before")
+        (bound,) = await rows(self.engine, "SELECT mews.settled_before() AS before")
         for row in await rows(self.engine, SINCE, since=self.since):
             self.copy[row["id"]] = row["is_active"]
-        self.since = settled["before"] or self.since
+        self.since = bound["before"] or self.since
 
 
 async def is_complete(loader: Loader) -> bool:

@@ -81,7 +81,7 @@ async def test_what_refuses_every_change_is_a_failure_although_new_rows_go_throu
     assert await honest(mirror) == []
 
 
-async def test_half_a_page_of_culprits_is_bounded_work(mirror: Mirror) -> None:
+async def test_half_a_page_that_is_refused_is_bounded_work(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, [*numbered(MANY, "GOOD"), *numbered(MANY, "BAD")])
     await mirror.discover()

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from sync.demo.simulator import (
-    BAD_WEATHER,
+    BAD_DAY,
     Close,
     Fault,
     Operation,
@@ -34,7 +34,7 @@ from tests.support.flows import (
 )
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, OVERLAP, Mirror
 
-WEATHER = {fault: 5 * chance for fault, chance in BAD_WEATHER.items() if not isinstance(fault, Slow)}
+FAULTS = {fault: 5 * chance for fault, chance in BAD_DAY.items() if not isinstance(fault, Slow)}
 
 
 async def years_of_codes(mirror: Mirror, *, days_old: int, vouchers: int = 2) -> None:
@@ -129,11 +129,11 @@ async def test_newer_windows_alone_do_not_move_the_watermark(mirror: Mirror) -> 
 
 @pytest.mark.parametrize("is_newest_first", [False, True])
 @pytest.mark.parametrize("seed", range(2))
-async def test_no_watermark_lies_during_a_backfill_in_bad_weather(
+async def test_no_watermark_lies_during_a_backfill_on_a_bad_day(
     mirror: Mirror, seed: int, is_newest_first: bool
 ) -> None:
     await years_of_codes(mirror, days_old=600)
-    mirror.simulator.faults.by_chance(WEATHER, seed=seed, operations=[Operation.GET_CODES])
+    mirror.simulator.faults.by_chance(FAULTS, seed=seed, operations=[Operation.GET_CODES])
     found = watch(mirror)
     if is_newest_first:
         newest_first(mirror, windows=7)

@@ -25,7 +25,7 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
 
 
-class Unwilling:
+class FailingDatabase:
     """The database of a test, by a session of its own that is never refused anything."""
 
     def __init__(self, admin: AsyncConnection) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sync.core.errors import ApiError
 from sync.mews.client import Client, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
-from tests.outages.virtual_clock import run_leaping
+from tests.outages.virtual_clock import run_in_virtual_time
 
 OUTAGE_S = 1200.0
 """The longest pause is reached within a minute; from then on a minute is like the next."""
@@ -127,4 +127,4 @@ async def outage(answer: bytes | None) -> None:
 
 @pytest.mark.parametrize("answer", [b"", UNAVAILABLE, None], ids=["hangs up", "503", "hangs"])
 def test_an_api_that_is_away_is_asked_seldom_and_found_soon(answer: bytes | None) -> None:
-    run_leaping(outage(answer))
+    run_in_virtual_time(outage(answer))

@@ -1,4 +1,4 @@
-"""The line to the database is cut while a claim or settlement is committed: sent once, whatever the commit came to."""
+"""The line to the database is cut while a claim or completion is committed: sent once, whatever the commit came to."""
 
 import pytest
 
@@ -9,11 +9,11 @@ from tests.support.outbox import active
 from tests.support.proxy import Proxy
 
 CLAIM = b"SET status = 'sending'"
-SETTLEMENT = b"WITH free AS"
+COMPLETION = b"WITH free AS"
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("statement", [CLAIM, SETTLEMENT])
+@pytest.mark.parametrize("statement", [CLAIM, COMPLETION])
 @pytest.mark.parametrize("is_answered", [False, True])
 async def test_a_commit_whose_answer_is_lost_sends_nothing_twice(
     database_url: str, statement: bytes, is_answered: bool

@@ -65,7 +65,7 @@ async def hotel(server: tuple[str, ProcessClock]) -> AsyncIterator[Mirror]:
             yield mirror
 
 
-async def settled(mirror: Mirror, jobs: Jobs) -> None:
+async def at_rest(mirror: Mirror, jobs: Jobs) -> None:
     """Looks up, as the daemon does all the time, until every change has ended."""
     async with asyncio.timeout(PATIENCE_S):
         while set(await statuses(mirror)) != {"done"}:
@@ -106,7 +106,7 @@ async def test_a_step_while_an_answer_is_on_its_way_sends_nothing_again(
             for _ in range(3):
                 await jobs.outbox.look_up()
         may_answer.set()
-        await settled(hotel, jobs)
+        await at_rest(hotel, jobs)
     assert set(active(hotel).values()) == {1}
     assert len(hotel.requests(Operation.ADD_CODES)) == 1
 
@@ -122,7 +122,7 @@ async def test_a_step_after_a_lost_answer_sends_nothing_again(
         for step in steps:
             await step_clock(hotel, clock, step)
             await jobs.outbox.look_up()
-        await settled(hotel, jobs)
+        await at_rest(hotel, jobs)
         assert len(hotel.requests(Operation.ADD_CODES)) == 1
     assert set(active(hotel).values()) == {1}
 
@@ -134,7 +134,7 @@ async def test_a_step_between_two_processes_sends_nothing_again(hotel: Mirror, c
         await lose_an_answer(hotel, jobs, voucher)
     await step_clock(hotel, clock, DAY)
     async with pushing(hotel, **QUICK) as heir:
-        await settled(hotel, heir)
+        await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}
     assert len(hotel.requests(Operation.ADD_CODES)) == 1
 
@@ -155,7 +155,7 @@ async def test_what_was_put_off_does_not_wait_for_a_clock_that_went_back_between
             await until(hotel, PUT_OFF)
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
-        await settled(hotel, heir)
+        await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}
 
 
@@ -173,5 +173,5 @@ async def test_what_was_put_off_long_after_it_was_sent_does_not_wait_either(hote
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
         await heir.beat()
-        await settled(hotel, heir)
+        await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}

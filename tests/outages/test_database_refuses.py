@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from sync.demo.simulator import Operation, RequestRecord, Voucher
 from sync.service.jobs import Jobs
-from tests.outages.failing_database import STANDBY, Unwilling
+from tests.outages.failing_database import STANDBY, FailingDatabase
 from tests.outages.helpers import ALL_OVER, ended, pass_time, pushing, queue_add, round_of, statuses, told
 from tests.support.flows import honest, numbered, watermarks
 from tests.support.mirror import Mirror
@@ -25,9 +25,9 @@ HOURS = 3
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Unwilling]:
+async def database(database_url: str) -> AsyncIterator[FailingDatabase]:
     async with await AsyncConnection.connect(database_url, autocommit=True) as admin:
-        yield Unwilling(admin)
+        yield FailingDatabase(admin)
 
 
 WORDS = {
@@ -50,7 +50,7 @@ LIKE_ANOTHER = ("53100", "53200", "53300")
     ],
 )
 async def test_an_add_that_could_not_be_noted_is_not_sent_again(
-    mirror: Mirror, database: Unwilling, tmp_path: Path, code: str, tables: list[str]
+    mirror: Mirror, database: FailingDatabase, tmp_path: Path, code: str, tables: list[str]
 ) -> None:
     words = WORDS[code]
     # Whatever is sent twice is added twice, and shows.

@@ -35,7 +35,7 @@ class _Loop(asyncio.SelectorEventLoop):
         self._leapt_s += seconds
 
 
-def run_leaping(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end. `loop.time()` tells the leaping time."""
+def run_in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end. `loop.time()` tells the virtual time."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)

@@ -149,7 +149,7 @@ async def test_a_search_whose_process_dies_fails_nothing_but_what_is_refused_alo
     mirror.simulator.on_request = None
     await outbox.outlive_claims()
     for _ in range(2):
-        await outbox.settle()
+        await outbox.reconcile()
     assert (
         await mirror.rows(
             "SELECT FROM sync.attempts WHERE id NOT IN (SELECT attempt_id "

@@ -25,7 +25,7 @@ async def send_and_look(outbox: Outbox) -> None:
     await outbox.be_due()
     await outbox.pusher.push()
     await outbox.be_due()
-    await outbox.settle()
+    await outbox.reconcile()
 
 
 @pytest.mark.parametrize("is_made", [True, False])
@@ -124,7 +124,7 @@ async def test_a_wall_before_everything_fails_nothing_and_is_told_as_one(mirror:
         await outbox.be_due()
         told |= (await outbox.pusher.push()).errors.keys()
         await outbox.be_due()
-        await outbox.settle()
+        await outbox.reconcile()
         assert set(await outbox.statuses()) <= {"pending", "uncertain", "done"}
     assert told <= {"NotFromApi", "CircuitOpen"}
     mirror.simulator.faults.stop()

@@ -40,13 +40,13 @@ async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_send
     await is_sent.wait()
     for _ in range(2):
         await mirror.execute(STEPPED)
-        await outbox.settle()
+        await outbox.reconcile()
         await outbox.outlive_claims()
-        await outbox.settle()
+        await outbox.reconcile()
     assert await outbox.statuses() == ["sending"] * 20
     may_answer.set()
     await pushing
-    await outbox.settle()
+    await outbox.reconcile()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"] * 20
     assert set(active(mirror).values()) == {1}
@@ -73,7 +73,7 @@ async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kep
         )
     await outbox.pusher.push()
     assert await outbox.statuses() == ["pending"] * 2
-    await outbox.settle()
+    await outbox.reconcile()
     await outbox.pusher.push()
     now, later = await outbox.rows()
     assert (now["status"], later["status"]) == ("done", "pending")
@@ -93,7 +93,7 @@ async def test_a_row_that_was_put_off_before_the_databases_clock_went_back_waits
     )
     fault = Status(429) if is_known else Close()
     mirror.simulator.faults.script(Operation.ADD_CODES, fault)
-    await outbox.settle()
+    await outbox.reconcile()
     await outbox.pusher.push()
     put_off_by = timedelta(seconds=400)
     async with as_daemon(mirror.connection.engine) as tx:

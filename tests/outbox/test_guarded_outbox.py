@@ -8,11 +8,11 @@ import pytest
 from tests.support.mirror import Mirror
 from tests.support.outbox import A_WHILE, Outbox, active
 
-CULPRIT = "SECRET-CULPRIT"
+REFUSED_ROW = "SECRET-REFUSED"
 GUARD = """
 CREATE FUNCTION public.guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF NEW.value = 'SECRET-CULPRIT' AND ({condition}) THEN RAISE EXCEPTION 'nobody touches %', NEW.value; END IF;
+  IF NEW.value = 'SECRET-REFUSED' AND ({condition}) THEN RAISE EXCEPTION 'nobody touches %', NEW.value; END IF;
   RETURN NEW;
 END $$;
 CREATE TRIGGER guard BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW EXECUTE FUNCTION public.guard()
@@ -39,7 +39,7 @@ async def look_again(mirror: Mirror, outbox: Outbox) -> None:
     mirror.clock.advance(A_WHILE)
     await outbox.be_due()
     await outbox.refresh()
-    await outbox.settle()
+    await outbox.reconcile()
 
 
 CONDITIONS = ["NEW.status = 'sending'", "NEW.status = 'done'", "NEW.status IN ('done', 'uncertain')", "true"]
@@ -52,17 +52,17 @@ async def test_adds_are_made_once_around_one_that_is_refused(
     mirror.simulator.behaviour.allow_duplicates = True
     voucher = mirror.add_voucher()
     await outbox.refresh()
-    await outbox.add(voucher, "A", CULPRIT, "B")
+    await outbox.add(voucher, "A", REFUSED_ROW, "B")
     await guard(condition)
     reports = [await outbox.pusher.push() for _ in range(3)]
     assert sum(report.done for report in reports) == 2
     was_sent = condition in {CONDITIONS[1], CONDITIONS[2]}
-    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", "B", *([CULPRIT] if was_sent else []))}
+    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", "B", *([REFUSED_ROW] if was_sent else []))}
     rows = {row["value"]: row for row in await outbox.rows()}
     assert (rows["A"]["status"], rows["B"]["status"]) == ("done", "done")
-    assert CULPRIT not in "".join(row["last_error"] or "" for row in rows.values())
+    assert REFUSED_ROW not in "".join(row["last_error"] or "" for row in rows.values())
     runs = await mirror.rows("SELECT error FROM sync.runs")
-    assert not [run for run in runs if CULPRIT in (run["error"] or "")]
+    assert not [run for run in runs if REFUSED_ROW in (run["error"] or "")]
 
     await guard("")
     mirror.connection.set_aside.until_s.clear()
@@ -71,7 +71,7 @@ async def test_adds_are_made_once_around_one_that_is_refused(
         await look_again(mirror, outbox)
         await outbox.pusher.push()
     assert await outbox.statuses() == ["done"] * 3
-    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", CULPRIT, "B")}
+    assert active(mirror) == {(voucher.id, value): 1 for value in ("A", REFUSED_ROW, "B")}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
@@ -79,9 +79,9 @@ async def test_deletes_are_made_around_one_that_is_refused(
     mirror: Mirror, outbox: Outbox, guard: Guard, condition: str
 ) -> None:
     voucher = mirror.add_voucher()
-    mirror.add_codes(voucher, ["A", CULPRIT, "B"])
+    mirror.add_codes(voucher, ["A", REFUSED_ROW, "B"])
     await outbox.refresh()
-    await outbox.delete(voucher, "A", CULPRIT, "B")
+    await outbox.delete(voucher, "A", REFUSED_ROW, "B")
     await guard(condition)
     for _ in range(2):
         await outbox.pusher.push()
@@ -101,14 +101,14 @@ async def test_deletes_are_made_around_one_that_is_refused(
 async def test_a_row_that_is_refused_costs_no_call_while_it_is(mirror: Mirror, outbox: Outbox, guard: Guard) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
-    await outbox.add(voucher, CULPRIT)
+    await outbox.add(voucher, REFUSED_ROW)
     await guard("NEW.status IN ('done', 'uncertain')")
     await outbox.pusher.push()
     await outbox.outlive_claims()
-    await outbox.settle()
+    await outbox.reconcile()
     before = len(mirror.requests())
     for _ in range(5):
-        await outbox.settle()
+        await outbox.reconcile()
         await outbox.pusher.push()
     assert len(mirror.requests()) == before
     assert await outbox.statuses() == ["sending"]

@@ -63,7 +63,7 @@ async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time
     await outbox.add(voucher, "A")
     mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
     await outbox.pusher.push()
-    await outbox.settle()
+    await outbox.reconcile()
     assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
 
 

@@ -87,7 +87,7 @@ async def test_an_unknown_outcome_is_looked_up_before_anything_is_sent_again(
     assert await outbox.statuses() == ["uncertain"] * 5
     mirror.clock.advance(timedelta(seconds=2))
     await outbox.refresh()
-    await outbox.settle()
+    await outbox.reconcile()
     assert set(await outbox.statuses()) <= {"done", "pending"}
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"] * 5
@@ -126,7 +126,7 @@ async def test_what_was_added_in_the_present_second_is_found(mirror: Mirror, out
         await outbox.add(voucher, f"A-{number}")
         mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
         await outbox.pusher.push()
-        await outbox.settle()
+        await outbox.reconcile()
         assert (await outbox.statuses())[-1] == "done"
     assert set(active(mirror).values()) == {1}
 
@@ -168,12 +168,12 @@ async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_
         assert (others.pop(3), "sending" in others) == ("sending", False)
         mirror.clock.advance(timedelta(seconds=2))
         await outbox.outlive_claims()
-        await outbox.settle()
+        await outbox.reconcile()
         statuses = await outbox.statuses()
         assert statuses.pop(3) == "sending"
         assert set(statuses) <= {"pending", "done"}
-    await outbox.settle()
-    await outbox.settle()
+    await outbox.reconcile()
+    await outbox.reconcile()
     await outbox.be_due()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"] * 5
@@ -289,7 +289,7 @@ async def test_a_value_that_the_api_changes_is_never_sent_again(mirror: Mirror, 
     assert await outbox.statuses() == ["uncertain"]
     (stored,) = [code for code in mirror.world.codes.truth.values() if code.value == "summer"]
     mirror.world.edit_code(stored.id, value="SUMMER")
-    await outbox.settle()
+    await outbox.reconcile()
     await outbox.pusher.push()
     (row,) = await outbox.rows()
     assert (row["status"], outbox.calls()) == ("failed", 1)

@@ -44,10 +44,10 @@ async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(m
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
     later = replace(SETTINGS, read_after_write_delay=timedelta(hours=1))
     await outbox.make_pusher(later).push()
-    await outbox.settle()
+    await outbox.reconcile()
     assert await outbox.statuses() == ["uncertain"]
     await outbox.be_due()
-    await outbox.settle()
+    await outbox.reconcile()
     assert await outbox.statuses() == ["done"]
 
 

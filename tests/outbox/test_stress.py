@@ -16,8 +16,8 @@ from tests.support.mirror import OVERLAP, Mirror
 CYCLES = 3
 
 
-class Storm:
-    """Bad weather, busy users and writes that show late, all drawn from one seed."""
+class Stress:
+    """A bad day, busy users and writes that show late, all drawn from one seed."""
 
     def __init__(self, mirror: Mirror, seed: int) -> None:
         self._mirror = mirror
@@ -78,13 +78,13 @@ def furnish(mirror: Mirror, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 20))])
-async def test_after_any_storm_one_cycle_makes_both_sides_equal(mirror: Mirror, seed: int) -> None:
+async def test_after_any_stress_one_cycle_makes_both_sides_equal(mirror: Mirror, seed: int) -> None:
     furnish(mirror, seed)
-    storm = Storm(mirror, seed)
+    stress = Stress(mirror, seed)
     found = watch(mirror, slack=OVERLAP)
     for _ in range(CYCLES):
-        await storm.cycle()
-    storm.end()
+        await stress.cycle()
+    stress.end()
     report = await later(mirror)
     assert (found, await honest(mirror)) == ([], [])
     assert report.caught_up is not None

@@ -201,7 +201,7 @@ async def test_a_change_at_which_the_api_fails_each_time_ends_up_alone(
         await outbox.pusher.push()
         await look_again(mirror, outbox)
     await outbox.pusher.push()
-    await outbox.settle()
+    await outbox.reconcile()
     left = [row for row in await outbox.rows() if row["status"] != "done"]
     assert [(row["value"], row["status"]) for row in left] == [("CODE-7", "pending")]
     assert left[0]["next_attempt_at"] - left[0]["sent_at"] >= ALONE_AGAIN

@@ -20,7 +20,7 @@ BULK = 1100
 """More than a page holds."""
 
 
-class People:
+class Actors:
     """Each method is one thing that they do; `operations` counts what it changes.
 
     The vouchers `ours` are changed through the outbox, and by others only in their codes' validity. `blind` are the

@@ -11,7 +11,7 @@ from tests.support.daemon import STOP_S
 from tests.support.process import start
 
 
-class Life:
+class DaemonProcess:
     """One process. `errors` are those it ended with.
 
     `wrong` lists what it told that it never may: a defect of ours, a secret, something that is no line of a log.
@@ -36,7 +36,7 @@ class Life:
         directory: Path,
         secrets: Collection[str],
         dies_at_step: int | None = None,
-    ) -> "Life":
+    ) -> "DaemonProcess":
         """A new process, which kills itself at a step of its event loop if told so."""
         if dies_at_step is None:
             return cls(await start(*arguments, settings=settings, directory=directory), secrets)

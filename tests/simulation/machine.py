@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sync.demo.simulator import Fault, Status
 from tests.simulation.actors import OURS
-from tests.simulation.oracle import always, settled
+from tests.simulation.oracle import always, at_rest
 from tests.simulation.simulation import Moment, Simulation
 from tests.support.fault_profiles import BAD_READS, LATE, LOST, ODD, PROXY, REFUSED, UNPROCESSED
 from tests.support.mirror import OVERLAP
@@ -35,7 +35,7 @@ FAULT_PROFILES = st.tuples(st.sampled_from(sorted(READS)), st.sampled_from(sorte
 SKEWS_H = (0, -30, -1, 1, 30)
 JUMPS_S = (1, 5, 60, 900, 90_000, 8_000_000)
 FEW, SOME, MANY = st.integers(1, 5), st.integers(1, 40), st.integers(1, 120)
-LIFE_STEPS = st.one_of(st.integers(1, 500), st.integers(500, 20_000))
+DAEMON_STEPS = st.one_of(st.integers(1, 500), st.integers(500, 20_000))
 """A daemon is connected and at work after a few hundred steps of its event loop."""
 STATEMENTS = st.integers(1, 60)
 LATE_S = 0.4 * OVERLAP.total_seconds()
@@ -58,7 +58,7 @@ class Machine(RuleBasedStateMachine):
         """Judges what is left of it all, unless something was wrong before."""
         with self._stack:
             if not self._is_wrong:
-                self._judge(self._run(settled(self._simulation)))
+                self._judge(self._run(at_rest(self._simulation)))
                 self._total.update(self._simulation.happened)
                 self._total["examples"] += 1
 
@@ -98,7 +98,7 @@ class Machine(RuleBasedStateMachine):
     @rule(steps=MANY)
     def others_change(self, steps: int) -> None:
         """Other users are busy."""
-        self._simulation.people.change(steps)
+        self._simulation.actors.change(steps)
 
     @rule(steps=st.integers(0, 6))
     def rows_move_between_pages(self, steps: int) -> None:
@@ -108,59 +108,59 @@ class Machine(RuleBasedStateMachine):
     @rule(count=SOME)
     def others_edit_ours(self, count: int) -> None:
         """Other users edit what the outbox changes too."""
-        self._simulation.people.edit_ours(count)
+        self._simulation.actors.edit_ours(count)
 
     @rule()
     def import_many(self) -> None:
         """More codes than a page holds."""
-        self._simulation.people.import_many()
+        self._simulation.actors.import_many()
 
     @rule(seconds=st.floats(0, LATE_S))
     def change_unseen(self, seconds: float) -> None:
         """A change shows late."""
-        self._simulation.people.change_unseen(seconds)
+        self._simulation.actors.change_unseen(seconds)
 
     @rule()
     def change_behind_the_windows(self) -> None:
         """Only an audit can find this."""
-        self._simulation.people.change_behind_the_windows()
+        self._simulation.actors.change_behind_the_windows()
 
     @rule()
     def plant_drift(self) -> None:
         """The mirror itself is changed."""
-        self._run(self._simulation.people.plant_drift())
+        self._run(self._simulation.actors.plant_drift())
 
     @rule()
     def open_hotel(self) -> None:
         """One more enterprise with old codes."""
-        self._simulation.people.open_hotel()
+        self._simulation.actors.open_hotel()
 
     @rule(are_seen=st.booleans())
     def show_hotels(self, *, are_seen: bool) -> None:
         """The scope of the token changes."""
-        self._simulation.people.show_hotels(are_seen=are_seen)
+        self._simulation.actors.show_hotels(are_seen=are_seen)
 
     @rule(requests=SOME)
     def revoke(self, requests: int) -> None:
         """The token is invalid for a while."""
-        self._simulation.people.revoke(is_revoked=True)
+        self._simulation.actors.revoke(is_revoked=True)
         self._run(self._simulation.work(requests))
-        self._simulation.people.revoke(is_revoked=False)
+        self._simulation.actors.revoke(is_revoked=False)
 
     @rule(voucher=st.integers(0, OURS - 1), count=MANY)
     def queue_adds(self, voucher: int, count: int) -> None:
         """Adds."""
-        self._run(self._simulation.people.queue_adds(voucher, count))
+        self._run(self._simulation.actors.queue_adds(voucher, count))
 
     @rule(count=SOME, by_id=st.booleans(), anew=st.booleans())
     def queue_deletes(self, count: int, *, by_id: bool, anew: bool) -> None:
         """Deletes, and adds behind them."""
-        self._run(self._simulation.people.queue_deletes(count, by_id=by_id, anew=anew))
+        self._run(self._simulation.actors.queue_deletes(count, by_id=by_id, anew=anew))
 
     @rule(count=SOME)
     def regret(self, count: int) -> None:
         """Deletes behind adds."""
-        self._run(self._simulation.people.regret(count))
+        self._run(self._simulation.actors.regret(count))
 
     @rule(profile=FAULT_PROFILES)
     def change_profile(self, profile: tuple[str, str]) -> None:
@@ -190,7 +190,7 @@ class Machine(RuleBasedStateMachine):
         """From now on so many requests are made between any two of these happenings."""
         self._read_limits = requests
 
-    @rule(steps=st.lists(LIFE_STEPS, min_size=1, max_size=4))
+    @rule(steps=st.lists(DAEMON_STEPS, min_size=1, max_size=4))
     def die_between_awaits(self, steps: list[int]) -> None:
         """Daemons in a row, each of which dies by itself at a step."""
         self._run(self._simulation.kill())

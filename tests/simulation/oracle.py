@@ -1,4 +1,4 @@
-"""Whether everything is right: at any moment what must always be, and all of it once the dust has settled."""
+"""Whether everything is right: at any moment what must always be, and all of it once everything has come to rest."""
 
 from typing import Any
 from uuid import UUID
@@ -8,11 +8,11 @@ from sqlalchemy import text
 from sync.demo.comparison import COLUMNS
 from sync.outbox.claims import as_daemon
 from tests.daemon.stress import unfinished, waiting
-from tests.simulation.daemon_process import Life
+from tests.simulation.daemon_process import DaemonProcess
 from tests.simulation.simulation import Simulation
 from tests.support.flows import a_day_passes_for_refusals, beat, honest
 from tests.support.mirror import ACCESS_TOKEN, OVERLAP, Mirror
-from tests.support.oracle import Verdicts, verdicts
+from tests.support.oracle import Oracle, consult
 
 PATIENCE_PULLS = 300
 """So many pulls after the last fault, each of a fraction of a second, everything that was queued must have ended."""
@@ -22,16 +22,16 @@ PATIENCE_S = 30.0
 
 async def always(simulation: Simulation) -> list[str]:
     """What is wrong and could not be at any moment."""
-    lives = (*simulation.lives, *simulation.audits)
+    daemons = (*simulation.daemons, *simulation.audits)
     return [
-        *await honest(simulation.mirror, slack=OVERLAP, but=simulation.people.blind),
-        *(sentence for life in lives for sentence in life.wrong),
+        *await honest(simulation.mirror, slack=OVERLAP, but=simulation.actors.blind),
+        *(sentence for daemon in daemons for sentence in daemon.wrong),
         *simulation.mirror.simulator.violations,
     ]
 
 
-async def settled(simulation: Simulation) -> list[str]:
-    """Lets the dust settle, and lists everything that is wrong then."""
+async def at_rest(simulation: Simulation) -> list[str]:
+    """Lets everything come to rest, and lists everything that is wrong then."""
     simulation.calm()
     await simulation.kill()
     await _let_no_wait_be_left(simulation.mirror)
@@ -53,23 +53,23 @@ async def _let_no_wait_be_left(mirror: Mirror) -> None:
         )
 
 
-async def _restless(simulation: Simulation, life: Life) -> str:
+async def _restless(simulation: Simulation, daemon: DaemonProcess) -> str:
     """Why the outbox did not come to rest, or nothing, since it did."""
     for number in range(PATIENCE_PULLS):
-        if not await life.pulled(PATIENCE_S):
-            how = "ended" if life.is_over else f"took more than {PATIENCE_S:g} s for its next pull"
+        if not await daemon.pulled(PATIENCE_S):
+            how = "ended" if daemon.is_over else f"took more than {PATIENCE_S:g} s for its next pull"
             return f"after {number} pulls the daemon {how}"
-        if not await unfinished(simulation.mirror, simulation.people.ours):
+        if not await unfinished(simulation.mirror, simulation.actors.ours):
             return ""
     return f"{PATIENCE_PULLS} pulls were not enough"
 
 
 async def _what_the_pull_missed(simulation: Simulation) -> list[str]:
     """After one more pull all that windows show by then is equal, and the outbox tells the truth of it."""
-    mirror, blind = simulation.mirror, simulation.people.blind
+    mirror, blind = simulation.mirror, simulation.actors.blind
     mirror.clock.advance(OVERLAP / 2)
     await mirror.once()
-    after = await verdicts(mirror)
+    after = await consult(mirror)
     return [
         *after.untrue(),
         *await _unlike(mirror, after, "after a pull", blind),
@@ -94,7 +94,7 @@ async def _what_the_audit_left(simulation: Simulation) -> list[str]:
     return [
         *wrong,
         *await always(simulation),
-        *await _unlike(mirror, await verdicts(mirror), "after an audit", unknown),
+        *await _unlike(mirror, await consult(mirror), "after an audit", unknown),
         *(f"{row['id']} is not missing" for row in missing if row["id"] not in unknown),
         *await _uncovered(mirror),
     ]
@@ -107,7 +107,7 @@ async def _free_audits(mirror: Mirror) -> int:
     )
 
 
-async def _unlike(mirror: Mirror, after: Verdicts, when: str, but: set[UUID]) -> list[str]:
+async def _unlike(mirror: Mirror, after: Oracle, when: str, but: set[UUID]) -> list[str]:
     """The codes that are not the same in the mirror and in the API, with their stories."""
     here = {row["id"]: _shown(row) for row in await mirror.rows("SELECT * FROM mews.voucher_codes")}
     there = {

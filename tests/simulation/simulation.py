@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from sync.demo.simulator import Fault, Operation, RequestRecord
 from tests.daemon.stress import QUICK
-from tests.simulation.actors import MARK, People
-from tests.simulation.daemon_process import Life
+from tests.simulation.actors import MARK, Actors
+from tests.simulation.daemon_process import DaemonProcess
 from tests.support.fault_profiles import READS, WRITES
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.proxy import Proxy
@@ -33,7 +33,7 @@ Moment = Literal["arrival", "answer"]
 
 
 class Simulation:
-    """Each method is one thing that happens to the daemon; `people` has what they do meanwhile.
+    """Each method is one thing that happens to the daemon; `actors` has what they do meanwhile.
 
     `skew`: how far the API's clock is ahead of every other one.
     """
@@ -42,12 +42,12 @@ class Simulation:
         self.mirror = Mirror(database_url)
         self.mirror.clock.advance(skew)
         self.proxy = Proxy(database_url)
-        self.lives: list[Life] = []
-        self.audits: list[Life] = []
+        self.daemons: list[DaemonProcess] = []
+        self.audits: list[DaemonProcess] = []
         self.bustle = 2
         self._directory = directory
         self._rng = Random(seed)
-        self.people = People(self.mirror, self._rng)
+        self.actors = Actors(self.mirror, self._rng)
         self._dies_at_write: Moment | None = None
         self._arrived = asyncio.Event()
         self.mirror.simulator.on_request, self.mirror.simulator.on_answer = self._on_request, self._on_answer
@@ -66,11 +66,11 @@ class Simulation:
     def happened(self) -> Counter[str]:
         """How much has happened so far."""
         return Counter(
-            operations=self.people.operations,
+            operations=self.actors.operations,
             faults=sum(record.fault is not None for record in self.mirror.simulator.requests),
-            kills=sum(life.was_killed for life in (*self.lives, *self.audits)),
+            kills=sum(daemon.was_killed for daemon in (*self.daemons, *self.audits)),
             cuts=self.proxy.cuts,
-            starts=len(self.lives) + len(self.audits),
+            starts=len(self.daemons) + len(self.audits),
             requests=len(self.mirror.simulator.requests),
         )
 
@@ -87,22 +87,22 @@ class Simulation:
 
     async def kill(self) -> None:
         """The daemon is killed with -9, and so is an audit beside it."""
-        for life in (*self.lives, *self.audits):
-            life.kill()
-            await life.ended()
+        for daemon in (*self.daemons, *self.audits):
+            daemon.kill()
+            await daemon.ended()
 
     async def stop(self) -> None:
         """A supervisor stops the daemon."""
-        for life in self.lives[-1:]:
-            if not life.is_over:
-                await life.stopped()
+        for daemon in self.daemons[-1:]:
+            if not daemon.is_over:
+                await daemon.stopped()
 
     async def work(self, requests: int) -> None:
         """The daemon, a new one if there is none, goes on for so many requests, or for a while where it can't."""
-        life = await self.living()
+        daemon = await self.living()
         goal = len(self.mirror.simulator.requests) + requests
         gives_up_at = asyncio.get_running_loop().time() + PATIENCE_S
-        while len(self.mirror.simulator.requests) < goal and not life.is_over:
+        while len(self.mirror.simulator.requests) < goal and not daemon.is_over:
             self._arrived.clear()
             try:
                 async with asyncio.timeout_at(gives_up_at):
@@ -120,11 +120,11 @@ class Simulation:
         """A daemon of its own lives until that step of its event loop, or for a while."""
         await self._outlived(await self._living(dies_at_step=step))
 
-    async def living(self) -> Life:
+    async def living(self) -> DaemonProcess:
         """The daemon, a new one if there is none."""
         return await self._living()
 
-    async def audit(self, *options: str) -> Life:
+    async def audit(self, *options: str) -> DaemonProcess:
         """An audit begins beside the daemon."""
         self.audits.append(await self._begun("audit", "--repair", *options))
         return self.audits[-1]
@@ -133,27 +133,27 @@ class Simulation:
         """Nothing goes wrong any more, and nobody does anything."""
         self.mirror.simulator.faults.stop()
         self.proxy.let_be()
-        self.people.revoke(is_revoked=False)
-        self.people.show_hotels(are_seen=True)
+        self.actors.revoke(is_revoked=False)
+        self.actors.show_hotels(are_seen=True)
         self.bustle, self._dies_at_write = 0, None
 
-    async def _living(self, *, dies_at_step: int | None = None) -> Life:
-        if not self.lives or self.lives[-1].is_over:
-            self.lives.append(await self._begun("run", dies_at_step=dies_at_step))
-            self.lives[-1].on_end(self._arrived.set)
-        return self.lives[-1]
+    async def _living(self, *, dies_at_step: int | None = None) -> DaemonProcess:
+        if not self.daemons or self.daemons[-1].is_over:
+            self.daemons.append(await self._begun("run", dies_at_step=dies_at_step))
+            self.daemons[-1].on_end(self._arrived.set)
+        return self.daemons[-1]
 
-    async def _begun(self, *arguments: str, dies_at_step: int | None = None) -> Life:
+    async def _begun(self, *arguments: str, dies_at_step: int | None = None) -> DaemonProcess:
         settings = {**self.mirror.environment, **SETTINGS, "DATABASE_URL": self.proxy.url}
-        return await Life.begun(
+        return await DaemonProcess.begun(
             *arguments, settings=settings, directory=self._directory, secrets=SECRETS, dies_at_step=dies_at_step
         )
 
     @staticmethod
-    async def _outlived(life: Life) -> None:
+    async def _outlived(daemon: DaemonProcess) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
-                await life.ended()
+                await daemon.ended()
 
     async def _on_request(self, operation: Operation, _body: Any) -> None:
         self._arrived.set()
@@ -161,9 +161,9 @@ class Simulation:
 
     async def _on_answer(self, record: RequestRecord) -> None:
         self._die_at("answer", record.operation)
-        self.people.change(self._rng.randint(0, self.bustle))
+        self.actors.change(self._rng.randint(0, self.bustle))
 
     def _die_at(self, moment: Moment, operation: Operation | None) -> None:
         if operation in WRITES and self._dies_at_write == moment:
             self._dies_at_write = None
-            self.lives[-1].kill()
+            self.daemons[-1].kill()

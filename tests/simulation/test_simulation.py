@@ -1,4 +1,4 @@
-"""Whatever happens, in any order: once the dust has settled the mirror is equal, and each change was made once.
+"""Whatever happens, in any order: once everything has come to rest the mirror is equal, and each change was made once.
 
 `make soak` does this for SOAK_MINUTES; SOAK_SEED is where its seeds begin. A seed stands for what happens; when exactly
 a process is killed or a line cut is up to the machine too.

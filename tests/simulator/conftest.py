@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.simulator.helpers import Rig
+from tests.simulator.helpers import Stage
 
 
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
+async def stage() -> AsyncIterator[Stage]:
     """A served simulator."""
-    rig = Rig()
-    async with rig.simulator.serve() as rig.address, rig.http:
-        yield rig
+    stage = Stage()
+    async with stage.simulator.serve() as stage.address, stage.http:
+        yield stage

@@ -34,7 +34,7 @@ class Time:
         self.slept_s.append(seconds)
 
 
-class Rig:
+class Stage:
     """Hotel A with a plain token, hotel B, a portfolio token for both, and a voucher in each."""
 
     def __init__(self, *, rate_limit: RateLimit | None = None) -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from sync.demo.simulator import (
-    BAD_WEATHER,
+    BAD_DAY,
     Close,
     Drip,
     Endless,
@@ -25,7 +25,7 @@ from sync.demo.simulator import (
     Status,
     TruncatedBody,
 )
-from tests.simulator.helpers import Rig
+from tests.simulator.helpers import Stage
 
 
 class EnoughError(Exception):
@@ -36,56 +36,56 @@ ADD, DELETE, READ = Operation.ADD_CODES, Operation.DELETE_CODES, Operation.GET_C
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 408, 409, 413, 429, 500])
-async def test_a_status_comes_in_the_apis_own_form_and_nothing_happens(rig: Rig, code: int) -> None:
-    rig.simulator.faults.script(ADD, Status(code, "Told to fail"))
-    answer = await rig.write("A")
+async def test_a_status_comes_in_the_apis_own_form_and_nothing_happens(stage: Stage, code: int) -> None:
+    stage.simulator.faults.script(ADD, Status(code, "Told to fail"))
+    answer = await stage.write("A")
     assert answer.status_code == code
     assert answer.json() == {
         "Message": "Told to fail",
         "RequestId": answer.headers["Request-Id"],
         "Details": None,
     }
-    assert rig.world.codes.truth == {}
-    assert rig.simulator.violations == []
-    assert rig.simulator.requests[-1].fault == Status(code, "Told to fail")
+    assert stage.world.codes.truth == {}
+    assert stage.simulator.violations == []
+    assert stage.simulator.requests[-1].fault == Status(code, "Told to fail")
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
-async def test_a_gateways_status_comes_as_a_page(rig: Rig, code: int) -> None:
-    rig.simulator.faults.script(READ, Status(code, retry_after=RetryAfter(7)), Status(code, html=False))
-    page, own = await rig.read(), await rig.read()
+async def test_a_gateways_status_comes_as_a_page(stage: Stage, code: int) -> None:
+    stage.simulator.faults.script(READ, Status(code, retry_after=RetryAfter(7)), Status(code, html=False))
+    page, own = await stage.read(), await stage.read()
     assert (page.status_code, page.headers["Content-Type"], page.headers["Retry-After"]) == (code, "text/html", "7")
     assert page.text.startswith("<!DOCTYPE html>")
     assert (own.status_code, own.json()["Message"]) == (code, "Simulated fault")
 
 
-async def test_what_stands_before_the_api_may_answer_without_a_request_id(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, Status(403, html=True), Status(403, html=True, named=False))
-    answers = [await rig.write("A"), await rig.write("A")]
+async def test_what_stands_before_the_api_may_answer_without_a_request_id(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, Status(403, html=True), Status(403, html=True, named=False))
+    answers = [await stage.write("A"), await stage.write("A")]
     assert ["Request-Id" in answer.headers for answer in answers] == [True, False]
-    assert rig.world.codes.truth == {}
+    assert stage.world.codes.truth == {}
 
 
 @pytest.mark.parametrize("code", [408, 500, 504])
-async def test_a_status_may_hide_that_the_write_was_done(rig: Rig, code: int) -> None:
-    rig.simulator.faults.script(ADD, Status(code, processed=True))
-    assert (await rig.write("A")).status_code == code
-    assert await rig.values() == ["A"]
+async def test_a_status_may_hide_that_the_write_was_done(stage: Stage, code: int) -> None:
+    stage.simulator.faults.script(ADD, Status(code, processed=True))
+    assert (await stage.write("A")).status_code == code
+    assert await stage.values() == ["A"]
 
 
 @pytest.mark.parametrize("processed", [False, True])
-async def test_a_connection_closes_before_or_after_the_write(rig: Rig, processed: bool) -> None:
-    rig.simulator.faults.script(ADD, Close(processed=processed))
+async def test_a_connection_closes_before_or_after_the_write(stage: Stage, processed: bool) -> None:
+    stage.simulator.faults.script(ADD, Close(processed=processed))
     with pytest.raises(httpx.RemoteProtocolError):
-        await rig.write("A")
-    assert await rig.values() == (["A"] if processed else [])
-    assert [record.status for record in rig.simulator.requests] == [None, 200]
+        await stage.write("A")
+    assert await stage.values() == (["A"] if processed else [])
+    assert [record.status for record in stage.simulator.requests] == [None, 200]
 
 
-async def test_a_slow_answer_waits_after_the_write(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, Slow(3))
-    assert (await rig.write("A")).status_code == 200
-    assert rig.time.slept_s == [3]
+async def test_a_slow_answer_waits_after_the_write(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, Slow(3))
+    assert (await stage.write("A")).status_code == 200
+    assert stage.time.slept_s == [3]
 
 
 @pytest.mark.parametrize("late_effect", [False, True])
@@ -97,82 +97,82 @@ async def test_a_slow_write_is_finished_although_the_client_has_gone(late_effect
         waiting.set()
         await release.wait()
 
-    rig = Rig()
-    rig.simulator = rig.new_simulator(sleep=wait)
-    rig.simulator.faults.script(ADD, Slow(3, late_effect=late_effect))
+    stage = Stage()
+    stage.simulator = stage.new_simulator(sleep=wait)
+    stage.simulator.faults.script(ADD, Slow(3, late_effect=late_effect))
     finished = asyncio.Event()
 
     async def note(_: object) -> None:
         finished.set()
 
-    rig.simulator.on_answer = note
-    async with rig.simulator.serve() as rig.address, rig.http:
-        write = asyncio.create_task(rig.write("A"))
+    stage.simulator.on_answer = note
+    async with stage.simulator.serve() as stage.address, stage.http:
+        write = asyncio.create_task(stage.write("A"))
         await waiting.wait()
         write.cancel()
         await asyncio.gather(write, return_exceptions=True)
-        assert await rig.values() == ([] if late_effect else ["A"])
+        assert await stage.values() == ([] if late_effect else ["A"])
         finished.clear()
         release.set()
         await finished.wait()
-        assert await rig.values() == ["A"]
+        assert await stage.values() == ["A"]
 
 
 @pytest.mark.parametrize("processed", [False, True])
-async def test_a_hanging_answer_never_comes(rig: Rig, processed: bool) -> None:
-    rig.simulator.faults.script(ADD, Hang(processed=processed))
+async def test_a_hanging_answer_never_comes(stage: Stage, processed: bool) -> None:
+    stage.simulator.faults.script(ADD, Hang(processed=processed))
     arrived = asyncio.Event()
 
     async def note(_: object) -> None:
         arrived.set()
 
-    rig.simulator.on_answer = note
-    write = asyncio.create_task(rig.write("A"))
+    stage.simulator.on_answer = note
+    write = asyncio.create_task(stage.write("A"))
     await arrived.wait()
-    assert await rig.values() == (["A"] if processed else [])
+    assert await stage.values() == (["A"] if processed else [])
     assert not write.done()
     write.cancel()
     await asyncio.gather(write, return_exceptions=True)
-    assert rig.simulator.requests[0].status is None
+    assert stage.simulator.requests[0].status is None
 
 
-async def test_malformed_json_arrives_whole(rig: Rig) -> None:
-    rig.simulator.faults.script(None, MalformedJson(), times=2)
-    added = await rig.write("A")
-    read = await rig.read()
+async def test_malformed_json_arrives_whole(stage: Stage) -> None:
+    stage.simulator.faults.script(None, MalformedJson(), times=2)
+    added = await stage.write("A")
+    read = await stage.read()
     for answer in (added, read):
         assert answer.status_code == 200
         with pytest.raises(ValueError, match="Expecting"):
             answer.json()
-    assert await rig.values() == ["A"]
+    assert await stage.values() == ["A"]
 
 
-async def test_a_truncated_body_breaks_the_connection(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, TruncatedBody())
+async def test_a_truncated_body_breaks_the_connection(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, TruncatedBody())
     with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
-        await rig.write("A")
-    assert await rig.values() == ["A"]
+        await stage.write("A")
+    assert await stage.values() == ["A"]
 
 
 @pytest.mark.parametrize("processed", [False, True])
-async def test_a_page_of_html_may_come_with_status_200(rig: Rig, processed: bool) -> None:
-    rig.simulator.faults.script(ADD, HtmlPage(processed=processed))
-    answer = await rig.write("A")
+async def test_a_page_of_html_may_come_with_status_200(stage: Stage, processed: bool) -> None:
+    stage.simulator.faults.script(ADD, HtmlPage(processed=processed))
+    answer = await stage.write("A")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html")
-    assert await rig.values() == (["A"] if processed else [])
+    assert await stage.values() == (["A"] if processed else [])
 
 
-async def test_a_dripping_body_comes_byte_by_byte(rig: Rig) -> None:
-    rig.add("A")
-    rig.simulator.faults.script(READ, Drip(0.25))
-    answer = await rig.read()
+async def test_a_dripping_body_comes_byte_by_byte(stage: Stage) -> None:
+    stage.add("A")
+    stage.simulator.faults.script(READ, Drip(0.25))
+    answer = await stage.read()
     assert answer.json()["VoucherCodes"][0]["Value"] == "A"
-    assert rig.time.slept_s == [0.25] * len(answer.content)
+    assert stage.time.slept_s == [0.25] * len(answer.content)
 
 
 @pytest.mark.parametrize("processed", [False, True])
-async def test_an_endless_body_goes_on_until_the_client_has_enough(rig: Rig, processed: bool) -> None:
-    rig.simulator.faults.script(ADD, Endless(processed=processed))
+async def test_an_endless_body_goes_on_until_the_client_has_enough(stage: Stage, processed: bool) -> None:
+    stage.simulator.faults.script(ADD, Endless(processed=processed))
     seen = list[bytes]()
 
     async def have_enough(answer: httpx.Response) -> None:
@@ -182,62 +182,62 @@ async def test_an_endless_body_goes_on_until_the_client_has_enough(rig: Rig, pro
             if len(seen) == 5000:
                 raise EnoughError
 
-    rig.http.event_hooks = {"response": [have_enough]}
+    stage.http.event_hooks = {"response": [have_enough]}
     with pytest.raises(EnoughError):
-        await rig.write("A")
-    rig.http.event_hooks = {}
+        await stage.write("A")
+    stage.http.event_hooks = {}
     assert (b'"A"' in seen[0], set(seen[1:])) == (processed, {b" " * 1000})
-    assert await rig.values() == (["A"] if processed else [])
+    assert await stage.values() == (["A"] if processed else [])
 
 
-async def test_an_add_may_stop_in_the_middle(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, PartialAdd(2))
-    answer = await rig.write("A", "B", "C")
+async def test_an_add_may_stop_in_the_middle(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, PartialAdd(2))
+    answer = await stage.write("A", "B", "C")
     assert (answer.status_code, answer.json()["Message"]) == (500, "Internal server error")
-    assert sorted(value or "" for value in await rig.values()) == ["A", "B"]
+    assert sorted(value or "" for value in await stage.values()) == ["A", "B"]
 
 
-async def test_an_add_may_be_answered_in_part(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, PartialAnswer(2))
-    answer = await rig.write("A", "B", "C")
+async def test_an_add_may_be_answered_in_part(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, PartialAnswer(2))
+    answer = await stage.write("A", "B", "C")
     assert (answer.status_code, [code["Value"] for code in answer.json()["VoucherCodes"]]) == (200, ["A", "B"])
-    assert sorted(value or "" for value in await rig.values()) == ["A", "B", "C"]
+    assert sorted(value or "" for value in await stage.values()) == ["A", "B", "C"]
 
 
-async def test_one_write_may_become_readable_late(rig: Rig) -> None:
-    rig.simulator.faults.script(ADD, HiddenWrite(10), None)
-    assert (await rig.write("late")).status_code == 200
-    assert (await rig.write("at once")).status_code == 200
-    assert await rig.values() == ["at once"]
-    rig.time.advance(10)
-    assert sorted(value or "" for value in await rig.values()) == ["at once", "late"]
+async def test_one_write_may_become_readable_late(stage: Stage) -> None:
+    stage.simulator.faults.script(ADD, HiddenWrite(10), None)
+    assert (await stage.write("late")).status_code == 200
+    assert (await stage.write("at once")).status_code == 200
+    assert await stage.values() == ["at once"]
+    stage.time.advance(10)
+    assert sorted(value or "" for value in await stage.values()) == ["at once", "late"]
 
 
-async def test_a_deletion_may_become_readable_late(rig: Rig) -> None:
-    [code] = rig.add("A")
-    rig.simulator.faults.script(DELETE, HiddenWrite(10))
-    await rig.erase(code)
-    assert [code["IsActive"] for code in (await rig.read()).json()["VoucherCodes"]] == [True]
-    rig.time.advance(10)
-    assert [code["IsActive"] for code in (await rig.read()).json()["VoucherCodes"]] == [False]
+async def test_a_deletion_may_become_readable_late(stage: Stage) -> None:
+    [code] = stage.add("A")
+    stage.simulator.faults.script(DELETE, HiddenWrite(10))
+    await stage.erase(code)
+    assert [code["IsActive"] for code in (await stage.read()).json()["VoucherCodes"]] == [True]
+    stage.time.advance(10)
+    assert [code["IsActive"] for code in (await stage.read()).json()["VoucherCodes"]] == [False]
 
 
-async def test_any_bytes_may_be_the_body(rig: Rig) -> None:
-    rig.simulator.faults.script(READ, RawBody(b'{"VoucherCodes": 7}'), RawBody(b"\x00\xff", 203, "image/png"))
-    assert (await rig.read()).json() == {"VoucherCodes": 7}
-    answer = await rig.read()
+async def test_any_bytes_may_be_the_body(stage: Stage) -> None:
+    stage.simulator.faults.script(READ, RawBody(b'{"VoucherCodes": 7}'), RawBody(b"\x00\xff", 203, "image/png"))
+    assert (await stage.read()).json() == {"VoucherCodes": 7}
+    answer = await stage.read()
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (203, b"\x00\xff", "image/png")
 
 
-async def test_a_refusal_by_the_rules_shows_through_a_fault_that_processes(rig: Rig) -> None:
-    rig.simulator.faults.script(READ, Slow(1))
-    assert (await rig.read(count=0)).status_code == 400
+async def test_a_refusal_by_the_rules_shows_through_a_fault_that_processes(stage: Stage) -> None:
+    stage.simulator.faults.script(READ, Slow(1))
+    assert (await stage.read(count=0)).status_code == 400
 
 
-async def test_violations_are_noted_even_if_the_call_meets_a_fault(rig: Rig) -> None:
-    rig.simulator.faults.script(READ, Status(500))
-    assert (await rig.read(count=0)).status_code == 500
-    assert len(rig.simulator.violations) == 1
+async def test_violations_are_noted_even_if_the_call_meets_a_fault(stage: Stage) -> None:
+    stage.simulator.faults.script(READ, Status(500))
+    assert (await stage.read(count=0)).status_code == 500
+    assert len(stage.simulator.violations) == 1
 
 
 def test_a_script_is_played_in_order_and_then_over() -> None:
@@ -267,11 +267,11 @@ def test_chance_is_the_same_for_the_same_seed_and_keeps_to_its_operations() -> N
     assert set(draws(1)[2::3]) == {None}
 
 
-def test_bad_weather_has_every_kind_in_its_share_and_can_stop() -> None:
+def test_a_bad_day_has_every_kind_in_its_share_and_can_stop() -> None:
     faults = Faults()
-    faults.by_chance(BAD_WEATHER, seed=1)
+    faults.by_chance(BAD_DAY, seed=1)
     drawn = [faults.draw(ADD) for _ in range(20_000)]
-    for fault, probability in BAD_WEATHER.items():
+    for fault, probability in BAD_DAY.items():
         assert probability / 2 < drawn.count(fault) / len(drawn) < probability * 2
     faults.stop()
     assert {faults.draw(ADD) for _ in range(1000)} == {None}

@@ -12,113 +12,113 @@ from hypothesis import strategies as st
 from sync.demo.simulator import Code, Operation, RequestRecord
 from sync.demo.simulator.instants import NEWEST, later_by_months, position, positions_between
 from sync.demo.simulator.timeline import Timeline
-from tests.simulator.helpers import START, Rig
+from tests.simulator.helpers import START, Stage
 
 
-async def read_all(rig: Rig, count: int, **properties: Any) -> list[list[str]]:
+async def read_all(stage: Stage, count: int, **properties: Any) -> list[list[str]]:
     """The values page by page, until the API says that there are no more."""
     pages: list[list[str]] = []
     cursor: object = ...
     while not pages or len(pages[-1]) == count:
-        answer = (await rig.read(count=count, cursor=cursor, **properties)).json()
+        answer = (await stage.read(count=count, cursor=cursor, **properties)).json()
         pages.append([code["Value"] for code in answer["VoucherCodes"]])
         assert answer["Cursor"] == (answer["VoucherCodes"][-1]["Id"] if pages[-1] else None)
         cursor = answer["Cursor"]
     return pages
 
 
-async def test_pages_run_from_the_newest_to_the_oldest_with_nulls_last(rig: Rig) -> None:
+async def test_pages_run_from_the_newest_to_the_oldest_with_nulls_last(stage: Stage) -> None:
     for minutes in (3, 1, 2):
-        rig.add(f"{minutes} minutes", minutes_ago=minutes)
-    rig.world.add_codes(rig.voucher.id, ["never"], updated_utc=None)
-    assert await read_all(rig, 3) == [["1 minutes", "2 minutes", "3 minutes"], ["never"]]
-    assert rig.simulator.violations == []
+        stage.add(f"{minutes} minutes", minutes_ago=minutes)
+    stage.world.add_codes(stage.voucher.id, ["never"], updated_utc=None)
+    assert await read_all(stage, 3) == [["1 minutes", "2 minutes", "3 minutes"], ["never"]]
+    assert stage.simulator.violations == []
 
 
-async def test_equal_instants_are_ordered_by_id(rig: Rig) -> None:
-    codes = rig.add(*(f"{number}" for number in range(25)))
+async def test_equal_instants_are_ordered_by_id(stage: Stage) -> None:
+    codes = stage.add(*(f"{number}" for number in range(25)))
     expected = [code.value for code in sorted(codes, key=lambda code: code.id, reverse=True)]
-    pages = await read_all(rig, 10)
+    pages = await read_all(stage, 10)
     assert [len(page) for page in pages] == [10, 10, 5]
     assert [value for page in pages for value in page] == expected
 
 
-async def test_after_a_full_last_page_comes_an_empty_one_without_a_cursor(rig: Rig) -> None:
-    rig.add("A", "B")
-    assert [len(page) for page in await read_all(rig, 2)] == [2, 0]
-    assert rig.simulator.violations == []
+async def test_after_a_full_last_page_comes_an_empty_one_without_a_cursor(stage: Stage) -> None:
+    stage.add("A", "B")
+    assert [len(page) for page in await read_all(stage, 2)] == [2, 0]
+    assert stage.simulator.violations == []
 
 
-async def test_a_row_that_moves_up_between_two_pages_is_missed_by_them(rig: Rig) -> None:
-    old, *_ = [rig.add(name, minutes_ago=minutes)[0] for minutes, name in ((4, "D"), (3, "C"), (2, "B"), (1, "A"))]
+async def test_a_row_that_moves_up_between_two_pages_is_missed_by_them(stage: Stage) -> None:
+    old, *_ = [stage.add(name, minutes_ago=minutes)[0] for minutes, name in ((4, "D"), (3, "C"), (2, "B"), (1, "A"))]
 
     async def edit_after_first_page(record: RequestRecord) -> None:
         if record.cursor_in is None:
-            rig.time.advance(60)
-            rig.world.edit_code(old.id, validity_end_utc=START)
+            stage.time.advance(60)
+            stage.world.edit_code(old.id, validity_end_utc=START)
 
-    rig.simulator.on_answer = edit_after_first_page
-    assert await read_all(rig, 2) == [["A", "B"], ["C"]]
-    assert (await rig.values())[0] == "D"
-
-
-async def test_a_cursor_stands_where_its_row_stands_now(rig: Rig) -> None:
-    rig.add("C", minutes_ago=3)
-    [middle] = rig.add("B", minutes_ago=2)
-    rig.add("A", minutes_ago=1)
-    assert await rig.values(count=2) == ["A", "B"]
-    rig.world.edit_code(middle.id, validity_end_utc=START)
-    assert await rig.values(count=2, cursor=str(middle.id)) == ["A", "C"]
+    stage.simulator.on_answer = edit_after_first_page
+    assert await read_all(stage, 2) == [["A", "B"], ["C"]]
+    assert (await stage.values())[0] == "D"
 
 
-async def test_a_cursor_newer_than_the_window_starts_the_window_over(rig: Rig) -> None:
-    [moved, *_] = [rig.add(name, minutes_ago=minutes)[0] for minutes, name in ((10, "A"), (11, "B"), (12, "C"))]
+async def test_a_cursor_stands_where_its_row_stands_now(stage: Stage) -> None:
+    stage.add("C", minutes_ago=3)
+    [middle] = stage.add("B", minutes_ago=2)
+    stage.add("A", minutes_ago=1)
+    assert await stage.values(count=2) == ["A", "B"]
+    stage.world.edit_code(middle.id, validity_end_utc=START)
+    assert await stage.values(count=2, cursor=str(middle.id)) == ["A", "C"]
+
+
+async def test_a_cursor_newer_than_the_window_starts_the_window_over(stage: Stage) -> None:
+    [moved, *_] = [stage.add(name, minutes_ago=minutes)[0] for minutes, name in ((10, "A"), (11, "B"), (12, "C"))]
     window = interval(START - timedelta(minutes=15), START - timedelta(minutes=5))
-    assert await rig.values(count=1, UpdatedUtc=window) == ["A"]
-    rig.world.edit_code(moved.id, validity_end_utc=START)
-    assert await rig.values(count=2, cursor=str(moved.id), UpdatedUtc=window) == ["B", "C"]
+    assert await stage.values(count=1, UpdatedUtc=window) == ["A"]
+    stage.world.edit_code(moved.id, validity_end_utc=START)
+    assert await stage.values(count=2, cursor=str(moved.id), UpdatedUtc=window) == ["B", "C"]
 
 
-async def test_on_request_can_move_rows_before_the_page_is_read(rig: Rig) -> None:
-    rig.add("old", minutes_ago=5)
+async def test_on_request_can_move_rows_before_the_page_is_read(stage: Stage) -> None:
+    stage.add("old", minutes_ago=5)
     seen: list[tuple[Operation, object]] = []
 
     async def add_one(operation: Operation, body: Any) -> None:
         seen.append((operation, body["Limitation"]))
-        rig.add("new", minutes_ago=1)
+        stage.add("new", minutes_ago=1)
 
-    rig.simulator.on_request = add_one
-    assert await rig.values() == ["new", "old"]
+    stage.simulator.on_request = add_one
+    assert await stage.values() == ["new", "old"]
     assert seen == [(Operation.GET_CODES, {"Count": 1000})]
 
 
 @pytest.mark.parametrize("reason", ["unknown", "hard-deleted", "out of scope"])
-async def test_a_cursor_that_names_nothing_readable_is_invalid(rig: Rig, reason: str) -> None:
-    [code] = rig.add("A")
-    [foreign] = rig.world.add_codes(rig.other_voucher.id, ["B"])
-    rig.world.hard_delete_code(code.id)
+async def test_a_cursor_that_names_nothing_readable_is_invalid(stage: Stage, reason: str) -> None:
+    [code] = stage.add("A")
+    [foreign] = stage.world.add_codes(stage.other_voucher.id, ["B"])
+    stage.world.hard_delete_code(code.id)
     cursor = {"unknown": uuid4(), "hard-deleted": code.id, "out of scope": foreign.id}[reason]
-    answer = await rig.read(cursor=str(cursor))
+    answer = await stage.read(cursor=str(cursor))
     assert (answer.status_code, answer.json()["Message"]) == (400, "Invalid Cursor")
 
 
 @pytest.mark.parametrize("operation", ["enterprises/getAll", "services/getAll", "vouchers/getAll"])
-async def test_every_listing_is_paged(rig: Rig, operation: str) -> None:
+async def test_every_listing_is_paged(stage: Stage, operation: str) -> None:
     extra: dict[str, Any] = {}
     if operation == "vouchers/getAll":
-        rig.world.add_voucher(rig.service.id, "Second")
-        extra = {"Extent": {"Vouchers": True}, "ServiceIds": [str(rig.service.id)]}
+        stage.world.add_voucher(stage.service.id, "Second")
+        extra = {"Extent": {"Vouchers": True}, "ServiceIds": [str(stage.service.id)]}
     name = {"enterprises": "Enterprises", "services": "Services", "vouchers": "Vouchers"}[operation.partition("/")[0]]
     ids: list[str] = []
     cursor = None
     for _ in range(2):
         limitation = {"Count": 1, "Cursor": cursor}
-        answer = (await rig.call(operation, token="the-portfolio-token", Limitation=limitation, **extra)).json()
+        answer = (await stage.call(operation, token="the-portfolio-token", Limitation=limitation, **extra)).json()
         [record] = answer[name]
         ids.append(record["Id"])
         cursor = answer["Cursor"]
     assert ids == sorted(ids, reverse=True)
-    wrong = await rig.call(operation, Limitation={"Count": 1, "Cursor": str(uuid4())}, **extra)
+    wrong = await stage.call(operation, Limitation={"Count": 1, "Cursor": str(uuid4())}, **extra)
     assert (wrong.status_code, wrong.json()["Message"]) == (400, "Invalid Cursor")
 
 
@@ -126,24 +126,24 @@ def interval(start: datetime, end: datetime) -> dict[str, str]:
     return {"StartUtc": start.isoformat().replace("+00:00", "Z"), "EndUtc": end.isoformat().replace("+00:00", "Z")}
 
 
-async def test_a_window_includes_its_start_and_excludes_its_end(rig: Rig) -> None:
+async def test_a_window_includes_its_start_and_excludes_its_end(stage: Stage) -> None:
     for minutes in (4, 3, 2, 1):
-        rig.add(f"{minutes}", minutes_ago=minutes)
-    rig.world.add_codes(rig.voucher.id, ["never"], updated_utc=None)
+        stage.add(f"{minutes}", minutes_ago=minutes)
+    stage.world.add_codes(stage.voucher.id, ["never"], updated_utc=None)
     window = interval(START - timedelta(minutes=3), START - timedelta(minutes=1))
-    assert await rig.values(UpdatedUtc=window) == ["2", "3"]
-    assert await read_all(rig, 1, UpdatedUtc=window) == [["2"], ["3"], []]
+    assert await stage.values(UpdatedUtc=window) == ["2", "3"]
+    assert await read_all(stage, 1, UpdatedUtc=window) == [["2"], ["3"], []]
 
 
-async def test_equal_start_and_end_filter_for_equality_and_are_noted(rig: Rig) -> None:
+async def test_equal_start_and_end_filter_for_equality_and_are_noted(stage: Stage) -> None:
     for minutes in (3, 2, 1):
-        rig.add(f"{minutes}", minutes_ago=minutes)
+        stage.add(f"{minutes}", minutes_ago=minutes)
     moment = START - timedelta(minutes=2)
-    assert await rig.values(UpdatedUtc=interval(moment, moment)) == ["2"]
+    assert await stage.values(UpdatedUtc=interval(moment, moment)) == ["2"]
     between = moment + timedelta(milliseconds=500)
-    assert await rig.values(UpdatedUtc=interval(between, between)) == []
-    assert len(rig.simulator.violations) == 2
-    assert "equality" in rig.simulator.violations[0]
+    assert await stage.values(UpdatedUtc=interval(between, between)) == []
+    assert len(stage.simulator.violations) == 2
+    assert "equality" in stage.simulator.violations[0]
 
 
 @pytest.mark.parametrize(
@@ -159,23 +159,23 @@ async def test_equal_start_and_end_filter_for_equality_and_are_noted(rig: Rig) -
 )
 @pytest.mark.parametrize("operation", ["enterprises/getAll", "voucherCodes/getAll"])
 async def test_a_window_spans_three_calendar_months_at_most(
-    rig: Rig, operation: str, start: str, longest_end: str
+    stage: Stage, operation: str, start: str, longest_end: str
 ) -> None:
     first, last = (datetime.fromisoformat(instant).replace(tzinfo=UTC) for instant in (start, longest_end))
-    extra: dict[str, Any] = {"VoucherIds": [str(rig.voucher.id)]} if operation == "voucherCodes/getAll" else {}
+    extra: dict[str, Any] = {"VoucherIds": [str(stage.voucher.id)]} if operation == "voucherCodes/getAll" else {}
     for end, status in ((last, 200), (last + timedelta(seconds=1), 400)):
-        answer = await rig.call(operation, Limitation={"Count": 1}, UpdatedUtc=interval(first, end), **extra)
+        answer = await stage.call(operation, Limitation={"Count": 1}, UpdatedUtc=interval(first, end), **extra)
         assert answer.status_code == status
-    assert len(rig.simulator.violations) == 1
-    assert "3 months" in rig.simulator.violations[0]
+    assert len(stage.simulator.violations) == 1
+    assert "3 months" in stage.simulator.violations[0]
 
 
-async def test_other_listings_have_windows_too(rig: Rig) -> None:
-    rig.world.add_enterprise("Hotel C", updated_utc=None)
-    rig.world.grant("the-portfolio-token", next(reversed(rig.world.enterprises)))
+async def test_other_listings_have_windows_too(stage: Stage) -> None:
+    stage.world.add_enterprise("Hotel C", updated_utc=None)
+    stage.world.grant("the-portfolio-token", next(reversed(stage.world.enterprises)))
     for start, found in ((START, 2), (START + timedelta(seconds=1), 0)):
         window = interval(start, START + timedelta(days=1))
-        answer = await rig.call(
+        answer = await stage.call(
             "enterprises/getAll", token="the-portfolio-token", Limitation={"Count": 9}, UpdatedUtc=window
         )
         assert len(answer.json()["Enterprises"]) == found

@@ -8,28 +8,28 @@ import msgspec
 import pytest
 
 from sync.demo.simulator import Voucher
-from tests.simulator.helpers import PORTFOLIO, START, Rig
+from tests.simulator.helpers import PORTFOLIO, START, Stage
 
 LIMIT: dict[str, Any] = {"Limitation": {"Count": 1000}}
 STAMP = "2026-03-01T12:00:00Z"
 
 
-async def listed(rig: Rig, operation: str, name: str, **properties: Any) -> list[dict[str, Any]]:
-    answer = await rig.call(operation, **(LIMIT | properties))
+async def listed(stage: Stage, operation: str, name: str, **properties: Any) -> list[dict[str, Any]]:
+    answer = await stage.call(operation, **(LIMIT | properties))
     assert answer.status_code == 200, answer.text
     records: list[dict[str, Any]] = answer.json()[name]
     return records
 
 
-async def vouchers(rig: Rig, **properties: Any) -> list[dict[str, Any]]:
-    defaults = {"Extent": {"Vouchers": True}, "ServiceIds": [str(rig.service.id)]}
-    return await listed(rig, "vouchers/getAll", "Vouchers", **(defaults | properties))
+async def vouchers(stage: Stage, **properties: Any) -> list[dict[str, Any]]:
+    defaults = {"Extent": {"Vouchers": True}, "ServiceIds": [str(stage.service.id)]}
+    return await listed(stage, "vouchers/getAll", "Vouchers", **(defaults | properties))
 
 
-async def test_a_plain_token_sees_its_hotel(rig: Rig) -> None:
-    assert await listed(rig, "enterprises/getAll", "Enterprises") == [
+async def test_a_plain_token_sees_its_hotel(stage: Stage) -> None:
+    assert await listed(stage, "enterprises/getAll", "Enterprises") == [
         {
-            "Id": str(rig.hotel.id),
+            "Id": str(stage.hotel.id),
             "Name": "Hotel A",
             "TimeZoneIdentifier": "Europe/Prague",
             "CreatedUtc": STAMP,
@@ -38,34 +38,34 @@ async def test_a_plain_token_sees_its_hotel(rig: Rig) -> None:
     ]
 
 
-async def test_a_portfolio_token_sees_its_hotels_until_one_is_withdrawn(rig: Rig) -> None:
+async def test_a_portfolio_token_sees_its_hotels_until_one_is_withdrawn(stage: Stage) -> None:
     async def names(**properties: Any) -> set[str]:
-        records = await listed(rig, "enterprises/getAll", "Enterprises", token=PORTFOLIO, **properties)
+        records = await listed(stage, "enterprises/getAll", "Enterprises", token=PORTFOLIO, **properties)
         return {record["Name"] for record in records}
 
     assert await names() == {"Hotel A", "Hotel B"}
-    assert await names(EnterpriseIds=[str(rig.other_hotel.id)]) == {"Hotel B"}
-    rig.world.withdraw(PORTFOLIO, rig.other_hotel.id)
+    assert await names(EnterpriseIds=[str(stage.other_hotel.id)]) == {"Hotel B"}
+    stage.world.withdraw(PORTFOLIO, stage.other_hotel.id)
     assert await names() == {"Hotel A"}
 
 
-async def test_services_are_filtered_by_hotel_id_and_type(rig: Rig) -> None:
+async def test_services_are_filtered_by_hotel_id_and_type(stage: Stage) -> None:
     async def ids(**properties: Any) -> set[str]:
-        return {record["Id"] for record in await listed(rig, "services/getAll", "Services", **properties)}
+        return {record["Id"] for record in await listed(stage, "services/getAll", "Services", **properties)}
 
-    stay, food, other = (str(service.id) for service in (rig.service, rig.restaurant, rig.other_service))
+    stay, food, other = (str(service.id) for service in (stage.service, stage.restaurant, stage.other_service))
     assert await ids() == {stay, food}
     assert await ids(token=PORTFOLIO) == {stay, food, other}
-    assert await ids(token=PORTFOLIO, EnterpriseIds=[str(rig.other_hotel.id)]) == {other}
+    assert await ids(token=PORTFOLIO, EnterpriseIds=[str(stage.other_hotel.id)]) == {other}
     assert await ids(ServiceType="Additional") == {food}
     assert await ids(ServiceIds=[stay]) == {stay}
 
 
-async def test_a_service_tells_its_type_and_not_whether_it_carries_vouchers(rig: Rig) -> None:
-    [service] = await listed(rig, "services/getAll", "Services", ServiceType="Additional")
+async def test_a_service_tells_its_type_and_not_whether_it_carries_vouchers(stage: Stage) -> None:
+    [service] = await listed(stage, "services/getAll", "Services", ServiceType="Additional")
     assert service == {
-        "Id": str(rig.restaurant.id),
-        "EnterpriseId": str(rig.hotel.id),
+        "Id": str(stage.restaurant.id),
+        "EnterpriseId": str(stage.hotel.id),
         "IsActive": True,
         "Names": {"en-US": "Restaurant"},
         "Data": {"Discriminator": "Additional"},
@@ -74,16 +74,16 @@ async def test_a_service_tells_its_type_and_not_whether_it_carries_vouchers(rig:
     }
 
 
-async def test_a_voucher_is_shown_whole(rig: Rig) -> None:
+async def test_a_voucher_is_shown_whole(stage: Stage) -> None:
     company = uuid4()
-    rig.world.put_voucher(
-        msgspec.structs.replace(rig.voucher, type="PartnerCompany", company_id=company, external_identifier="X-1")
+    stage.world.put_voucher(
+        msgspec.structs.replace(stage.voucher, type="PartnerCompany", company_id=company, external_identifier="X-1")
     )
-    [voucher] = await vouchers(rig)
+    [voucher] = await vouchers(stage)
     assert voucher == {
-        "Id": str(rig.voucher.id),
-        "ServiceId": str(rig.service.id),
-        "EnterpriseId": str(rig.hotel.id),
+        "Id": str(stage.voucher.id),
+        "ServiceId": str(stage.service.id),
+        "EnterpriseId": str(stage.hotel.id),
         "Name": "Summer 2026",
         "Type": "PartnerCompany",
         "CompanyId": str(company),
@@ -98,11 +98,11 @@ async def test_a_voucher_is_shown_whole(rig: Rig) -> None:
     }
 
 
-async def test_deleted_vouchers_are_listed_unless_the_states_say_otherwise(rig: Rig) -> None:
-    gone = rig.world.deactivate_voucher(rig.world.add_voucher(rig.service.id, "Gone").id)
+async def test_deleted_vouchers_are_listed_unless_the_states_say_otherwise(stage: Stage) -> None:
+    gone = stage.world.deactivate_voucher(stage.world.add_voucher(stage.service.id, "Gone").id)
 
     async def names(**properties: Any) -> set[str]:
-        return {voucher["Name"] for voucher in await vouchers(rig, **properties)}
+        return {voucher["Name"] for voucher in await vouchers(stage, **properties)}
 
     assert await names() == {"Summer 2026", gone.name}
     assert await names(ActivityStates=["Active"]) == {"Summer 2026"}
@@ -110,16 +110,16 @@ async def test_deleted_vouchers_are_listed_unless_the_states_say_otherwise(rig: 
     assert await names(ActivityStates=["Active", "Deleted"]) == {"Summer 2026", gone.name}
 
 
-async def test_vouchers_are_filtered_by_id_service_and_hotel(rig: Rig) -> None:
-    second = rig.world.add_voucher(rig.service.id, "Second")
-    both = {"token": PORTFOLIO, "ServiceIds": [str(rig.service.id), str(rig.other_service.id)]}
+async def test_vouchers_are_filtered_by_id_service_and_hotel(stage: Stage) -> None:
+    second = stage.world.add_voucher(stage.service.id, "Second")
+    both = {"token": PORTFOLIO, "ServiceIds": [str(stage.service.id), str(stage.other_service.id)]}
 
     async def names(**properties: Any) -> set[str]:
-        return {voucher["Name"] for voucher in await vouchers(rig, **properties)}
+        return {voucher["Name"] for voucher in await vouchers(stage, **properties)}
 
     assert await names(VoucherIds=[str(second.id)]) == {"Second"}
     assert await names(**both) == {"Summer 2026", "Second", "Winter 2026"}
-    assert await names(**both, EnterpriseIds=[str(rig.other_hotel.id)]) == {"Winter 2026"}
+    assert await names(**both, EnterpriseIds=[str(stage.other_hotel.id)]) == {"Winter 2026"}
 
 
 @pytest.mark.parametrize(
@@ -133,21 +133,21 @@ async def test_vouchers_are_filtered_by_id_service_and_hotel(rig: Rig) -> None:
         ({"VoucherCodes": True, "Companies": True}, set()),
     ],
 )
-async def test_the_extent_decides_which_lists_there_are(rig: Rig, extent: dict[str, bool], lists: set[str]) -> None:
-    answer = await rig.call("vouchers/getAll", Extent=extent, ServiceIds=[str(rig.service.id)], **LIMIT)
+async def test_the_extent_decides_which_lists_there_are(stage: Stage, extent: dict[str, bool], lists: set[str]) -> None:
+    answer = await stage.call("vouchers/getAll", Extent=extent, ServiceIds=[str(stage.service.id)], **LIMIT)
     assert set(answer.json()) == lists | {"Cursor"}
-    assert answer.json()["Cursor"] == str(rig.voucher.id)
+    assert answer.json()["Cursor"] == str(stage.voucher.id)
 
 
-async def test_assignments_are_those_of_the_vouchers_on_the_page(rig: Rig) -> None:
+async def test_assignments_are_those_of_the_vouchers_on_the_page(stage: Stage) -> None:
     rates = [uuid4(), uuid4()]
-    rig.time.advance(1)
-    newest = rig.world.add_voucher(rig.service.id, "With rates", rate_ids=rates)
-    rig.world.add_voucher(rig.service.id, "Older", rate_ids=[uuid4()], updated_utc=START)
-    answer = await rig.call(
+    stage.time.advance(1)
+    newest = stage.world.add_voucher(stage.service.id, "With rates", rate_ids=rates)
+    stage.world.add_voucher(stage.service.id, "Older", rate_ids=[uuid4()], updated_utc=START)
+    answer = await stage.call(
         "vouchers/getAll",
         Extent={"VoucherAssignments": True},
-        ServiceIds=[str(rig.service.id)],
+        ServiceIds=[str(stage.service.id)],
         Limitation={"Count": 1},
     )
     assigned = answer.json()["VoucherAssignments"]
@@ -156,10 +156,10 @@ async def test_assignments_are_those_of_the_vouchers_on_the_page(rig: Rig) -> No
     }
 
 
-async def test_a_code_is_shown_whole_in_whole_seconds(rig: Rig) -> None:
+async def test_a_code_is_shown_whole_in_whole_seconds(stage: Stage) -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, 999_999, tzinfo=UTC)
-    [code] = rig.world.add_codes(
-        rig.voucher.id,
+    [code] = stage.world.add_codes(
+        stage.voucher.id,
         ["A"],
         validity_start_utc=moment,
         validity_end_utc=moment,
@@ -168,10 +168,10 @@ async def test_a_code_is_shown_whole_in_whole_seconds(rig: Rig) -> None:
         is_active=False,
     )
     stamp = "2026-01-02T03:04:05Z"
-    assert (await rig.read()).json()["VoucherCodes"] == [
+    assert (await stage.read()).json()["VoucherCodes"] == [
         {
             "Id": str(code.id),
-            "VoucherId": str(rig.voucher.id),
+            "VoucherId": str(stage.voucher.id),
             "Value": "A",
             "ValidityStartUtc": stamp,
             "ValidityEndUtc": stamp,
@@ -183,9 +183,9 @@ async def test_a_code_is_shown_whole_in_whole_seconds(rig: Rig) -> None:
     ]
 
 
-async def test_nearly_everything_of_a_code_may_be_null(rig: Rig) -> None:
-    rig.world.add_codes(rig.voucher.id, [None], created_utc=None, updated_utc=None)
-    [code] = (await rig.read()).json()["VoucherCodes"]
+async def test_nearly_everything_of_a_code_may_be_null(stage: Stage) -> None:
+    stage.world.add_codes(stage.voucher.id, [None], created_utc=None, updated_utc=None)
+    [code] = (await stage.read()).json()["VoucherCodes"]
     assert [name for name, value in code.items() if value is not None] == [
         "Id",
         "VoucherId",
@@ -202,27 +202,27 @@ async def test_nearly_everything_of_a_code_may_be_null(rig: Rig) -> None:
         ("ActivityState", {"ActivityState": "Active"}),
     ],
 )
-async def test_activity_is_shown_as_the_behaviour_says(rig: Rig, activity: Any, shown: dict[str, Any]) -> None:
-    rig.add("A")
-    rig.simulator.behaviour.activity = activity
-    for record in (*(await rig.read()).json()["VoucherCodes"], *await vouchers(rig)):
+async def test_activity_is_shown_as_the_behaviour_says(stage: Stage, activity: Any, shown: dict[str, Any]) -> None:
+    stage.add("A")
+    stage.simulator.behaviour.activity = activity
+    for record in (*(await stage.read()).json()["VoucherCodes"], *await vouchers(stage)):
         assert {name: record[name] for name in ("IsActive", "ActivityState") if name in record} == shown
 
 
-async def test_codes_are_filtered_by_voucher_id_and_hotel(rig: Rig) -> None:
-    [first, _] = rig.add("A", "B")
-    second = rig.world.add_voucher(rig.service.id, "Second")
-    rig.world.add_codes(second.id, ["C"])
-    [other] = rig.world.add_codes(rig.other_voucher.id, ["D"])
-    every = [str(voucher.id) for voucher in (rig.voucher, second, rig.other_voucher)]
+async def test_codes_are_filtered_by_voucher_id_and_hotel(stage: Stage) -> None:
+    [first, _] = stage.add("A", "B")
+    second = stage.world.add_voucher(stage.service.id, "Second")
+    stage.world.add_codes(second.id, ["C"])
+    [other] = stage.world.add_codes(stage.other_voucher.id, ["D"])
+    every = [str(voucher.id) for voucher in (stage.voucher, second, stage.other_voucher)]
 
     async def found(**properties: Any) -> set[str | None]:
-        return set(await rig.values(token=PORTFOLIO, **properties))
+        return set(await stage.values(token=PORTFOLIO, **properties))
 
     assert await found() == {"A", "B"}
     assert await found(VoucherIds=every) == {"A", "B", "C", "D"}
     assert await found(VoucherIds=every * 2) == {"A", "B", "C", "D"}
-    assert await found(VoucherIds=every, EnterpriseIds=[str(rig.hotel.id)]) == {"A", "B", "C"}
+    assert await found(VoucherIds=every, EnterpriseIds=[str(stage.hotel.id)]) == {"A", "B", "C"}
     assert await found(VoucherIds=every, VoucherCodeIds=[str(first.id), str(other.id)]) == {"A", "D"}
     assert await found(VoucherCodeIds=[str(first.id), str(other.id)]) == {"A"}
 
@@ -246,44 +246,44 @@ STRANGER = [str(uuid4())]
     ],
 )
 async def test_an_id_that_the_token_does_not_see_is_invalid(
-    rig: Rig, operation: str, parameter: str, scope: str
+    stage: Stage, operation: str, parameter: str, scope: str
 ) -> None:
-    [code] = rig.world.add_codes(rig.other_voucher.id, ["D"])
+    [code] = stage.world.add_codes(stage.other_voucher.id, ["D"])
     outside = {
-        "EnterpriseIds": rig.other_hotel.id,
-        "ServiceIds": rig.other_service.id,
-        "VoucherIds": rig.other_voucher.id,
+        "EnterpriseIds": stage.other_hotel.id,
+        "ServiceIds": stage.other_service.id,
+        "VoucherIds": stage.other_voucher.id,
         "VoucherCodeIds": code.id,
     }
     properties: dict[str, Any] = dict(LIMIT)
     if operation == "vouchers/getAll":
-        properties |= {"Extent": {"Vouchers": True}, "ServiceIds": [str(rig.service.id)]}
+        properties |= {"Extent": {"Vouchers": True}, "ServiceIds": [str(stage.service.id)]}
     if operation == "voucherCodes/getAll":
-        properties |= {"VoucherIds": [str(rig.voucher.id)]}
+        properties |= {"VoucherIds": [str(stage.voucher.id)]}
     wrong: UUID = uuid4() if scope == "unknown" else outside[parameter]
-    answer = await rig.call(operation, **(properties | {parameter: [str(wrong)]}))
+    answer = await stage.call(operation, **(properties | {parameter: [str(wrong)]}))
     assert (answer.status_code, answer.json()["Message"]) == (400, f"Invalid {parameter}")
-    assert rig.simulator.violations == []
+    assert stage.simulator.violations == []
 
 
-async def test_one_service_that_carries_no_vouchers_spoils_the_call(rig: Rig) -> None:
-    answer = await rig.call(
+async def test_one_service_that_carries_no_vouchers_spoils_the_call(stage: Stage) -> None:
+    answer = await stage.call(
         "vouchers/getAll",
         Extent={"Vouchers": True},
-        ServiceIds=[str(rig.service.id), str(rig.restaurant.id)],
+        ServiceIds=[str(stage.service.id), str(stage.restaurant.id)],
         **LIMIT,
     )
     assert (answer.status_code, answer.json()["Message"]) == (400, "Invalid ServiceIds")
-    assert rig.simulator.violations == []
+    assert stage.simulator.violations == []
 
 
-async def test_codes_of_a_deleted_voucher_stay_readable(rig: Rig) -> None:
-    rig.add("A")
-    rig.world.deactivate_voucher(rig.voucher.id)
-    assert await rig.values() == ["A"]
+async def test_codes_of_a_deleted_voucher_stay_readable(stage: Stage) -> None:
+    stage.add("A")
+    stage.world.deactivate_voucher(stage.voucher.id)
+    assert await stage.values() == ["A"]
 
 
-def test_a_service_that_carries_no_vouchers_gets_none(rig: Rig) -> None:
+def test_a_service_that_carries_no_vouchers_gets_none(stage: Stage) -> None:
     with pytest.raises(ValueError, match="cannot carry vouchers"):
-        rig.world.add_voucher(rig.restaurant.id, "Dinner")
-    assert all(isinstance(voucher, Voucher) for voucher in rig.world.vouchers.values())
+        stage.world.add_voucher(stage.restaurant.id, "Dinner")
+    assert all(isinstance(voucher, Voucher) for voucher in stage.world.vouchers.values())

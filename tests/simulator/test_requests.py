@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from sync.demo.simulator import Operation
-from tests.simulator.helpers import PLAIN, START, Rig
+from tests.simulator.helpers import PLAIN, START, Stage
 
 ID = str(uuid4())
 LIMIT: dict[str, Any] = {"Limitation": {"Count": 10}}
@@ -98,17 +98,17 @@ WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("operation", "properties", "culprit"), WRONG_BODIES)
+@pytest.mark.parametrize(("operation", "properties", "refused_one"), WRONG_BODIES)
 async def test_a_body_that_breaks_the_schema_is_refused_and_noted(
-    rig: Rig, operation: str, properties: dict[str, Any], culprit: str
+    stage: Stage, operation: str, properties: dict[str, Any], refused_one: str
 ) -> None:
     takes_limitation = operation.endswith("getAll")
-    answer = await rig.call(operation, **((LIMIT if takes_limitation else {}) | properties))
+    answer = await stage.call(operation, **((LIMIT if takes_limitation else {}) | properties))
     assert answer.status_code == 400
-    assert culprit in answer.json()["Details"]
-    assert len(rig.simulator.violations) == 1
-    assert culprit in rig.simulator.violations[0]
-    assert not re.search(r"the-\w+-token|xxx", rig.simulator.violations[0] + answer.text)
+    assert refused_one in answer.json()["Details"]
+    assert len(stage.simulator.violations) == 1
+    assert refused_one in stage.simulator.violations[0]
+    assert not re.search(r"the-\w+-token|xxx", stage.simulator.violations[0] + answer.text)
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ async def test_a_body_that_breaks_the_schema_is_refused_and_noted(
     ],
     ids=["nothing", "half", "not UTF-8", "no object", "too deep", "wrong type"],
 )
-async def test_what_is_no_json_object_is_refused(rig: Rig, content: bytes, content_type: str) -> None:
-    url = f"{rig.address}/api/connector/v1/enterprises/getAll"
-    answer = await rig.http.post(url, content=content, headers={"Content-Type": content_type})
+async def test_what_is_no_json_object_is_refused(stage: Stage, content: bytes, content_type: str) -> None:
+    url = f"{stage.address}/api/connector/v1/enterprises/getAll"
+    answer = await stage.http.post(url, content=content, headers={"Content-Type": content_type})
     assert answer.status_code == 400
-    assert len(rig.simulator.violations) == 1
+    assert len(stage.simulator.violations) == 1
 
 
 @pytest.mark.parametrize(
@@ -140,14 +140,14 @@ async def test_what_is_no_json_object_is_refused(rig: Rig, content: bytes, conte
         {"UpdatedUtc": INTERVAL},
     ],
 )
-async def test_what_the_schema_allows_is_taken(rig: Rig, properties: dict[str, Any]) -> None:
-    answer = await rig.call("enterprises/getAll", **(LIMIT | properties))
+async def test_what_the_schema_allows_is_taken(stage: Stage, properties: dict[str, Any]) -> None:
+    answer = await stage.call("enterprises/getAll", **(LIMIT | properties))
     assert answer.status_code == 200, answer.text
-    assert rig.simulator.violations == []
+    assert stage.simulator.violations == []
 
 
-async def test_a_value_of_128_characters_is_taken(rig: Rig) -> None:
-    assert (await rig.write("é" * 128)).status_code == 200
+async def test_a_value_of_128_characters_is_taken(stage: Stage) -> None:
+    assert (await stage.write("é" * 128)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -162,16 +162,16 @@ async def test_a_value_of_128_characters_is_taken(rig: Rig) -> None:
         ("GET", "/api/connector/v1/enterprises/getAll", 405),
     ],
 )
-async def test_a_wrong_address_is_not_found_and_noted(rig: Rig, method: str, path: str, status: int) -> None:
-    answer = await rig.http.request(method, rig.address + path)
+async def test_a_wrong_address_is_not_found_and_noted(stage: Stage, method: str, path: str, status: int) -> None:
+    answer = await stage.http.request(method, stage.address + path)
     assert answer.status_code == status
     assert answer.json()["RequestId"] == answer.headers["Request-Id"]
-    assert len(rig.simulator.violations) == 1
+    assert len(stage.simulator.violations) == 1
 
 
-async def test_every_answer_carries_a_request_id_and_the_servers_time(rig: Rig) -> None:
-    rig.time.advance(90.9)
-    answers = [await rig.call("enterprises/getAll", **LIMIT), await rig.call("enterprises/getAll")]
+async def test_every_answer_carries_a_request_id_and_the_servers_time(stage: Stage) -> None:
+    stage.time.advance(90.9)
+    answers = [await stage.call("enterprises/getAll", **LIMIT), await stage.call("enterprises/getAll")]
     assert len({UUID(answer.headers["Request-Id"]) for answer in answers}) == 2
     for answer in answers:
         assert (parsedate_to_datetime(answer.headers["Date"]) - START).total_seconds() == 90
@@ -180,47 +180,47 @@ async def test_every_answer_carries_a_request_id_and_the_servers_time(rig: Rig) 
         "RequestId": answers[1].headers["Request-Id"],
         "Details": "Object missing required field `Limitation`",
     }
-    assert [record.request_id for record in rig.simulator.requests] == [a.headers["Request-Id"] for a in answers]
+    assert [record.request_id for record in stage.simulator.requests] == [a.headers["Request-Id"] for a in answers]
 
 
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [({"ClientToken": "stranger"}, "Invalid ClientToken"), ({"AccessToken": "stranger"}, "Invalid AccessToken")],
 )
-async def test_an_unknown_token_is_unauthorized(rig: Rig, tokens: dict[str, Any], message: str) -> None:
-    answer = await rig.call("enterprises/getAll", **(LIMIT | tokens))
+async def test_an_unknown_token_is_unauthorized(stage: Stage, tokens: dict[str, Any], message: str) -> None:
+    answer = await stage.call("enterprises/getAll", **(LIMIT | tokens))
     assert (answer.status_code, answer.json()["Message"]) == (401, message)
-    assert rig.simulator.violations == []
+    assert stage.simulator.violations == []
 
 
-async def test_a_revoked_token_is_unauthorized(rig: Rig) -> None:
-    rig.world.revoke(PLAIN)
-    assert (await rig.call("enterprises/getAll", **LIMIT)).status_code == 401
+async def test_a_revoked_token_is_unauthorized(stage: Stage) -> None:
+    stage.world.revoke(PLAIN)
+    assert (await stage.call("enterprises/getAll", **LIMIT)).status_code == 401
 
 
-async def test_a_token_may_lack_the_permission_for_an_operation(rig: Rig) -> None:
-    rig.world.permit(PLAIN, {Operation.GET_ENTERPRISES})
-    assert (await rig.call("enterprises/getAll", **LIMIT)).status_code == 200
-    assert (await rig.write("A")).status_code == 401
-    assert rig.world.codes.truth == {}
+async def test_a_token_may_lack_the_permission_for_an_operation(stage: Stage) -> None:
+    stage.world.permit(PLAIN, {Operation.GET_ENTERPRISES})
+    assert (await stage.call("enterprises/getAll", **LIMIT)).status_code == 200
+    assert (await stage.write("A")).status_code == 401
+    assert stage.world.codes.truth == {}
 
 
-async def test_a_body_above_the_limit_is_too_large(rig: Rig) -> None:
-    rig.simulator.behaviour.max_body_bytes = 500
-    assert (await rig.write("A")).status_code == 200
-    assert (await rig.write(*(f"B{number}" for number in range(10)))).status_code == 413
-    assert len(rig.world.codes.truth) == 1
+async def test_a_body_above_the_limit_is_too_large(stage: Stage) -> None:
+    stage.simulator.behaviour.max_body_bytes = 500
+    assert (await stage.write("A")).status_code == 200
+    assert (await stage.write(*(f"B{number}" for number in range(10)))).status_code == 413
+    assert len(stage.world.codes.truth) == 1
 
 
-async def test_records_hold_what_was_asked_and_no_token(rig: Rig) -> None:
-    [code] = rig.add("A")
-    await rig.read(count=7)
-    [record] = rig.simulator.requests
+async def test_records_hold_what_was_asked_and_no_token(stage: Stage) -> None:
+    [code] = stage.add("A")
+    await stage.read(count=7)
+    [record] = stage.simulator.requests
     assert (record.operation, record.token, record.status) == (Operation.GET_CODES, "plain", 200)
     assert (record.items, record.cursor_in, record.cursor_out) == (1, None, code.id)
-    assert (record.arrived_s, record.fault) == (rig.time.elapsed_s, None)
+    assert (record.arrived_s, record.fault) == (stage.time.elapsed_s, None)
     assert record.body == {
         "Client": "tests 1.0",
-        "VoucherIds": [str(rig.voucher.id)],
+        "VoucherIds": [str(stage.voucher.id)],
         "Limitation": {"Count": 7},
     }

@@ -7,71 +7,71 @@ import httpx
 import pytest
 
 from sync.demo.simulator import Hang, Operation
-from tests.simulator.helpers import Rig
+from tests.simulator.helpers import Stage
 
 
 async def test_the_api_can_go_away_and_come_back_on_the_same_port() -> None:
-    rig = Rig()
-    async with rig.http:
-        async with rig.simulator.serve() as rig.address:
-            assert (await rig.write("A")).status_code == 200
+    stage = Stage()
+    async with stage.http:
+        async with stage.simulator.serve() as stage.address:
+            assert (await stage.write("A")).status_code == 200
         with pytest.raises(httpx.ConnectError):
-            await rig.read()
-        port = int(rig.address.rpartition(":")[2])
-        async with rig.simulator.serve(port=port) as address:
-            assert address == rig.address
-            assert await rig.values() == ["A"]
-    assert len(rig.simulator.requests) == 2
+            await stage.read()
+        port = int(stage.address.rpartition(":")[2])
+        async with stage.simulator.serve(port=port) as address:
+            assert address == stage.address
+            assert await stage.values() == ["A"]
+    assert len(stage.simulator.requests) == 2
 
 
 @pytest.mark.timeout(5)
 async def test_shutdown_does_not_wait_for_hanging_answers() -> None:
-    rig = Rig()
+    stage = Stage()
     arrived = asyncio.Event()
 
     async def note(_: object) -> None:
         arrived.set()
 
-    rig.simulator.on_answer = note
-    rig.simulator.faults.script(Operation.GET_CODES, Hang())
-    async with rig.http:
-        async with rig.simulator.serve() as rig.address:
-            read = asyncio.create_task(rig.read())
+    stage.simulator.on_answer = note
+    stage.simulator.faults.script(Operation.GET_CODES, Hang())
+    async with stage.http:
+        async with stage.simulator.serve() as stage.address:
+            read = asyncio.create_task(stage.read())
             await arrived.wait()
         with pytest.raises(httpx.TransportError):
             await read
 
 
-async def test_every_call_takes_the_latency(rig: Rig) -> None:
-    rig.simulator.latency_s = 0.08
-    await rig.read()
-    await rig.read(count=0)
-    assert rig.time.slept_s == [0.08, 0.08]
+async def test_every_call_takes_the_latency(stage: Stage) -> None:
+    stage.simulator.latency_s = 0.08
+    await stage.read()
+    await stage.read(count=0)
+    assert stage.time.slept_s == [0.08, 0.08]
 
 
-async def test_connections_are_kept_alive(rig: Rig) -> None:
+async def test_connections_are_kept_alive(stage: Stage) -> None:
     ports = set()
     for _ in range(3):
-        answer = await rig.read()
+        answer = await stage.read()
         ports.add(answer.extensions["network_stream"].get_extra_info("client_addr"))
     assert len(ports) == 1
 
 
-async def test_calls_overlap(rig: Rig) -> None:
+async def test_calls_overlap(stage: Stage) -> None:
     both = asyncio.Barrier(2)
 
     async def meet(_: Operation, __: Any) -> None:
         await both.wait()
 
-    rig.simulator.on_request = meet
-    answers = await asyncio.gather(rig.write("A"), rig.write("B"))
+    stage.simulator.on_request = meet
+    answers = await asyncio.gather(stage.write("A"), stage.write("B"))
     assert [answer.status_code for answer in answers] == [200, 200]
 
 
 async def test_only_the_latest_requests_are_kept_if_so_asked() -> None:
-    rig = Rig()
-    rig.simulator = rig.new_simulator(max_records=2)
-    async with rig.simulator.serve() as rig.address, rig.http:
+    stage = Stage()
+    stage.simulator = stage.new_simulator(max_records=2)
+    async with stage.simulator.serve() as stage.address, stage.http:
         for _ in range(5):
-            await rig.read()
-    assert [record.number for record in rig.simulator.requests] == [4, 5]
+            await stage.read()
+    assert [record.number for record in stage.simulator.requests] == [4, 5]

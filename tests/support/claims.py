@@ -27,7 +27,7 @@ from tests.support.queue import ADDS, LEASE, SENT_UTC, Outbox
 
 ONE, OTHER = uuid(1), uuid(2)
 SECOND = timedelta(seconds=1)
-NO_BRAKE = DeleteGuardRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
+NO_GUARD = DeleteGuardRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
 DONE = Completion(Status.DONE, "done", None, 200, "request 2")
 LOST = Completion(
     Status.UNCERTAIN, "unknown", "the line broke", wait=timedelta(seconds=15), uncertain_because=Uncertainty.UNKNOWN
@@ -77,7 +77,7 @@ async def complete_rows(
     return await complete(tx, attempt_id, [(rows, replace(completion, code_ids=code_ids or {}))], returning=returning)
 
 
-async def settle(
+async def complete_some(
     outbox: Outbox,
     completion: Completion,
     *row_ids: int,
@@ -95,7 +95,7 @@ async def claim_due_now(
     freshness: MirrorFreshness | None = None,
     *,
     limit: int = 100,
-    rule: DeleteGuardRule = NO_BRAKE,
+    rule: DeleteGuardRule = NO_GUARD,
     without: Sequence[int] = (),
     seen: Seen = NOTHING,
 ) -> Batch:

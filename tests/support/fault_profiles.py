@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sync.demo.simulator import (
-    BAD_WEATHER,
+    BAD_DAY,
     Close,
     Endless,
     Fault,
@@ -24,9 +24,9 @@ WRITES = (Operation.ADD_CODES, Operation.DELETE_CODES)
 READS = (Operation.GET_ENTERPRISES, Operation.GET_SERVICES, Operation.GET_VOUCHERS, Operation.GET_CODES)
 TOO_HEAVY = Status(408, "Transaction has timed out")
 BAD_READS: Mapping[Fault, float] = {
-    fault: 4 * BAD_WEATHER[fault] for fault in BAD_WEATHER if fault != TOO_HEAVY and not isinstance(fault, Slow)
+    fault: 4 * BAD_DAY[fault] for fault in BAD_DAY if fault != TOO_HEAVY and not isinstance(fault, Slow)
 }
-"""Four times a bad day, to meet each fault. A 408 is no weather: it speaks of the request (see test_pace.py)."""
+"""Four times a bad day, to meet each fault. A 408 is none of them: it speaks of the request (see test_pace.py)."""
 
 REFUSED: Mapping[Fault, float] = {Status(400, "Invalid VoucherId"): 0.02, Status(403, "A rule of the hotel"): 0.02}
 UNPROCESSED: Mapping[Fault, float] = {Status(409): 0.02, Status(429): 0.02, Status(503): 0.02, Close(): 0.02}

@@ -1,4 +1,4 @@
-"""Whether what the outbox says of its changes is what the API holds, and each end is one that the weather allows."""
+"""Whether what the outbox says of its changes is what the API holds, and each end one that faults may bring about."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ NOTHING_TO_DELETE = "the API lists no such code for this connection"
 STANDS_ALREADY = "A voucher code with the same value already exists"
 
 
-class Verdicts:
-    """The rows, the codes and the requests after a storm.
+class Oracle:
+    """The rows, the codes and the requests after stress.
 
     A change may fail for nothing but a refusal of the API's own that it got alone: what failed beside others, what had
     no answer and what a proxy said are to be tried again.
@@ -61,8 +61,8 @@ class Verdicts:
         if len(named) != 1:
             return None
         ((voucher_id, value),) = named
-        is_kin = voucher_id == row["voucher_id"] and row["last_error"] == "Invalid VoucherId"
-        return record if is_kin or (voucher_id, value) == (row["voucher_id"], row["value"]) else None
+        is_alike = voucher_id == row["voucher_id"] and row["last_error"] == "Invalid VoucherId"
+        return record if is_alike or (voucher_id, value) == (row["voucher_id"], row["value"]) else None
 
     def named(self, record: RequestRecord) -> Iterator[Key]:
         """The codes that a write was for."""
@@ -88,7 +88,7 @@ class Verdicts:
         return "\n".join([*lines, *(f"  code {code}" for code in self.held[key])])
 
     def tell(self, name: str, kills: int) -> str:
-        """What the storm was made of, in a line."""
+        """What the stress was made of, in a line."""
         faults = Counter(type(record.fault).__name__ for record in self._writes if record.fault)
         rows = [row for same in self.rows.values() for row in same]
         ended = Counter(f"{row['operation']} {row['status']}" for row in rows)
@@ -144,17 +144,17 @@ def _was_taken_back(row: Row, following: Sequence[Row]) -> bool:
     )
 
 
-async def verdicts(mirror: Mirror) -> Verdicts:
-    """After a storm."""
+async def consult(mirror: Mirror) -> Oracle:
+    """After stress."""
     rows = await mirror.rows("SELECT * FROM mews.voucher_code_outbox")
     attempts = await mirror.rows("SELECT * FROM mews.voucher_code_outbox_attempts")
-    return Verdicts(mirror, rows, attempts)
+    return Oracle(mirror, rows, attempts)
 
 
 async def differences(mirror: Mirror) -> list[str]:
     """Codes that are not the same in the mirror and in the API, on both sides, with their stories."""
     rows = {row["id"]: row for row in await mirror.rows("SELECT * FROM mews.voucher_codes")}
-    truth, after = mirror.world.codes_visible_to(ACCESS_TOKEN), await verdicts(mirror)
+    truth, after = mirror.world.codes_visible_to(ACCESS_TOKEN), await consult(mirror)
     here = {id_: {name: row[name] for name in COLUMNS} for id_, row in rows.items()}
     there = {id_: {name: getattr(code, name) for name in COLUMNS} for id_, code in truth.items()}
     return [

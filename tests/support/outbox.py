@@ -67,7 +67,7 @@ class Outbox:
     async def statuses(self) -> list[str]:
         return [row["status"] for row in await self.rows()]
 
-    async def settle(self) -> None:
+    async def reconcile(self) -> None:
         await reconcile(self.mirror.connection, self.pusher.watch, AT_ONCE)
 
     async def outlive_claims(self) -> None:
@@ -107,4 +107,4 @@ async def look_again(mirror: Mirror, outbox: Outbox) -> None:
     """Lets all waits be over, and looks."""
     mirror.clock.advance(A_WHILE)
     await outbox.be_due()
-    await outbox.settle()
+    await outbox.reconcile()

@@ -6,7 +6,7 @@ It knows nothing of the rest of `sync`, so that the two cannot share a misunders
 from sync.demo.simulator.behaviour import Behaviour
 from sync.demo.simulator.entities import Code, Enterprise, Operation, Service, Token, Voucher
 from sync.demo.simulator.faults import (
-    BAD_WEATHER,
+    BAD_DAY,
     Close,
     Drip,
     Endless,
@@ -31,7 +31,7 @@ from sync.demo.simulator.throttle import UNLIMITED, RateLimit, RetryAfter
 from sync.demo.simulator.world import KEEP, NOW, World
 
 __all__ = [
-    "BAD_WEATHER",
+    "BAD_DAY",
     "KEEP",
     "NOW",
     "UNLIMITED",

@@ -131,7 +131,7 @@ class HiddenWrite(Processed):
     hide_for_s: float
 
 
-BAD_WEATHER: Mapping[Fault, float] = {
+BAD_DAY: Mapping[Fault, float] = {
     Status(408, "Transaction has timed out"): 0.005,
     Status(409, "Data changed meanwhile"): 0.005,
     Status(500, "Internal server error"): 0.01,

@@ -56,7 +56,7 @@ async def work_off(receiver: Receiver) -> bool:
     if waiting is None:
         return False
     try:
-        step, words = await _settle(receiver, waiting)
+        step, words = await _verify(receiver, waiting)
     except ApiError as error:
         step, words = Step.AGAIN, type(error).__name__
     except DatabaseError as error:
@@ -75,7 +75,7 @@ async def work_off(receiver: Receiver) -> bool:
     return True
 
 
-async def _settle(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
+async def _verify(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
     event = waiting.opened(receiver.box, receiver.platform_address)
     stored = await in_transaction(receiver.engine, partial(_find, receiver=receiver, event=event))
     own_token = stored.token if stored else None

@@ -83,5 +83,5 @@ def _of_client(jobs: Jobs) -> Iterator[Sample]:
         yield names.REQUEST_SECONDS, (operation,), histogram.copy()
         yield names.RETRIES, (operation,), client.traffic.retries[operation]
     yield names.BUDGET_USED, (), client.rate_limiter.spent()
-    yield names.SILENCE, (), client.rate_limiter.held_s()
+    yield names.SILENCE, (), client.rate_limiter.silent_s()
     yield names.CIRCUIT_OPEN, (), client.is_probing

@@ -56,7 +56,7 @@ class Vendor:
         enterprise = {"Id": "any", "Name": name}
         return await self.send("IntegrationCreated", integration, Enterprise=enterprise, AccessToken=token)
 
-    async def settle(self) -> None:
+    async def work_off_all(self) -> None:
         """Works off all that waits, as often as it is put off."""
         for _ in range(300):
             await self.mirror.execute("UPDATE sync.integration_events SET next_attempt_at = now()")
@@ -107,38 +107,38 @@ async def test_a_hotel_joins_pauses_goes_on_changes_its_token_and_leaves(vendor:
     world = vendor.mirror.world
     assert await vendor.created(hotel) == 202
     assert await vendor.states() == []  # nothing counts before it is verified
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
     first = world.tokens.pop(hotel)
     await vendor.send("IntegrationDisabled")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state(paused_because="Mews: IntegrationDisabled")]
     world.tokens[hotel] = first
     await vendor.send("IntegrationEnabled")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
     await vendor.send("IntegrationApiKeyCreated", ApiKey="token-2")
-    await vendor.settle()
+    await vendor.work_off_all()
     del world.tokens[hotel]
     await vendor.send("IntegrationCanceled")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]  # the token that it has now is taken as before
     del world.tokens["token-2"]
     await vendor.send("IntegrationDeleted")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state(is_removed=True)]
 
 
 @pytest.mark.long
 async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.post(b"{}", secret="a-guess-of-the-path") == 404
     for action in ("IntegrationDisabled", "IntegrationCanceled", "IntegrationDeleted"):
         await vendor.send(action)
     await vendor.send("IntegrationApiKeyCreated", ApiKey="nobody-s-token")
     await vendor.created("nobody-s-token", "Nowhere", "i-2")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
     waiting = await vendor.mirror.rows("SELECT id FROM sync.integration_events WHERE finished_at IS NULL")
     assert waiting == []
@@ -149,7 +149,7 @@ async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> No
 async def test_a_token_of_another_hotel_takes_nobody_s_place(vendor: Vendor, hotel: str) -> None:
     vendor.mirror.world.add_token("foreign", name="foreign", enterprise_ids=[vendor.mirror.hotel.id])
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     own = await vendor.mirror.rows("SELECT id FROM mews.enterprises")
     await vendor.mirror.execute(
         "UPDATE sync.connections SET enterprise_ids = ARRAY[CAST(:hotel AS uuid)] WHERE name = 'Hotel B'",
@@ -157,19 +157,19 @@ async def test_a_token_of_another_hotel_takes_nobody_s_place(vendor: Vendor, hot
     )
     before = await vendor.mirror.rows("SELECT access_token FROM sync.connections WHERE name = 'Hotel B'")
     await vendor.send("IntegrationApiKeyCreated", ApiKey="foreign")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.mirror.rows("SELECT access_token FROM sync.connections WHERE name = 'Hotel B'") == before
     assert own == []
 
 
 async def test_a_person_s_pause_is_a_person_s_to_end(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     await vendor.mirror.execute(
         "UPDATE sync.connections SET paused_at = now(), paused_because = 'for repairs' WHERE name = 'Hotel B'"
     )
     await vendor.send("IntegrationEnabled")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state(paused_because="for repairs")]
 
 
@@ -178,7 +178,7 @@ async def test_a_connection_that_a_command_added_follows_its_integration(vendor:
     async with second(mirror, "lake", [other.id]) as connection:
         await discover(connection)
         await vendor.created("the-token-of-lake", "Hotel C")
-        await vendor.settle()
+        await vendor.work_off_all()
     assert await vendor.states() == [state(name="lake", origin="command")]
 
 
@@ -196,14 +196,14 @@ async def test_replays_in_any_order_lead_to_what_the_api_shows(vendor: Vendor, h
     random.Random(seed).shuffle(order)
     for send in order:
         assert await send() == 202
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() in ([state()], [state(name="i-1")])
 
 
 @pytest.mark.parametrize("name", ["default", "-", "-default", "  "])
 async def test_a_hotel_gets_a_name_that_commands_take(vendor: Vendor, hotel: str, name: str) -> None:
     await vendor.created(hotel, name)
-    await vendor.settle()
+    await vendor.work_off_all()
     (found,) = await vendor.states()
     assert (why_no_name(found["name"]), "i-1" in found["name"]) == (None, True)
 
@@ -216,7 +216,7 @@ async def test_an_event_that_no_key_reads_keeps_no_other_back_and_waits_for_its_
     assert [await work_off(vendor.receiver) for _ in range(3)] == [True, True, False]
     assert await vendor.rows("finished_at IS NULL") == ["IntegrationCreated"]
     vendor.receiver = replace(vendor.receiver, box=keys)
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
 
 
@@ -224,7 +224,7 @@ async def test_an_action_of_a_newer_release_is_left_to_it(vendor: Vendor, hotel:
     await vendor.send("IntegrationDisabled", "i-2")
     await vendor.mirror.execute("UPDATE sync.integration_events SET action = 'IntegrationMoved'")
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     assert (await vendor.states(), await vendor.rows("finished_at IS NULL")) == ([state()], ["IntegrationMoved"])
 
 
@@ -234,13 +234,13 @@ async def test_what_the_database_refuses_of_an_event_is_tried_again(vendor: Vend
     assert await work_off(vendor.receiver)
     assert await vendor.rows("finished_at IS NULL AND outcome LIKE '%closed%'") == ["IntegrationCreated"]
     await vendor.mirror.execute("ALTER TABLE sync.connections DROP CONSTRAINT closed")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
 
 
 async def test_what_a_person_does_while_the_api_is_asked_stands(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     del vendor.mirror.world.tokens[hotel]
 
     async def pause(_operation: object, _body: object) -> None:
@@ -250,13 +250,13 @@ async def test_what_a_person_does_while_the_api_is_asked_stands(vendor: Vendor, 
 
     vendor.mirror.simulator.on_request = pause
     await vendor.send("IntegrationDisabled")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state(paused_because="for repairs")]
 
 
 async def test_a_token_that_is_replaced_while_the_api_is_asked_ends_no_connection(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
-    await vendor.settle()
+    await vendor.work_off_all()
     del vendor.mirror.world.tokens[hotel]
     anew = vendor.receiver.box.encrypt("token-2", TokenOf("Hotel B", vendor.mirror.address, "access"))
 
@@ -267,7 +267,7 @@ async def test_a_token_that_is_replaced_while_the_api_is_asked_ends_no_connectio
 
     vendor.mirror.simulator.on_request = rotate
     await vendor.send("IntegrationDeleted")
-    await vendor.settle()
+    await vendor.work_off_all()
     assert await vendor.states() == [state()]
 
 
@@ -290,5 +290,5 @@ async def test_no_token_is_kept_readable_nor_told(vendor: Vendor, hotel: str) ->
     with structlog.testing.capture_logs() as logs:
         await vendor.created(hotel)
         stored = await vendor.mirror.rows("SELECT * FROM sync.integration_events")
-        await vendor.settle()
+        await vendor.work_off_all()
     assert not [one for one in (hotel, CLIENT_TOKEN) if one in repr(stored) + repr(logs)]

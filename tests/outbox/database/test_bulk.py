@@ -74,7 +74,7 @@ async def test_in_a_session_that_has_planned_for_an_empty_mirror(outbox: Outbox)
         await queue_all(tx, "delete", 11)
 
 
-async def test_settling_in_a_session_that_has_settled_when_the_outbox_was_empty(outbox: Outbox) -> None:
+async def test_completing_in_a_session_that_has_done_so_when_the_outbox_was_empty(outbox: Outbox) -> None:
     """The foreign key of the attempts has plans of its own, which are kept for the session."""
     read = 0
     for count in (*[1] * 10, ROWS):

@@ -9,7 +9,7 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Returning
 from sync.outbox.outcomes import Blocks, Completion
 from sync.outbox.rules import Status, Uncertainty
-from tests.support.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, complete_rows, settle
+from tests.support.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, complete_rows, complete_some
 from tests.support.database import CONNECTION, PATIENCE_S, uuid
 from tests.support.queue import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
 
@@ -32,64 +32,64 @@ async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> Non
 async def test_a_second_claim_keeps_when_it_was_first_sent(outbox: Outbox) -> None:
     add = await outbox.add()
     await claim(outbox, add)
-    await settle(outbox, BUSY, add)
+    await complete_some(outbox, BUSY, add)
     async with as_daemon(outbox.engine) as tx:
         await product.claim(tx, ADDS, OTHER, {add: None}, lease=LEASE, server_utc=SENT_UTC + SECOND)
     row = await outbox.row(add)
     assert (row["first_sent_utc"], row["attempts"], row["attempt_id"]) == (SENT_UTC, 2, OTHER)
 
 
-@pytest.mark.parametrize("settlement", [DONE, LOST, BUSY, BAD])
-async def test_only_the_attempt_that_claimed_a_row_settles_it(outbox: Outbox, settlement: Completion) -> None:
+@pytest.mark.parametrize("completion", [DONE, LOST, BUSY, BAD])
+async def test_only_the_attempt_that_claimed_a_row_completes_it(outbox: Outbox, completion: Completion) -> None:
     add, beside = await outbox.add(), await outbox.add()
     await claim(outbox, add)
     before = await outbox.row(add)
-    assert await settle(outbox, settlement, add, attempt_id=OTHER, codes={add: uuid(7)}) == 0
+    assert await complete_some(outbox, completion, add, attempt_id=OTHER, codes={add: uuid(7)}) == 0
     assert await outbox.row(add) == before
-    assert await settle(outbox, settlement, add, beside, codes={add: uuid(7), beside: uuid(8)}) == 1
+    assert await complete_some(outbox, completion, add, beside, codes={add: uuid(7), beside: uuid(8)}) == 1
     row = await outbox.row(add)
-    assert (row["status"], row["last_error"]) == (settlement.status, settlement.error)
-    assert (row["request_id"], row["voucher_code_id"]) == (settlement.request_id, uuid(7))
-    assert (row["finished_at"] is not None) == (settlement.status in FINISHED)
+    assert (row["status"], row["last_error"]) == (completion.status, completion.error)
+    assert (row["request_id"], row["voucher_code_id"]) == (completion.request_id, uuid(7))
+    assert (row["finished_at"] is not None) == (completion.status in FINISHED)
     assert await outbox.status(beside) is Status.PENDING
     now = await outbox.now()
-    assert now - SECOND * PATIENCE_S < row["next_attempt_at"] - settlement.wait <= now
+    assert now - SECOND * PATIENCE_S < row["next_attempt_at"] - completion.wait <= now
 
 
 @pytest.mark.parametrize("first", [DONE, BUSY, BAD])
-async def test_an_attempt_settles_a_row_once(outbox: Outbox, first: Completion) -> None:
+async def test_an_attempt_completes_a_row_once(outbox: Outbox, first: Completion) -> None:
     add = await outbox.add()
     await claim(outbox, add)
-    await settle(outbox, first, add, codes={add: uuid(7)})
+    await complete_some(outbox, first, add, codes={add: uuid(7)})
     before, noted = await outbox.row(add), await outbox.attempts(add)
     for again in (DONE, LOST, BUSY, BAD):
-        assert await settle(outbox, again, add, codes={add: uuid(8)}) == 0
+        assert await complete_some(outbox, again, add, codes={add: uuid(8)}) == 0
     assert await outbox.row(add) == before
     assert await outbox.attempts(add) == noted
 
 
-async def test_an_attempt_whose_row_was_claimed_again_settles_nothing(outbox: Outbox) -> None:
+async def test_an_attempt_whose_row_was_claimed_again_completes_nothing(outbox: Outbox) -> None:
     add = await outbox.add()
     await claim(outbox, add)
-    await settle(outbox, BUSY, add)
+    await complete_some(outbox, BUSY, add)
     await claim(outbox, add, attempt_id=OTHER)
-    assert await settle(outbox, DONE, add, codes={add: uuid(7)}) == 0
+    assert await complete_some(outbox, DONE, add, codes={add: uuid(7)}) == 0
     assert await outbox.status(add) is Status.SENDING
-    assert await settle(outbox, DONE, add, attempt_id=OTHER, codes={add: uuid(8)}) == 1
+    assert await complete_some(outbox, DONE, add, attempt_id=OTHER, codes={add: uuid(8)}) == 1
     assert (await outbox.row(add))["voucher_code_id"] == uuid(8)
 
 
-async def test_no_rows_are_settled_without_a_word(outbox: Outbox) -> None:
-    assert await settle(outbox, DONE) == 0
+async def test_no_rows_are_completed_without_a_word(outbox: Outbox) -> None:
+    assert await complete_some(outbox, DONE) == 0
 
 
 async def test_every_attempt_is_noted(outbox: Outbox) -> None:
     add = await outbox.add()
     await claim(outbox, add)
     sent_at = (await outbox.row(add))["sent_at"]
-    await settle(outbox, BUSY, add)
+    await complete_some(outbox, BUSY, add)
     await claim(outbox, add, attempt_id=OTHER)
-    await settle(outbox, DONE, add, attempt_id=OTHER, codes={add: uuid(7)})
+    await complete_some(outbox, DONE, add, attempt_id=OTHER, codes={add: uuid(7)})
     first, second = await outbox.attempts(add)
     assert (first["attempt_id"], first["sent_at"], first["outcome"]) == (ONE, sent_at, "not processed")
     assert (first["http_status"], first["message"], first["request_id"]) == (429, "too many requests", "request 1")
@@ -101,11 +101,11 @@ async def test_what_a_look_finds_is_noted_with_the_attempt_itself(outbox: Outbox
     add = await outbox.add()
     await claim(outbox, add)
     unknown = Uncertainty.UNKNOWN
-    await settle(
+    await complete_some(
         outbox, Completion(Status.UNCERTAIN, unknown, "failed", 500, "request 1", uncertain_because=unknown), add
     )
     (before,) = await outbox.attempts(add)
-    assert await settle(outbox, Completion(Status.DONE, "done"), add, codes={add: uuid(7)}) == 1
+    assert await complete_some(outbox, Completion(Status.DONE, "done"), add, codes={add: uuid(7)}) == 1
     (after,) = await outbox.attempts(add)
     assert (before["outcome"], after["outcome"]) == ("unknown", "done")
     assert after["settled_at"] > before["settled_at"]
@@ -123,7 +123,7 @@ async def test_what_was_not_sent_leaves_no_attempt(outbox: Outbox) -> None:
     assert await outbox.attempts(add) == []
 
 
-async def test_what_was_not_sent_is_counted_as_settled(outbox: Outbox) -> None:
+async def test_what_was_not_sent_is_counted_as_completed(outbox: Outbox) -> None:
     add = await outbox.add()
     async with as_daemon(outbox.engine) as tx:
         await product.claim_unsent(tx, ONE, [add])
@@ -132,17 +132,17 @@ async def test_what_was_not_sent_is_counted_as_settled(outbox: Outbox) -> None:
 
 
 async def test_a_refused_attempt_is_noted_for_its_rows_which_stay_claimed(outbox: Outbox) -> None:
-    mine, settled, other = [await outbox.add() for _ in range(3)]
-    await claim(outbox, mine, settled)
+    mine, ended, other = [await outbox.add() for _ in range(3)]
+    await claim(outbox, mine, ended)
     await claim(outbox, other, attempt_id=OTHER)
-    await settle(outbox, BUSY, settled)
+    await complete_some(outbox, BUSY, ended)
     for _ in range(2):
-        assert await settle(outbox, replace(BAD, status=Status.SENDING), mine) == 0
+        assert await complete_some(outbox, replace(BAD, status=Status.SENDING), mine) == 0
     (noted,) = await outbox.attempts(mine)
     assert (noted["attempt_id"], noted["outcome"], noted["http_status"]) == (ONE, "refused", 400)
     assert (noted["message"], noted["request_id"]) == ("Invalid Value", "request 3")
     assert noted["sent_at"] == (await outbox.row(mine))["sent_at"]
-    assert [one["outcome"] for one in await outbox.attempts(settled)] == ["not processed"]
+    assert [one["outcome"] for one in await outbox.attempts(ended)] == ["not processed"]
     assert await outbox.attempts(other) == []
     assert await outbox.status(mine) is Status.SENDING
 
@@ -151,27 +151,27 @@ async def test_an_attempt_ends_with_its_last_open_row(outbox: Outbox) -> None:
     first, last = await outbox.add(), await outbox.add()
     await claim(outbox, first, last)
     await claim(outbox, await outbox.add(), attempt_id=OTHER)
-    for settlement, row_id, is_open in [(BUSY, first, True), (LOST, last, True), (BAD, last, False)]:
-        await settle(outbox, settlement, row_id)
+    for completion, row_id, is_open in [(BUSY, first, True), (LOST, last, True), (BAD, last, False)]:
+        await complete_some(outbox, completion, row_id)
         assert set(await outbox.open_attempts()) == ({ONE, OTHER} if is_open else {OTHER})
 
 
 async def test_rows_move_between_attempts_that_both_get_time(outbox: Outbox) -> None:
-    moving, staying, settled, theirs = [await outbox.add() for _ in range(4)]
-    await claim(outbox, moving, staying, settled)
+    moving, staying, ended, theirs = [await outbox.add() for _ in range(4)]
+    await claim(outbox, moving, staying, ended)
     await claim(outbox, theirs, attempt_id=OTHER)
-    await settle(outbox, LOST, settled)
+    await complete_some(outbox, LOST, ended)
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
-        rows_ = [moving, settled, theirs]
+        rows_ = [moving, ended, theirs]
         assert await product.move(tx, ONE, OTHER, rows_, lease=LEASE, is_sent=True) == {moving}
-    attempts = [(await outbox.row(row_id))["attempt_id"] for row_id in (moving, staying, settled, theirs)]
+    attempts = [(await outbox.row(row_id))["attempt_id"] for row_id in (moving, staying, ended, theirs)]
     assert attempts == [OTHER, ONE, ONE, OTHER]
     assert (await outbox.row(moving))["attempts"] == 2
     now = await outbox.now()
     assert all(now < attempt["until"] <= now + LEASE for attempt in (await outbox.open_attempts()).values())
-    assert await settle(outbox, DONE, moving, codes={moving: uuid(7)}) == 0
-    assert await settle(outbox, DONE, moving, attempt_id=OTHER, codes={moving: uuid(7)}) == 1
+    assert await complete_some(outbox, DONE, moving, codes={moving: uuid(7)}) == 0
+    assert await complete_some(outbox, DONE, moving, attempt_id=OTHER, codes={moving: uuid(7)}) == 1
 
 
 async def test_rows_that_stay_claimed_go_back_to_the_attempt_that_they_came_from(outbox: Outbox) -> None:
@@ -194,9 +194,9 @@ async def test_why_a_row_is_uncertain_stands_in_it_as_long_as_it_is(outbox: Outb
     add = await outbox.add()
     await claim(outbox, add)
     for because in Uncertainty:
-        await settle(outbox, replace(LOST, uncertain_because=because), add)
+        await complete_some(outbox, replace(LOST, uncertain_because=because), add)
         assert (await outbox.row(add))["uncertain_because"] == because
-    await settle(outbox, BUSY, add)
+    await complete_some(outbox, BUSY, add)
     assert (await outbox.row(add))["uncertain_because"] is None
 
 
@@ -205,7 +205,7 @@ async def test_blocks_are_counted_in_the_row_until_somebody_counts_anew(outbox: 
     for number, blocks in enumerate((Blocks(1, 0), None, Blocks(2, 1), Blocks(0, 0)), 1):
         await claim(outbox, add, attempt_id=uuid(number))
         before = await outbox.row(add)
-        await settle(outbox, replace(BUSY, blocks=blocks), add, attempt_id=uuid(number))
+        await complete_some(outbox, replace(BUSY, blocks=blocks), add, attempt_id=uuid(number))
         row = await outbox.row(add)
         expected = blocks or (before["blocked_alone"], before["singled_out"])
         assert (row["blocked_alone"], row["singled_out"]) == tuple(expected)
@@ -215,7 +215,7 @@ async def test_when_a_row_was_first_sent_stays_whatever_becomes_of_it(outbox: Ou
     add = await outbox.add()
     await claim(outbox, add)
     first = await outbox.row(add)
-    await settle(outbox, BUSY, add)
+    await complete_some(outbox, BUSY, add)
     await claim(outbox, add, attempt_id=OTHER)
     again = await outbox.row(add)
     assert first["first_sent_at"] == first["sent_at"] == again["first_sent_at"] < again["sent_at"]

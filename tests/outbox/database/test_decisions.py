@@ -11,7 +11,7 @@ from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import RECHECK_AFTER, MirrorFreshness
 from sync.outbox.rules import Status
 from sync.postgres.engine import make_engine
-from tests.support.claims import BUSY, claim_due_now, sent, settle
+from tests.support.claims import BUSY, claim_due_now, complete_some, sent
 from tests.support.database import code, store, uuid
 from tests.support.instants import utc
 from tests.support.queue import ADDS, DELETES, OTHER_VOUCHER, SENT_UTC, Outbox, execute
@@ -73,7 +73,7 @@ async def test_a_delete_by_value_that_had_no_effect_is_decided_anew(outbox: Outb
     await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)))
     delete = await outbox.delete("SUMMER")
     batch = await claim_due_now(outbox, DELETES)
-    await settle(outbox, BUSY, delete, attempt_id=batch.attempt_id)
+    await complete_some(outbox, BUSY, delete, attempt_id=batch.attempt_id)
     await store(outbox.engine, code(1, is_active=False, updated_utc=utc(2026, 2, 1)), code(2))
     await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
     batch = await claim_due_now(outbox, DELETES)
@@ -160,7 +160,7 @@ async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
     assert (await outbox.row(late))["attempts"] == 0
 
 
-async def test_the_brake_holds_what_would_have_been_claimed(outbox: Outbox) -> None:
+async def test_the_guard_holds_what_would_have_been_claimed(outbox: Outbox) -> None:
     await store(outbox.engine, *(code(number, f"{number}") for number in range(1, 4)))
     for number in range(1, 4):
         await outbox.delete(f"{number}")

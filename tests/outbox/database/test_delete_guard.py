@@ -136,7 +136,7 @@ async def test_what_is_none_of_its_deletes_or_active_codes_does_not_count(outbox
             assert await hold(outbox) == 100
 
 
-async def test_the_brake_waits_for_no_user_s_open_transaction(outbox: Outbox) -> None:
+async def test_the_guard_waits_for_no_user_s_open_transaction(outbox: Outbox) -> None:
     await queue_deletes(outbox, 1, 100)
     async with asyncio.timeout(PATIENCE_S), as_user(outbox.engine) as tx:
         await tx.execute(text("UPDATE mews.voucher_code_outbox SET note = 'not committed yet' WHERE value = '5'"))
@@ -144,7 +144,7 @@ async def test_the_brake_waits_for_no_user_s_open_transaction(outbox: Outbox) ->
     assert await hold(outbox) == 1
 
 
-async def test_the_brake_of_one_connection_holds_no_other_s_deletes(outbox: Outbox) -> None:
+async def test_the_guard_of_one_connection_holds_no_other_s_deletes(outbox: Outbox) -> None:
     await outbox.know(OTHER_VOUCHER.int, connection="other")
     await queue_deletes(outbox, 1, 100)
     await queue_deletes(outbox, 1, 100, voucher=OTHER_VOUCHER)
@@ -203,7 +203,7 @@ async def test_deletes_that_waited_longer_than_the_window_are_held_all_the_same(
     assert await hold(outbox) == 100
 
 
-async def test_deletes_just_under_the_brake_window_after_window_are_held_by_the_longer_one(outbox: Outbox) -> None:
+async def test_deletes_just_under_the_guard_window_after_window_are_held_by_the_longer_one(outbox: Outbox) -> None:
     longer = DeleteGuardRule(share=0.5, at_least=100, window=timedelta(days=1))
     await mirror_codes(outbox, 1000)
     held = []

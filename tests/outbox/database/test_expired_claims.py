@@ -1,4 +1,4 @@
-"""Claims of the dead are rescued, and looked up after a pause."""
+"""Claims of the dead expire, and are looked up after a pause."""
 
 import asyncio
 from datetime import timedelta
@@ -9,7 +9,7 @@ from sync.outbox import uncertain
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
-from tests.support.claims import LOST, ONE, OTHER, claim, complete_rows, settle
+from tests.support.claims import LOST, ONE, OTHER, claim, complete_rows, complete_some
 from tests.support.claims import expire_claims as expire_claims_in
 from tests.support.database import CONNECTION, PATIENCE_S, blocked, uuid
 from tests.support.instants import utc
@@ -35,7 +35,7 @@ async def load_uncertain(outbox: Outbox, connection: str = CONNECTION) -> list[U
         return await uncertain.load_uncertain(tx, connection)
 
 
-async def test_a_claim_is_rescued_once_its_time_is_over_and_looked_up_after_a_pause(outbox: Outbox) -> None:
+async def test_a_claim_expires_once_its_time_is_over_and_is_looked_up_after_a_pause(outbox: Outbox) -> None:
     row_ids = [await outbox.add(), await outbox.add()]
     await claim(outbox, *row_ids)
     assert await expire_claims(outbox) == 0
@@ -51,7 +51,7 @@ async def test_a_claim_is_rescued_once_its_time_is_over_and_looked_up_after_a_pa
     assert set(await outbox.open_attempts()) == {ONE}
 
 
-async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_is_not_rescued(outbox: Outbox) -> None:
+async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_stays_claimed(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await expire(outbox)
@@ -65,7 +65,7 @@ async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_is_not_rescued(
     assert await outbox.statuses() == ["sending"]
 
 
-async def test_a_row_that_a_user_holds_is_rescued_later_and_its_neighbours_at_once(outbox: Outbox) -> None:
+async def test_a_claim_of_a_row_that_a_user_has_locked_expires_later_and_its_neighbours_at_once(outbox: Outbox) -> None:
     held, beside = await outbox.add(), await outbox.add()
     await claim(outbox, held, beside)
     await expire(outbox)
@@ -76,7 +76,7 @@ async def test_a_row_that_a_user_holds_is_rescued_later_and_its_neighbours_at_on
     assert await expire_claims(outbox) == 1
 
 
-async def test_only_the_dead_of_this_connection_are_rescued(outbox: Outbox) -> None:
+async def test_only_claims_of_this_connection_expire(outbox: Outbox) -> None:
     await outbox.know(OTHER_VOUCHER.int, connection="other")
     dead, alive, theirs = await outbox.add(), await outbox.add(), await outbox.add(voucher_id=OTHER_VOUCHER)
     for row_id, attempt_id, connection in [
@@ -91,12 +91,12 @@ async def test_only_the_dead_of_this_connection_are_rescued(outbox: Outbox) -> N
     assert await outbox.statuses() == ["uncertain", "sending", "sending"]
 
 
-async def test_what_was_settled_in_time_is_not_rescued(outbox: Outbox) -> None:
+async def test_what_was_completed_in_time_does_not_expire(outbox: Outbox) -> None:
     row_ids = [await outbox.add() for _ in range(5)]
     await claim(outbox, *row_ids)
-    settled = (Status.DONE, Status.FAILED, Status.PENDING, Status.UNCERTAIN)
+    ended = (Status.DONE, Status.FAILED, Status.PENDING, Status.UNCERTAIN)
     async with as_daemon(outbox.engine) as tx:
-        for row_id, status in zip(row_ids, settled, strict=False):
+        for row_id, status in zip(row_ids, ended, strict=False):
             because = Uncertainty.UNKNOWN if status is Status.UNCERTAIN else None
             completion = Completion(status, "so", uncertain_because=because)
             await complete_rows(tx, ONE, [row_id], completion, {row_id: uuid(7)})
@@ -106,13 +106,13 @@ async def test_what_was_settled_in_time_is_not_rescued(outbox: Outbox) -> None:
     assert [await outbox.row(row_id) for row_id in row_ids[:4]] == before
 
 
-async def test_who_was_taken_for_dead_may_still_settle_what_it_claimed(outbox: Outbox) -> None:
+async def test_who_was_taken_for_dead_may_still_complete_what_it_claimed(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await expire(outbox)
     await expire_claims(outbox)
-    assert await settle(outbox, Completion(Status.PENDING, "so"), row_id, attempt_id=OTHER) == 0
-    assert await settle(outbox, Completion(Status.DONE, "done"), row_id, codes={row_id: uuid(7)}) == 1
+    assert await complete_some(outbox, Completion(Status.PENDING, "so"), row_id, attempt_id=OTHER) == 0
+    assert await complete_some(outbox, Completion(Status.DONE, "done"), row_id, codes={row_id: uuid(7)}) == 1
     assert await outbox.status(row_id) is Status.DONE
 
 
@@ -137,13 +137,13 @@ async def test_a_look_knows_what_the_answer_seemed_to_prove(outbox: Outbox) -> N
     row_id = await outbox.add()
     await claim(outbox, row_id)
     refused = Completion(Status.UNCERTAIN, "refused", "a double", uncertain_because=Uncertainty.REFUSED)
-    await settle(outbox, refused, row_id)
+    await complete_some(outbox, refused, row_id)
     (found,) = await load_uncertain(outbox)
     assert (found.uncertain_because, found.last_error) == (Uncertainty.REFUSED, "a double")
     assert found.unknown_since_utc == SENT_UTC
 
 
-async def test_a_claim_whose_attempt_is_gone_is_rescued(outbox: Outbox) -> None:
+async def test_a_claim_whose_attempt_is_gone_expires(outbox: Outbox) -> None:
     row_id = await outbox.add()
     await claim(outbox, row_id)
     await execute(outbox.engine, "DELETE FROM sync.attempts")

@@ -19,11 +19,11 @@ from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, co
 from tests.support.database import CONNECTION, code, rows, store, uuid
 from tests.support.queue import ADDS, DELETES, SENT_UTC, UNKNOWN_VOUCHER, Outbox, execute
 
-CULPRIT = "SECRET-CULPRIT"
+REFUSED_ROW = "SECRET-REFUSED"
 GUARD = """
 CREATE FUNCTION public.guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  IF NEW.value = 'SECRET-CULPRIT' AND ({condition}) THEN {act}; END IF;
+  IF NEW.value = 'SECRET-REFUSED' AND ({condition}) THEN {act}; END IF;
   RETURN NEW;
 END $$
 """
@@ -33,7 +33,7 @@ LATE = (
     "CREATE CONSTRAINT TRIGGER guard AFTER UPDATE ON mews.voucher_code_outbox DEFERRABLE INITIALLY DEFERRED "
     "FOR EACH ROW EXECUTE FUNCTION public.guard()"
 )
-CHECK = "ALTER TABLE mews.voucher_code_outbox ADD CONSTRAINT guard CHECK (value <> 'SECRET-CULPRIT' OR {condition})"
+CHECK = "ALTER TABLE mews.voucher_code_outbox ADD CONSTRAINT guard CHECK (value <> 'SECRET-REFUSED' OR {condition})"
 CLEAN = """
 DROP TRIGGER IF EXISTS guard ON mews.voucher_code_outbox;
 DROP TRIGGER IF EXISTS a_guard ON mews.voucher_code_outbox;
@@ -66,7 +66,7 @@ def refusing(condition: str = "true", act: str = REFUSE, trigger: str = TRIGGER,
 
 async def queue_three(outbox: Outbox) -> tuple[int, int, int]:
     """A row that will be refused, between two others."""
-    return await outbox.add("FIRST"), await outbox.add(CULPRIT), await outbox.add("LAST")
+    return await outbox.add("FIRST"), await outbox.add(REFUSED_ROW), await outbox.add("LAST")
 
 
 REFUSALS: dict[str, tuple[list[str], str]] = {
@@ -87,7 +87,7 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
     "an index": (
         [
             "CREATE INDEX guard ON mews.voucher_code_outbox "
-            "((1 / (value <> 'SECRET-CULPRIT' OR status <> 'sending')::int))"
+            "((1 / (value <> 'SECRET-REFUSED' OR status <> 'sending')::int))"
         ],
         "22012: DivisionByZero",
     ),
@@ -98,26 +98,26 @@ REFUSALS: dict[str, tuple[list[str], str]] = {
 async def test_what_cannot_be_claimed_is_not_sent_and_says_why_and_its_neighbours_are(
     outbox: Outbox, guarded: Guard, kind: str
 ) -> None:
-    first, culprit, last = await queue_three(outbox)
+    first, refused_row, last = await queue_three(outbox)
     statements, words = REFUSALS[kind]
     await guarded(*statements)
     batch = await claim_due_now(outbox, ADDS)
     assert (sent(batch), list(batch.set_aside)) == ([first, last], [])
-    row = await outbox.row(culprit)
+    row = await outbox.row(refused_row)
     assert row["status"] == "pending"
     assert words in row["last_error"]
-    assert CULPRIT not in row["last_error"]
+    assert REFUSED_ROW not in row["last_error"]
     assert row["next_attempt_at"] > await outbox.now() + timedelta(minutes=4)
     assert sent(await claim_due_now(outbox, ADDS)) == []
 
 
 @pytest.mark.parametrize("act", [REFUSE, "RETURN NULL"])
 async def test_what_takes_no_note_of_anything_is_named_and_left_out(outbox: Outbox, guarded: Guard, act: str) -> None:
-    first, culprit, last = await queue_three(outbox)
+    first, refused_row, last = await queue_three(outbox)
     await guarded(*refusing(act=act))
     batch = await claim_due_now(outbox, ADDS)
-    assert (sent(batch), list(batch.set_aside)) == ([first, last], [culprit])
-    again = await claim_due_now(outbox, ADDS, without=[culprit])
+    assert (sent(batch), list(batch.set_aside)) == ([first, last], [refused_row])
+    again = await claim_due_now(outbox, ADDS, without=[refused_row])
     assert (sent(again), list(again.set_aside)) == ([], [])
 
 
@@ -130,14 +130,14 @@ async def test_all_may_be_refused(outbox: Outbox, guarded: Guard) -> None:
     assert await outbox.open_attempts() == {}
 
 
-@pytest.mark.parametrize("settlement", [DONE, BUSY, BAD])
+@pytest.mark.parametrize("completion", [DONE, BUSY, BAD])
 @pytest.mark.parametrize("kind", ["trigger", "constraint", "silent", "late"])
-async def test_what_was_sent_and_cannot_be_settled_rests_uncertain(
-    outbox: Outbox, guarded: Guard, settlement: Completion, kind: str
+async def test_what_was_sent_and_cannot_be_completed_rests_uncertain(
+    outbox: Outbox, guarded: Guard, completion: Completion, kind: str
 ) -> None:
     row_ids = await queue_three(outbox)
     await claim(outbox, *row_ids)
-    condition = f"status = '{settlement.status}'"
+    condition = f"status = '{completion.status}'"
     match kind:
         case "trigger":
             await guarded(*refusing(f"NEW.{condition}"))
@@ -149,13 +149,13 @@ async def test_what_was_sent_and_cannot_be_settled_rests_uncertain(
             await guarded(*refusing(f"NEW.{condition}", trigger=LATE))
     async with as_daemon(outbox.engine) as tx:
         codes = {row_id: uuid(row_id) for row_id in row_ids}
-        completed = await complete_rows(tx, uuid(1), row_ids, settlement, codes)
-    _, culprit, _ = row_ids
-    assert (completed.counts, completed.refused) == ({settlement.status: 2, Status.UNCERTAIN: 1}, {})
-    assert await outbox.statuses() == [settlement.status, "uncertain", settlement.status]
-    row = await outbox.row(culprit)
+        completed = await complete_rows(tx, uuid(1), row_ids, completion, codes)
+    _, refused_row, _ = row_ids
+    assert (completed.counts, completed.refused) == ({completion.status: 2, Status.UNCERTAIN: 1}, {})
+    assert await outbox.statuses() == [completion.status, "uncertain", completion.status]
+    row = await outbox.row(refused_row)
     assert "on the table of the outbox" in row["last_error"]
-    assert CULPRIT not in row["last_error"]
+    assert REFUSED_ROW not in row["last_error"]
     assert (row["unknown_since_utc"], row["uncertain_because"]) == (SENT_UTC, "unwritten")
     assert sent(await claim_due_now(outbox, ADDS)) == []
 
@@ -180,7 +180,7 @@ async def test_what_was_sent_and_takes_no_note_at_all_is_never_sent_again(outbox
         assert await outbox_uncertain.load_uncertain(tx, CONNECTION, without=[row_ids[1]]) == []
 
 
-async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, guarded: Guard) -> None:
+async def test_claims_of_the_dead_expire_around_one_that_is_refused(outbox: Outbox, guarded: Guard) -> None:
     row_ids = await queue_three(outbox)
     await claim(outbox, *row_ids)
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
@@ -193,7 +193,7 @@ async def test_the_dead_are_rescued_around_one_that_is_refused(outbox: Outbox, g
 async def test_deletes_are_held_around_one_that_is_refused_and_that_one_is_not_sent_either(
     outbox: Outbox, guarded: Guard
 ) -> None:
-    values = ["A", CULPRIT, "C"]
+    values = ["A", REFUSED_ROW, "C"]
     await store(outbox.engine, *(code(number, value) for number, value in enumerate(values, 1)))
     row_ids = [await outbox.delete(value) for value in values]
     await guarded(*refusing("NEW.status = 'held'"))
@@ -203,11 +203,13 @@ async def test_deletes_are_held_around_one_that_is_refused_and_that_one_is_not_s
     assert await outbox.statuses() == ["held", "pending", "held"]
 
 
-async def test_strays_find_their_connection_or_fail_around_one_that_is_refused(outbox: Outbox, guarded: Guard) -> None:
-    for value in ("A", CULPRIT, "C"):
+async def test_unassigned_rows_find_their_connection_or_fail_around_one_that_is_refused(
+    outbox: Outbox, guarded: Guard
+) -> None:
+    for value in ("A", REFUSED_ROW, "C"):
         await outbox.add(value, voucher_id=UNKNOWN_VOUCHER)
     gone = uuid(1998)
-    for value in ("A", CULPRIT, "C"):
+    for value in ("A", REFUSED_ROW, "C"):
         await outbox.add(value, voucher_id=gone)
     await guarded(*refusing())
     await outbox.know(UNKNOWN_VOUCHER.int)
@@ -245,9 +247,9 @@ async def test_a_row_that_somebody_refers_to_just_now_is_claimed_all_the_same(ou
         assert sent(await claim_due_now(outbox, ADDS)) == [row_id]
 
 
-@pytest.mark.parametrize("settlement", [DONE, LOST, BUSY, BAD])
-async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_settled(
-    outbox: Outbox, settlement: Completion
+@pytest.mark.parametrize("completion", [DONE, LOST, BUSY, BAD])
+async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_completed(
+    outbox: Outbox, completion: Completion
 ) -> None:
     row_ids = await queue_three(outbox)
     await claim(outbox, *row_ids)
@@ -257,7 +259,7 @@ async def test_a_user_s_lock_on_one_row_keeps_no_other_from_being_settled(
         )
         async with as_daemon(outbox.engine) as tx:
             codes = {row_id: uuid(row_id) for row_id in row_ids}
-            completed = await complete_rows(tx, uuid(1), row_ids, settlement, codes)
-        assert (completed.counts, completed.refused) == ({settlement.status: 2}, {})
-    assert await outbox.statuses() == [settlement.status, "sending", settlement.status]
+            completed = await complete_rows(tx, uuid(1), row_ids, completion, codes)
+        assert (completed.counts, completed.refused) == ({completion.status: 2}, {})
+    assert await outbox.statuses() == [completion.status, "sending", completion.status]
     assert list(await outbox.open_attempts()) == [uuid(1)]

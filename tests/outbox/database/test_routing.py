@@ -233,7 +233,7 @@ async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox:
     assert await belongs_to(outbox, named) == (CONNECTION, HOTEL, VOUCHER, "SUMMER")
 
 
-async def test_strays_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unassigned_rows_are_sorted_out_some_at_a_time(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing, "MAX_UNASSIGNED", 2)
     for _ in range(3):
         await outbox.add(voucher_id=OTHER_VOUCHER)

@@ -24,7 +24,7 @@ from sync.service.jobs import Jobs
 AT_ONCE = 16
 
 
-class Beats:
+class Heartbeats:
     """`book`: what this replica tells of how far its connections have caught up."""
 
     def __init__(self, engine: AsyncEngine, incarnation: Incarnation, book: CaughtUpBook) -> None:
@@ -33,7 +33,7 @@ class Beats:
         self._book = book
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def beat(self, all_jobs: Sequence[Jobs], waiting: Sequence[Jobs] = ()) -> bool:
+    async def tell(self, all_jobs: Sequence[Jobs], waiting: Sequence[Jobs] = ()) -> bool:
         """Tell of all of these, and no more of others; whether that could be told. `waiting`: those not begun yet."""
         if not (all_jobs or waiting or self._book.names):
             return True

@@ -17,8 +17,9 @@ def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
         await turns(1000)
         loop = asyncio.get_running_loop()
         began_s, others = loop.time(), [Connection(cap) for _ in range(20)]
-        for one in others:
-            await one.call(0.1)
+        async with asyncio.timeout(60):  # of the virtual time, in which they would wait for hours
+            for one in others:
+                await one.call(0.1)
         assert loop.time() - began_s == pytest.approx(2.0, abs=0.2)
         for call in calls:
             call.cancel()

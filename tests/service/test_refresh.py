@@ -22,17 +22,20 @@ from tests.support.mirror import Mirror
 pytestmark = pytest.mark.long
 
 NEVER_S = 3600.0
+POLL_S = 0.05
 PATIENCE_S = 15
 ENDED = "SELECT 1 FROM mews.voucher_code_outbox WHERE status = 'failed'"
 """A delete of a code that is unknown still, after all was read that there is."""
 
 
 @asynccontextmanager
-async def scheduled(mirror: Mirror, schedule: Schedule, trust: Trust) -> AsyncIterator[Jobs]:
-    """The jobs of a mirror, of which those that read by themselves come once at most."""
+async def scheduled(
+    mirror: Mirror, schedule: Schedule, trust: Trust, reads_every_s: float = NEVER_S
+) -> AsyncIterator[Jobs]:
+    """The jobs of a mirror, of which those that read by themselves come once at most, or every few seconds."""
     connection = replace(mirror.connection, tenure=Tenure(trust=trust))
     jobs = app.make_jobs(connection, mirror.settings(sync_settle_after_s=1))
-    intervals = Intervals(pull_s=NEVER_S, discovery_s=NEVER_S, heartbeat_s=NEVER_S, push_poll_s=0.05)
+    intervals = Intervals(pull_s=reads_every_s, discovery_s=reads_every_s, heartbeat_s=NEVER_S, push_poll_s=POLL_S)
     with schedule.running():
         running = asyncio.create_task(schedule.run(jobs, intervals, mirror.stop))
         try:
@@ -68,15 +71,18 @@ async def asked_often(jobs: Jobs, times: int = 5) -> None:
             await asked.acquire()
 
 
-async def test_who_may_not_ask_reads_nothing_for_them_until_it_may(mirror: Mirror, schedule: Schedule) -> None:
+@pytest.mark.parametrize("reads_every_s", [NEVER_S, POLL_S], ids=["by being asked", "at its intervals"])
+async def test_who_may_not_ask_reads_nothing_until_it_may(
+    mirror: Mirror, schedule: Schedule, reads_every_s: float
+) -> None:
     trust = Trust()
     await mirror.once()
     await queue_delete_by_id(mirror, uuid4())
-    before = len(mirror.requests())
-    async with scheduled(mirror, schedule, trust) as jobs:
+    before = len(mirror.simulator.requests)
+    async with scheduled(mirror, schedule, trust, reads_every_s) as jobs:
         await asyncio.sleep(0)
         await asked_often(jobs)
-        assert len(mirror.requests()) == before
+        assert len(mirror.simulator.requests) == before
         trust.until_s = math.inf
         schedule.make_up()
         await until_ended(mirror)
@@ -84,6 +90,7 @@ async def test_who_may_not_ask_reads_nothing_for_them_until_it_may(mirror: Mirro
 
 async def test_it_waits_for_a_slot_as_every_other_pull_does(mirror: Mirror, schedule: Schedule) -> None:
     pulls = schedule.slots.pulls
+    mirror.add_voucher()
     await mirror.once()
     await queue_delete_by_id(mirror, uuid4())
     while not pulls.locked():

@@ -2,15 +2,15 @@
 
 A replica learns of a newcomer with its next beat, and until then has what it had. So a fifth of the whole is kept for
 newcomers: each has a twentieth, until every other replica has beaten since, or trusts itself no longer. Four may join
-at once, whether or not they see each other.
+at once, whether or not they see each other. Each one more passes the whole by a twentieth until the others' next beat.
 """
 
 from sync.fleet.liveness import DEAD_AFTER_S
 
 OF_KNOWN = 0.8
 OF_NEWCOMER = 0.05
-OF_STARTER = 0.25
-"""Of one that sees nobody else, until its second beat: four may start at once, before any has shown that it lives."""
+OF_STARTER = 0.1
+"""Of one that sees nobody else, until its second beat: ten may start at once, before any has shown that it lives."""
 
 
 class FleetPart:

@@ -1,5 +1,6 @@
 """The parts of all replicas together are never more than the whole, whoever joins, dies or comes back meanwhile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -41,8 +42,8 @@ def replica(starts_s: float, lasts_s: float, late_s: float) -> One:
     return One(starts_s, starts_s + lasts_s, beats)
 
 
-def most_used(fleet: list[One]) -> float:
-    """The largest sum of parts at any instant."""
+def most_used(fleet: list[One], is_looked_at: Callable[[float], bool] = lambda now_s: True) -> float:
+    """The largest sum of parts at any instant that is looked at."""
     beats = sorted((at_s, number) for number, one in enumerate(fleet) for at_s in one.beats_at if at_s < one.ends_s)
     most = 0.0
     for (at_s, number), (next_s, _) in pairwise([*beats, (1e9, 0)]):
@@ -51,7 +52,8 @@ def most_used(fleet: list[One]) -> float:
         one.part = one.rule.after_beat(at_s + WRITTEN_S, members)
         one.trusted_until_s = at_s + TRUSTED_S
         for now_s in (at_s, min(next_s, at_s + BEAT_S)):
-            most = max(most, sum(other.part_at(now_s) for other in fleet))
+            if is_looked_at(now_s):
+                most = max(most, sum(other.part_at(now_s) for other in fleet))
     return most
 
 
@@ -65,6 +67,27 @@ def test_four_replicas_whenever_they_come_and_go_never_have_more_than_the_whole(
     lives: list[tuple[float, float, float]],
 ) -> None:
     assert most_used([replica(*life) for life in lives]) <= 1 + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(STARTS | st.floats(20, 23), st.floats(1, 80)), min_size=5, max_size=12))
+def test_of_a_dozen_each_beyond_four_passes_the_whole_by_a_twentieth_and_only_until_the_others_next_beat(
+    lives: list[tuple[float, float]],
+) -> None:
+    fleet = [replica(starts_s, lasts_s, 0.0) for starts_s, lasts_s in lives]
+    seen_after_s = 2 * BEAT_S + WRITTEN_S
+
+    def have_joined(now_s: float) -> bool:
+        return not any(0 <= now_s - starts_s < seen_after_s for starts_s, _ in lives)
+
+    assert most_used(fleet, have_joined) <= 1 + 1e-9
+    fleet = [replica(starts_s, lasts_s, 0.0) for starts_s, lasts_s in lives]
+    within_s = [sum(abs(other_s - starts_s) <= DEAD_AFTER_S for other_s, _ in lives) for starts_s, _ in lives]
+    assert most_used(fleet) <= OF_SETTLED + max(within_s) * OF_NEWCOMER + 1e-9
+
+
+def test_ten_that_start_at_once_keep_to_the_cap() -> None:
+    assert most_used([replica(number * WRITTEN_S / 10, 80, 0.0) for number in range(10)]) <= 1 + 1e-9
 
 
 def test_who_is_alone_has_all_but_the_reserve_from_its_second_beat_on() -> None:

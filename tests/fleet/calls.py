@@ -65,6 +65,11 @@ class Calls:
                 await self._news.wait()
         return found
 
+    async def until_next(self) -> None:
+        """Waits until another call is answered."""
+        self._news.clear()
+        await self._news.wait()
+
     def longest_gaps(self, hotels: Iterable[str], from_s: float, to_s: float) -> dict[str, float]:
         """The longest time in which each was not pulled, of those that touch this one, up to its end."""
         pulls: dict[str, list[float]] = {name: [] for name in hotels}

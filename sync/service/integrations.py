@@ -14,6 +14,7 @@ from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import Receiver, work_off
 from sync.mews import operations
 from sync.mews.client import Credentials, RetryPolicy
+from sync.mews.transport import HttpPools
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.settings import Settings
@@ -27,8 +28,11 @@ PRUNE_EVERY = timedelta(hours=1)
 log = structlog.get_logger()
 
 
-def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) -> Receiver:
-    """What events are worked off with, by the environment's address and client token."""
+def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event, pools: HttpPools) -> Receiver:
+    """What events are worked off with, by the environment's address and client token.
+
+    Its calls are among all that a replica makes of the address, and wait as those do while it answers nobody.
+    """
 
     async def ask(access_token: str, stored: StoredConnection | None) -> frozenset[UUID]:
         client_token = settings.mews_client_token
@@ -39,8 +43,8 @@ def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event) 
         else:
             raise SettingsError("MEWS_CLIENT_TOKEN is not set, so that no token can be verified")
         client = app.make_client(
-            settings, stop, RetryPolicy(max_attempts=2), engine,
-            given=Credentials(own, access_token, settings.mews_client),
+            settings, stop, RetryPolicy(max_attempts=2, waits_for_platform=False), engine,
+            given=Credentials(own, access_token, settings.mews_client), pool=pools.of(settings.mews_platform_address),
         )  # fmt: skip
         try:
             return frozenset([one.id async for page in operations.enterprises(client) for one in page.records])

@@ -13,6 +13,7 @@ from sync.web.server import serve_app
 
 def receive(running: Running, address: BindAddress) -> Mapping[str, Coroutine[Any, Any, None]]:
     """What accepts events, and what works them off."""
-    wake, receiver = asyncio.Event(), make_receiver(running.settings, running.engine, running.stop)
+    wake = asyncio.Event()
+    receiver = make_receiver(running.settings, running.engine, running.stop, running.pools)
     app = make_receiving_app(running.settings, receiver, wake)
     return {"integrations": serve_app(app, address, "integrations"), "integration_events": work_off_all(receiver, wake)}

@@ -1,91 +1,46 @@
 """Events of a simulated vendor come to what the API shows, however often, late or in whatever order they come."""
 
 import asyncio
-import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 
 from sync.core.bind_address import BindAddress
+from sync.demo.simulator import Operation
 from sync.fleet.changes import why_no_name
 from sync.fleet.tokens import TokenBox, TokenOf, new_key
 from sync.fleet.webhooks import store
-from sync.fleet.webhooks.work import Receiver, work_off
+from sync.fleet.webhooks.work import work_off
+from sync.mews.platform_cap import PlatformLimits
+from sync.mews.transport import HttpPools
 from sync.mirror.discover import discover
 from sync.service.integrations import make_receiver
 from sync.web.integrations import make_receiving_app
 from sync.web.server import serve_app
+from tests.fleet.webhooks.vendor import SECRET, Vendor
 from tests.support.mirror import CLIENT_TOKEN, Mirror
 from tests.support.two_tokens import KEY, second
-from tests.web.helpers import exchange, read_answer
-
-SECRET = "the-end-of-the-path"
-STATES = """
-SELECT name, origin, integration_id, paused_because, removed_at IS NOT NULL AS is_removed FROM sync.connections
-WHERE name <> 'default' ORDER BY name
-"""
-
-
-@dataclass(slots=True)
-class Vendor:
-    """Sends events to a receiver, and lets it work them off."""
-
-    mirror: Mirror
-    receiver: Receiver
-    port: int
-
-    async def post(self, body: bytes, *, secret: str = SECRET, method: str = "POST") -> int:
-        """The status that a request of these bytes is answered with."""
-        head = f"{method} /integrations/{secret} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
-        return read_answer(await exchange(self.port, head.encode() + body)).status
-
-    async def send(self, action: str, integration: str = "i-1", **data: Any) -> int:
-        """Sends an event, again where a busy machine's database did not take it in time, as the vendor does."""
-        event = {"Action": action, "Data": {"Integration": {"Id": integration, "Name": "Vouchers"}, **data}}
-        for _ in range(10):
-            if (status := await self.post(json.dumps(event).encode())) != 503:
-                return status
-        return 503
-
-    async def created(self, token: str, name: str = "Hotel B", integration: str = "i-1") -> int:
-        """Sends that an integration was created."""
-        enterprise = {"Id": "any", "Name": name}
-        return await self.send("IntegrationCreated", integration, Enterprise=enterprise, AccessToken=token)
-
-    async def work_off_all(self) -> None:
-        """Works off all that waits, as often as it is put off."""
-        for _ in range(300):
-            await self.mirror.execute("UPDATE sync.integration_events SET next_attempt_at = now()")
-            if not await work_off(self.receiver):
-                return
-
-    async def rows(self, condition: str) -> list[str]:
-        """The actions of the events of which this is so."""
-        found = await self.mirror.rows(f"SELECT action FROM sync.integration_events WHERE {condition}")
-        return [row["action"] for row in found]
-
-    async def states(self) -> list[dict[str, Any]]:
-        """What has become of the connections."""
-        return await self.mirror.rows(STATES)
 
 
 @pytest.fixture
 async def vendor(mirror: Mirror) -> AsyncIterator[Vendor]:
     settings = mirror.settings(sync_integration_secret=SECRET, sync_secret_key=KEY)
-    receiver = make_receiver(settings, mirror.connection.engine, mirror.stop)
+    pools = HttpPools(settings.sync_max_response_mb * 2**20, PlatformLimits(10, 100))
+    receiver = make_receiver(settings, mirror.connection.engine, mirror.stop, pools)
     app = make_receiving_app(settings, receiver, asyncio.Event())
     with structlog.testing.capture_logs() as logs:
         listening = asyncio.create_task(serve_app(app, BindAddress("127.0.0.1", 0), "integrations"))
         while not logs:
             await asyncio.wait([listening], timeout=0.01)
         port = int(logs[0]["address"].rstrip("/").rpartition(":")[2])
-        yield Vendor(mirror, receiver, port)
+        yield Vendor(mirror, receiver, port, pools)
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
+    await pools.aclose()
 
 
 @pytest.fixture
@@ -130,6 +85,18 @@ async def test_a_hotel_joins_pauses_goes_on_changes_its_token_and_leaves(vendor:
 
 
 @pytest.mark.long
+async def test_what_is_verified_counts_among_the_calls_that_all_make_of_the_address(vendor: Vendor, hotel: str) -> None:
+    under_way: list[int] = []
+
+    async def look(_operation: Operation, _body: Any) -> None:
+        under_way.extend(cap.in_flight for cap in vendor.pools.caps.values())
+
+    vendor.mirror.simulator.on_request = look
+    await vendor.created(hotel)
+    await vendor.work_off_all()
+    assert under_way == [1]
+
+
 async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
     await vendor.work_off_all()

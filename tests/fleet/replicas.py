@@ -76,12 +76,15 @@ class Fleet:
     @asynccontextmanager
     async def replica(self, **settings: str) -> AsyncIterator[Daemon]:
         """A replica without tokens of its own."""
+        async with running(self.mirror, self.directory, **self.settings(**settings)) as daemon:
+            yield daemon
+
+    def settings(self, **settings: str) -> dict[str, str]:
+        """Those of a replica, beside what its mirror gives it."""
         own = {"SYNC_SECRET_KEY": self.key, "MEWS_ACCESS_TOKEN": UNSET, "MEWS_CLIENT_TOKEN": CLIENT_TOKEN}
         own = {"SYNC_LEASE_S": "30", "SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "5"} | own
         # What nobody reads fills a pipe, and stops who writes it.
-        own |= {"SYNC_LOG_LEVEL": "info", "SYNC_LISTEN_URL": self.mirror.database_url} | settings
-        async with running(self.mirror, self.directory, **own) as daemon:
-            yield daemon
+        return own | {"SYNC_LOG_LEVEL": "info", "SYNC_LISTEN_URL": self.mirror.database_url} | settings
 
     async def owned_by(self) -> Counter[str | None]:
         """How many connections each owner has."""

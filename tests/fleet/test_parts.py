@@ -83,7 +83,7 @@ def test_of_a_dozen_each_beyond_four_passes_the_whole_by_a_twentieth_and_only_un
     assert most_used(fleet, have_joined) <= 1 + 1e-9
     fleet = [replica(starts_s, lasts_s, 0.0) for starts_s, lasts_s in lives]
     within_s = [sum(abs(other_s - starts_s) <= DEAD_AFTER_S for other_s, _ in lives) for starts_s, _ in lives]
-    assert most_used(fleet) <= OF_SETTLED + max(within_s) * OF_NEWCOMER + 1e-9
+    assert most_used(fleet) <= OF_KNOWN + max(within_s) * OF_NEWCOMER + 1e-9
 
 
 def test_ten_that_start_at_once_keep_to_the_cap() -> None:

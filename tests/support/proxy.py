@@ -43,12 +43,12 @@ class Proxy:
         self.was_held = asyncio.Event()
 
     @asynccontextmanager
-    async def served(self) -> AsyncIterator["Proxy"]:
-        """Listens on a port of its own."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+    async def served(self, host: str = "127.0.0.1") -> AsyncIterator["Proxy"]:
+        """Listens on a port of its own, at an address of this machine."""
+        server = await asyncio.start_server(self._accept, host, 0)
         port = server.sockets[0].getsockname()[1]
         secret = f":{quote(password)}" if (password := self._target.get("password")) else ""
-        self.url = f"postgresql://{self._target['user']}{secret}@127.0.0.1:{port}/{self._target['dbname']}"
+        self.url = f"postgresql://{self._target['user']}{secret}@{host}:{port}/{self._target['dbname']}"
         try:
             yield self
         finally:

@@ -11,8 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from hashlib import blake2b
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -39,7 +41,8 @@ Listing = tuple[list[Voucher], list[VoucherAssignment], list[Rejected]]
 class DiscoverReport:
     """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone.
 
-    `as_of` is when it began, by the database's clock.
+    `as_of` is when it began, by the database's clock; `listed` a digest of all that the API listed, of services that
+    were not to be `left_out`.
     """
 
     as_of: datetime
@@ -51,6 +54,8 @@ class DiscoverReport:
     refused: list[UUID] = field(default_factory=list)
     unlisted: list[UUID] = field(default_factory=list)
     enterprise_ids: list[UUID] = field(default_factory=list)
+    left_out: list[UUID] = field(default_factory=list)
+    listed: bytes = b""
 
 
 async def discover(connection: Connection) -> DiscoverReport:
@@ -89,6 +94,7 @@ async def _store(connection: Connection, kind: Kind[R], page: Page[R], report: D
 
 async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[UUID]:
     """Mirror everything down to the vouchers; the ids of all vouchers."""
+    report.listed = b""
     report.enterprise_ids = enterprise_ids = await _enterprises(connection, report)
     service_ids: list[UUID] = []
     enterprise_of: dict[UUID, UUID] = {}
@@ -97,6 +103,7 @@ async def _list_vouchers(connection: Connection, report: DiscoverReport) -> set[
     refused_before = await in_transaction(
         connection.engine, lambda tx: skipped.skipped_ids(tx, connection.name, "service")
     )
+    report.left_out = [*refused_before]
     listed: set[UUID] = set()
     for asked in chunks([one for one in service_ids if one not in refused_before], operations.MAX_IDS):
         listed |= await _vouchers(connection, asked, enterprise_of, report)
@@ -110,8 +117,9 @@ async def _enterprises(connection: Connection, report: DiscoverReport) -> list[U
     pages = [page async for page in operations.enterprises(connection.client)]
     await admit(connection, [one for page in pages for one in page.records])
     for page in pages:
+        report.listed = listed_with(report.listed, page)
         await _store(connection, ENTERPRISES, page, report)
-        ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
+        ids += listed_ids(page)
     return ids
 
 
@@ -121,9 +129,10 @@ async def _services(
     """Mirror the services of a group of enterprises, noting whose each is; the ids of all."""
     ids: list[UUID] = []
     async for page in operations.services(connection.client, enterprise_ids):
+        report.listed = listed_with(report.listed, page)
         await _store(connection, SERVICES, page, report)
         enterprise_of.update({one.id: one.enterprise_id for one in page.records})
-        ids += [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
+        ids += listed_ids(page)
     return ids
 
 
@@ -136,7 +145,8 @@ async def _vouchers(
     while group := bisection.group:
         refusal = None
         try:
-            listed |= await _store_vouchers(connection, await _read_vouchers(connection, group), enterprise_of, report)
+            listing = await _read_vouchers(connection, group, report)
+            listed |= await _store_vouchers(connection, listing, enterprise_of, report)
         except InvalidRequest as error:
             if not error.names(operations.SERVICE_IDS):
                 raise
@@ -198,19 +208,29 @@ async def _store_assignments(
         bisection.tell(went_through=await goes_through(group))
 
 
-async def _read_vouchers(connection: Connection, service_ids: Sequence[UUID]) -> Listing:
+async def _read_vouchers(connection: Connection, service_ids: Sequence[UUID], report: DiscoverReport) -> Listing:
     vouchers: list[Voucher] = []
     assignments: list[VoucherAssignment] = []
     unreadable: list[Rejected] = []
     async for page in operations.vouchers(connection.client, service_ids):
+        report.listed = listed_with(report.listed, page)
         vouchers += page.vouchers.records
         assignments += page.assignments.records
         unreadable += [*page.vouchers.rejected, *page.assignments.rejected]
     return vouchers, assignments, unreadable
 
 
+def listed_with(before: bytes, page: Page[R] | operations.VoucherPage) -> bytes:
+    """A digest of what was listed before, and of another page."""
+    return blake2b(before + msgspec.json.encode(page), digest_size=16).digest()
+
+
+def listed_ids(page: Page[R]) -> list[UUID]:
+    """The ids on a page; those that cannot be stored too, since what hangs on them is read all the same."""
+    return [*(one.id for one in page.records), *_rejected_ids(page.rejected)]
+
+
 def _rejected_ids(records: Sequence[Rejected]) -> Iterator[UUID]:
-    """The ids of enterprises and services that cannot be stored: what hangs on them is read all the same."""
     for record in records:
         with suppress(ValueError):
             yield UUID(record.record_id or "")

@@ -22,11 +22,13 @@ ID_BYTES = 16
 @dataclass(frozen=True, slots=True)
 class MirrorVersions:
     """The version of what each connection's plans are made of, and the connections of which records were refused by
-    the database. `now` is its clock, as of which that was so.
+    the database. `fleet`: the version of who is at work, and of which vouchers any has lost. `now` is the database's
+    clock, as of which that was so.
     """
 
     of: Mapping[str, int]
     refused: frozenset[str]
+    fleet: int
     now: datetime
 
 
@@ -84,7 +86,8 @@ async def load_versions(tx: AsyncConnection) -> MirrorVersions:
     """The versions as they are now, of all connections."""
     rows = (await tx.execute(_VERSIONS)).all()
     of = {row.connection: int(row.version) for row in rows if row.version is not None}
-    return MirrorVersions(of, frozenset(row.connection for row in rows if row.has_refused), rows[0].now)
+    refused = frozenset(row.connection for row in rows if row.has_refused)
+    return MirrorVersions(of, refused, int(rows[0].fleet), rows[0].now)
 
 
 # A row that is written has another xmin or ctid. What was left out for a time is read again when that is over, which
@@ -102,9 +105,15 @@ UNION ALL
 UNION ALL
   SELECT DISTINCT connection, 0, true FROM sync.rejected_records WHERE sqlstate IS NOT NULL
 )
-SELECT look.now, part.connection, part.has_refused,
+SELECT look.now, look.fleet, part.connection, part.has_refused,
        part.version + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint AS version
-FROM (SELECT now() AS now) AS look
+FROM (
+  SELECT now() AS now,
+    (SELECT coalesce(sum(hashtextextended(concat_ws('|', name, paused_at IS NULL, removed_at IS NULL), 5)), 0)
+     FROM sync.connections) +
+    (SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 6)), 0)
+     FROM sync.skipped WHERE kind = 'voucher' AND until IS NULL) AS fleet
+) AS look
 LEFT JOIN (SELECT connection, sum(version) AS version, bool_or(is_refused) AS has_refused FROM part GROUP BY connection)
   AS part ON true
 """)

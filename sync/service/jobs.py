@@ -19,10 +19,11 @@ from sync.core.errors import VoucherSyncError
 from sync.fleet import replicas
 from sync.fleet.replicas import Replica
 from sync.mirror import counts
-from sync.mirror.discover import DiscoverReport, discover
+from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
 from sync.mirror.quiet import QuietPulls
+from sync.mirror.quiet_discovery import Discoveries
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox import future_rows
 from sync.outbox.dispatch import MirrorFreshness
@@ -82,6 +83,7 @@ class Jobs:
         self.outbox = OutboxJobs(connection, outbox_settings, lambda: self._freshness, self.health, self.history)
         self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
         self._quiet = QuietPulls(connection, looks.versions)
+        self._discoveries = Discoveries(connection, looks.versions, self._quiet)
         self.connection = connection
         self._daemon = daemon
         self._pull_settings = pull_settings
@@ -98,8 +100,7 @@ class Jobs:
         """One discovery; None if it failed or the service is stopping."""
 
         async def run(began_s: float) -> DiscoverReport:
-            report = await discover(self.connection)
-            self._quiet.forget()
+            report = await self._discoveries.discover()
             _log_report("discovered", self.connection.name, report, is_news=report.written > 0)
             self._freshness = replace(self._freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)

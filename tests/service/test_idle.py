@@ -1,8 +1,7 @@
 """What a connection with nothing to do asks of the database, and that it misses nothing for that."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -10,8 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
 
 from sync.core.errors import Unreconciled
 from sync.demo.simulator import Operation
@@ -24,22 +22,7 @@ from sync.service.looks import make_looks
 from sync.service.schedule import Intervals, Schedule, run_until_stopped
 from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import Mirror
-
-
-@contextmanager
-def statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    """The statements that the block sends, without those that begin and end transactions."""
-    said: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if not statement.startswith(("BEGIN", "SET LOCAL")):
-            said.append(statement)
-
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield said
-    finally:
-        event.remove(engine.sync_engine, "before_cursor_execute", note)
+from tests.support.statements import statements
 
 
 async def poll(jobs: Jobs) -> bool:

@@ -66,6 +66,7 @@ class Membership:
         self._epochs: dict[str, int] = {}
         self._take_again_s = TAKE_AGAIN_S
         self._refused: Set[str] = frozenset()
+        self._known: tuple[int | None, Sequence[Owned]] = (None, ())
 
     async def beat(self, leaving: Collection[str] = ()) -> Round:
         """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.
@@ -78,7 +79,7 @@ class Membership:
             nonlocal began_s, was_dead
             began_s = now_s()
             await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
-            seen, owned = await replicas.load_seen(tx), await ownership.load_owned(tx)
+            seen, owned = await replicas.load_seen(tx), await self._load_owned(tx)
             was_dead = any(one.epoch != self._epochs.get(one.name, one.epoch) for one in owned)
             dead = await self._find_dead(tx, seen, owned)
             alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
@@ -129,6 +130,13 @@ class Membership:
             await ownership.tell(tx)
 
         await in_transaction(self._engine, work)
+
+    async def _load_owned(self, tx: AsyncConnection) -> Sequence[Owned]:
+        """The connections at work, read again only where any has changed: else it is thousands of rows at each beat."""
+        version = await ownership.load_version(tx)
+        if version != self._known[0]:
+            self._known = version, await ownership.load_owned(tx)
+        return self._known[1]
 
     async def _find_dead(self, tx: AsyncConnection, seen: Sequence[Seen], owned: Sequence[Owned]) -> set[UUID]:
         looked_s, me = now_s(), self.replica

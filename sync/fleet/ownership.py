@@ -21,6 +21,11 @@ REFUSED_AT_MOST = 4
 """To find one of a thousand takes a dozen statements, and a beat has seconds: where more are refused, all may be."""
 
 
+async def load_version(tx: AsyncConnection) -> int:
+    """A number that is another one once any connection has changed."""
+    return int((await tx.execute(_VERSION)).scalar_one())
+
+
 async def load_owned(tx: AsyncConnection) -> list[Owned]:
     """The connections that are at work, with their owners."""
     rows = await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})
@@ -83,6 +88,12 @@ async def tell(tx: AsyncConnection) -> None:
     await tx.execute(_TELL, {"channel": CONNECTIONS_CHANNEL})
 
 
+# A row that is written has another xmin or ctid; a server that was promoted may have given both to another change.
+_VERSION = text("""
+SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 0)), 0)
+       + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint
+FROM sync.connections
+""")
 _LOAD = text("""
 SELECT name, origin = 'environment' AS is_of_environment, owner, epoch,
        CASE WHEN access_token IS NOT NULL THEN hashtextextended(

@@ -18,9 +18,12 @@ from sync.fleet.parts import OF_KNOWN, OF_NEWCOMER, OF_STARTER
 from sync.outbox import claims
 from sync.outbox.claims import Lane
 from sync.outbox.rules import Operation
-from sync.postgres.engine import in_transaction
+from sync.postgres.engine import in_transaction, transaction
 from tests.fleet.members import HOTELS, Time, joining, owners, share
 from tests.support.queue import LEASE, SENT_UTC
+from tests.support.statements import statements
+
+OWNERS_READ = "is_of_environment"
 
 
 async def test_who_is_alone_takes_all_and_gives_half_to_who_joins(engines: list[AsyncEngine], time: Time) -> None:
@@ -61,6 +64,18 @@ async def test_a_beat_is_one_row_version_however_many_connections(engines: list[
     assert await in_transaction(engines[1], versions) == before
     beats = await in_transaction(engines[1], replicas.load_seen)
     assert [(seen.process, seen.beat) for seen in beats] == [(one.replica.process, 2)]
+
+
+async def test_connections_that_nobody_has_changed_are_not_read_again(engines: list[AsyncEngine], time: Time) -> None:
+    one = joining(engines[0])
+    await one.beat()
+    await one.beat()  # which has read what the first one took
+    with statements(engines[0]) as said:
+        assert len((await one.beat()).owned) == HOTELS
+        assert not any(OWNERS_READ in statement for statement in said)
+    async with transaction(engines[1]) as tx:
+        await tx.execute(text("UPDATE sync.connections SET paused_at = now() WHERE name = 'hotel 1'"))
+    assert len((await one.beat()).owned) == HOTELS - 1
 
 
 async def test_the_connections_of_a_silent_replica_are_taken_after_ten_seconds_and_never_before(

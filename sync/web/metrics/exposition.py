@@ -7,14 +7,14 @@ from contextlib import suppress
 from itertools import accumulate
 
 from aiohttp import hdrs, web
-from prometheus_client import CollectorRegistry, ProcessCollector, exposition
+from prometheus_client import ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
 
 from sync.core.errors import DatabaseError
 from sync.core.histogram import Histogram
+from sync.service.jobs import Jobs
 from sync.service.running import Running
 from sync.web.database_look import DatabaseLook
 from sync.web.metrics import names
@@ -23,7 +23,8 @@ from sync.web.metrics.names import METRICS, PREFIX, Metric
 from sync.web.metrics.stored import GOOD_FOR_S, load_stored
 
 AT_ONCE = 10
-"""Connections that are counted before others in the loop have their turn."""
+"""Connections that are counted before others in the loop have their turn, and told of before more are counted."""
+HEAD, END = b"# ", b"# EOF\n"
 LAG_EVERY_S = 0.5
 LAG_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -50,14 +51,20 @@ class Metrics:
 
     async def scrape(self, request: web.Request) -> web.Response:
         """Everything, in OpenMetrics' words for whoever takes them, else in Prometheus'."""
-        samples = await self._load()
         is_open = "application/openmetrics-text" in request.headers.get(hdrs.ACCEPT, "")
+        text = MetricsText(is_openmetrics=is_open)
         # In a thread: with many connections it would keep the loop for long.
-        body = await asyncio.to_thread(render, samples, is_openmetrics=is_open)
+        await asyncio.to_thread(text.add, await self._of_all())
+        for jobs in _batches(self._running.jobs):
+            limit = self._running.settings.sync_rate_limit_requests
+            samples = [sample for one in jobs for sample in of_connection(one, limit)]
+            await asyncio.to_thread(text.add, samples)
+        body = await asyncio.to_thread(text.whole)
         content_type = openmetrics.CONTENT_TYPE_LATEST if is_open else exposition.CONTENT_TYPE_PLAIN_0_0_4
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
-    async def _load(self) -> Sequence[Sample]:
+    async def _of_all(self) -> Sequence[Sample]:
+        """What is told once, and what the database knows."""
         try:
             stored, is_up = await self._stored(), True
         except DatabaseError:
@@ -65,12 +72,7 @@ class Metrics:
         has_key = bool(self._running.settings.secret_keys)
         samples = [*of_process(self._running.engine, has_secret_key=has_key), *of_platforms(self._running.pools)]
         samples += stored
-        samples += [(names.DATABASE_UP, (), is_up), (names.LOOP_LAG, (), self._lag_s.copy())]
-        for number, jobs in enumerate(self._running.jobs, start=1):
-            samples += of_connection(jobs, self._running.settings.sync_rate_limit_requests)
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return samples
+        return [*samples, (names.DATABASE_UP, (), is_up), (names.LOOP_LAG, (), self._lag_s.copy())]
 
     async def _measure_lag(self) -> None:
         loop = asyncio.get_running_loop()
@@ -80,25 +82,45 @@ class Metrics:
             self._lag_s.observe(max(0.0, loop.time() - due_s))
 
 
-class _Samples(Collector):
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._samples = defaultdict[Metric, list[tuple[Sequence[str], float | Histogram]]](list)
+class _Families:
+    """What the library asks for its samples."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+class MetricsText:
+    """All metrics as text, made of some samples at a time: of thousands of connections they are many times as large."""
+
+    def __init__(self, *, is_openmetrics: bool) -> None:
+        self._generate = openmetrics.generate_latest if is_openmetrics else exposition.generate_latest
+        self._end = END if is_openmetrics else b""
+        self._lines = defaultdict[Metric, bytearray](bytearray)
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Take samples, of metrics in any order."""
+        of_metric = defaultdict[Metric, list[tuple[Sequence[str], float | Histogram]]](list)
         for metric, labels, value in samples:
-            self._samples[metric].append((labels, value))
+            of_metric[metric].append((labels, value))
+        for metric, found in of_metric.items():
+            lines = self._told([_family(metric, found)]).split(b"\n")
+            self._lines[metric] += b"\n".join(line for line in lines if not line.startswith(HEAD))
 
-    def collect(self) -> Iterator[Family]:
+    def whole(self) -> bytearray:
+        """The text, those of the process as an operating system counts them too; only once."""
+        text = bytearray()
         for metric in METRICS:
-            yield _family(metric, self._samples[metric])
+            text += self._told([_family(metric, [])])
+            text += self._lines.pop(metric, b"")
+        text += self._told(ProcessCollector(registry=None).collect())
+        text += self._end
+        return text
 
-
-def render(samples: Sequence[Sample], *, is_openmetrics: bool) -> bytes:
-    """All metrics as text, those of the process as an operating system counts them too."""
-    registry = CollectorRegistry()
-    registry.register(_Samples(samples))
-    ProcessCollector(registry=registry)
-    if is_openmetrics:
-        return bytes(openmetrics.generate_latest(registry))  # type: ignore[no-untyped-call]
-    return exposition.generate_latest(registry)
+    def _told(self, families: Iterable[Family]) -> bytes:
+        return bytes(self._generate(_Families(families))).removesuffix(END)
 
 
 def _family(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histogram]]) -> Family:
@@ -126,3 +148,8 @@ def _family(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histo
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
     bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
     return [(bound, float(count)) for bound, count in zip(bounds, accumulate(histogram.counts), strict=True)]
+
+
+def _batches(all_jobs: Sequence[Jobs]) -> Iterator[Sequence[Jobs]]:
+    all_jobs = list(all_jobs)  # others come and go meanwhile
+    return (all_jobs[at : at + AT_ONCE] for at in range(0, len(all_jobs), AT_ONCE))

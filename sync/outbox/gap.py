@@ -41,6 +41,18 @@ class Left:
         return self.adds + self.deletes
 
 
+@dataclass(frozen=True, slots=True)
+class Concerned:
+    """The connections whose rows a gap holds; `is_everybody`: some are of vouchers that nobody knew yet."""
+
+    names: frozenset[str]
+    is_everybody: bool
+
+    def includes(self, name: str) -> bool:
+        """Whether a connection must be read before anybody knows what became of all rows."""
+        return self.is_everybody or name in self.names
+
+
 async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
     """Hold what is pending and was queued before the gap, but for what somebody has released since."""
     if not known.gap:
@@ -63,11 +75,10 @@ async def count_held(tx: AsyncConnection) -> Left:
     return Left(*(await tx.execute(select(adds, deletes).where(_IS_OF_GAP))).one())
 
 
-async def others(tx: AsyncConnection, names: Collection[str]) -> list[str]:
-    """The connections beside those of these names of which a gap holds rows."""
-    is_others = outbox.c.connection.not_in(names)
-    found = select(outbox.c.connection).where(_IS_OF_GAP, is_others).distinct().order_by(outbox.c.connection)
-    return [str(name) for name in (await tx.execute(found)).scalars()]
+async def load_concerned(tx: AsyncConnection) -> Concerned:
+    """Whom the rows concern that a gap holds."""
+    found = (await tx.execute(select(outbox.c.connection).where(_IS_OF_GAP).distinct())).scalars().all()
+    return Concerned(frozenset(name for name in found if name is not None), is_everybody=None in found)
 
 
 async def own(tx: AsyncConnection, connection: str, vouchers: Collection[UUID]) -> list[UUID]:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection import incarnation
 from sync.connection.connection import Connection
@@ -19,7 +19,7 @@ from sync.mirror.read_back import read_everything
 from sync.mirror.windows import chunks
 from sync.outbox import gap, lookups
 from sync.outbox.claims import as_daemon
-from sync.outbox.gap import Left
+from sync.outbox.gap import Concerned, Left
 from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import load_server_facts
@@ -71,8 +71,8 @@ async def adopt(
 ) -> Adoption:
     """Make the database the one to work with; without `rest` only if nothing is left. Raises `VoucherSyncError`.
 
-    `others`: the jobs of the other connections. What is queued for one that is not among them all could not be looked
-    up, so nothing is adopted as long as there is any.
+    `others`: the jobs of the other connections. What is held for one that is not among them all could not be looked
+    up, so nothing is adopted as long as there is any. Whoever has nothing held is not asked.
 
     `pause` ends once the API must show whatever was sent before it began: what a lost claim has just added does not
     show at once, and would be released and made twice. It is only asked for where adds are held.
@@ -87,10 +87,11 @@ async def adopt(
     await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
     if (await in_transaction(connection.engine, gap.count_held)).adds:
         await pause()
-    everybody = [jobs, *others]
-    if not await _is_all_read(everybody, adoption):
+    concerned = await in_transaction(connection.engine, gap.load_concerned)
+    readers = [one for one in (jobs, *others) if concerned.includes(one.connection.name)]
+    if not await _is_all_read(readers, concerned, adoption):
         return adoption
-    await _complete_standing(connection, [one.connection for one in everybody], adoption)
+    await _complete_standing(connection.engine, [one.connection for one in readers], adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
@@ -100,12 +101,11 @@ async def adopt(
     return adoption
 
 
-async def _is_all_read(everybody: Sequence[Jobs], adoption: Adoption) -> bool:
-    """Whether the mirror shows what became of all that is queued; if not, the adoption has the errors."""
-    unread = [one for one in everybody if not await _read_all(one)]
+async def _is_all_read(readers: Sequence[Jobs], concerned: Concerned, adoption: Adoption) -> bool:
+    """Whether the mirror shows what became of all that is held; if not, the adoption has the errors."""
+    unread = [one for one in readers if not await _read_all(one)]
     adoption.errors = [error for one in unread for error in one.health.errors]
-    names = [one.connection.name for one in everybody]
-    left_out = await in_transaction(everybody[0].connection.engine, partial(gap.others, names=names))
+    left_out = sorted(concerned.names - {one.connection.name for one in readers})
     if left_out and not unread:
         adoption.errors = [VoucherSyncError(LEFT_OUT.format(names=", ".join(left_out)))]
     return not unread and not left_out
@@ -118,18 +118,18 @@ async def _read_all(jobs: Jobs) -> bool:
     return bool(pulled and pulled.caught_up)
 
 
-async def _complete_standing(connection: Connection, everybody: Sequence[Connection], adoption: Adoption) -> None:
-    engine, after = connection.engine, 0
+async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection], adoption: Adoption) -> None:
+    after = 0
     unstamped = [
         one
-        for one in everybody
+        for one in readers
         if not await in_transaction(engine, partial(lookups.stamps_what_it_adds, connection=one.name))
     ]
     while True:
-        server_utc = await server_now(connection)
         rows = await in_transaction(engine, partial(gap.held_rows, after=after, limit=AT_ONCE), as_daemon)
         if not rows:
             return
+        server_utc = await server_now(readers[0])
         for one in unstamped:
             await _read_unstamped(one, rows)
 

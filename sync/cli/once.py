@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import click
@@ -25,6 +25,7 @@ from sync.service.outbox_worker import OutboxJobs
 from sync.settings import Settings, load_settings
 from sync.tracing import tracing
 
+SENT_BEFORE = "what was sent before that may not show in the API yet"
 AT_ONCE = 8
 """Connections that have their cycle at the same time; each is within the budget of its own token."""
 
@@ -67,6 +68,7 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
     """Of several at once none shows its progress: a terminal has room for one."""
     jobs = app.make_jobs(connection, settings)
     discovered = await jobs.discover()
+    await _settle(connection)
     with pull_progress(connection.client) if shows_progress else nullcontext(_show_nothing) as on_progress:
         pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
     pushed = await (_push(connection, jobs.outbox) if shows_progress else jobs.outbox.push_all())
@@ -74,6 +76,16 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
         note = partial(heartbeat.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
         await in_transaction(connection.engine, note)
     return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
+
+
+async def _settle(connection: Connection) -> None:
+    """Where another server has taken over, wait until a pull shows what was sent to the one that is gone."""
+    with suppress(VoucherSyncError):  # the pull tells of it
+        await connection.incarnation.check(connection.engine)
+    if wait_s := connection.incarnation.settles_in_s:
+        click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connection.stop.wait(), wait_s)
 
 
 def _show_nothing(_: PullReport) -> None:

@@ -5,6 +5,8 @@ A database that went back in time, was copied, or lost its last commits has rows
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -58,8 +60,11 @@ class Known:
     gap_through: int | None
 
 
-def find_gap(known: Known, facts: ServerFacts, seen: int | None) -> Gap | None:
-    """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one."""
+def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, was_found: bool = False) -> Gap | None:
+    """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one.
+
+    `was_found`: this process has found it before, and followed it until its server was another.
+    """
     if known.gap is Gap.COPY or known.id is None:
         return known.gap
     pairs = (
@@ -74,17 +79,41 @@ def find_gap(known: Known, facts: ServerFacts, seen: int | None) -> Gap | None:
         # A server that runs loses nothing: a copy under the same name must have been at work.
         return Gap.COPY if is_same_server else Gap.BEHIND
     # Files that were copied or put back tell the same of themselves, but only a server that was started since has them.
-    return known.gap if is_same_server or seen is not None else Gap.COPY
+    # A witness from before they were kept would not miss what was done after that.
+    is_followed = seen is not None and (was_found or seen == known.position)
+    return known.gap if is_same_server or is_followed else Gap.COPY
+
+
+def is_promoted(before: Known, facts: ServerFacts) -> bool:
+    """Whether a server may be a standby that took over, and lost what somebody did last; `before`: as it was known."""
+    if None not in (before.timeline, facts.timeline):
+        return before.timeline != facts.timeline
+    return before.started_at != facts.started_at
 
 
 class Incarnation:
-    """The database of a connection, as far as this process knows it. `checks` counts how often it was found anew."""
+    """The database of a connection, as far as this process knows it. `checks` counts how often it was found anew.
 
-    def __init__(self, witness: Witness) -> None:
+    `patience_s`: so long others may vouch for a server that this process cannot. `settling_s`: so long after it was
+    sent a change may be under way, or hidden; whoever sent it to a server that is gone may not have been this process.
+    """
+
+    def __init__(
+        self,
+        witness: Witness,
+        *,
+        patience_s: float = 0.0,
+        settling_s: float = 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.witness = witness
         self.known: Known | None = None
         self.checks = 0
         self.is_new = False
+        self._patience_s, self._settling_s, self._clock = patience_s, settling_s, clock
+        self._found: Known | None = None
+        self._unsure_since_s: float | None = None
+        self._settled_s = clock()
         self._checking = asyncio.Lock()
         self._remembering = asyncio.Lock()
 
@@ -105,6 +134,16 @@ class Incarnation:
             raise IncarnationChanged(CHANGED)
         return self.known
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether others may still vouch for it; until then nothing is sent from it, and nothing held."""
+        return self._unsure_since_s is not None
+
+    @property
+    def settles_in_s(self) -> float:
+        """After how many seconds a pull shows all that was sent to a server from which this one has taken over."""
+        return max(0.0, self._settled_s - self._clock())
+
     async def check(self, engine: AsyncEngine) -> int:
         """Look whether it is the database that was worked with; the number of this finding. Raises `DatabaseError`."""
         async with self._checking:
@@ -113,8 +152,10 @@ class Incarnation:
                 self.known = await in_transaction(engine, self._look)
                 if before is None or before.gap is not self.known.gap:
                     self.checks += 1
+                if self.known.gap_at and (before is None or before.gap_at is None):
                     _tell(self.known)
                 if self.known.id and not self.known.gap:
+                    self._found = self.known
                     await asyncio.to_thread(self.witness.write, self.known.id, self.known.position)
             return self.checks
 
@@ -124,13 +165,20 @@ class Incarnation:
         if self.known and self.known.gap is Gap.COPY:
             raise NotAdopted(NOT_ADOPTED)
 
-    async def confirm(self, tx: AsyncConnection) -> None:
-        """Make sure, within a transaction, that the database is still the one that was looked at.
+    async def confirm(self, tx: AsyncConnection) -> int:
+        """Make sure, within a transaction, that the database is still the one that was looked at; its position.
 
         Between two transactions another server may stand at the address, which lost the commits of the last one.
         """
         row = (await tx.execute(_CONFIRM)).one()
         self._compare(row, at_least=self.worked_with.position)
+        return int(row.position)
+
+    async def follow(self, engine: AsyncEngine) -> None:
+        """Know how far others work with it, to vouch for it when they are gone. Raises `DatabaseError`."""
+        await self.check(engine)
+        if self.is_worked_with:
+            await self.remember(await in_transaction(engine, self.confirm))
 
     def witnessed(self) -> "asyncio.Future[int | None]":
         """The position that the witness has, read in a thread: no transaction that moves on waits for a disk."""
@@ -164,6 +212,18 @@ class Incarnation:
             self.known = None
             raise IncarnationChanged(CHANGED)
 
+    def _waits_for_others(self, known: Known, facts: ServerFacts, seen: int | None, gap: Gap | None) -> bool:
+        """Whether it is a gap only as long as nobody vouches for its server, and somebody still may."""
+        as_if_same_server = replace(known, started_at=facts.started_at)
+        if gap is not Gap.COPY or find_gap(as_if_same_server, facts, seen) is gap:
+            self._unsure_since_s = None
+            return False
+        now_s = self._clock()
+        since_s = now_s if self._unsure_since_s is None else self._unsure_since_s
+        is_patient = now_s - since_s < self._patience_s
+        self._unsure_since_s = since_s if is_patient else None
+        return is_patient
+
     async def _look(self, tx: AsyncConnection) -> Known:
         await tx.execute(insert(incarnation).values(position=0).on_conflict_do_nothing())
         known = await load(tx, lock=True)
@@ -172,7 +232,13 @@ class Incarnation:
         self.is_new = known.id is None
         if self.is_new:
             return await record(tx, known, facts)
-        gap = find_gap(known, facts, seen)
+        was_found = self._found is not None and self._found.id == known.id
+        gap = find_gap(known, facts, seen, was_found=was_found)
+        if self._waits_for_others(known, facts, seen, gap):
+            return replace(known, gap=gap, gap_at=None, gap_through=None)
+        before = self._found if self._found and was_found else known
+        if not gap and is_promoted(before, facts):
+            self._settled_s = self._clock() + self._settling_s
         if gap and gap is not known.gap:
             through = (await tx.execute(_LAST_QUEUED)).scalar_one()
             values = {"gap": gap, "gap_at": func.now(), "gap_through": through}

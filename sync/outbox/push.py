@@ -111,6 +111,8 @@ class Pusher:
         """
         incarnation = self._connection.incarnation
         await self._hold_before_gap()
+        if incarnation.is_unsure:
+            return False
         await incarnation.require(self._connection.engine)
         if not incarnation.is_new and self._freshness().checked != incarnation.checks:
             self._finder.waiting = replace(self.waiting, pull=True)

@@ -67,12 +67,20 @@ async def open_workplace(
     retry_policy: RetryPolicy = RetryPolicy(),
     *,
     sessions: int | None = None,
+    patience_s: float = 0.0,
 ) -> AsyncIterator[Workplace]:
-    """The database and what is known of it; closed with its pool of so many `sessions` at the end."""
+    """The database and what is known of it; closed with its pool of so many `sessions` at the end.
+
+    `patience_s`: so long other replicas may vouch for a server that this process does not know.
+    """
     pool = sessions or settings.sync_database_pool
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on", is_unattended=True)
     require_schema(engine)
-    incarnation = Incarnation(Witness(state_directory(settings.sync_state_dir)))
+    incarnation = Incarnation(
+        Witness(state_directory(settings.sync_state_dir)),
+        patience_s=patience_s,
+        settling_s=settings.sync_lease_s + settings.sync_settle_after_s,
+    )
     in_flight, per_s = settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s
     limits = PlatformLimits(in_flight, per_s, in_process=room_for_calls(in_flight))
     pools = HttpPools(settings.sync_max_response_mb * 2**20, limits)

@@ -6,6 +6,7 @@ told of one alone, as a state that has changed or calls that failed, has a trans
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -36,6 +37,8 @@ class Heartbeats:
     async def tell(self, all_jobs: Sequence[Jobs], waiting: Sequence[Jobs] = ()) -> bool:
         """Tell of all of these, and no more of others; whether that could be told. `waiting`: those not begun yet."""
         if not (all_jobs or waiting or self._book.names):
+            with suppress(VoucherSyncError):  # that beats fail is told
+                await self._incarnation.follow(self._engine)
             return True
         try:
             await self._observe([*all_jobs, *waiting])

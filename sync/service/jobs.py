@@ -133,7 +133,9 @@ class Jobs:
 
         async def run(began_s: float) -> PullReport:
             await verify(self.connection)
-            checked = await self.connection.incarnation.check(self.connection.engine)
+            incarnation = self.connection.incarnation
+            found = await incarnation.check(self.connection.engine)
+            checked = None if incarnation.settles_in_s else found
             ends_s = began_s + turn_s
             self.progress.begin()
             report = await pull(

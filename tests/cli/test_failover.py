@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from .conftest import SHOWN_SOON, Cli
 pytestmark = pytest.mark.long
 
 VALUES = [f"NEW-{number:02}" for number in range(20)]
+HIDDEN_S = 8.0
+"""Within what is waited for by these settings, and longer than it takes another process to pull."""
 QUICK = {"SYNC_LEASE_S": "8", "SYNC_SETTLE_AFTER_S": "1", "SYNC_OVERLAP_S": "60"}
 
 
@@ -125,6 +128,22 @@ async def test_what_was_claimed_and_made_is_not_made_again(pair: Pair, cli: Cli)
         await scene.run("once")
         assert made(mirror) == Counter(VALUES)
         await scene.reconcile()
+        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+
+
+async def test_what_another_host_has_sent_to_the_primary_is_waited_for(pair: Pair, cli: Cli, tmp_path: Path) -> None:
+    """The witness of the host that takes over knows nothing of what was claimed on the one that is gone."""
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        another = {"SYNC_STATE_DIR": str(tmp_path / "state")}
+        assert await scene.run("once", **another) == 0
+        await scene.queue(VALUES)
+        await pair.cut()
+        mirror.simulator.behaviour.hide_writes_for_s = HIDDEN_S
+        await scene.run("once")
+        await pair.fail_over(mirror)
+        assert await scene.run("once", **another) == 0
         assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
 
 

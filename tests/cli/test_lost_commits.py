@@ -92,7 +92,7 @@ async def test_without_loss_nobody_is_asked(server: PhysicalServer, cli: Cli, pr
         await mirror.connection.engine.dispose()
         server.back_up()
         server.put_back(promote=promote)
-        assert (await cli("once", settings=mirror.environment)).code == 0
+        assert (await cli("once", settings=mirror.environment | SHOWN_SOON)).code == 0
         assert await statuses(mirror) == {"done": len(VALUES)}
         assert made(mirror) == Counter(VALUES)
 
@@ -136,3 +136,27 @@ async def test_a_daemon_that_runs_meanwhile_sends_nothing_again(server: Physical
             await mirror.execute(QUEUE, voucher=voucher.id, values=["LAST"])
             await until(mirror, LAST_IS_DONE)
         assert made(mirror) == Counter(["FIRST", *VALUES, "LAST"])
+
+
+async def test_who_has_not_worked_with_it_for_long_sends_nothing_of_files_that_were_put_back(
+    server: PhysicalServer, cli: Cli, tmp_path: Path
+) -> None:
+    """Another one's witness would tell: what is in the files since one's own was written may have been undone."""
+    mirror = Mirror(server.url)
+    mirror.simulator.behaviour.allow_duplicates = True
+    async with mirror.opened():
+        voucher = mirror.add_voucher()
+        spare = mirror.environment | {"SYNC_STATE_DIR": str(tmp_path / "state")}
+        assert (await cli("once", settings=spare)).code == 0
+        await mirror.execute(QUEUE, voucher=voucher.id, values=["FIRST"])
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        await mirror.execute(QUEUE, voucher=voucher.id, values=VALUES)
+        await mirror.connection.engine.dispose()
+        server.back_up()
+        await mirror.execute(CANCEL, values=TAKEN_BACK)
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        await mirror.connection.engine.dispose()
+        server.put_back(promote=False)
+        ended = await cli("once", settings=spare)
+        assert made(mirror) == Counter(["FIRST", *VALUES[5:]])
+        assert (ended.code, "voucher-sync adopt" in ended.stderr) == (1, True)

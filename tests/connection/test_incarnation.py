@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.connection.incarnation import Gap, Incarnation, Known, find_gap
+from sync.connection.incarnation import Gap, Incarnation, Known, find_gap, is_promoted
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted
 from sync.postgres.engine import transaction
@@ -29,6 +29,7 @@ AGAIN = replace(FACTS, started_at=STARTED + timedelta(days=1))
         (FACTS, 9, None),
         (FACTS, None, None),
         (AGAIN, 10, None),
+        (AGAIN, 9, Gap.COPY),
         (replace(AGAIN, timeline=2), 10, None),
         (replace(AGAIN, timeline=2), 11, Gap.BEHIND),
         (AGAIN, 11, Gap.BEHIND),
@@ -42,6 +43,26 @@ AGAIN = replace(FACTS, started_at=STARTED + timedelta(days=1))
 )
 def test_what_differs_is_a_gap(facts: ServerFacts, seen: int | None, gap: Gap | None) -> None:
     assert find_gap(KNOWN, facts, seen) is gap
+
+
+def test_who_has_followed_it_so_far_needs_to_have_seen_no_more() -> None:
+    assert find_gap(KNOWN, AGAIN, 9, was_found=True) is None
+    assert find_gap(KNOWN, AGAIN, 11, was_found=True) is Gap.BEHIND
+    assert find_gap(KNOWN, AGAIN, None, was_found=True) is Gap.COPY
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_one"),
+    [
+        (FACTS, False),
+        (AGAIN, False),
+        (replace(AGAIN, timeline=2), True),
+        (replace(FACTS, timeline=None), False),
+        (replace(AGAIN, timeline=None), True),
+    ],
+)
+def test_a_server_of_another_timeline_may_be_a_standby_that_took_over(facts: ServerFacts, is_one: bool) -> None:
+    assert is_promoted(KNOWN, facts) is is_one
 
 
 def test_a_gap_stays_until_somebody_adopts_the_database() -> None:
@@ -90,6 +111,68 @@ async def test_a_database_whose_commits_were_lost_before_its_server_started_is_b
     await found.check(engine)
     assert found.known is not None
     assert (found.known.gap, found.known.gap_through) == (Gap.BEHIND, 0)
+
+
+STARTED_ANEW = "UPDATE sync.incarnation SET started_at = started_at - interval '1 day'"
+TAKEN_OVER = f"{STARTED_ANEW}, timeline = timeline - 1"
+GAP = "SELECT gap FROM sync.incarnation WHERE gap IS NOT NULL"
+
+
+async def test_a_server_started_anew_is_vouched_for_by_whoever_worked_with_it_last(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    time_s = 0.0
+    first = await worked_with(engine, tmp_path / "first")
+    newcomer = Incarnation(Witness(tmp_path / "second"), patience_s=30, clock=lambda: time_s)
+    await execute(engine, STARTED_ANEW)
+    await newcomer.check(engine)
+    time_s = 29.0
+    await newcomer.check(engine)
+    assert (newcomer.is_unsure, newcomer.is_worked_with) == (True, False)
+    await Incarnation(first.witness).require(engine)
+    await newcomer.require(engine)
+    assert (newcomer.is_unsure, newcomer.is_worked_with) == (False, True)
+
+
+async def test_one_that_nobody_vouches_for_in_time_is_asked_about(engine: AsyncEngine, tmp_path: Path) -> None:
+    time_s = 0.0
+    await worked_with(engine, tmp_path / "first")
+    newcomer = Incarnation(Witness(tmp_path / "second"), patience_s=30, clock=lambda: time_s)
+    await execute(engine, STARTED_ANEW)
+    await newcomer.check(engine)
+    assert not await rows(engine, GAP)
+    time_s = 31.0
+    with pytest.raises(NotAdopted):
+        await newcomer.require(engine)
+    assert await rows(engine, GAP)
+
+
+async def test_a_spare_knows_how_far_others_work_with_it(engine: AsyncEngine, tmp_path: Path) -> None:
+    spare = Incarnation(Witness(tmp_path / "spare"))
+    await spare.follow(engine)
+    others = Incarnation(Witness(tmp_path / "others"))
+    await others.check(engine)
+    await work(engine, others)
+    await spare.follow(engine)
+    await execute(engine, STARTED_ANEW)
+    await Incarnation(Witness(tmp_path / "spare")).require(engine)
+
+
+async def test_what_was_sent_to_a_server_that_is_gone_is_waited_for_before_a_pull_counts(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    await worked_with(engine, tmp_path)
+    time_s = 0.0
+    await execute(engine, STARTED_ANEW)
+    found = Incarnation(Witness(tmp_path), settling_s=45, clock=lambda: time_s)
+    await found.require(engine)
+    assert found.settles_in_s == 0
+    await execute(engine, TAKEN_OVER)
+    found = Incarnation(Witness(tmp_path), settling_s=45, clock=lambda: time_s)
+    await found.require(engine)
+    assert found.settles_in_s == 45
+    time_s = 45.0
+    assert found.settles_in_s == 0
 
 
 async def test_a_claim_is_refused_by_a_database_that_has_lost_commits(engine: AsyncEngine, tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ async def adopt(
         return Adoption(None, adopted=True)
     adoption = Adoption(known.gap)
     await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
-    if (await in_transaction(connection.engine, gap.count_held)).adds:
+    adoption.left = await in_transaction(connection.engine, gap.count_held)
+    if adoption.left.adds:
         await pause()
     concerned = await in_transaction(connection.engine, gap.load_concerned)
     readers = [one for one in (jobs, *others) if concerned.includes(one.connection.name)]

@@ -2,9 +2,10 @@
 
 import pytest
 
+from sync.demo.simulator import Operation
 from sync.service import app
 from sync.service.adoption import Rest, adopt
-from tests.support.mirror import Mirror
+from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.outbox import A_WHILE, Outbox
 
 ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
@@ -49,3 +50,20 @@ async def test_it_waits_only_where_adds_are_held(mirror: Mirror, outbox: Outbox)
         jobs = app.make_jobs(mirror.connection, mirror.settings())
         adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
     assert (adoption.released, adoption.adopted) == (1, True)
+
+
+async def test_what_stays_held_is_told_also_where_the_api_cannot_be_read(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    await mirror.execute(ELSEWHERE)
+    mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_CODES})
+
+    async def pause() -> None:
+        mirror.clock.advance(A_WHILE)
+
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
+    assert (adoption.left.adds, adoption.adopted, bool(adoption.errors)) == (1, False, True)

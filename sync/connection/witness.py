@@ -1,7 +1,7 @@
 """The witness: a file outside the database that remembers how far the database was worked with.
 
-It is written after the commit that it tells of. So it may be behind the database, which is harmless; a database that
-is behind the file has lost commits.
+It is written after the commit that it tells of, so a database that is behind the file has lost commits. A file that is
+behind its database vouches for none whose server was started since.
 
 Each claim writes it before anything is sent. So it is written over in place, in one block of the disk, which takes half
 the time of a new file that is moved over the old one.
@@ -54,9 +54,11 @@ class Witness:
             return None
 
     def write(self, incarnation: UUID, position: int) -> None:
-        """Remember a position that is committed."""
+        """Remember a position that is committed, unless another process of this place has remembered a later one."""
         if self.directory is None:
             self._tell(FileNotFoundError("this user has no home"))
+            return
+        if (self.read(incarnation) or 0) > position:
             return
         path = _path(self.directory, incarnation)
         told = {"incarnation": str(incarnation), "position": position, "once_more": position}

@@ -79,8 +79,7 @@ class Supervisor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work for what this replica owns until `stop`, then give it all back."""
-        all_beside = (self._watch_trust(), self._tell_all(), self._hear_news())
-        beside = [asyncio.create_task(one) for one in all_beside]
+        beside = [asyncio.create_task(one) for one in (self._watch_trust(), self._tell_all(), self._hear_news())]
         self._place.pools.on_return = self._schedule.make_up
         try:
             while not stop.is_set():
@@ -95,6 +94,7 @@ class Supervisor:
             with suppress(DatabaseError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
                     await self._membership.leave()
+                    await self._place.incarnation.follow(self._place.engine)  # all may be started anew next
 
     async def _wait(self, stop: asyncio.Event) -> None:
         with suppress(TimeoutError):

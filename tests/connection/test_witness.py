@@ -18,15 +18,21 @@ def only_file(directory: Path) -> Path:
 
 def test_it_is_written_over_in_place_whatever_the_length_of_the_position(tmp_path: Path) -> None:
     witness = Witness(tmp_path)
-    witness.write(ONE, 99_999)
+    witness.write(ONE, 7)
     first = only_file(tmp_path).stat()
-    for position in (2**63, 7):
+    for position in (99_999, 2**63):
         witness.write(ONE, position)
         assert witness.read(ONE) == position
     assert (only_file(tmp_path).stat().st_ino, only_file(tmp_path).stat().st_size) == (first.st_ino, SIZE)
 
 
-@pytest.mark.parametrize("before", ["", '{"incarnation": "x", "position": 5}', "x" * 4096])
+def test_what_another_process_of_the_place_has_seen_since_stays(tmp_path: Path) -> None:
+    Witness(tmp_path).write(ONE, 8)
+    Witness(tmp_path).write(ONE, 7)
+    assert Witness(tmp_path).read(ONE) == 8
+
+
+@pytest.mark.parametrize("before", ["", '{"incarnation": "x", "position": 1}', "x" * 4096])
 def test_a_file_of_another_length_is_replaced(tmp_path: Path, before: str) -> None:
     witness = Witness(tmp_path)
     witness.write(ONE, 1)

@@ -19,7 +19,7 @@ from sync.mirror.read_back import read_everything
 from sync.mirror.windows import chunks
 from sync.outbox import gap, lookups
 from sync.outbox.claims import as_daemon
-from sync.outbox.gap import Concerned, Left
+from sync.outbox.gap import Left
 from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import load_server_facts
@@ -88,11 +88,10 @@ async def adopt(
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     if adoption.left.adds:
         await pause()
-    concerned = await in_transaction(connection.engine, gap.load_concerned)
-    readers = [one for one in (jobs, *others) if concerned.includes(one.connection.name)]
-    if not await _is_all_read(readers, concerned, adoption):
+    readers = await _read_concerned(connection.engine, [jobs, *others], adoption)
+    if readers is None:
         return adoption
-    await _complete_standing(connection.engine, [one.connection for one in readers], adoption)
+    await _complete_standing(connection.engine, readers, adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
@@ -102,14 +101,28 @@ async def adopt(
     return adoption
 
 
-async def _is_all_read(readers: Sequence[Jobs], concerned: Concerned, adoption: Adoption) -> bool:
-    """Whether the mirror shows what became of all that is held; if not, the adoption has the errors."""
-    unread = [one for one in readers if not await _read_all(one)]
-    adoption.errors = [error for one in unread for error in one.health.errors]
-    left_out = sorted(concerned.names - {one.connection.name for one in readers})
-    if left_out and not unread:
+async def _read_concerned(
+    engine: AsyncEngine, everybody: Sequence[Jobs], adoption: Adoption
+) -> list[Connection] | None:
+    """Read all of whom a gap holds rows, until the mirror shows what became of these, and of what was held meanwhile.
+
+    Who was read; None where not all could be, and the adoption has the errors.
+    """
+    by_name, read = {one.connection.name: one for one in everybody}, dict[str, Connection]()
+    while True:
+        concerned = await in_transaction(engine, gap.load_concerned)
+        missing = {name: one for name, one in by_name.items() if concerned.includes(name) and name not in read}
+        if not missing:
+            break
+        unread = [one for one in missing.values() if not await _read_all(one)]
+        if unread:
+            adoption.errors = [error for one in unread for error in one.health.errors]
+            return None
+        read |= {name: one.connection for name, one in missing.items()}
+    if left_out := sorted(concerned.names - read.keys()):
         adoption.errors = [VoucherSyncError(LEFT_OUT.format(names=", ".join(left_out)))]
-    return not unread and not left_out
+        return None
+    return list(read.values())
 
 
 async def _read_all(jobs: Jobs) -> bool:

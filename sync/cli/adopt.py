@@ -43,7 +43,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
     click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
     for error in adoption.errors:
         click.echo(f"Error: {error}", err=True)
-    if adoption.left.total and not adoption.adopted and not as_json:
+    if adoption.left.total and not (adoption.adopted or adoption.errors or as_json):
         click.echo(f"Error: not adopted: {NEXT_STEP}", err=True)
     sys.exit(0 if adoption.adopted else 1)
 

@@ -137,3 +137,25 @@ async def test_a_hotel_that_cannot_be_read_and_has_nothing_waiting_keeps_nobody_
         assert (adopted.code, hotels.made()) == (0, Counter()), adopted
         await hotels.run("once")
         assert hotels.made() == each(TAKEN_BACK, *MADE) - Counter(f"lake-{number}" for number in (TAKEN_BACK, *MADE))
+
+
+async def test_a_hotel_that_is_paused_and_has_something_waiting_is_told_with_what_to_do_first(
+    cli: Cli, database_url: str, tmp_path: Path
+) -> None:
+    hotels = Hotels(Mirror(database_url), cli, tmp_path)
+    async with hotels.mirror.served():
+        await hotels.add_stored()
+        assert (await hotels.run("once")).code == 0
+        hotels.queue()
+        assert (await hotels.run("connections", "pause", "lake")).code == 0
+        restore(database_url, dump(database_url, tmp_path / "dump"))
+        refused = await hotels.run("adopt", "--release")
+        assert (refused.code, "removed or without tokens here cannot be looked up: lake; resume" in refused.stderr) == (
+            1,
+            True,
+        )
+        assert "adopt --release" not in refused.stderr
+        assert (await hotels.run("connections", "resume", "lake")).code == 0
+        assert (await hotels.run("adopt", "--release")).code == 0
+        assert (await hotels.run("once")).code == 0
+    assert hotels.made() == each(TAKEN_BACK, *MADE)

@@ -15,12 +15,11 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy import Row, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
-from sync.core.errors import IncarnationChanged, NotAdopted
+from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import ServerFacts, load_server_facts
 
@@ -30,6 +29,10 @@ NOT_ADOPTED = (
     "run `voucher-sync adopt`"
 )
 
+NOT_WHOLE = (
+    "sync.incarnation has no row: this database is being restored, or was restored in part; nothing is done with it "
+    "until the restore has ended, or was done anew"
+)
 CHANGED = "the database's server is another, or has lost commits: it is looked at first"
 
 log = structlog.get_logger()
@@ -170,9 +173,7 @@ class Incarnation:
 
         Between two transactions another server may stand at the address, which lost the commits of the last one.
         """
-        row = (await tx.execute(_CONFIRM)).one()
-        self._compare(row, at_least=self.worked_with.position)
-        return int(row.position)
+        return self._compare((await tx.execute(_CONFIRM)).one_or_none(), at_least=self.worked_with.position)
 
     async def follow(self, engine: AsyncEngine) -> None:
         """Know how far others work with it, to vouch for it when they are gone. Raises `DatabaseError`."""
@@ -193,9 +194,8 @@ class Incarnation:
         the row from here to the commit.
         """
         known = self.worked_with
-        row = (await tx.execute(_ADVANCE)).one()
-        self._compare(row, at_least=max(known.position, seen or 0) + 1)
-        return int(row.position)
+        row = (await tx.execute(_ADVANCE)).one_or_none()
+        return self._compare(row, at_least=max(known.position, seen or 0) + 1)
 
     async def remember(self, position: int) -> None:
         """Have the witness know of a position that is committed, and with it of everything before."""
@@ -205,12 +205,14 @@ class Incarnation:
                 self.known = replace(known, position=position)
                 await asyncio.to_thread(self.witness.write, known.id, position)
 
-    def _compare(self, row: Row[*tuple[Any, ...]], at_least: int) -> None:
+    def _compare(self, row: Row[*tuple[Any, ...]] | None, at_least: int) -> int:
+        """The position of the database that was found, which may be another by now, or none yet."""
         known = self.worked_with
-        same = (row.id, row.gap, row.started_at) == (known.id, known.gap, known.started_at)
-        if not same or row.position < at_least:
+        is_same = row is not None and (row.id, row.gap, row.started_at) == (known.id, known.gap, known.started_at)
+        if row is None or not is_same or row.position < at_least:
             self.known = None
             raise IncarnationChanged(CHANGED)
+        return int(row.position)
 
     def _waits_for_others(self, known: Known, facts: ServerFacts, seen: int | None, gap: Gap | None) -> bool:
         """Whether it is a gap only as long as nobody vouches for its server, and somebody still may."""
@@ -225,7 +227,6 @@ class Incarnation:
         return is_patient
 
     async def _look(self, tx: AsyncConnection) -> Known:
-        await tx.execute(insert(incarnation).values(position=0).on_conflict_do_nothing())
         known = await load(tx, lock=True)
         facts = await load_server_facts(tx)
         seen = self.witness.read(known.id) if known.id else None
@@ -251,11 +252,11 @@ class Incarnation:
 
 
 async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
-    """What the database says of itself."""
+    """What the database says of itself. `Unsuitable` where it says nothing: its outbox may be there before that is."""
     statement = select(*(incarnation.c[name] for name in Known.__slots__))
     row = (await tx.execute(statement.with_for_update() if lock else statement)).mappings().one_or_none()
     if row is None:
-        return Known(None, 0, None, None, None, None, None, None, None, None)
+        raise Unsuitable(NOT_WHOLE)
     return Known(**{**row, "gap": row["gap"] and Gap(row["gap"])})
 
 

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.incarnation import Known
+from sync.connection.incarnation import Gap, Known
 from sync.mirror.tables import vouchers as mirrored_vouchers
 from sync.outbox import claims, lookups
 from sync.outbox.completion import complete
@@ -54,10 +54,14 @@ class Concerned:
 
 
 async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
-    """Hold what is pending and was queued before the gap, but for what somebody has released since."""
+    """Hold what is pending and was queued before the gap, but for what somebody has released since.
+
+    Of a copy that is all: it may have been found while rows of the original were still being restored into it.
+    """
     if not known.gap:
         return Written()
-    parameters = {"through": known.gap_through, "since": known.gap_at}
+    through = None if known.gap is Gap.COPY else known.gap_through
+    parameters = {"through": through, "since": known.gap_at}
     row_ids = (await tx.execute(_TO_HOLD, parameters)).scalars().all()
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON))
 
@@ -185,7 +189,7 @@ _ROWS_OF_GAP = (
 
 _TO_HOLD = text("""
 SELECT id FROM mews.voucher_code_outbox
-WHERE status = 'pending' AND id <= :through AND (released_at IS NULL OR released_at < :since)
+WHERE status = 'pending' AND (id <= :through OR :through IS NULL) AND (released_at IS NULL OR released_at < :since)
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
 

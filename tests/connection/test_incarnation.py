@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.connection.incarnation import Gap, Incarnation, Known, find_gap, is_promoted
 from sync.connection.witness import Witness
-from sync.core.errors import IncarnationChanged, NotAdopted
+from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
 from sync.postgres.engine import transaction
 from sync.postgres.identity import ServerFacts
 from tests.support.database import execute, rows, uuid
@@ -183,6 +183,26 @@ async def test_a_claim_is_refused_by_a_database_that_has_lost_commits(engine: As
     with pytest.raises(IncarnationChanged):
         async with transaction(engine) as tx:
             await incarnation.confirm(tx)
+
+
+async def test_a_database_that_says_nothing_of_itself_yet_is_not_taken_for_a_new_one(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """While it is restored, its outbox may be there before that is."""
+    incarnation = Incarnation(Witness(tmp_path))
+    await incarnation.check(engine)
+    (row,) = await rows(engine, "DELETE FROM sync.incarnation RETURNING *")
+    with pytest.raises(IncarnationChanged):
+        async with transaction(engine) as tx:
+            await incarnation.confirm(tx)
+    for one in (incarnation, Incarnation(Witness(tmp_path)), Incarnation(Witness(None))):
+        with pytest.raises(Unsuitable, match="is being restored"):
+            await one.check(engine)
+    assert await rows(engine, "SELECT FROM sync.incarnation") == []
+    columns, names = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
+    await execute(engine, f"INSERT INTO sync.incarnation ({columns}) VALUES ({names})", **row)
+    await incarnation.check(engine)
+    assert incarnation.is_worked_with
 
 
 async def test_two_databases_of_one_name_are_noticed_by_the_witness_of_both(

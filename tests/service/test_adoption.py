@@ -67,3 +67,24 @@ async def test_what_stays_held_is_told_also_where_the_api_cannot_be_read(mirror:
         jobs = app.make_jobs(mirror.connection, mirror.settings())
         adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
     assert (adoption.left.adds, adoption.adopted, bool(adoption.errors)) == (1, False, True)
+
+
+async def test_rows_that_come_into_a_copy_after_it_was_found_are_looked_up_too(mirror: Mirror, outbox: Outbox) -> None:
+    """A restore may fill the outbox last, while somebody looks at what is there already."""
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await outbox.refresh()
+    await mirror.execute(ELSEWHERE)
+
+    async def pause() -> None:
+        mirror.clock.advance(A_WHILE)
+
+    async with mirror.connected():
+        await mirror.connection.incarnation.check(mirror.connection.engine)
+        await outbox.add(voucher, "NEW")
+        mirror.add_codes(voucher, ["NEW"], days_old=0)
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adoption = await adopt(mirror.connection, jobs, Rest.RELEASE, pause)
+        assert (adoption.done, adoption.released, adoption.adopted) == (1, 0, True)
+        await jobs.outbox.push_all()
+    assert mirror.requests(Operation.ADD_CODES) == []

@@ -42,6 +42,7 @@ from sync.postgres.sqlstates import (
     PROTOCOL,
     READ_ONLY,
     ROW_SECURITY,
+    STARTUP_PARAMETER,
     STATEMENT_POOLING,
     UNAVAILABLE_CLASSES,
     UNSUPPORTED,
@@ -228,6 +229,12 @@ def _state_of_line(cause: BaseException | None, sqlstate: str | None, words: str
         return Unsuitable(
             f"DATABASE_URL leads to a pooler of statements ({words}), where no transactions are: set its pool_mode to "
             "transaction or session, or let DATABASE_URL lead past it"
+        )
+    if sqlstate is None and STARTUP_PARAMETER in words:
+        return Unsuitable(
+            f"DATABASE_URL leads to a pooler that takes no such setting of a session ({words}); none is needed: "
+            "take `options` out of DATABASE_URL and unset PGOPTIONS and its like, or have the pooler ignore them "
+            f"(ignore_startup_parameters){also_read()}"
         )
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):

@@ -38,6 +38,8 @@ FULL_WORDS = (
 """Libpq tells of a refused connection in the server's words alone, without its code."""
 PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"
 """What PgBouncer says to whoever begins a transaction where each statement may go to another session."""
+STARTUP_PARAMETER = "unsupported startup parameter"
+"""What PgBouncer says to whoever brings a setting along that it keeps for no session."""
 LOCKED = "55P03"
 BUSY = {
     "40001": "another transaction changed the same rows",

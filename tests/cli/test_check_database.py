@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection
 
 from sync.cli import check_database as module
@@ -62,6 +63,21 @@ def test_a_pooler_that_keeps_no_transactions(database_url: str) -> None:
     with pooled(database_url, more={"pool_mode": "statement"}) as url:
         with pytest.raises(Unsuitable, match=r"pooler of statements .* set its pool_mode to transaction or session"):
             found(url)
+
+
+@needs_pgbouncer
+@pytest.mark.parametrize("way", ["PGOPTIONS", "the URL"])
+def test_a_pooler_that_refuses_settings_of_the_session(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    with pooled(database_url) as pooler:
+        if way == "PGOPTIONS":
+            monkeypatch.setenv("PGOPTIONS", "-c datestyle=German")
+        url = pooler if way == "PGOPTIONS" else make_conninfo(pooler, options="-c datestyle=German")
+        with pytest.raises(Unsuitable, match=r"startup parameter: options.* unset PGOPTIONS and its like"):
+            found(url)
+    with pooled(database_url, more={"ignore_startup_parameters": "options"}) as url:
+        assert wrong(found(url)) == []
 
 
 def test_too_few_sessions_for_the_role(owner_of_three: str) -> None:

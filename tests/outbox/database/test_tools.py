@@ -1,6 +1,7 @@
 """What mappers, drivers and tools send: every column, `DEFAULT` and `NULL`, whole batches, and locks."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -150,6 +151,32 @@ async def test_a_number_of_one_s_own_is_refused_where_none_was_given(
     with pytest.raises(psycopg.errors.CheckViolation, match="id: the database numbers the rows"):
         await app.execute(GIVEN, [number, VOUCHER])
     assert await ids(outbox) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [
+        ("SELECT nextval('mews.voucher_code_outbox_id_seq')", "currval('mews.voucher_code_outbox_id_seq')"),
+        ("SELECT 1", "51"),
+        ("SELECT 1", "NULL"),
+    ],
+)
+@pytest.mark.parametrize("overriding", ["", "OVERRIDING SYSTEM VALUE", "OVERRIDING USER VALUE"])
+async def test_no_number_is_taken_from_a_sequence_beforehand(
+    outbox: Outbox, app: Connection, before: str, number: str, overriding: str
+) -> None:
+    """As Hibernate does by `GenerationType.SEQUENCE`, fifty at a time: whatever is queued is numbered as it comes."""
+    add = await outbox.add("A")
+    queue = (
+        f"INSERT INTO mews.voucher_code_outbox (id, operation, voucher_id, value) {overriding} "
+        f"VALUES ({number}, 'add', '{VOUCHER}', 'B')"
+    )
+    with suppress(psycopg.Error):
+        await app.execute(before.encode())
+        await app.execute(queue.encode())
+    assert await ids(outbox) in ([add], [add, add + 1])
+    later = await outbox.add("C")
+    assert later - add <= 3
 
 
 MERGE = """

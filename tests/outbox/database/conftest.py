@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.support.pooler import in_front_of
 from tests.support.postgres import new_database
 from tests.support.queue import Outbox, emptied
-from tests.support.users import user
+from tests.support.users import login, user
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,11 @@ async def reader(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
 async def operator(outbox: Outbox, database_url: str) -> AsyncIterator[Outbox]:
     async with user(database_url, "mews_operator") as operator:
         yield operator
+
+
+@pytest.fixture
+async def app(outbox: Outbox, database_url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """An application, which may write."""
+    with login(database_url, member_of="mews_writer") as url:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            yield connection

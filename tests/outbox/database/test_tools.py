@@ -1,7 +1,5 @@
 """What mappers, drivers and tools send: every column, `DEFAULT` and `NULL`, whole batches, and locks."""
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +11,6 @@ from sqlalchemy import Integer, Text
 from sync.outbox.tables import outbox as outbox_table
 from tests.support.database import rows
 from tests.support.queue import VOUCHER, Outbox
-from tests.support.users import login
 
 TABLE = sql.SQL("mews.voucher_code_outbox")
 INPUTS = ("operation", "voucher_id", "value")
@@ -22,15 +19,6 @@ OURS = [
     for name in outbox_table.c.keys()  # noqa: SIM118 - its columns, not itself
     if name not in INPUTS
 ]
-Connection = psycopg.AsyncConnection[Any]
-
-
-@pytest.fixture
-async def app(outbox: Outbox, database_url: str) -> AsyncIterator[Connection]:
-    """An application, which may write."""
-    with login(database_url, member_of="mews_writer") as url:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
-            yield connection
 
 
 def insertion(columns: list[str], values: list[str]) -> sql.Composed:
@@ -40,7 +28,7 @@ def insertion(columns: list[str], values: list[str]) -> sql.Composed:
     return sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(TABLE, names, given)
 
 
-async def test_the_number_is_given_as_default(outbox: Outbox, app: Connection) -> None:
+async def test_the_number_is_given_as_default(outbox: Outbox, app: psycopg.AsyncConnection) -> None:
     """As TypeORM and Sequelize do."""
     statement = insertion(["id"], ["DEFAULT"]) + sql.SQL(" RETURNING *")
     row = await (await app.execute(statement, [VOUCHER, "A"])).fetchone()
@@ -49,7 +37,9 @@ async def test_the_number_is_given_as_default(outbox: Outbox, app: Connection) -
 
 
 @pytest.mark.parametrize("word", ["DEFAULT", "NULL"])
-async def test_every_column_of_the_daemon_s_is_left_open_by_a_word(outbox: Outbox, app: Connection, word: str) -> None:
+async def test_every_column_of_the_daemon_s_is_left_open_by_a_word(
+    outbox: Outbox, app: psycopg.AsyncConnection, word: str
+) -> None:
     """As Hibernate does."""
     await outbox.add("PLAIN")
     words = ["DEFAULT" if name == "id" else word for name in OURS]
@@ -66,7 +56,9 @@ async def ids(outbox: Outbox) -> list[int]:
     return [row["id"] for row in await rows(outbox.engine, "SELECT id FROM mews.voucher_code_outbox ORDER BY id")]
 
 
-async def test_the_instant_of_its_making_is_ours_whoever_sends_one(outbox: Outbox, app: Connection) -> None:
+async def test_the_instant_of_its_making_is_ours_whoever_sends_one(
+    outbox: Outbox, app: psycopg.AsyncConnection
+) -> None:
     """As Django and Rails do."""
     await app.execute(insertion(["created_at"], ["'2001-01-01'"]), [VOUCHER, "A"])
     (row_id,) = await ids(outbox)
@@ -74,7 +66,7 @@ async def test_the_instant_of_its_making_is_ours_whoever_sends_one(outbox: Outbo
 
 
 @pytest.mark.parametrize("way", ["executemany", "values", "pipeline", "prepared"])
-async def test_batches_are_queued_whole(outbox: Outbox, app: Connection, way: str) -> None:
+async def test_batches_are_queued_whole(outbox: Outbox, app: psycopg.AsyncConnection, way: str) -> None:
     statement = insertion([], [])
     async with app.cursor() as cursor:
         match way:
@@ -104,79 +96,13 @@ async def test_batches_are_queued_whole(outbox: Outbox, app: Connection, way: st
         (None, [{"operation": "add", "voucher_id": VOUCHER, "value": "A"}.get(name) for name in outbox_table.c.keys()]),  # noqa: SIM118
     ],
 )
-async def test_rows_are_copied_in(outbox: Outbox, app: Connection, columns: list[str] | None, line: list[Any]) -> None:
+async def test_rows_are_copied_in(
+    outbox: Outbox, app: psycopg.AsyncConnection, columns: list[str] | None, line: list[Any]
+) -> None:
     listed = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
     async with app.cursor() as cursor, cursor.copy(sql.SQL("COPY {} {} FROM STDIN").format(TABLE, listed)) as copy:
         await copy.write_row(line)
     assert await outbox.statuses() == ["pending"]
-
-
-async def test_no_number_is_chosen_that_a_later_row_would_get(outbox: Outbox, app: Connection) -> None:
-    await app.execute(insertion([], []), [VOUCHER, "A"])
-    (row_id,) = await ids(outbox)
-    with pytest.raises(psycopg.errors.CheckViolation, match="id: the database numbers the rows"):
-        async with (
-            app.cursor() as cursor,
-            cursor.copy("COPY mews.voucher_code_outbox (id, operation, voucher_id, value) FROM STDIN") as copy,
-        ):
-            await copy.write_row([row_id + 5, "add", VOUCHER, "B"])
-    with pytest.raises(psycopg.errors.CheckViolation, match="id: the database numbers the rows"):
-        await app.execute(
-            "INSERT INTO mews.voucher_code_outbox (id, operation, voucher_id, value) OVERRIDING SYSTEM VALUE "
-            "VALUES (%s, 'add', %s, 'B')",
-            [row_id + 5, VOUCHER],
-        )
-    assert await ids(outbox) == [row_id]
-
-
-GIVEN = (
-    "INSERT INTO mews.voucher_code_outbox (id, operation, voucher_id, value) OVERRIDING SYSTEM VALUE "
-    "VALUES (%s, 'delete', %s, 'A')"
-)
-
-
-async def test_nobody_goes_before_others_by_a_number_of_his_own(outbox: Outbox, app: Connection) -> None:
-    add = await outbox.add("A")
-    await app.execute(insertion([], []), [VOUCHER, "B"])
-    for number in (1, add):
-        await app.execute(GIVEN, [number, VOUCHER])
-    first, *later = await ids(outbox)
-    assert (first, len(later)) == (add, 3)
-
-
-@pytest.mark.parametrize("number", [-5, 0, 1, 2**40])
-async def test_a_number_of_one_s_own_is_refused_where_none_was_given(
-    outbox: Outbox, app: Connection, number: int
-) -> None:
-    with pytest.raises(psycopg.errors.CheckViolation, match="id: the database numbers the rows"):
-        await app.execute(GIVEN, [number, VOUCHER])
-    assert await ids(outbox) == []
-
-
-@pytest.mark.parametrize(
-    ("before", "number"),
-    [
-        ("SELECT nextval('mews.voucher_code_outbox_id_seq')", "currval('mews.voucher_code_outbox_id_seq')"),
-        ("SELECT 1", "51"),
-        ("SELECT 1", "NULL"),
-    ],
-)
-@pytest.mark.parametrize("overriding", ["", "OVERRIDING SYSTEM VALUE", "OVERRIDING USER VALUE"])
-async def test_no_number_is_taken_from_a_sequence_beforehand(
-    outbox: Outbox, app: Connection, before: str, number: str, overriding: str
-) -> None:
-    """As Hibernate does by `GenerationType.SEQUENCE`, fifty at a time: whatever is queued is numbered as it comes."""
-    add = await outbox.add("A")
-    queue = (
-        f"INSERT INTO mews.voucher_code_outbox (id, operation, voucher_id, value) {overriding} "
-        f"VALUES ({number}, 'add', '{VOUCHER}', 'B')"
-    )
-    with suppress(psycopg.Error):
-        await app.execute(before.encode())
-        await app.execute(queue.encode())
-    assert await ids(outbox) in ([add], [add, add + 1])
-    later = await outbox.add("C")
-    assert later - add <= 3
 
 
 MERGE = """
@@ -188,7 +114,7 @@ WHEN NOT MATCHED THEN INSERT (operation, voucher_id, value) VALUES (wanted.opera
 """
 
 
-async def test_merge_queues_and_cancels(outbox: Outbox, app: Connection) -> None:
+async def test_merge_queues_and_cancels(outbox: Outbox, app: psycopg.AsyncConnection) -> None:
     if app.info.server_version < 150_000:
         pytest.skip("MERGE came with PostgreSQL 15")
     await app.execute(insertion([], []), [VOUCHER, "A"])
@@ -196,7 +122,9 @@ async def test_merge_queues_and_cancels(outbox: Outbox, app: Connection) -> None
     assert await outbox.statuses() == ["cancelled", "pending"]
 
 
-async def test_on_conflict_do_nothing_skips_what_is_queued_and_queues_the_rest(outbox: Outbox, app: Connection) -> None:
+async def test_on_conflict_do_nothing_skips_what_is_queued_and_queues_the_rest(
+    outbox: Outbox, app: psycopg.AsyncConnection
+) -> None:
     await outbox.add("B")
     queued = await app.execute(
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
@@ -208,7 +136,9 @@ async def test_on_conflict_do_nothing_skips_what_is_queued_and_queues_the_rest(o
 
 
 @pytest.mark.parametrize("kind", ["text", "varchar", "unknown", "enum"])
-async def test_words_may_be_of_any_type(outbox: Outbox, app: Connection, database_url: str, kind: str) -> None:
+async def test_words_may_be_of_any_type(
+    outbox: Outbox, app: psycopg.AsyncConnection, database_url: str, kind: str
+) -> None:
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as owner:
         await owner.execute("DROP TYPE IF EXISTS public.change")
         await owner.execute("CREATE TYPE public.change AS ENUM ('add', 'delete')")
@@ -220,14 +150,7 @@ async def test_words_may_be_of_any_type(outbox: Outbox, app: Connection, databas
     assert await outbox.statuses() == ["pending"]
 
 
-@pytest.mark.parametrize("reading", ["lastval()", "currval('mews.voucher_code_outbox_id_seq')"])
-async def test_the_new_number_is_read_from_the_sequence(outbox: Outbox, app: Connection, reading: str) -> None:
-    """As PDO and older dialects of Hibernate do."""
-    await app.execute(insertion([], []), [VOUCHER, "A"])
-    assert await (await app.execute(f"SELECT {reading}".encode())).fetchone() == (*await ids(outbox),)
-
-
-async def read(app: Connection, lock: str = "") -> dict[str, Any]:
+async def read(app: psycopg.AsyncConnection, lock: str = "") -> dict[str, Any]:
     """The only row, as a mapper reads it."""
     cursor = await app.execute(f"SELECT * FROM mews.voucher_code_outbox {lock}".encode())
     row = await cursor.fetchone()
@@ -236,7 +159,7 @@ async def read(app: Connection, lock: str = "") -> dict[str, Any]:
     return dict(zip([column.name for column in cursor.description], row, strict=True))
 
 
-async def write_back(app: Connection, row: dict[str, Any]) -> int:
+async def write_back(app: psycopg.AsyncConnection, row: dict[str, Any]) -> int:
     """Sends every column back, under an optimistic lock, as mappers do; how many rows that changed."""
     names = [name for name in row if name != "id"]
     changes = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(name), row[name]) for name in names)
@@ -245,14 +168,14 @@ async def write_back(app: Connection, row: dict[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("lock", ["", "FOR UPDATE", "FOR NO KEY UPDATE", "FOR SHARE", "FOR UPDATE SKIP LOCKED"])
-async def test_a_cancel_may_send_every_column_back(outbox: Outbox, app: Connection, lock: str) -> None:
+async def test_a_cancel_may_send_every_column_back(outbox: Outbox, app: psycopg.AsyncConnection, lock: str) -> None:
     await app.execute(insertion([], []), [VOUCHER, "A"])
     async with app.transaction():
         assert await write_back(app, {**await read(app, lock), "status": "cancelled"}) == 1
     assert await outbox.statuses() == ["cancelled"]
 
 
-async def test_a_row_sent_back_as_it_was_read_stays_as_it_is(outbox: Outbox, app: Connection) -> None:
+async def test_a_row_sent_back_as_it_was_read_stays_as_it_is(outbox: Outbox, app: psycopg.AsyncConnection) -> None:
     row_id = await outbox.add("THEIRS")
     before = await outbox.row(row_id)
     assert await write_back(app, await read(app)) == 1
@@ -260,7 +183,9 @@ async def test_a_row_sent_back_as_it_was_read_stays_as_it_is(outbox: Outbox, app
 
 
 @pytest.mark.parametrize("name", ["value", "voucher_id", "idempotency_key", "queued_by", "next_attempt_at", "attempts"])
-async def test_nothing_but_the_cancel_is_written_on_the_way(outbox: Outbox, app: Connection, name: str) -> None:
+async def test_nothing_but_the_cancel_is_written_on_the_way(
+    outbox: Outbox, app: psycopg.AsyncConnection, name: str
+) -> None:
     await app.execute(insertion([], []), [VOUCHER, "A"])
     row = await read(app)
     kind = outbox_table.c[name].type
@@ -297,7 +222,9 @@ async def test_nothing_but_the_cancel_is_written_on_the_way(outbox: Outbox, app:
         "timezone = 'Asia/Kathmandu'",
     ],
 )
-async def test_no_setting_of_a_session_changes_what_is_queued(outbox: Outbox, app: Connection, setting: str) -> None:
+async def test_no_setting_of_a_session_changes_what_is_queued(
+    outbox: Outbox, app: psycopg.AsyncConnection, setting: str
+) -> None:
     await app.execute(f"SET {setting}".encode())
     statement = (
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, not_before, validity_end_utc) VALUES "

@@ -68,7 +68,7 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
     """Of several at once none shows its progress: a terminal has room for one."""
     jobs = app.make_jobs(connection, settings)
     discovered = await jobs.discover()
-    await _settle(connection)
+    await _await_server(connection)
     with pull_progress(connection.client) if shows_progress else nullcontext(_show_nothing) as on_progress:
         pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
     pushed = await (_push(connection, jobs.outbox) if shows_progress else jobs.outbox.push_all())
@@ -78,11 +78,11 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
     return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
 
 
-async def _settle(connection: Connection) -> None:
+async def _await_server(connection: Connection) -> None:
     """Where another server has taken over, wait until a pull shows what was sent to the one that is gone."""
     with suppress(VoucherSyncError):  # the pull tells of it
         await connection.incarnation.check(connection.engine)
-    if wait_s := connection.incarnation.settles_in_s:
+    if wait_s := connection.incarnation.shows_in_s:
         click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(connection.stop.wait(), wait_s)

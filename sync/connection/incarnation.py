@@ -7,16 +7,16 @@ A database that went back in time, was copied, or lost its last commits has rows
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
-from sqlalchemy import Row, func, select, text, update
+from sqlalchemy import Row, bindparam, func, select, text, update
+from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.gaps import Gap, Known, as_on_same_server, find_gap, is_promoted, is_vouched_for
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
@@ -35,69 +35,15 @@ NOT_WHOLE = (
 )
 CHANGED = "the database's server is another, or has lost commits: it is looked at first"
 
+CLOSED = {"gap": None, "gap_at": None, "gap_through": None, "unvouched_from": None}
+
 log = structlog.get_logger()
-
-
-class Gap(StrEnum):
-    """How a database differs from what is known of it."""
-
-    COPY = "copy"
-    """It may lie elsewhere than where it was worked with, and another one may be at work with the same tokens."""
-    BEHIND = "behind"
-    """It is the same database, and has lost commits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the database says of itself; `id` is None until somebody has worked with it."""
-
-    id: UUID | None
-    position: int
-    system_identifier: str | None
-    database_oid: int | None
-    table_oid: int | None
-    timeline: int | None
-    started_at: datetime | None
-    gap: Gap | None
-    gap_at: datetime | None
-    gap_through: int | None
-
-
-def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, was_found: bool = False) -> Gap | None:
-    """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one.
-
-    `was_found`: this process has found it before, and followed it until its server was another.
-    """
-    if known.gap is Gap.COPY or known.id is None:
-        return known.gap
-    pairs = (
-        (known.system_identifier, facts.system_identifier),
-        (known.database_oid, facts.database_oid),
-        (known.table_oid, facts.table_oid),
-    )
-    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
-        return Gap.COPY
-    is_same_server = known.started_at == facts.started_at
-    if seen is not None and known.position < seen:
-        # A server that runs loses nothing: a copy under the same name must have been at work.
-        return Gap.COPY if is_same_server else Gap.BEHIND
-    # Files that were copied or put back tell the same of themselves, but only a server that was started since has them.
-    # A witness from before they were kept would not miss what was done after that.
-    is_followed = seen is not None and (was_found or seen == known.position)
-    return known.gap if is_same_server or is_followed else Gap.COPY
-
-
-def is_promoted(before: Known, facts: ServerFacts) -> bool:
-    """Whether a server may be a standby that took over, and lost what somebody did last; `before`: as it was known."""
-    if None not in (before.timeline, facts.timeline):
-        return before.timeline != facts.timeline
-    return before.started_at != facts.started_at
 
 
 class Incarnation:
     """The database of a connection, as far as this process knows it. `checks` counts how often it was found anew.
 
-    `patience_s`: so long others may vouch for a server that this process cannot. `settling_s`: so long after it was
+    `patience_s`: so long others may vouch for a server that this process cannot. `shows_after_s`: so long after it was
     sent a change may be under way, or hidden; whoever sent it to a server that is gone may not have been this process.
     """
 
@@ -106,17 +52,17 @@ class Incarnation:
         witness: Witness,
         *,
         patience_s: float = 0.0,
-        settling_s: float = 0.0,
+        shows_after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.witness = witness
         self.known: Known | None = None
         self.checks = 0
-        self.is_new = False
-        self._patience_s, self._settling_s, self._clock = patience_s, settling_s, clock
+        self.is_new = self.is_vouched_for = False
+        self._patience_s, self._shows_after_s, self._clock = patience_s, shows_after_s, clock
         self._found: Known | None = None
         self._unsure_since_s: float | None = None
-        self._settled_s = clock()
+        self._shows_from_s = clock()
         self._checking = asyncio.Lock()
         self._remembering = asyncio.Lock()
 
@@ -143,9 +89,9 @@ class Incarnation:
         return self._unsure_since_s is not None
 
     @property
-    def settles_in_s(self) -> float:
+    def shows_in_s(self) -> float:
         """After how many seconds a pull shows all that was sent to a server from which this one has taken over."""
-        return max(0.0, self._settled_s - self._clock())
+        return max(0.0, self._shows_from_s - self._clock())
 
     async def check(self, engine: AsyncEngine) -> int:
         """Look whether it is the database that was worked with; the number of this finding. Raises `DatabaseError`."""
@@ -157,7 +103,9 @@ class Incarnation:
                     self.checks += 1
                 if self.known.gap_at and (before is None or before.gap_at is None):
                     _tell(self.known)
-                if self.known.id and not self.known.gap:
+                elif before and before.gap_at and not self.known.gap:
+                    log.info("gap_is_over", gap=before.gap)
+                if self.known.id and self.is_worked_with:
                     self._found = self.known
                     await asyncio.to_thread(self.witness.write, self.known.id, self.known.position)
             return self.checks
@@ -165,7 +113,7 @@ class Incarnation:
     async def require(self, engine: AsyncEngine) -> None:
         """`NotAdopted` for a database that nothing may be sent from."""
         await self.check(engine)
-        if self.known and self.known.gap is Gap.COPY:
+        if self.known and self.known.gap is Gap.COPY and not self.is_unsure:
             raise NotAdopted(NOT_ADOPTED)
 
     async def confirm(self, tx: AsyncConnection) -> int:
@@ -194,7 +142,7 @@ class Incarnation:
         the row from here to the commit.
         """
         known = self.worked_with
-        row = (await tx.execute(_ADVANCE)).one_or_none()
+        row = (await tx.execute(_ADVANCE, {"place": self.witness.place})).one_or_none()
         return self._compare(row, at_least=max(known.position, seen or 0) + 1)
 
     async def remember(self, position: int) -> None:
@@ -210,44 +158,45 @@ class Incarnation:
         known = self.worked_with
         is_same = row is not None and (row.id, row.gap, row.started_at) == (known.id, known.gap, known.started_at)
         if row is None or not is_same or row.position < at_least:
-            self.known = None
+            self._found, self.known = known, None
             raise IncarnationChanged(CHANGED)
         return int(row.position)
 
-    def _waits_for_others(self, known: Known, facts: ServerFacts, seen: int | None, gap: Gap | None) -> bool:
-        """Whether it is a gap only as long as nobody vouches for its server, and somebody still may."""
-        as_if_same_server = replace(known, started_at=facts.started_at)
-        if gap is not Gap.COPY or find_gap(as_if_same_server, facts, seen) is gap:
-            self._unsure_since_s = None
-            return False
+    def _waits_for_others(self, *, is_unvouched: bool) -> bool:
+        """Whether nobody vouches for its server, and somebody still may."""
         now_s = self._clock()
         since_s = now_s if self._unsure_since_s is None else self._unsure_since_s
-        is_patient = now_s - since_s < self._patience_s
+        is_patient = is_unvouched and now_s - since_s < self._patience_s
         self._unsure_since_s = since_s if is_patient else None
         return is_patient
 
     async def _look(self, tx: AsyncConnection) -> Known:
         known = await load(tx, lock=True)
         facts = await load_server_facts(tx)
-        seen = self.witness.read(known.id) if known.id else None
-        self.is_new = known.id is None
-        if self.is_new:
+        self.is_new, self.is_vouched_for = known.id is None, False
+        if known.id is None:
             return await record(tx, known, facts)
-        was_found = self._found is not None and self._found.id == known.id
-        gap = find_gap(known, facts, seen, was_found=was_found)
-        if self._waits_for_others(known, facts, seen, gap):
+        before = self._found if self._found and self._found.id == known.id else None
+        seen = self.witness.read(known.id)
+        if before is not None:
+            seen = max(before.position, seen or 0)
+        has_followed = before is not None or known.moved_by == self.witness.place
+        gap = find_gap(known, facts, seen, has_followed=has_followed)
+        is_unvouched = gap is Gap.COPY and find_gap(as_on_same_server(known, facts), facts, seen) is not gap
+        if self._waits_for_others(is_unvouched=is_unvouched):
             return replace(known, gap=gap, gap_at=None, gap_through=None)
-        before = self._found if self._found and was_found else known
-        if not gap and is_promoted(before, facts):
-            self._settled_s = self._clock() + self._settling_s
+        if not gap and is_promoted(before or known, facts):
+            self._shows_from_s = self._clock() + self._shows_after_s
         if gap and gap is not known.gap:
             through = (await tx.execute(_LAST_QUEUED)).scalar_one()
             values = {"gap": gap, "gap_at": func.now(), "gap_through": through}
+            values["unvouched_from"] = known.position if is_unvouched and not known.gap else None
             # From here on this database's positions are beyond those that were lost.
             values["position"] = max(known.position, seen or 0) + 1
             await tx.execute(update(incarnation).values(values | _placed(facts)))
         elif not gap and _is_elsewhere(known, facts):
             await tx.execute(update(incarnation).values(_placed(facts)))
+        self.is_vouched_for = is_vouched_for(known, facts, seen, has_followed=has_followed)
         return await load(tx)
 
 
@@ -262,10 +211,14 @@ async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
 
 async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known:
     """Make the database the one to work with, under a new name that no copy of it has."""
-    closed = {"gap": None, "gap_at": None, "gap_through": None}
-    values = {"id": uuid4(), "position": known.position + 1, **closed, **_placed(facts)}
+    values = {"id": uuid4(), "position": known.position + 1, **CLOSED, **_placed(facts)}
     await tx.execute(update(incarnation).values(values))
     return await load(tx)
+
+
+async def lift(tx: AsyncConnection) -> None:
+    """Go on with a database that was taken for a copy only because nobody had vouched for it yet."""
+    await tx.execute(update(incarnation).values(CLOSED))
 
 
 def _tell(known: Known) -> None:
@@ -278,7 +231,7 @@ def _placed(facts: ServerFacts) -> dict[str, Any]:
 
 
 def _is_elsewhere(known: Known, facts: ServerFacts) -> bool:
-    return any(getattr(known, name) != value for name, value in _placed(facts).items())
+    return any(getattr(known, name) != getattr(facts, name) for name in ServerFacts.__slots__)
 
 
 _SELF = (
@@ -292,5 +245,9 @@ _CONFIRM = select(*_SELF)
 _DURABLE = func.set_config(
     "synchronous_commit", func.coalesce(func.nullif(func.current_setting("synchronous_commit"), "off"), "local"), True
 )
-_ADVANCE = update(incarnation).values(position=incarnation.c.position + 1).returning(*_SELF, _DURABLE)
+_ADVANCE = (
+    update(incarnation)
+    .values(position=incarnation.c.position + 1, moved_by=bindparam("place", type_=UUID_TYPE))
+    .returning(*_SELF, _DURABLE)
+)
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -137,6 +137,8 @@ incarnation = Table(
     Column("gap", Text, comment="copy or behind: how it differs from what was known; null: adopted."),
     Column("gap_at", TIMESTAMP, comment="When that was noticed."),
     Column("gap_through", BigInteger, comment="The last change that was queued by then."),
+    Column("moved_by", UUID, comment="Name of the state directory of whoever moved the position last."),
+    Column("unvouched_from", BigInteger, comment="The position at which nobody knew a server that was started anew."),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),
     CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),

@@ -9,8 +9,10 @@ the time of a new file that is moved over the old one.
 
 import json
 import os
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import platformdirs
 import structlog
@@ -20,6 +22,7 @@ SIZE = 256
 """Bytes of a file: less than the 512 that a disk writes as a whole or not at all."""
 
 READ_AGAIN = 10
+PLACE = "place"
 
 log = structlog.get_logger()
 
@@ -40,6 +43,24 @@ class Witness:
     def __init__(self, directory: Path | None) -> None:
         self.directory = directory
         self._is_told = False
+
+    @cached_property
+    def place(self) -> UUID:
+        """The name of the directory, which whoever moves a position on leaves; one of this process without any."""
+        named = uuid4()
+        try:
+            if self.directory is None:
+                return named
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            unfinished = self.directory / f"{PLACE}.{named}"
+            _write_new(unfinished, str(named).encode())
+            with suppress(FileExistsError):
+                os.link(unfinished, self.directory / PLACE)
+            unfinished.unlink()
+            return UUID((self.directory / PLACE).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
+            self._tell(error)
+            return named
 
     def read(self, incarnation: UUID) -> int | None:
         """The last position that was seen committed; None: nobody here has worked with this incarnation."""

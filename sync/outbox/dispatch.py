@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.incarnation import Incarnation, Known
+from sync.connection.gaps import Known
+from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Tenure
 from sync.outbox import claims, delete_guard, gap, lookups
 from sync.outbox import due as outbox_due

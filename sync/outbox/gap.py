@@ -11,7 +11,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection.incarnation import Gap, Known
+from sync.connection import incarnation
+from sync.connection.gaps import Gap, Known
 from sync.mirror.tables import vouchers as mirrored_vouchers
 from sync.outbox import claims, lookups
 from sync.outbox.completion import complete
@@ -21,6 +22,8 @@ from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Sta
 from sync.outbox.tables import ROW_COLUMNS, outbox
 from sync.postgres.metadata import TIMESTAMP
 
+AT_ONCE = 1000
+"""Rows of one transaction."""
 REASON = (
     "held, since the database was restored or has lost commits: it may be done or cancelled already; "
     "`voucher-sync adopt` looks it up"
@@ -58,7 +61,7 @@ async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
 
     Of a copy that is all: it may have been found while rows of the original were still being restored into it.
     """
-    if not known.gap:
+    if not known.gap_at:  # nor where others may still vouch for it
         return Written()
     through = None if known.gap is Gap.COPY else known.gap_through
     parameters = {"through": through, "since": known.gap_at}
@@ -169,6 +172,20 @@ def _deleted_by(active: Sequence[UUID], deleted: Sequence[UUID], made_later: Seq
 async def release(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     """Have held rows sent after all."""
     return await write_each(tx, row_ids, partial(write_rows, tx, _RELEASE))
+
+
+async def lift(tx: AsyncConnection) -> bool:
+    """Release some of what is held for want of somebody who knows the server; with the last of it the gap is gone.
+
+    Whether there is more that may be released.
+    """
+    some = select(outbox.c.id).where(_IS_OF_GAP).order_by(outbox.c.id).limit(AT_ONCE)
+    row_ids = (await tx.execute(some)).scalars().all()
+    released = await release(tx, row_ids)
+    if not (await count_held(tx)).total:
+        await incarnation.lift(tx)
+        return False
+    return bool(released.ids)
 
 
 async def cancel(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:

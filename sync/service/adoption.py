@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection import incarnation
 from sync.connection.connection import Connection
-from sync.connection.incarnation import Known
+from sync.connection.gaps import Known
 from sync.connection.server_time import server_now
 from sync.core.errors import VoucherSyncError
 from sync.mews.limits import MAX_VOUCHERS

@@ -79,7 +79,7 @@ async def open_workplace(
     incarnation = Incarnation(
         Witness(state_directory(settings.sync_state_dir)),
         patience_s=patience_s,
-        settling_s=settings.sync_lease_s + settings.sync_settle_after_s,
+        shows_after_s=settings.sync_lease_s + settings.sync_settle_after_s,
     )
     in_flight, per_s = settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s
     limits = PlatformLimits(in_flight, per_s, in_process=room_for_calls(in_flight))

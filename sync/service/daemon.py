@@ -79,8 +79,7 @@ async def run(
     _stop_on_signals(stop)
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
-        replica = app.describe_replica(place.process, settings)
-        member = Membership(beats, replica, _takes(settings), place.incarnation)
+        member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings), place.incarnation)
         schedule = Schedule(Cron(settings.sync_audit_cron), Random())  # noqa: S311 - spreads runs and retries
         supervisor = Supervisor(place, member, schedule, _intervals(settings))
         notify_systemd("READY=1")

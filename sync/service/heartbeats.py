@@ -41,6 +41,8 @@ class Heartbeats:
                 await self._incarnation.follow(self._engine)
             return True
         try:
+            if not self._incarnation.is_worked_with:
+                await self._incarnation.check(self._engine)
             await self._observe([*all_jobs, *waiting])
             failing = await self._tell([*all_jobs, *waiting])
             await self._sample([jobs for jobs in all_jobs if jobs.sampler.is_due])

@@ -135,7 +135,7 @@ class Jobs:
             await verify(self.connection)
             incarnation = self.connection.incarnation
             found = await incarnation.check(self.connection.engine)
-            checked = None if incarnation.settles_in_s else found
+            checked = None if incarnation.shows_in_s else found
             ends_s = began_s + turn_s
             self.progress.begin()
             report = await pull(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.connection.incarnation import Gap, Incarnation, Known, find_gap, is_promoted
+from sync.connection.gaps import Gap, Known, find_gap, is_promoted
+from sync.connection.incarnation import Incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
 from sync.postgres.engine import transaction
@@ -46,9 +47,9 @@ def test_what_differs_is_a_gap(facts: ServerFacts, seen: int | None, gap: Gap | 
 
 
 def test_who_has_followed_it_so_far_needs_to_have_seen_no_more() -> None:
-    assert find_gap(KNOWN, AGAIN, 9, was_found=True) is None
-    assert find_gap(KNOWN, AGAIN, 11, was_found=True) is Gap.BEHIND
-    assert find_gap(KNOWN, AGAIN, None, was_found=True) is Gap.COPY
+    assert find_gap(KNOWN, AGAIN, 9, has_followed=True) is None
+    assert find_gap(KNOWN, AGAIN, 11, has_followed=True) is Gap.BEHIND
+    assert find_gap(KNOWN, AGAIN, None, has_followed=True) is Gap.COPY
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_a_gap_stays_until_somebody_adopts_the_database() -> None:
 
 def file_in(directory: Path) -> Path:
     """The one witness in a directory."""
-    (path,) = directory.iterdir()
+    (path,) = directory.glob("witness-*")
     return path
 
 
@@ -147,6 +148,50 @@ async def test_one_that_nobody_vouches_for_in_time_is_asked_about(engine: AsyncE
     assert await rows(engine, GAP)
 
 
+async def test_whoever_did_the_last_of_it_vouches_also_where_its_witness_was_not_written_any_more(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """As where the power fails between a commit and the file."""
+    first = await worked_with(engine, tmp_path / "first")
+    async with transaction(engine) as tx:
+        await first.advance(tx, None)
+    await execute(engine, STARTED_ANEW)
+    other = Incarnation(Witness(tmp_path / "second"), patience_s=30)
+    await other.check(engine)
+    assert other.is_unsure
+    await Incarnation(Witness(tmp_path / "first")).require(engine)
+
+
+async def test_who_runs_on_through_it_needs_no_witness(engine: AsyncEngine) -> None:
+    running = Incarnation(Witness(None))
+    await running.check(engine)
+    await work(engine, running)
+    await execute(engine, STARTED_ANEW)
+    running.known = None  # as where a transaction has found it to be another server
+    await running.require(engine)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_what_is_a_copy_only_for_those_who_do_not_know_it_is_none_for_who_does(
+    engine: AsyncEngine, tmp_path: Path, is_lost: bool
+) -> None:
+    first = await worked_with(engine, tmp_path / "first")
+    if is_lost:
+        await execute(engine, "UPDATE sync.incarnation SET position = position - 1")
+    await execute(engine, STARTED_ANEW)
+    with pytest.raises(NotAdopted):
+        await Incarnation(Witness(tmp_path / "second")).require(engine)
+    for one in (first, Incarnation(Witness(tmp_path / "first"))):
+        one.known = None
+        with pytest.raises(NotAdopted):
+            await one.require(engine)
+        assert one.is_vouched_for is not is_lost
+    await execute(engine, STARTED_ANEW)
+    known_again = Incarnation(Witness(tmp_path / "first"))
+    await known_again.check(engine)
+    assert known_again.is_vouched_for is not is_lost
+
+
 async def test_a_spare_knows_how_far_others_work_with_it(engine: AsyncEngine, tmp_path: Path) -> None:
     spare = Incarnation(Witness(tmp_path / "spare"))
     await spare.follow(engine)
@@ -164,15 +209,15 @@ async def test_what_was_sent_to_a_server_that_is_gone_is_waited_for_before_a_pul
     await worked_with(engine, tmp_path)
     time_s = 0.0
     await execute(engine, STARTED_ANEW)
-    found = Incarnation(Witness(tmp_path), settling_s=45, clock=lambda: time_s)
+    found = Incarnation(Witness(tmp_path), shows_after_s=45, clock=lambda: time_s)
     await found.require(engine)
-    assert found.settles_in_s == 0
+    assert found.shows_in_s == 0
     await execute(engine, TAKEN_OVER)
-    found = Incarnation(Witness(tmp_path), settling_s=45, clock=lambda: time_s)
+    found = Incarnation(Witness(tmp_path), shows_after_s=45, clock=lambda: time_s)
     await found.require(engine)
-    assert found.settles_in_s == 45
+    assert found.shows_in_s == 45
     time_s = 45.0
-    assert found.settles_in_s == 0
+    assert found.shows_in_s == 0
 
 
 async def test_a_claim_is_refused_by_a_database_that_has_lost_commits(engine: AsyncEngine, tmp_path: Path) -> None:

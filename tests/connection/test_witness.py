@@ -12,7 +12,7 @@ ONE = UUID(int=1)
 
 
 def only_file(directory: Path) -> Path:
-    (path,) = directory.iterdir()
+    (path,) = directory.glob("witness-*")
     return path
 
 

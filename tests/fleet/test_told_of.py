@@ -70,7 +70,7 @@ async def test_who_waits_for_its_start_is_told_of_once_it_has_looked_when_others
 
 def _read_slowly(directory: Path) -> tuple[Path, str]:
     """Has the only file be read no sooner than it is written to; its path and what it said."""
-    (path,) = directory.iterdir()
+    (path,) = directory.glob("witness-*")
     content = path.read_text()
     path.unlink()
     os.mkfifo(path)

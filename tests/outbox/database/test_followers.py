@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync.connection.incarnation import Gap, Known
+from sync.connection.gaps import Gap, Known
 from sync.core.errors import DatabaseError
 from sync.outbox import followers
 from sync.outbox.claims import Lane, as_daemon

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Integer, RowMapping, Text
 from sqlalchemy.dialects.postgresql import UUID
 
-from sync.connection.incarnation import Gap, Known
+from sync.connection.gaps import Gap, Known
 from sync.core.errors import DatabaseError
 from sync.outbox import gap
 from sync.outbox.claims import as_daemon

@@ -1,0 +1,85 @@
+"""How a database differs from what is known of it, by what it says of itself and by the witness."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sync.postgres.identity import ServerFacts
+
+
+class Gap(StrEnum):
+    """How a database differs from what is known of it."""
+
+    COPY = "copy"
+    """It may lie elsewhere than where it was worked with, and another one may be at work with the same tokens."""
+    BEHIND = "behind"
+    """It is the same database, and has lost commits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the database says of itself; `id` is None until somebody has worked with it."""
+
+    id: UUID | None
+    position: int
+    system_identifier: str | None
+    database_oid: int | None
+    table_oid: int | None
+    timeline: int | None
+    started_at: datetime | None
+    gap: Gap | None
+    gap_at: datetime | None
+    gap_through: int | None
+    moved_by: UUID | None = None
+    """The place whose process has moved the position on last: see `sync.connection.witness`."""
+    unvouched_from: int | None = None
+    """Of a copy that may be none: the position by then, when its server was started anew and nobody vouched for it."""
+
+
+def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool = False) -> Gap | None:
+    """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one.
+
+    `has_followed`: this process has found it before, and followed it until its server was another; or what was done
+    last was done from here, so that the witness may lag behind it where all lost power at once.
+    """
+    if known.gap is Gap.COPY or known.id is None:
+        return known.gap
+    pairs = (
+        (known.system_identifier, facts.system_identifier),
+        (known.database_oid, facts.database_oid),
+        (known.table_oid, facts.table_oid),
+    )
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return Gap.COPY
+    is_same_server = known.started_at == facts.started_at
+    if seen is not None and known.position < seen:
+        # A server that runs loses nothing: a copy under the same name must have been at work.
+        return Gap.COPY if is_same_server else Gap.BEHIND
+    # Files that were copied or put back tell the same of themselves, but only a server that was started since has them.
+    # A witness from before they were kept would not miss what was done after that.
+    is_followed = seen is not None and (has_followed or seen == known.position)
+    return known.gap if is_same_server or is_followed else Gap.COPY
+
+
+def is_promoted(before: Known, facts: ServerFacts) -> bool:
+    """Whether a server may be a standby that took over, and lost what somebody did last; `before`: as it was known."""
+    if None not in (before.timeline, facts.timeline):
+        return before.timeline != facts.timeline
+    return before.started_at != facts.started_at
+
+
+def as_on_same_server(known: Known, facts: ServerFacts) -> Known:
+    """What would be known if the server had not been started anew."""
+    return replace(known, started_at=facts.started_at)
+
+
+def is_vouched_for(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool) -> bool:
+    """Whether what was taken for a copy for want of somebody who knows it is none; as for `find_gap`.
+
+    Nothing is done in a copy that moves its position, so whoever knew the server before would know it now.
+    """
+    if known.unvouched_from is None:
+        return False
+    before = replace(known, gap=None, position=known.unvouched_from, started_at=None)
+    return find_gap(before, facts, seen, has_followed=has_followed) is None

@@ -62,10 +62,10 @@ class Supervisor:
         self._starts = StartQueue()
         self._works: dict[str, Engagement] = {}
         self._to_release = set[str]()
-        self._is_registered = self._has_beaten = False
+        self._is_registered = False
         self._is_spare: bool | None = None
         self._heartbeats = Heartbeats(place.engine, place.incarnation, membership.book)
-        self._has_begun, self._has_news = asyncio.Event(), asyncio.Event()
+        self._has_beaten, self._has_begun, self._has_news = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._pause_s = BEAT_S
         self._fails_by: type[Exception | None] = type(None)
 
@@ -156,12 +156,12 @@ class Supervisor:
         """End what is to be ended, and begin what is to be begun."""
         self._place.pools.take_part(found.part)
         for name, work in self._works.items():
-            if work.owned is None and name not in found.owned and not self._has_beaten:
+            if work.owned is None and name not in found.owned and not self._has_beaten.is_set():
                 continue  # what is nobody's yet is taken with the next beat
             if name in stored:
                 self._accept(work, found.owned[name], stored[name])
             follow_owner(work, found.owned.get(name), is_given_back=name in found.give_back)
-        self._has_beaten = True
+        self._has_beaten.set()
         self._to_release |= set(found.give_back) - self._works.keys()
         for name in stored.keys() - self._works.keys():
             self._begin(name, found.owned[name], stored[name])
@@ -265,6 +265,7 @@ class Supervisor:
 
     async def _tell_all(self) -> None:
         """Tell of all connections, soon after one was begun and at each beat of theirs."""
+        await self._has_beaten.wait()  # which must have its session before others take what there are
         while True:
             self._has_begun.clear()
             is_told = False

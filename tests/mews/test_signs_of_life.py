@@ -16,7 +16,7 @@ LIMIT = 200
 HOUR_S = 3600.0
 
 
-class Life:
+class Beating:
     """A replica that calls the API now and then, and beats."""
 
     def __init__(self, shared: Ledgers, seed: int, limit: int = LIMIT) -> None:
@@ -59,7 +59,7 @@ async def taken_by_others(ledger: LedgerInMemory) -> int:
 def test_what_stood_for_one_that_died_is_free_once_its_last_call_must_be_over() -> None:
     async def main() -> None:
         shared = Ledgers()
-        dead = Life(shared, 1)
+        dead = Beating(shared, 1)
         await dead.rest(minutes=10)
         (standing,) = shared.entries.values()
         assert (standing.reserved, standing.counts_for_s > 600) == (5, True)
@@ -77,7 +77,7 @@ def test_what_stood_for_one_that_died_is_free_once_its_last_call_must_be_over() 
 def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
     async def main() -> None:
         shared = Ledgers()
-        alive = Life(shared, 1)
+        alive = Beating(shared, 1)
         await alive.rest(minutes=10)
         before = shared.written
         await alive.rest(minutes=6 * 60)
@@ -90,7 +90,7 @@ def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
 def test_what_stands_for_one_that_beats_counts_however_long_it_writes_nothing() -> None:
     async def main() -> None:
         shared = Ledgers()
-        alive = Life(shared, 1)
+        alive = Beating(shared, 1)
         await alive.rest(minutes=10)
         _, other = begin(shared, LIMIT, 2, trusted_s=TRUSTED_S)
         for _ in range(2):
@@ -105,7 +105,7 @@ def test_what_stands_for_one_that_beats_counts_however_long_it_writes_nothing() 
 def test_one_that_others_do_not_see_spends_nothing_and_reserves_anew_once_they_do() -> None:
     async def main() -> None:
         shared, arrivals = Ledgers(), list[float]()
-        zombie = Life(shared, 1)
+        zombie = Beating(shared, 1)
         await zombie.rest(minutes=10)
         zombie.ledger.is_cut_off = True
         await asyncio.sleep(2 * TRUSTED_S)
@@ -134,7 +134,7 @@ async def come_and_go(limit: int, seed: int) -> None:
 
     async def live(lane: int) -> None:
         for number in range(4):
-            life = Life(shared, seed + 100 * lane + number, limit)
+            life = Beating(shared, seed + 100 * lane + number, limit)
             for _ in range(rng.randint(1, 4)):
                 for _ in range(rng.randint(0, 10)):
                     life.hurry(1, arrivals, rng)

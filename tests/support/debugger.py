@@ -23,7 +23,7 @@ needs_debugger = pytest.mark.skipif(
 )
 
 
-class Held:
+class StoppedProcess:
     """A process under the debugger."""
 
     def __init__(self, debugger: Process, gate: Path) -> None:
@@ -51,7 +51,7 @@ class Held:
 
 
 @asynccontextmanager
-async def held_at_send(pid: int, begins_with: bytes, directory: Path) -> AsyncIterator[Held]:
+async def held_at_send(pid: int, begins_with: bytes, directory: Path) -> AsyncIterator[StoppedProcess]:
     """Attaches to a process, to stop it where it next sends what begins so; ended, it goes on wherever it is."""
     gate, number = directory / "gate", int.from_bytes(begins_with[:WORD], "little")
     os.mkfifo(gate)
@@ -65,7 +65,7 @@ async def held_at_send(pid: int, begins_with: bytes, directory: Path) -> AsyncIt
         "gdb", "-nx", "-batch", *arguments, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT
     )
     try:
-        held = Held(debugger, gate)
+        held = StoppedProcess(debugger, gate)
         await held.hears(ATTACHED)
         yield held
     finally:

@@ -81,7 +81,7 @@ def each(*numbers: str) -> Counter[str | None]:
     return Counter(f"{name}-{number}" for name in NAMES for number in numbers)
 
 
-class Place(NamedTuple):
+class Restored(NamedTuple):
     """A database, and what keeps its present state, and puts that back."""
 
     url: str
@@ -90,18 +90,18 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(params=["dump", "files"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restored]:
     if request.param == "files":
         with physical_server() as server:
             migrate(server.url)
-            yield Place(server.url, server.back_up, partial(server.put_back, promote=False))
+            yield Restored(server.url, server.back_up, partial(server.put_back, promote=False))
     else:
         url, path = request.getfixturevalue("database_url"), tmp_path / "dump"
-        yield Place(url, partial(dump, url, path), partial(restore, url, path))
+        yield Restored(url, partial(dump, url, path), partial(restore, url, path))
 
 
 async def test_what_was_queued_for_each_hotel_is_held_and_the_rest_of_it_made_once_when_it_is_adopted(
-    place: Place, cli: Cli, tmp_path: Path
+    place: Restored, cli: Cli, tmp_path: Path
 ) -> None:
     hotels = Hotels(Mirror(place.url), cli, tmp_path)
     async with hotels.mirror.served():

@@ -27,7 +27,10 @@ def senders(calls: Calls) -> list[str]:
 async def test_what_it_sends_then_is_made_again_only_by_an_api_that_takes_a_value_twice(
     database_url: str, tmp_path: Path, *, takes_doubles: bool
 ) -> None:
-    """No check can be later than the last one, and the API knows no key by which it could tell."""
+    """No check can be later than the last one, and the API knows no key by which it could tell.
+
+    Whether the API still takes the call depends on which comes first there: its body, or that the replica gives it up.
+    """
     async with served(database_url, tmp_path, 2, takes_doubles=takes_doubles) as fleet:
         calls, began_s = Calls(fleet.mirror.simulator), now_s()
         settings = SELDOM | QUICK
@@ -44,11 +47,11 @@ async def test_what_it_sends_then_is_made_again_only_by_an_api_that_takes_a_valu
                 await until_done(database_url)
                 assert senders(calls) == ["heir"]
                 await held.go_on()
-                while len(senders(calls)) < 2:
-                    await calls.until_next()
             await until_done(database_url)
             await fleet.until_shared(1, 1)
             fleet.queue(hotel, "AFTER")
             await until_done(database_url)
-    assert senders(calls) == ["heir", "zombie"]
-    assert fleet.made() == {"HELD": 1 + takes_doubles, "AFTER": 1}
+    first, *later = senders(calls)
+    assert first == "heir"
+    assert later in ([], ["zombie"])
+    assert fleet.made() == {"HELD": 1 + (takes_doubles and bool(later)), "AFTER": 1}

@@ -48,10 +48,13 @@ def plan(
     connections: Sequence[Owned],
     free_owners: Collection[UUID],
     leaving: Collection[str] = (),
+    *,
+    refused: Collection[str] = (),
 ) -> Plan:
     """What `me` does; `members` are all that are alive, with it, and `free_owners` those that are taken for dead.
 
-    `leaving`: what it gives back already. At most what is beyond its share moves, and only to who has less than theirs.
+    `leaving`: what it gives back already; `refused`: what the database did not let it have before, which is taken last:
+    it would stand in the place of another one. At most what is beyond its share moves, and only to who has less.
     """
     sharing = [one for one in members if one.takes]  # who is leaving takes nothing
     kinds = {one.kind for one in connections}
@@ -64,6 +67,7 @@ def plan(
             [one for one in connections if one.kind in group],
             free_owners,
             leaving,
+            refused=refused,
         )
         for group in groups
         if group and group <= me.takes
@@ -79,6 +83,8 @@ def _plan_group(
     connections: Sequence[Owned],
     free_owners: Collection[UUID],
     leaving: Collection[str],
+    *,
+    refused: Collection[str],
 ) -> Plan:
     share = fair_share(len(connections), len(members))
     mine = [one for one in connections if one.owner == me.process and one.name not in leaving]
@@ -90,7 +96,8 @@ def _plan_group(
         return Plan(give_back=tuple(one.name for one in sorted(mine, key=lambda one: _order(me, one))[:moved]))
     free = [one for one in connections if one.owner is None or one.owner in free_owners]
     # Each begins elsewhere, so that two that take at once seldom want the same.
-    return Plan(take=tuple(sorted(free, key=lambda one: _order(me, one))[: share - len(mine)]))
+    free.sort(key=lambda one: (one.name in refused, _order(me, one)))
+    return Plan(take=tuple(free[: share - len(mine)]))
 
 
 def _order(me: Member, owned: Owned) -> bytes:

@@ -80,17 +80,17 @@ class Membership:
             began_s = now_s()
             await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
             seen, owned = await replicas.load_seen(tx), await self._load_owned(tx)
-            was_dead = any(one.epoch != self._epochs.get(one.name, one.epoch) for one in owned)
+            was_dead = any(one.epoch > self._epochs.get(one.name, one.epoch) for one in owned)
             dead = await self._find_dead(tx, seen, owned)
             alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
-            found = plan(self._me, alive, owned, dead, leaving)
+            found = plan(self._me, alive, owned, dead, leaving, refused=self._refused)
             taken = await ownership.take(tx, self.replica.process, found.take)
             return self._round(owned, found, taken, len(alive))
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
         self.trust.extend(began_s)
         self._epochs = {name: one.epoch for name, one in found.owned.items()}
-        self._tell_refused(found.refused)
+        self._note_refused(found)
         return replace(found, part=self._part.after_beat(now_s(), found.members, was_dead=was_dead))
 
     async def release(self, names: Collection[str]) -> None:
@@ -152,10 +152,10 @@ class Membership:
         unlocked = {process for process in suspects if replicas.lock_key(process) not in locked}
         return self._watch.dead(looked_s, unlocked, gone & unlocked)
 
-    def _tell_refused(self, refused: Mapping[str, str]) -> None:
-        for name in refused.keys() - self._refused:
-            log.warning("not_taken", connection=name, error=refused[name])
-        self._refused = refused.keys()
+    def _note_refused(self, found: Round) -> None:
+        for name in found.refused.keys() - self._refused:
+            log.warning("not_taken", connection=name, error=found.refused[name])
+        self._refused = (self._refused | found.refused.keys()) - found.owned.keys()
 
     def _round(self, owned: Sequence[Owned], found: Plan, taken: Taken, members: int) -> Round:
         mine = {one.name: one for one in owned if one.owner == self.replica.process}

@@ -18,7 +18,7 @@ from sync.fleet.registry import CONNECTION_NAME
 from sync.postgres.engine import translate
 
 REFUSED_AT_MOST = 4
-"""To find one of a thousand takes a dozen statements, and a beat has seconds: where more are refused, all may be."""
+"""To find one of a thousand takes a dozen statements, and a beat has seconds."""
 
 
 async def load_version(tx: AsyncConnection) -> int:
@@ -47,8 +47,8 @@ async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> Taken:
     """Make `me` the owner of connections that still stand as they were seen.
 
     What another transaction is about to take, or to write, is left to the next time; what a constraint or trigger of
-    somebody's refuses keeps no other out. What the owner before has told of each stands in its row from then on. Raises
-    the refusal where more than a few are refused.
+    somebody's refuses keeps no other out: where more than a few are refused, what was not tried is left to the next
+    time too. What the owner before has told of each stands in its row from then on.
     """
     epochs, refused, bisection = dict[str, int](), dict[str, str](), Bisection(wanted)
     while group := bisection.group:
@@ -57,9 +57,11 @@ async def take(tx: AsyncConnection, me: UUID, wanted: Sequence[Owned]) -> Taken:
                 taken = await _take_together(tx, me, group)
         except DBAPIError as error:
             refusal = translate(error)
-            if not isinstance(refusal, StatementRefused) or len(refused) == REFUSED_AT_MOST:
+            if not isinstance(refusal, StatementRefused):
                 raise
             refused |= {one.name: str(refusal) for one in group if len(group) == 1}
+            if len(refused) == REFUSED_AT_MOST:
+                break
             bisection.tell(went_through=False)
         else:
             epochs |= taken

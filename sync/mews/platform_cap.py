@@ -52,7 +52,7 @@ class PlatformCap:
         self._part = part
         self._clock = clock
         self._of_hanging = 0
-        self._begun: deque[tuple[float, CapTurn]] = deque()
+        self._begun: deque[tuple[float, CapTurn, int]] = deque()
         self._answered: deque[tuple[float, CappedCaller]] = deque()
         self._turns: dict[Priority, dict[CappedCaller, None]] = {priority: {} for priority in Priority}
         self._passed_over = Counter[Priority]()
@@ -77,7 +77,8 @@ class PlatformCap:
         limits = self.limits
         free, free_of_second = limits.in_flight - self.in_flight, limits.per_s - self.in_flight - len(self._answered)
         if caller.hangs:
-            free = min(free, -(-limits.in_flight // OF_HANGING) - self._of_hanging)
+            room = min(limits.in_flight, limits.per_s)  # each call under way counts against both
+            free = min(free, -(-room // OF_HANGING) - self._of_hanging)
         return caller.in_flight < free * IN_FLIGHT_PER_FREE and caller.in_flight + caller.answered < free_of_second
 
     def ask(self, turn: "CapTurn") -> None:
@@ -119,10 +120,9 @@ class PlatformCap:
                 self._turns[priority][caller] = None  # behind the others
             self.waiting -= 1
             self._count(caller, +1)
-            self._begun.append((self._clock() + HANGS_AFTER_S, turn))
+            self._begun.append((self._clock() + HANGS_AFTER_S, turn, turn.begin()))
             self._passed_over.update(other for other in Priority if other > priority and self._turns[other])
             self._passed_over[priority] = 0
-            turn.begin()
         if self.waiting and self._answered and self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.0, self._answered[0][0] - self._clock()), self._grant_later)
@@ -132,11 +132,19 @@ class PlatformCap:
         self.grant()
 
     def _next(self) -> "CapTurn | None":
+        if not self._has_room():
+            return None
         for priority in sorted(Priority, key=lambda one: self._passed_over[one] < PASSED_OVER_AT_MOST):
             for caller in self._turns[priority]:
                 if self.may_have_one(caller) and (turn := caller.first(priority)) is not None:
                     return turn
         return None
+
+    def _has_room(self) -> bool:
+        """Whether anybody could have a place. Else all who wait, which may be thousands, would be asked in vain."""
+        self._free_answered()
+        limits = self.limits
+        return self.in_flight < limits.in_flight and self.in_flight + len(self._answered) < limits.per_s
 
     def _count(self, caller: "CappedCaller", change: int) -> None:
         self.in_flight += change
@@ -157,8 +165,8 @@ class PlatformCap:
     def _find_hanging(self) -> None:
         now = self._clock()
         while self._begun and self._begun[0][0] <= now:
-            _, turn = self._begun.popleft()
-            if turn.is_in_flight:
+            _, turn, number = self._begun.popleft()
+            if turn.is_in_flight and turn.begun == number:  # else it has stepped aside since, and begun anew
                 turn.hangs = True
                 turn.caller.hanging += 1
                 self._note_hangs(turn.caller, True)
@@ -197,6 +205,7 @@ class CapTurn:
         self.caller = caller
         self.priority = priority
         self.is_waiting = self.is_in_flight = self.hangs = False
+        self.begun = 0
         self._cap = cap
         self._granted: Granted
 
@@ -207,10 +216,12 @@ class CapTurn:
         self._cap.ask(self)
         return self._granted
 
-    def begin(self) -> None:
-        """Take a place that is given."""
-        self.is_waiting, self.is_in_flight = False, True
+    def begin(self) -> int:
+        """Take a place that is given; how often it was given one."""
+        self.is_waiting, self.is_in_flight, self.hangs = False, True, False
+        self.begun += 1
         self._granted.set_result(None)
+        return self.begun
 
     def step_aside(self) -> None:
         """Want no place until it is asked for again, which comes before those that came later."""

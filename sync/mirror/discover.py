@@ -42,7 +42,7 @@ class DiscoverReport:
     """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone.
 
     `as_of` is when it began, by the database's clock; `listed` a digest of all that the API listed, of services that
-    were not to be `left_out`.
+    were not to be `left_out`; `left_for_now`: how many vouchers it takes over once no change of them is being sent.
     """
 
     as_of: datetime
@@ -56,6 +56,7 @@ class DiscoverReport:
     enterprise_ids: list[UUID] = field(default_factory=list)
     left_out: list[UUID] = field(default_factory=list)
     listed: bytes = b""
+    left_for_now: int = 0
 
 
 async def discover(connection: Connection) -> DiscoverReport:
@@ -68,7 +69,9 @@ async def discover(connection: Connection) -> DiscoverReport:
     report.unlisted = await in_transaction(
         connection.engine, lambda tx: skipped.follow_listing(tx, connection.name, listed)
     )
-    report.written += await take_over(connection.engine, connection.name, listed, report.enterprise_ids)
+    taken_over = await take_over(connection.engine, connection.name, listed, report.enterprise_ids)
+    report.written += taken_over.taken
+    report.left_for_now = taken_over.left
     await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
     return report
 

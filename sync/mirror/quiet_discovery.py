@@ -61,7 +61,8 @@ class Discoveries:
         self._left = None
         report = await discover(connection)
         self._quiet.forget()
-        self._left = _Left(state, report, self._clock() + WHOLE_S)
+        if not report.left_for_now:
+            self._left = _Left(state, report, self._clock() + WHOLE_S)
         return report
 
 

@@ -7,6 +7,7 @@ it over. A voucher of which a change is being sent stays until that is done with
 
 from collections.abc import Collection, Sequence
 from functools import partial
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
@@ -21,13 +22,22 @@ CODES_AT_ONCE = 10_000
 """A transaction of so many takes about a second."""
 
 
-async def take_over(engine: AsyncEngine, connection: str, listed: Collection[UUID], hotels: Collection[UUID]) -> int:
-    """Take what the connection lists and nobody else mirrors any more; how many vouchers that were.
+class TakenOver(NamedTuple):
+    """How many vouchers were taken, and how many are left to nobody for now: of those a change was being sent."""
+
+    taken: int = 0
+    left: int = 0
+
+
+async def take_over(
+    engine: AsyncEngine, connection: str, listed: Collection[UUID], hotels: Collection[UUID]
+) -> TakenOver:
+    """Take what the connection lists and nobody else mirrors any more.
 
     Each voucher is one transaction, behind those of its codes: whoever is interrupted goes on at the next discovery.
     """
     find = partial(_find, connection=connection, listed=list(listed))
-    free = await in_transaction(engine, find)
+    free, left = await in_transaction(engine, find)
     taken = 0
     for voucher_id, owner in free:
         while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
@@ -37,16 +47,19 @@ async def take_over(engine: AsyncEngine, connection: str, listed: Collection[UUI
         )
     if taken:
         await in_transaction(engine, partial(_move_hotels, connection=connection, hotels=list(hotels)))
-    return taken
+    return TakenOver(taken, left + len(free) - taken)
 
 
-async def _find(tx: AsyncConnection, connection: str, listed: Sequence[UUID]) -> list[tuple[UUID, str]]:
-    """The vouchers that are free, and who had each. Where none is, as nearly always, the outbox is not looked at."""
+async def _find(tx: AsyncConnection, connection: str, listed: Sequence[UUID]) -> tuple[list[tuple[UUID, str]], int]:
+    """The vouchers that are free, and who had each; and of how many a change is being sent.
+
+    Where none is free, as nearly always, the outbox is not looked at.
+    """
     free = (await tx.execute(_FREE, {"of_connection": connection, "ids": list(listed)})).all()
     if not free:
-        return []
+        return [], 0
     sent = set((await tx.execute(_BEING_SENT, {"ids": [row.id for row in free]})).scalars())
-    return [(row.id, row.connection) for row in free if row.id not in sent]
+    return [(row.id, row.connection) for row in free if row.id not in sent], len(sent)
 
 
 async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) -> int:
@@ -56,7 +69,8 @@ async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) ->
 
 async def _move_voucher(tx: AsyncConnection, connection: str, voucher_id: UUID, owner: str) -> int:
     """The voucher with its watermark and queued changes, if it is still free; 1, or 0 where it is not."""
-    if (voucher_id, owner) not in await _find(tx, connection, [voucher_id]):
+    free, _ = await _find(tx, connection, [voucher_id])
+    if (voucher_id, owner) not in free:
         return 0
     parameters = {"of_connection": connection, "voucher_id": voucher_id, "owner": owner}
     await skipped.take_out_of_plans(tx, owner, [voucher_id])

@@ -243,7 +243,8 @@ class Jobs:
     @property
     def _current_caught_up(self) -> CaughtUp | None:
         """None too where the database was found anew since the pull began, and has lost what it went by."""
-        return self._caught_up if self._caught_up_by == self.connection.incarnation.finding else None
+        finding = self.connection.incarnation.finding
+        return self._caught_up if finding is not None and self._caught_up_by == finding else None
 
     def has_to_tell(self, failing: Mapping[str, str | None]) -> bool:
         """Whether a beat of its own has anything to note; `failing`: why connections fail, as their rows have it."""

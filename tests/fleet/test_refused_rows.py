@@ -1,12 +1,17 @@
 """What the database refuses of one connection keeps a replica from no other."""
 
+from collections import Counter
+
 import psycopg
 import pytest
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.core.errors import StatementRefused
+from sync.fleet.assignment import STORED as STORED_KIND
+from sync.fleet.assignment import Member, Owned, plan
+from sync.fleet.membership import Membership
 from tests.fleet.members import HOTELS, joining
+from tests.fleet.test_registry import STORED
 
 
 async def test_a_connection_whose_row_is_refused_keeps_no_other_out_and_is_named_once(
@@ -25,10 +30,45 @@ async def test_a_connection_whose_row_is_refused_keeps_no_other_out_and_is_named
     assert len((await one.beat()).owned) == HOTELS
 
 
-async def test_what_refuses_every_connection_is_told_as_the_beat_that_failed(
-    engine: AsyncEngine, hotels: None, database_url: str
+@pytest.mark.parametrize("refused", [6, HOTELS])
+async def test_however_many_are_refused_all_others_are_taken_and_each_is_named(
+    engine: AsyncEngine, hotels: None, database_url: str, refused: int
 ) -> None:
+    one = joining(engine)
     with psycopg.connect(database_url, autocommit=True) as owner:
-        owner.execute("ALTER TABLE sync.connections ADD CONSTRAINT guard CHECK (owner IS NULL)")
-    with pytest.raises(StatementRefused, match=r"constraint guard of sync\.connections"):
-        await joining(engine).beat()
+        guard = f"CHECK (owner IS NULL OR right(name, 1)::int >= {refused})"
+        owner.execute(f"ALTER TABLE sync.connections ADD CONSTRAINT guard {guard}".encode())
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            await one.beat()
+        found = await one.beat()
+    assert found.owned.keys() == {f"hotel {n}" for n in range(refused, HOTELS)}
+    named = Counter(told["connection"] for told in logs if told["event"] == "not_taken")
+    assert named == {f"hotel {n}": 1 for n in range(refused)}
+
+
+async def test_what_is_refused_stands_in_no_other_s_place(engine: AsyncEngine, database_url: str) -> None:
+    """Each of two has room for two of four, and would have taken the refused one first."""
+    names = [f"hotel {n}" for n in range(4)]
+    replicas = [joining_that_takes_first(engine, "hotel 0", names) for _ in range(2)]
+    for one in replicas:
+        await one.beat()
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        for name in names:
+            owner.execute(STORED.replace("lake", name).encode())
+        guard = "CHECK (owner IS NULL OR name <> 'hotel 0')"
+        owner.execute(f"ALTER TABLE sync.connections ADD CONSTRAINT guard {guard}".encode())
+    for one in replicas * 2:
+        await one.beat()
+    first, second = [await one.beat() for one in replicas]
+    assert sorted([*first.owned, *second.owned]) == names[1:]
+
+
+def joining_that_takes_first(engine: AsyncEngine, name: str, names: list[str]) -> Membership:
+    """A replica of such an id that of connections that are free it takes this one first."""
+    free = [Owned(one, STORED_KIND, None, 0) for one in names]
+    while True:
+        one = joining(engine)
+        me = Member(one.replica.process, frozenset([STORED_KIND]))
+        if plan(me, [me], free, []).take[0].name == name:
+            return one

@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from sync.mews.platform_cap import CappedCaller
+from sync.mews.rate_limiter import Priority
 from tests.mews.helpers import turns
 from tests.mews.test_platform_cap import HOURS_S, Connection, all_of, cap_of
 from tests.outages.virtual_clock import run_in_virtual_time
@@ -30,9 +32,12 @@ def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
 
 
 @pytest.mark.parametrize("hanging", [10, 30])
-def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_they_are(hanging: int) -> None:
+@pytest.mark.parametrize(("in_flight", "per_s", "within_s"), [(20, 1_000_000, 1), (1000, 20, 8)])
+def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_they_are(
+    hanging: int, in_flight: int, per_s: int, within_s: float
+) -> None:
     async def main() -> None:
-        cap, loop = cap_of(20, 1_000_000), asyncio.get_running_loop()
+        cap, loop = cap_of(in_flight, per_s), asyncio.get_running_loop()
         many = [Connection(cap) for _ in range(hanging)]
 
         async def hang(one: Connection) -> None:
@@ -45,7 +50,7 @@ def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_the
         for _ in range(6):
             began_s = loop.time()
             await all_of(*(one.call(0.1) for one in others))
-            assert loop.time() - began_s < 1
+            assert loop.time() - began_s < within_s
             await asyncio.sleep(7)
         await asyncio.sleep(60)
         assert all(len(one.arrivals) > 1 for one in many), "and each of them goes on"
@@ -82,5 +87,41 @@ def test_even_of_a_single_place_those_that_hang_have_their_turn() -> None:
         for _ in range(3):
             await one.call(10.0)
         assert len(one.arrivals) == 3
+
+    run_in_virtual_time(main())
+
+
+def test_who_begins_anew_after_it_stepped_aside_hangs_no_longer_than_its_call() -> None:
+    async def main() -> None:
+        cap = cap_of(20, 1_000_000)
+        caller = CappedCaller(cap)
+        turn = caller.turn(Priority.PULL)
+        await turn.ask()
+        turn.step_aside()
+        await asyncio.sleep(1)
+        await turn.ask()
+        await asyncio.sleep(60)
+        assert cap.may_have_one(caller)
+        assert caller.hangs
+        turn.end(is_used=True)
+        assert caller.hanging == 0
+        turn = caller.turn(Priority.PULL)
+        await turn.ask()
+        turn.end(is_used=True)
+        assert not caller.hangs
+
+    run_in_virtual_time(main())
+
+
+def test_who_asks_where_nothing_is_free_has_nobody_else_looked_at() -> None:
+    async def main() -> None:
+        cap = cap_of(1, 1_000_000)
+        turns = [CappedCaller(cap).turn(Priority.PULL) for _ in range(100)]
+        places = [turn.ask() for turn in turns]
+        places += [CappedCaller(cap).turn(Priority.PULL).ask()]
+        assert sum(place.done() for place in places) == 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cap, "may_have_one", lambda _caller: pytest.fail("they wait in vain"))
+            places += [CappedCaller(cap).turn(Priority.PULL).ask()]
 
     run_in_virtual_time(main())

@@ -42,7 +42,7 @@ class DiscoverReport:
     """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone.
 
     `as_of` is when it began, by the database's clock; `listed` a digest of all that the API listed, of services that
-    were not to be `left_out`; `left_for_now`: how many vouchers it takes over once no change of them is being sent.
+    were not to be `left_out`; `left_for_now`: vouchers to take over once no change of them is being sent.
     """
 
     as_of: datetime
@@ -56,7 +56,7 @@ class DiscoverReport:
     enterprise_ids: list[UUID] = field(default_factory=list)
     left_out: list[UUID] = field(default_factory=list)
     listed: bytes = b""
-    left_for_now: int = 0
+    left_for_now: list[UUID] = field(default_factory=list)
 
 
 async def discover(connection: Connection) -> DiscoverReport:

@@ -23,10 +23,10 @@ CODES_AT_ONCE = 10_000
 
 
 class TakenOver(NamedTuple):
-    """How many vouchers were taken, and how many are left to nobody for now: of those a change was being sent."""
+    """How many vouchers were taken, and which are left to nobody for now: of those a change was being sent."""
 
-    taken: int = 0
-    left: int = 0
+    taken: int
+    left: list[UUID]
 
 
 async def take_over(
@@ -42,24 +42,28 @@ async def take_over(
     for voucher_id, owner in free:
         while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
             pass
-        taken += await in_transaction(
-            engine, partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
-        )
+        move = partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
+        if await in_transaction(engine, move):
+            taken += 1
+        else:
+            left.append(voucher_id)
     if taken:
         await in_transaction(engine, partial(_move_hotels, connection=connection, hotels=list(hotels)))
-    return TakenOver(taken, left + len(free) - taken)
+    return TakenOver(taken, left)
 
 
-async def _find(tx: AsyncConnection, connection: str, listed: Sequence[UUID]) -> tuple[list[tuple[UUID, str]], int]:
-    """The vouchers that are free, and who had each; and of how many a change is being sent.
+async def _find(
+    tx: AsyncConnection, connection: str, listed: Sequence[UUID]
+) -> tuple[list[tuple[UUID, str]], list[UUID]]:
+    """The vouchers that are free, and who had each; and those of which a change is being sent.
 
     Where none is free, as nearly always, the outbox is not looked at.
     """
     free = (await tx.execute(_FREE, {"of_connection": connection, "ids": list(listed)})).all()
     if not free:
-        return [], 0
+        return [], []
     sent = set((await tx.execute(_BEING_SENT, {"ids": [row.id for row in free]})).scalars())
-    return [(row.id, row.connection) for row in free if row.id not in sent], len(sent)
+    return [(row.id, row.connection) for row in free if row.id not in sent], [*sent]
 
 
 async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) -> int:
@@ -67,16 +71,16 @@ async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) ->
     return (await tx.execute(_CODES, parameters)).rowcount
 
 
-async def _move_voucher(tx: AsyncConnection, connection: str, voucher_id: UUID, owner: str) -> int:
-    """The voucher with its watermark and queued changes, if it is still free; 1, or 0 where it is not."""
+async def _move_voucher(tx: AsyncConnection, connection: str, voucher_id: UUID, owner: str) -> bool:
+    """The voucher with its watermark and queued changes; False where it is free no more."""
     free, _ = await _find(tx, connection, [voucher_id])
     if (voucher_id, owner) not in free:
-        return 0
+        return False
     parameters = {"of_connection": connection, "voucher_id": voucher_id, "owner": owner}
     await skipped.take_out_of_plans(tx, owner, [voucher_id])
     for statement in _OF_VOUCHER:
         await tx.execute(statement, parameters)
-    return 1
+    return True
 
 
 async def _move_hotels(tx: AsyncConnection, connection: str, hotels: Sequence[UUID]) -> None:

@@ -200,7 +200,7 @@ class Jobs:
             await self.outbox.tell_pushed()
 
     async def _note_alive(self, caught_up: CaughtUp | None) -> None:
-        name, standing, incarnation = self.connection.name, self.health.standing, self.connection.incarnation
+        name, incarnation = self.connection.name, self.connection.incarnation
 
         async def note(tx: AsyncConnection) -> int | None:
             if (clock := self.outbox.watch.database_clock).is_new:  # before a heartbeat hides when the last one was
@@ -217,6 +217,7 @@ class Jobs:
 
         moves_on = incarnation.is_worked_with and not self.is_owned
         seen = await incarnation.witnessed() if moves_on else None
+        standing = self.health.standing  # not before what is waited for: another job may have told of a new one since
         done = None if self.is_owned else self.sampler.due()
         failure_log = self.connection.client.failure_log
         failed = failure_log.take()

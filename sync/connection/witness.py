@@ -47,20 +47,16 @@ class Witness:
     @cached_property
     def place(self) -> UUID:
         """The name of the directory, which whoever moves a position on leaves; one of this process without any."""
-        named = uuid4()
+        if self.directory is None:
+            return uuid4()
+        path = self.directory / PLACE
         try:
-            if self.directory is None:
-                return named
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished = self.directory / f"{PLACE}.{named}"
-            _write_new(unfinished, str(named).encode())
-            with suppress(FileExistsError):
-                os.link(unfinished, self.directory / PLACE)
-            unfinished.unlink()
-            return UUID((self.directory / PLACE).read_text(encoding="ascii"))
+            if not path.exists():
+                _name(path)
+            return UUID(path.read_text(encoding="ascii"))
         except (OSError, ValueError) as error:
             self._tell(error)
-            return named
+            return uuid4()
 
     def read(self, incarnation: UUID) -> int | None:
         """The last position that was seen committed; None: nobody here has worked with this incarnation."""
@@ -95,6 +91,19 @@ class Witness:
         if not self._is_told:
             self._is_told = True
             log.warning("no_witness", directory=str(self.directory), why=f"{type(error).__name__}: {error}")
+
+
+def _name(path: Path) -> None:
+    """Give a directory a name, unless another process has done so first."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = str(uuid4())
+    unfinished = path.with_name(f"{path.name}.{name}")
+    try:
+        _write_new(unfinished, name.encode())
+        with suppress(FileExistsError):
+            os.link(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _position(path: Path) -> int:

@@ -1,6 +1,7 @@
 """The witness's file: what it says survives whatever breaks a process off."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -67,3 +68,17 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     witness.write(ONE, 2)
     assert other.read_text() == "x" * SIZE
     assert (witness.read(ONE), path.is_symlink()) == (2, False)
+
+
+def test_all_processes_of_a_directory_have_its_name_and_no_other_s(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(lambda _: Witness(tmp_path / "one").place, range(32)))
+    assert names == {Witness(tmp_path / "one").place}
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["place"]
+    assert len({Witness(directory).place for directory in (tmp_path / "one", tmp_path / "two", None, None)}) == 4
+
+
+def test_a_directory_that_takes_no_name_costs_no_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    witness = Witness(tmp_path / "file" / "state")
+    assert witness.place == witness.place

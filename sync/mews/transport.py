@@ -26,7 +26,7 @@ from sync.mews.traffic import Traffic
 if "sniffio" not in sys.modules and find_spec("sniffio") is None:
     # httpcore looks for it at every request, to see which loop runs. What is not installed is looked for in all of
     # `sys.path` each time, unless it stands here: that is three tenths of the processor time of a request.
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
+    sys.modules["sniffio"] = None  # type: ignore[assignment]  # which Python takes for "there is none"
 
 T = TypeVar("T")
 

@@ -50,5 +50,5 @@ FROM pg_database WHERE datname = current_database()
 
 async def place_of(tx: AsyncConnection) -> str:
     """The name of the database at the other end of a transaction, and where it is; no secret."""
-    info = (await tx.get_raw_connection()).driver_connection.info  # type: ignore[union-attr]
+    info = (await tx.get_raw_connection()).driver_connection.info  # type: ignore[union-attr]  # there is one in a transaction
     return f"{info.dbname} at {info.host}" + ("" if info.host.startswith("/") else f":{info.port}")

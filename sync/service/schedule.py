@@ -88,7 +88,7 @@ class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no type
         return min(before, self._cron.next_after(now + STEP))
 
 
-class DueTrigger(BaseTrigger):  # type: ignore[misc]
+class DueTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires when the next of a timetable is due, and every `LOOK_S`: whether it does shows that the process lives.
 
     APScheduler's own triggers add to the wall time of the last run: put back by a day, they would fire after a day.

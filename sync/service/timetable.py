@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from random import Random
 
@@ -85,8 +86,11 @@ class Timetable:
                 entry.is_missed = False
                 entry.task = asyncio.create_task(self._run(entry))
             elif entry.task.cancelling():  # what is due is not this one, and comes once it has ended
-                entry.task.add_done_callback(lambda _, entry=entry: self.hasten(entry, 0.0))  # type: ignore[misc]
+                entry.task.add_done_callback(partial(self._hasten_behind, entry))
         self._plan()
+
+    def _hasten_behind(self, entry: Entry, _ended: "asyncio.Task[None]") -> None:
+        self.hasten(entry, 0.0)
 
     def hasten(self, entry: Entry, pause_s: float) -> None:
         """Have it done after `pause_s` seconds at the latest."""

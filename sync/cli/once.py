@@ -17,7 +17,9 @@ from sync.connection.connection import Connection
 from sync.core.errors import ApiError, SettingsError, VoucherSyncError
 from sync.mirror.pull_report import PullReport
 from sync.outbox.bulk.campaign import waiting_by_lane
+from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
+from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.opened import open_connections, require_tokens
@@ -79,10 +81,16 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
 
 
 async def _await_server(connection: Connection) -> None:
-    """Where another server has taken over, wait until a pull shows what was sent to the one that is gone."""
+    """Where another server has taken over, wait until a pull shows what was sent to the one that is gone.
+
+    Not where nothing is to be sent: no change waits for that pull.
+    """
+    is_concerned = True
     with suppress(VoucherSyncError):  # the pull tells of it
         await connection.incarnation.check(connection.engine)
-    if wait_s := connection.incarnation.shows_in_s:
+        unfinished = await in_transaction(connection.engine, load_unfinished, as_daemon)
+        is_concerned = unfinished.concerns(connection.name)
+    if is_concerned and (wait_s := connection.incarnation.shows_in_s):
         click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(connection.stop.wait(), wait_s)

@@ -15,6 +15,7 @@ from tests.support.physical import PhysicalServer, physical_server
 from .conftest import Cli
 
 QUEUE = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', :voucher, unnest(:values)"
+TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 ALL_DONE = "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'done')"
 
 
@@ -75,3 +76,20 @@ async def test_a_place_that_comes_back_later_takes_back_what_another_held(
         assert await mirror.rows("SELECT FROM sync.incarnation WHERE gap IS NULL")
         assert (await cli("once", settings=early)).code == 0
         assert {value: count for (_voucher, value), count in active(mirror).items()} == {"FIRST": 1, "SECOND": 1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("has_any", [False, True])
+async def test_who_has_something_to_send_waits_behind_a_takeover_and_nobody_else(
+    mirror: Mirror, cli: Cli, has_any: bool
+) -> None:
+    async with mirror.opened():
+        settings = mirror.environment | {"SYNC_LEASE_S": "1.5", "SYNC_SETTLE_AFTER_S": "1"}
+        voucher = mirror.add_voucher()
+        assert (await cli("once", settings=settings)).code == 0
+        if has_any:
+            await mirror.execute(QUEUE, voucher=voucher.id, values=["NEW"])
+        await mirror.execute(TAKEN_OVER)
+        ended = await cli("once", settings=settings)
+        assert (ended.code, "another server has taken over" in ended.stderr) == (0, has_any)
+        assert ((voucher.id, "NEW") in active(mirror)) is has_any

@@ -49,7 +49,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
 
 
 async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
-    async with open_connections(settings, url, asyncio.Event()) as opened:
+    async with open_connections(settings, url, asyncio.Event(), waits_for_others=False) as opened:
         jobs, *others = [app.make_jobs(connection, settings) for connection in opened.connections]
         return await adopt(jobs.connection, jobs, rest, partial(_wait, wait_s), others)
 

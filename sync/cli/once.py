@@ -28,6 +28,8 @@ from sync.settings import Settings, load_settings
 from sync.tracing import tracing
 
 SENT_BEFORE = "what was sent before that may not show in the API yet"
+STARTED_ANEW = "its server was started anew, and others have worked with it since this one"
+LOOK_AGAIN_S = 1.0
 AT_ONCE = 8
 """Connections that have their cycle at the same time; each is within the budget of its own token."""
 
@@ -81,16 +83,19 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
 
 
 async def _await_server(connection: Connection) -> None:
-    """Where another server has taken over, wait until a pull shows what was sent to the one that is gone.
-
-    Not where nothing is to be sent: no change waits for that pull.
+    """Where something is to be sent, and the server is another or was started anew, wait for who knows it, and until a
+    pull shows what was sent to one that is gone.
     """
-    is_concerned = True
+    incarnation, engine, is_concerned = connection.incarnation, connection.engine, True
     with suppress(VoucherSyncError):  # the pull tells of it
-        await connection.incarnation.check(connection.engine)
-        unfinished = await in_transaction(connection.engine, load_unfinished, as_daemon)
-        is_concerned = unfinished.concerns(connection.name)
-    if is_concerned and (wait_s := connection.incarnation.shows_in_s):
+        await incarnation.check(engine)
+        is_concerned = (await in_transaction(engine, load_unfinished, as_daemon)).concerns(connection.name)
+        if is_concerned and incarnation.is_unsure:
+            click.echo(f"Waiting for a daemon that knows the database: {STARTED_ANEW}.", err=True)
+        while is_concerned and incarnation.is_unsure and not connection.stop.is_set():
+            await asyncio.sleep(LOOK_AGAIN_S)
+            await incarnation.check(engine)
+    if is_concerned and (wait_s := incarnation.shows_in_s):
         click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
         with suppress(TimeoutError):
             await asyncio.wait_for(connection.stop.wait(), wait_s)

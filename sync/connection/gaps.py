@@ -7,6 +7,9 @@ from uuid import UUID
 
 from sync.postgres.identity import ServerFacts
 
+IN_FLIGHT = 64
+"""More positions than a place commits before its witness is written: it has at most as many sessions."""
+
 
 class Gap(StrEnum):
     """How a database differs from what is known of it."""
@@ -32,16 +35,16 @@ class Known:
     gap_at: datetime | None
     gap_through: int | None
     moved_by: UUID | None = None
-    """The place whose process has moved the position on last: see `sync.connection.witness`."""
-    unvouched_from: int | None = None
-    """Of a copy that may be none: the position by then, when its server was started anew and nobody vouched for it."""
+    """The place whose process has moved the position on last, to `moved_to`: see `sync.connection.witness`."""
+    moved_to: int | None = None
+    """Another one where a release has moved it since that does not say who it is."""
 
 
 def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool = False) -> Gap | None:
     """How a database differs from what is known of it; `seen`: the position that the witness has, if there is one.
 
-    `has_followed`: this process has found it before, and followed it until its server was another; or what was done
-    last was done from here, so that the witness may lag behind it where all lost power at once.
+    `has_followed`: this process has found it before, and followed it until its server was another; or it did the last
+    of it, as `did_last_of_it` says.
     """
     if known.gap is Gap.COPY or known.id is None:
         return known.gap
@@ -69,17 +72,12 @@ def is_promoted(before: Known, facts: ServerFacts) -> bool:
     return before.started_at != facts.started_at
 
 
+def did_last_of_it(known: Known, place: UUID, seen: int | None) -> bool:
+    """Whether what was done last was done from a place, and its witness lags no more than a power failure leaves it."""
+    is_own = known.moved_by == place and known.moved_to == known.position
+    return is_own and seen is not None and known.position - seen <= IN_FLIGHT
+
+
 def as_on_same_server(known: Known, facts: ServerFacts) -> Known:
     """What would be known if the server had not been started anew."""
     return replace(known, started_at=facts.started_at)
-
-
-def is_vouched_for(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool) -> bool:
-    """Whether what was taken for a copy for want of somebody who knows it is none; as for `find_gap`.
-
-    Nothing is done in a copy that moves its position, so whoever knew the server before would know it now.
-    """
-    if known.unvouched_from is None:
-        return False
-    before = replace(known, gap=None, position=known.unvouched_from, started_at=None)
-    return find_gap(before, facts, seen, has_followed=has_followed) is None

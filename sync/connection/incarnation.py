@@ -16,7 +16,7 @@ from sqlalchemy import Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.connection.gaps import Gap, Known, as_on_same_server, find_gap, is_promoted, is_vouched_for
+from sync.connection.gaps import Gap, Known, as_on_same_server, did_last_of_it, find_gap, is_promoted
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
@@ -35,7 +35,8 @@ NOT_WHOLE = (
 )
 CHANGED = "the database's server is another, or has lost commits: it is looked at first"
 
-CLOSED = {"gap": None, "gap_at": None, "gap_through": None, "unvouched_from": None}
+PATIENCE_S = 30.0
+"""So long whoever does not know a server waits for one that does. Who ran on through it looks within a heartbeat."""
 
 log = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class Incarnation:
         self.witness = witness
         self.known: Known | None = None
         self.checks = 0
-        self.is_new = self.is_vouched_for = False
+        self.is_new = False
         self._patience_s, self._shows_after_s, self._clock = patience_s, shows_after_s, clock
         self._found: Known | None = None
         self._unsure_since_s: float | None = None
@@ -103,8 +104,6 @@ class Incarnation:
                     self.checks += 1
                 if self.known.gap_at and (before is None or before.gap_at is None):
                     _tell(self.known)
-                elif before and before.gap_at and not self.known.gap:
-                    log.info("gap_is_over", gap=before.gap)
                 if self.known.id and self.is_worked_with:
                     self._found = self.known
                     await asyncio.to_thread(self.witness.write, self.known.id, self.known.position)
@@ -173,30 +172,28 @@ class Incarnation:
     async def _look(self, tx: AsyncConnection) -> Known:
         known = await load(tx, lock=True)
         facts = await load_server_facts(tx)
-        self.is_new, self.is_vouched_for = known.id is None, False
+        self.is_new = known.id is None
         if known.id is None:
             return await record(tx, known, facts)
         before = self._found if self._found and self._found.id == known.id else None
         seen = self.witness.read(known.id)
         if before is not None:
             seen = max(before.position, seen or 0)
-        has_followed = before is not None or known.moved_by == self.witness.place
+        has_followed = before is not None or did_last_of_it(known, self.witness.place, seen)
         gap = find_gap(known, facts, seen, has_followed=has_followed)
         is_unvouched = gap is Gap.COPY and find_gap(as_on_same_server(known, facts), facts, seen) is not gap
+        if is_promoted(before or known, facts):  # also where others vouch for it first: it looks the same then
+            self._shows_from_s = self._clock() + self._shows_after_s
         if self._waits_for_others(is_unvouched=is_unvouched):
             return replace(known, gap=gap, gap_at=None, gap_through=None)
-        if not gap and is_promoted(before or known, facts):
-            self._shows_from_s = self._clock() + self._shows_after_s
         if gap and gap is not known.gap:
             through = (await tx.execute(_LAST_QUEUED)).scalar_one()
             values = {"gap": gap, "gap_at": func.now(), "gap_through": through}
-            values["unvouched_from"] = known.position if is_unvouched and not known.gap else None
             # From here on this database's positions are beyond those that were lost.
             values["position"] = max(known.position, seen or 0) + 1
             await tx.execute(update(incarnation).values(values | _placed(facts)))
         elif not gap and _is_elsewhere(known, facts):
             await tx.execute(update(incarnation).values(_placed(facts)))
-        self.is_vouched_for = is_vouched_for(known, facts, seen, has_followed=has_followed)
         return await load(tx)
 
 
@@ -211,14 +208,10 @@ async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
 
 async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known:
     """Make the database the one to work with, under a new name that no copy of it has."""
-    values = {"id": uuid4(), "position": known.position + 1, **CLOSED, **_placed(facts)}
+    closed = {"gap": None, "gap_at": None, "gap_through": None}
+    values = {"id": uuid4(), "position": known.position + 1, **closed, **_placed(facts)}
     await tx.execute(update(incarnation).values(values))
     return await load(tx)
-
-
-async def lift(tx: AsyncConnection) -> None:
-    """Go on with a database that was taken for a copy only because nobody had vouched for it yet."""
-    await tx.execute(update(incarnation).values(CLOSED))
 
 
 def _tell(known: Known) -> None:
@@ -247,7 +240,11 @@ _DURABLE = func.set_config(
 )
 _ADVANCE = (
     update(incarnation)
-    .values(position=incarnation.c.position + 1, moved_by=bindparam("place", type_=UUID_TYPE))
+    .values(
+        position=incarnation.c.position + 1,
+        moved_by=bindparam("place", type_=UUID_TYPE),
+        moved_to=incarnation.c.position + 1,
+    )
     .returning(*_SELF, _DURABLE)
 )
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

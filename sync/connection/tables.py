@@ -138,7 +138,12 @@ incarnation = Table(
     Column("gap_at", TIMESTAMP, comment="When that was noticed."),
     Column("gap_through", BigInteger, comment="The last change that was queued by then."),
     Column("moved_by", UUID, comment="Name of the state directory of whoever moved the position last."),
-    Column("unvouched_from", BigInteger, comment="The position at which nobody knew a server that was started anew."),
+    Column(
+        "unvouched_from",
+        BigInteger,
+        comment="Unused; for the release before that reads it, and goes with the one after.",
+    ),
+    Column("moved_to", BigInteger, comment="Where to; a release before this column leaves it behind."),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),
     CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.connection import incarnation
 from sync.connection.gaps import Gap, Known
 from sync.mirror.tables import vouchers as mirrored_vouchers
 from sync.outbox import claims, lookups
@@ -22,13 +21,6 @@ from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Sta
 from sync.outbox.tables import ROW_COLUMNS, outbox
 from sync.postgres.metadata import TIMESTAMP
 
-UNVOUCHED = (
-    "held, since whoever worked with the database last has not been here since its server was started anew; it goes on "
-    "once that one is back, see `voucher-sync adopt`"
-)
-"""By this `lift` tells them from those that somebody has left held on purpose when he adopted the database before."""
-AT_ONCE = 1000
-"""Rows of one transaction."""
 REASON = (
     "held, since the database was restored or has lost commits: it may be done or cancelled already; "
     "`voucher-sync adopt` looks it up"
@@ -68,13 +60,10 @@ async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
     """
     if not known.gap_at:  # nor where others may still vouch for it
         return Written()
-    if known.unvouched_from is not None and (await incarnation.load(tx, lock=True)).gap_at != known.gap_at:
-        return Written()  # somebody has vouched for it since: nobody would lift what is held now
     through = None if known.gap is Gap.COPY else known.gap_through
     parameters = {"through": through, "since": known.gap_at}
-    reason = REASON if known.unvouched_from is None else UNVOUCHED
     row_ids = (await tx.execute(_TO_HOLD, parameters)).scalars().all()
-    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
+    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON))
 
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
@@ -180,20 +169,6 @@ def _deleted_by(active: Sequence[UUID], deleted: Sequence[UUID], made_later: Seq
 async def release(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     """Have held rows sent after all."""
     return await write_each(tx, row_ids, partial(write_rows, tx, _RELEASE))
-
-
-async def lift(tx: AsyncConnection) -> bool:
-    """Release some of what is held for want of somebody who knows the server; with the last of it the gap is gone.
-
-    Whether there is more that may be released.
-    """
-    await incarnation.load(tx, lock=True)  # so that nobody holds more meanwhile
-    some = select(outbox.c.id).where(_IS_OF_GAP, outbox.c.last_error == UNVOUCHED).order_by(outbox.c.id).limit(AT_ONCE)
-    released = await release(tx, (await tx.execute(some)).scalars().all())
-    if not (await tx.execute(some)).first():
-        await incarnation.lift(tx)
-        return False
-    return bool(released.ids)
 
 
 async def cancel(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:

@@ -127,10 +127,6 @@ class Pusher:
     async def _hold_before_gap(self) -> None:
         incarnation, engine = self._connection.incarnation, self._connection.engine
         await incarnation.check(engine)
-        if incarnation.is_vouched_for:
-            while await in_transaction(engine, gap.lift, as_daemon):
-                pass
-            await incarnation.check(engine)
         if (known := incarnation.known) and known.gap:
             held = await in_transaction(engine, partial(gap.hold_before_gap, known=known), as_daemon)
             self._completer.report.held += len(held.ids)

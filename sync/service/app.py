@@ -20,7 +20,7 @@ from sync.audit.context import AuditSettings
 from sync.connection.budget import BudgetLedger
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
-from sync.connection.incarnation import Incarnation
+from sync.connection.incarnation import PATIENCE_S, Incarnation
 from sync.connection.tenure import Trust
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
@@ -67,18 +67,18 @@ async def open_workplace(
     retry_policy: RetryPolicy = RetryPolicy(),
     *,
     sessions: int | None = None,
-    patience_s: float = 0.0,
+    waits_for_others: bool = True,
 ) -> AsyncIterator[Workplace]:
     """The database and what is known of it; closed with its pool of so many `sessions` at the end.
 
-    `patience_s`: so long other replicas may vouch for a server that this process does not know.
+    `waits_for_others`: they may vouch for a while for a server that this process does not know.
     """
     pool = sessions or settings.sync_database_pool
     engine = make_engine(database_url, pool, keeps_history=settings.sync_history == "on", is_unattended=True)
     require_schema(engine)
     incarnation = Incarnation(
         Witness(state_directory(settings.sync_state_dir)),
-        patience_s=patience_s,
+        patience_s=max(PATIENCE_S, settings.sync_lease_s) if waits_for_others else 0.0,
         shows_after_s=settings.sync_lease_s + settings.sync_settle_after_s,
     )
     in_flight, per_s = settings.sync_platform_calls_in_flight, settings.sync_platform_calls_per_s

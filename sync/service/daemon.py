@@ -52,8 +52,6 @@ FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
 TOLD_AT_ONCE = RetryPolicy(waits_for_platform=False)
 """Jobs that would wait for a platform that answers nobody keep no slots; they are made up for once it does."""
-PATIENCE_S = 30.0
-"""So long a replica waits for one that knows a server which was started anew, where all are started at once."""
 LISTENS_FIRST_S = 2.0
 """What listens has so long to take its session before the jobs take theirs, which may be all there are."""
 
@@ -116,14 +114,12 @@ async def _opened(
     """
     sessions = settings.sync_database_pool
     if sessions < SESSIONS_FOR_BEATS:
-        async with app.open_workplace(settings, database_url, stop, TOLD_AT_ONCE, patience_s=PATIENCE_S) as place:
+        async with app.open_workplace(settings, database_url, stop, TOLD_AT_ONCE) as place:
             yield place, place.engine
         return
     beats = make_engine(database_url, 1, is_unattended=True)
     try:
-        async with app.open_workplace(
-            settings, database_url, stop, TOLD_AT_ONCE, sessions=sessions - 1, patience_s=PATIENCE_S
-        ) as place:
+        async with app.open_workplace(settings, database_url, stop, TOLD_AT_ONCE, sessions=sessions - 1) as place:
             yield place, beats
     finally:
         await beats.dispose()

@@ -48,13 +48,15 @@ async def open_connections(
     *,
     name: str | None = None,
     accept_enterprises: bool = False,
+    waits_for_others: bool = True,
 ) -> AsyncIterator[Opened]:
     """All connections that are at work, or the one of this name; closed with their pools at the end.
 
     `SettingsError` where none has tokens. `VoucherSyncError` where there is none of the name, or all are paused.
-    `accept_enterprises` as for `app.open_connection`.
+    `accept_enterprises` as for `app.open_connection`, `waits_for_others` as for `app.open_workplace`.
     """
-    async with app.open_workplace(settings, database_url, stop, retry_policy) as place, AsyncExitStack() as closing:
+    workplace = app.open_workplace(settings, database_url, stop, retry_policy, waits_for_others=waits_for_others)
+    async with workplace as place, AsyncExitStack() as closing:
         opened = Opened([], {})
         for one in choose(settings, await _present(place), name):
             try:

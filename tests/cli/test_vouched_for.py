@@ -1,4 +1,4 @@
-"""A server that was only started anew is known to whoever worked with it last, also after others did not know it."""
+"""A server that was only started anew is known to whoever worked with it last, and waited for by who did not."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def server() -> Iterator[PhysicalServer]:
 
 
 @pytest.mark.long
-async def test_what_somebody_held_who_did_not_know_it_is_sent_once_by_the_daemon_that_does(
+async def test_who_does_not_know_it_waits_for_the_daemon_that_does_and_holds_nothing(
     server: PhysicalServer, cli: Cli, tmp_path: Path
 ) -> None:
     """As a `once` of another user or host, in the seconds before the daemon has found the server again."""
@@ -45,37 +45,11 @@ async def test_what_somebody_held_who_did_not_know_it_is_sent_once_by_the_daemon
             server.stop()
             server.start()
             await mirror.execute(QUEUE, voucher=voucher.id, values=["SECOND", "THIRD"])
-            await cli("once", settings=stranger)  # which may come before the daemon, or after it
+            assert (await cli("once", settings=stranger)).code == 0  # which may come before the daemon, or after it
             await until(mirror, ALL_DONE)
-            assert await mirror.rows("SELECT FROM sync.incarnation WHERE gap IS NULL AND unvouched_from IS NULL")
+            assert await mirror.rows("SELECT FROM sync.incarnation WHERE gap IS NULL")
         assert {value for _voucher, value in active(mirror)} == {"FIRST", "SECOND", "THIRD"}
         assert set(active(mirror).values()) == {1}
-
-
-@pytest.mark.long
-async def test_a_place_that_comes_back_later_takes_back_what_another_held(
-    server: PhysicalServer, cli: Cli, tmp_path: Path
-) -> None:
-    """As hosts that boot minutes apart after the power failed."""
-    mirror = Mirror(server.url)
-    mirror.simulator.behaviour.allow_duplicates = True
-    async with mirror.opened():
-        voucher = mirror.add_voucher()
-        early = mirror.environment | {"SYNC_STATE_DIR": str(tmp_path / "state")}
-        assert (await cli("once", settings=early)).code == 0
-        await mirror.execute(QUEUE, voucher=voucher.id, values=["FIRST"])
-        assert (await cli("once", settings=mirror.environment)).code == 0
-        await mirror.execute(QUEUE, voucher=voucher.id, values=["SECOND"])
-        await mirror.connection.engine.dispose()
-        server.stop()
-        server.start()
-        ended = await cli("once", settings=early)
-        assert (ended.code, "voucher-sync adopt" in ended.stderr) == (1, True)
-        assert await mirror.rows("SELECT FROM mews.voucher_code_outbox WHERE value = 'SECOND' AND status = 'held'")
-        assert (await cli("once", settings=mirror.environment)).code == 0
-        assert await mirror.rows("SELECT FROM sync.incarnation WHERE gap IS NULL")
-        assert (await cli("once", settings=early)).code == 0
-        assert {value: count for (_voucher, value), count in active(mirror).items()} == {"FIRST": 1, "SECOND": 1}
 
 
 @pytest.mark.long

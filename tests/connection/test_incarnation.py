@@ -148,20 +148,6 @@ async def test_one_that_nobody_vouches_for_in_time_is_asked_about(engine: AsyncE
     assert await rows(engine, GAP)
 
 
-async def test_whoever_did_the_last_of_it_vouches_also_where_its_witness_was_not_written_any_more(
-    engine: AsyncEngine, tmp_path: Path
-) -> None:
-    """As where the power fails between a commit and the file."""
-    first = await worked_with(engine, tmp_path / "first")
-    async with transaction(engine) as tx:
-        await first.advance(tx, None)
-    await execute(engine, STARTED_ANEW)
-    other = Incarnation(Witness(tmp_path / "second"), patience_s=30)
-    await other.check(engine)
-    assert other.is_unsure
-    await Incarnation(Witness(tmp_path / "first")).require(engine)
-
-
 async def test_who_runs_on_through_it_needs_no_witness(engine: AsyncEngine) -> None:
     running = Incarnation(Witness(None))
     await running.check(engine)
@@ -171,25 +157,43 @@ async def test_who_runs_on_through_it_needs_no_witness(engine: AsyncEngine) -> N
     await running.require(engine)
 
 
-@pytest.mark.parametrize("is_lost", [False, True])
-async def test_what_is_a_copy_only_for_those_who_do_not_know_it_is_none_for_who_does(
-    engine: AsyncEngine, tmp_path: Path, is_lost: bool
+@pytest.mark.parametrize(
+    ("more", "is_known"),
+    [
+        ("position = position", True),
+        ("position = position + 1", False),
+        ("position = position + 100, moved_to = moved_to + 100", False),
+        ("moved_by = gen_random_uuid()", False),
+    ],
+    ids=["as it was", "moved by a release that does not say so", "far ahead of the witness", "moved by another"],
+)
+async def test_only_a_witness_that_lags_by_what_a_power_failure_leaves_counts_for_what_was_done_from_its_place(
+    engine: AsyncEngine, tmp_path: Path, more: str, is_known: bool
 ) -> None:
-    first = await worked_with(engine, tmp_path / "first")
-    if is_lost:
-        await execute(engine, "UPDATE sync.incarnation SET position = position - 1")
-    await execute(engine, STARTED_ANEW)
-    with pytest.raises(NotAdopted):
-        await Incarnation(Witness(tmp_path / "second")).require(engine)
-    for one in (first, Incarnation(Witness(tmp_path / "first"))):
-        one.known = None
+    """The power may fail between a commit and the file."""
+    first = await worked_with(engine, tmp_path)
+    async with transaction(engine) as tx:
+        await first.advance(tx, None)
+    await execute(engine, f"{STARTED_ANEW}, {more}")
+    again = Incarnation(Witness(tmp_path))
+    if is_known:
+        await again.require(engine)
+    else:
         with pytest.raises(NotAdopted):
-            await one.require(engine)
-        assert one.is_vouched_for is not is_lost
-    await execute(engine, STARTED_ANEW)
-    known_again = Incarnation(Witness(tmp_path / "first"))
-    await known_again.check(engine)
-    assert known_again.is_vouched_for is not is_lost
+            await again.require(engine)
+
+
+async def test_who_waits_for_others_waits_for_what_was_sent_to_a_lost_server_too(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """Once they vouch for the one that took over, it looks to all others like one that was always there."""
+    first = await worked_with(engine, tmp_path / "first")
+    newcomer = Incarnation(Witness(tmp_path / "second"), patience_s=30, shows_after_s=45)
+    await execute(engine, TAKEN_OVER)
+    await newcomer.check(engine)
+    await Incarnation(first.witness).require(engine)
+    await newcomer.require(engine)
+    assert newcomer.shows_in_s > 44
 
 
 async def test_a_spare_knows_how_far_others_work_with_it(engine: AsyncEngine, tmp_path: Path) -> None:

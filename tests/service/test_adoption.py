@@ -1,15 +1,8 @@
 """Adopting a database whose last changes were sent a moment ago."""
 
-from functools import partial
-
 import pytest
 
-from sync.connection.incarnation import Incarnation
-from sync.connection.witness import Witness
 from sync.demo.simulator import Operation
-from sync.outbox import gap
-from sync.outbox.claims import as_daemon
-from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.adoption import Rest, adopt
 from tests.support.mirror import ACCESS_TOKEN, Mirror
@@ -95,36 +88,3 @@ async def test_rows_that_come_into_a_copy_after_it_was_found_are_looked_up_too(m
         assert (adoption.done, adoption.released, adoption.adopted) == (1, 0, True)
         await jobs.outbox.push_all()
     assert mirror.requests(Operation.ADD_CODES) == []
-
-
-async def test_what_somebody_has_left_held_stays_so_where_what_was_held_for_want_of_a_witness_goes_on(
-    mirror: Mirror, outbox: Outbox
-) -> None:
-    voucher = mirror.add_voucher()
-    await mirror.once()
-    await outbox.refresh()
-    await outbox.add(voucher, "KEPT")
-    await mirror.execute(ELSEWHERE)
-    async with mirror.connected():
-        engine, known = mirror.connection.engine, mirror.connection.incarnation
-        jobs = app.make_jobs(mirror.connection, mirror.settings())
-        assert (await adopt(mirror.connection, jobs, Rest.KEEP, no_pause)).adopted
-        await outbox.add(voucher, "NEW")
-        await mirror.execute("UPDATE sync.incarnation SET started_at = started_at - interval '1 day'")
-        stranger = Incarnation(Witness(None))
-        await stranger.check(engine)
-        assert stranger.known
-        await in_transaction(engine, partial(gap.hold_before_gap, known=stranger.known), as_daemon)
-        assert await outbox.statuses() == ["held", "held"]
-        known.known = None
-        await known.check(engine)
-        assert known.is_vouched_for
-        assert not await in_transaction(engine, gap.lift, as_daemon)
-        assert await outbox.statuses() == ["held", "pending"]
-        await in_transaction(engine, partial(gap.hold_before_gap, known=stranger.known), as_daemon)
-        assert await outbox.statuses() == ["held", "pending"], "by one who does not know yet that it goes on"
-    assert await mirror.rows("SELECT FROM sync.incarnation WHERE gap IS NULL")
-
-
-async def no_pause() -> None:
-    """Whatever was sent before shows at once."""

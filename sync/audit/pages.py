@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, column, delete, func, outerjoin, select
+from sqlalchemy import ColumnElement, Select, Text, and_, bindparam, column, delete, func, outerjoin, select, text
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -46,6 +46,8 @@ async def unlisted(
     """The mirror's codes, each with its voucher before it, that no listing showed and nobody wrote meanwhile."""
     if not scopes:
         return
+    # Planned for a cursor, with no statistics of a mirror that was just filled, each code would be compared with each.
+    await tx.execute(text("SET LOCAL enable_nestloop = off"))
     shown = select(func.pg_catalog.unnest(audit_pages.c.code_ids).label("code_id")).where(_is_of(listings)).subquery()
     query = select(voucher_codes.c.voucher_id, voucher_codes.c.id).where(
         is_one_of(voucher_codes.c.voucher_id, [scope.voucher_id for scope in scopes]),

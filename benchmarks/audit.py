@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import psycopg
-from backfill import MAX_RSS_MB, MEASURED
+from measures import MEASURED
 from worlds import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 
 from sync.demo.comparison import compare
@@ -26,6 +26,7 @@ from sync.postgres.migrations import migrate
 from sync.postgres.urls import libpq_url
 
 SAMPLE_S = 0.02
+MAX_RSS_MB = 200
 MAX_WRITE_S = 1.0
 OPEN_WRITES = (
     "SELECT coalesce(max(extract(epoch FROM clock_timestamp() - xact_start)), 0) FROM pg_stat_activity "
@@ -68,7 +69,7 @@ async def measure(world: World, url: str, planted: int) -> bool:
             "MEWS_PLATFORM_ADDRESS": address,
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
-            "SYNC_RATE_LIMIT_REQUESTS": str(min(UNLIMITED.requests, 1_000_000_000)),
+            "SYNC_RATE_LIMIT_REQUESTS": str(UNLIMITED.requests),
             "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
             "SYNC_PLATFORM_CALLS_PER_S": "1000000",
         }

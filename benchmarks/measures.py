@@ -44,14 +44,13 @@ class Surroundings:
 
     def environment(self) -> dict[str, str]:
         """All that a contender is told."""
-        budget = min(self.limit.requests, 1_000_000_000)
         own = ("PATH", "HOME", "LANG", "TMPDIR")
         return {name: os.environ[name] for name in own if name in os.environ} | {
             "DATABASE_URL": self.database.url(self.name),
             "MEWS_PLATFORM_ADDRESS": self.address,
             "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
             "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
-            "SYNC_RATE_LIMIT_REQUESTS": str(budget),
+            "SYNC_RATE_LIMIT_REQUESTS": str(self.limit.requests),
             "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
             "SYNC_PLATFORM_CALLS_PER_S": "1000000",
             "SYNC_STATE_DIR": str(self.directory / "state"),

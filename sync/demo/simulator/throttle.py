@@ -1,7 +1,6 @@
 """The request budget of a token, and whether clients keep quiet after a 429. Times are seconds of a forward clock."""
 
 import math
-import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +25,8 @@ class RateLimit:
     retry_after_form: RetryAfterForm | None = "seconds"
 
 
-UNLIMITED = RateLimit(requests=sys.maxsize, enforced=False)
+UNLIMITED = RateLimit(requests=1_000_000_000, enforced=False)
+"""As many as SYNC_RATE_LIMIT_REQUESTS takes."""
 
 
 @dataclass(frozen=True, slots=True)

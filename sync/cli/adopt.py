@@ -19,6 +19,7 @@ NEXT_STEP = (
     "see them with `voucher-sync outbox list --status held`, and `outbox cancel` what is not wanted; then "
     "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
 )
+NOTHING_LEFT = "nothing of it is left to send; if this is the database to work with, run `voucher-sync adopt`"
 
 
 def run_adopt(*, choice: str | None, as_json: bool) -> None:
@@ -35,16 +36,16 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
         is_asked = choice is None and not as_json and sys.stdin.isatty()
         rest = None if is_asked or choice == SHOW else Rest(choice or Rest.RELEASE)
         adoption = asyncio.run(_adopt(settings, url, rest, wait_s))
-        if is_asked and adoption.left.total and not adoption.errors:
-            click.echo(_sentence(adoption))
-            choices = click.Choice([one.value for one in Rest])
-            chosen = click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value)
-            adoption = asyncio.run(_adopt(settings, url, Rest(chosen), 0.0))
+        if is_asked and not (adoption.adopted or adoption.errors):
+            rest = _ask(adoption) if adoption.left.total else Rest.KEEP
+            done = adoption.done
+            adoption = asyncio.run(_adopt(settings, url, rest, 0.0))
+            adoption.done += done
     click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
     for error in adoption.errors:
         click.echo(f"Error: {error}", err=True)
-    if adoption.left.total and not (adoption.adopted or adoption.errors or as_json):
-        click.echo(f"Error: not adopted: {NEXT_STEP}", err=True)
+    if not (adoption.adopted or adoption.errors or as_json):
+        click.echo(f"Error: not adopted: {NEXT_STEP if adoption.left.total else NOTHING_LEFT}", err=True)
     sys.exit(0 if adoption.adopted else 1)
 
 
@@ -58,6 +59,12 @@ async def _wait(seconds: float) -> None:
     if seconds:
         click.echo(f"Waiting for {seconds:g} s, until the API must show what was sent last.", err=True)
         await asyncio.sleep(seconds)
+
+
+def _ask(adoption: Adoption) -> Rest:
+    click.echo(_sentence(adoption))
+    choices = click.Choice([one.value for one in Rest])
+    return Rest(click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value))
 
 
 def _sentence(adoption: Adoption) -> str:

@@ -69,7 +69,7 @@ async def adopt(
     pause: Callable[[], Awaitable[None]],
     others: Sequence[Jobs] = (),
 ) -> Adoption:
-    """Make the database the one to work with; without `rest` only if nothing is left. Raises `VoucherSyncError`.
+    """Make the database the one to work with; without `rest` only look what is left. Raises `VoucherSyncError`.
 
     `others`: the jobs of the other connections. What is held for one that is not among them all could not be looked
     up, so nothing is adopted as long as there is any. Whoever has nothing held is not asked.
@@ -95,7 +95,7 @@ async def adopt(
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
-    if rest or not adoption.left.total:
+    if rest:
         await _record(connection)
         adoption.adopted = True
     return adoption

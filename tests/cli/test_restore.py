@@ -122,3 +122,19 @@ async def test_a_dump_moved_on_purpose_is_asked_about_once(cli: Cli, database_ur
             for _ in range(2):
                 assert (await cli("once", settings=moved)).code == 0
         assert made(mirror) == Counter(NEW)
+
+
+async def test_to_look_at_a_copy_adopts_it_not_even_where_nothing_waits(
+    cli: Cli, database_url: str, tmp_path: Path
+) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        mirror.add_voucher()
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        with copy_of(database_url, tmp_path / "dump") as other:
+            of_copy = mirror.environment | {"DATABASE_URL": other}
+            shown = await cli("adopt", "--show", settings=of_copy)
+            assert (shown.code, "run `voucher-sync adopt`" in shown.stderr) == (1, True)
+            assert (await cli("once", settings=of_copy)).code == 1
+            assert (await cli("adopt", settings=of_copy)).code == 0
+            assert (await cli("once", settings=of_copy)).code == 0

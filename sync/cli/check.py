@@ -17,6 +17,7 @@ from sync.cli.check_token import check_tokens, database_line
 from sync.cli.database import open_database
 from sync.cli.shapes import Checked, CheckedLine
 from sync.cli.terminal import echo_json
+from sync.connection.witness import Witness, state_directory
 from sync.core import errors
 from sync.core.cron import Cron
 from sync.core.descriptors import room_for_calls
@@ -58,7 +59,7 @@ def check_also(
 
 async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
     findings, migrated_url, present = (
-        [_check_host(settings.sync_platform_calls_in_flight), _check_http(settings)],
+        [_check_host(settings.sync_platform_calls_in_flight), _check_state(settings), _check_http(settings)],
         None,
         list[StoredConnection](),
     )
@@ -89,6 +90,16 @@ def _check_host(calls: int) -> CheckLine:
         detail += f", whose limit of open files (`ulimit -n`) leaves room for {room} of {calls} calls in flight"
     is_known = os.name == "posix"
     return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
+
+
+def _check_state(settings: Settings) -> CheckLine:
+    witness = Witness(state_directory(settings.sync_state_dir))
+    try:
+        witness.require_room()
+    except OSError as error:
+        why = f"how far the database was worked with cannot be remembered in {witness.directory}: {error}"
+        return CheckLine("state", why, "make room or give the right, or set SYNC_STATE_DIR to a directory that is kept")
+    return CheckLine("state", f"{witness.directory} can be written")
 
 
 def _check_http(settings: Settings) -> CheckLine:

@@ -9,6 +9,7 @@ the time of a new file that is moved over the old one.
 
 import json
 import os
+import tempfile
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +24,7 @@ SIZE = 256
 
 READ_AGAIN = 10
 PLACE = "place"
+NO_HOME = FileNotFoundError("this user has no home")
 
 log = structlog.get_logger()
 
@@ -58,6 +60,16 @@ class Witness:
             self._tell(error)
             return uuid4()
 
+    def require_room(self) -> None:
+        """`OSError` where nothing could be remembered here. Leaves nothing behind, and does not make the directory."""
+        if self.directory is None:
+            raise NO_HOME
+        there = next(one for one in (self.directory, *self.directory.absolute().parents) if one.exists())
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(SIZE))
+            file.flush()
+            os.fsync(file.fileno())
+
     def read(self, incarnation: UUID) -> int | None:
         """The last position that was seen committed; None: nobody here has worked with this incarnation."""
         if self.directory is None:
@@ -73,7 +85,7 @@ class Witness:
     def write(self, incarnation: UUID, position: int) -> None:
         """Remember a position that is committed, unless another process of this place has remembered a later one."""
         if self.directory is None:
-            self._tell(FileNotFoundError("this user has no home"))
+            self._tell(NO_HOME)
             return
         if (self.read(incarnation) or 0) > position:
             return
@@ -135,11 +147,14 @@ def _written_over(path: Path, content: bytes) -> bool:
 def _write_new(path: Path, content: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _path(directory: Path, incarnation: UUID) -> Path:

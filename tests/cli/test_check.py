@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -84,6 +85,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert list(found) == [
         "settings",
         "host",
+        "state",
         "http",
         "server",
         "privileges",
@@ -184,6 +186,15 @@ async def test_what_is_wrong_here_is_all_told_at_once(cli: Cli, unreachable_url:
     assert "DATABASE_URL" in found["database"].to_do
     assert "MEWS_CLIENT_TOKEN is not set" in found["credentials"].detail
     assert "voucher-sync demo" in found["credentials"].to_do
+
+
+async def test_a_state_directory_that_cannot_be_written(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with mirror.opened():
+        found = await findings(cli, mirror.environment | {"SYNC_STATE_DIR": str(tmp_path / "file" / "state")})
+    assert wrong(found) == ["state"]
+    assert f"cannot be remembered in {tmp_path / 'file' / 'state'}: " in found["state"].detail
+    assert "SYNC_STATE_DIR" in found["state"].to_do
 
 
 async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:

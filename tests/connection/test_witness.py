@@ -1,15 +1,28 @@
 """The witness's file: what it says survives whatever breaks a process off."""
 
 import json
+import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from sync.connection.witness import SIZE, Witness
 
 ONE = UUID(int=1)
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """As on a full disk: no file takes more than a few bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    with capture_logs():
+        yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def only_file(directory: Path) -> Path:
@@ -82,3 +95,18 @@ def test_a_directory_that_takes_no_name_costs_no_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     witness = Witness(tmp_path / "file" / "state")
     assert witness.place == witness.place
+
+
+@pytest.mark.usefixtures("no_room")
+def test_a_full_disk_is_no_failure_and_nothing_half_written_stays(tmp_path: Path) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 1)
+    assert (witness.read(ONE), witness.place == witness.place) == (None, True)
+    with pytest.raises(OSError, match="too large"):
+        witness.require_room()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_to_look_for_room_leaves_nothing_behind(tmp_path: Path) -> None:
+    Witness(tmp_path / "one" / "two").require_room()
+    assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,9 @@ from sync.core.errors import ApiError, InternalError, VoucherSyncError
 from sync.core.outages import refusal
 
 VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with
+NO_THREAD = "can't start new thread"
 OURS = f"{Path(__file__).parents[1]}/"
+SEE_LIMITS = "see what this host lets it have (`ulimit -a`, its memory, its disks)"
 WHAT_TO_SEND = (
     "send this line, and the log from a minute before on, to the maintainers of voucher-sync (in its repository, as "
     "CONTRIBUTING.md says); neither holds a token or a code"
@@ -24,7 +26,9 @@ def internal_error(doing: str, error: BaseException) -> InternalError:
     """The error to tell where `doing` (`pull`, `voucher-sync status`) has ended in a way that nobody foresaw."""
     innermost = _innermost(error)
     if isinstance(innermost, OSError) and innermost.errno is not None:
-        return InternalError(f"{doing}: {refusal(innermost)}; see what this host lets it have (`ulimit -a`, its disks)")
+        return InternalError(f"{doing}: {refusal(innermost)}; {SEE_LIMITS}")
+    if _is_out_of_memory(innermost):
+        return InternalError(f"{doing}: no memory, or no thread, is left for this process; {SEE_LIMITS}")
     kind = type(innermost).__name__
     return InternalError(
         f"{doing} ended with {kind} in {_place(innermost)}, which is a fault of ours (voucher-sync "
@@ -62,6 +66,11 @@ def _innermost(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """A thread that has no memory for its stack is told by CPython in words alone."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and error.args == (NO_THREAD,))
 
 
 def _place(error: BaseException) -> str:

@@ -29,6 +29,12 @@ def test_what_the_operating_system_refuses_is_no_fault_of_ours() -> None:
     assert "fault of ours" not in words
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_where_no_memory_is_left_it_is_no_fault_of_ours(error: Exception) -> None:
+    words = str(internal_error("pull", caught(error)))
+    assert words.startswith("pull: no memory, or no thread, is left for this process; see what this host lets it have")
+
+
 def test_a_defect_is_told_with_no_descriptor_left(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object, **_options: object) -> None:
         raise OSError(24, "Too many open files")

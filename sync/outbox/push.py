@@ -73,6 +73,12 @@ class Pusher:
         """How many rows became done or failed, since it was made."""
         return self._completer.ended
 
+    @property
+    def has_new_server(self) -> bool:
+        """Whether the database's server became another one since the last pull: nothing is sent before the next."""
+        incarnation, checked = self._connection.incarnation, self._freshness().checked
+        return incarnation.is_unsure or checked not in (None, incarnation.checks)
+
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
         report, self._completer.report = self._completer.report, PushReport()

@@ -1,6 +1,7 @@
 """The outbox of one connection: pushed whenever something wakes it, looked up and tidied now and then."""
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.core.errors import Stopped, Unreconciled, VoucherSyncError
+from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, VoucherSyncError
 from sync.mirror.read_back import read_deleted
 from sync.outbox import due, retention, uncertain
 from sync.outbox.claims import as_daemon
@@ -23,6 +24,7 @@ from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
+from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.service.defects import outlived
 from sync.service.health import Health
@@ -43,6 +45,7 @@ UNRECONCILED = (
     "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
     "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
 )
+UNSENT = "the database's server became another: what is queued is sent by the daemon, or the next `voucher-sync once`"
 
 log = structlog.get_logger()
 _rng = Random()  # noqa: S311 - spreads retries, keeps no secret; one for all connections of a process
@@ -230,7 +233,10 @@ class OutboxJobs:
                 RECONCILE_AGAIN_S, due_in.total_seconds(), even_in_s
             )
         locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
-        return (locked, LOCKED_AGAIN_S) if locked else None
+        if locked or not self._pusher.has_new_server:
+            return (locked, LOCKED_AGAIN_S) if locked else None
+        unfinished = await in_transaction(engine, load_unfinished, as_daemon)
+        return (IncarnationChanged(UNSENT), math.inf) if unfinished.concerns(name) else None
 
     def _note_pushed(self, report: PushReport) -> None:
         _add(self._pushed, report)

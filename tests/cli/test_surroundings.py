@@ -183,7 +183,9 @@ async def test_a_library_that_cannot_be_loaded_is_named(cli: Cli, unreachable_ur
     assert "PSYCOPG_IMPL" in ended.stderr
 
 
-@pytest.mark.parametrize("error", [KeyError("hush"), RecursionError("hush"), AssertionError("hush"), GeneratorExit("hush")])
+@pytest.mark.parametrize(
+    "error", [KeyError("hush"), RecursionError("hush"), AssertionError("hush"), GeneratorExit("hush")]
+)
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_what_nobody_foresaw_is_told_in_a_line_without_its_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, level: str

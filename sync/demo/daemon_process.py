@@ -20,7 +20,7 @@ async def running_daemon(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """`voucher-sync run` with these settings alone; yields a task that fails as soon as the daemon cannot be kept up.
 
-    `directory` is where it runs, which must hold no `.env`. What happens to it is told through `say`.
+    `directory` is where it runs and keeps its state; it must hold no `.env`. What happens is told through `say`.
     """
     keeper = _Keeper(settings, directory, say)
     await keeper.start()
@@ -37,7 +37,8 @@ async def running_daemon(
 class _Keeper:
     def __init__(self, settings: Mapping[str, str], directory: Path, say: Callable[[str], None]) -> None:
         others = {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIXES)}
-        self._environment = {**others, **settings}
+        # Not in the user's data: the witness of a database that is gone would stay there for ever.
+        self._environment = {**others, "SYNC_STATE_DIR": str(directory / "state"), **settings}
         self._directory = directory
         self._say = say
         self._process: asyncio.subprocess.Process | None = None

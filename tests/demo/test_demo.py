@@ -51,8 +51,9 @@ class Demo:
 
 @asynccontextmanager
 async def running(*arguments: str, directory: Path) -> AsyncIterator[Demo]:
-    """The demo; afterwards nothing of it may be left: no process, no directory."""
-    process = await start("demo", *arguments, settings={}, directory=directory)
+    """The demo; afterwards nothing of it may be left: no process, no directory, nothing in the user's data."""
+    users_data = directory / "data"
+    process = await start("demo", *arguments, settings={"XDG_DATA_HOME": str(users_data)}, directory=directory)
     demo = Demo(process)
     own: list[psutil.Process] = []
     try:
@@ -64,6 +65,7 @@ async def running(*arguments: str, directory: Path) -> AsyncIterator[Demo]:
         assert process.returncode is not None
         assert not [one for one in own if is_alive(one)]
         assert not list(stage.parent.glob(stage.name))
+        assert not users_data.exists()
     finally:
         if process.returncode is None:
             # Only a test that failed comes here; what it leaves running would outlive it.

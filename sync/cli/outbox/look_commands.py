@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import INSTANT, MAX_ID, WORDS, option_json, option_voucher
+from sync.cli.outbox.options import INSTANT, ROW, WORDS, option_json, option_voucher
 from sync.outbox.rules import Operation, Status
 
 option_operation = click.option(
@@ -64,7 +64,7 @@ def list_rows(**asked: Any) -> None:
 
 
 @click.command()
-@click.argument("row_id", metavar="ID", type=click.IntRange(1, MAX_ID))
+@click.argument("row_id", metavar="ID", type=ROW)
 @option_json
 def show(row_id: int, as_json: bool) -> None:
     """Show everything about one row, its code too, and each attempt to send it.

@@ -7,7 +7,7 @@ from uuid import UUID
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import MAX_ID, option_json, option_voucher
+from sync.cli.outbox.options import ROW, option_json, option_voucher
 
 
 def _mover(name: str, explanation: str) -> click.Command:
@@ -21,9 +21,7 @@ def _mover(name: str, explanation: str) -> click.Command:
 
         move(name, ids, voucher, as_json=as_json)
 
-    command: Callable[..., Any] = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.IntRange(1, MAX_ID))(
-        run
-    )
+    command: Callable[..., Any] = click.argument("ids", metavar="[ID]...", nargs=-1, type=ROW)(run)
     command = click.option("--all", "is_all", is_flag=True, help="Every row that can be.")(command)
     command = option_json(command)
     command = option_voucher("With --all: only this voucher's.")(command)

@@ -51,8 +51,19 @@ class VoucherName(Words):
             return super().convert(value, param, ctx)
 
 
-INSTANT, WORDS, VOUCHER = Instant(), Words(), VoucherName()
-MAX_ID = 2**63 - 1
+class RowNumber(click.IntRange):
+    """The number of a row of the outbox."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Click's own way to ask for it; its own words for what is no number at all would name a type of its own."""
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no row's number: see `voucher-sync outbox list`", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+INSTANT, WORDS, VOUCHER, ROW = Instant(), Words(), VoucherName(), RowNumber(1, 2**63 - 1)
 
 
 def option_voucher(words: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -90,6 +101,6 @@ option_after = click.option(
     "--after",
     "after_id",
     metavar="ROW",
-    type=click.IntRange(1, MAX_ID),
+    type=ROW,
     help="Send it once this row of the outbox is done, not earlier.",
 )

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +22,7 @@ from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
-from sync.cli.terminal import printable
+from sync.cli.terminal import print_table, printable
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
@@ -134,7 +133,7 @@ def _print(report: AuditReport, names: Mapping[UUID, str]) -> None:
             columns = ", ".join(f"{name} {count:,}" for name, count in sorted(voucher.columns.items()))
             name = Text(printable(names.get(voucher.voucher_id, voucher.voucher_id)))
             table.add_row(name, *counts, f"{voucher.repaired:,}", columns)
-        Console().print(table)
+        print_table(table)
         if len(drifted) > MAX_SHOWN:
             click.echo(f"... and {len(drifted) - MAX_SHOWN:,} vouchers more; --json lists them all")
     click.echo(_sentence(report))

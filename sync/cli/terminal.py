@@ -30,12 +30,21 @@ WIDE = frozenset({"voucher", "note", "value", "reason", "why", "name", "hotel", 
 """Columns whose words wrap where a terminal is narrow."""
 
 
+LEAST_WIDTH = 80
+"""In less, ids are cut off and names left out."""
+
+
 def plain_table(*columns: str) -> Table:
     """A table that fits 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in columns:
         table.add_column(name.replace("_", " "), no_wrap=name not in WIDE, overflow="fold")
     return table
+
+
+def print_table(table: Table) -> None:
+    """Print a table; a terminal that is narrower than a table has to be wraps its lines, and lacks nothing of them."""
+    Console(width=max(Console().width, LEAST_WIDTH)).print(table)
 
 
 def echo_json(shape: "DataclassInstance") -> None:

@@ -4,12 +4,11 @@ import json
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.outbox.work import with_database
-from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, printable
+from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, print_table, printable
 from sync.mirror.voucher_names import ListedVoucher, list_vouchers
 from sync.postgres.engine import transaction
 
@@ -42,4 +41,4 @@ def _print_table(found: list[ListedVoucher]) -> None:
         name += "" if one.is_active else ", deleted"
         cells = (name, one.enterprise_name, one.service_name, f"{one.active_codes:,}", one.id)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    print_table(table)

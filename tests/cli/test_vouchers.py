@@ -30,6 +30,8 @@ async def test_vouchers_are_listed_with_names_and_codes(cli: Cli, mirror: Mirror
         shown = without_colours((await run_on_terminal("vouchers", settings=on_80, directory=tmp_path)).stdout)
         assert max(map(len, shown.splitlines())) <= 80
         assert {summer["id"], winter["id"], "Summer"} <= set(shown.split())
+        on_40 = on_80 | {"COLUMNS": "40"}
+        assert without_colours((await run_on_terminal("vouchers", settings=on_40, directory=tmp_path)).stdout) == shown
 
 
 async def test_deleted_vouchers_are_left_out_unless_they_are_asked_for(cli: Cli, mirror: Mirror) -> None:

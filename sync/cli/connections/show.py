@@ -1,12 +1,11 @@
 """`voucher-sync connections list`."""
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from sync.cli.outbox.work import with_database
 from sync.cli.shapes import ListedConnections
-from sync.cli.terminal import echo_json, is_shown_to_somebody, plain_table, printable
+from sync.cli.terminal import echo_json, is_shown_to_somebody, plain_table, print_table, printable
 from sync.fleet.listing import ListedConnection, list_present
 from sync.postgres.engine import in_transaction
 
@@ -34,4 +33,4 @@ def _show(found: list[ListedConnection]) -> None:
         since = "" if one.state == "ok" else f"{one.since:%Y-%m-%d %H:%M}"
         why = one.paused_because if one.state == "paused" else one.error
         table.add_row(*(Text(printable(cell)) for cell in (one.name, one.state, since, late, one.owner, why)))
-    Console().print(table)
+    print_table(table)

@@ -7,13 +7,12 @@ from datetime import UTC
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import with_database
-from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, printable
+from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, print_table, printable
 from sync.core.errors import VoucherSyncError
 from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code
 from sync.outbox.rules import Status
@@ -79,7 +78,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]], *, with_values: bool) -> Non
         first = (row["id"], row["operation"], row["status"], when, row["attempts"], voucher)
         cells = (*first, *(row[name] for name in shown), row["last_error"])
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console().print(table)
+    print_table(table)
 
 
 def show(row_id: int, *, as_json: bool) -> None:
@@ -121,7 +120,7 @@ def show_reasons(*, as_json: bool, **asked: Any) -> None:
             when = f"{one.last_at.astimezone(UTC):%m-%d %H:%M}"
             told = (one.number, one.operation, one.status, one.last_id, when, one.reason)
             table.add_row(*(Text(printable(cell)) for cell in told))
-        Console().print(table)
+        print_table(table)
     else:
         click.echo("No such row says why.")
 

@@ -36,8 +36,11 @@ def read_file(name: str, most: int = MAX_FILE_BYTES) -> str:
 
 def read_token(name: str) -> str:
     """The token in a file. `UsageError` where there is none."""
+    given = read_file(name, MAX_BYTES).strip()
+    if not given:
+        raise click.UsageError(f"{'the standard input' if name == '-' else name} holds no token")
     try:
-        return CHECKS.token(read_file(name, MAX_BYTES).strip())
+        return CHECKS.token(given)
     except ValueError as error:
         raise click.UsageError(f"the token in {name} {error}") from None
 

@@ -100,6 +100,8 @@ async def test_the_same_token_twice_is_refused(connections: Connections) -> None
     ("words", "told"),
     [
         (["add", "lake", "--access-token-file", "missing"], "missing cannot be read"),
+        (["add", "lake", "--access-token-file", "/dev/null"], "/dev/null holds no token"),
+        (["add", "lake", "--access-token-file", "-"], "the standard input holds no token"),
         (["add", "lake", "--access-token-file", "bad"], "the token in bad holds a space"),
         (["add", "default", "--access-token-file", "lake"], "the name is that of the connection whose tokens the env"),
         (["add", "", "--access-token-file", "lake"], "the name has 0 characters"),

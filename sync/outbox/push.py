@@ -75,9 +75,12 @@ class Pusher:
 
     @property
     def has_new_server(self) -> bool:
-        """Whether the database's server became another one since the last pull: nothing is sent before the next."""
-        incarnation, checked = self._connection.incarnation, self._freshness().checked
-        return incarnation.is_unsure or checked not in (None, incarnation.checks)
+        """Whether the database's server became another one since the last pull, or too shortly before it for this to
+        count: nothing is sent before the next.
+        """
+        incarnation, freshness = self._connection.incarnation, self._freshness()
+        has_pulled = freshness.caught_up_as_of is not None and not incarnation.is_new
+        return incarnation.is_unsure or (has_pulled and freshness.checked != incarnation.checks)
 
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""

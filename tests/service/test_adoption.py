@@ -2,6 +2,7 @@
 
 import pytest
 
+from sync.cli.once_outcome import Outcome
 from sync.demo.simulator import Operation
 from sync.service import app
 from sync.service.adoption import Rest, adopt
@@ -10,6 +11,7 @@ from tests.support.outbox import A_WHILE, Outbox
 
 ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 """As in a restored database."""
+TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
 
 @pytest.mark.parametrize("is_made", [True, False])
@@ -54,6 +56,26 @@ async def test_what_a_push_leaves_behind_since_the_server_became_another_is_told
         assert await jobs.pull_turn()
         assert not (await jobs.outbox.push_all()).errors
     assert len(mirror.requests(Operation.ADD_CODES)) == is_queued
+
+
+async def test_what_is_queued_during_a_pull_that_came_too_early_behind_a_takeover_is_told(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    """A `once` that has nothing to send does not wait until a pull counts; then somebody queues something."""
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    async with mirror.connected():
+        await mirror.connection.incarnation.check(mirror.connection.engine)
+    await mirror.execute(TAKEN_OVER)
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        discovered, pulled = await jobs.discover(), await jobs.pull_turn()
+        assert mirror.connection.incarnation.shows_in_s
+        assert not (await jobs.outbox.push_all()).errors
+        await outbox.add(voucher, "NEW")
+        pushed = await jobs.outbox.push_all()
+        assert (list(pushed.errors), mirror.requests(Operation.ADD_CODES)) == (["IncarnationChanged"], [])
+        assert not Outcome(discovered, pulled, pushed, [*pushed.errors.values()]).is_complete
 
 
 async def test_it_waits_only_where_adds_are_held(mirror: Mirror, outbox: Outbox) -> None:

@@ -95,6 +95,7 @@ async def _await_server(connection: Connection) -> None:
         while is_concerned and incarnation.is_unsure and not connection.stop.is_set():
             await asyncio.sleep(LOOK_AGAIN_S)
             await incarnation.check(engine)
+    is_concerned = is_concerned and incarnation.is_worked_with  # from a copy nothing is sent
     if is_concerned and (wait_s := incarnation.shows_in_s):
         click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
         with suppress(TimeoutError):

@@ -67,3 +67,16 @@ async def test_who_has_something_to_send_waits_behind_a_takeover_and_nobody_else
         ended = await cli("once", settings=settings)
         assert (ended.code, "another server has taken over" in ended.stderr) == (0, has_any)
         assert ((voucher.id, "NEW") in active(mirror)) is has_any
+
+
+@pytest.mark.long
+async def test_of_a_copy_that_another_server_has_it_is_told_at_once(mirror: Mirror, cli: Cli) -> None:
+    async with mirror.opened():
+        settings = mirror.environment | {"SYNC_LEASE_S": "1.5", "SYNC_SETTLE_AFTER_S": "1"}
+        voucher = mirror.add_voucher()
+        assert (await cli("once", settings=settings)).code == 0
+        await mirror.execute(QUEUE, voucher=voucher.id, values=["NEW"])
+        await mirror.execute(f"{TAKEN_OVER}, database_oid = 1")
+        ended = await cli("once", settings=settings)
+        told = ["voucher-sync adopt" in ended.stderr, "another server has taken over" in ended.stderr]
+        assert (ended.code, told) == (1, [True, False])

@@ -9,6 +9,7 @@ import click
 
 from sync import logs
 from sync.cli.database import open_database
+from sync.cli.others import await_others
 from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
 from sync.service.opened import open_connections, require_tokens
@@ -50,7 +51,10 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
 
 
 async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
-    async with open_connections(settings, url, asyncio.Event(), waits_for_others=False) as opened:
+    only_looks = rest is None  # what is held by that stays so, also for a daemon that knows the server
+    async with open_connections(settings, url, asyncio.Event(), waits_for_others=only_looks) as opened:
+        if only_looks:
+            await await_others(opened.connections[0])
         jobs, *others = [app.make_jobs(connection, settings) for connection in opened.connections]
         return await adopt(jobs.connection, jobs, rest, partial(_wait, wait_s), others)
 

@@ -12,6 +12,7 @@ import click
 from sync import logs
 from sync.cli.database import open_database
 from sync.cli.once_outcome import Outcome, Outcomes
+from sync.cli.others import await_others
 from sync.cli.progress import call_progress, followed, pull_progress
 from sync.connection.connection import Connection
 from sync.core.errors import ApiError, SettingsError, VoucherSyncError
@@ -28,8 +29,6 @@ from sync.settings import Settings, load_settings
 from sync.tracing import tracing
 
 SENT_BEFORE = "what was sent before that may not show in the API yet"
-STARTED_ANEW = "its server was started anew, and others have worked with it since this one"
-LOOK_AGAIN_S = 1.0
 AT_ONCE = 8
 """Connections that have their cycle at the same time; each is within the budget of its own token."""
 
@@ -90,11 +89,8 @@ async def _await_server(connection: Connection) -> None:
     with suppress(VoucherSyncError):  # the pull tells of it
         await incarnation.check(engine)
         is_concerned = (await in_transaction(engine, load_unfinished, as_daemon)).concerns(connection.name)
-        if is_concerned and incarnation.is_unsure:
-            click.echo(f"Waiting for a daemon that knows the database: {STARTED_ANEW}.", err=True)
-        while is_concerned and incarnation.is_unsure and not connection.stop.is_set():
-            await asyncio.sleep(LOOK_AGAIN_S)
-            await incarnation.check(engine)
+        if is_concerned:
+            await await_others(connection)
     is_concerned = is_concerned and incarnation.is_worked_with  # from a copy nothing is sent
     if is_concerned and (wait_s := incarnation.shows_in_s):
         click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)

@@ -1,5 +1,6 @@
 """A server that was only started anew is known to whoever worked with it last, and waited for by who did not."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .conftest import Cli
 
 QUEUE = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', :voucher, unnest(:values)"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
+STARTED_ANEW = "UPDATE sync.incarnation SET started_at = started_at - interval '1 day'"
 ALL_DONE = "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'done')"
 
 
@@ -80,3 +82,22 @@ async def test_of_a_copy_that_another_server_has_it_is_told_at_once(mirror: Mirr
         ended = await cli("once", settings=settings)
         told = ["voucher-sync adopt" in ended.stderr, "another server has taken over" in ended.stderr]
         assert (ended.code, told) == (1, [True, False])
+
+
+@pytest.mark.long
+async def test_who_only_looks_what_there_is_to_adopt_waits_for_who_knows_the_server(
+    mirror: Mirror, cli: Cli, tmp_path: Path
+) -> None:
+    """As in the seconds before a daemon that runs has found it again."""
+    async with mirror.opened():
+        voucher = mirror.add_voucher()
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        await mirror.execute(QUEUE, voucher=voucher.id, values=["NEW"])
+        await mirror.execute(STARTED_ANEW)
+        stranger = mirror.environment | {"SYNC_STATE_DIR": str(tmp_path / "state")}
+        looking = asyncio.ensure_future(cli("adopt", "--show", settings=stranger))
+        await asyncio.sleep(3)
+        known = await cli("once", settings=mirror.environment)
+        shown = await looking
+        assert (known.code, shown.code, "nothing to adopt" in shown.stdout) == (0, 0, True), known.stderr
+        assert (voucher.id, "NEW") in active(mirror)

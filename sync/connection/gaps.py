@@ -8,7 +8,8 @@ from uuid import UUID
 from sync.postgres.identity import ServerFacts
 
 IN_FLIGHT = 64
-"""More positions than a place commits before its witness is written: it has at most as many sessions."""
+"""More positions than a place commits before its witness is written, as long as the disk of that is not far slower than
+the database's: each waits for the one before. One that lags more vouches for nothing, and `adopt` is asked for."""
 
 
 class Gap(StrEnum):

@@ -192,7 +192,9 @@ class Incarnation:
             # From here on this database's positions are beyond those that were lost.
             values["position"] = max(known.position, seen or 0) + 1
             await tx.execute(update(incarnation).values(values | _placed(facts)))
-        elif not gap and _is_elsewhere(known, facts):
+        elif gap:
+            await tx.execute(_HELD_FOR_GOOD)
+        elif _is_elsewhere(known, facts):
             await tx.execute(update(incarnation).values(_placed(facts)))
         return await load(tx)
 
@@ -247,4 +249,6 @@ _ADVANCE = (
     )
     .returning(*_SELF, _DURABLE)
 )
+# The release before would take back what itself has held, and with that end the gap of what this one holds.
+_HELD_FOR_GOOD = update(incarnation).where(incarnation.c.unvouched_from.is_not(None)).values(unvouched_from=None)
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -196,6 +196,21 @@ async def test_who_waits_for_others_waits_for_what_was_sent_to_a_lost_server_too
     assert newcomer.shows_in_s > 44
 
 
+async def test_a_gap_that_the_release_before_might_take_back_stays_once_this_one_has_found_it(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """It ended the gap, and left what this one had held: `adopt` found nothing to adopt any more."""
+    await worked_with(engine, tmp_path / "first")
+    await execute(
+        engine,
+        "UPDATE sync.incarnation SET gap = 'copy', gap_at = now(), gap_through = 0, "
+        "unvouched_from = position, position = position + 1",
+    )
+    with pytest.raises(NotAdopted):
+        await Incarnation(Witness(tmp_path / "second")).require(engine)
+    assert await rows(engine, "SELECT FROM sync.incarnation WHERE gap = 'copy' AND unvouched_from IS NULL")
+
+
 async def test_a_spare_knows_how_far_others_work_with_it(engine: AsyncEngine, tmp_path: Path) -> None:
     spare = Incarnation(Witness(tmp_path / "spare"))
     await spare.follow(engine)

@@ -14,7 +14,7 @@ depends_on = None
 
 MOVED_TO = "Where to; a release before this column leaves it behind."
 BEFORE = "The position at which nobody knew a server that was started anew."
-AFTER = "Unused; for the release before that reads it, and goes with the one after."
+AFTER = "Of the release before: this one only clears it, and it goes with the one after."
 
 
 def upgrade() -> None:

@@ -97,7 +97,8 @@ def _check_state(settings: Settings) -> CheckLine:
     try:
         witness.require_room()
     except OSError as error:
-        why = f"how far the database was worked with cannot be remembered in {witness.directory}: {error}"
+        where = f" in {witness.directory}" if witness.directory else ""
+        why = f"how far the database was worked with cannot be remembered{where}: {error}"
         return CheckLine("state", why, "make room or give the right, or set SYNC_STATE_DIR to a directory that is kept")
     return CheckLine("state", f"{witness.directory} can be written")
 

@@ -141,7 +141,7 @@ incarnation = Table(
     Column(
         "unvouched_from",
         BigInteger,
-        comment="Unused; for the release before that reads it, and goes with the one after.",
+        comment="Of the release before: this one only clears it, and it goes with the one after.",
     ),
     Column("moved_to", BigInteger, comment="Where to; a release before this column leaves it behind."),
     CheckConstraint('"only"', name="one_row"),

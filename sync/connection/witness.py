@@ -24,7 +24,7 @@ SIZE = 256
 
 READ_AGAIN = 10
 PLACE = "place"
-NO_HOME = FileNotFoundError("this user has no home")
+NO_HOME = "this user has no home"
 
 log = structlog.get_logger()
 
@@ -63,7 +63,7 @@ class Witness:
     def require_room(self) -> None:
         """`OSError` where nothing could be remembered here. Leaves nothing behind, and does not make the directory."""
         if self.directory is None:
-            raise NO_HOME
+            raise FileNotFoundError(NO_HOME)
         there = next(one for one in (self.directory, *self.directory.absolute().parents) if one.exists())
         with tempfile.TemporaryFile(dir=there) as file:
             file.write(bytes(SIZE))
@@ -85,7 +85,7 @@ class Witness:
     def write(self, incarnation: UUID, position: int) -> None:
         """Remember a position that is committed, unless another process of this place has remembered a later one."""
         if self.directory is None:
-            self._tell(NO_HOME)
+            self._tell(FileNotFoundError(NO_HOME))
             return
         if (self.read(incarnation) or 0) > position:
             return

@@ -93,7 +93,7 @@ async def test_batches_are_queued_whole(outbox: Outbox, app: psycopg.AsyncConnec
     [
         (["operation", "voucher_id", "value"], ["add", VOUCHER, "A"]),
         (["id", "operation", "voucher_id", "value", "status"], [None, "add", VOUCHER, "A", "pending"]),
-        (None, [{"operation": "add", "voucher_id": VOUCHER, "value": "A"}.get(name) for name in outbox_table.c.keys()]),  # noqa: SIM118
+        (None, [{"operation": "add", "voucher_id": VOUCHER, "value": "A"}.get(name) for name in outbox_table.c.keys()]),  # noqa: SIM118 - over the columns it gives columns
     ],
 )
 async def test_rows_are_copied_in(

@@ -156,6 +156,8 @@ def test_the_secrets_that_the_operator_is_told_to_make_are_good(setting: str, fi
     lines = re.findall(rf"(?m)^ *(openssl .*) > (?:secrets/)?{file}$", README)
     assert len(lines) == 3, "for Compose, systemd and Kubernetes"
     for line in lines:
+        for tool in re.findall(r"(?:^|\| )(\w+)", line):
+            needs(tool)
         made = command(needs("bash"), "-c", line).stdout.strip()
         Settings.model_validate({setting: made})
 

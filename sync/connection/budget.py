@@ -1,7 +1,9 @@
 """The ledger of a token's budget in the database: what each of its processes has written down of its calls.
 
 A row for each process. One at a time writes its own, having read the others', while it has locked the token's row: a
-session keeps nothing, so a pooler may stand between. Times are ages: no clock's instant is written or read.
+session keeps nothing, so a pooler may stand between. Times are ages, and counted from when a row was written where its
+process and the reader are of one boot of a machine, else from when it was first seen: no instant is written or read of
+a clock that anybody can step.
 """
 
 import time
@@ -16,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tables import budgets, reservations
 from sync.connection.tenure import Trust
+from sync.connection.uptime import Uptime, read_uptime
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import in_transaction
 
@@ -40,7 +43,8 @@ class BudgetLedger:
 
     `good_for_s`: for how long after it is written a reservation may be spent that does not say so itself;
     `longest_call_s`: how long after its beginning a call may still arrive; `window_s`: for how long the API counts it;
-    `process`: this one's name; `trust`: by its signs of life, which others see in sync.daemons, if it gives any.
+    `process`: this one's name; `trust`: by its signs of life, which others see in sync.daemons, if it gives any;
+    `uptime`: of this machine, by which a command does not take for fresh what those before it have left.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class BudgetLedger:
         longest_call_s: float,
         window_s: float,
         clock: Callable[[], float] = time.monotonic,
+        uptime: Callable[[], Uptime | None] = read_uptime,
         process: UUID | None = None,
         trust: Trust | None = None,
     ) -> None:
@@ -60,6 +65,7 @@ class BudgetLedger:
         self._engine = engine
         self._token = token
         self._clock = clock
+        self._uptime = uptime
         self._process = process or uuid4()
         self._trust = trust
         self._beat = 0
@@ -94,11 +100,12 @@ class BudgetLedger:
             await tx.execute(lock)
 
     async def _load_others(self, tx: AsyncConnection) -> list[Reservation]:
-        columns = reservations.c
+        columns, now = reservations.c, self._uptime()
         statement = (
             select(
                 columns.process, columns.beat, columns.reserved, columns.ages_ms, columns.is_waiting,
-                columns.counts_for_ms, columns.silent_for_ms, _DAEMONS.c.beat.label("life"),
+                columns.counts_for_ms, columns.silent_for_ms, columns.boot, columns.uptime_ms,
+                _DAEMONS.c.beat.label("life"),
             )
             .outerjoin_from(reservations, _DAEMONS, _DAEMONS.c.process == columns.process)
             .where(columns.token_fingerprint == self._token, columns.process != self._process)
@@ -113,6 +120,7 @@ class BudgetLedger:
                 row.counts_for_ms / 1000,
                 life=row.life,
                 silent_for_s=None if row.silent_for_ms is None else row.silent_for_ms / 1000,
+                age_s=now.since_s(Uptime(row.boot, row.uptime_ms)) if now and row.boot else 0.0,
             )
             for row in await tx.execute(statement)
         ]
@@ -121,6 +129,7 @@ class BudgetLedger:
         # Counted here and never again the same: a row that was deleted and is written anew is news to everybody.
         self._beat += 1
         good_for_s = self.good_for_s if entry.good_for_s is None else entry.good_for_s
+        uptime = self._uptime()
         values = {
             "beat": self._beat,
             "reserved": entry.reserved,
@@ -128,6 +137,8 @@ class BudgetLedger:
             "is_waiting": entry.is_waiting,
             "counts_for_ms": int((good_for_s + self._counts_on_s) * 1000) + 1,
             "silent_for_ms": self._trust and int((self._trust.lasts_s + self._counts_on_s) * 1000) + 1,
+            "boot": uptime and uptime.boot,
+            "uptime_ms": uptime and uptime.ms,
         }
         key = {"token_fingerprint": self._token, "process": self._process}
         statement = insert(reservations).values(**key, **values)

@@ -1,7 +1,8 @@
 """What the processes of a token have written down of their calls, as one of them sees it: a pure decision.
 
-Nobody's clock is compared with another's. What was written counts from when this process first saw it, which is later
-than when it was written: so nothing is free here before it is free at the API.
+Nobody's clock is compared with another's that may differ. What was written counts from when this process first saw
+it, less what is known of its age then, which is later than when it was written: so nothing is free here before it is
+free at the API.
 """
 
 import math
@@ -23,7 +24,8 @@ class Reservation:
 
     `beat` differs each time that it does; `reserved` calls may be under way or begin, as long as it is good for; the
     others had ended `ages_s` before. When it has stood still for `counts_for_s`, nothing of what is reserved counts;
-    nor after `silent_for_s` without a new sign of `life`, where its process spends nothing without that.
+    nor after `silent_for_s` without a new sign of `life`, where its process spends nothing without that. It was written
+    at least `age_s` ago.
     """
 
     process: UUID
@@ -34,11 +36,12 @@ class Reservation:
     counts_for_s: float
     life: int | None = None
     silent_for_s: float | None = None
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """When what stood in a reservation was first seen, and when its process's last sign of life was."""
+    """When what stood in a reservation was written, at the latest, and when its process's last sign of life was."""
 
     beat: int
     written_s: float
@@ -83,7 +86,7 @@ class ReservationWatch:
 
 
 def _see(one: Reservation, before: _Seen | None, now_s: float) -> _Seen:
-    """To write is a sign of life too."""
+    """To see that it was written is to see a sign of life too: of what it gave between nothing is known."""
     if before is None or before.beat != one.beat:
-        return _Seen(one.beat, now_s, one.life, now_s)
+        return _Seen(one.beat, now_s - one.age_s, one.life, now_s)
     return _Seen(one.beat, before.written_s, one.life, before.alive_s if before.life == one.life else now_s)

@@ -186,6 +186,8 @@ reservations = Table(
         BigInteger,
         comment="The same without a beat of the process in sync.daemons either; null: it counts whatever stands there.",
     ),
+    Column("boot", UUID, comment="The boot of the machine that it was written on; null: not known."),
+    Column("uptime_ms", BigInteger, comment="Milliseconds from that boot until it was written."),
     CheckConstraint("reserved >= 0", name="reserved"),
     schema="sync",
     comment="What each process has written down of its calls within the API's window, before it makes them.",

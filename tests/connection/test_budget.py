@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -14,6 +14,7 @@ from sync.connection import budget
 from sync.connection.budget import BudgetLedger
 from sync.connection.hotels import fingerprint
 from sync.connection.tenure import Trust
+from sync.connection.uptime import Uptime
 from sync.core.errors import DatabaseUnavailable
 from sync.fleet import replicas
 from sync.fleet.assignment import Member
@@ -41,15 +42,22 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND sta
 
 
 class Process:
-    """A process's ledger, and a clock of its own; `seen` is what it last found of others."""
+    """A process's ledger, and a clock of its own; `uptime`: its machine's; `seen` is what it last found of others."""
 
-    def __init__(self, engine: AsyncEngine, token: bytes = TOKEN, *, trusted_s: float | None = None) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        token: bytes = TOKEN,
+        *,
+        trusted_s: float | None = None,
+        uptime: Uptime | None = None,
+    ) -> None:
         self.clock = StopWatch()
         self.seen = Others()
         self.name = uuid4()
         self._ledger = BudgetLedger(
             engine, token, good_for_s=20.0, longest_call_s=40.0, window_s=30.0, clock=self.clock, process=self.name,
-            trust=None if trusted_s is None else Trust(lasts_s=trusted_s),
+            trust=None if trusted_s is None else Trust(lasts_s=trusted_s), uptime=lambda: uptime,
         )  # fmt: skip
 
     async def write(self, reserved: int = 0, ages_s: tuple[float, ...] = (), *, is_waiting: bool = False) -> Others:
@@ -126,6 +134,42 @@ async def test_of_one_that_shows_no_sign_of_life_less_is_waited_for_and_of_one_t
     assert (await heir.write()).taken == 0
 
 
+async def test_to_a_process_of_the_same_boot_it_is_as_old_as_it_is(engine: AsyncEngine) -> None:
+    boot = uuid4()
+    await Process(engine, uptime=Uptime(boot, 7_000)).write(20, (29.0, 10.0))
+    for passed_s, taken in ((0.5, 22), (1.1, 21), (20.1, 20), (90.0, 20), (90.2, 0)):
+        later = Process(engine, uptime=Uptime(boot, 7_000 + int(passed_s * 1000)))
+        assert (await later.write()).taken == taken
+
+
+@pytest.mark.parametrize(
+    ("written", "seen"),
+    [
+        (Uptime(uuid4(), 7_000), Uptime(uuid4(), 900_000)),
+        (None, Uptime(uuid4(), 900_000)),
+        (Uptime(uuid4(), 7_000), None),
+        (Uptime(UUID(int=1), 900_000), Uptime(UUID(int=1), 7_000)),
+    ],
+    ids=["another boot", "not written", "not known here", "a machine that was put back"],
+)
+async def test_where_its_age_is_not_known_it_counts_from_when_it_was_first_seen(
+    engine: AsyncEngine, written: Uptime | None, seen: Uptime | None
+) -> None:
+    await Process(engine, uptime=written).write(20, (29.0, 10.0))
+    assert (await Process(engine, uptime=seen).write()).taken == 22
+
+
+async def test_what_stands_counts_while_its_process_may_live_however_long_ago_it_was_written(
+    engine: AsyncEngine,
+) -> None:
+    boot = uuid4()
+    await Process(engine, trusted_s=5.0, uptime=Uptime(boot, 0)).write(20)
+    later = Process(engine, uptime=Uptime(boot, 80_000))
+    assert (await later.write()).taken == 20
+    later.clock.now_s += 75.2
+    assert (await later.write()).taken == 0
+
+
 async def test_a_sign_of_life_begins_the_wait_anew(engine: AsyncEngine) -> None:
     alive, other = Process(engine), Process(engine)
     for _ in range(5):
@@ -175,7 +219,7 @@ async def test_another_token_has_a_budget_of_its_own(engine: AsyncEngine) -> Non
     assert (await Process(engine, fingerprint("https://api.example", "another")).write()).taken == 0
 
 
-async def test_no_instant_of_any_clock_is_written(engine: AsyncEngine) -> None:
+async def test_no_instant_of_a_clock_that_can_be_stepped_is_written(engine: AsyncEngine) -> None:
     async with transaction(engine) as tx:
         assert (await tx.execute(text(TIMES))).scalar_one() == 0
 

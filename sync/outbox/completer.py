@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from uuid import UUID
 
@@ -47,6 +47,12 @@ class PushReport:
         self.uncertain += counts[Status.UNCERTAIN]
         self.given_back += counts[Status.PENDING]
 
+    def add(self, later: "PushReport") -> None:
+        """Count what was pushed later, too."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(later, name))
+        self.errors |= later.errors
+
     def note_error(self, error: VoucherSyncError) -> None:
         """Keep the last fault of each kind, without words that might quote a code's value."""
         kept = error.redacted() if isinstance(error, ApiError) else error
@@ -56,6 +62,9 @@ class PushReport:
         """Keep what kept a call from its effect, unless that was the changes in it."""
         if outcome.error and outcome.verdict is not Verdict.REFUSED:
             self.note_error(outcome.error)
+
+
+_COUNTS = [count.name for count in fields(PushReport) if count.name != "errors"]
 
 
 class Completer:

@@ -78,9 +78,13 @@ class Pusher:
         """Whether the database's server became another one since the last pull, or too shortly before it for this to
         count: nothing is sent before the next.
         """
-        incarnation, freshness = self._connection.incarnation, self._freshness()
-        has_pulled = freshness.caught_up_as_of is not None and not incarnation.is_new
-        return incarnation.is_unsure or (has_pulled and freshness.checked != incarnation.checks)
+        has_pulled = self._freshness().caught_up_as_of is not None
+        return self._connection.incarnation.is_unsure or (has_pulled and self._needs_pull)
+
+    @property
+    def _needs_pull(self) -> bool:
+        incarnation = self._connection.incarnation
+        return not incarnation.is_new and self._freshness().checked != incarnation.checks
 
     def take_report(self) -> PushReport:
         """What was pushed since the last time that this was asked."""
@@ -123,7 +127,7 @@ class Pusher:
         await incarnation.require(self._connection.engine)
         if incarnation.is_unsure:
             return False
-        if not incarnation.is_new and self._freshness().checked != incarnation.checks:
+        if self._needs_pull:
             self._finder.waiting = replace(self.waiting, pull=True)
             return False
         try:

@@ -1,7 +1,6 @@
 """The outbox of one connection: pushed whenever something wakes it, looked up and tidied now and then."""
 
 import asyncio
-import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -15,38 +14,27 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, VoucherSyncError
+from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.read_back import read_deleted
-from sync.outbox import due, retention, uncertain
+from sync.outbox import retention, uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
-from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History, counts_of
+from sync.service.push_all import PushAll
 from sync.service.signals import Signal
 
-ROUNDS = 3
-"""How many times `push_all` waits, at most, for what has become uncertain to be due for a look."""
-RECONCILE_AGAIN_S = 0.1
-LOCKED_AGAIN_S = 1.0
-READ_BACK_AGAIN_S = 1.0
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
 """A change that names an unknown code waits for a pull that began long enough after it; pulls without a pause would
 spend the whole budget until then, or as long as they fail."""
 AFTER_FAILED_REFRESH_S = 60.0
-UNRECONCILED = (
-    "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
-    "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
-)
-UNSENT = "the database's server became another: what is queued is sent by the daemon, or the next `voucher-sync once`"
-
 log = structlog.get_logger()
 _rng = Random()  # noqa: S311 - spreads retries, keeps no secret; one for all connections of a process
 
@@ -173,73 +161,17 @@ class OutboxJobs:
 
         The report has no errors if nothing is left of them.
         """
-        total, push = PushReport(), self._settings.push
-        ends_s = time.monotonic() + (push.lease + ROUNDS * push.read_after_write_delay).total_seconds()
-        while not self._connection.stop.is_set():
-            try:
-                if failure := await self.look_up():
-                    # The look would read the same pages again at once, for as long as this stays.
-                    total.errors[type(failure).__name__] = failure
-                    break
-                _add(total, await self._pusher.push())
-                left = await self._left_over()
-                if left is None and not await self._has_backlog():
-                    total.errors.clear()  # what failed was looked up or sent again, and all of it has ended since
-            except Stopped:
-                break
-            except VoucherSyncError as error:
-                _add(total, self._pusher.take_report())
-                total.errors[type(error).__name__] = error
-                break
-            if left is None:
-                break
-            # What is due already and could not be reconciled must not keep this going for ever.
-            why, wait_s = left
-            if time.monotonic() + wait_s >= ends_s:
-                total.errors[type(why).__name__] = why
-                break
-            await self._wait(wait_s)
-        await self._read_all_deleted(total)
+        total = await PushAll(self._connection, self._settings.push, self._pusher, self.look_up).run()
         self._note_pushed(total)
         await self.tell_pushed()
         return total
-
-    async def _read_all_deleted(self, total: PushReport) -> None:
-        """Read back what was deleted until the API shows it, or must have done so."""
-        ends_s = time.monotonic() + self._settings.push.read_after_write_delay.total_seconds()
-        try:
-            while not self._connection.stop.is_set() and await read_deleted(self._connection):
-                if time.monotonic() + READ_BACK_AGAIN_S >= ends_s:
-                    return
-                await self._wait(READ_BACK_AGAIN_S)
-        except Stopped:
-            return
-        except VoucherSyncError as error:
-            total.note_error(error)
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._connection.stop.wait(), seconds)
 
-    async def _left_over(self) -> tuple[VoucherSyncError, float] | None:
-        """What is due and was not pushed, and after how many seconds that is worth another try."""
-        engine, name = self._connection.engine, self._connection.name
-        claims_wait = timedelta(seconds=self.watch.wait_s())
-        count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
-        unreconciled, due_in = await in_transaction(engine, count)
-        if unreconciled:
-            even_in_s = self.watch.database_clock.wait_s(self._settings.push.read_after_write_delay)
-            return Unreconciled(UNRECONCILED.format(unreconciled)), max(
-                RECONCILE_AGAIN_S, due_in.total_seconds(), even_in_s
-            )
-        locked = await in_transaction(engine, partial(due.locked_by_others, connection=name))
-        if locked or not self._pusher.has_new_server:
-            return (locked, LOCKED_AGAIN_S) if locked else None
-        unfinished = await in_transaction(engine, load_unfinished, as_daemon)
-        return (IncarnationChanged(UNSENT), math.inf) if unfinished.concerns(name) else None
-
     def _note_pushed(self, report: PushReport) -> None:
-        _add(self._pushed, report)
+        self._pushed.add(report)
         self.totals.update(counts_of(report))
 
     async def tell_pushed(self) -> None:
@@ -290,9 +222,3 @@ class OutboxJobs:
     async def _has_backlog(self) -> bool:
         has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
         return await in_transaction(self._connection.engine, has_backlog)
-
-
-def _add(total: PushReport, report: PushReport) -> None:
-    for name, count in counts_of(report).items():
-        setattr(total, name, getattr(total, name) + count)
-    total.errors |= report.errors

@@ -37,27 +37,6 @@ async def test_what_was_sent_a_moment_ago_is_not_released_before_the_api_must_sh
     assert (adoption.done, adoption.released, adoption.adopted) == (is_made, not is_made, True)
 
 
-@pytest.mark.parametrize("is_queued", [True, False])
-async def test_what_a_push_leaves_behind_since_the_server_became_another_is_told(
-    mirror: Mirror, outbox: Outbox, is_queued: bool
-) -> None:
-    """As where a database fails over between the pull and the push of a `once`."""
-    voucher = mirror.add_voucher()
-    await mirror.once()
-    async with mirror.connected():
-        jobs, incarnation = app.make_jobs(mirror.connection, mirror.settings()), mirror.connection.incarnation
-        assert await jobs.discover()
-        assert await jobs.pull_turn()
-        if is_queued:
-            await outbox.add(voucher, "NEW")
-        incarnation.known = None  # as where a transaction has found it to be another server
-        pushed = await jobs.outbox.push_all()
-        assert (list(pushed.errors), mirror.requests(Operation.ADD_CODES)) == (["IncarnationChanged"] * is_queued, [])
-        assert await jobs.pull_turn()
-        assert not (await jobs.outbox.push_all()).errors
-    assert len(mirror.requests(Operation.ADD_CODES)) == is_queued
-
-
 async def test_what_is_queued_during_a_pull_that_came_too_early_behind_a_takeover_is_told(
     mirror: Mirror, outbox: Outbox
 ) -> None:

@@ -13,7 +13,7 @@ from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
-from tests.support.pooler import in_front_of, way_to
+from tests.support.pooler import IS_POOLED, in_front_of, way_to
 from tests.support.postgres import database_of, new_database, postgres_server
 
 settings.register_profile("any machine", deadline=None)
@@ -43,10 +43,9 @@ def template(server_url: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def database_url(request: pytest.FixtureRequest, server_url: str, template: str) -> Iterator[str]:
+def database_url(server_url: str, template: str) -> Iterator[str]:
     """A migrated database without rows, for one test."""
-    is_direct = request.node.get_closest_marker("direct") is not None
-    with new_database(server_url, template=template) as url, nullcontext() if is_direct else in_front_of(url):
+    with new_database(server_url, template=template) as url, in_front_of(url) if IS_POOLED else nullcontext():
         yield url
 
 
@@ -90,6 +89,16 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first: begun last, one of them would keep one worker busy while the others have nothing to do."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first: begun last, one of them would keep one worker busy while the others have nothing to do.
+
+    Behind a pooler only what goes through it: the rest would be as without one.
+    """
+    if IS_POOLED and (others := [item for item in items if not _goes_through_pooler(item)]):
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
     items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))
+
+
+def _goes_through_pooler(item: pytest.Item) -> bool:
+    return "database_url" in getattr(item, "fixturenames", ()) and item.get_closest_marker("direct") is None

@@ -14,8 +14,8 @@ from tests.support.daemon import running
 from tests.support.fault_profiles import WRITES
 from tests.support.mirror import Mirror
 
-ADDS = int(os.environ.get("STORM_ADDS", "900"))
-DELETES = int(os.environ.get("STORM_DELETES", "300"))
+ADDS = int(os.environ.get("STORM_ADDS", "450"))
+DELETES = int(os.environ.get("STORM_DELETES", "150"))
 KILLS = int(os.environ.get("STORM_KILLS", "4"))
 SEEDS = [int(seed) for seed in os.environ.get("STORM_SEEDS", "1").split(",")]
 GROUP = 5

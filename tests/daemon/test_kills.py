@@ -12,7 +12,7 @@ from sync.demo.simulator import Operation, RequestRecord, Status
 from tests.support.mirror import Mirror
 from tests.support.process import end, run, start
 
-BACKFILLS = 5
+BACKFILLS = 2
 KILLS = 10
 YEARS = timedelta(days=4 * 365)
 CODES_A_MONTH = 400

@@ -19,12 +19,12 @@ from tests.support.postgres import new_database
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0"))
 FIRST_SEED = int(os.environ.get("SOAK_SEED", "1"))
-WORKERS = int(os.environ.get("SOAK_WORKERS", "4"))
+WORKERS = int(os.environ.get("SOAK_WORKERS", "2"))
 EXAMPLES = 2
 """Of each seed; the first example is always the simplest there is."""
 SAMPLE_STEPS, LONG_STEPS, SOAK_STEPS = 8, 40, 25
-"""In `make test`, to show that nothing is broken altogether; in `make test-long`, by three more seeds; and in the soak,
-which goes on to the next seed."""
+"""In `make test`, to show that nothing is broken altogether; in `make test-long`, by another seed; and in the soak,
+which goes on to the next one."""
 
 
 @pytest.mark.timeout(120 + MINUTES * 60 + 600)

@@ -79,10 +79,7 @@ def pooled(url: str, *, pool_size: int = 3, more: Mapping[str, str] | None = Non
 
 @contextmanager
 def in_front_of(url: str) -> Iterator[None]:
-    """With POOLER set, `way_to` this database leads through a pooler, with as many sessions as any test takes."""
-    if not IS_POOLED:
-        yield
-        return
+    """`way_to` this database leads through a pooler, with as many sessions as any test takes."""
     with pooled(url, pool_size=20) as _ways[url]:
         yield
     del _ways[url]

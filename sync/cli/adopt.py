@@ -66,9 +66,10 @@ async def _wait(seconds: float) -> None:
 
 
 def _ask(adoption: Adoption) -> Rest:
-    click.echo(_sentence(adoption))
+    # On stderr, which is seen also where the output goes into a pipe.
+    click.echo(_sentence(adoption), err=True)
     choices = click.Choice([one.value for one in Rest])
-    return Rest(click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value))
+    return Rest(click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value, err=True))
 
 
 def _sentence(adoption: Adoption) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 
+from sync.cli import streams
 from sync.demo.show import show_live, show_simulated, stage
 
 
@@ -10,5 +11,5 @@ def demo(*, seconds: float | None, live: bool) -> None:
     """Show it all, and exit with 0 only if both sides are equal in the end."""
     with stage() as it:
         show = show_live if live else show_simulated
-        is_equal = asyncio.run(show(it, seconds))
+        is_equal = asyncio.run(show(it, seconds, streams.is_read))
     sys.exit(0 if is_equal else 1)

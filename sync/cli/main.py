@@ -1,6 +1,7 @@
 """How a command ends, whatever ends it.
 
-Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a setting is wrong; 130 interrupted.
+Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a setting is wrong; 130 interrupted;
+141 whoever read what was written (`outbox export`) has gone. Elsewhere a reader that goes changes nothing.
 """
 
 import os

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli import streams
 from sync.cli.database import open_database
 from sync.cli.status_text import as_text, width_of
 from sync.cli.terminal import is_shown_to_somebody
@@ -64,12 +65,14 @@ def _exit_code(verdicts: list[Verdict], *, strict: bool) -> int:
 
 
 async def _watch(url: str, settings: Settings, name: str | None) -> None:
-    """Print again and again; in the same place, on a terminal."""
+    """Print again and again, as long as somebody reads it; in the same place, on a terminal."""
     engine, console = make_engine(url), Console()
+    live = Live(console=console, auto_refresh=False, screen=True, transient=True) if is_shown_to_somebody() else None
     try:
-        with Live(console=console, auto_refresh=False, screen=is_shown_to_somebody(), transient=True) as live:
-            while True:
-                live.update(Text("\n".join(await _shown(engine, settings, name, console))), refresh=True)
+        with live or nullcontext():
+            while streams.is_read():
+                shown = "\n".join(await _shown(engine, settings, name, console))
+                live.update(Text(shown), refresh=True) if live else click.echo(f"{shown}\n")
                 await asyncio.sleep(WATCH_EVERY_S)
     finally:
         await engine.dispose()

@@ -1,8 +1,13 @@
-"""The standard streams as they come: closed, full, or in an encoding that cannot hold what is to be told."""
+"""The standard streams as they come: closed, full, unread, or in an encoding that cannot hold what is to be told."""
 
+import io
 import os
 import re
 import sys
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 NAMES = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 MEASURE = re.compile("[1-9][0-9]{0,3}")
@@ -22,10 +27,55 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif mode == "w":
             stream.reconfigure(errors="backslashreplace")
+            if stream is getattr(sys, f"__{name}__"):  # not one that somebody has put in its place, as to capture it
+                setattr(sys, name, _unbreakable(stream))
     for name in ("COLUMNS", "LINES"):
         # Left by a terminal that knew none. Of 0 columns rich would print nothing, and `²` is a digit to it.
         if not MEASURE.fullmatch(os.environ.get(name, "80")):
             del os.environ[name]
+
+
+class _Unbreakable(io.FileIO):
+    """A file that swallows what nobody reads any more, as behind `| head`.
+
+    By Python's own, whoever prints would end where the reader does, in the middle of its work.
+    """
+
+    is_read = True
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """All of it, once its reader has gone."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            self.is_read = False
+            _forget(self.fileno())
+            return memoryview(data).nbytes
+
+
+def _unbreakable(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same stream, whose reader may go."""
+    raw = _Unbreakable(stream.fileno(), "w", closefd=False)
+    is_buffered = isinstance(stream.buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw) if is_buffered else cast("io.BufferedWriter", raw),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def is_read() -> bool:
+    """Whether somebody may still read what is printed, as far as has been noticed: for what goes on only for that."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    return getattr(getattr(buffer, "raw", buffer), "is_read", True)
+
+
+def _forget(descriptor: int) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def are_through() -> bool:
@@ -36,5 +86,5 @@ def are_through() -> bool:
             stream.flush()
         except OSError:
             is_through = False
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            _forget(stream.fileno())
     return is_through

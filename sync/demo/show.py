@@ -76,11 +76,15 @@ def stage() -> Iterator[Stage]:
             yield Stage(directory, url)
 
 
-async def show_simulated(stage: Stage, seconds: float | None) -> bool:
-    """The daemon against the simulator until Ctrl-C, or for `seconds`; whether the mirror was equal in the end."""
+async def show_simulated(stage: Stage, seconds: float | None, is_read: Callable[[], bool]) -> bool:
+    """The daemon against the simulator until Ctrl-C, or for `seconds`; whether the mirror was equal in the end.
+
+    `is_read`: whether somebody still reads what is printed; when nobody does, it ends as after Ctrl-C.
+    """
     demo = demo_world(lambda: datetime.now(UTC), SEED)
     world, others = demo.world, OtherUsers(demo.world, SEED)
-    say, stop = _Narrator(), _stop_signal()
+    stop = _stop_signal()
+    say = _Narrator(is_read, stop)
 
     async with Simulator(world, max_records=1000).serve() as address, _opened(stage.database_url) as engine:
         settings = {
@@ -127,9 +131,10 @@ def _introduce(world: World, address: str) -> None:
     )
 
 
-async def show_live(stage: Stage, seconds: float | None) -> bool:
+async def show_live(stage: Stage, seconds: float | None, is_read: Callable[[], bool]) -> bool:
     """The daemon against the vendor's public demo environment; whether it had caught up in the end."""
-    say, stop = _Narrator(), _stop_signal()
+    stop = _stop_signal()
+    say = _Narrator(is_read, stop)
     click.echo(f"Pulling from the vendor's public demo environment, {LIVE['MEWS_PLATFORM_ADDRESS']}.")
     address = _page_address()
     _explain(stage, address)
@@ -150,13 +155,17 @@ async def show_live(stage: Stage, seconds: float | None) -> bool:
 
 
 class _Narrator:
-    """Prints what happens, each line with the seconds since the start."""
+    """Prints what happens, each line with the seconds since the start; sets `stop` where nobody reads it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_read: Callable[[], bool], stop: asyncio.Event) -> None:
         self._started_s = time.monotonic()
+        self._is_read = is_read
+        self._stop = stop
 
     def __call__(self, text: str) -> None:
         click.echo(f"{time.monotonic() - self._started_s:6.1f} s  {text}")
+        if not self._is_read():
+            self._stop.set()
 
 
 def _explain(stage: Stage, page_address: str) -> None:

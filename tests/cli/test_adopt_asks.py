@@ -1,6 +1,7 @@
 """`voucher-sync adopt` at a terminal: it asks what becomes of the rest, and without an answer nothing is adopted."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -50,6 +51,21 @@ async def asked(shown: Terminal) -> None:
     await shown.until(QUESTION)
     assert FOUND in shown.shown
     await shown.is_read()
+
+
+async def test_it_asks_and_does_it_also_where_nobody_reads_its_output(
+    cli: Cli, restored: Mirror, tmp_path: Path
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    settings = restored.environment | SHOWN_SOON
+    async with terminal("adopt", settings=settings, directory=tmp_path, output=writer) as shown:
+        os.close(writer)
+        await asked(shown)
+        shown.type(f"cancel{ENTER}")
+        ended = await shown.end()
+    assert ended.code == 0
+    assert await what_stands(cli, restored) == (Counter(done=2, cancelled=1), None, 0)
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ async def test_a_full_output_is_told(tmp_path: Path) -> None:
 
 async def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
     ended = await in_shell("{ voucher-sync outbox --help; echo $? >&2; } | true", {}, tmp_path)
-    assert ended.stderr in {"0\n", "1\n"}
+    assert ended.stderr == "0\n"
 
 
 async def test_a_working_directory_that_is_gone_is_no_fault(tmp_path: Path, mirror: Mirror) -> None:

@@ -75,12 +75,17 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*arguments: str, settings: Mapping[str, str], directory: Path) -> AsyncIterator[Terminal]:
-    """A command with these settings alone at a terminal of its own, which gets its signals from there."""
+async def terminal(
+    *arguments: str, settings: Mapping[str, str], directory: Path, output: int | None = None
+) -> AsyncIterator[Terminal]:
+    """A command with these settings alone at a terminal of its own, which gets its signals from there.
+
+    `output`: where its standard output goes, if not to the terminal.
+    """
     ours, its = pty.openpty()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sync", *arguments, env=environment(settings), cwd=directory,
-        stdin=its, stdout=its, stderr=its, start_new_session=True,
+        stdin=its, stdout=its if output is None else output, stderr=its, start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )  # fmt: skip
     os.close(its)

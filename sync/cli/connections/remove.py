@@ -24,7 +24,7 @@ def remove(name: str, *, purge: bool, is_meant: bool, as_json: bool) -> None:
             raise click.UsageError(
                 "--purge deletes all that was mirrored, with its history: give --yes if that is meant"
             )
-        click.confirm(f"Delete all that {name} has mirrored, with its history?", abort=True)
+        click.confirm(f"Delete all that {name} has mirrored, with its history?", abort=True, err=True)
     deleted = with_database(lambda engine: _remove(engine, name, purge=purge))
     if as_json:
         echo_json(RemovedConnection(name, deleted if purge else None))

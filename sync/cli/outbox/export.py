@@ -9,12 +9,16 @@ from typing import Any, TextIO
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli import streams
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import plural, with_database
 from sync.outbox.bulk.spreadsheets import as_text
 from sync.outbox.listing import EXPORTED, stream
 from sync.postgres.engine import transaction
+
+UNREAD = 141
+"""Exit code where whoever read it has gone before its end, as if SIGPIPE had ended it: not all rows are out."""
 
 
 def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
@@ -39,6 +43,8 @@ def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
             async for row in stream(tx, wanted):
                 writer.writerow(map(field, row))
                 count += 1
+                if file is sys.stdout and not streams.is_read():
+                    raise click.exceptions.Exit(UNREAD)
         return count
 
     with new_file(output) as file:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sync.core.plurals import plural
 from sync.outbox.rules import Status
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
@@ -87,7 +88,7 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
     elif one.audit_drift and one.audited_since:
         # Each audit is news of its own.
-        found = f"{one.audit_drift:,} codes had drifted when last compared, and {words.mended(one)}"
+        found = f"{plural(one.audit_drift, 'code')} had drifted when last compared, and {words.mended(one)}"
         yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()), found)
 
 

@@ -19,6 +19,7 @@ from sync.audit.grouping import group_vouchers
 from sync.audit.listing import list_group
 from sync.audit.report import AuditReport
 from sync.connection.connection import Connection
+from sync.core.plurals import plural
 from sync.mirror import counts, rejected
 from sync.postgres.engine import in_transaction
 
@@ -82,7 +83,7 @@ async def _guard_against_loss(run: AuditRun) -> str | None:
     if run.settings.accept_loss or not is_suspicious_loss(missing, mirrored, share=run.settings.max_loss):
         return None
     return (
-        f"the API no longer lists {missing:,} of the {mirrored:,} codes of this connection, more than "
+        f"the API no longer lists {missing:,} of the {plural(mirrored, 'code')} of this connection, more than "
         f"{run.settings.max_loss:.0%}: nothing was changed; if that is right, run "
         "`voucher-sync audit --repair --accept-loss`"
     )

@@ -10,6 +10,7 @@ import click
 from sync import logs
 from sync.cli.database import open_database
 from sync.cli.others import await_others
+from sync.core.plurals import plural
 from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
 from sync.service.opened import open_connections, require_tokens
@@ -77,6 +78,6 @@ def _sentence(adoption: Adoption) -> str:
     if adoption.gap is None:
         return "There is nothing to adopt: this is the database that was worked with."
     released, cancelled = f"{adoption.released:,} released", f"{adoption.cancelled:,} cancelled"
-    moved = f"{adoption.done:,} changes were done already; {released}, {cancelled}"
-    left = f"{adoption.left.adds:,} adds and {adoption.left.deletes:,} deletes stay held"
+    moved = f"{plural(adoption.done, 'change was', 'changes were')} done already; {released}, {cancelled}"
+    left = f"{plural(adoption.left.adds, 'add')} and {plural(adoption.left.deletes, 'delete')} stay held"
     return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}."

@@ -26,6 +26,7 @@ from sync.cli.terminal import print_table, printable
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.voucher_names import names_of
 from sync.postgres.engine import in_transaction
 from sync.service import app
@@ -135,7 +136,7 @@ def _print(report: AuditReport, names: Mapping[UUID, str]) -> None:
             table.add_row(name, *counts, f"{voucher.repaired:,}", columns)
         print_table(table)
         if len(drifted) > MAX_SHOWN:
-            click.echo(f"... and {len(drifted) - MAX_SHOWN:,} vouchers more; --json lists them all")
+            click.echo(f"... and {plural(len(drifted) - MAX_SHOWN, 'more voucher')}; --json lists them all")
     click.echo(_sentence(report))
 
 
@@ -149,8 +150,9 @@ def _sentence(report: AuditReport) -> str:
     )
     if total[Difference.REFUSED]:
         beside += f"; {total[Difference.REFUSED]:,} that something on the table refuses, see sync.rejected_records"
+    done = f"{plural(compared, 'code')} of {plural(len(report.vouchers), 'voucher')} compared"
     if not report.drift:
-        return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared, no drift{beside}."
+        return f"{done}, no drift{beside}."
     drift = sum(total[difference] for difference in DRIFT)
     mended = f"{report.repaired:,} repaired" if report.repaired else "nothing repaired"
-    return f"{compared:,} codes of {len(report.vouchers):,} vouchers compared: {drift:,} drifted, {mended}{beside}."
+    return f"{done}: {drift:,} drifted, {mended}{beside}."

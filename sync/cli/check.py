@@ -21,6 +21,7 @@ from sync.connection.witness import Witness, state_directory
 from sync.core import errors
 from sync.core.cron import Cron
 from sync.core.descriptors import room_for_calls
+from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection, load_present
 from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
@@ -87,7 +88,8 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
 def _check_host(calls: int) -> CheckLine:
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if (room := room_for_calls(calls)) < calls:
-        detail += f", whose limit of open files (`ulimit -n`) leaves room for {room} of {calls} calls in flight"
+        left = f"{room} of {plural(calls, 'call')} in flight"
+        detail += f", whose limit of open files (`ulimit -n`) leaves room for {left}"
     is_known = os.name == "posix"
     return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 
@@ -138,7 +140,8 @@ async def _look_at(url: str) -> tuple[list[ConnectionStatus], int, list[StoredCo
 
 def _tell_without_rate(count: int) -> list[CheckLine]:
     """Of a hotel's own making, and so nothing that is wrong here."""
-    return [CheckLine("rates", f"{count:,} active vouchers have no rate: their codes do nothing")] if count else []
+    without = plural(count, "active voucher has", "active vouchers have")
+    return [CheckLine("rates", f"{without} no rate: the codes do nothing")] if count else []
 
 
 def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
@@ -162,15 +165,14 @@ def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
     )
     failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
     if any(one.gap for one in statuses):
-        detail = (
-            f"the database was restored, copied, or has lost commits; of before that, {before_gap:,} changes are held"
-        )
+        held_before = plural(before_gap, "change is", "changes are")
+        detail = f"the database was restored, copied, or has lost commits; of before that, {held_before} held"
         return CheckLine(
             "outbox", detail, "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
         )
     if deletes or before_gap:
-        held = [f"{deletes:,} deletes are held, since they were too many at once"] if deletes else []
-        held += [f"{before_gap:,} changes from before a gap are held still"] if before_gap else []
+        held = [f"{plural(deletes, 'delete is', 'deletes are')} held, since too many came at once"] if deletes else []
+        held += [f"{plural(before_gap, 'change')} from before a gap held still"] if before_gap else []
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", "; ".join(held), to_do)
     return CheckLine("outbox", f"nothing is held; failed: {failed:,}")

@@ -12,6 +12,7 @@ from sync.connection import server_time, store
 from sync.connection.guard import next_step
 from sync.connection.hotels import why_foreign
 from sync.core import errors
+from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection
 from sync.mews import operations
 from sync.mews.client import Client, RetryPolicy
@@ -109,9 +110,11 @@ async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckL
     ids = [one.id for one in enterprises][: operations.MAX_IDS]
     try:
         services = [one async for page in operations.services(client, ids) for one in page.records]
-        yield CheckLine("services/getAll", f"permitted; {len(services)} services")
+        yield CheckLine("services/getAll", f"permitted; {plural(len(services), 'service')}")
         vouchers = [one for service in services[:MAX_SERVICES] async for one in _vouchers_of(client, service)]
-        yield CheckLine("vouchers/getAll", f"permitted; {len(vouchers)} vouchers in the first {MAX_SERVICES} services")
+        yield CheckLine(
+            "vouchers/getAll", f"permitted; {plural(len(vouchers), 'voucher')} in the first {MAX_SERVICES} services"
+        )
         if vouchers:
             await _read_codes(client, vouchers[0])
             yield CheckLine("voucherCodes/getAll", "permitted")

@@ -43,7 +43,12 @@ def voucher_sync() -> None:
 
 @voucher_sync.command()
 def run() -> None:
-    """Run the daemon until SIGTERM or Ctrl-C."""
+    """Run the daemon until SIGTERM or Ctrl-C.
+
+    The first signal, SIGTERM or Ctrl-C, ends it cleanly: what is under way at the API is finished and written down, the
+    rest is given back, and it ends with 0; after 10 seconds it ends even so, with 1. A second one ends it at once, with
+    130. Either way nothing is lost or made twice: what was cut short is looked up in the API by whoever works next.
+    """
     with loading():
         from sync.cli.run import run as work
 
@@ -59,9 +64,10 @@ def run() -> None:
 )
 @option_connection
 def once(as_json: bool, accept_enterprises: bool, name: str | None) -> None:
-    """Discover, pull until caught up, push all that is due, then exit: 0 only if all of it succeeded.
+    """Do one full cycle, then exit: discover, pull, push.
 
-    What waits in the outbox is sent: codes are added to the hotel and deleted there, as `run` would.
+    It pulls until caught up, and pushes all that is due. Exits 0 only if all of it succeeded. What waits in the outbox
+    is sent: codes are added to the hotel and deleted there, as `run` would.
     """
     with loading():
         from sync.cli.once import once as work
@@ -72,7 +78,10 @@ def once(as_json: bool, accept_enterprises: bool, name: str | None) -> None:
 @voucher_sync.command()
 @option_json
 def migrate(as_json: bool) -> None:
-    """Bring the database to this version's schema. Safe to run from several places at once."""
+    """Bring the database to this version's schema.
+
+    Safe to run from several places at once.
+    """
     with loading():
         from sync.cli.migrate import migrate as work
 
@@ -82,10 +91,10 @@ def migrate(as_json: bool) -> None:
 @voucher_sync.command()
 @option_json
 def roles(as_json: bool) -> None:
-    """Make the roles mews_reader, mews_writer and mews_operator, and grant them what they are for.
+    """Make the database's roles for users, and grant them.
 
-    Works at any time, and again. What this user may not do is printed as SQL for somebody who may. Exits 1 as long as
-    something is left to do.
+    They are mews_reader, mews_writer and mews_operator, each with what it is for. Works at any time, and again. What
+    this user may not do is printed as SQL for somebody who may. Exits 1 as long as something is left to do.
     """
     with loading():
         from sync.cli.roles import roles as work
@@ -98,7 +107,10 @@ def roles(as_json: bool) -> None:
 @option_connection
 @option_json
 def check(alert: bool, as_json: bool, name: str | None) -> None:
-    """Look at settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong."""
+    """Look for what is wrong, and say what to do.
+
+    Settings, database, credentials, permissions and clock: one line each. Exits 1 if something is wrong.
+    """
     with loading():
         if alert:
             from sync.cli.check_alert import check_with_alert as work
@@ -117,9 +129,10 @@ def check(alert: bool, as_json: bool, name: str | None) -> None:
 )
 @click.option("--connection", "name", metavar="NAME", help="Tell everything of this connection, and of no other.")
 def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | None) -> None:
-    """Show how every connection is doing: whether it works, since when not and why, what waits, and what to do.
+    """Show how every connection is doing.
 
-    Exits 1 if one is failing or has fallen behind, if its daemon is silent, or the database waits for `adopt`.
+    Whether it works, since when not and why, what waits, and what to do. Exits 1 if one is failing or has fallen
+    behind, if its daemon is silent, or the database waits for `adopt`.
     """
     if watch and (as_json or healthy or strict):
         raise click.UsageError("--watch is for people: it goes with neither --json, --healthy nor --strict")
@@ -133,10 +146,11 @@ def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | 
 @click.option("--deleted", "with_deleted", is_flag=True, help="Those too that are deleted in Mews.")
 @option_json
 def vouchers(with_deleted: bool, as_json: bool) -> None:
-    """List the vouchers that the mirror knows: names, hotel, service and codes.
+    """List the vouchers that the mirror knows.
 
-    Off a terminal each is a line with tabs: id, name, service, hotel, active codes, all codes, external identifier.
-    Other commands take a voucher by its id, or by its name or external identifier where only one is called so.
+    With their names, hotel, service and number of codes. Off a terminal each is a line with tabs: id, name, service,
+    hotel, active codes, all codes, external identifier. Other commands take a voucher by its id, or by its name or
+    external identifier where only one is called so.
     """
     with loading():
         from sync.cli.vouchers import vouchers as work
@@ -149,11 +163,12 @@ def vouchers(with_deleted: bool, as_json: bool) -> None:
 @click.option("--yes", "is_meant", is_flag=True, help="Erase it; without this it is only told what would be.")
 @option_json
 def erase(value: str, is_meant: bool, as_json: bool) -> None:
-    """Erase a code's text from the outbox, its history and what could not be stored.
+    """Erase a code's text, for data protection.
 
-    For data protection. Without --yes it only tells what would go, and where the text stays. Rows keep their numbers
-    and what became of them. The mirror keeps what Mews has. Give - to have the text read from the standard input, where
-    a shell does not remember it. Changes of the code that are not finished are refused: cancel them first.
+    It goes from the outbox, its history and what could not be stored. Without --yes it only tells what would go, and
+    where the text stays. Rows keep their numbers and what became of them. The mirror keeps what Mews has. Give - to
+    have the text read from the standard input, where a shell does not remember it. Changes of the code that are not
+    finished are refused: cancel them first.
     """
     with loading():
         from sync.cli.erase import run_erase as work
@@ -167,10 +182,10 @@ def erase(value: str, is_meant: bool, as_json: bool) -> None:
 @option_connection
 @option_json
 def audit(repair: bool, accept_loss: bool, name: str | None, as_json: bool) -> None:
-    """Compare every code with the API's, row by row, and tell what has drifted.
+    """Compare every code with the API's, row by row.
 
-    Codes that changed in the last minutes are left to the pull. Exits 1 if something has drifted and is not mended, or
-    could not be compared.
+    Tells what has drifted. Codes that changed in the last minutes are left to the pull. Exits 1 if something has
+    drifted and is not mended, or could not be compared.
     """
     if accept_loss and not repair:
         raise click.UsageError("--accept-loss belongs to --repair: without it nothing is marked as missing")
@@ -187,11 +202,11 @@ def audit(repair: bool, accept_loss: bool, name: str | None, as_json: bool) -> N
 @click.option("--keep", "choice", flag_value="keep", help="Leave it held, to release or cancel row by row.")
 @option_json
 def adopt(choice: str | None, as_json: bool) -> None:
-    """Make this database the one to work with, after a restore, a copy or lost commits.
+    """Make this database the one to work with.
 
-    What was queued before is looked up in the API, and done where it stands there. What is left is shown and released:
-    on a terminal this asks first, else see it with `--show` before. What was cancelled after the backup is queued again
-    in a restored database. Exits 1 as long as it is not adopted.
+    For after a restore, a copy or lost commits. What was queued before is looked up in the API, and done where it
+    stands there. What is left is shown and released: on a terminal this asks first, else see it with `--show` before.
+    What was cancelled after the backup is queued again in a restored database. Exits 1 as long as it is not adopted.
     """
     with loading():
         from sync.cli.adopt import run_adopt as work
@@ -202,7 +217,9 @@ def adopt(choice: str | None, as_json: bool) -> None:
 @voucher_sync.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print what has a shell complete commands and options; bash 4.4 or newer, zsh or fish.
+    """Print what has a shell complete commands.
+
+    And their options; for bash 4.4 or newer, zsh or fish.
 
     \b
     Examples, for the shell that runs:
@@ -219,9 +236,10 @@ def completion(shell: str) -> None:
 @click.option("--seconds", type=Seconds(min=0), help="End by itself after so long.")
 @click.option("--live", is_flag=True, help="Use the vendor's public demo environment in place of the simulator.")
 def demo(seconds: float | None, live: bool) -> None:
-    """Show it all: a database, a simulated API that people keep changing, and the daemon.
+    """Show it all at work, with a simulated API.
 
-    Exits 0 only if the mirror is equal to the simulator, row by row, in the end.
+    A database of its own, a simulated API that people keep changing, and the daemon. Exits 0 only if the mirror is
+    equal to the simulator, row by row, in the end.
     """
     with loading():
         from sync.cli.extra import require_extra

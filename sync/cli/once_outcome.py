@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull_report import PullReport
 from sync.outbox.completer import PushReport
@@ -43,10 +44,10 @@ class Outcome:
         """Counts for people."""
         if self.pulled is None or self.discovered is None:
             return "Nothing was pulled."
-        windows = f"{self.pulled.windows_done} of {self.pulled.windows_planned} windows"
+        windows = f"{self.pulled.windows_done} of {plural(self.pulled.windows_planned, 'window')}"
         return (
-            f"{self.discovered.vouchers} vouchers, {windows}, {self.pulled.codes} codes read, "
-            f"{self.pulled.written} rows written{'' if self.is_complete else '; not caught up'}."
+            f"{plural(self.discovered.vouchers, 'voucher')}, {windows}, {plural(self.pulled.codes, 'code')} read, "
+            f"{plural(self.pulled.written, 'row')} written{'' if self.is_complete else '; not caught up'}."
             f"{self._rejected()}{self._pushed()}"
         )
 
@@ -62,7 +63,7 @@ class Outcome:
         if not (pushed.done or pushed.failed or pushed.held):
             return refused
         held = f", {pushed.held} held" if pushed.held else ""
-        return f" Pushed: {pushed.done} changes done, {pushed.failed} failed{held}.{refused}"
+        return f" Pushed: {plural(pushed.done, 'change')} done, {pushed.failed} failed{held}.{refused}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +100,11 @@ class Outcomes:
         in_order = sorted(self.done.items(), key=lambda one: (one[1].is_complete, one[0]))
         lines = [f"{name}: {one.sentence()}" for name, one in in_order[:MAX_SHOWN]]
         if len(in_order) > MAX_SHOWN:
-            lines.append(f"... and {len(in_order) - MAX_SHOWN:,} connections more; --json tells of them all")
+            lines.append(f"... and {plural(len(in_order) - MAX_SHOWN, 'more connection')}; --json tells of them all")
         well = sum(one.is_complete for one in self.done.values())
-        return "\n".join([*lines, f"{well:,} of {len(self.done) + len(self.unopened):,} connections are done."])
+        return "\n".join(
+            [*lines, f"{well:,} of {plural(len(self.done) + len(self.unopened), 'connection')} succeeded."]
+        )
 
 
 def _sum(parts: Iterable[Mapping[str, int] | None]) -> dict[str, int] | None:

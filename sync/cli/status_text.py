@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
+from sync.core.plurals import plural
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus, Daemon, Overview
 from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
@@ -87,7 +88,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "vouchers": f"{one.vouchers:,}",
         "codes": words.codes(one),
         "open windows": f"{one.open_windows:,}",
-        "skipped": f"{one.skipped:,} services and vouchers",
+        "skipped": plural(one.skipped, "service or voucher", "services and vouchers"),
         "rejected records": f"{one.rejected_records:,}",
         "audit": words.audit(one),
         "next audit": words.until(one.details.next_audit_at, overview.now),
@@ -131,7 +132,7 @@ def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
 
 def _daemons(overview: Overview, width: int, *, with_settings: bool = True) -> Iterator[str]:
     if len(overview.alive) > 1:
-        yield from _wrapped(f"{len(overview.alive)} daemons work on this database.", "", width)
+        yield from _wrapped(f"{plural(len(overview.alive), 'daemon')} work on this database.", "", width)
     for daemon in overview.daemons:
         yield from _wrapped(words.daemon(daemon), "", width)
         if with_settings and daemon.is_alive and (settings := _own_settings(daemon)):

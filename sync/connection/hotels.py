@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from uuid import UUID
 
+from sync.core.plurals import plural
+
 MAX_NAMED = 3
 
 
@@ -40,5 +42,5 @@ def why_foreign(
 
 def _named(enterprises: Mapping[UUID, str]) -> str:
     names = sorted(enterprises.values())
-    others = f" and {len(names) - MAX_NAMED:,} others" if len(names) > MAX_NAMED else ""
+    others = f" and {plural(len(names) - MAX_NAMED, 'other')}" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + others

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.core.plurals import plural
 from sync.demo.simulator import Code
 from sync.mirror.tables import voucher_codes
 from sync.postgres.engine import transaction
@@ -41,13 +42,13 @@ class Comparison:
     def on_the_way(self) -> str:
         """The same while people go on changing codes: what differs has just changed, and comes with the next pulls."""
         changed = self.differing + self.only_here + self.only_there
-        return f"{self.equal:,} codes as the API has them{f', {changed:,} on their way' if changed else ''}"
+        return f"{plural(self.equal, 'code')} as the API has them{f', {changed:,} on their way' if changed else ''}"
 
     def __str__(self) -> str:
         if self.is_equal:
-            return f"{self.equal:,} rows, all equal"
+            return f"{plural(self.equal, 'row')}, all equal"
         return (
-            f"{self.equal:,} rows equal, {self.differing:,} differing, {self.only_here:,} only in the mirror, "
+            f"{plural(self.equal, 'row')} equal, {self.differing:,} differing, {self.only_here:,} only in the mirror, "
             f"{self.only_there:,} only in the simulator"
         )
 

@@ -3,6 +3,7 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.core.plurals import plural
 from sync.postgres.engine import transaction
 
 ADD = text("""
@@ -49,6 +50,6 @@ class Marketing:
         stopped = f", {row.stopped:,} refused, cancelled or held" if row.stopped else ""
         waiting = f", {under_way:,} on their way" if under_way else ""
         return (
-            f"{row.queued:,} changes queued here, {row.done:,} made in the API{usual}{stopped}{waiting}",
+            f"{plural(row.queued, 'change')} queued here, {row.done:,} made in the API{usual}{stopped}{waiting}",
             not under_way,
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.core.plurals import plural
 from sync.demo.comparison import Comparison, compare
 from sync.demo.daemon_process import running_daemon
 from sync.demo.marketing import Marketing
@@ -108,7 +109,8 @@ async def show_simulated(stage: Stage, seconds: float | None, is_read: Callable[
 
         async def report() -> None:
             comparison = await look()
-            say(f"{len(changes)} changes by the hotels' people, the last: {changes[-1] if changes else 'none'}")
+            last = changes[-1] if changes else "none"
+            say(f"{plural(len(changes), 'change')} by the hotels' people, the last: {last}")
             say(f"  API -> mirror: {comparison.on_the_way()}")
             say(f"  outbox -> API: {(await marketing.told())[0]}")
 
@@ -125,8 +127,9 @@ async def show_simulated(stage: Stage, seconds: float | None, is_read: Callable[
 def _introduce(world: World, address: str) -> None:
     click.echo(
         f"Simulating the Mews API at {address}:\n"
-        f"  {len(world.enterprises)} hotels seen by one portfolio token, {len(world.vouchers)} vouchers, "
-        f"{len(world.codes.truth):,} codes of 3 years; their people change some all the time.\n"
+        f"  {plural(len(world.enterprises), 'hotel')} seen by one portfolio token, "
+        f"{plural(len(world.vouchers), 'voucher')}, {plural(len(world.codes.truth), 'code')} of 3 years; "
+        "their people change some all the time.\n"
         f"  Some services cannot carry vouchers, as in the field: the daemon warns of them once and skips them."
     )
 
@@ -144,7 +147,8 @@ async def show_live(stage: Stage, seconds: float | None, is_read: Callable[[], b
         async with transaction(engine) as tx:
             status[:] = await load_status(tx)
         for one in status:
-            say(f"the mirror: {words.codes(one)} codes of {one.vouchers:,} vouchers; {one.error or one.state}")
+            of = plural(one.vouchers, "voucher")
+            say(f"codes in the mirror: {words.codes(one)}, of {of}; {one.error or one.state}")
 
     async with _opened(stage.database_url) as engine:
         settings = {"DATABASE_URL": stage.database_url, "SYNC_HTTP_BIND": address, **LIVE, **LOGS}

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections, freshness
 from sync.core.errors import SettingsError, VoucherSyncError
+from sync.core.plurals import plural
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection, load_present
 from sync.fleet.tokens import TokenBox, TokenOf
 
@@ -36,7 +37,7 @@ class NewConnection:
 def why_no_name(name: str) -> str | None:
     """Why a connection cannot be called so; None if it can. The name stands in logs, metrics and command lines."""
     if not name or len(name) > MAX_NAME_LENGTH:
-        return f"has {len(name)} characters: give 1 to {MAX_NAME_LENGTH}"
+        return f"has {plural(len(name), 'character')}: give 1 to {MAX_NAME_LENGTH}"
     if name == CONNECTION_NAME:
         return "is that of the connection whose tokens the environment has: give it another one"
     if not name.isprintable() or name != name.strip() or name.startswith("-"):
@@ -123,7 +124,7 @@ def encrypted(
 async def _refuse_known_names(tx: AsyncConnection, new: Sequence[NewConnection], present: set[str]) -> None:
     taken = sorted(one.name for one in new if one.name in present)
     if taken:
-        more = f" and {len(taken) - MAX_NAMED:,} others" if len(taken) > MAX_NAMED else ""
+        more = f" and {plural(len(taken) - MAX_NAMED, 'other')}" if len(taken) > MAX_NAMED else ""
         raise VoucherSyncError(
             f"there already: {', '.join(taken[:MAX_NAMED])}{more}; nothing was added. `voucher-sync connections "
             f"rotate` gives one another token, `remove` takes it out"

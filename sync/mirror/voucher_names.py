@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import enterprises
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.tables import services, voucher_codes, vouchers
 
 MAX_NAMED = 5
@@ -59,7 +60,7 @@ async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | 
         )
     several = ", ".join(str(row.id) for row in found[:MAX_NAMED])
     raise VoucherSyncError(
-        f"{len(found)} vouchers have this name or external identifier; name one by its id: {several}"
+        f"{plural(len(found), 'voucher')} have this name or external identifier; name one by its id: {several}"
         f"{', ...' if len(found) > MAX_NAMED else ''}"
     )
 

@@ -15,6 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.core.plurals import plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, Position
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
@@ -63,10 +64,11 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGua
     active = (await tx.execute(select(func.count()).select_from(voucher_codes).where(*usable))).scalar_one()
     if not is_suspicious(deletes, active + done, share=rule.share, at_least=rule.at_least):
         return None
+    within = f"within {rule.window.total_seconds():g} s"
     return (
-        f"held: {deletes:,} deletes within {rule.window.total_seconds():g} s are more than {rule.share:.0%} of the "
-        f"{active + done:,} active codes of this connection; release them with `voucher-sync outbox release`, or "
-        "cancel them"
+        f"held: {plural(deletes, f'delete {within} is', f'deletes {within} are')} more than {rule.share:.0%} of the "
+        f"{plural(active + done, 'active code')} of this connection; release them with `voucher-sync outbox release`, "
+        "or cancel them"
     )
 
 

@@ -36,6 +36,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
+from sync.core.plurals import plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
@@ -101,8 +102,8 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
         return None
     found = await tx.run_sync(blockers, timedelta())
     return DatabaseLocked(
-        f"{count:,} changes are due, and not sent: another transaction holds their rows. {describe(found)}, then this "
-        "goes on by itself"
+        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds their rows. "
+        f"{describe(found)}, then this goes on by itself"
     )
 
 

@@ -94,7 +94,7 @@ async def _reasons(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> dict[
     query = select(*columns).where(_is_one_of(outbox, ids))
     only = " or ".join(move.sources)
     return {
-        row.id: f"is {row.status}, and this is for {only} rows"
+        row.id: f"is {row.status}, and this is for rows that are {only}"
         if row.status not in move.sources
         else "had its code erased: queue the change again"
         if row.erased_at

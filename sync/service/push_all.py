@@ -10,6 +10,7 @@ from functools import partial
 
 from sync.connection.connection import Connection
 from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.read_back import read_deleted
 from sync.outbox import due, uncertain
 from sync.outbox.claims import as_daemon
@@ -25,7 +26,7 @@ RECONCILE_AGAIN_S = 0.1
 LOCKED_AGAIN_S = 1.0
 READ_BACK_AGAIN_S = 1.0
 UNRECONCILED = (
-    "of {} changes it is not known yet whether they were made; they are looked up by the daemon, or by the next "
+    "of {} it is not known yet whether they were made; they are looked up by the daemon, or by the next "
     "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
 )
 LEFT = "{}: what is queued is sent by the daemon, or the next `voucher-sync once`"
@@ -98,7 +99,7 @@ class PushAll:
         if unreconciled:
             even_in_s = watch.database_clock.wait_s(self._settings.read_after_write_delay)
             wait_s = max(RECONCILE_AGAIN_S, due_in.total_seconds(), even_in_s)
-            return Unreconciled(UNRECONCILED.format(unreconciled)), wait_s
+            return Unreconciled(UNRECONCILED.format(plural(unreconciled, "change"))), wait_s
         if locked := await in_transaction(engine, partial(due.locked_by_others, connection=name)):
             return locked, LOCKED_AGAIN_S
         if not self._pusher.has_new_server:

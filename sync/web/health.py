@@ -9,6 +9,7 @@ from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import ApiError, DatabaseError, MigratedFurther
+from sync.core.plurals import plural
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s
@@ -66,7 +67,7 @@ def check_progress(all_jobs: Sequence[Jobs], late_s: float) -> Check:
     if not late:
         return Check("progress", is_ok=True, detail=f"connections that get on: {len(ages_s)}")
     jobs, age_s = late[0]
-    told = f"{len(late)} of {len(ages_s)} connections read nothing within {late_s:g} s"
+    told = f"{len(late)} of {plural(len(ages_s), 'connection')} read nothing within {late_s:g} s"
     return Check(
         "progress",
         is_ok=len(late) < len(ages_s),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sync.core.plurals import plural
 from sync.demo.simulator import Operation
 from tests.cli.test_lost_commits import QUEUE, made, statuses
 from tests.support.mirror import Mirror
@@ -24,7 +25,7 @@ ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 QUESTION = "What becomes of them (release, cancel, keep) [keep]: "
 INTERRUPTED = 130
 STANDING, LEFT = ["NEW-1", "NEW-2"], ["NEW-3"]
-FOUND = "2 changes were done already; 0 released, 0 cancelled; 1 adds and 0 deletes stay held."
+FOUND = "2 changes were done already; 0 released, 0 cancelled; 1 add and 0 deletes stay held."
 
 
 @pytest.fixture
@@ -77,9 +78,8 @@ async def test_what_is_answered_is_done(cli: Cli, restored: Mirror, tmp_path: Pa
         shown.type(answer + ENTER)
         ended = await shown.end()
     counts = Counter({becomes: len(LEFT)})
-    says = (
-        f"{counts['pending']} released, {counts['cancelled']} cancelled; {counts['held']} adds and 0 deletes stay held"
-    )
+    held = plural(counts["held"], "add")
+    says = f"{counts['pending']} released, {counts['cancelled']} cancelled; {held} and 0 deletes stay held"
     assert (ended.code, f"Adopted. {len(STANDING)} changes were done already; {says}." in ended.stdout) == (0, True), (
         ended.stdout
     )

@@ -18,7 +18,7 @@ async def test_without_drift_it_says_so(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.once()
         ended = await cli("audit", settings=mirror.environment)
-    assert (ended.code, ended.stdout) == (0, "3 codes of 1 vouchers compared, no drift.\n")
+    assert (ended.code, ended.stdout) == (0, "3 codes of 1 voucher compared, no drift.\n")
 
 
 @pytest.mark.long
@@ -33,7 +33,7 @@ async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
         runs = await mirror.rows("SELECT counts, error FROM sync.runs WHERE kind = 'audit' ORDER BY id")
     assert (told.code, told.stdout.splitlines()[-1]) == (
         1,
-        "3 codes of 1 vouchers compared: 1 drifted, nothing repaired.",
+        "3 codes of 1 voucher compared: 1 drifted, nothing repaired.",
     )
     assert [(run["counts"]["drift"], run["counts"]["repaired"], run["error"]) for run in runs] == [
         (1, 0, None),
@@ -46,7 +46,7 @@ async def test_drift_is_told_and_mended(cli: Cli, mirror: Mirror) -> None:
     assert (as_json.code, voucher["differing"], voucher["columns"]) == (1, 1, {"value": 1})
     assert (mended.code, mended.stdout.splitlines()[-1]) == (
         0,
-        "3 codes of 1 vouchers compared: 1 drifted, 1 repaired.",
+        "3 codes of 1 voucher compared: 1 drifted, 1 repaired.",
     )
 
 

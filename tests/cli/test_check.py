@@ -112,7 +112,7 @@ async def test_vouchers_whose_codes_do_nothing_are_counted_and_are_no_fault(cli:
     async with mirror.opened():
         await cli("once", settings=mirror.environment)
         found = await findings(cli, mirror.environment)
-    assert (wrong(found), found["rates"].detail) == ([], "1 active vouchers have no rate: their codes do nothing")
+    assert (wrong(found), found["rates"].detail) == ([], "1 active voucher has no rate: the codes do nothing")
 
 
 async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: Cli, mirror: Mirror) -> None:
@@ -150,7 +150,7 @@ async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) ->
         told = await cli("status", settings=mirror.environment)
         listed = json.loads((await cli("outbox", "list", "--json", settings=mirror.environment)).stdout)["rows"]
     assert found["outbox"].detail == (
-        "1 deletes are held, since they were too many at once; 2 changes from before a gap are held still"
+        "1 delete is held, since too many came at once; 2 changes from before a gap held still"
     )
     assert (status["outbox"], status["held"]) == ({"held": 3}, {"too_many_deletes": 1, "before_a_gap": 2})
     shown = " ".join(told.stdout.replace("│", " ").split())

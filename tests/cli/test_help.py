@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from sync.cli.commands import voucher_sync
 from tests.support.process import end
 
 IMPORTED_BY_HELP = """
@@ -18,6 +22,7 @@ try:
 except SystemExit as ended:
     print(json.dumps([ended.code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
+CUT_OFF = re.compile(r"  \S.*\.\.\.")
 HEAVY = {
     "aiohttp",
     "alembic",
@@ -52,3 +57,19 @@ async def test_help_waits_for_no_library(words: list[str], tmp_path: Path) -> No
     assert code == (2 if words == ["onec"] else 0)
     assert "click" in imported
     assert HEAVY.isdisjoint(imported)
+
+
+def helps(command: click.Command, *path: str) -> Iterator[tuple[str, str]]:
+    """The words of each command, and its help as a terminal of 80 columns shows it."""
+    context = click.Context(command, info_name=" ".join(path), terminal_width=80, max_content_width=100)
+    yield " ".join(path), command.get_help(context)
+    if isinstance(command, click.Group):
+        for name, one in command.commands.items():
+            yield from helps(one, *path, name)
+
+
+def test_no_command_s_summary_is_cut_off() -> None:
+    shown = dict(helps(voucher_sync, "voucher-sync"))
+    assert len(shown) > 30
+    cut = {words: [line for line in told.splitlines() if CUT_OFF.fullmatch(line)] for words, told in shown.items()}
+    assert {words: lines for words, lines in cut.items() if lines} == {}

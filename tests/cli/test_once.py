@@ -33,7 +33,7 @@ async def test_it_mirrors_everything_and_then_finds_nothing_to_write(cli: Cli, m
     async with mirror.opened():
         first = await cli("once", settings=mirror.environment)
         assert (first.code, errors_of(first.stderr)) == (0, [])
-        assert first.stdout.startswith("1 vouchers, ")
+        assert first.stdout.startswith("1 voucher, ")
         assert first.stdout.endswith("3 codes read, 3 rows written.\n")
         assert (await mirror.compare()).is_equal
         again = await cli("once", settings=mirror.environment)
@@ -72,7 +72,7 @@ async def test_a_change_that_the_outbox_s_table_refuses_is_told(cli: Cli, mirror
             voucher=voucher,
         )
         ended = await cli("once", settings=mirror.environment)
-    says = "Pushed: 1 changes done, 0 failed. Changes that something on the outbox's table refuses to have changed: 1"
+    says = "Pushed: 1 change done, 0 failed. Changes that something on the outbox's table refuses to have changed: 1"
     assert (ended.code, says in ended.stdout, "BAD" in ended.stdout + ended.stderr) == (0, True, False)
 
 
@@ -185,7 +185,7 @@ async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli
         (row,) = await mirror.rows("SELECT status, attempts FROM mews.voucher_code_outbox")
     assert (ended.code, errors_of(ended.stderr)) == (0, [])
     assert (row["status"], row["attempts"]) == ("done", 2)
-    assert "1 changes done" in ended.stdout
+    assert "1 change done" in ended.stdout
 
 
 async def test_a_lost_answer_that_it_looks_up_itself_is_no_failure(cli: Cli, mirror: Mirror) -> None:
@@ -234,7 +234,7 @@ async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mir
         ended = await cli("once", "--json", settings=mirror.environment | QUICK)
     summary = json.loads(ended.stdout)
     assert (ended.code, summary["ok"]) == (1, False)
-    assert any("of 1 changes it is not known yet whether they were made" in error for error in summary["errors"])
+    assert any("of 1 change it is not known yet whether they were made" in error for error in summary["errors"])
 
 
 async def test_a_users_index_keeps_out_one_code_and_costs_no_further_calls(cli: Cli, mirror: Mirror) -> None:
@@ -288,6 +288,6 @@ async def test_what_it_deletes_stands_as_the_api_says_in_the_end(
             )
         done = await cli("once", settings=mirror.environment | {"SYNC_SETTLE_AFTER_S": "5"})
         assert (done.code, errors_of(done.stderr)) == (0, [])
-        assert "21 changes done" in done.stdout
+        assert "21 change done" in done.stdout
         assert (await mirror.compare()).is_equal
         assert await mirror.rows("SELECT FROM mews.voucher_codes WHERE delete_noted_at IS NOT NULL") == []

@@ -10,9 +10,10 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.cli.connections.given import CHECKS, read_address, read_file, read_token
-from sync.cli.outbox.work import plural, with_database
+from sync.cli.outbox.work import with_database
 from sync.cli.shapes import AddedConnections, BadCode, ChangedConnection, Reencrypted
 from sync.cli.terminal import echo_json
+from sync.core.plurals import plural
 from sync.fleet import changes
 from sync.fleet.changes import NewConnection, why_no_name
 from sync.fleet.files import read_connections

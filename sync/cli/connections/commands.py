@@ -23,10 +23,10 @@ def _access_token_file(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def connections() -> None:
-    """Keep the connections of many hotels in the database, their tokens encrypted by SYNC_SECRET_KEY.
+    """Keep the connections of many hotels.
 
-    Daemons that run notice a change within seconds. The connection whose tokens the environment has is `default`, and
-    needs none of this.
+    They are kept in the database, their tokens encrypted by SYNC_SECRET_KEY. Daemons that run notice a change within
+    seconds. The connection whose tokens the environment has is `default`, and needs none of this.
     """
 
 
@@ -56,9 +56,10 @@ def add(
 @click.option("--dry-run", is_flag=True, help="Tell what would be wrong, and add nothing.")
 @option_json
 def import_file(file: str, dry_run: bool, as_json: bool) -> None:
-    """Add the connections of a CSV file, all of them or none; - for the standard input.
+    """Add the connections of a CSV file, all or none.
 
-    Its first line names the columns: name, access_token, and if wanted client_token and platform_address.
+    FILE is its name, or - for the standard input. Its first line names the columns: name, access_token, and if wanted
+    client_token and platform_address.
     """
     with loading():
         from sync.cli.connections.change import import_file as work
@@ -69,9 +70,10 @@ def import_file(file: str, dry_run: bool, as_json: bool) -> None:
 @connections.command("list")
 @option_json
 def list_connections(as_json: bool) -> None:
-    """List the connections: state, how late, which process works for it, and why it is paused.
+    """List the connections, and how each is doing.
 
-    Off a terminal each is a line with tabs: name, origin, state, seconds behind, owner, paused because, address.
+    Its state, how late it is, which process works for it, and why it is paused. Off a terminal each is a line with
+    tabs: name, origin, state, seconds behind, owner, paused because, address.
     """
     with loading():
         from sync.cli.connections.show import list_connections as work
@@ -150,7 +152,10 @@ def key() -> None:
 @connections.command()
 @option_json
 def reencrypt(as_json: bool) -> None:
-    """Encrypt all tokens with the first key of SYNC_SECRET_KEY; after it no other one is needed."""
+    """Encrypt all tokens with the first key.
+
+    The first of SYNC_SECRET_KEY; after it no other one is needed.
+    """
     with loading():
         from sync.cli.connections.change import reencrypt as work
 

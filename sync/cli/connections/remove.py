@@ -5,9 +5,10 @@ import sys
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.outbox.work import plural, with_database
+from sync.cli.outbox.work import with_database
 from sync.cli.shapes import RemovedConnection
 from sync.cli.terminal import echo_json
+from sync.core.plurals import plural
 from sync.fleet import changes
 from sync.fleet.purge import purge as purge_rows
 from sync.fleet.registry import CONNECTION_NAME, load_present

@@ -8,11 +8,12 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.connections.given import read_token
-from sync.cli.outbox.work import plural, with_database
+from sync.cli.outbox.work import with_database
 from sync.cli.shapes import RotatedConnection
 from sync.cli.terminal import echo_json
 from sync.connection import store
 from sync.core.errors import AnotherHotel, SettingsError, VoucherSyncError
+from sync.core.plurals import plural
 from sync.fleet import changes
 from sync.fleet.changes import NewConnection
 from sync.fleet.registry import StoredConnection
@@ -63,7 +64,7 @@ async def _rotate(settings: Settings, engine: AsyncEngine, asked: _Asked) -> int
     known = (await in_transaction(engine, lambda tx: store.load(tx, name))).enterprises
     unseen = sorted(hotel for one, hotel in known.items() if one not in seen)
     if (unseen or not seen) and not asked.accept_enterprises:
-        others = f" and {len(unseen) - MAX_NAMED:,} others" if len(unseen) > MAX_NAMED else ""
+        others = f" and {plural(len(unseen) - MAX_NAMED, 'other')}" if len(unseen) > MAX_NAMED else ""
         lacks = f"does not see {', '.join(unseen[:MAX_NAMED])}{others}" if unseen else "sees no hotel at all"
         raise AnotherHotel(
             f"the new token of connection {name} {lacks}, so the one before stays: ask Mews which hotel it is for; if "

@@ -7,7 +7,7 @@ from sync.cli.outbox import bulk_commands, look_commands, move_commands, queue_c
 
 @click.group()
 def outbox() -> None:
-    """Queue adds and deletes of voucher codes, and control what is queued.
+    """Queue adds and deletes of codes, and control them.
 
     The daemon (`voucher-sync run`) sends what is queued here, or by INSERT into mews.voucher_code_outbox.
     """

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.cli import streams
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.wanted import find_wanted
-from sync.cli.outbox.work import plural, with_database
+from sync.cli.outbox.work import with_database
+from sync.core.plurals import plural
 from sync.outbox.bulk.spreadsheets import as_text
 from sync.outbox.listing import EXPORTED, stream
 from sync.postgres.engine import transaction

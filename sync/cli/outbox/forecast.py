@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.cli.outbox.work import plural
+from sync.core.plurals import plural
 from sync.mews.limits import MAX_VOUCHERS
 from sync.outbox.bulk.campaign import count_vouchers, waiting_by_lane
 from sync.outbox.bulk.forecast import CallRate, Forecast, forecast
@@ -34,11 +34,12 @@ def tell_forecast(told: Forecast) -> None:
     """Print a forecast, with the note for the vendor."""
     calls, lasts, window = plural(told.calls, "call"), f"about {told.seconds:,.0f} s", f"{told.window_s:g} s"
     waiting = f", behind {plural(told.waiting_calls, 'call')} of what waits already" if told.waiting_calls else ""
+    budget = plural(told.budget_requests, "call")
     usual = f"about {told.usual_per_minute:.1f} calls a minute"
     lines = (
         f"{plural(told.codes, 'code')}: {calls} of voucherCodes/add{waiting}; {lasts} once all is due.",
-        f"In the busiest {window} it makes {told.busiest_calls:,} of the {told.budget_requests:,} calls that the "
-        f"budget has then, {told.budget_share:.0%}.",
+        f"In the busiest {window} it makes {told.busiest_calls:,} of the {budget} that the budget has then, "
+        f"{told.budget_share:.0%}.",
         "Mews asks to be told of a campaign beforehand. What to tell it:",
         f"  time: when it is to begin, in UTC, and that it lasts {lasts}",
         f"  operations: voucherCodes/add, {calls} of up to 1000 codes",

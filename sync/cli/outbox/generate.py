@@ -18,13 +18,13 @@ from sync.cli.outbox.work import (
     in_one_transaction,
     note_doubtful,
     note_silence,
-    plural,
     progress_bar,
     with_database,
 )
 from sync.cli.shapes import Generated
 from sync.cli.terminal import echo_json
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.files import CodeLine
 from sync.outbox.bulk.forecast import Forecast

@@ -18,7 +18,6 @@ from sync.cli.outbox.work import (
     in_one_transaction,
     note_doubtful,
     note_silence,
-    plural,
     progress_bar,
     with_database,
 )
@@ -26,6 +25,7 @@ from sync.cli.shapes import BadCode, Imported
 from sync.cli.terminal import echo_json
 from sync.connection.budget import may_write
 from sync.core.errors import SettingsError, VoucherSyncError
+from sync.core.plurals import plural
 from sync.fleet.registry import load_present
 from sync.mews.client import Client, Credentials
 from sync.mirror.voucher_names import find_voucher

@@ -46,11 +46,12 @@ def option_status(*chosen: Status) -> Callable[[Callable[..., Any]], Callable[..
 @click.option("--values", "with_values", is_flag=True, help="Show the codes too; they are worth money.")
 @option_json
 def list_rows(**asked: Any) -> None:
-    """List what is queued and what became of it, the newest first, and count it by status.
+    """List what is queued and what became of it.
 
-    The counts are of all rows that are asked for, of whichever status, listed or not. With --code it is also told what
-    the mirror has of that code. Off a terminal each row is a line with tabs: id, operation, status, voucher, queued at,
-    attempts, last error, note, with --values the code, and the voucher's name.
+    The newest first, and counted by status. The counts are of all rows that are asked for, of whichever status, listed
+    or not. With --code it is also told what the mirror has of that code. Off a terminal each row is a line with tabs:
+    id, operation, status, voucher, queued at, attempts, last error, note, with --values the code, and the voucher's
+    name.
 
     \b
     Examples:
@@ -67,7 +68,9 @@ def list_rows(**asked: Any) -> None:
 @click.argument("row_id", metavar="ID", type=ROW)
 @option_json
 def show(row_id: int, as_json: bool) -> None:
-    """Show everything about one row, its code too, and each attempt to send it.
+    """Show everything about one row, its code too.
+
+    And each attempt to send it.
 
     \b
     Example:
@@ -88,9 +91,10 @@ def show(row_id: int, as_json: bool) -> None:
 @option_until
 @option_json
 def reasons(**asked: Any) -> None:
-    """Count why changes failed or are held: the code's text, ids and numbers are left out of the words.
+    """Count why changes failed or are held.
 
-    Off a terminal each reason is a line with tabs: rows, operation, status, the last row, when it ended, and the words.
+    The code's text, ids and numbers are left out of the words. Off a terminal each reason is a line with tabs: rows,
+    operation, status, the last row, when it ended, and the words.
 
     \b
     Example:
@@ -117,10 +121,11 @@ def reasons(**asked: Any) -> None:
 )
 @click.option("--as-is", is_flag=True, help="Write codes and notes that begin as a formula does without a mark.")
 def export(**asked: Any) -> None:
-    """Write what was made, or became of changes, as CSV: with the codes and their ids, the oldest first.
+    """Write what became of changes, as CSV.
 
-    The first line names the columns; instants are in ISO 8601 and UTC. Rows older than SYNC_OUTBOX_KEEP_DAYS are gone.
-    A spreadsheet would run a cell that begins with =, +, - or @: it is marked as text with an ' in front.
+    With the codes and their ids, the oldest first. The first line names the columns; instants are in ISO 8601 and UTC.
+    Rows older than SYNC_OUTBOX_KEEP_DAYS are gone. A spreadsheet would run a cell that begins with =, +, - or @: it is
+    marked as text with an ' in front.
 
     \b
     Example:

@@ -60,9 +60,10 @@ def add(**asked: Any) -> None:
 @option_note
 @option_json
 def delete(**asked: Any) -> None:
-    """Queue one code to be deleted, named by --code, or by --voucher and VALUE.
+    """Queue one code to be deleted.
 
-    An add of the same code that is not sent yet is taken back instead, and nothing is sent.
+    It is named by --code, or by --voucher and VALUE. An add of the same code that is not sent yet is taken back
+    instead, and nothing is sent.
 
     \b
     Examples:
@@ -90,11 +91,11 @@ def delete(**asked: Any) -> None:
 @option_note
 @option_json
 def replace(values: tuple[str, ...], **asked: Any) -> None:
-    """Replace a code by a new one: queue an add of NEW, and behind it the delete of OLD.
+    """Replace a code by a new one.
 
-    The old code is named by --code, or by --voucher and OLD. It can be used until the new one stands: if the API
-    refuses that, the old one stays, and its delete waits for a retry. The new code is the same voucher's, and can be
-    used as long as the old one could, unless --from or --to is given.
+    Queues an add of NEW, and behind it the delete of OLD. The old code is named by --code, or by --voucher and OLD. It
+    can be used until the new one stands: if the API refuses that, the old one stays, and its delete waits for a retry.
+    The new code is the same voucher's, and can be used as long as the old one could, unless --from or --to is given.
 
     \b
     Examples:
@@ -120,12 +121,13 @@ def replace(values: tuple[str, ...], **asked: Any) -> None:
 @option_note
 @option_json
 def extend(value: str | None, **asked: Any) -> None:
-    """Give a code another validity: queue its delete, and behind it an add of the same value.
+    """Give a code another validity.
 
-    A voucher holds a value once at a time, so the old code goes first, and nobody can use the code until the new one
-    stands: for two calls of the API, mostly less than a second; for as long as it takes where the API fails in between;
-    and until a retry where it refuses the new one. `replace` by another value leaves no such gap. What --from or --to
-    does not say stays as it is; the code gets a new id.
+    Queues its delete, and behind it an add of the same value. A voucher holds a value once at a time, so the old code
+    goes first, and nobody can use the code until the new one stands: for two calls of the API, mostly less than a
+    second; for as long as it takes where the API fails in between; and until a retry where it refuses the new one.
+    `replace` by another value leaves no such gap. What --from or --to does not say stays as it is; the code gets a new
+    id.
 
     \b
     Examples:

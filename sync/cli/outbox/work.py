@@ -99,11 +99,6 @@ def progress_bar(unit: str, client: Client | None = None) -> Iterator[OnProgress
         yield show
 
 
-def plural(number: int, noun: str) -> str:
-    """So many of them."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def note_doubtful(doubts: Iterable[str]) -> None:
     """Warns of vouchers for which the changes will probably fail."""
     for one in doubts:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from sync.core.errors import VoucherSyncError
 from sync.core.instants import parse_instant
+from sync.core.plurals import plural
 from sync.outbox.bulk.patterns import MAX_VALUE_LENGTH
 from sync.outbox.bulk.spreadsheets import damage, separator
 
@@ -196,7 +197,7 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as
     if len(fields) != len(layout.columns):
         if len(layout.columns) == 1 and not as_is and (trace := damage(text.strip())):
             raise ValueError(f"value: {trace}; {AS_TEXT}")  # with a comma in it, as in half of Europe
-        raise ValueError(f"has {len(fields)} columns, and the first line has {len(layout.columns)}")
+        raise ValueError(f"has {plural(len(fields), 'column')}, and the first line has {len(layout.columns)}")
     others = DELIMITERS.replace(layout.delimiter, "")
     if len(fields) == 1 and any(one in text and len(_split(text, one) or ()) != 1 for one in others):
         raise ValueError("has more than one column, and the first line has one (a code with a , or ; is put in quotes)")
@@ -218,7 +219,7 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as
 
 def _value(words: str, *, as_is: bool) -> str:
     if not 1 <= len(words) <= MAX_VALUE_LENGTH:
-        size = f"has {len(words)} characters, the API takes 1 to {MAX_VALUE_LENGTH}" if words else "is empty"
+        size = f"has {plural(len(words), 'character')}, the API takes 1 to {MAX_VALUE_LENGTH}" if words else "is empty"
         raise ValueError(f"value: {size}")
     if not words.isprintable():
         raise ValueError("value: holds a character that nobody can see or type")

@@ -4,6 +4,8 @@ import math
 import secrets
 from dataclasses import dataclass
 
+from sync.core.plurals import plural
+
 DIGITS = "0123456789"
 UNAMBIGUOUS = "23456789ABCDEFGHJKMNPQRSTUVWXYZ"
 """Digits and letters that nobody takes for another one: without 0 and O, and without 1, I and L."""
@@ -38,7 +40,7 @@ class CodePattern:
     def refusal(self, count: int) -> str | None:
         """Why it is not fit for `count` codes, and what to do; None if it is."""
         if len(self.text) > MAX_VALUE_LENGTH:
-            return f"has {len(self.text)} characters, and a code may have {MAX_VALUE_LENGTH}: shorten it"
+            return f"has {plural(len(self.text), 'character')}, and a code may have {MAX_VALUE_LENGTH}: shorten it"
         if self.text != self.text.strip() or not self.text.isprintable():
             return "has spaces around it, or a character that nobody can see or type: remove them"
         needed = count * COMBINATIONS_PER_CODE
@@ -46,8 +48,9 @@ class CodePattern:
             return None
         missing = next(extra for extra in range(1, 1000) if self.combinations * len(UNAMBIGUOUS) ** extra >= needed)
         return (
-            f"has {self.combinations:,} combinations, and so that nobody guesses a code it must have {needed:,}: "
-            f"put {missing} more ? into it{f', or ask for at most {fits:,}' if (fits := self._fits) else ''}"
+            f"has {plural(self.combinations, 'combination')}, and so that nobody guesses a code it must have "
+            f"{needed:,}: put {missing} more ? into it"
+            f"{f', or ask for at most {fits:,}' if (fits := self._fits) else ''}"
         )
 
     @property

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from sync.core.plurals import plural
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
@@ -115,16 +116,18 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     counts = Counter(verdict.level for verdict in verdicts.values())
     paused = counts.pop(Level.PAUSED, 0)
     if not counts:
-        return Verdict(Level.PAUSED, f"All {paused:,} connections are paused")
+        return Verdict(Level.PAUSED, f"All {words.connections(paused)} are paused")
     worst = max(counts)
     name, first = next((name, verdict) for name, verdict in verdicts.items() if verdict.level == worst)
     if worst is Level.OK:
         if not paused:
-            return Verdict(worst, f"All {len(verdicts):,} connections work")
-        return Verdict(worst, f"{len(verdicts) - paused:,} of {len(verdicts):,} connections work, the rest is paused")
+            return Verdict(worst, f"All {words.connections(len(verdicts))} work")
+        return Verdict(
+            worst, f"{len(verdicts) - paused:,} of {words.connections(len(verdicts))} work, the rest is paused"
+        )
     # What stops everything is told once; else one of them may fail while the fleet works on.
     level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
-    headline = f"{counts[worst]:,} of {len(verdicts):,} connections: {worst.word}"
+    headline = f"{counts[worst]:,} of {words.connections(len(verdicts))}: {worst.word}"
     return Verdict(level, headline, f"{name}: {first.cause or first.headline}", first.since, first.to_do, first.notes)
 
 
@@ -239,10 +242,10 @@ def _notes(one: ConnectionStatus) -> Iterator[Note]:
         yield Note(text, FAILED_TO_DO)
     if one.audit_drift and not one.audit_braked:
         is_mended = one.audit_repaired >= one.audit_drift
-        text = f"The last audit found {one.audit_drift:,} codes that had drifted, and {words.mended(one)}"
+        text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"
         yield Note(text, DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}")
     if one.rejected_records:
-        text = f"{one.rejected_records:,} records of the API cannot be stored"
+        text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
         yield Note(text, "see sync.rejected_records for the reasons; the rest goes on")
 
 

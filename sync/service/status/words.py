@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from sync.core.plurals import plural
 from sync.outbox.rules import HeldBecause
 from sync.service.runs import Run
 from sync.service.status.facts import (
@@ -99,12 +100,12 @@ def windows_left(one: ConnectionStatus) -> str:
 
 def vouchers(number: int) -> str:
     """A number of vouchers."""
-    return f"{number:,} {'voucher' if number == 1 else 'vouchers'}"
+    return plural(number, "voucher")
 
 
 def connections(number: int) -> str:
     """A number of connections."""
-    return f"{number:,} {'connection' if number == 1 else 'connections'}"
+    return plural(number, "connection")
 
 
 def moment(value: datetime | None, now: datetime) -> str:
@@ -161,7 +162,7 @@ def audit(one: ConnectionStatus) -> str:
         return f"BRAKED: {one.audit_braked}"
     if one.audited_since is None:
         return "not every voucher was audited yet"
-    found = f"all since {instant(one.audited_since)}, {one.audit_drift or 0:,} codes had drifted"
+    found = f"all since {instant(one.audited_since)}, {plural(one.audit_drift or 0, 'code')} had drifted"
     return f"{found}, and {mended(one)}" if one.audit_drift else found
 
 
@@ -208,7 +209,7 @@ def failures(one: FailedGroup) -> str:
 def requests(one: RequestFailure, now: datetime) -> str:
     """Calls that failed."""
     request = f" [Request-Id {one.request_id}]" if one.request_id else ""
-    return f"{one.operation}: {one.problem}, {one.count:,} times, the last {since(one.last_at, now)}{request}"
+    return f"{one.operation}: {one.problem}, {plural(one.count, 'time')}, the last {since(one.last_at, now)}{request}"
 
 
 def left_out(one: LeftOut) -> str:

@@ -65,7 +65,7 @@ async def test_one_whose_token_no_key_reads_stops_no_other(cli: Cli, mirror: Mir
     async with mirror.served(port=int(settings.pop("port"))):
         ended = await cli("once", settings=settings)
     assert (ended.code, "Error: connection lake: no key of SYNC_SECRET_KEY reads" in ended.stderr) == (1, True)
-    assert "2 of 3 connections are done." in ended.stdout
+    assert "2 of 3 connections succeeded." in ended.stdout
 
 
 async def test_stored_ones_need_none_of_the_environment(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
@@ -83,7 +83,7 @@ async def test_a_paused_one_is_left_out_and_told_where_it_is_named(
     assert (await cli("connections", "pause", "lake", settings=settings)).code == 0
     async with mirror.served(port=int(settings.pop("port"))):
         one = await cli("once", settings=settings)
-        assert (one.code, one.stdout.startswith("1 vouchers")) == (0, True)
+        assert (one.code, one.stdout.startswith("1 voucher,")) == (0, True)
         named = await cli("once", "--connection", "lake", settings=settings)
         assert (named.code, "`voucher-sync connections resume lake` first" in named.stderr) == (1, True)
         await cli("connections", "pause", "hill", settings=settings)

@@ -117,7 +117,7 @@ async def test_rows_that_may_be_moved_are_and_the_others_named(
     assert ended.stdout.startswith(f"{len(sources)} row")
     assert statuses(database_url) == {row_id: target if status in sources else status for status, row_id in ids.items()}
     only = " or ".join(status for status in ids if status in sources)
-    told = {f"Row {ids[status]} is {status}, and this is for {only} rows." for status in set(ids) - sources}
+    told = {f"Row {ids[status]} is {status}, and this is for rows that are {only}." for status in set(ids) - sources}
     assert sorted(ended.stderr.splitlines()) == sorted(told | {"Row 999 is not in the outbox."})
 
 

@@ -95,7 +95,7 @@ def test_a_line_with_everything() -> None:
         (";;;;;note;", ALL, "value: is empty"),
         ("S" * 129, ONE, "value: has 129 characters, the API takes 1 to 128"),
         ("SEC\u200bRET", ONE, "value: holds a character that nobody can see or type"),
-        ("SEC\tRET", ALL, "has 1 columns, and the first line has 7"),
+        ("SEC\tRET", ALL, "has 1 column, and the first line has 7"),
         ("SECRET;B", ONE, "has more than one column"),
         ("SECRET,B", ONE, "has 2 columns, and the first line has 1"),
         ("SECRET\tB", ONE, "has more than one column"),

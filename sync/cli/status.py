@@ -18,6 +18,7 @@ from sync.cli import streams
 from sync.cli.database import open_database
 from sync.cli.status_text import as_text, width_of
 from sync.cli.terminal import is_shown_to_somebody
+from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
 from sync.postgres.engine import make_engine, transaction
 from sync.service.status.facts import ConnectionStatus, Overview
@@ -40,7 +41,7 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
             with suppress(KeyboardInterrupt):
                 asyncio.run(_watch(url, settings, name))
             return
-        overview = asyncio.run(_load_once(url, name, is_whole=as_json))
+        overview = asyncio.run(_load_once(url, name, settings.sync_audit_cron, is_whole=as_json))
     lease_s = settings.sync_lease_s
     if healthy:
         sys.exit(0 if _is_healthy(overview, lease_s) else 1)
@@ -80,31 +81,40 @@ async def _watch(url: str, settings: Settings, name: str | None) -> None:
 
 async def _shown(engine: AsyncEngine, settings: Settings, name: str | None, console: Console) -> list[str]:
     try:
-        lines = as_text(await _load(engine, name), settings.sync_lease_s, width_of(console))
+        lines = as_text(await _load(engine, name, settings.sync_audit_cron), settings.sync_lease_s, width_of(console))
     except VoucherSyncError as error:
         lines = [f"Error: {error}"]
     return [*lines, "", f"Every {WATCH_EVERY_S:g} s; Ctrl-C ends it."]
 
 
-async def _load_once(url: str, name: str | None, *, is_whole: bool) -> Overview:
+async def _load_once(url: str, name: str | None, cron: str, *, is_whole: bool) -> Overview:
     engine = make_engine(url)
     try:
-        return await _load(engine, name, is_whole=is_whole)
+        return await _load(engine, name, cron, is_whole=is_whole)
     finally:
         await engine.dispose()
 
 
-async def _load(engine: AsyncEngine, name: str | None, *, is_whole: bool = False) -> Overview:
+async def _load(engine: AsyncEngine, name: str | None, cron: str, *, is_whole: bool = False) -> Overview:
     """What there is; `is_whole`: with the details of each connection, else of the one that is named or alone."""
     detailed = None if is_whole and name is None else [] if name is None else [name]
     async with transaction(engine) as tx:
-        overview = await load_overview(tx, detailed, of_the_only_one=True)
+        overview = _with_next_audits(await load_overview(tx, detailed, of_the_only_one=True), cron)
     if name is None:
         return overview
     named = [one for one in overview.connections if one.name == name]
     if not named:
         raise VoucherSyncError(f"there is no connection {name!r}: `voucher-sync status` lists them")
     return replace(overview, connections=named)
+
+
+def _with_next_audits(overview: Overview, cron: str) -> Overview:
+    """With the next audits by this process's settings, as `check` tells them, where no daemon tells of its own."""
+    if overview.alive:
+        return overview
+    next_at = Cron(cron).next_after(overview.now)
+    told = [replace(one, details=replace(one.details, next_audit_at=next_at)) for one in overview.connections]
+    return replace(overview, connections=told)
 
 
 def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "skipped": plural(one.skipped, "service or voucher", "services and vouchers"),
         "rejected records": f"{one.rejected_records:,}",
         "audit": words.audit(one),
-        "next audit": words.until(one.details.next_audit_at, overview.now),
+        "next audit": words.until(one.details.next_audit_at, overview.now) + ", by a daemon" * (not overview.alive),
         "outbox": words.outbox(one),
     }
     for label, text in facts.items():

@@ -1,6 +1,8 @@
 """`voucher-sync status`: for people, for scripts, and for whoever restarts the daemon."""
 
 import json
+import re
+from datetime import datetime
 
 import psycopg
 import pytest
@@ -34,6 +36,7 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     assert told["state"].startswith("ok since 20")
     assert (told["vouchers"], told["codes"], told["open windows"], told["rejected records"]) == ("1", "3", "0", "0")
     assert told["complete through"].endswith(" UTC")
+    assert re.fullmatch(r"in \d.*, by a daemon", told["next audit"])  # though none is at work
 
     as_json = await cli("status", "--json", settings=settings)
     (one,) = json.loads(as_json.stdout)
@@ -41,6 +44,8 @@ async def test_after_a_cycle(cli: Cli, mirror: Mirror) -> None:
     assert (one["name"], one["state"], one["error"]) == ("default", "ok", None)
     assert (one["vouchers"], one["voucher_codes"], one["open_windows"]) == (1, 3, 0)
     assert one["complete_through"].startswith("20")
+    checked = (await cli("check", settings=settings)).stdout
+    assert f"the next begins on {datetime.fromisoformat(one['next_audit_at']):%A, %Y-%m-%dT%H:%MZ}" in checked
 
 
 @pytest.mark.long

@@ -27,6 +27,9 @@ R = TypeVar("R")
 _IS_UNDIVIDED = "writes_rows_undivided"
 KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
 
+REFUSES = "something on the table of the outbox refuses to have this row changed"
+ADVICE = f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
+
 Write = Callable[[Sequence[int]], Awaitable[Iterable[int]]]
 """Writes rows, and says which of them it wrote."""
 
@@ -56,8 +59,14 @@ async def at_once(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitab
         return await in_transaction(engine, work, opened)
 
 
-async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) -> Written:
-    """Write rows, in one statement if all of them can be. Raises what is not for single rows."""
+async def write_each(
+    tx: AsyncConnection, row_ids: Sequence[int], write: Write, *, most_in_vain: int | None = None, advice: str = ADVICE
+) -> Written:
+    """Write rows, in one statement if all of them can be. Raises what is not for single rows.
+
+    `most_in_vain`: with so many refused and none written it is no row's fault, and `StatementRefused` is raised.
+    `advice`: what is said behind why a row is refused.
+    """
     if row_ids and tx.sync_connection and tx.sync_connection.get_execution_options().get(_IS_UNDIVIDED):
         return Written({*await write(row_ids)})
     written = Written()
@@ -71,7 +80,9 @@ async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) 
             if not isinstance(refusal, StatementRefused):
                 raise
             if len(group) == 1:
-                written.refused[group[0]] = _reason(refusal)
+                written.refused[group[0]] = f"{REFUSES} ({refusal.sqlstate}: {refusal.words}); {advice}"
+                if not written.ids and len(written.refused) == most_in_vain:
+                    raise refusal from None
             return False
         written.ids.update(ids)
         return True
@@ -80,13 +91,6 @@ async def write_each(tx: AsyncConnection, row_ids: Sequence[int], write: Write) 
     while group := bisection.group:
         bisection.tell(went_through=await goes_through(group))
     return written
-
-
-def _reason(refusal: StatementRefused) -> str:
-    return (
-        f"something on the table of the outbox refuses to have this row changed ({refusal.sqlstate}: {refusal.words}); "
-        f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
-    )
 
 
 async def write_rows(

@@ -1,19 +1,24 @@
 """Moving rows of the outbox as users may."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ColumnElement, and_, any_, exists, func, literal, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.core.errors import StatementRefused
+from sync.outbox.each_row import KEPT, write_each
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED, outbox
+from sync.postgres.engine import translate
 
 MAX_NAMED = 100
 """So many of the rows that could not be moved are named."""
+ADVICE = "mend that, and move it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +43,37 @@ class Moved:
 
 
 async def move_rows(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> Moved:
-    """Move the rows with these numbers, as far as they may be."""
-    selected = _is_one_of(outbox, ids)
-    moved = set((await tx.execute(_update(move, selected, _is_one_of(_OTHER, ids)).returning(outbox.c.id))).scalars())
-    others = [one for one in ids if one not in moved]
-    return Moved(len(moved), dict.fromkeys(others, "is not in the outbox") | await _reasons(tx, move, others))
+    """Move the rows with these numbers, as far as they may be.
+
+    One that a constraint or trigger of somebody's refuses keeps no other back. Raises `StatementRefused` where it seems
+    to refuse them all.
+    """
+
+    async def write(group: Sequence[int]) -> Iterable[int]:
+        statement = _update(move, _is_one_of(outbox, group), _is_one_of(_OTHER, group))
+        return (await tx.execute(statement.returning(outbox.c.id))).scalars()
+
+    written = await write_each(tx, ids, write, most_in_vain=MAX_NAMED, advice=ADVICE)
+    others = [one for one in ids if one not in written.ids]
+    reasons = await _reasons(tx, move, [one for one in others if one not in written.refused])
+    refused = {row_id: f"stays: {why}" for row_id, why in written.refused.items()}
+    return Moved(len(written.ids), dict.fromkeys(others, "is not in the outbox") | reasons | refused)
 
 
 async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> Moved:
     """Move every row that may be, of one voucher or of all."""
     conditions = [] if voucher_id is None else [outbox.c.voucher_id == voucher_id]
     others = [] if voucher_id is None else [_OTHER.c.voucher_id == voucher_id]
-    count = (await tx.execute(_update(move, and_(true(), *conditions), and_(true(), *others)))).rowcount
+    try:
+        async with tx.begin_nested():
+            count = (await tx.execute(_update(move, and_(true(), *conditions), and_(true(), *others)))).rowcount
+    except DBAPIError as error:
+        if not isinstance(translate(error), StatementRefused):
+            raise
+        movable = select(outbox.c.id).where(*conditions, outbox.c.status.in_(move.sources)).order_by(outbox.c.id)
+        if Status.FAILED in move.sources:
+            movable = movable.where(outbox.c.erased_at.is_(None))
+        return await move_rows(tx, move, (await tx.execute(movable)).scalars().all())
     if move.target is not Status.PENDING:
         return Moved(count, {})
     left = select(outbox.c.id).where(*conditions, outbox.c.status.in_(move.sources), _is_queued_elsewhere())
@@ -99,5 +123,7 @@ async def _reasons(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> dict[
         else "had its code erased: queue the change again"
         if row.erased_at
         else f"asks for the same add as row {row.same}, which is queued already"
+        if row.same
+        else f"stays: {KEPT}"
         for row in await tx.execute(query)
     }

@@ -145,3 +145,37 @@ async def test_what_failed_twice_or_is_queued_again_is_retried_once(cli: Cli, da
     named = await cli("outbox", "retry", str(second), settings={"DATABASE_URL": database_url})
     assert (named.code, named.stdout) == (1, "0 rows are pending again.\n")
     assert named.stderr == f"Row {second} asks for the same add as row {first}, which is queued already.\n"
+
+
+REFUSE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF OLD.value = 'HELD-3' THEN RAISE EXCEPTION 'not this one'; ELSIF OLD.value = 'HELD-4' THEN RETURN NULL; END IF;
+  RETURN NEW; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+
+
+@pytest.mark.parametrize("command", ["release", "cancel"])
+@pytest.mark.parametrize("are_named", [True, False])
+async def test_a_row_that_somebody_s_trigger_keeps_is_named_and_keeps_no_other(
+    cli: Cli, database_url: str, command: str, are_named: bool
+) -> None:
+    ids = [add_row(database_url, f"HELD-{number}", "held") for number in range(1, 6)]
+    query(database_url, REFUSE)
+    numbers = map(str, ids) if are_named else ["--all"]
+    ended = await cli("outbox", command, *numbers, settings={"DATABASE_URL": database_url})
+    assert (ended.code, ended.stdout[:7]) == (1, "3 rows ")
+    assert [found for found, status in statuses(database_url).items() if status == "held"] == ids[2:4]
+    assert f"Row {ids[2]} stays: something on the table of the outbox refuses" in ended.stderr
+    assert "P0001" in ended.stderr
+    assert f"Row {ids[3]} stays: something on the table of the outbox keeps this row as it is" in ended.stderr
+
+
+async def test_what_refuses_every_row_is_told_once(cli: Cli, database_url: str) -> None:
+    ids = [add_row(database_url, f"HELD-{number}", "held") for number in range(150)]
+    query(database_url, REFUSE.replace("OLD.value = 'HELD-3'", "true"))
+    ended = await cli("outbox", "release", "--all", settings={"DATABASE_URL": database_url})
+    assert (ended.code, ended.stdout) == (1, "")
+    assert (len(ended.stderr.splitlines()), "P0001" in ended.stderr) == (1, True)
+    assert set(statuses(database_url).values()) == {"held"}
+    assert len(ids) == 150

@@ -15,6 +15,7 @@ from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Change, Queued, doubtful_vouchers, queue, user_transaction
 from sync.outbox.operator_moves import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, Moved, move_all, move_rows
 from sync.outbox.rules import Operation, Status
+from sync.outbox.tables import UNFINISHED
 from sync.postgres.engine import in_transaction
 
 MOVES: dict[str, tuple[Move, str]] = {
@@ -44,7 +45,8 @@ def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
             before = "" if queued.is_new else ", queued before under the same key"
             why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
             click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
-        await note_silence(engine)
+        if queued.status in UNFINISHED:
+            await note_silence(engine)
 
     with_database(work)
 

@@ -13,6 +13,7 @@ from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Queued, doubtful_vouchers, user_transaction
 from sync.outbox.pairs import CodeName, Wanted, queue_extension, queue_replacement
 from sync.outbox.rules import Operation, Status
+from sync.outbox.tables import UNFINISHED
 from sync.postgres.engine import in_transaction
 
 
@@ -46,7 +47,8 @@ def queue_pair(
         else:
             _tell(first, operations[0])
             _tell(second, operations[1])
-        await note_silence(engine)
+        if first.status in UNFINISHED or second.status in UNFINISHED:
+            await note_silence(engine)
 
     with_database(work)
 

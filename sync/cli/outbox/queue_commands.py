@@ -62,8 +62,8 @@ def add(**asked: Any) -> None:
 def delete(**asked: Any) -> None:
     """Queue one code to be deleted.
 
-    It is named by --code, or by --voucher and VALUE. An add of the same code that is not sent yet is taken back
-    instead, and nothing is sent.
+    It is named by --code, or by --voucher and VALUE. An add of the same code that was never sent is taken back, if you
+    may cancel it; then the delete is only sent where the mirror has such a code too, or the add may have been made.
 
     \b
     Examples:

@@ -161,3 +161,13 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     ended = await cli("outbox", "add", "--voucher", VOUCHER, SECRET, settings=settings)
     assert (ended.code, ended.stdout) == (1, "")
     assert ended.stderr.endswith("run `voucher-sync migrate`\n")
+
+
+async def test_what_is_taken_back_waits_for_no_daemon(cli: Cli, database_url: str) -> None:
+    settings = {"DATABASE_URL": database_url}
+    assert (
+        "no daemon is at work" in (await cli("outbox", "add", "--voucher", VOUCHER, SECRET, settings=settings)).stderr
+    )
+    deleted = await cli("outbox", "delete", "--voucher", VOUCHER, SECRET, settings=settings)
+    assert deleted.stdout == "Row 2 is cancelled: took back the add in row 1 before it was sent\n"
+    assert (deleted.code, deleted.stderr) == (0, "")

@@ -14,6 +14,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from sync.core.encodings import encoding_of
 from sync.core.errors import SettingsError
 
 DOT_ENV = Path(".env")
@@ -74,9 +75,8 @@ def _text(name: str, path: str, content: bytes) -> str:
     """UTF-8, or UTF-16 where it begins with the mark of that, as editors and shells of Windows write it."""
     if len(content) > MAX_BYTES:
         raise SettingsError(f"{name}: {path} cannot be read: it has more than {MAX_BYTES:,} bytes")
-    encoding = "utf-16" if content[:2] in {b"\xff\xfe", b"\xfe\xff"} else "utf-8-sig"
     try:
-        return content.decode(encoding)
+        return content.decode(encoding_of(content))
     except UnicodeDecodeError:
         raise SettingsError(f"{name}: {path} cannot be read: it is not a text in UTF-8") from None
 

@@ -95,16 +95,18 @@ def _check_columns(columns: list[str]) -> None:
 
 
 def _numbered(rows: "Reader", bad: list[BadLine]) -> Iterator[tuple[int, list[str]]]:
+    """Each row with the line that it begins on: a quote that is not closed takes those behind it along."""
     while True:
+        line = rows.line_num + 1
         try:
             row = next(islice(rows, 1), None)
         except csv.Error:
-            bad.append(BadLine(rows.line_num, "cannot be read as CSV"))
+            bad.append(BadLine(line, "cannot be read as CSV"))
             continue
         if row is None:
             return
         if any(one.strip() for one in row):
-            yield rows.line_num, row
+            yield line, row
 
 
 def _read(given: dict[str, str], surplus: int, checks: Checks, default_address: str) -> NewConnection:

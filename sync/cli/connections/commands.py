@@ -59,7 +59,7 @@ def import_file(file: str, dry_run: bool, as_json: bool) -> None:
     """Add the connections of a CSV file, all or none.
 
     FILE is its name, or - for the standard input. Its first line names the columns: name, access_token, and if wanted
-    client_token and platform_address.
+    client_token and platform_address. The text is UTF-8, or the UTF-16 of "Unicode text".
     """
     with loading():
         from sync.cli.connections.change import import_file as work

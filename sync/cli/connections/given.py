@@ -8,6 +8,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter, ValidationError
 
+from sync.core.encodings import encoding_of
 from sync.fleet.files import Checks
 from sync.setting_values import PlatformAddress, Token
 
@@ -29,9 +30,9 @@ def read_file(name: str, most: int = MAX_FILE_BYTES) -> str:
     if len(content) > most:
         raise click.UsageError(f"{name} has more than {most:,} bytes")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding_of(content))
     except UnicodeDecodeError:
-        raise click.UsageError(f"{name} is not a text in UTF-8") from None
+        raise click.UsageError(f"{name} is not a text in UTF-8 or UTF-16") from None
 
 
 def read_token(name: str) -> str:

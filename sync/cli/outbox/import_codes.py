@@ -24,6 +24,7 @@ from sync.cli.outbox.work import (
 from sync.cli.shapes import BadCode, Imported
 from sync.cli.terminal import echo_json
 from sync.connection.budget import may_write
+from sync.core.encodings import encoding_of
 from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.plurals import plural
 from sync.fleet.registry import load_present
@@ -128,11 +129,11 @@ class _Source:
         self._text: TextIOWrapper | None = None
 
     def read(self) -> tuple[Iterator[tuple[int, str | None]], Layout]:
-        """The lines with codes, and the file's layout; in UTF-8, or in UTF-16, in which Excel saves "Unicode text"."""
+        """The lines with codes, and the file's layout."""
         if self._text is not None:
             self._rewind(self._text)
-        is_utf16 = self._file.peek(2)[:2] in {b"\xff\xfe", b"\xfe\xff"}
-        encoding, errors = ("utf-16", "replace") if is_utf16 else ("utf-8-sig", "surrogateescape")
+        encoding = encoding_of(self._file.peek(2))
+        errors = "replace" if encoding == "utf-16" else "surrogateescape"
         self._text = TextIOWrapper(self._file, encoding=encoding, errors=errors)
         layout, lines = skip_to_layout(numbered_lines(self._text))
         return lines, layout

@@ -35,6 +35,7 @@ _FORMATS = {
 _UNREADABLE = re.compile("[\ud800-\udfff\ufffd]")
 _BLANK = re.compile(r"[\s,;]*")
 AS_TEXT = "save the column as text, or give --as-is if the code is meant so"
+UNBROKEN = "no field, as a note, may hold a line break"
 _NOT_UTF8 = "is not a text in UTF-8: save the file as CSV in UTF-8"
 
 
@@ -148,7 +149,7 @@ def read_lines(
         elif not _BLANK.fullmatch(text):
             has_lone_quote = text.count('"') % 2 == 1
             if has_lone_quote and opened:
-                yield BadLine(number, f"ends the quote that line {opened} opens: each code must stand on one line")
+                yield BadLine(number, f"ends the quote that line {opened} opens: {UNBROKEN}")
                 opened = None
                 continue
             try:
@@ -188,7 +189,7 @@ def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as
         raise ValueError("holds a NUL byte")
     fields = _split(text, layout.delimiter)
     if fields is None:
-        raise ValueError("has a quote that is not closed: each code must stand on one line, and quotes in pairs")
+        raise ValueError(f"has a quote that is not closed: quotes come in pairs, and {UNBROKEN}")
     fields = [field.strip() for field in fields]
     if not any(fields):
         return None

@@ -184,6 +184,27 @@ async def test_a_file_is_imported_whole_or_not_at_all(mirror: Mirror, connection
     assert tokens(mirror) == {"hill": (HILL, "a-client-token"), "lake": (LAKE, None)}
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig"])
+async def test_a_file_may_be_what_a_spreadsheet_saves_as_text(
+    mirror: Mirror, connections: Connections, tmp_path: Path, encoding: str
+) -> None:
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    content = f"{mark}name\taccess_token\r\nsee-ö\t{LAKE}\r\n".encode(encoding)
+    (tmp_path / "hotels.txt").write_bytes(content)
+    assert (await connections("import", "hotels.txt", "--dry-run")).stdout == "1 connection would be added.\n"
+    (tmp_path / "hotels.txt").write_bytes(content + b"\xd8")
+    broken = await connections("import", "hotels.txt")
+    assert (broken.code, tokens(mirror)) == (2, {})
+    assert "hotels.txt is not a text in UTF-8 or UTF-16" in broken.stderr
+
+
+async def test_a_line_with_an_open_quote_is_the_one_that_is_named(connections: Connections, tmp_path: Path) -> None:
+    rows = f'name;access_token\nlake;{LAKE}\n"hill;{HILL}\nmoor;{HILL}\n'
+    (tmp_path / "hotels.csv").write_text(rows, encoding="utf-8")
+    bad = await connections("import", "hotels.csv")
+    assert (bad.code, bad.stderr.partition(":")[0]) == (1, "line 3")
+
+
 async def test_a_file_without_a_header_is_refused_without_being_quoted(
     connections: Connections, tmp_path: Path
 ) -> None:

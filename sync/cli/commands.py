@@ -11,6 +11,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from sync.cli.connections.commands import connections
+from sync.cli.groups import Group
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
 from sync.cli.outbox.options import WORDS, option_json
@@ -21,10 +22,13 @@ class Seconds(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Click's own way to ask for it."""
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
+        try:
+            is_number = math.isfinite(float(value))
+        except ValueError:
+            is_number = False
+        if not is_number:
             self.fail("give a number of seconds; without any it goes on until Ctrl-C", param, ctx)
-        return seconds
+        return float(super().convert(value, param, ctx))
 
 
 option_connection = click.option(
@@ -32,7 +36,7 @@ option_connection = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="voucher-sync")
 def voucher_sync() -> None:
     """Mirrors voucher codes from the Mews Connector API into PostgreSQL.

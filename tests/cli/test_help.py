@@ -59,17 +59,25 @@ async def test_help_waits_for_no_library(words: list[str], tmp_path: Path) -> No
     assert HEAVY.isdisjoint(imported)
 
 
-def helps(command: click.Command, *path: str) -> Iterator[tuple[str, str]]:
-    """The words of each command, and its help as a terminal of 80 columns shows it."""
-    context = click.Context(command, info_name=" ".join(path), terminal_width=80, max_content_width=100)
+def helps(width: int, command: click.Command, *path: str) -> Iterator[tuple[str, str]]:
+    """The words of each command, and its help as a terminal that wide shows it."""
+    context = click.Context(command, info_name=" ".join(path), terminal_width=width, max_content_width=100)
     yield " ".join(path), command.get_help(context)
     if isinstance(command, click.Group):
         for name, one in command.commands.items():
-            yield from helps(one, *path, name)
+            yield from helps(width, one, *path, name)
 
 
-def test_no_command_s_summary_is_cut_off() -> None:
-    shown = dict(helps(voucher_sync, "voucher-sync"))
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_no_command_s_summary_is_cut_off(width: int) -> None:
+    shown = dict(helps(width, voucher_sync, "voucher-sync"))
     assert len(shown) > 30
     cut = {words: [line for line in told.splitlines() if CUT_OFF.fullmatch(line)] for words, told in shown.items()}
     assert {words: lines for words, lines in cut.items() if lines} == {}
+
+
+def test_each_summary_is_one_line_on_80_columns() -> None:
+    groups = [told.partition("Commands:\n")[2] for _, told in helps(80, voucher_sync, "voucher-sync")]
+    lines = [line for told in groups for line in told.splitlines()]
+    assert len(lines) > 30
+    assert [line for line in lines if not re.fullmatch(r"  [a-z].*\.", line)] == []

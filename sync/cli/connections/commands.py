@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from sync.cli.groups import Group
 from sync.cli.loading import loading
 from sync.cli.outbox.options import WORDS, option_json
 
@@ -21,7 +22,7 @@ def _access_token_file(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--access-token-file", type=FILE, required=True, help=words)(command)
 
 
-@click.group()
+@click.group(cls=Group)
 def connections() -> None:
     """Keep the connections of many hotels.
 

@@ -8,6 +8,7 @@ import click
 from sync.cli.loading import loading
 from sync.cli.outbox.options import (
     WORDS,
+    WholeNumber,
     option_dry_run,
     option_forecast,
     option_from,
@@ -70,7 +71,7 @@ def import_codes(**asked: Any) -> None:
 
 @click.command()
 @option_voucher("The voucher that gets the codes.", required=True)
-@click.option("--count", type=click.IntRange(1, MAX_COUNT), required=True, help="How many codes.")
+@click.option("--count", type=WholeNumber(1, MAX_COUNT), required=True, help="How many codes.")
 @click.option("--pattern", type=WORDS, required=True, help="# is a digit, ? a letter or digit, the rest is itself.")
 @option_from
 @option_to

@@ -2,10 +2,11 @@
 
 import click
 
+from sync.cli.groups import Group
 from sync.cli.outbox import bulk_commands, look_commands, move_commands, queue_commands
 
 
-@click.group()
+@click.group(cls=Group)
 def outbox() -> None:
     """Queue adds and deletes of codes, and control them.
 

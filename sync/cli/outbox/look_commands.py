@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import INSTANT, ROW, WORDS, option_json, option_voucher
+from sync.cli.outbox.options import INSTANT, ROW, WORDS, WholeNumber, option_json, option_voucher
 from sync.outbox.rules import Operation, Status
 
 option_operation = click.option(
@@ -42,7 +42,7 @@ def option_status(*chosen: Status) -> Callable[[Callable[..., Any]], Callable[..
 @option_by
 @option_since
 @option_until
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="At most so many rows.")
+@click.option("--limit", type=WholeNumber(1, 1_000_000), default=50, show_default=True, help="At most so many rows.")
 @click.option("--values", "with_values", is_flag=True, help="Show the codes too; they are worth money.")
 @option_json
 def list_rows(**asked: Any) -> None:

@@ -51,16 +51,24 @@ class VoucherName(Words):
             return super().convert(value, param, ctx)
 
 
-class RowNumber(click.IntRange):
-    """The number of a row of the outbox."""
+class WholeNumber(click.IntRange):
+    """A whole number within bounds."""
+
+    wanted = "whole number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Click's own way to ask for it; its own words for what is no number at all would name a type of its own."""
         try:
             int(value)
         except ValueError:
-            self.fail(f"{value!r} is no row's number: see `voucher-sync outbox list`", param, ctx)
+            self.fail(f"{value!r} is no {self.wanted}", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class RowNumber(WholeNumber):
+    """The number of a row of the outbox."""
+
+    wanted = "row's number: see `voucher-sync outbox list`"
 
 
 INSTANT, WORDS, VOUCHER, ROW = Instant(), Words(), VoucherName(), RowNumber(1, 2**63 - 1)
@@ -77,7 +85,7 @@ option_not_before = click.option("--not-before", type=INSTANT, help="Send it at 
 option_note = click.option("--note", type=WORDS, help="Anything, for people; it is not sent.")
 option_priority = click.option(
     "--priority",
-    type=click.IntRange(-(2**31), 2**31 - 1),
+    type=WholeNumber(-(2**31), 2**31 - 1),
     default=0,
     help="What has a higher one goes first; for the operator. 0 if it is not given.",
 )

@@ -288,6 +288,6 @@ async def test_what_it_deletes_stands_as_the_api_says_in_the_end(
             )
         done = await cli("once", settings=mirror.environment | {"SYNC_SETTLE_AFTER_S": "5"})
         assert (done.code, errors_of(done.stderr)) == (0, [])
-        assert "21 change done" in done.stdout
+        assert "21 changes done" in done.stdout
         assert (await mirror.compare()).is_equal
         assert await mirror.rows("SELECT FROM mews.voucher_codes WHERE delete_noted_at IS NOT NULL") == []

@@ -88,7 +88,7 @@ async def test_it_ends_by_itself_with_the_mirror_equal(tmp_path: Path) -> None:
     async with running("--seconds", "4", directory=tmp_path) as demo:
         assert await demo.ended() == 0
         assert VERDICT.fullmatch(demo.said[-1])
-        changes = [int(n) for n in re.findall(r"(\d+) changes by the hotels' people", "\n".join(demo.said))]
+        changes = [int(n) for n in re.findall(r"(\d+) changes? by the hotels' people", "\n".join(demo.said))]
         assert changes
         assert changes[-1] > 0
         queued, made = re.findall(r"outbox -> API: ([\d,]+) changes queued here, ([\d,]+) made", "\n".join(demo.said))[

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.connection.incarnation import Incarnation
 from sync.connection.refusals import Refusals
 from sync.connection.set_aside import SetAside
+from sync.connection.signals import Turn
 from sync.connection.tenure import Tenure
 from sync.mews.client import Client
 
@@ -25,7 +26,7 @@ class Identity:
     is_accepted: bool = False
     is_stored: bool = False
     is_verified: bool = False
-    verifying: asyncio.Lock = field(default_factory=asyncio.Lock)
+    verifying: Turn = field(default_factory=Turn)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Allowance:
         self._others = Others()
         self._granted = 0
         self._writing: asyncio.Task[None] | None = None
+        self._has_written = False
 
     def has(self, counted: int) -> bool:
         """Whether a call may begin, beside so many that the API may count."""
@@ -117,12 +118,13 @@ class Allowance:
 
     async def hand_over(self) -> None:
         """Write down what is spent, and that nothing more will be: a successor loses none of the rest."""
-        if self._writing is None:
+        if not self._has_written:
             return
         try:
             async with asyncio.timeout(HAND_OVER_S):
-                self._writing.cancel()
-                await asyncio.gather(self._writing, return_exceptions=True)
+                if self._writing is not None:
+                    self._writing.cancel()
+                    await asyncio.gather(self._writing, return_exceptions=True)
                 await self._ledger.write(self._close)
         except (VoucherSyncError, TimeoutError) as error:
             log.debug("budget_not_handed_over", error=str(error) or "no answer")
@@ -130,8 +132,16 @@ class Allowance:
     def _begin_writing(self) -> None:
         """Once for all who ask meanwhile."""
         if self._writing is None or self._writing.done():
+            self._has_written = True
             self._writing = asyncio.create_task(self._write())
-            self._writing.add_done_callback(_tell)
+            self._writing.add_done_callback(self._end_writing)
+
+    def _end_writing(self, writing: asyncio.Task[None]) -> None:
+        """What was reserved ahead in vain is met again by the call that needs it, which raises it."""
+        if not writing.cancelled() and (error := writing.exception()):
+            log.debug("not_reserved", error=str(error))
+        if self._writing is writing:
+            self._writing = None  # what has ended keeps a kilobyte
 
     async def _write(self) -> None:
         began_s, term = self._clock(), self._ledger.term
@@ -183,9 +193,3 @@ class Allowance:
     def _close(self, _others: Others) -> Entry:
         self._unspent, self._stands, usage = 0, False, self._usage()
         return Entry(usage.in_flight, usage.ages_s, is_waiting=False)
-
-
-def _tell(writing: asyncio.Task[None]) -> None:
-    """What was reserved ahead in vain is met again by the call that needs it, which raises it."""
-    if not writing.cancelled() and (error := writing.exception()):
-        log.debug("not_reserved", error=str(error))

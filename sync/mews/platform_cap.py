@@ -84,15 +84,17 @@ class PlatformCap:
     def ask(self, turn: "CapTurn") -> None:
         """Take note that somebody waits."""
         self.waiting += 1
-        turn.caller.turns[turn.priority].setdefault(turn)
+        turn.caller.turns.setdefault(turn.priority, {}).setdefault(turn)
         self._turns[turn.priority].setdefault(turn.caller)
         self.grant()
 
     def leave(self, turn: "CapTurn") -> None:
         """Take note that somebody waits no more, and has no turn."""
         caller, priority = turn.caller, turn.priority
-        caller.turns[priority].pop(turn, None)
-        if not caller.turns[priority]:
+        turns = caller.turns.get(priority, {})
+        turns.pop(turn, None)
+        if not turns:
+            caller.turns.pop(priority, None)
             self._turns[priority].pop(caller, None)
 
     def free(self, turn: "CapTurn", *, is_used: bool) -> None:
@@ -118,6 +120,8 @@ class PlatformCap:
             del self._turns[priority][caller]
             if caller.turns[priority]:
                 self._turns[priority][caller] = None  # behind the others
+            else:
+                del caller.turns[priority]
             self.waiting -= 1
             self._count(caller, +1)
             self._begun.append((self._clock() + HANGS_AFTER_S, turn, turn.begin()))
@@ -175,13 +179,14 @@ class PlatformCap:
 class CappedCaller:
     """One connection's places under a cap, and who waits for one.
 
-    `hanging`: its calls without an answer for long; `hangs`: whether it has such, or had no other answer since.
+    `turns`: of each priority of which there are any. `hanging`: its calls without an answer for long; `hangs`: whether
+    it has such, or had no other answer since.
     """
 
     def __init__(self, cap: PlatformCap) -> None:
         self.in_flight = self.answered = self.hanging = 0
         self.hangs = False
-        self.turns: dict[Priority, dict[CapTurn, None]] = {priority: {} for priority in Priority}
+        self.turns: dict[Priority, dict[CapTurn, None]] = {}
         self._cap = cap
 
     @property
@@ -195,7 +200,7 @@ class CappedCaller:
 
     def first(self, priority: Priority) -> "CapTurn | None":
         """Who of a priority is to have the next place; None if all have stepped aside."""
-        return next((turn for turn in self.turns[priority] if turn.is_waiting), None)
+        return next((turn for turn in self.turns.get(priority, ()) if turn.is_waiting), None)
 
 
 class CapTurn:

@@ -35,8 +35,9 @@ class ClaimWatch:
         self._clock = clock
         self.database_clock = DatabaseClock(clock)
         self._last_seen: dict[UUID, tuple[datetime, float]] = {}
-        self._in_flight = set[UUID]()
-        self._given_up = set[UUID]()
+        # Dicts of nothing: an empty set takes 200 bytes of each connection.
+        self._in_flight = dict[UUID, None]()
+        self._given_up = dict[UUID, None]()
         self._orphans_after_s = clock()
 
     @contextmanager
@@ -45,12 +46,12 @@ class ClaimWatch:
 
         What it leaves open then, as without a database, nobody completes any more: that is over at once.
         """
-        self._in_flight.add(attempt_id)
+        self._in_flight[attempt_id] = None
         try:
             yield
         finally:
-            self._in_flight.discard(attempt_id)
-            self._given_up.add(attempt_id)
+            self._in_flight.pop(attempt_id, None)
+            self._given_up[attempt_id] = None
 
     def expired(self, signs: Iterable[SignOfLife]) -> list[SignOfLife]:
         """Of all open attempts those that are over."""
@@ -64,7 +65,7 @@ class ClaimWatch:
             self._last_seen[sign.attempt_id] = (sign.until, seen_s)
             if sign.attempt_id in self._given_up or now_s - seen_s >= max(self._lease, sign.lease).total_seconds():
                 over.append(sign)
-        self._given_up &= self._last_seen.keys()
+        self._given_up = dict.fromkeys(one for one in self._given_up if one in self._last_seen)
         return over
 
     def is_time_for_orphans(self) -> bool:

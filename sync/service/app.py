@@ -222,10 +222,18 @@ def credentials(settings: Settings) -> Credentials:
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 
-def make_jobs(
-    connection: Connection, settings: Settings, looks: Looks | None = None, daemon: Replica | None = None
-) -> Jobs:
-    """The jobs of a connection; `looks` and `daemon` are those of all of the process, where there are several."""
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What the jobs of all connections of a process go by, which holds a kilobyte."""
+
+    pull: PullSettings
+    outbox: OutboxSettings
+    audit: AuditSettings
+    audit_cron: Cron
+
+
+def job_settings(settings: Settings) -> JobSettings:
+    """How the jobs do what they do."""
     push = PushSettings(
         lease=timedelta(seconds=settings.sync_lease_s),
         request_timeout_s=settings.sync_request_timeout_s,
@@ -234,10 +242,21 @@ def make_jobs(
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
+    return JobSettings(pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
+
+
+def make_jobs(
+    connection: Connection,
+    settings: Settings,
+    looks: Looks | None = None,
+    daemon: Replica | None = None,
+    shared: JobSettings | None = None,
+) -> Jobs:
+    """The jobs of a connection; `looks`, `daemon` and `shared` are those of all of a process that has several."""
+    shared = shared or job_settings(settings)
     daemon = daemon or describe_replica(connection.process, settings)
     looks = looks or make_looks(connection.engine)
-    audit, cron = audit_settings(settings), Cron(settings.sync_audit_cron)
-    return Jobs(connection, pull, outbox, audit, cron, daemon=daemon, looks=looks)
+    return Jobs(connection, shared.pull, shared.outbox, shared.audit, shared.audit_cron, daemon=daemon, looks=looks)
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:

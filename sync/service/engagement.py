@@ -3,10 +3,10 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from sync.connection.signals import Signal
 from sync.connection.tenure import Tenure
 from sync.fleet.assignment import Owned
 from sync.mews.client import Credentials
-from sync.service.signals import Signal
 
 
 @dataclass(eq=False, slots=True)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.audit.context import AuditSettings
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
+from sync.connection.signals import Signal, Turn
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
 from sync.fleet import replicas
@@ -40,7 +41,6 @@ from sync.service.outbox_worker import OutboxJobs, OutboxSettings
 from sync.service.progress import Progress, late_after_s
 from sync.service.runner import Runner
 from sync.service.samples import Done, Sampler
-from sync.service.signals import Signal
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
@@ -87,7 +87,7 @@ class Jobs:
         self.connection = connection
         self._daemon = daemon
         self._pull_settings = pull_settings
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = Turn()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._caught_up_by: int | None = None

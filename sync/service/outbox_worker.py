@@ -14,6 +14,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
+from sync.connection.signals import Signal
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.read_back import read_deleted
 from sync.outbox import retention, uncertain
@@ -28,7 +29,6 @@ from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.push_all import PushAll
-from sync.service.signals import Signal
 
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0

@@ -7,33 +7,34 @@ APScheduler's fires what is due of all connections, since one for each would cos
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from random import Random
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.base import BaseTrigger
 
 from sync.core.cron import Cron
 from sync.service.jobs import Jobs
-from sync.service.retries import Retries
-from sync.service.timetable import Entry, Timetable
+from sync.service.retries import Pause, Retries
+from sync.service.timetable import Entry, Job, Timetable
+from sync.service.triggers import LOOK_S, CronTrigger, DueTrigger
 
 GRACE_S = 6.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone, on a busy machine too."""
 PRUNE_INTERVAL_S = 600.0
 MAKE_UP_INTERVAL_S = 300.0
-LOOK_S = 1.0
-"""How often the plan is compared with the clocks: so long is the most that a step of the wall clock delays a job."""
-STEP = timedelta(minutes=1)
-"""A smaller step back is a correction: cron's time that has just come does not come once more."""
 TICK = "intervals"
 SPREAD_S = 0.002
 """Many things that are made up for at once are spread over so much more for each."""
+
+Asks = Callable[[], bool]
+"""Whether what asks the API may."""
+Again = Callable[[str], Pause]
+"""How soon the job of a name is tried again."""
 
 log = structlog.get_logger()
 
@@ -71,39 +72,6 @@ class _Hastened:
     polls: tuple[Entry, ...]
     make_up: Entry
     audit: Entry
-
-
-class CronTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires as cron would. APScheduler's own counts the days of the week from Monday, and wants both days to fit."""
-
-    def __init__(self, cron: Cron) -> None:
-        self._cron = cron
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """APScheduler's way to ask for it."""
-        return self._cron.next_from(now) if previous_fire_time is None else self._cron.next_after(previous_fire_time)
-
-    def planned(self, now: datetime, before: datetime) -> datetime:
-        """When it fires next, planned `before`: sooner where the wall clock was put back since."""
-        return min(before, self._cron.next_after(now + STEP))
-
-
-class DueTrigger(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
-    """Fires when the next of a timetable is due, and every `LOOK_S`: whether it does shows that the process lives.
-
-    APScheduler's own triggers add to the wall time of the last run: put back by a day, they would fire after a day.
-    """
-
-    def __init__(self, timetable: Timetable) -> None:
-        self._timetable = timetable
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
-        """APScheduler's way to ask for it, before what it fires has taken what is due."""
-        return now + timedelta(seconds=LOOK_S)
-
-    def planned(self, now: datetime, before: datetime) -> datetime:
-        """The instant that the wall clock will show when something is due; `before` counts for nothing."""
-        return now + timedelta(seconds=min(LOOK_S, self._timetable.wait_s()))
 
 
 class Schedule:
@@ -144,14 +112,10 @@ class Schedule:
 
         `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
         """
-        retries = Retries(jobs.health, self._rng)
-        entries = [
-            *self._enter(jobs, intervals, retries, pulls_first=pulls_first),
-            *self._enter_hastened(jobs, retries),
-        ]
+        entries = self._enter_all(jobs, intervals, pulls_first=pulls_first)
         self._begin_common(intervals)
-        asking = {entry for entry in entries if entry.asks}
-        self._asking |= asking
+        asking = [entry for entry in entries if entry.asks]
+        self._asking.update(asking)
         pushing = asyncio.create_task(jobs.outbox.run())
         try:
             await stop.wait()
@@ -166,18 +130,27 @@ class Schedule:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:
             self._owned.pop(jobs, None)
-            self._asking -= asking
+            self._asking.difference_update(asking)
             self.timetable.remove(entries)
             self.timetable.cancel(entries)
             pushing.cancel()
             await asyncio.gather(pushing, return_exceptions=True)
             await jobs.idle()
 
-    def _enter(self, jobs: Jobs, intervals: Intervals, retries: Retries, *, pulls_first: bool) -> list[Entry]:
+    def _enter_all(self, jobs: Jobs, intervals: Intervals, *, pulls_first: bool) -> list[Entry]:
+        """All that is done for a connection; made of parts that are there once, since thousands of them stay."""
+        again, is_trusted = partial(Pause, Retries(jobs.health, self._rng)), jobs.connection.tenure.is_trusted
+        pull = partial(jobs.pull, self.slots.pulls, self.slots.backfills)
+        return [
+            *self._enter(jobs, intervals, pull, again, is_trusted, pulls_first=pulls_first),
+            *self._enter_hastened(jobs, pull, again, is_trusted),
+        ]
+
+    def _enter(
+        self, jobs: Jobs, intervals: Intervals, pull: Job, again: Again, is_trusted: Asks, *, pulls_first: bool
+    ) -> list[Entry]:
         """What is done for a connection at intervals, in the order in which it begins."""
-        slots, again, is_trusted = self.slots, partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
-        pull = partial(jobs.pull, slots.pulls, slots.backfills)
-        every = self.timetable.every
+        slots, every = self.slots, self.timetable.every
 
         async def discover() -> None:
             if await jobs.rediscover():
@@ -192,9 +165,9 @@ class Schedule:
         reading = every(intervals.pull_s, pull, again("pull"), asks=is_trusted)
         return [*beats, *first, reading, *([] if first else [begin_discovery()])]
 
-    def _enter_hastened(self, jobs: Jobs, retries: Retries) -> list[Entry]:
+    def _enter_hastened(self, jobs: Jobs, pull: Job, again: Again, is_trusted: Asks) -> list[Entry]:
         """What is done once for a connection, and from then on where a look for all finds it concerned."""
-        slots, again, is_trusted = self.slots, partial(partial, retries.pause_s), jobs.connection.tenure.is_trusted
+        slots = self.slots
         once = partial(self.timetable.every, math.inf)
         when_asked = partial(once, asks=is_trusted, first_s=math.inf)
         make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
@@ -208,7 +181,7 @@ class Schedule:
                 return await jobs.discover()
 
         # What the outbox waits for is read as all else is: in its turn, and only by whoever may ask.
-        refresh = when_asked(partial(jobs.outbox.refresh, discover, partial(jobs.pull, slots.pulls, slots.backfills)))
+        refresh = when_asked(partial(jobs.outbox.refresh, discover, pull))
         jobs.outbox.ask_refresh = partial(self.timetable.hasten, refresh, 0.0)
         hastened = self._owned[jobs] = _Hastened(
             polls=(

@@ -18,6 +18,7 @@ class StartQueue:
     def __init__(self, at_once: int = BEGUN_AT_ONCE) -> None:
         self.waiting: list[Jobs] = []
         self._places = asyncio.Semaphore(at_once)
+        self._pacing: dict[Jobs, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def begun(self, jobs: Jobs, stop: asyncio.Event) -> AsyncIterator[bool]:
@@ -28,12 +29,14 @@ class StartQueue:
         if not await self._has_place(jobs, stop):
             yield False
             return
-        pacing = asyncio.create_task(self._let_next_begin(jobs))
+        # Not in this frame, which lasts as long as the connection: a task that has ended keeps a kilobyte.
+        self._pacing[jobs] = asyncio.create_task(self._let_next_begin(jobs))
         try:
             yield True
         finally:
             jobs.has_pulled.set()
-            await pacing
+            if (pacing := self._pacing.get(jobs)) is not None:
+                await pacing
 
     async def _has_place(self, jobs: Jobs, stop: asyncio.Event) -> bool:
         self.waiting.append(jobs)
@@ -55,4 +58,5 @@ class StartQueue:
             with suppress(TimeoutError):
                 await asyncio.wait_for(jobs.has_pulled.wait(), BEGINS_S)
         finally:
+            self._pacing.pop(jobs, None)
             self._places.release()

@@ -55,7 +55,7 @@ class Supervisor:
         self.jobs: list[Jobs] = []
         self.wake = asyncio.Event()
         self._place = place
-        self._looks = make_looks(place.engine)
+        self._looks, self._job_settings = make_looks(place.engine), app.job_settings(place.settings)
         self._membership = membership
         self._schedule = schedule
         self._intervals = intervals
@@ -205,7 +205,8 @@ class Supervisor:
         work.given = address, given = app.open_stored(place.settings, stored)
         made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
         connection = replace(made, tenure=work.tenure)
-        jobs = app.make_jobs(connection, place.settings, self._looks, self._membership.replica)
+        replica = self._membership.replica
+        jobs = app.make_jobs(connection, place.settings, self._looks, replica, self._job_settings)
         self._has_begun.set()
         try:
             async with self._starts.begun(jobs, work.stop) as may_begin:

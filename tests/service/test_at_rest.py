@@ -3,19 +3,28 @@
 import asyncio
 import gc
 import tracemalloc
+from pathlib import Path
 from random import Random
 
+import sync
+from sync.core.cron import Cron
 from sync.mews.client import Credentials
 from sync.mirror.windows import Watermark
 from sync.service import app
 from sync.service.jobs import Jobs
-from sync.service.looks import make_looks
+from sync.service.looks import Looks, make_looks
+from sync.service.schedule import Intervals, Schedule
+from sync.service.start_queue import StartQueue
 from sync.service.timetable import Timetable
-from tests.support.mirror import Mirror
+from tests.support.daemon import PATIENCE_S
+from tests.support.mirror import CLIENT_TOKEN, Mirror
 
 NUMBER = 50
+AT_WORK = 10
 AT_MOST = 13_000
 """Bytes of the jobs and the client of a hotel, before any has run."""
+AT_MOST_AT_WORK = 23_500
+"""The same of one that is at work, and at rest."""
 
 
 async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> None:
@@ -23,10 +32,11 @@ async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> No
     given = [Credentials("client", f"{number:064}", "test") for number in range(NUMBER + 1)]
     async with app.open_workplace(settings, mirror.way, asyncio.Event()) as place:
         looks, daemon = make_looks(place.engine), app.describe_replica(place.process, settings)
+        shared = app.job_settings(settings)
 
         def make(one: Credentials) -> Jobs:
             connection = app.make_connection(place, one.access_token, mirror.address, one)
-            return app.make_jobs(connection, settings, looks, daemon)
+            return app.make_jobs(connection, settings, looks, daemon, shared)
 
         kept.append(make(given[0]))  # and what all of them share
         gc.collect()
@@ -38,6 +48,83 @@ async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> No
         finally:
             tracemalloc.stop()
     assert taken / NUMBER < AT_MOST
+
+
+class Hotels:
+    """Hotels of a process as a replica works for them, each with its token and 20 vouchers."""
+
+    def __init__(self, mirror: Mirror, place: app.Workplace, looks: Looks, schedule: Schedule) -> None:
+        self._mirror, self._place, self._looks, self._schedule = mirror, place, looks, schedule
+        self._daemon = app.describe_replica(place.process, place.settings)
+        self._shared = app.job_settings(place.settings)
+        self._queue = StartQueue()
+        self.tasks: list[asyncio.Task[None]] = []
+
+    def make(self, name: str) -> Jobs:
+        """The jobs of one."""
+        given = Credentials(CLIENT_TOKEN, name, "test")
+        connection = app.make_connection(self._place, name, self._mirror.address, given)
+        return app.make_jobs(connection, self._place.settings, self._looks, self._daemon, self._shared)
+
+    async def begin(self, name: str) -> None:
+        """Have one at work that has discovered and pulled, and is at rest."""
+        world = self._mirror.world
+        hotel = world.add_enterprise(name)
+        world.add_token(name, name=name, enterprise_ids=[hotel.id])
+        service = world.add_service(hotel.id, "Stay")
+        for number in range(20):
+            world.add_voucher(service.id, f"Voucher {number}", created_utc=world.now())
+        jobs = self.make(name)
+        self.tasks.append(asyncio.create_task(self._work(jobs)))
+        async with asyncio.timeout(PATIENCE_S):
+            await jobs.has_pulled.wait()
+            await jobs.discover()  # behind that of its start
+            await jobs.outbox.look_up()
+            await jobs.pull()
+            await jobs.idle()
+
+    async def _work(self, jobs: Jobs) -> None:
+        hourly = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+        async with self._queue.begun(jobs, self._mirror.stop):
+            await self._schedule.run(jobs, hourly, self._mirror.stop)
+
+
+async def test_a_hotel_at_work_keeps_no_task_that_has_ended_and_next_to_no_memory(mirror: Mirror) -> None:
+    settings = mirror.settings()
+    async with app.open_workplace(settings, mirror.way, mirror.stop) as place:
+        schedule = Schedule(Cron(settings.sync_audit_cron), Random(1))
+        hotels = Hotels(mirror, place, make_looks(place.engine), schedule)
+        with schedule.running():
+            await hotels.begin("first")  # and what all of them share
+            for number in range(NUMBER):  # by the first of a class the interpreter learns how much room others need
+                hotels.make(f"unused {number}")
+            tracemalloc.start()
+            try:
+                for number in range(AT_WORK):
+                    await hotels.begin(f"hotel {number}")
+                ended, taken = _ended_tasks(), _taken()
+            finally:
+                tracemalloc.stop()
+            mirror.stop.set()
+            for one in hotels.tasks:
+                await one
+
+    assert ended < AT_WORK
+    assert taken / AT_WORK < AT_MOST_AT_WORK
+
+
+def _ended_tasks() -> int:
+    gc.collect()
+    return sum(isinstance(one, asyncio.Task) and one.done() for one in gc.get_objects())
+
+
+def _taken() -> int:
+    """Bytes that the service holds, without the simulator that is in the same process here."""
+    of_service = [
+        tracemalloc.Filter(inclusive, str(Path(sync.__file__).parent / part / "*"))
+        for inclusive, part in ((True, ""), (False, "demo"))
+    ]
+    return sum(one.size for one in tracemalloc.take_snapshot().filter_traces(of_service).statistics("filename"))
 
 
 async def test_nothing_is_kept_of_a_run_that_has_ended() -> None:

@@ -10,8 +10,9 @@ import pytest
 from sync.core.cron import Cron
 from sync.demo.simulator import Operation
 from sync.service import app
-from sync.service.schedule import LOOK_S, STEP, CronTrigger, DueTrigger, Intervals, run_until_stopped
+from sync.service.schedule import Intervals, run_until_stopped
 from sync.service.timetable import JITTER, Timetable
+from sync.service.triggers import LOOK_S, STEP, CronTrigger, DueTrigger
 from tests.outages.helpers import until
 from tests.service.test_schedule import SUNDAY
 from tests.support.mirror import Mirror

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from sync.core.cron import Cron
-from sync.service.schedule import CronTrigger
+from sync.service.triggers import CronTrigger
 
 SUNDAY = datetime(2026, 11, 29, 3, tzinfo=UTC)
 

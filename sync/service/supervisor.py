@@ -201,20 +201,24 @@ class Supervisor:
                 self._to_release.add(stored.name)
 
     async def _run_jobs(self, work: Engagement, stored: StoredConnection) -> None:
-        place = replace(self._place, stop=work.stop)
-        work.given = address, given = app.open_stored(place.settings, stored)
-        made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
-        connection = replace(made, tenure=work.tenure)
-        replica = self._membership.replica
-        jobs = app.make_jobs(connection, place.settings, self._looks, replica, self._job_settings)
+        jobs = self._make_jobs(work, stored)
         self._has_begun.set()
         try:
             async with self._starts.begun(jobs, work.stop) as may_begin:
                 if may_begin:
+                    address = jobs.connection.identity.platform_address
                     log.debug("connection_begun", connection=stored.name, platform_address=address)
                     await self._run_begun(jobs, work.stop, was_at_work=stored.caught_up_as_of is not None)
         finally:
-            await connection.client.aclose()
+            await jobs.connection.client.aclose()
+
+    def _make_jobs(self, work: Engagement, stored: StoredConnection) -> Jobs:
+        """Not where they run: what they are made of would stay as long as they do."""
+        place = replace(self._place, stop=work.stop)
+        work.given = address, given = app.open_stored(place.settings, stored)
+        made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
+        connection, replica = replace(made, tenure=work.tenure), self._membership.replica
+        return app.make_jobs(connection, place.settings, self._looks, replica, self._job_settings)
 
     async def _run_begun(self, jobs: Jobs, stop: asyncio.Event, *, was_at_work: bool) -> None:
         self.jobs.append(jobs)

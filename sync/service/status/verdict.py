@@ -1,9 +1,10 @@
 """What the facts mean: whether it works, since when not, why, and what to do; pure decisions, the most urgent first."""
 
+import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
@@ -63,7 +64,12 @@ REMOVED = "Changes were queued for it since it was removed, and nobody sends the
 REMOVED_TO_DO = (
     "take them back with `voucher-sync outbox cancel`, or add the connection again with `voucher-sync connections add`"
 )
-DRIFT_TO_DO = "find who changed them: the mirror's rows by hand, or a code that no window shows"
+DRIFT_TO_DO = (
+    "nothing for a single time; where it comes again, somebody changes the mirror's rows by hand, or codes change "
+    "without a new `UpdatedUtc`, which only an audit sees"
+)
+MAX_NOTES = 3
+"""Of several connections, that are told before the list of these."""
 NO_TOKENS = {
     STORED: (
         "No daemon can read its tokens",
@@ -118,7 +124,6 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     if not counts:
         return Verdict(Level.PAUSED, f"All {words.connections(paused)} are paused")
     worst = max(counts)
-    name, first = next((name, verdict) for name, verdict in verdicts.items() if verdict.level == worst)
     if worst is Level.OK:
         if not paused:
             return Verdict(worst, f"All {words.connections(len(verdicts))} work")
@@ -128,7 +133,30 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     # What stops everything is told once; else one of them may fail while the fleet works on.
     level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
     headline = f"{counts[worst]:,} of {words.connections(len(verdicts))}: {worst.word}"
-    return Verdict(level, headline, f"{name}: {first.cause or first.headline}", first.since, first.to_do, first.notes)
+    told = _told_of({name: verdict for name, verdict in verdicts.items() if verdict.level == worst})
+    return replace(told, level=level, headline=headline, notes=list(_notes_of_many(verdicts, told.cause)))
+
+
+def _told_of(alike: dict[str, Verdict]) -> Verdict:
+    """What most of those that are alike have, of the one that has had it for longest."""
+    ((most, number),) = Counter(verdict.headline for verdict in alike.values()).most_common(1)
+    same = {name: verdict for name, verdict in alike.items() if verdict.headline == most}
+    name, first = min(same.items(), key=lambda one: one[1].since.timestamp() if one[1].since else math.inf)
+    why = f"{name}: {first.cause or most}"
+    if len(alike) == 1:
+        return replace(first, cause=why)
+    to_do = f"for each of them, as for {name}: {first.to_do}" if name in first.to_do else first.to_do
+    return replace(first, cause=f"{most}, {'all' if number == len(alike) else number} of them; {why}", to_do=to_do)
+
+
+def _notes_of_many(verdicts: dict[str, Verdict], cause: str) -> Iterator[Note]:
+    """What of each connection's is not told yet, of the most urgent first; of how many more."""
+    by_urgency = sorted(verdicts.items(), key=lambda one: -one[1].level)
+    notes = [Note(f"{name}: {note.text}", note.to_do) for name, verdict in by_urgency for note in verdict.notes]
+    left = [note for note in notes if note.text not in cause]
+    yield from left[:MAX_NOTES]
+    if len(left) > MAX_NOTES:
+        yield Note(f"{len(left) - MAX_NOTES:,} more of other connections", "see each of them")
 
 
 def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
@@ -167,8 +195,9 @@ def _kept_from(one: ConnectionStatus) -> Verdict | None:
     if one.is_removed:
         return Verdict(Level.ATTENTION, "Removed, and changes wait", REMOVED, one.paused_at, REMOVED_TO_DO)
     if one.paused_at:
-        cause = one.paused_because or "No reason was given"
-        to_do = f"`voucher-sync connections resume {shlex.quote(one.name)}`; until then nothing is read or sent for it"
+        cause = f"The reason given: {one.paused_because}" if one.paused_because else "No reason was given"
+        resume = f"`voucher-sync connections resume {shlex.quote(one.name)}`"
+        to_do = f"nothing, unless it is to work again: {resume}; until then nothing is read or sent for it"
         return Verdict(Level.PAUSED, "Paused", cause, one.paused_at, to_do)
     return None
 

@@ -124,7 +124,29 @@ def test_the_most_urgent_of_several_is_told_with_its_name() -> None:
     verdict = judge(overview(connection(name="a"), broken, connection(name="c", outbox={"failed": 2})))
     assert (verdict.level, verdict.headline) == (Level.DEGRADED, "1 of 3 connections: degraded")
     assert verdict.cause == "b: the API failed"
+    assert [note.text for note in verdict.notes] == ["c: 2 changes refused for good, so not tried again"]
     assert judge(overview(connection(name="a"), connection(name="b"))).headline == "All 2 connections work"
+
+
+def test_of_many_that_fail_alike_it_is_told_how_many_since_when_and_what_to_do_for_each() -> None:
+    refused = {"state": "failing", "error": "not authorised (401)", "error_kind": "Unauthorized", "origin": "stored"}
+    failing = [
+        connection(name=f"hotel-{days}", **refused, state_since=NOW - timedelta(days=days), caught_up_age_s=9e5)
+        for days in (2, 289, 26)
+    ]
+    other = connection(name="hotel-0", state="failing", error="no", error_kind="ServerError", caught_up_age_s=9e5)
+    well = [connection(name=f"well-{number}", outbox={"held": 1}) for number in range(5)]
+    verdict = judge(overview(*failing, other, *well))
+    assert verdict.headline == "4 of 9 connections: failing"
+    assert verdict.cause == "The API refuses the token, 3 of them; hotel-289: not authorised (401)"
+    assert verdict.since == NOW - timedelta(days=289)
+    assert verdict.to_do.startswith("for each of them, as for hotel-289: ")
+    assert [note.text for note in verdict.notes] == [
+        *(f"well-{number}: 1 change held until somebody looks" for number in range(3)),
+        "2 more of other connections",
+    ]
+    alone = judge(overview(*failing, *well))
+    assert alone.cause.startswith("The API refuses the token, all of them; hotel-289: ")
 
 
 def test_what_is_paused_is_neither_well_nor_in_need_of_anybody() -> None:

@@ -24,7 +24,8 @@ CAPPED = QUIET | {"SYNC_PLATFORM_CALLS_IN_FLIGHT": str(IN_FLIGHT), "SYNC_PLATFOR
 OUTAGE_S = 20.0
 PROBES_PER_S = 1.0
 """Of a replica, in an outage; the first seconds take as many calls as it takes to notice it."""
-BACK_S = 15.0
+BACK_S = 40.0
+"""Who is not made up for waits for a minute and more by then; on a busy machine the others wait for some of it."""
 
 
 @dataclass

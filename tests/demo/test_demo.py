@@ -91,7 +91,7 @@ async def test_it_ends_by_itself_with_the_mirror_equal(tmp_path: Path) -> None:
         changes = [int(n) for n in re.findall(r"(\d+) changes? by the hotels' people", "\n".join(demo.said))]
         assert changes
         assert changes[-1] > 0
-        queued, made = re.findall(r"outbox -> API: ([\d,]+) changes queued here, ([\d,]+) made", "\n".join(demo.said))[
+        queued, made = re.findall(r"outbox -> API: ([\d,]+) changes? queued here, ([\d,]+) made", "\n".join(demo.said))[
             -1
         ]
         assert queued == made

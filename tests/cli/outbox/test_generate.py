@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
             [],
             "has 923,521 combinations, and so that nobody guesses a code it must have 5,000,000: put 1",
         ),
-        (1, "SUMMER", [], "has 1 combinations"),
+        (1, "SUMMER", [], "has 1 combination,"),
         (1, "?" * 129, [], "has 129 characters, and a code may have 128"),
         (0, "????", [], "0 is not in the range"),
         (1, "????", ["--from", "2027-01-02", "--to", "2027-01-01"], "--to lies before --from"),

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,9 +15,10 @@ from uuid import uuid4
 
 import docker
 import psycopg
-from docker.errors import DockerException
+from docker.errors import DockerException, ImageNotFound
 from psycopg import sql
 from testcontainers.community.postgres import PostgresContainer
+from testcontainers.core.config import testcontainers_config
 
 from sync.postgres.embedded import embedded_postgres, temporary_directory
 from sync.postgres.urls import libpq_url
@@ -28,6 +29,8 @@ PATIENCE_S = 30
 LEAVING_S = PATIENCE_S
 """How long a session may take to end whose other side is gone."""
 DOCKER_SOCKET = "/var/run/docker.sock"
+PULL_S = 60
+"""How long an engine may say nothing while it gets an image."""
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 """What a database that is gone after the tests has no need for."""
 SMALL = {"max_notify_queue_pages": "256", "max_prepared_transactions": "5", "max_wal_size": "128MB"}
@@ -40,11 +43,12 @@ MEMORY, ROOM = Path("/dev/shm"), 2 * 2**30
 def postgres_server() -> Iterator[str]:
     """The URL of a database on a server where databases may be created.
 
-    TEST_DATABASE_URL if it is set, else a container where a Docker engine answers, else the embedded server.
+    TEST_DATABASE_URL if it is set, else a container where a Docker engine answers that has the images or gets them,
+    else the embedded server.
     """
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield libpq_url(url)
-    elif _docker_answers():
+    elif _docker_runs_postgres():
         command = [
             "postgres",
             *(word for name, value in (NOT_DURABLE | SMALL).items() for word in ("-c", f"{name}={value}")),
@@ -129,7 +133,7 @@ def _runs_programs(place: Path) -> bool:
     return not os.statvfs(place).f_flag & getattr(os, "ST_NOEXEC", 0)
 
 
-def _docker_answers() -> bool:
+def _docker_runs_postgres() -> bool:
     # Where nobody listens, the docker package raises an error and leaves its socket open: an error in these tests.
     if "DOCKER_HOST" not in os.environ and not _someone_listens(DOCKER_SOCKET):
         return False
@@ -138,7 +142,25 @@ def _docker_answers() -> bool:
     except DockerException:
         return False
     with closing(client):
-        return bool(client.ping())
+        return bool(client.ping()) and all(_is_there(client, image) for image in _images())
+
+
+def _images() -> list[str]:
+    """What is started: the server, and what removes it where a run is killed."""
+    cleaner = [] if testcontainers_config.ryuk_disabled else [testcontainers_config.ryuk_image]
+    return [testcontainers_config.hub_image_name_prefix + image for image in (IMAGE, *cleaner)]
+
+
+def _is_there(client: docker.DockerClient, image: str) -> bool:
+    """Whether the engine has the image, or gets it: behind a closed network every test would fail of that."""
+    try:
+        client.images.get(image)
+    except ImageNotFound:
+        with closing(docker.from_env(timeout=PULL_S)) as patient, suppress(DockerException):
+            patient.images.pull(image)
+            return True
+        return False
+    return True
 
 
 def _someone_listens(path: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sync.cli.commands import voucher_sync
-from tests.deploy.helpers import DEPLOY, SECRETS, command, needs
+from tests.deploy.helpers import DEPLOY, README, SECRETS, command, needs
 
 DROP_INS = sorted((DEPLOY / "voucher-sync.service.d").iterdir())
 
@@ -100,3 +100,20 @@ def test_the_unit_runs_the_commands_that_exist() -> None:
         program, name = line.split()
         assert program == "/opt/voucher-sync/bin/voucher-sync"
         assert name in voucher_sync.commands
+
+
+def test_a_command_by_hand_runs_as_the_service_does_with_its_state_directory() -> None:
+    (block,) = (one for one in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if "systemd-run" in one)
+    given = dict.fromkeys(re.findall(r"--property=(\S+)", block))
+    shared = (
+        "User",
+        "DynamicUser",
+        "StateDirectory",
+        "StateDirectoryMode",
+        "UMask",
+        "EnvironmentFile",
+        "LoadCredential",
+    )
+
+    # As root it would keep a witness of its own elsewhere, or leave files that the service cannot read.
+    assert list(given) == [f"{name}={value}" for name in shared for value in service_setting(name)]

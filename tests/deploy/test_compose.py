@@ -168,3 +168,10 @@ def test_every_secret_is_a_file_that_git_ignores() -> None:
     assert COMPOSE["secrets"] == {name: {"file": f"secrets/{name}"} for name in names}
     assert {name for name in names if f"> secrets/{name}" not in README} == set()
     assert "/secrets/" in (DEPLOY / ".gitignore").read_text().splitlines()
+
+
+def test_what_deploys_env_file_can_set_is_written_about() -> None:
+    files = sorted(DEPLOY.glob("compose*.yaml"))
+    names = {name for file in files for name in re.findall(r"\$\{(\w+)", file.read_text())}
+
+    assert {name for name in names if f"`{name}" not in README} == set()

@@ -1,5 +1,6 @@
 """Which server tests get where there is a Docker engine, whose own API is spoken over a socket here."""
 
+import gc
 import json
 import threading
 from collections.abc import Iterator
@@ -85,3 +86,12 @@ def test_an_engine_that_has_no_image_and_gets_none_leaves_the_tests_to_the_embed
             assert session.execute("SELECT 1").fetchone() == (1,)
 
     assert any("/images/create?" in line for line in asked)
+
+
+def test_an_engine_that_has_ended_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TEST_DATABASE_URL", raising=False)
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+
+    with postgres_server() as url, psycopg.connect(url) as session:
+        assert session.execute("SELECT 1").fetchone() == (1,)
+    gc.collect()  # a socket that was left open is an error once it is collected

@@ -135,7 +135,8 @@ def _runs_programs(place: Path) -> bool:
 
 def _docker_runs_postgres() -> bool:
     # Where nobody listens, the docker package raises an error and leaves its socket open: an error in these tests.
-    if "DOCKER_HOST" not in os.environ and not _someone_listens(DOCKER_SOCKET):
+    kind, _, path = (os.environ.get("DOCKER_HOST") or f"unix://{DOCKER_SOCKET}").partition("://")
+    if kind == "unix" and not _someone_listens(path):
         return False
     try:
         client = docker.from_env(timeout=5)

@@ -19,7 +19,7 @@ from sync.core.plurals import plural
 from sync.demo.comparison import Comparison, compare
 from sync.demo.daemon_process import running_daemon
 from sync.demo.marketing import Marketing
-from sync.demo.simulator import OtherUsers, Simulator, World, demo_world
+from sync.demo.simulator import Demo, OtherUsers, Simulator, World, demo_world
 from sync.postgres.embedded import embedded_postgres, forget_libpq_variables, psql_path, temporary_directory
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import migrate
@@ -88,13 +88,7 @@ async def show_simulated(stage: Stage, seconds: float | None, is_read: Callable[
     say = _Narrator(is_read, stop)
 
     async with Simulator(world, max_records=1000).serve() as address, _opened(stage.database_url) as engine:
-        settings = {
-            "DATABASE_URL": stage.database_url,
-            "MEWS_PLATFORM_ADDRESS": address,
-            "MEWS_CLIENT_TOKEN": demo.client_token,
-            "MEWS_ACCESS_TOKEN": demo.portfolio_token,
-            "SYNC_HTTP_BIND": _page_address(),
-        }
+        settings = _settings(stage, demo, address)
         _introduce(world, address)
         _explain(stage, settings["SYNC_HTTP_BIND"])
         marketing = Marketing(engine)
@@ -122,6 +116,17 @@ async def show_simulated(stage: Stage, seconds: float | None, is_read: Callable[
             say(f"  outbox -> API: {(await marketing.told())[0]}")
     click.echo(f"\nMirror and simulator compared row by row: {comparison}.")
     return comparison.is_equal
+
+
+def _settings(stage: Stage, demo: Demo, address: str) -> dict[str, str]:
+    """What the daemon of a simulated show is started with."""
+    return {
+        "DATABASE_URL": stage.database_url,
+        "MEWS_PLATFORM_ADDRESS": address,
+        "MEWS_CLIENT_TOKEN": demo.client_token,
+        "MEWS_ACCESS_TOKEN": demo.portfolio_token,
+        "SYNC_HTTP_BIND": _page_address(),
+    }
 
 
 def _introduce(world: World, address: str) -> None:

@@ -146,7 +146,8 @@ def _told_of(alike: dict[str, Verdict]) -> Verdict:
     if len(alike) == 1:
         return replace(first, cause=why)
     to_do = f"for each of them, as for {name}: {first.to_do}" if name in first.to_do else first.to_do
-    return replace(first, cause=f"{most}, {'all' if number == len(alike) else number} of them; {why}", to_do=to_do)
+    how_many = "All" if number == len(alike) else f"{number:,}"
+    return replace(first, cause=f"{how_many} of them: {most}; longest {why}", to_do=to_do)
 
 
 def _notes_of_many(verdicts: dict[str, Verdict], cause: str) -> Iterator[Note]:

@@ -138,7 +138,7 @@ def test_of_many_that_fail_alike_it_is_told_how_many_since_when_and_what_to_do_f
     well = [connection(name=f"well-{number}", outbox={"held": 1}) for number in range(5)]
     verdict = judge(overview(*failing, other, *well))
     assert verdict.headline == "4 of 9 connections: failing"
-    assert verdict.cause == "The API refuses the token, 3 of them; hotel-289: not authorised (401)"
+    assert verdict.cause == "3 of them: The API refuses the token; longest hotel-289: not authorised (401)"
     assert verdict.since == NOW - timedelta(days=289)
     assert verdict.to_do.startswith("for each of them, as for hotel-289: ")
     assert [note.text for note in verdict.notes] == [
@@ -146,7 +146,7 @@ def test_of_many_that_fail_alike_it_is_told_how_many_since_when_and_what_to_do_f
         "2 more of other connections",
     ]
     alone = judge(overview(*failing, *well))
-    assert alone.cause.startswith("The API refuses the token, all of them; hotel-289: ")
+    assert alone.cause.startswith("All of them: The API refuses the token; longest hotel-289: ")
 
 
 def test_what_is_paused_is_neither_well_nor_in_need_of_anybody() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ pytestmark = [
 
 def read_by(*before: str, **environment: str) -> Uptime | None:
     """What a process reads that is started by the command `before`; skips where this user may not start it."""
+    if missing := [program for program in before[:1] if shutil.which(program) is None]:
+        pytest.skip(f"there is no {missing[0]} on PATH")
     command = [*before, sys.executable, "-c", READ]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, env={**os.environ, **environment})
     if ended.returncode != 0:

@@ -6,6 +6,8 @@ import tracemalloc
 from pathlib import Path
 from random import Random
 
+import pytest
+
 import sync
 from sync.core.cron import Cron
 from sync.mews.client import Credentials
@@ -23,8 +25,9 @@ NUMBER = 50
 AT_WORK = 10
 AT_MOST = 13_000
 """Bytes of the jobs and the client of a hotel, before any has run."""
-AT_MOST_AT_WORK = 23_500
-"""The same of one that is at work, and at rest."""
+AT_MOST_AT_WORK = 30_000
+"""The same of one that is at work, and at rest: 21,000, and more in a process in which other tests have given objects
+of these classes other attributes, so that they share less."""
 
 
 async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> None:
@@ -89,6 +92,7 @@ class Hotels:
             await self._schedule.run(jobs, hourly, self._mirror.stop)
 
 
+@pytest.mark.long
 async def test_a_hotel_at_work_keeps_no_task_that_has_ended_and_next_to_no_memory(mirror: Mirror) -> None:
     settings = mirror.settings()
     async with app.open_workplace(settings, mirror.way, mirror.stop) as place:

@@ -21,7 +21,7 @@
     ├── TooMuchMissing                an audit found so much missing that it changed nothing
     ├── AuditRunning                  an audit of the same connection is under way
     ├── AuditMissed                   an audit did not begin at its time
-    ├── Unreconciled                  it is unknown whether changes were made
+    ├── Unreconciled, Unsent          of changes it is unknown whether they were made; they were due and not sent
     └── ApiError                      one call of the Mews Connector API
         ├── NotProcessed              certainly without effect
         │   ├── NotConnected          no connection came about, nothing was sent
@@ -92,8 +92,7 @@ class IncarnationChanged(DatabaseError):
 
 class StatementRefused(DatabaseError):
     """A constraint, trigger, index or privilege refuses a statement, perhaps for one of its rows only: `sqlstate` is
-    PostgreSQL's code, `words` names what refuses, and neither holds a value.
-    """
+    PostgreSQL's code, `words` names what refuses, and neither holds a value."""
 
     def __init__(self, message: str, sqlstate: str, words: str) -> None:
         super().__init__(message, sqlstate, words)
@@ -147,10 +146,13 @@ class Unreconciled(VoucherSyncError):
     """It is unknown whether changes were made, and a look is due later."""
 
 
+class Unsent(VoucherSyncError):
+    """Changes that were due could not be sent; they go later."""
+
+
 class ApiError(VoucherSyncError):
-    """One call failed: that of `operation`, as `voucherCodes/getAll`, with the HTTP `status` (None without an answer),
-    the API's words as `api_message`, and its name for the call as `request_id`, which the vendor's support asks for.
-    """
+    """The call of `operation`, as `voucherCodes/getAll`, failed with the HTTP `status` (None without an answer), the
+    API's words as `api_message`, and its name for the call as `request_id`, which the vendor's support asks for."""
 
     summary = "the call failed"
 
@@ -165,9 +167,7 @@ class ApiError(VoucherSyncError):
     ) -> None:
         super().__init__(operation, detail)
         self.operation, self.api_message = operation, detail
-        self.status = status
-        self.request_id = request_id
-        self.retry_after_s = retry_after_s
+        self.status, self.request_id, self.retry_after_s = status, request_id, retry_after_s
 
     def redacted(self) -> Self:
         """The same without the API's words, which may quote a code's value where the call carried some."""

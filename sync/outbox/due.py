@@ -6,7 +6,6 @@ and what one leaves of it goes to the others: 100,000 rows of one user keep anot
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from functools import cache
 from itertools import chain, groupby, zip_longest
 from typing import Any
@@ -28,24 +27,17 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.core.errors import DatabaseLocked
-from sync.core.plurals import plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
 from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, UNFINISHED, is_fulfilled, outbox
-from sync.postgres.locks import blockers, describe
 from sync.postgres.metadata import TIMESTAMP
-
-MAX_LOOKED_AT = 1000
-"""Rows that are due, and may be held by others."""
 
 
 async def lock_due(
@@ -93,18 +85,6 @@ async def _lock_in_turn(
             found += [row for row in in_turn if row is not None][: limit - len(found)]
             queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
     return found
-
-
-async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLocked | None:
-    """Who holds rows that are due, as by SELECT ... FOR UPDATE: a claim passes over them. None: nobody does."""
-    count = (await tx.execute(_COUNT_LOCKED, {"connection": connection, "most": MAX_LOOKED_AT})).scalar_one()
-    if not count:
-        return None
-    found = await tx.run_sync(blockers, timedelta())
-    return DatabaseLocked(
-        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds their rows. "
-        f"{describe(found)}, then this goes on by itself"
-    )
 
 
 _QUEUER: ColumnElement[str] = literal_column(QUEUER.text, Text)
@@ -267,17 +247,3 @@ def _is_blocked() -> ColumnElement[bool]:
     # By OFFSET it stays a look-up for each row, and by + 0 only one index has what it needs. To statistics of an outbox
     # that was empty any other way seems as cheap, as a join, and then the whole of it is read for each row.
     return of_same_code.correlate(outbox).offset(0).exists()
-
-
-# Of rows that are due, those which no lock of ours can be had on.
-_COUNT_LOCKED = text("""
-WITH due AS (
-  SELECT row.id FROM mews.voucher_code_outbox AS row
-  WHERE row.status = 'pending' AND row.connection = :connection AND row.next_attempt_at <= now()
-  LIMIT :most
-), free AS (
-  SELECT row.id FROM mews.voucher_code_outbox AS row WHERE row.id IN (SELECT due.id FROM due)
-  FOR NO KEY UPDATE SKIP LOCKED
-)
-SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM free)
-""")

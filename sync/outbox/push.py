@@ -74,6 +74,11 @@ class Pusher:
         return self._completer.ended
 
     @property
+    def may_send(self) -> bool:
+        """Whether a call could do anything now."""
+        return self._sender.may_send()
+
+    @property
     def has_new_server(self) -> bool:
         """Whether the database's server became another one since the last pull, or too shortly before it for this to
         count: nothing is sent before the next.

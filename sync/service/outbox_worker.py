@@ -17,7 +17,7 @@ from sync.connection.guard import verify
 from sync.connection.signals import Signal
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.read_back import read_deleted
-from sync.outbox import retention, uncertain
+from sync.outbox import left_over, retention
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.dispatch import MirrorFreshness
@@ -220,5 +220,5 @@ class OutboxJobs:
         return self._health.is_failing("push") and not await self._has_backlog()
 
     async def _has_backlog(self) -> bool:
-        has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
+        has_backlog = partial(left_over.has_backlog, connection=self._connection.name)
         return await in_transaction(self._connection.engine, has_backlog)

@@ -9,10 +9,10 @@ from datetime import timedelta
 from functools import partial
 
 from sync.connection.connection import Connection
-from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, VoucherSyncError
+from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, Unsent, VoucherSyncError
 from sync.core.plurals import plural
 from sync.mirror.read_back import read_deleted
-from sync.outbox import due, uncertain
+from sync.outbox import left_over
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.push import Pusher
@@ -24,6 +24,7 @@ ROUNDS = 3
 """How many times it waits, at most, for what has become uncertain to be due for a look."""
 RECONCILE_AGAIN_S = 0.1
 LOCKED_AGAIN_S = 1.0
+SEND_AGAIN_S = 0.1
 READ_BACK_AGAIN_S = 1.0
 UNRECONCILED = (
     "of {} it is not known yet whether they were made; they are looked up by the daemon, or by the next "
@@ -31,6 +32,7 @@ UNRECONCILED = (
 )
 LEFT = "{}: what is queued is sent by the daemon, or the next `voucher-sync once`"
 NEW_SERVER = LEFT.format("the database's server became another")
+UNSENT = LEFT.format("not all could be sent in time")
 ENDED = LEFT.format("it was told to end before all was sent")
 
 
@@ -94,21 +96,34 @@ class PushAll:
         """What is due and was not pushed, and after how many seconds that is worth another try."""
         engine, name, watch = self._connection.engine, self._connection.name, self._pusher.watch
         claims_wait = timedelta(seconds=watch.wait_s())
-        count = partial(uncertain.count_unreconciled, connection=name, claims_wait=claims_wait)
+        count = partial(left_over.count_unreconciled, connection=name, claims_wait=claims_wait)
         unreconciled, due_in = await in_transaction(engine, count)
         if unreconciled:
             even_in_s = watch.database_clock.wait_s(self._settings.read_after_write_delay)
             wait_s = max(RECONCILE_AGAIN_S, due_in.total_seconds(), even_in_s)
             return Unreconciled(UNRECONCILED.format(plural(unreconciled, "change"))), wait_s
-        if locked := await in_transaction(engine, partial(due.locked_by_others, connection=name)):
+        if locked := await in_transaction(engine, partial(left_over.locked_by_others, connection=name)):
             return locked, LOCKED_AGAIN_S
         if not self._pusher.has_new_server:
-            return None
+            return await self._unsent()
         unfinished = await in_transaction(engine, load_unfinished, as_daemon)
         return (IncarnationChanged(NEW_SERVER), math.inf) if unfinished.concerns(name) else None
 
+    async def _unsent(self) -> tuple[VoucherSyncError, float] | None:
+        """What could not be sent for no fault that was noted: claimed too late, after others that were refused, or
+        while too many calls of other connections fail.
+        """
+        if self._report.errors:
+            return None
+        without, with_due = self._connection.set_aside.row_ids(), not self._pusher.may_send
+        unsent_wait = partial(
+            left_over.unsent_wait, connection=self._connection.name, without=without, with_due=with_due
+        )
+        wait = await in_transaction(self._connection.engine, unsent_wait)
+        return None if wait is None else (Unsent(UNSENT), max(SEND_AGAIN_S, wait.total_seconds()))
+
     async def _has_backlog(self) -> bool:
-        has_backlog = partial(uncertain.has_backlog, connection=self._connection.name)
+        has_backlog = partial(left_over.has_backlog, connection=self._connection.name)
         return await in_transaction(self._connection.engine, has_backlog)
 
     async def _read_all_deleted(self) -> None:

@@ -18,6 +18,8 @@ FINISH_S = 0.5
 """What is being answered when the daemon ends has so long, of the seconds that a stop may take."""
 LONGEST_S = 20.0
 """A connection brings one request, and is cut after so long, whatever it is doing."""
+TURNS = 3
+"""Of the loop, in which asyncio makes a connection of what it has accepted."""
 MAX_CONNECTIONS = 100
 """With one more the oldest is cut: who holds all of them, sending nothing, keeps nobody out."""
 MAX_HEADER_BYTES = 8190
@@ -46,7 +48,7 @@ async def serve_app(app: web.Application, address: BindAddress, name: str) -> No
         await asyncio.Event().wait()  # asyncio's own way to wait would wait for every connection, too, in the end
     finally:
         if listening is not None:
-            listening.close()
+            await _end(listening)
         await runner.cleanup()
 
 
@@ -68,6 +70,17 @@ async def _listen(server: web.Server, address: BindAddress, name: str) -> asynci
             bound = BindAddress(address.host, listening.sockets[0].getsockname()[1])
             log.info("http_listening", serves=name, address=f"http://{bound}/")
             return listening
+
+
+async def _end(listening: asyncio.Server) -> None:
+    """Accept nothing more, and close it. What was accepted just before becomes a connection first, which is then ended
+    as all others are: asyncio would drop it without closing it, and its client wait for an answer.
+    """
+    for one in listening.sockets:
+        asyncio.get_running_loop().remove_reader(one)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    listening.close()
 
 
 class _Connection(web.RequestHandler):

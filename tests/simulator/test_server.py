@@ -1,6 +1,8 @@
 """The server as a process sees it: outages, shutdown, latency, concurrency."""
 
 import asyncio
+import socket
+from contextlib import closing, suppress
 from typing import Any
 
 import httpx
@@ -22,6 +24,17 @@ async def test_the_api_can_go_away_and_come_back_on_the_same_port() -> None:
             assert address == stage.address
             assert await stage.values() == ["A"]
     assert len(stage.simulator.requests) == 2
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_comes_as_it_goes_away_is_not_left_waiting(turns: int) -> None:
+    async with Stage().simulator.serve() as address:
+        client = socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with closing(client), suppress(ConnectionResetError):
+        client.settimeout(10)
+        assert await asyncio.to_thread(client.recv, 1) == b""
 
 
 @pytest.mark.timeout(5)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,17 @@ async def test_who_sends_slowly_is_cut(mirror: Mirror, monkeypatch: pytest.Monke
     monkeypatch.setattr("sync.web.server.LONGEST_S", 0.1)
     async with serving(mirror) as site:
         assert await site.send(GET) == b""
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_who_comes_as_it_ends_is_not_left_waiting(mirror: Mirror, turns: int) -> None:
+    async with serving(mirror) as site:
+        client = socket.create_connection(("127.0.0.1", site.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    with closing(client), suppress(ConnectionResetError):
+        client.settimeout(10)
+        assert await asyncio.to_thread(client.recv, 1) == b""
 
 
 @pytest.mark.long

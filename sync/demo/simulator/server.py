@@ -12,6 +12,8 @@ from sync.demo.simulator.faults import Drip, Endless, Fault, Hang, TruncatedBody
 from sync.demo.simulator.instants import Clock, http_date
 
 BLANKS = b" " * 65_536
+TURNS = 3
+"""Of the loop, in which asyncio makes a connection of what it has accepted."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -51,14 +53,25 @@ async def serve(
     app.router.add_route("*", "/{path:.*}", handlers.handle)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
+    assert runner.server is not None  # noqa: S101 - it is there once it was set up
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield f"http://{host}:{runner.addresses[0][1]}"
-        await site.stop()
+        listening = await asyncio.get_running_loop().create_server(runner.server, host, port)
+        try:
+            yield f"http://{host}:{listening.sockets[0].getsockname()[1]}"
+        finally:
+            await _accept_no_more(listening)
     finally:
         handlers.stop()
         await runner.cleanup()
+
+
+async def _accept_no_more(listening: asyncio.Server) -> None:
+    """What was accepted just before becomes a connection first: asyncio would leave it open, and its client hanging."""
+    for one in listening.sockets:
+        asyncio.get_running_loop().remove_reader(one)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    listening.close()
 
 
 class _Handlers:

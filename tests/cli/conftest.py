@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.loaded import LoadedCommands, loaded_commands
+from tests.support.loaded import LoadedCommands, commands
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import Ended
 
@@ -19,10 +19,9 @@ Cli = Callable[..., Awaitable[Ended]]
 
 
 @pytest.fixture(scope="session")
-def loaded() -> Iterator[LoadedCommands]:
+def loaded() -> LoadedCommands:
     """What runs commands without loading their libraries each time."""
-    with loaded_commands() as commands:
-        yield commands
+    return commands()
 
 
 @pytest.fixture

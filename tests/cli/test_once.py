@@ -14,8 +14,9 @@ from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status
 from sync.outbox.claims import as_daemon
+from tests.support.loaded import start
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-from tests.support.process import end, start
+from tests.support.process import end
 from tests.support.proxy import Proxy
 
 from .conftest import Cli

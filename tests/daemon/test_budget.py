@@ -10,8 +10,9 @@ import pytest
 
 from sync.demo.simulator import Operation, RateLimit, Status
 from tests.support.daemon import running
+from tests.support.loaded import run, start
 from tests.support.mirror import Mirror
-from tests.support.process import end, run, start
+from tests.support.process import end
 
 YEARS = timedelta(days=4 * 365)
 QUICK = {"SYNC_LEASE_S": "1", "SYNC_REQUEST_TIMEOUT_S": "2", "SYNC_SETTLE_AFTER_S": "1"}

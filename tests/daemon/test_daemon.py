@@ -19,8 +19,8 @@ from sync.postgres.migrations import migrate
 from sync.service import app
 from sync.service.daemon import _feed_watchdog, _told
 from tests.support.daemon import PATIENCE_S, Daemon, running
+from tests.support.loaded import run
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
-from tests.support.process import run
 
 
 @pytest.fixture

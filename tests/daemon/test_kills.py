@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Operation, RequestRecord, Status
+from tests.support.loaded import run, start
 from tests.support.mirror import Mirror
-from tests.support.process import end, run, start
+from tests.support.process import end
 
 BACKFILLS = 2
 KILLS = 10

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from tests.support.daemon import running
+from tests.support.loaded import run
 from tests.support.mirror import Mirror
-from tests.support.process import run
 
 
 @pytest.mark.long

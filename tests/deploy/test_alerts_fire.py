@@ -14,10 +14,10 @@ import pytest
 from sync.demo.simulator import Fault, Hang, Operation, Status
 from sync.postgres.urls import libpq_url
 from tests.support.daemon import Daemon, running
+from tests.support.loaded import run
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 from tests.support.postgres import database_of, new_database
-from tests.support.process import run
 from tests.support.prometheus import Prometheus, needs_prometheus, watching
 from tests.support.proxy import Proxy
 

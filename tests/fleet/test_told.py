@@ -11,8 +11,8 @@ import pytest
 
 from tests.fleet.replicas import Fleet
 from tests.support.daemon import PATIENCE_S
+from tests.support.loaded import run
 from tests.support.mirror import Mirror
-from tests.support.process import run
 
 HOTELS = 4
 

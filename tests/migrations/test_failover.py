@@ -15,9 +15,9 @@ from sync.postgres.migrations import migrate, revisions
 from tests.migrations.helpers import head, query
 from tests.migrations.old_database import OLDEST, kept, make_old, schema_of, work_as_before
 from tests.support.clusters import Cluster, Clusters, clusters
+from tests.support.loaded import run
 from tests.support.mirror import Mirror
 from tests.support.outbox import active
-from tests.support.process import run
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.long

@@ -7,7 +7,9 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from tests.support import loaded
 from tests.support.daemon import STOP_S
+from tests.support.loaded import Loaded
 from tests.support.process import start
 
 
@@ -17,7 +19,7 @@ class DaemonProcess:
     `wrong` lists what it told that it never may: a defect of ours, a secret, something that is no line of a log.
     """
 
-    def __init__(self, process: Process, secrets: Collection[str]) -> None:
+    def __init__(self, process: Process | Loaded, secrets: Collection[str]) -> None:
         self.errors: list[str] = []
         self.wrong: list[str] = []
         self._process = process
@@ -39,7 +41,7 @@ class DaemonProcess:
     ) -> "DaemonProcess":
         """A new process, which kills itself at a step of its event loop if told so."""
         if dies_at_step is None:
-            return cls(await start(*arguments, settings=settings, directory=directory), secrets)
+            return cls(await loaded.start(*arguments, settings=settings, directory=directory), secrets)
         arguments = (str(dies_at_step), *arguments)
         process = await start(
             *arguments, settings=settings, directory=directory, module="tests.simulation.self_killing"

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.loaded import Loaded, start
 from tests.support.mirror import Mirror
-from tests.support.process import start
 
 PATIENCE_S = 60
 """How long a test waits for an event that should come at once, or after a backoff."""
@@ -24,7 +24,7 @@ UNSET = "(unset)"
 class Daemon:
     """A running `voucher-sync run`; `logs` are the lines read so far, each parsed from its JSON."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process | Loaded) -> None:
         self.process = process
         self.logs: list[dict[str, Any]] = []
 

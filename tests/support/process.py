@@ -8,6 +8,7 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 OWN_PREFIXES = ("SYNC_", "MEWS_", "DATABASE_URL")
 KEPT_FROM_IT = (*OWN_PREFIXES, "PYTEST_")
@@ -43,7 +44,18 @@ async def _start(
     )  # fmt: skip
 
 
-async def end(process: Process) -> Ended:
+class Running(Protocol):
+    """What this asks of a process."""
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs."""
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """What is left of its output, to its end."""
+
+
+async def end(process: Running) -> Ended:
     """Waits for the end of a process."""
     stdout, stderr = await process.communicate()
     assert process.returncode is not None

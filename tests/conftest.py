@@ -1,7 +1,7 @@
 """A real PostgreSQL with a fresh copy of a migrated database for each test, and a mirror of a simulated hotel in it."""
 
 import signal
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import nullcontext
 
 import pytest
@@ -15,6 +15,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 from tests.support.pooler import IS_POOLED, in_front_of, way_to
 from tests.support.postgres import database_of, new_database, postgres_server
+from tests.support.shares import asked_share
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -94,10 +95,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     Behind a pooler only what goes through it: the rest would be as without one.
     """
-    if IS_POOLED and (others := [item for item in items if not _goes_through_pooler(item)]):
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item not in set(others)]
+    if IS_POOLED:
+        _keep(config, items, _goes_through_pooler)
+    if is_in_share := asked_share():
+        _keep(config, items, lambda item: is_in_share(item.nodeid))
     items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))
+
+
+def _keep(config: pytest.Config, items: list[pytest.Item], is_kept: Callable[[pytest.Item], bool]) -> None:
+    others = [item for item in items if not is_kept(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if is_kept(item)]
 
 
 def _goes_through_pooler(item: pytest.Item) -> bool:

@@ -195,15 +195,15 @@ def _set_up(request: int, stdout: int, stderr: int, told: int) -> None:
     for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), stdout, stderr)):
         os.dup2(file, number)
         os.close(file)
-    _draw_anew()
 
 
-def _draw_anew() -> None:
-    """Seeds what the service draws from: else all forks would draw the same, and replicas try again at one instant."""
+def _voucher_sync() -> None:
+    # Else all forks would draw the same, and replicas try again at one instant.
     for name, module in list(sys.modules.items()):
         for one in vars(module).values() if name.startswith("sync.") else ():
             if isinstance(one, Random):
                 one.seed()
+    runpy.run_module("sync", run_name="__main__", alter_sys=True)
 
 
 def serve(run_command: Callable[[], object]) -> None:
@@ -215,4 +215,4 @@ def serve(run_command: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    serve(lambda: runpy.run_module("sync", run_name="__main__", alter_sys=True))
+    serve(_voucher_sync)

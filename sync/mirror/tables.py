@@ -93,6 +93,7 @@ voucher_codes = Table(
     Index(
         "voucher_codes_ends_idx",
         "validity_end_utc",
+        postgresql_include=["voucher_id"],
         postgresql_where=text("is_active AND missing_since IS NULL AND validity_end_utc IS NOT NULL"),
     ),
     Index(

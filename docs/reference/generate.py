@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from sync.alerts.conditions import WHAT_TO_DO, Kind
-from sync.cli.main import voucher_sync
+from sync.cli.commands import voucher_sync
 from sync.outbox.rules import MOVES, USER_MOVES, Status
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.migrations import migrate

@@ -1,5 +1,24 @@
 """The command line: `voucher-sync`."""
 
-from sync.cli.main import main
+import os
+import signal
+from types import FrameType
 
-__all__ = ["main"]
+DIED_OF_SIGTERM = 128 + signal.SIGTERM
+"""What shells and container engines tell of a process that a SIGTERM has killed."""
+
+
+def main() -> None:
+    """Run a command; what ends it is a message and an exit code, never a traceback."""
+    if os.getpid() == 1:
+        # Before anything is loaded: the first process of a container without an init gets no signal that it does not
+        # handle, so a stop in the seconds of a start would wait for the kill.
+        signal.signal(signal.SIGTERM, _die)
+    from sync.cli.ending import run_command
+
+    run_command()
+
+
+def _die(_number: int, _frame: FrameType | None) -> None:
+    """End as any other process does that handles no SIGTERM: at once, and closing nothing."""
+    os._exit(DIED_OF_SIGTERM)

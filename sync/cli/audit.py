@@ -62,9 +62,10 @@ async def _audit_all(
 ) -> tuple[AuditReport, dict[UUID, str], list[str]]:
     """What was found in all connections, the names of vouchers, and why connections could not be compared at all."""
     stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     report, names = AuditReport(), dict[UUID, str]()
     async with open_connections(settings, url, stop, name=name) as opened:
+        # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         uncompared = [str(error) for error in opened.unopened.values()]
         for connection in opened.connections:
             try:

@@ -48,9 +48,9 @@ def once(*, as_json: bool, accept_enterprises: bool, name: str | None) -> None:
 
 async def _once(settings: Settings, url: str, name: str | None, *, accept_enterprises: bool) -> Outcome | Outcomes:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
     async with open_connections(settings, url, stop, name=name, accept_enterprises=accept_enterprises) as opened:
+        # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
         if accept_enterprises and not opened.is_single:
             raise SettingsError("--accept-enterprises is for one connection: name it with --connection")
         if opened.is_single:

@@ -39,7 +39,7 @@ async def test_the_version(cli: Cli) -> None:
 def test_no_command_may_leave_its_memory_in_a_core_dump() -> None:
     code = (
         "import resource, sys\n"
-        "from sync.cli.main import main\n"
+        "from sync.cli import main\n"
         "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
         "sys.argv = ['voucher-sync', '--version']\n"

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from sync.cli import main, streams
+from sync.cli import ending, main, streams
 from sync.core.internal_errors import WHAT_TO_SEND
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.process import OWN_PREFIXES, Ended, end
@@ -193,8 +193,7 @@ def test_what_nobody_foresaw_is_told_in_a_line_without_its_text(
     def fail(**_options: object) -> None:
         raise error
 
-    # By its name in the package it is the function.
-    monkeypatch.setattr(sys.modules["sync.cli.main"], "voucher_sync", fail)
+    monkeypatch.setattr(ending, "voucher_sync", fail)
     monkeypatch.setattr(sys, "argv", ["voucher-sync", "status", "--json"])
     monkeypatch.setenv("SYNC_LOG_LEVEL", level)
     with pytest.raises(SystemExit) as ended:
@@ -203,6 +202,6 @@ def test_what_nobody_foresaw_is_told_in_a_line_without_its_text(
     assert (ended.value.code, captured.out) == (1, "")
     assert ("Traceback" in captured.err) is (level == "debug")
     told = captured.err.splitlines()[-1]
-    assert told.startswith(f"Error: voucher-sync status ended with {type(error).__name__} in sync/cli/main.py:")
+    assert told.startswith(f"Error: voucher-sync status ended with {type(error).__name__} in sync/cli/ending.py:")
     assert WHAT_TO_SEND in told
     assert "hush" not in captured.err

@@ -1,7 +1,8 @@
 """How a command ends, whatever ends it.
 
 Exit codes: 0 done; 1 something failed, the message says what; 2 the call or a setting is wrong; 130 interrupted;
-141 whoever read what was written (`outbox export`) has gone. Elsewhere a reader that goes changes nothing.
+141 whoever read what was written (`outbox export`) has gone, elsewhere a reader that goes changes nothing; 143 a
+SIGTERM has ended it before it was at work (`sync.cli`: all but a container's first process die of the signal itself).
 """
 
 import os
@@ -17,7 +18,7 @@ from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.outages import refusal
 
 
-def main() -> None:
+def run_command() -> None:
     """Run a command; what ends it is a message and an exit code, never a traceback."""
     streams.prepare()
     # A core dump would hold the tokens; what it starts, as the embedded server, inherits this.

@@ -52,6 +52,8 @@ FIRST_LOOK_S = 5.0
 """A database that does not answer within this time holds up no start."""
 TOLD_AT_ONCE = RetryPolicy(waits_for_platform=False)
 """Jobs that would wait for a platform that answers nobody keep no slots; they are made up for once it does."""
+SERVERS_TRIED_S = 2.0
+"""A server that has neither listened nor told why not by then, as of a name that nobody resolves, holds up no start."""
 LISTENS_FIRST_S = 2.0
 """What listens has so long to take its session before the jobs take theirs, which may be all there are."""
 
@@ -80,13 +82,12 @@ async def run(
         member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings), place.incarnation)
         schedule = Schedule(Cron(settings.sync_audit_cron), Random())  # noqa: S311 - spreads runs and retries
         supervisor = Supervisor(place, member, schedule, _intervals(settings))
-        notify_systemd("READY=1")
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()
         running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools)
         all_beside = {
-            "watchdog": _feed_watchdog(moving),
+            "systemd": _tell_systemd(running, moving),
             "listen": listen(settings.listen_url or database_url, _listener(supervisor, member), is_tried),
             **({} if revive is None else {"revive": _keep_alive(revive, supervisor.jobs)}),
             **beside(running),
@@ -188,6 +189,17 @@ async def _told(name: str, beside: Awaitable[None]) -> None:
     """Tell of a fault of ours in what runs beside the jobs, since nobody waits for its end."""
     with outlived(name):
         await beside
+
+
+async def _tell_systemd(running: Running, is_moving: Callable[[], bool]) -> None:
+    """That it is ready, once what follows it may reach its servers; and then that it goes on."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SERVERS_TRIED_S):
+            for tried in running.servers_tried:
+                await tried.wait()
+    if not running.stop.is_set():
+        notify_systemd("READY=1")
+    await _feed_watchdog(is_moving)
 
 
 async def _feed_watchdog(is_moving: Callable[[], bool]) -> None:

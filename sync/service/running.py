@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,7 +16,8 @@ from sync.settings import Settings
 class Running:
     """A running daemon: the jobs of each of its connections, and the engine and HTTP connections that they share.
 
-    `started_at` by this machine's clock. Once `stop` is set it is about to end.
+    `started_at` by this machine's clock. Once `stop` is set it is about to end. `servers_tried`: of each server one
+    that is set once it listens, or has told that it cannot.
     """
 
     settings: Settings
@@ -25,3 +26,10 @@ class Running:
     stop: asyncio.Event
     started_at: datetime
     pools: HttpPools
+    servers_tried: list[asyncio.Event] = field(default_factory=list)
+
+    def server_tried(self) -> asyncio.Event:
+        """What the server that is to begin sets."""
+        tried = asyncio.Event()
+        self.servers_tried.append(tried)
+        return tried

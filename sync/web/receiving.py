@@ -16,4 +16,5 @@ def receive(running: Running, address: BindAddress) -> Mapping[str, Coroutine[An
     wake = asyncio.Event()
     receiver = make_receiver(running.settings, running.engine, running.stop, running.pools)
     app = make_receiving_app(running.settings, receiver, wake)
-    return {"integrations": serve_app(app, address, "integrations"), "integration_events": work_off_all(receiver, wake)}
+    serving = serve_app(app, address, "integrations", running.server_tried())
+    return {"integrations": serving, "integration_events": work_off_all(receiver, wake)}

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -29,22 +31,22 @@ IN_USE = "something else listens there, perhaps another voucher-sync: give one o
 log = structlog.get_logger()
 
 
-async def serve(running: Running, address: BindAddress) -> None:
-    """Answer who asks how it is, until cancelled."""
-    await serve_app(make_app(running), address, "status")
+def serve(running: Running, address: BindAddress) -> Coroutine[Any, Any, None]:
+    """What answers who asks how it is, until cancelled."""
+    return serve_app(make_app(running), address, "status", running.server_tried())
 
 
-async def serve_app(app: web.Application, address: BindAddress, name: str) -> None:
+async def serve_app(app: web.Application, address: BindAddress, name: str, tried: asyncio.Event) -> None:
     """Answer requests until cancelled. Where the address is not to be had, that is told, and tried again.
 
-    `name` says in the log what is served.
+    `name` says in the log what is served. `tried` is set once it listens, or that was told.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=FINISH_S)
     await runner.setup()
     assert runner.server is not None  # noqa: S101 - it is there once it was set up
     listening: asyncio.Server | None = None
     try:
-        listening = await _listen(runner.server, address, name)
+        listening = await _listen(runner.server, address, name, tried)
         await asyncio.Event().wait()  # asyncio's own way to wait would wait for every connection, too, in the end
     finally:
         if listening is not None:
@@ -52,23 +54,24 @@ async def serve_app(app: web.Application, address: BindAddress, name: str) -> No
         await runner.cleanup()
 
 
-async def _listen(server: web.Server, address: BindAddress, name: str) -> asyncio.Server:
-    loop, is_told = asyncio.get_running_loop(), False
+async def _listen(server: web.Server, address: BindAddress, name: str, tried: asyncio.Event) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
     make_connection = partial(_Connection, server, loop=loop)
     while True:
         try:
             listening = await loop.create_server(make_connection, address.host, address.port)
         except OSError as error:
-            if not is_told:
+            if not tried.is_set():
                 why = IN_USE if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
                 log.warning(
                     "http_not_listening", serves=name, address=str(address), why=why, again_after_s=AGAIN_AFTER_S
                 )
-            is_told = True
+            tried.set()
             await asyncio.sleep(AGAIN_AFTER_S)
         else:
             bound = BindAddress(address.host, listening.sockets[0].getsockname()[1])
             log.info("http_listening", serves=name, address=f"http://{bound}/")
+            tried.set()
             return listening
 
 

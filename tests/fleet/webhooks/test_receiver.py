@@ -33,7 +33,7 @@ async def vendor(mirror: Mirror) -> AsyncIterator[Vendor]:
     receiver = make_receiver(settings, mirror.connection.engine, mirror.stop, pools)
     app = make_receiving_app(settings, receiver, asyncio.Event())
     with structlog.testing.capture_logs() as logs:
-        listening = asyncio.create_task(serve_app(app, BindAddress("127.0.0.1", 0), "integrations"))
+        listening = asyncio.create_task(serve_app(app, BindAddress("127.0.0.1", 0), "integrations", asyncio.Event()))
         while not logs:
             await asyncio.wait([listening], timeout=0.01)
         port = int(logs[0]["address"].rstrip("/").rpartition(":")[2])

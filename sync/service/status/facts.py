@@ -236,3 +236,9 @@ class Overview:
     def alive(self) -> list[Daemon]:
         """The daemons that were heard of within their lease."""
         return [daemon for daemon in self.daemons if daemon.is_alive]
+
+    @property
+    def left_behind(self) -> list[Daemon]:
+        """The silent daemons of a release before the one that has migrated the database, the last heard of first."""
+        silent = [one for one in self.daemons if not one.is_alive and one.revision < self.revision]
+        return sorted(silent, key=lambda one: one.heartbeat_age_s)

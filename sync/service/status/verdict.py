@@ -17,6 +17,8 @@ from sync.service.status.facts import ConnectionStatus, Overview
 DEFAULT_PULL_INTERVAL_S = 60.0
 DEFAULT_LEASE_S = 30.0
 START = "start `voucher-sync run`, or `voucher-sync once`"
+CHECK = "`voucher-sync check` finds why"
+UPDATE = "bring voucher-sync to the release that migrated this database where it ran, then "
 GAPS = {
     "copy": "the database was restored or copied, and nobody has said that it is the one to work with: nothing is sent",
     "behind": "the database has lost commits: what was queued before is held",
@@ -125,11 +127,9 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
         return Verdict(Level.PAUSED, f"All {words.connections(paused)} are paused")
     worst = max(counts)
     if worst is Level.OK:
-        if not paused:
-            return Verdict(worst, f"All {words.connections(len(verdicts))} work")
-        return Verdict(
-            worst, f"{len(verdicts) - paused:,} of {words.connections(len(verdicts))} work, the rest is paused"
-        )
+        of_all = words.connections(len(verdicts))
+        rest = f"{len(verdicts) - paused:,} of {of_all} work, the rest is paused" if paused else f"All {of_all} work"
+        return Verdict(worst, rest, words.left_behind(overview))
     # What stops everything is told once; else one of them may fail while the fleet works on.
     level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
     headline = f"{counts[worst]:,} of {words.connections(len(verdicts))}: {worst.word}"
@@ -175,7 +175,7 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
         return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
-    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}."
+    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}. {words.left_behind(overview)}".rstrip()
     return Verdict(Level.OK, "The mirror is up to date", cause, one.state_since)
 
 
@@ -222,7 +222,9 @@ def _unserved(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verd
         to_do = "see the daemons' logs; `voucher-sync check` finds what keeps them from it"
         return Verdict(Level.FAILING, "No daemon works for it", cause, heard, to_do)
     cause = "The daemon is silent: it was stopped, has died, hangs, or cannot write to this database"
-    return Verdict(Level.FAILING, "No daemon is running", cause, heard, f"{START}; `voucher-sync check` finds why")
+    update = UPDATE if overview.left_behind else ""
+    cause, to_do = f"{cause}. {words.left_behind(overview)}".rstrip(". "), f"{update}{START}; {CHECK}"
+    return Verdict(Level.FAILING, "No daemon is running", cause, heard, to_do)
 
 
 def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:

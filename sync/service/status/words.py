@@ -14,6 +14,7 @@ from sync.service.status.facts import (
     FailedGroup,
     LeftOut,
     Outage,
+    Overview,
     RequestFailure,
     Share,
     WaitingGroup,
@@ -230,3 +231,15 @@ def daemon(one: Daemon) -> str:
     is_what = f"voucher-sync {one.version}, schema {one.revision}, started {instant(one.started_at)}"
     works = f"works for {connections(one.connections)}"
     return f"daemon {one.name}: {state}, last heard of {ago(one.heartbeat_age_s)}; {works}; {is_what}"
+
+
+def left_behind(overview: Overview) -> str:
+    """Of the silent daemons of older releases the last one that was heard of, and how many more there are."""
+    if not overview.left_behind:
+        return ""
+    one, *others = overview.left_behind
+    more = f", and {len(others):,} more" if others else ""
+    return (
+        f"Silent, and of an older release than this database: daemon {one.name} (voucher-sync {one.version}, schema "
+        f"{one.revision}, here {overview.revision}), last heard of {ago(one.heartbeat_age_s)}{more}."
+    )

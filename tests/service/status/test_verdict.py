@@ -74,6 +74,32 @@ def test_where_no_daemon_is_alive_that_is_what_is_told(age_s: float) -> None:
     assert judge(overview(connection(heartbeat_age_s=age_s, paused_at=NOW), daemons=dead)).level is Level.PAUSED
 
 
+OLD = {"version": "0.0.9", "revision": "0018", "takes": None, "is_alive": False, "heartbeat_age_s": 7200.0}
+OLD_WORDS = "daemon host-a (4002) (voucher-sync 0.0.9, schema 0018, here 0019), last heard of 2 hours ago"
+
+
+def test_where_none_is_alive_and_the_silent_one_is_of_an_older_release_that_is_told() -> None:
+    verdict = judge(overview(connection(heartbeat_age_s=7200.0), daemons=(daemon(2, **OLD),)))
+    assert (verdict.level, verdict.headline) == (Level.FAILING, "No daemon is running")
+    assert OLD_WORDS in verdict.cause
+    assert verdict.to_do.startswith("bring voucher-sync to the release that migrated this database")
+    dead = (daemon(2, **OLD | {"revision": "0019"}),)
+    verdict = judge(overview(connection(heartbeat_age_s=7200.0), daemons=dead))
+    assert ("older release" in verdict.cause, "release" in verdict.to_do) == (False, False)
+
+
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_beside_one_that_works_a_silent_one_of_an_older_release_is_told_and_nothing_is_worse_for_it(
+    names: list[str],
+) -> None:
+    connections = [connection(name=name) for name in names]
+    verdict = judge(overview(*connections, daemons=(daemon(), daemon(2, **OLD), daemon(3, **OLD))))
+    assert (verdict.level, verdict.to_do) == (Level.OK, "")
+    assert f"{OLD_WORDS}, and 1 more." in verdict.cause
+    alive = daemon(2, **OLD | {"is_alive": True})
+    assert "older release" not in judge(overview(*connections, daemons=(daemon(), alive))).cause
+
+
 @pytest.mark.parametrize("heartbeat_age_s", [None, 400.0])
 def test_a_stored_connection_that_no_daemon_has_the_key_to_is_told_so(heartbeat_age_s: float | None) -> None:
     stored = connection(origin="command", heartbeat_age_s=heartbeat_age_s)

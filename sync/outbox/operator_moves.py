@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, and_, any_, exists, func, literal, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, and_, any_, exists, func, literal, select, text, true, update
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -45,9 +45,10 @@ class Moved:
 async def move_rows(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> Moved:
     """Move the rows with these numbers, as far as they may be.
 
-    One that a constraint or trigger of somebody's refuses keeps no other back. Raises `StatementRefused` where it seems
-    to refuse them all.
+    One that a constraint or trigger of somebody's refuses, at the commit too, keeps no other back. Raises
+    `StatementRefused` where it seems to refuse them all.
     """
+    await tx.execute(_CHECKED_AT_ONCE)
 
     async def write(group: Sequence[int]) -> Iterable[int]:
         statement = _update(move, _is_one_of(outbox, group), _is_one_of(_OTHER, group))
@@ -64,6 +65,7 @@ async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> 
     """Move every row that may be, of one voucher or of all."""
     conditions = [] if voucher_id is None else [outbox.c.voucher_id == voucher_id]
     others = [] if voucher_id is None else [_OTHER.c.voucher_id == voucher_id]
+    await tx.execute(_CHECKED_AT_ONCE)
     try:
         async with tx.begin_nested():
             count = (await tx.execute(_update(move, and_(true(), *conditions), and_(true(), *others)))).rowcount
@@ -80,6 +82,9 @@ async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> 
     ids = (await tx.execute(left.order_by(outbox.c.id).limit(MAX_NAMED))).scalars().all()
     return Moved(count, await _reasons(tx, move, ids))
 
+
+# What users have put off to the commit (`DEFERRABLE`) would refuse all rows there. It ends with the transaction.
+_CHECKED_AT_ONCE = text("SET CONSTRAINTS ALL IMMEDIATE")
 
 _OTHER = outbox.alias("other")
 _OTHER_ADD = and_(

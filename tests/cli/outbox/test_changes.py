@@ -171,6 +171,39 @@ async def test_a_row_that_somebody_s_trigger_keeps_is_named_and_keeps_no_other(
     assert f"Row {ids[3]} stays: something on the table of the outbox keeps this row as it is" in ended.stderr
 
 
+REFUSE_LATE = {
+    "a trigger": """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  IF OLD.value = 'HELD-3' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON mews.voucher_code_outbox DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION refuse();
+""",
+    "a foreign key": """
+CREATE TABLE allowed (value text, status text, PRIMARY KEY (value, status));
+INSERT INTO allowed SELECT 'HELD-' || number, status
+FROM generate_series(1, 5) AS number, unnest('{held,pending,cancelled,failed}'::text[]) AS status
+WHERE number <> 3 OR status IN ('held', 'failed');
+ALTER TABLE mews.voucher_code_outbox ADD FOREIGN KEY (value, status) REFERENCES allowed DEFERRABLE INITIALLY DEFERRED;
+""",
+}
+
+
+@pytest.mark.parametrize("command", ["release", "cancel", "retry"])
+@pytest.mark.parametrize("are_named", [True, False])
+@pytest.mark.parametrize("kind", REFUSE_LATE)
+async def test_a_row_that_is_refused_at_the_commit_is_named_and_keeps_no_other(
+    cli: Cli, database_url: str, command: str, are_named: bool, kind: str
+) -> None:
+    status = "failed" if command == "retry" else "held"
+    ids = [add_row(database_url, f"HELD-{number}", status) for number in range(1, 6)]
+    query(database_url, REFUSE_LATE[kind])
+    numbers = map(str, ids) if are_named else ["--all"]
+    ended = await cli("outbox", command, *numbers, settings={"DATABASE_URL": database_url})
+    assert (ended.code, ended.stdout[:7]) == (1, "4 rows "), ended.stderr
+    assert [found for found, stands in statuses(database_url).items() if stands == status] == [ids[2]]
+    assert f"Row {ids[2]} stays: something on the table of the outbox refuses" in ended.stderr
+
+
 async def test_what_refuses_every_row_is_told_once(cli: Cli, database_url: str) -> None:
     ids = [add_row(database_url, f"HELD-{number}", "held") for number in range(150)]
     query(database_url, REFUSE.replace("OLD.value = 'HELD-3'", "true"))

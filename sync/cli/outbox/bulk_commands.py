@@ -51,7 +51,8 @@ def import_codes(**asked: Any) -> None:
     and a date is its first instant. What a spreadsheet has made a number or a date of is bad, unless --as-is is given.
 
     The whole file is checked first, also against what is queued and what exists already. If a line is bad, nothing is
-    queued, unless --skip-bad is given. Everything is queued in one transaction, or nothing.
+    queued, unless --skip-bad is given. Behind a quote that a line leaves open all lines are bad, through the one that
+    ends it. Everything is queued in one transaction, or nothing.
 
     A value may exist in another voucher. With --unique portfolio it may not, not as a deleted code either: the mirror
     and the outbox are asked, and then the API, 1000 values a call, with the connection's tokens.

@@ -140,25 +140,28 @@ def read_lines(
 ) -> Iterator[CodeLine | BadLine]:
     """Each line, read, with `voucher_id` if it names none. A line that is None is too long; blank ones are skipped.
 
-    With `as_is`, a value that looks as if a spreadsheet had damaged it is taken as it stands.
+    Behind a line that opens a quote none is read before one has ended it: the middle of a cell would be a code. With
+    `as_is`, a value that looks as if a spreadsheet had damaged it is taken as it stands.
     """
     opened: int | None = None
     for number, text in lines:
         if text is None:
             yield BadLine(number, f"has more than {MAX_LINE_LENGTH:,} characters")
-        elif not _BLANK.fullmatch(text):
-            has_lone_quote = text.count('"') % 2 == 1
-            if has_lone_quote and opened:
-                yield BadLine(number, f"ends the quote that line {opened} opens: {UNBROKEN}")
-                opened = None
-                continue
+        elif _BLANK.fullmatch(text):
+            continue
+        elif opened is None:
             try:
                 if line := _read(number, text, layout, voucher_id, as_is=as_is):
                     yield line
             except ValueError as error:
                 yield BadLine(number, str(error))
-            if has_lone_quote and _split(text, layout.delimiter) is None:
+            if text.count('"') % 2 == 1 and _split(text, layout.delimiter) is None:
                 opened = number
+        elif _split(f'"{text}', layout.delimiter) is None:
+            yield BadLine(number, f"may belong to the quote that line {opened} opens: {UNBROKEN}")
+        else:
+            yield BadLine(number, f"ends the quote that line {opened} opens: {UNBROKEN}")
+            opened = None
 
 
 def _known(names: list[str]) -> tuple[str, ...]:
@@ -172,7 +175,7 @@ def _known(names: list[str]) -> tuple[str, ...]:
 
 
 def _split(text: str, delimiter: str) -> list[str] | None:
-    """The fields of a line; None if its quotes are not closed. Lines are never joined: a lost quote costs one line."""
+    """The fields of a line; None if its quotes are not closed. Lines are never joined."""
     if '"' not in text:
         return text.split(delimiter)
     try:

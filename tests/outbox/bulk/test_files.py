@@ -210,16 +210,6 @@ def test_what_a_spreadsheet_has_damaged_is_bad_unless_it_is_meant_so(value: str)
     assert list(read_lines([(7, quoted)], ONE, VOUCHER, as_is=True)) == [CodeLine(7, VOUCHER, value)]
 
 
-def test_the_end_of_a_cell_of_two_lines_is_no_code_of_its_own() -> None:
-    lines = ['"A', 'B";x', "C;y", 'D"E;z', '"F', "G;y", 'H";x', "I;z"]
-    found = list(read_lines(list(enumerate(lines, 2)), Layout(("value", "note"), ";"), VOUCHER, as_is=False))
-    assert [one.value for one in found if isinstance(one, CodeLine)] == ["C", 'D"E', "G", "I"]
-    bad = {one.line: one.reason for one in found if isinstance(one, BadLine)}
-    assert list(bad) == [2, 3, 6, 8]
-    are_ends = [reason.startswith("ends the quote that line") for reason in bad.values() if "line break" in reason]
-    assert are_ends == [False, True, False, True]
-
-
 @pytest.mark.parametrize("value", ["1,23457E+11", " 1,2E+05", "12,00", "=SUM(A1,B1)"])
 def test_so_is_what_it_damaged_with_a_comma_in_a_file_of_one_column(value: str) -> None:
     bad = read(value, ONE)

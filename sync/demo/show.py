@@ -32,7 +32,7 @@ CHANGE_EVERY_S = 0.25
 QUEUE_EVERY_S = 1.5
 LOOK_EVERY_S = 2.0
 CATCH_UP_S = 60.0
-QUICK = {"SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "3"}
+QUICK = {"SYNC_PULL_INTERVAL_S": "1", "SYNC_DISCOVERY_INTERVAL_S": "3", "SYNC_OVERLAP_S": "60"}
 """What a demo has not the patience for; within the API's budget even so."""
 LOGS = {"SYNC_LOG_FORMAT": "console", "SYNC_LOG_LEVEL": "warning"}
 LIVE = {
@@ -179,7 +179,9 @@ class _Narrator:
 
 def _explain(stage: Stage, page_address: str) -> None:
     command = shlex.join([str(psql_path()), stage.database_url])
-    click.echo(f"\nSee how it is doing: http://{page_address}/")
+    is_usual = page_address.endswith(f":{PAGE_PORT}")
+    elsewhere = "" if is_usual else f"  (at its usual port, {PAGE_PORT}, something else listens)"
+    click.echo(f"\nSee how it is doing: http://{page_address}/{elsewhere}")
     click.echo(f"\nQuery the mirror from another terminal:\n  {command}")
     click.echo(TRY_NEXT)
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ import httpx
 import psutil
 import pytest
 
+from sync.demo.show import PAGE_PORT
 from tests.support.process import start
 
 PATIENCE_S = 100
@@ -97,14 +99,20 @@ async def test_it_ends_by_itself_with_the_mirror_equal(tmp_path: Path) -> None:
         assert queued == made
 
 
-async def test_it_says_where_its_status_page_is(tmp_path: Path) -> None:
-    async with running(directory=tmp_path) as demo:
-        address = next(line for line in demo.said if "See how it is doing" in line).rpartition(" ")[2]
-        await demo.line(r"API -> mirror: [1-9]")
-        async with httpx.AsyncClient(trust_env=False) as browser:
-            answer = await browser.get(address)
-        demo.process.send_signal(signal.SIGINT)
-        assert await demo.ended() == 0
+async def test_it_says_where_its_status_page_is_where_something_else_has_its_port(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        with suppress(OSError):  # somebody may have it already
+            taken.bind(("127.0.0.1", PAGE_PORT))
+            taken.listen()
+        async with running(directory=tmp_path) as demo:
+            told = next(line for line in demo.said if "See how it is doing" in line)
+            address, _, elsewhere = told.removeprefix("See how it is doing: ").partition("  ")
+            assert elsewhere == f"(at its usual port, {PAGE_PORT}, something else listens)"
+            await demo.line(r"API -> mirror: [1-9]")
+            async with httpx.AsyncClient(trust_env=False) as browser:
+                answer = await browser.get(address)
+            demo.process.send_signal(signal.SIGINT)
+            assert await demo.ended() == 0
     assert answer.status_code == 200
     assert "<h1" in answer.text
 

@@ -165,6 +165,25 @@ async def test_the_last_success_is_told_apart_from_what_failed_since(
     assert ("60 minutes ago" in tile, told in tile) == (True, True)
 
 
+async def test_a_voucher_that_is_new_is_told_where_it_keeps_all_from_being_complete(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        mirror.add_voucher("New")
+        await mirror.discover()
+        text = (await site.get("/")).body.decode()
+    tile = text.split("<dt>Last success</dt>")[1].partition("</div>")[0]
+    assert "a voucher that is new is being read" in tile
+
+
+async def test_more_is_spoken_for_than_the_budget_has_and_all_of_it_is_used(mirror: Mirror) -> None:
+    """What a process may begin counts beside calls that will have left the window by then."""
+    async with serving(mirror, sync_rate_limit_requests=200) as site:
+        await STATES["working"](mirror, site)
+        await mirror.execute("UPDATE sync.reservations SET reserved = 21, ages_ms = array_fill(1000, ARRAY[187])")
+        text = (await site.get("/")).body.decode()
+    assert '<dt>Requests used</dt><dd class="value">200 of 200</dd>' in text
+
+
 async def test_its_charts_have_a_value_for_each_instant(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)

@@ -157,7 +157,8 @@ FROM sync.reservations AS entry JOIN sync.connections AS connection USING (token
 WHERE connection.name = ANY (CAST(:names AS text[])) ORDER BY calls DESC, entry.process
 """)
 _SKIPPED = text("""
-SELECT connection AS of_connection, kind, reason, count(*), (array_agg(name ORDER BY name))[1:3] AS names FROM (
+SELECT connection AS of_connection, kind, reason, count(*), (array_agg(DISTINCT name ORDER BY name))[1:3] AS names
+FROM (
   SELECT skipped.connection, skipped.kind, skipped.reason, coalesce(voucher.name, service.name, 'unnamed') AS name
   FROM sync.skipped LEFT JOIN mews.vouchers AS voucher ON voucher.id = skipped.id AND skipped.kind = 'voucher'
   LEFT JOIN mews.services AS service ON service.id = skipped.id AND skipped.kind = 'service'

@@ -214,9 +214,16 @@ def requests(one: RequestFailure, now: datetime) -> str:
 
 
 def left_out(one: LeftOut) -> str:
+    """What is not read or stored, and why."""
+    return f"{left_out_names(one)}: {one.reason}"
+
+
+def left_out_names(one: LeftOut) -> str:
     """What is not read or stored."""
     names = f" ({', '.join(one.names)}{' ...' if one.count > len(one.names) else ''})" if one.names else ""
-    return f"{one.count:,} {one.kind}{names}: {one.reason}"
+    # Resources of the API have a plural already.
+    what = f"{one.count:,} {one.kind}" if one.kind.endswith("s") else plural(one.count, one.kind)
+    return f"{what}{names}"
 
 
 def outage(one: Outage) -> str:

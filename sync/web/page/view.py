@@ -163,6 +163,8 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
     through = f"complete through {words.moment(one.complete_through, overview.now)}"
+    if one.complete_through is None and one.caught_up_age_s is not None and one.vouchers:
+        through = "a voucher that is new is being read"
     if one.has_failed_since:
         through = f"a request failed {words.ago(one.failed_request_age_s)}"
     number = "unknown" if one.voucher_codes is None else words.codes(one)
@@ -184,7 +186,8 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
 def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:
     settings = overview.alive[0].settings if overview.alive else {}
     limit, window_s = settings.get("SYNC_RATE_LIMIT_REQUESTS", 200), settings.get("SYNC_RATE_LIMIT_WINDOW_S", 30.0)
-    return sum(share.calls for share in details.budget), int(limit), float(window_s)
+    # What a process may begin counts beside calls that will have left the window by then.
+    return min(sum(share.calls for share in details.budget), int(limit)), int(limit), float(window_s)
 
 
 def _tiles(overview: Overview) -> list[Tile]:

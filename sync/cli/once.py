@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext, suppress
 from functools import partial
 
@@ -28,6 +29,7 @@ from sync.service.outbox_worker import OutboxJobs
 from sync.settings import Settings, load_settings
 from sync.tracing import tracing
 
+PushAll = Callable[[], Awaitable[PushReport]]
 SENT_BEFORE = "what was sent before that may not show in the API yet"
 AT_ONCE = 8
 """Connections that have their cycle at the same time; each is within the budget of its own token."""
@@ -74,7 +76,8 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
     await _await_server(connection)
     with pull_progress(connection.client) if shows_progress else nullcontext(_show_nothing) as on_progress:
         pulled = await jobs.pull_turn(on_progress=on_progress) if discovered else None
-    pushed = await (_push(connection, jobs.outbox) if shows_progress else jobs.outbox.push_all())
+    push_all = partial(jobs.outbox.push_all, partial(jobs.outbox.refresh, jobs.discover, jobs.pull_turn))
+    pushed = await (_push(connection, jobs.outbox, push_all) if shows_progress else push_all())
     if pulled and pulled.caught_up:
         note = partial(heartbeat.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
         await in_transaction(connection.engine, note)
@@ -102,11 +105,11 @@ def _show_nothing(_: PullReport) -> None:
     pass
 
 
-async def _push(connection: Connection, jobs: OutboxJobs) -> PushReport:
+async def _push(connection: Connection, jobs: OutboxJobs, push_all: PushAll) -> PushReport:
     waiting = sum(await in_transaction(connection.engine, waiting_by_lane))
     with call_progress("Pushing", "changes", connection.client) as show:
         # What follows others, and what others queue meanwhile, comes to it.
-        return await followed(jobs.push_all(), lambda: show(jobs.ended, max(waiting, jobs.ended)))
+        return await followed(push_all(), lambda: show(jobs.ended, max(waiting, jobs.ended)))
 
 
 def _each_once(errors: list[VoucherSyncError]) -> list[VoucherSyncError]:

@@ -27,8 +27,11 @@ class Outcome:
     @property
     def is_complete(self) -> bool:
         """Whether the mirror is caught up, and everything that was due is pushed."""
-        is_caught_up = self.discovered is not None and self.pulled is not None and self.pulled.caught_up is not None
-        return is_caught_up and not self.pushed.errors
+        return self._is_caught_up and not self.pushed.errors
+
+    @property
+    def _is_caught_up(self) -> bool:
+        return self.discovered is not None and self.pulled is not None and self.pulled.caught_up is not None
 
     def summary(self) -> dict[str, Any]:
         """Counts for scripts."""
@@ -47,7 +50,7 @@ class Outcome:
         windows = f"{self.pulled.windows_done} of {plural(self.pulled.windows_planned, 'window')}"
         return (
             f"{plural(self.discovered.vouchers, 'voucher')}, {windows}, {plural(self.pulled.codes, 'code')} read, "
-            f"{plural(self.pulled.written, 'row')} written{'' if self.is_complete else '; not caught up'}."
+            f"{plural(self.pulled.written, 'row')} written{'' if self._is_caught_up else '; not caught up'}."
             f"{self._rejected()}{self._pushed()}"
         )
 

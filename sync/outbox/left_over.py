@@ -1,6 +1,7 @@
 """What a push leaves behind: sent and not finished, held by others, or not sent although it was due."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import BigInteger, Boolean, Interval, Text, and_, bindparam, exists, func, or_, select, text
@@ -9,12 +10,24 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
 from sync.core.plurals import plural
+from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.rules import Status
-from sync.outbox.tables import outbox
+from sync.outbox.tables import PUT_OFF_UNTIL, outbox
 from sync.postgres.locks import blockers, describe
+from sync.postgres.metadata import TIMESTAMP
 
 MAX_LOOKED_AT = 1000
 """Rows that are due, and may be held by others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """Rows that were not sent: how long until the first of them goes again, and whether one `waits_for_mirror`, as a
+    delete of a code that no pull has shown yet.
+    """
+
+    wait: timedelta
+    waits_for_mirror: bool
 
 
 async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
@@ -48,16 +61,29 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
     )
 
 
-async def unsent_wait(
-    tx: AsyncConnection, connection: str, without: Iterable[int], *, with_due: bool
-) -> timedelta | None:
-    """How long until the first row goes again that was given back, but for those of `without`; None: there is none.
+async def find_unsent(tx: AsyncConnection, connection: str, without: Iterable[int], *, with_due: bool) -> Unsent | None:
+    """Rows that were given back or put off a while, but for those of `without`, those that something on the table
+    refuses to have changed, and those behind another one for the same code; None: there are none.
 
-    `with_due`: or until the first that was never claimed.
+    `with_due`: and those that were never claimed.
     """
-    parameters = {"connection": connection, "without": list(without), "with_due": with_due}
-    wait_s = (await tx.execute(_UNSENT_WAIT, parameters)).scalar_one()
-    return None if wait_s is None else timedelta(seconds=wait_s)
+    parameters = {
+        "connection": connection,
+        "without": list(without),
+        "with_due": with_due,
+        "until": PUT_OFF_UNTIL,
+        "kept": KEPT,
+        "refuses": REFUSES,
+    }
+    row = (await tx.execute(_UNSENT, parameters)).one()
+    return None if row.wait_s is None else Unsent(timedelta(seconds=row.wait_s), row.waits_for_mirror)
+
+
+async def count_resting(tx: AsyncConnection, connection: str) -> int:
+    """Rows that are left alone for a while, since something on the table refuses to have them changed; up to 1000."""
+    parameters = {"connection": connection, "kept": KEPT, "refuses": REFUSES, "most": MAX_LOOKED_AT}
+    count: int = (await tx.execute(_COUNT_RESTING, parameters)).scalar_one()
+    return count
 
 
 # In seconds: a pooler may tell psycopg of another IntervalStyle than the one that the transaction has set, for as long
@@ -70,12 +96,19 @@ FROM mews.voucher_code_outbox AS row
 WHERE row.status IN ('sending', 'uncertain') AND row.connection = :connection
 """).bindparams(bindparam("connection", type_=Text), bindparam("claims_wait", type_=Interval))
 
-# Of rows that are due, those which no lock of ours can be had on.
+# Of rows that are due, those which no lock of ours can be had on. One that is locked cannot be assigned either.
 _COUNT_LOCKED = text("""
 WITH due AS (
-  SELECT row.id FROM mews.voucher_code_outbox AS row
-  WHERE row.status = 'pending' AND row.connection = :connection AND row.next_attempt_at <= now()
-  LIMIT :most
+  (SELECT row.id FROM mews.voucher_code_outbox AS row
+   WHERE row.status = 'pending' AND row.connection = :connection AND row.next_attempt_at <= now()
+   LIMIT :most)
+UNION ALL
+  (SELECT row.id FROM mews.voucher_code_outbox AS row
+   LEFT JOIN mews.voucher_codes AS code ON row.voucher_id IS NULL AND code.id = row.voucher_code_id
+   JOIN mews.vouchers AS voucher ON voucher.id = coalesce(row.voucher_id, code.voucher_id)
+   WHERE row.status = 'pending' AND row.connection IS NULL AND row.next_attempt_at <= now()
+     AND voucher.connection = :connection
+   LIMIT :most)
 ), free AS (
   SELECT row.id FROM mews.voucher_code_outbox AS row WHERE row.id IN (SELECT due.id FROM due)
   FOR NO KEY UPDATE SKIP LOCKED
@@ -83,15 +116,38 @@ WITH due AS (
 SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM free)
 """)
 
-# An attempt that is noted, of a row that is pending, was without effect.
-_UNSENT_WAIT = text("""
-SELECT CAST(extract(epoch FROM min(row.next_attempt_at) - now()) AS float8)
+_RESTS = "(starts_with(row.last_error, :refuses) OR row.last_error = :kept) IS TRUE"
+
+# An attempt that is noted, of a row that is pending, was without effect. And of what was never sent, a claim puts off
+# only what the mirror has yet to show. The row in front of another is told by itself, or held, or put off by its user.
+_UNSENT = text(f"""
+SELECT CAST(extract(epoch FROM min(row.next_attempt_at) - now()) AS float8) AS wait_s,
+       coalesce(bool_or(row.attempts = 0 AND row.next_attempt_at > now()), false) AS waits_for_mirror
 FROM mews.voucher_code_outbox AS row
 WHERE row.status = 'pending' AND row.connection = :connection AND row.id <> ALL (:without)
-  AND (row.attempts > 0 OR (:with_due AND row.next_attempt_at <= now()))
+  AND (row.attempts > 0 OR row.next_attempt_at > now() OR :with_due) AND row.next_attempt_at < :until
   AND (row.not_before IS NULL OR row.not_before <= now())
-""").bindparams(
+  AND NOT {_RESTS}
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS earlier
+    WHERE earlier.voucher_id = row.voucher_id AND earlier.value = row.value AND earlier.id < row.id
+      AND earlier.status IN ('pending', 'sending', 'uncertain', 'held')
+  )
+""").bindparams(  # noqa: S608 - put together of constants
     bindparam("connection", type_=Text),
     bindparam("without", type_=ARRAY(BigInteger)),
     bindparam("with_due", type_=Boolean),
+    bindparam("until", type_=TIMESTAMP),
+    bindparam("refuses", type_=Text),
+    bindparam("kept", type_=Text),
+)
+
+_COUNT_RESTING = text(f"""
+SELECT count(*) FROM (
+  SELECT FROM mews.voucher_code_outbox AS row
+  WHERE row.status = 'pending' AND row.connection = :connection AND {_RESTS}
+  LIMIT :most
+) AS resting
+""").bindparams(  # noqa: S608 - put together of constants
+    bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text)
 )

@@ -142,13 +142,14 @@ class OutboxJobs:
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
             await self._pusher.find_earlier()
 
-    async def refresh(self, discover: Refresh, pull: Refresh) -> None:
-        """Make the mirror fresh for rows that wait for it."""
+    async def refresh(self, discover: Refresh, pull: Refresh) -> bool:
+        """Make the mirror fresh for rows that wait for it; whether that went well."""
         if (found := await discover() if self._pusher.waiting.discovery else True) is not None:
             await pull()
         has_failed = found is None or self._health.is_failing("pull")
         self._next_refresh_s = time.monotonic() + (AFTER_FAILED_REFRESH_S if has_failed else REFRESH_AGAIN_S)
         self.wake.set()
+        return not has_failed
 
     async def prune(self) -> None:
         """Delete what was finished long ago."""
@@ -156,12 +157,13 @@ class OutboxJobs:
             prune = partial(retention.prune, keep=self._settings.keep, after=self._pruned)
             self._pruned = (await in_transaction(self._connection.engine, prune, as_daemon)).reached
 
-    async def push_all(self) -> PushReport:
+    async def push_all(self, refresh: Callable[[], Awaitable[bool]] | None = None) -> PushReport:
         """Send everything that is due, and reconcile what is or becomes uncertain, unless that takes too long.
 
-        The report has no errors if nothing is left of them.
+        `refresh`: this one's, for what names a voucher or code that the mirror does not show yet; without, such rows
+        are left. The report has no errors if nothing is left of them.
         """
-        total = await PushAll(self._connection, self._settings.push, self._pusher, self.look_up).run()
+        total = await PushAll(self._connection, self._settings.push, self._pusher, self.look_up, refresh).run()
         self._note_pushed(total)
         await self.tell_pushed()
         return total

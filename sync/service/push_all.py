@@ -26,6 +26,8 @@ RECONCILE_AGAIN_S = 0.1
 LOCKED_AGAIN_S = 1.0
 SEND_AGAIN_S = 0.1
 READ_BACK_AGAIN_S = 1.0
+REFRESH_AGAIN_S = 5.0
+"""So often, at most, it pulls for what names a voucher or code that the mirror does not show yet."""
 UNRECONCILED = (
     "of {} it is not known yet whether they were made; they are looked up by the daemon, or by the next "
     "`voucher-sync once`: see `voucher-sync outbox list --status uncertain`"
@@ -33,11 +35,14 @@ UNRECONCILED = (
 LEFT = "{}: what is queued is sent by the daemon, or the next `voucher-sync once`"
 NEW_SERVER = LEFT.format("the database's server became another")
 UNSENT = LEFT.format("not all could be sent in time")
+UNSHOWN = LEFT.format("the API does not show every voucher or code yet that is named")
 ENDED = LEFT.format("it was told to end before all was sent")
 
 
 class PushAll:
-    """One such push, by a `pusher`. `look_up` reconciles what is uncertain, and says why nothing of it could be."""
+    """One such push, by a `pusher`. `look_up` reconciles what is uncertain, and says why nothing of it could be.
+    `refresh` makes the mirror fresh for rows that wait for it, and says whether that went well.
+    """
 
     def __init__(
         self,
@@ -45,11 +50,14 @@ class PushAll:
         settings: PushSettings,
         pusher: Pusher,
         look_up: Callable[[], Awaitable[VoucherSyncError | None]],
+        refresh: Callable[[], Awaitable[bool]] | None,
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._pusher = pusher
         self._look_up = look_up
+        self._refresh = refresh
+        self._waits_for_mirror = False
         self._report = PushReport()
 
     async def run(self) -> PushReport:
@@ -58,6 +66,7 @@ class PushAll:
             await self._push()
             await self._read_all_deleted()
             await self._note_if_ended()
+            await self._note_resting()
         except VoucherSyncError as error:
             self._report.note_error(error)
         return self._report
@@ -86,6 +95,8 @@ class PushAll:
         """What is left of a look and a push, and after how many seconds that is worth another try."""
         if failure := await self._look_up():
             return failure, math.inf  # the look would read the same pages again at once, for as long as this stays
+        if self._waits_for_mirror and not (self._refresh and await self._refresh()):
+            return Unsent(UNSHOWN), math.inf
         self._report.add(await self._pusher.push())
         left = await self._left_over()
         if left is None and not await self._has_backlog():
@@ -113,14 +124,17 @@ class PushAll:
         """What could not be sent for no fault that was noted: claimed too late, after others that were refused, or
         while too many calls of other connections fail.
         """
-        if self._report.errors:
-            return None
         without, with_due = self._connection.set_aside.row_ids(), not self._pusher.may_send
-        unsent_wait = partial(
-            left_over.unsent_wait, connection=self._connection.name, without=without, with_due=with_due
-        )
-        wait = await in_transaction(self._connection.engine, unsent_wait)
-        return None if wait is None else (Unsent(UNSENT), max(SEND_AGAIN_S, wait.total_seconds()))
+        find = partial(left_over.find_unsent, connection=self._connection.name, without=without, with_due=with_due)
+        unsent = await in_transaction(self._connection.engine, find)
+        is_unknown = self._pusher.waiting.discovery or self._pusher.waiting.pull
+        self._waits_for_mirror = is_unknown or (unsent is not None and unsent.waits_for_mirror)
+        if self._waits_for_mirror:
+            delay_s = self._settings.read_after_write_delay.total_seconds()
+            return Unsent(UNSHOWN), max(SEND_AGAIN_S, min(REFRESH_AGAIN_S, delay_s))
+        if unsent is None or self._report.errors:
+            return None
+        return Unsent(UNSENT), max(SEND_AGAIN_S, unsent.wait.total_seconds())
 
     async def _has_backlog(self) -> bool:
         has_backlog = partial(left_over.has_backlog, connection=self._connection.name)
@@ -139,6 +153,11 @@ class PushAll:
         """A cycle that was told to end has not done what it was for, unless nothing is left of it."""
         if self._connection.stop.is_set() and not self._report.errors and await self._has_backlog():
             self._report.note_error(Stopped(ENDED))
+
+    async def _note_resting(self) -> None:
+        """What an earlier process has set aside is told each time, until somebody has mended what refuses it."""
+        resting = partial(left_over.count_resting, connection=self._connection.name)
+        self._report.refused = max(self._report.refused, await in_transaction(self._connection.engine, resting))
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -72,7 +72,7 @@ async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
     """The jobs of a mirror, with the daemon's own loop for the outbox under way."""
     quick = {"sync_settle_after_s": 1, "sync_lease_s": 3}
     jobs = app.make_jobs(mirror.connection, mirror.settings(**(quick | settings)))
-    refreshes: list[asyncio.Task[None]] = []
+    refreshes: list[asyncio.Task[bool]] = []
 
     def refresh() -> None:
         if all(one.done() for one in refreshes):

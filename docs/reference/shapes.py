@@ -125,10 +125,11 @@ ComparedVoucher = _shape(
 )  # fmt: skip
 Compared = _shape(
     "Compared",
-    "What an audit found, by voucher. `braked`: why it changed nothing.",
+    "What an audit found, by voucher. `errors`: why vouchers, or whole connections, could not be compared; `left_out`: "
+    "vouchers that are not compared, since the API does not show them at present; `braked`: why it changed nothing.",
     [
-        ("ok", bool), ("drift", int), ("repaired", int), ("braked", str | None),
-        ("vouchers", dict[str, ComparedVoucher]),
+        ("ok", bool), ("errors", list[str]), ("left_out", int), ("drift", int), ("repaired", int),
+        ("braked", str | None), ("vouchers", dict[str, ComparedVoucher]),
     ],
 )  # fmt: skip
 Adopted = _shape(

@@ -28,9 +28,11 @@ class VoucherReport:
 class AuditReport:
     """What an audit found.
 
-    `vouchers_done` and `vouchers_left`: listed by this process, and not yet; `braked`: why it changed nothing.
+    `vouchers_done` and `vouchers_left`: listed by this process, and not yet; `left_out`: not compared, since the API
+    does not show them at present; `braked`: why it changed nothing.
     """
 
+    left_out: int = 0
     vouchers_done: int = 0
     vouchers_left: int = 0
     codes: int = 0
@@ -39,6 +41,7 @@ class AuditReport:
 
     def add(self, connection: str, other: "AuditReport") -> None:
         """Take in what was found of another connection."""
+        self.left_out += other.left_out
         self.vouchers_done += other.vouchers_done
         self.vouchers_left += other.vouchers_left
         self.codes += other.codes

@@ -46,6 +46,7 @@ async def _audit(run: AuditRun) -> AuditReport:
     sizes = await run.do(lambda tx: db.count_codes(tx, name))
     voucher_ids = await run.do(lambda tx: db.left_to_list(tx, run.audit))
     report.vouchers_left = len(voucher_ids)
+    report.left_out = await run.do(lambda tx: db.count_left_out(tx, name))
     await run.do(lambda tx: pages.forget_all(tx, name))
 
     async def list_some(group: list[UUID]) -> None:

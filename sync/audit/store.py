@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.compare import Difference, MirroredCode
 from sync.audit.tables import audit_candidates, audits, voucher_audits
-from sync.core.errors import AuditRunning
+from sync.connection.tables import freshness
+from sync.core.errors import AuditRunning, VoucherSyncError
 from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, voucher_codes, vouchers
@@ -30,6 +31,7 @@ from sync.postgres.metadata import UNDER_WAY
 
 ALIVE_FOR = timedelta(minutes=5)
 """An audit that is silent for so long was left by its process, and may be taken over."""
+NOT_BEGUN = "nothing is mirrored yet, so there is nothing to compare: start `voucher-sync once`, or `run`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,21 @@ async def left_to_list(tx: AsyncConnection, audit: Audit) -> list[UUID]:
     return list(
         (await tx.execute(select(vouchers.c.id).where(*of_connection, ~is_listed).order_by(vouchers.c.id))).scalars()
     )
+
+
+async def count_left_out(tx: AsyncConnection, connection: str) -> int:
+    """How many vouchers no audit compares, since they are not read at present."""
+    is_left_out = (vouchers.c.connection == connection, is_skipped(vouchers.c.connection, vouchers.c.id))
+    return int((await tx.execute(select(func.count()).select_from(vouchers).where(*is_left_out))).scalar_one())
+
+
+async def require_begun(tx: AsyncConnection, connection: str) -> None:
+    """Raise `VoucherSyncError` where nothing was ever mirrored for a connection, nor found to be nothing."""
+    has_vouchers = select(vouchers.c.id).where(vouchers.c.connection == connection).exists()
+    caught_up = (freshness.c.name == connection, freshness.c.caught_up_as_of.is_not(None))
+    has_caught_up = select(freshness.c.name).where(*caught_up).exists()
+    if not (await tx.execute(select(or_(has_vouchers, has_caught_up)))).scalar_one():
+        raise VoucherSyncError(NOT_BEGUN)
 
 
 async def left_to_confirm(tx: AsyncConnection, audit: Audit) -> list[Scope]:

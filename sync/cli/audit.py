@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from sync.audit.compare import DRIFT, Difference
 from sync.audit.context import AuditSettings
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
+from sync.audit.store import require_begun
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
 from sync.cli.terminal import print_table, printable
@@ -47,7 +48,7 @@ def audit(*, repair: bool, accept_loss: bool, as_json: bool, name: str | None) -
         how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
         report, names, others = asyncio.run(_audit_all(settings, url, how, name))
     if as_json:
-        click.echo(json.dumps(_summary(report)))
+        click.echo(json.dumps(_summary(report, others)))
     else:
         _print(report, names)
     for error in [*report.errors, *others]:
@@ -88,6 +89,7 @@ async def _audit(settings: Settings, connection: Connection, how: AuditSettings)
     try:
         with call_progress("Comparing", "vouchers", connection.client) as show:
             await verify(connection)
+            await in_transaction(connection.engine, partial(require_begun, connection=connection.name))
             if not await in_transaction(connection.engine, lambda tx: is_daemon_heard(tx, settings.sync_lease_s)):
                 # Two processes share the budget evenly, and a daemon's pushes are not to wait for an audit.
                 connection.client.rate_limiter.lift_audit_share()
@@ -114,10 +116,12 @@ def _counts(voucher: VoucherReport) -> dict[str, Any]:
     }
 
 
-def _summary(report: AuditReport) -> dict[str, Any]:
-    """What a script may want to know."""
+def _summary(report: AuditReport, others: Sequence[str]) -> dict[str, Any]:
+    """What a script may want to know; `others`: why connections could not be compared at all."""
     return {
-        "ok": report.is_clean,
+        "ok": report.is_clean and not others,
+        "errors": [*map(str, report.errors), *others],
+        "left_out": report.left_out,
         "drift": report.drift,
         "repaired": report.repaired,
         "braked": report.braked,
@@ -151,6 +155,8 @@ def _sentence(report: AuditReport) -> str:
     )
     if total[Difference.REFUSED]:
         beside += f"; {total[Difference.REFUSED]:,} that something on the table refuses, see sync.rejected_records"
+    if report.left_out:
+        beside += f"; {plural(report.left_out, 'voucher')} left out, which the API does not show at present"
     done = f"{plural(compared, 'code')} of {plural(len(report.vouchers), 'voucher')} compared"
     if not report.drift:
         return f"{done}, no drift{beside}."

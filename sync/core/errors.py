@@ -4,23 +4,19 @@
     ├── SettingsError                 a setting is missing or wrong
     ├── DatabaseError                 the mirror's database
     │   ├── DatabaseUnavailable       cannot be reached, went away, or has no room
-    │   │   └── DatabaseFull          takes no more sessions at present
+    │   │   └── DatabaseFull, CommitUnknown   takes no more sessions at present; went away at a commit
     │   ├── DatabaseBusy              somebody else's transaction stands in the way
     │   │   └── DatabaseLocked        it holds a lock, for longer than is waited
     │   ├── NotMigrated               reached, but its schema is not this version's
     │   │   └── MigratedFurther       it is a newer version's
-    │   ├── Unsuitable                reached, but no schema could make it do: its encoding, release or pooler
-    │   ├── NotAdopted                it was restored or copied, and nobody has said that it is the one to work with
-    │   ├── IncarnationChanged        its server is another, or was started anew: it is looked at first
-    │   ├── NotAllowed                reached, but its user may not do what is to be done
+    │   ├── Unsuitable, NotAllowed    reached, but of another encoding, release or pooler; its user may not do that
+    │   ├── NotAdopted, IncarnationChanged   restored or copied, and nobody agreed to it; its server is another
     │   └── StatementRefused          something on a table refuses what is written, perhaps for one row
     ├── AnotherHotel                  the tokens are not for the hotels that are mirrored
     ├── ClockRefused                  no clock here confirms the API's
     ├── InternalError                 a fault of this service itself; the log has the traceback
     ├── Stopped                       given up because the service is stopping; nothing was in flight
-    ├── TooMuchMissing                an audit found so much missing that it changed nothing
-    ├── AuditRunning                  an audit of the same connection is under way
-    ├── AuditMissed                   an audit did not begin at its time
+    ├── TooMuchMissing, AuditRunning, AuditMissed   of audits: it changed nothing; is under way; did not begin
     ├── Unreconciled, Unsent          of changes it is unknown whether they were made; they were due and not sent
     └── ApiError                      one call of the Mews Connector API
         ├── NotProcessed              certainly without effect
@@ -68,6 +64,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class DatabaseFull(DatabaseUnavailable):
     """The database takes no more sessions at present, of this role, of this database or at all."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The database went away at a commit: it is unknown whether what was done stands."""
 
 
 class DatabaseBusy(DatabaseError):

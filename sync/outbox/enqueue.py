@@ -12,12 +12,16 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.core.errors import DatabaseError
+from sync.core.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
 from sync.mirror.tables import vouchers
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED, outbox
 from sync.postgres.engine import translate
 
+UNKNOWN = (
+    "it is not known whether this was done: see `voucher-sync outbox list` before you do it again, once the database "
+    "answers"
+)
 REFUSALS = (psycopg.errors.IntegrityError, psycopg.errors.InsufficientPrivilege)
 
 
@@ -52,14 +56,20 @@ class Queued:
 async def user_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction as long as it takes, since a million rows are queued in one.
 
-    Raises `DatabaseError`; where a rule of the outbox is broken, in the words of the rule alone.
+    Raises `DatabaseError`; where a rule of the outbox is broken, in the words of the rule alone. `CommitUnknown` where
+    it may have been done or not.
     """
+    is_at_commit = False
     try:
         async with engine.begin() as connection:
             yield connection
+            is_at_commit = True
     # Not chained: the detail of the database's error may hold a code's value, and a traceback would show it.
     except DBAPIError as error:
-        raise _in_words(error) from None
+        found = _in_words(error)
+        if is_at_commit and isinstance(found, DatabaseUnavailable):
+            raise CommitUnknown(f"{UNKNOWN}: {found}") from None
+        raise found from None
     except psycopg.Error as error:  # from a COPY, which goes past SQLAlchemy
         raise _in_words(DBAPIError(None, None, error)) from None
 

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, and_, any_, exists, func, literal, select, text, true, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    any_,
+    exists,
+    func,
+    literal,
+    select,
+    text,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -68,7 +80,8 @@ async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> 
     await tx.execute(_CHECKED_AT_ONCE)
     try:
         async with tx.begin_nested():
-            count = (await tx.execute(_update(move, and_(true(), *conditions), and_(true(), *others)))).rowcount
+            moving = _counting(_update(move, and_(true(), *conditions), and_(true(), *others)))
+            count, kept = (await tx.execute(moving)).one()
     except DBAPIError as error:
         if not isinstance(translate(error), StatementRefused):
             raise
@@ -77,10 +90,10 @@ async def move_all(tx: AsyncConnection, move: Move, voucher_id: UUID | None) -> 
             movable = movable.where(outbox.c.erased_at.is_(None))
         return await move_rows(tx, move, (await tx.execute(movable)).scalars().all())
     if move.target is not Status.PENDING:
-        return Moved(count, {})
+        return Moved(count, await _reasons(tx, move, kept))
     left = select(outbox.c.id).where(*conditions, outbox.c.status.in_(move.sources), _is_queued_elsewhere())
     ids = (await tx.execute(left.order_by(outbox.c.id).limit(MAX_NAMED))).scalars().all()
-    return Moved(count, await _reasons(tx, move, ids))
+    return Moved(count, await _reasons(tx, move, sorted({*ids, *kept})))
 
 
 # What users have put off to the commit (`DEFERRABLE`) would refuse all rows there. It ends with the transaction.
@@ -115,6 +128,17 @@ def _update(move: Move, selected: ColumnElement[bool], other_selected: ColumnEle
     # What was erased has no code to send. An add that failed twice is retried once.
     goes_before = exists().where(_SAME_ADD, _OTHER.c.status == Status.FAILED, _OTHER.c.id < outbox.c.id, other_selected)
     return statement.where(outbox.c.erased_at.is_(None), ~_is_queued_elsewhere(), ~goes_before)
+
+
+def _counting(moving: Any) -> Any:
+    """How many rows a statement moves, and the first of those that a trigger or policy keeps from it without a word."""
+    movable = select(outbox.c.id).where(moving.whereclause).cte("movable")
+    moved = moving.returning(outbox.c.id).cte("moved")
+    # By NOT IN, what does not fit in work_mem would be read anew for each of a million rows.
+    left = select(movable.c.id).except_(select(moved.c.id)).subquery()
+    kept = select(left.c.id).order_by(left.c.id).limit(MAX_NAMED)
+    count = select(func.count()).select_from(moved).scalar_subquery()
+    return select(count, func.array(kept.scalar_subquery(), type_=ARRAY(BigInteger)))
 
 
 async def _reasons(tx: AsyncConnection, move: Move, ids: Sequence[int]) -> dict[int, str]:

@@ -1,4 +1,7 @@
-"""A new file of codes: only its owner can read it, and it is gone again if what it goes with fails."""
+"""A new file of codes: only its owner can read it, and it is gone again if what it goes with fails.
+
+It stays where that may have been done: nobody else would know which codes they are.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from sync.core.errors import VoucherSyncError
+from sync.core.errors import CommitUnknown, VoucherSyncError
 
 
 @contextmanager
@@ -24,6 +27,8 @@ def new_file(path: Path | None) -> Iterator[TextIO | None]:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             try:
                 yield file
+            except CommitUnknown as error:
+                raise CommitUnknown(f"{error}; {path} has the codes that are there if it was") from None
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise

@@ -29,6 +29,9 @@ class Kind(StrEnum):
     """Changes wait for somebody to release them; told again when they are ten times as many."""
     FAILED = "changes_failed"
     """Changes were refused for good; so is this."""
+    STUCK = "changes_stuck"
+    """Nothing can become of changes until somebody mends what keeps them, as what on the outbox's table refuses them;
+    so is this."""
     REJECTED = "records_rejected"
     """Records of the API could not be stored; so is this."""
     DRIFT = "drift"
@@ -46,6 +49,7 @@ WHAT_TO_DO: Mapping[Kind, str] = {
     Kind.NOT_ADOPTED: "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`",
     Kind.HELD: "see `voucher-sync outbox list --status held`, then `outbox release` or `outbox cancel` them",
     Kind.FAILED: "see `voucher-sync outbox list --status failed`; once the cause is mended, `outbox retry` them",
+    Kind.STUCK: "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says why",
     Kind.DRIFT: "`voucher-sync status` tells what was found, and `audit --repair` mends what the daemon has not: if it "
     "comes again, find out who changes codes without a change of UpdatedUtc",
     Kind.AUDIT_STOPPED: "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
@@ -83,6 +87,7 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         (Kind.FAILED, Status.FAILED, "changes refused for good"),
     ):
         yield from _counted(one.name, kind, one.outbox.get(status, 0), what)
+    yield from _counted(one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them")
     yield from _counted(one.name, Kind.REJECTED, one.rejected_records, "records of the API that cannot be stored")
     if one.audit_braked:
         yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")

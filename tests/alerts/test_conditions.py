@@ -27,6 +27,7 @@ def test_each_trouble_has_its_own_name() -> None:
     assert only(replace(WELL, gap="copy")).kind is Kind.NOT_ADOPTED
     assert only(replace(WELL, outbox={"held": 3})).kind is Kind.HELD
     assert only(replace(WELL, outbox={"failed": 3})).kind is Kind.FAILED
+    assert only(replace(WELL, stuck=1)).kind is Kind.STUCK
     assert only(replace(WELL, rejected_records=1)).kind is Kind.REJECTED
     assert only(replace(WELL, audit_drift=2)).kind is Kind.DRIFT
     assert only(replace(WELL, audit_drift=2, audit_braked="too many")).kind is Kind.AUDIT_STOPPED

@@ -12,8 +12,8 @@ from tests.support.pages import LINK, anchors, blocks, commands, inline, parse_c
 
 RUNBOOK = (DEPLOY / "runbook.md").read_text(encoding="utf-8")
 CONDITIONS = {
-    "failing", "no_progress", "not_adopted", "changes_held", "changes_failed", "records_rejected", "drift",
-    "audit_stopped",
+    "failing", "no_progress", "not_adopted", "changes_held", "changes_failed", "changes_stuck", "records_rejected",
+    "drift", "audit_stopped",
 }  # fmt: skip
 """What the webhook tells of, each under the name of its heading."""
 

@@ -7,19 +7,23 @@ from dataclasses import dataclass, field
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.outbox.each_row import KEPT, REFUSES
+from sync.outbox.reconcile import NOT_SHOWN
 from sync.service.status.facts import COUNTED_TO
 
 
 @dataclass(slots=True)
 class Backlog:
-    """The changes of one connection: counts by status, those of them that are more, why some are held, and the age of
-    the oldest that waits.
+    """The changes of one connection: counts by status, those of them that are more, why some are held, the age of the
+    oldest that waits, and how many are stuck: something on the table refuses them, or the API does not show their
+    voucher, so that it stays unknown what became of them.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
     at_least: list[str] = field(default_factory=list)
     held: dict[str, int] = field(default_factory=dict)
     oldest_age_s: float | None = None
+    stuck: int = 0
 
     def add(self, status: str, count: int, oldest_age_s: float | None, held_because: str | None) -> None:
         """Take what was counted in one place."""
@@ -42,6 +46,9 @@ async def load_backlogs(tx: AsyncConnection, names: Sequence[str]) -> dict[str, 
     for row in rows:
         for name in names if row.name is None else [row.name]:
             backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
+    parameters = {"names": list(names), "cap": COUNTED_TO, "refuses": REFUSES, "kept": KEPT, "not_shown": NOT_SHOWN}
+    for row in await tx.execute(_STUCK, parameters):
+        backlogs[row.name].stuck = row.number
     return backlogs
 
 
@@ -74,4 +81,21 @@ WITH counted AS (
 SELECT name, status, held_because, number,
        CAST(extract(epoch FROM now() - oldest_at) AS double precision) AS oldest_age_s
 FROM counted WHERE number > 0
+""")
+
+# What rests does so for 5 minutes at a time, and is due then. By the index of what is next, of the last that are due or
+# will be by then, and no more of them than the bound.
+_STUCK = text("""
+SELECT known.name, resting.number + unknown.number AS number
+FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE starts_with(last_error, :refuses) OR last_error = :kept) AS number FROM (
+    SELECT last_error FROM mews.voucher_code_outbox
+    WHERE connection = known.name AND left(status, 7) = 'pending' AND next_attempt_at <= now() + interval '5 minutes'
+    ORDER BY next_attempt_at DESC, id DESC LIMIT :cap) AS few
+) AS resting CROSS JOIN LATERAL (
+  SELECT count(*) FILTER (WHERE last_error = :not_shown) AS number FROM (
+    SELECT last_error FROM mews.voucher_code_outbox
+    WHERE connection = known.name AND status = 'uncertain' LIMIT :cap) AS few
+) AS unknown
+WHERE resting.number + unknown.number > 0
 """)

@@ -97,6 +97,7 @@ def _status(
         outbox_at_least=backlog.at_least,
         held=backlog.held,
         oldest_waiting_age_s=backlog.oldest_age_s,
+        stuck=backlog.stuck,
     )
 
 

@@ -62,6 +62,9 @@ FAILED_TO_DO = (
     "leave them"
 )
 
+STUCK_TO_DO = (
+    "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says what it is"
+)
 REMOVED = "Changes were queued for it since it was removed, and nobody sends them"
 REMOVED_TO_DO = (
     "take them back with `voucher-sync outbox cancel`, or add the connection again with `voucher-sync connections add`"
@@ -272,6 +275,8 @@ def _notes(one: ConnectionStatus) -> Iterator[Note]:
     if count := one.outbox.get("failed"):
         text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
         yield Note(text, FAILED_TO_DO)
+    if one.stuck:
+        yield Note(f"{words.changes(one.stuck)} stuck until somebody mends what keeps them", STUCK_TO_DO)
     if one.audit_drift and not one.audit_braked:
         is_mended = one.audit_repaired >= one.audit_drift
         text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, Table, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, CursorResult, Table, and_, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.tables import rejected_records, voucher_code_versions, voucher_codes
 from sync.outbox.claims import as_daemon
 from sync.outbox.listing import HIDDEN
@@ -48,7 +49,8 @@ class Erasure:
 async def erase(engine: AsyncEngine, value: str, *, dry_run: bool) -> Erasure:
     """Erase a code's text in one transaction, or with `dry_run` find out what that would erase.
 
-    `VoucherSyncError` where a change of the code is not finished: without its text it could not be sent.
+    `VoucherSyncError` where a change of the code is not finished: without its text it could not be sent; and where
+    something on a table keeps its rows as they are.
     """
     quoted = Quoted(value)
     async with as_daemon(engine) as tx:
@@ -62,6 +64,7 @@ async def erase(engine: AsyncEngine, value: str, *, dry_run: bool) -> Erasure:
             missing_codes=await _erase_value(tx, voucher_codes, value, voucher_codes.c.missing_since.is_not(None)),
             kept=await _count(tx, voucher_codes, voucher_codes.c.value == value),
         )
+        await _require_gone(tx, value)
         if dry_run:
             await tx.rollback()
     return erasure
@@ -152,6 +155,22 @@ async def _erase_rejected(tx: AsyncConnection, quoted: Quoted) -> int:
     if not holding:
         return 0
     return _count_of(await tx.execute(update(rejected_records).where(tuple_(*key).in_(holding)).values(raw=ERASED)))
+
+
+async def _require_gone(tx: AsyncConnection, value: str) -> None:
+    """A trigger or policy may leave rows out without a word."""
+    is_missing = and_(voucher_codes.c.value == value, voucher_codes.c.missing_since.is_not(None))
+    texts: Sequence[tuple[Table, ColumnElement[bool]]] = (
+        (outbox, outbox.c.value == value),
+        (voucher_code_versions, voucher_code_versions.c.value == value),
+        (voucher_codes, is_missing),
+    )
+    for table, holds_it in texts:
+        if left := await _count(tx, table, holds_it):
+            raise VoucherSyncError(
+                f"nothing is erased: something on {table.fullname} keeps {plural(left, 'row')} as they are, without a "
+                "word: look for triggers and policies, and erase it again"
+            )
 
 
 def _count_of(result: CursorResult[Any]) -> int:

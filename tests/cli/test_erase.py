@@ -142,3 +142,23 @@ async def test_the_text_is_read_from_the_standard_input(filled_url: str, tmp_pat
 @pytest.mark.parametrize("value", ["", "[erased]"])
 async def test_no_text_is_a_wrong_call(cli: Cli, database_url: str, value: str) -> None:
     assert (await cli("erase", value, settings={"DATABASE_URL": database_url})).code == 2
+
+
+KEEP: LiteralString = (
+    "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS "
+    "$$ BEGIN RETURN NULL; END $$"
+)
+
+
+@pytest.mark.parametrize("table", ["mews.voucher_code_outbox", "mews.voucher_code_versions", "mews.voucher_codes"])
+async def test_what_something_keeps_as_it_is_is_not_called_erased(
+    cli: Cli, filled_url: str, table: LiteralString
+) -> None:
+    query(filled_url, KEEP)
+    query(
+        filled_url, "CREATE TRIGGER a_first BEFORE UPDATE ON " + table + " FOR EACH ROW EXECUTE FUNCTION public.keep()"
+    )
+    before = values(filled_url)
+    ended = await cli("erase", SECRET, "--yes", settings={"DATABASE_URL": filled_url})
+    assert (ended.code, ended.stdout, values(filled_url)) == (1, "", before)
+    assert f"Error: nothing is erased: something on {table} keeps " in ended.stderr

@@ -52,22 +52,27 @@ async def load_backlogs(tx: AsyncConnection, names: Sequence[str]) -> dict[str, 
     return backlogs
 
 
-# Where a connection is given, an index leads to its rows of one status; what is under way is few, whosever it is. Past
-# the bound the oldest is that of what was counted, which each index has near its beginning.
+# Where a connection is given, an index leads to its rows of one status, for which each is asked for in its order: to
+# statistics of an outbox that is nearly all one connection's, a look through the whole table seems as cheap for every
+# other one. What is under way is few, whosever it is. Past the bound the oldest is that of what was counted, which each
+# index has near its beginning.
 _COUNTED = text("""
 WITH counted AS (
   SELECT known.name, part.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
     SELECT 'pending' AS status, NULL AS held_because, count(*) AS number, min(created_at) AS oldest_at FROM (
       SELECT created_at FROM mews.voucher_code_outbox
-      WHERE connection = known.name AND status = 'pending' AND operation = 'add' LIMIT :cap) AS few
+      WHERE connection = known.name AND status = 'pending' AND operation = 'add'
+      ORDER BY enterprise_id, next_attempt_at, id LIMIT :cap) AS few
     UNION ALL SELECT 'pending', NULL, count(*), min(created_at) FROM (
       SELECT created_at FROM mews.voucher_code_outbox
-      WHERE connection = known.name AND status = 'pending' AND operation = 'delete' LIMIT :cap) AS few
+      WHERE connection = known.name AND status = 'pending' AND operation = 'delete'
+      ORDER BY enterprise_id, next_attempt_at, id LIMIT :cap) AS few
     UNION ALL SELECT 'held', held_because, count(*), NULL FROM (
       SELECT held_because FROM mews.voucher_code_outbox
-      WHERE connection = known.name AND status = 'held' LIMIT :cap) AS few GROUP BY held_because
+      WHERE connection = known.name AND status = 'held' ORDER BY finished_at LIMIT :cap) AS few GROUP BY held_because
     UNION ALL SELECT 'failed', NULL, count(*), NULL FROM (
-      SELECT FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'failed' LIMIT :cap) AS few
+      SELECT FROM mews.voucher_code_outbox
+      WHERE connection = known.name AND status = 'failed' ORDER BY finished_at LIMIT :cap) AS few
   ) AS part
   UNION ALL SELECT connection, status, NULL, count(*), min(created_at) FROM (
     SELECT connection, status, created_at FROM mews.voucher_code_outbox
@@ -86,16 +91,17 @@ FROM counted WHERE number > 0
 # What rests does so for 5 minutes at a time, and is due then. By the index of what is next, of the last that are due or
 # will be by then, and no more of them than the bound.
 _STUCK = text("""
-SELECT known.name, resting.number + unknown.number AS number
+WITH unknown AS (
+  SELECT connection, count(*) AS number FROM (
+    SELECT connection FROM mews.voucher_code_outbox
+    WHERE status IN ('sending', 'uncertain') AND last_error = :not_shown LIMIT 10 * :cap) AS few GROUP BY connection
+)
+SELECT known.name, resting.number + least(coalesce(unknown.number, 0), :cap) AS number
 FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE starts_with(last_error, :refuses) OR last_error = :kept) AS number FROM (
     SELECT last_error FROM mews.voucher_code_outbox
     WHERE connection = known.name AND left(status, 7) = 'pending' AND next_attempt_at <= now() + interval '5 minutes'
     ORDER BY next_attempt_at DESC, id DESC LIMIT :cap) AS few
-) AS resting CROSS JOIN LATERAL (
-  SELECT count(*) FILTER (WHERE last_error = :not_shown) AS number FROM (
-    SELECT last_error FROM mews.voucher_code_outbox
-    WHERE connection = known.name AND status = 'uncertain' LIMIT :cap) AS few
-) AS unknown
-WHERE resting.number + unknown.number > 0
+) AS resting LEFT JOIN unknown ON unknown.connection = known.name
+WHERE resting.number > 0 OR unknown.number > 0
 """)

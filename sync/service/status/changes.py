@@ -92,16 +92,19 @@ def _failed(rows: list[tuple[Any, str]]) -> list[FailedGroup]:
 
 
 # Of the outbox of each connection, some rows of each sort that somebody may ask about; those of an unknown connection
-# are told with each. The last to fail come first.
+# are told with each. The first that are due, and the last to fail, come first: each in the order of an index, without
+# which the whole outbox may be read for a connection that has nothing in it.
 _ROWS = text("""
 WITH known AS (SELECT unnest(CAST(:names AS text[])) AS name)
 SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at,
           next_attempt_at <= now() AS is_due
-   FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'pending' LIMIT :looked_at)
+   FROM mews.voucher_code_outbox WHERE connection = known.name AND left(status, 7) = 'pending'
+   ORDER BY next_attempt_at, id LIMIT :looked_at)
   UNION ALL
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at, false
-   FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'held' LIMIT :looked_at)
+   FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'held'
+   ORDER BY finished_at LIMIT :looked_at)
   UNION ALL
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at, false
    FROM mews.voucher_code_outbox WHERE connection = known.name AND status = 'failed'

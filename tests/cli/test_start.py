@@ -80,6 +80,8 @@ async def test_a_migrated_database_is_worked_on_without_what_others_need(
     write(tmp_path / "codes.csv", "IMPORTED\n")
     assert add_row(mirror.database_url, "TO-BE-SHOWN", "failed") == 1
     async with mirror.served():
+        async with mirror.connected():
+            await mirror.discover()  # else there is nothing to audit
         ended = await done(*command.split(), settings=mirror.environment, directory=tmp_path)
     assert ended.code in {0, None}
     assert NOT_NEEDED.isdisjoint(name.partition(".")[0] for name in ended.modules)

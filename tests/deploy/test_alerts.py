@@ -44,6 +44,7 @@ HEALTHY = {
     f'voucher_sync_outbox_rows{{{OURS}, status="sending"}}': "_ 4 0 0 9x2 0x2900",
     f'voucher_sync_outbox_rows{{{OURS}, status="uncertain"}}': "0x3000",
     f"voucher_sync_outbox_oldest_pending_seconds{{{OURS}}}": "1x3000",
+    f"voucher_sync_outbox_stuck{{{OURS}}}": "0x3000",
     f"voucher_sync_not_adopted{{{OURS}}}": "0x3000",
     f"voucher_sync_audit_drift_codes{{{OURS}}}": "0x3000",
     f"voucher_sync_audit_stopped{{{OURS}}}": "0x3000",
@@ -168,6 +169,10 @@ def test_the_test_of_rules_can_fail(tmp_path: Path) -> None:
         (
             {f'voucher_sync_outbox_rows{{{OURS}, status="failed"}}': "7x60 8x2900"},
             {"60m": set(), "65m": {"VoucherSyncChangesFailed"}, "150m": set()},
+        ),
+        (
+            {f"voucher_sync_outbox_stuck{{{OURS}}}": "0x10 1x30 0x100"},
+            {"12m": set(), "25m": {"VoucherSyncChangesStuck"}, "45m": set()},
         ),
         (
             {f"voucher_sync_outbox_oldest_pending_seconds{{{OURS}}}": "1x10 1+60x30 1x100"},

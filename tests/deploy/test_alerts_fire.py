@@ -176,6 +176,16 @@ async def test_a_change_that_is_refused_for_good(mirror: Mirror, outbox: Outbox,
         await site.prometheus.until_over("VoucherSyncChangesFailed")
 
 
+async def test_a_change_that_something_on_the_table_refuses(mirror: Mirror, outbox: Outbox, tmp_path: Path) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.execute("ALTER TABLE mews.voucher_code_outbox ADD CHECK (status <> 'sending')")
+    async with watched(mirror, tmp_path, "VoucherSyncChangesStuck") as site:
+        await outbox.add(voucher, "A")
+        await site.prometheus.until_firing("VoucherSyncChangesStuck")
+        await mirror.execute("DELETE FROM mews.voucher_code_outbox")
+        await site.prometheus.until_over("VoucherSyncChangesStuck")
+
+
 async def test_one_bad_record_which_stops_nothing(mirror: Mirror, tmp_path: Path) -> None:
     voucher = mirror.add_voucher()
     async with watched(mirror, tmp_path, "VoucherSyncRecordsRejected", "VoucherSyncFailing", faster=240) as site:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -46,10 +47,14 @@ async def load_backlogs(tx: AsyncConnection, names: Sequence[str]) -> dict[str, 
     for row in rows:
         for name in names if row.name is None else [row.name]:
             backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
-    parameters = {"names": list(names), "cap": COUNTED_TO, "refuses": REFUSES, "kept": KEPT, "not_shown": NOT_SHOWN}
-    for row in await tx.execute(_STUCK, parameters):
+    for row in await tx.execute(_STUCK, {"names": list(names), **of_stuck()}):
         backlogs[row.name].stuck = row.number
     return backlogs
+
+
+def of_stuck() -> dict[str, Any]:
+    """What `STUCK` is to be executed with."""
+    return {"most_stuck": COUNTED_TO, "refuses": REFUSES, "kept": KEPT, "not_shown": NOT_SHOWN}
 
 
 # Where a connection is given, an index leads to its rows of one status, for which each is asked for in its order: to
@@ -90,18 +95,21 @@ FROM counted WHERE number > 0
 
 # What rests does so for 5 minutes at a time, and is due then. By the index of what is next, of the last that are due or
 # will be by then, and no more of them than the bound.
-_STUCK = text("""
+STUCK = """
 WITH unknown AS (
   SELECT connection, count(*) AS number FROM (
     SELECT connection FROM mews.voucher_code_outbox
-    WHERE status IN ('sending', 'uncertain') AND last_error = :not_shown LIMIT 10 * :cap) AS few GROUP BY connection
+    WHERE status IN ('sending', 'uncertain') AND last_error = :not_shown LIMIT 10 * :most_stuck) AS few
+  GROUP BY connection
 )
-SELECT known.name, resting.number + least(coalesce(unknown.number, 0), :cap) AS number
-FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+SELECT known.name, resting.number + least(coalesce(unknown.number, 0), :most_stuck) AS number
+FROM known CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE starts_with(last_error, :refuses) OR last_error = :kept) AS number FROM (
     SELECT last_error FROM mews.voucher_code_outbox
     WHERE connection = known.name AND left(status, 7) = 'pending' AND next_attempt_at <= now() + interval '5 minutes'
-    ORDER BY next_attempt_at DESC, id DESC LIMIT :cap) AS few
+    ORDER BY next_attempt_at DESC, id DESC LIMIT :most_stuck) AS few
 ) AS resting LEFT JOIN unknown ON unknown.connection = known.name
 WHERE resting.number > 0 OR unknown.number > 0
-""")
+"""
+"""Of each connection of a table `known`, by its `name`."""
+_STUCK = text(f"WITH known AS (SELECT unnest(CAST(:names AS text[])) AS name) SELECT * FROM ({STUCK}) AS stuck")  # noqa: S608 - constants

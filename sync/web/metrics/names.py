@@ -153,6 +153,11 @@ OUTBOX = _of_connection(
 OUTBOX_AGE = _of_connection(
     "outbox_oldest_pending_seconds", "gauge", "Time since the oldest change was queued that waits.", unit="seconds"
 )
+STUCK = _of_connection(
+    "outbox_stuck",
+    "gauge",
+    "Changes of which nothing can become until somebody mends what keeps them, as what on the table refuses them.",
+)
 REJECTED = _of_connection("rejected_records", "gauge", "Records of the API that could not be stored, and are kept raw.")
 SKIPPED = _of_connection("skipped", "gauge", "Services and vouchers that are left out.")
 AUDIT_AGE = _of_connection("audit_age_seconds", "gauge", "Time since which every voucher was audited.", unit="seconds")
@@ -170,7 +175,7 @@ OF_CONNECTION = (
 """Counted by the process that works for a connection."""
 OF_DATABASE = (
     REPLICAS, REPLICAS_SILENT, STORED_CONNECTIONS, PAUSED, OWNED, HEARTBEAT, NOT_ADOPTED, FRESHNESS, LAG, OPEN_WINDOWS,
-    OUTBOX, OUTBOX_AGE, REJECTED, SKIPPED, AUDIT_AGE, DRIFT, AUDIT_STOPPED,
+    OUTBOX, OUTBOX_AGE, STUCK, REJECTED, SKIPPED, AUDIT_AGE, DRIFT, AUDIT_STOPPED,
 )  # fmt: skip
 """The same from whichever process of a database they are asked; a connection that was removed has none."""
 METRICS = (*OF_PROCESS, *OF_PLATFORM, *OF_CONNECTION, *OF_DATABASE)

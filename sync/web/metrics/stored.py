@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.service.status.backlog import STUCK, of_stuck
 from sync.service.status.load import DEFAULT_LEASE_S
 from sync.web.metrics import names
 from sync.web.metrics.counted import Sample
@@ -21,6 +22,8 @@ STORED = text(f"""
 WITH pending AS MATERIALIZED (
   SELECT connection, count(*) AS rows, min(id) FILTER (WHERE next_attempt_at <= now() + {PUT_OFF_FOR}) AS oldest_id
   FROM mews.voucher_code_outbox WHERE status = 'pending' GROUP BY connection
+), known AS (
+  SELECT name FROM sync.connections
 ), freshness AS MATERIALIZED (
   SELECT * FROM sync.connection_freshness
 ), coverage AS MATERIALIZED (
@@ -60,11 +63,12 @@ UNION ALL SELECT 'outbox_rows', connection, status, count(*) FROM mews.voucher_c
   WHERE status IN ('sending', 'uncertain') GROUP BY connection, status
 UNION ALL SELECT 'outbox_rows', connection, status, count(*) FROM mews.voucher_code_outbox
   WHERE status IN ('held', 'failed') GROUP BY connection, status
+UNION ALL SELECT 'outbox_stuck', name, NULL, number FROM ({STUCK}) AS stuck
 UNION ALL SELECT 'outbox_oldest_pending_seconds', pending.connection, NULL, extract(epoch FROM now() - created_at)
 FROM pending JOIN mews.voucher_code_outbox ON id = oldest_id
 )
-SELECT told.* FROM told LEFT JOIN sync.connections AS known ON known.name = told.connection
-WHERE known.removed_at IS NULL AND (known.paused_at IS NULL OR told.metric <> ALL (CAST(:of_work AS text[])))
+SELECT told.* FROM told LEFT JOIN sync.connections AS noted ON noted.name = told.connection
+WHERE noted.removed_at IS NULL AND (noted.paused_at IS NULL OR told.metric <> ALL (CAST(:of_work AS text[])))
 """)  # noqa: S608 - put together from constants
 BY_NAME = {metric.name: metric for metric in names.OF_DATABASE}
 STATUSES = ("pending", "sending", "uncertain", "held", "failed")
@@ -74,14 +78,14 @@ OF_WORK = [
     for metric in (names.OWNED, names.HEARTBEAT, names.FRESHNESS, names.LAG, names.OUTBOX_AGE, names.AUDIT_AGE)
 ]
 """What is told of a connection only while somebody is to work for it."""
-COUNTED = (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED)
+COUNTED = (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED, names.STUCK)
 
 
 async def load_stored(transaction: AsyncConnection) -> list[Sample]:
     """Each metric of the database, for each of its connections. What is not known is left out; of what is none, 0."""
     found = {
         (metric := BY_NAME[row.metric], (row.connection or "", row.status)[: len(metric.labels)]): float(row.value)
-        for row in await transaction.execute(STORED, {"of_work": OF_WORK})
+        for row in await transaction.execute(STORED, {"of_work": OF_WORK, **of_stuck()})
         if row.value is not None
     }
     known = sorted({labels[0] for _, labels in found if labels})

@@ -73,13 +73,21 @@ async def test_a_sigterm_while_it_loads_ends_it(tmp_path: Path, command: str, mo
 
 @pytest.mark.parametrize("command", ["once", "audit", "migrate"])
 async def test_a_sigterm_while_it_waits_for_the_database_ends_it(tmp_path: Path, command: str) -> None:
-    asked = asyncio.Event()
-    async with await asyncio.start_server(lambda *_: asked.set(), "127.0.0.1", 0, family=socket.AF_INET) as silent:
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await over.wait()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0, family=socket.AF_INET) as silent:
         port = silent.sockets[0].getsockname()[1]
         settings = {"DATABASE_URL": f"postgresql://nobody@127.0.0.1:{port}/nothing"}
         async with first(command, settings, tmp_path) as process, asyncio.timeout(PATIENCE_S):
             await asked.wait()
             os.kill(number_of_first(process), signal.SIGTERM)
             ended = await end(process)
+        over.set()
     assert "Traceback" not in ended.stderr
     assert ended.code == DIED_OF_SIGTERM

@@ -16,6 +16,8 @@ from sync.service.status.facts import ConnectionStatus, Overview
 
 DEFAULT_PULL_INTERVAL_S = 60.0
 DEFAULT_LEASE_S = 30.0
+CYCLES_WITHIN_S = 25 * 3600.0
+"""Where single cycles are all there is, one comes each day: nobody else could tell that they have ended."""
 START = "start `voucher-sync run`, or `voucher-sync once`"
 CHECK = "`voucher-sync check` finds why"
 UPDATE = "bring voucher-sync to the release that migrated this database where it ran, then "
@@ -241,8 +243,13 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
             return Verdict(Level.FAILING, headline, one.error or "", one.state_since, to_do)
         goes_on = f"{headline}, while pulls still work"
         return Verdict(Level.DEGRADED, goes_on, one.error or "", one.state_since, to_do)
+    since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
+    if one.heartbeat_age_s is None and (one.caught_up_age_s or 0) > CYCLES_WITHIN_S:
+        cause = f"No cycle has caught up for {words.lasting(one.caught_up_age_s)}, and no daemon was ever seen here"
+        return Verdict(
+            Level.DEGRADED, "Fallen behind", cause, since, f"see why `voucher-sync once` does not run; {START}"
+        )
     if is_late and one.heartbeat_age_s is not None and not one.open_windows:
-        since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
         cause = f"No pull has caught up for {words.lasting(one.caught_up_age_s)}, and no error was noted"
         return Verdict(Level.DEGRADED, "Fallen behind", cause, since, "see the daemon's log; restart it if this stays")
     return None

@@ -20,6 +20,13 @@ from .helpers import NOW, connection, daemon, overview
     [
         ({}, Level.OK, "The mirror is up to date", "Caught up with the API 30 s ago"),
         ({"heartbeat_age_s": None}, Level.OK, "Mirrored by single cycles", "No daemon was ever seen"),
+        ({"heartbeat_age_s": None, "caught_up_age_s": 9e4}, Level.OK, "Mirrored by single cycles", "25 hours ago"),
+        (
+            {"heartbeat_age_s": None, "caught_up_age_s": 9e4 + 1},
+            Level.DEGRADED,
+            "Fallen behind",
+            "for 25 hours, and no",
+        ),
         ({"heartbeat_age_s": 31.0}, Level.FAILING, "No daemon works for it", "none of them has noted lately"),
         ({"heartbeat_age_s": -31.0}, Level.FAILING, "No daemon works for it", "none of them has noted lately"),
         ({"heartbeat_age_s": -29.0}, Level.OK, "The mirror is up to date", ""),

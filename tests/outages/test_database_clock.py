@@ -79,7 +79,8 @@ async def lose_an_answer(mirror: Mirror, jobs: Jobs, voucher: Voucher) -> None:
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
     await queue_add(mirror, voucher, *MANY)
     jobs.outbox.wake.set()
-    while set(await statuses(mirror)) != {"uncertain"}:
+    # On a busy machine a claim that passes over some of them may keep these `sending`, until their time is over.
+    while "uncertain" not in await statuses(mirror):
         await jobs.pull()
 
 

@@ -144,9 +144,14 @@ WHERE row.status = 'pending' AND row.connection = :connection AND row.id <> ALL 
 
 _COUNT_RESTING = text(f"""
 SELECT count(*) FROM (
-  SELECT FROM mews.voucher_code_outbox AS row
-  WHERE row.status = 'pending' AND row.connection = :connection AND {_RESTS}
-  LIMIT :most
+  (SELECT FROM mews.voucher_code_outbox AS row
+   WHERE row.status = 'pending' AND row.connection = :connection AND {_RESTS}
+   LIMIT :most)
+UNION ALL
+  (SELECT FROM mews.voucher_code_outbox AS row
+   JOIN mews.vouchers AS voucher ON voucher.id = row.voucher_id
+   WHERE row.connection IS NULL AND row.status = 'pending' AND voucher.connection = :connection AND {_RESTS}
+   LIMIT :most)
 ) AS resting
 """).bindparams(  # noqa: S608 - put together of constants
     bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text)

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from sqlalchemy import (
-    Text,
-    bindparam,
-    text,
-)
+from sqlalchemy import Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.outbox.each_row import IDS, write_each, write_rows
+from sync.connection.set_aside import SET_ASIDE_FOR
+from sync.outbox.each_row import IDS, KEPT, REFUSES, Written, write_each, write_rows
 from sync.postgres.metadata import TIMESTAMP
 
 MAX_UNASSIGNED = 20_000
@@ -36,8 +33,10 @@ async def assign(tx: AsyncConnection, connection: str) -> bool:
     """Give the connection rows whose voucher or code it has come to know; whether there may be more of them."""
     named = (await tx.execute(_LOCK_NAMED, {"limit": MAX_UNASSIGNED})).scalars().all()
     await write_each(tx, named, partial(write_rows, tx, _NAME_CODES))
-    known = (await tx.execute(_LOCK_KNOWN, {"connection": connection, "limit": MAX_UNASSIGNED})).scalars().all()
-    assigned = await write_each(tx, known, partial(write_rows, tx, _ASSIGN))
+    of_known = {"connection": connection, "limit": MAX_UNASSIGNED, "refuses": REFUSES, "kept": KEPT}
+    known = (await tx.execute(_LOCK_KNOWN, of_known)).scalars().all()
+    assigned = await write_each(tx, known, partial(write_rows, tx, _ASSIGN, refuses=REFUSES, kept=KEPT))
+    await _note_refused(tx, known, assigned)
     return bool(assigned.ids) and max(len(named), len(known)) == MAX_UNASSIGNED
 
 
@@ -62,9 +61,19 @@ async def fail_unknown(
         await write_rows(tx, _CLAIM_UNKNOWN, row_ids, connection=connection)
         return await write_rows(tx, _FAIL_UNKNOWN, row_ids)
 
-    failed = len((await write_each(tx, unknown, fail)).ids)
+    written = await write_each(tx, unknown, fail)
+    await _note_refused(tx, unknown, written)
+    failed = len(written.ids)
     row = (await tx.execute(_WAITING, parameters)).one()
     return Waiting(row.discovery, row.pull, more=failed > 0 and len(unknown) == MAX_UNASSIGNED, failed=failed)
+
+
+async def _note_refused(tx: AsyncConnection, row_ids: Sequence[int], written: Written) -> None:
+    """Have rows say why they wait that something on the table keeps from being written, and leave them for a while."""
+    refused = dict.fromkeys({*row_ids} - written.ids, KEPT) | written.refused
+    for reason in set(refused.values()):
+        some = [row_id for row_id, one in refused.items() if one == reason]
+        await write_each(tx, some, partial(write_rows, tx, _NOTE_REFUSED, reason=reason, rest=SET_ASIDE_FOR))
 
 
 _DISCOVERED = bindparam("discovered", type_=TIMESTAMP)
@@ -88,18 +97,33 @@ _LOCK_KNOWN = text("""
 SELECT unassigned.id
 FROM mews.voucher_code_outbox AS unassigned JOIN mews.vouchers AS voucher ON voucher.id = unassigned.voucher_id
 WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held') AND voucher.connection = :connection
+  AND (unassigned.next_attempt_at <= now()
+       OR (starts_with(unassigned.last_error, :refuses) OR unassigned.last_error = :kept) IS NOT TRUE)
 LIMIT :limit
 FOR NO KEY UPDATE OF unassigned SKIP LOCKED
-""").bindparams(bindparam("connection", type_=Text))
+""").bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 
-# From now on it is due: a look begins where the last one has seen what was due then.
+# From now on it is due: a look begins where the last one has seen what was due then. A trigger may leave it as it is.
 _ASSIGN = text("""
-UPDATE mews.voucher_code_outbox AS row
-SET connection = known.connection, enterprise_id = known.enterprise_id,
-    next_attempt_at = greatest(row.next_attempt_at, now())
-FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
-RETURNING row.id
-""").bindparams(IDS)
+WITH assigned AS (
+  UPDATE mews.voucher_code_outbox AS row
+  SET connection = known.connection, enterprise_id = known.enterprise_id,
+      next_attempt_at = greatest(row.next_attempt_at, now()),
+      last_error = CASE WHEN starts_with(row.last_error, :refuses) OR row.last_error = :kept THEN NULL
+                        ELSE row.last_error END
+  FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
+  RETURNING row.id, row.connection
+)
+SELECT id FROM assigned WHERE connection IS NOT NULL
+""").bindparams(IDS, bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
+
+# Not before its user's time, nor before the row that it waits for.
+_NOTE_REFUSED = text("""
+UPDATE mews.voucher_code_outbox
+SET last_error = :reason, next_attempt_at = greatest(next_attempt_at, now() + :rest)
+WHERE id = ANY (:ids)
+RETURNING id
+""").bindparams(IDS, bindparam("reason", type_=Text), bindparam("rest", type_=Interval))
 
 # The others read it: what one connection does not see may be another's.
 _NOTE_LOOKED = text("""

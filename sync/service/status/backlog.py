@@ -101,15 +101,24 @@ WITH unknown AS (
     SELECT connection FROM mews.voucher_code_outbox
     WHERE status IN ('sending', 'uncertain') AND last_error = :not_shown LIMIT 10 * :most_stuck) AS few
   GROUP BY connection
+), unassigned AS (
+  SELECT voucher.connection, count(*) AS number FROM (
+    SELECT voucher_id, last_error FROM mews.voucher_code_outbox
+    WHERE connection IS NULL AND status IN ('pending', 'held') LIMIT 10 * :most_stuck) AS few
+  JOIN mews.vouchers AS voucher ON voucher.id = few.voucher_id
+  WHERE starts_with(few.last_error, :refuses) OR few.last_error = :kept
+  GROUP BY voucher.connection
 )
-SELECT known.name, resting.number + least(coalesce(unknown.number, 0), :most_stuck) AS number
+SELECT known.name, resting.number + least(coalesce(unknown.number, 0), :most_stuck) + coalesce(unassigned.number, 0)
+         AS number
 FROM known CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE starts_with(last_error, :refuses) OR last_error = :kept) AS number FROM (
     SELECT last_error FROM mews.voucher_code_outbox
     WHERE connection = known.name AND left(status, 7) = 'pending' AND next_attempt_at <= now() + interval '5 minutes'
     ORDER BY next_attempt_at DESC, id DESC LIMIT :most_stuck) AS few
-) AS resting LEFT JOIN unknown ON unknown.connection = known.name
-WHERE resting.number > 0 OR unknown.number > 0
+) AS resting
+LEFT JOIN unknown ON unknown.connection = known.name LEFT JOIN unassigned ON unassigned.connection = known.name
+WHERE resting.number > 0 OR unknown.number > 0 OR unassigned.number > 0
 """
 """Of each connection of a table `known`, by its `name`."""
 _STUCK = text(f"WITH known AS (SELECT unnest(CAST(:names AS text[])) AS name) SELECT * FROM ({STUCK}) AS stuck")  # noqa: S608 - constants

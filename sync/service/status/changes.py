@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.outbox.each_row import KEPT, REFUSES
 from sync.service.status.facts import FailedGroup, HeldGroup, WaitingGroup
 from sync.service.status.redaction import without_code, without_codes, words
 
@@ -65,7 +66,7 @@ def _waiting(rows: list[tuple[Any, str]]) -> list[WaitingGroup]:
 def _why(row: Any, reason: str) -> str:
     if row.status != "pending":
         return f"{UNDER_WAY[row.status]} ({reason})" if row.status == "uncertain" and reason else UNDER_WAY[row.status]
-    if row.connection is None:
+    if row.connection is None and not (reason.startswith(REFUSES) or reason == KEPT):
         return UNKNOWN_VOUCHER
     if row.is_due:
         return DUE

@@ -57,6 +57,32 @@ async def test_a_change_that_something_on_the_table_refuses(
     assert (await told(mirror), await outbox.statuses()) == (WELL, ["done"])
 
 
+@pytest.mark.parametrize(
+    "does",
+    ["RAISE check_violation", "RETURN NULL", "NEW.connection := NULL; RETURN NEW"],
+    ids=["raises", "skips", "keeps"],
+)
+async def test_a_change_that_a_trigger_keeps_from_having_a_connection(
+    mirror: Mirror, outbox: Outbox, does: str
+) -> None:
+    await outbox.add(mirror.add_voucher(), "NEW")
+    await mirror.execute(
+        "CREATE FUNCTION public.theirs() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS "
+        f"$$ BEGIN {does}; END $$"
+    )
+    await mirror.execute(
+        "CREATE TRIGGER theirs BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW "
+        "WHEN (NEW.connection IS NOT NULL) EXECUTE FUNCTION public.theirs()"
+    )
+    jobs = await cycle(mirror)
+    assert jobs.outbox.totals["refused"] == 1
+    assert await told(mirror) == STUCK
+    await mirror.execute("DROP TRIGGER theirs ON mews.voucher_code_outbox")
+    await outbox.be_due()
+    await cycle(mirror)
+    assert (await told(mirror), await outbox.statuses()) == (WELL, ["done"])
+
+
 async def test_a_change_whose_voucher_the_api_does_not_show_any_more(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

@@ -1,7 +1,7 @@
 """Queueing single changes, and moving what is queued."""
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -54,7 +54,14 @@ def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
 def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None, *, as_json: bool) -> None:
     """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
     kind, done = MOVES[name]
-    moved = with_database(_moving(kind, ids, voucher))
+
+    async def work(engine: AsyncEngine) -> Moved:
+        moved = await in_transaction(engine, partial(_move, kind, ids, voucher), user_transaction)
+        if moved.count and kind.target in UNFINISHED:
+            await note_silence(engine)
+        return moved
+
+    moved = with_database(work)
     if as_json:
         echo_json(MovedRows(moved.count, kind.target, dict(list(moved.unmoved.items())[:MAX_NAMED])))
     else:
@@ -64,10 +71,7 @@ def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None, *, as_json
     sys.exit(1 if moved.unmoved else 0)
 
 
-def _moving(move: Move, ids: tuple[int, ...], voucher: UUID | str | None) -> Callable[[AsyncEngine], Any]:
-    async def move_them(tx: AsyncConnection) -> Moved:
-        if ids:
-            return await move_rows(tx, move, list(dict.fromkeys(ids)))
-        return await move_all(tx, move, await find_voucher(tx, voucher))
-
-    return lambda engine: in_transaction(engine, move_them, user_transaction)
+async def _move(move: Move, ids: tuple[int, ...], voucher: UUID | str | None, tx: AsyncConnection) -> Moved:
+    if ids:
+        return await move_rows(tx, move, list(dict.fromkeys(ids)))
+    return await move_all(tx, move, await find_voucher(tx, voucher))

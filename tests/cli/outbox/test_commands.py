@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from sync.cli.commands import voucher_sync
 from sync.cli.outbox.commands import outbox
 from tests.cli.conftest import Cli
-from tests.cli.outbox.helpers import OTHER, VOUCHER, query, values
+from tests.cli.outbox.helpers import OTHER, VOUCHER, add_row, query, values
 
 SECRET = "SUMMER-2027"
 COMMANDS = tuple(outbox.commands)
@@ -174,3 +174,16 @@ async def test_what_is_taken_back_waits_for_no_daemon(cli: Cli, database_url: st
     deleted = await cli("outbox", "delete", "--voucher", VOUCHER, SECRET, settings=settings)
     assert deleted.stdout == "Row 2 is cancelled: took back the add in row 1 before it was sent\n"
     assert (deleted.code, deleted.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("status", "command"), [("failed", "retry"), ("held", "release")])
+async def test_what_goes_on_after_all_waits_for_a_daemon_too(
+    cli: Cli, database_url: str, status: str, command: str
+) -> None:
+    settings = {"DATABASE_URL": database_url}
+    row_id = str(add_row(database_url, SECRET, status))
+    moved = await cli("outbox", command, row_id, settings=settings)
+    assert (moved.code, "Note: no daemon is at work on this database" in moved.stderr) == (0, True)
+    for again in (command, "cancel"):
+        ended = await cli("outbox", again, row_id, settings=settings)
+        assert "no daemon" not in ended.stderr

@@ -24,7 +24,7 @@ OURS = ("SYNC_", "MEWS_")
 """Who sets a variable that begins so means this service."""
 LIKENESS = 0.9
 """Of a variable that begins otherwise to one of ours, from which on it is taken for a slip of the pen."""
-OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+ACCESS_LIST = "system.posix_acl_access"
 
 
 def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[str, str]:
@@ -110,12 +110,12 @@ def _strangers_way(file: os.stat_result) -> str:
         return ""  # Windows keeps no such modes
     if not _is_ours(file.st_uid) or not _is_ours(DOT_ENV.lstat().st_uid):
         return "it belongs to another user"
-    if _others_may_write(file):
+    if _others_may_write(file, DOT_ENV):
         return "others may write it"
     for directory in {Path.cwd(), DOT_ENV.resolve().parent}:
         there = directory.stat()
         # In a directory with the sticky bit, as /tmp, nobody else can replace what is ours.
-        if not _is_ours(there.st_uid) or (_others_may_write(there) and not there.st_mode & stat.S_ISVTX):
+        if not _is_ours(there.st_uid) or (_others_may_write(there, directory) and not there.st_mode & stat.S_ISVTX):
             return "others may write in its directory"
     return ""
 
@@ -124,10 +124,18 @@ def _is_ours(uid: int) -> bool:
     return uid in {os.geteuid(), 0}
 
 
-def _others_may_write(it: os.stat_result) -> bool:
+def _others_may_write(it: os.stat_result, path: Path) -> bool:
     if it.st_mode & stat.S_IWOTH:
         return True
-    return bool(it.st_mode & stat.S_IWGRP) and not _is_private_group(it.st_gid)
+    # With an access control list, the group's right is the most that any user of that list has.
+    return bool(it.st_mode & stat.S_IWGRP) and (_has_access_list(path) or not _is_private_group(it.st_gid))
+
+
+def _has_access_list(path: Path) -> bool:
+    try:
+        return ACCESS_LIST in os.listxattr(path)
+    except (AttributeError, OSError):  # neither every system nor every file system has them
+        return False
 
 
 def _is_private_group(gid: int) -> bool:

@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sync.setting_sources import MAX_BYTES, read_sources
 
 NAMES = ("DATABASE_URL", "MEWS_ACCESS_TOKEN", "MEWS_CLIENT_TOKEN", "SYNC_LEASE_S")
 NOBODY = 65534
+ANY = 0xFFFFFFFF
 
 Read = Callable[..., dict[str, str]]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
@@ -224,6 +226,30 @@ def test_a_group_that_has_others_in_it_may_not_write(read: Read, told: list[str]
     Path(".env").chmod(0o664)
     assert read() == {}
     assert "others may write it" in told[0]
+
+
+def give_access(path: str, user_id: int, owners: int) -> None:
+    """Lets a single user write, by an access control list; the mode shows that as the group's right."""
+    entries = ((1, owners, ANY), (2, owners, user_id), (4, owners & 5, ANY), (0x10, owners, ANY), (0x20, 4, ANY))
+    content = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", content)
+    except (AttributeError, OSError) as error:
+        pytest.skip(f"no access control lists here: {error}")
+
+
+def test_a_single_user_who_was_let_in_may_not_write(read: Read, told: list[str]) -> None:
+    write("SYNC_LEASE_S=7")
+    give_access(".env", NOBODY, 6)
+    assert read() == {}
+    assert "others may write it" in told[0]
+
+
+def test_nor_may_one_write_in_its_directory(read: Read, told: list[str]) -> None:
+    write("SYNC_LEASE_S=7")
+    give_access(".", NOBODY, 7)
+    assert read() == {}
+    assert "others may write in its directory" in told[0]
 
 
 def test_a_group_of_ones_own_may_write(read: Read) -> None:

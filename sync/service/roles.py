@@ -16,6 +16,7 @@ from sync.mirror.tables import voucher_targets
 from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.migrations import make_migration_engine
+from sync.postgres.schema_version import current_revision, refuse_unknown_revision
 
 READER, WRITER, OPERATOR = "mews_reader", "mews_writer", "mews_operator"
 SEQUENCE = "mews.voucher_code_outbox_id_seq"
@@ -140,6 +141,7 @@ def mend(database_url: str) -> Mended:
     """Make the roles that are missing and grant what they lack, as far as this user may. Raises `DatabaseError`."""
     try:
         with make_migration_engine(database_url).begin() as connection:
+            refuse_unknown_revision(_revision(connection))
             missing = [role.name for role in look(connection) if role.members is None]
             made = [name for name in missing if _make(connection, name)]
             there = [role for role in look(connection) if role.members is not None]
@@ -157,6 +159,17 @@ def mend(database_url: str) -> Mended:
             return Mended(made, granted, left, look(connection))
     except DBAPIError as error:
         raise translate(error) from None
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's, as far as this user may see it."""
+    try:
+        with connection.begin_nested():
+            return current_revision(connection)
+    except DBAPIError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            return None
+        raise
 
 
 def _make(connection: Connection, name: str) -> bool:

@@ -19,6 +19,18 @@ from tests.support.process import Ended, end, start
 from .conftest import Cli
 
 ADD = ["outbox", "add", "--voucher", "8a3f8a6e-0a0c-4f5c-9a57-3a1d7e2f9b10", "A"]
+WRITING = (
+    ["migrate"],
+    ["once"],
+    ["run"],
+    ADD,
+    ["roles"],
+    ["outbox", "retry", "--all"],
+    ["audit", "--repair"],
+    ["adopt"],
+    ["connections", "pause", "default"],
+    ["erase", "A", "--yes"],
+)
 OURS = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('mews', 'sync')"
 
 
@@ -75,7 +87,7 @@ async def test_a_newer_schema_is_refused_by_whatever_writes(cli: Cli, mirror: Mi
     with psycopg.connect(mirror.database_url, autocommit=True) as admin:
         admin.execute("UPDATE sync.alembic_version SET version_num = '9999'")
         async with mirror.served():
-            ends = await all_of(cli, mirror, (["migrate"], ["once"], ["run"], ADD))
+            ends = await all_of(cli, mirror, WRITING)
         assert admin.execute("SELECT count(*) FROM mews.voucher_code_outbox").fetchone() == (0,)
         assert admin.execute("SELECT count(*) FROM sync.connections").fetchone() == (0,)
     for ended in ends:

@@ -32,6 +32,8 @@ from sync.service.status.load import count_without_rate, load_status
 from sync.settings import Settings, load_settings
 from sync.web.access import bind_address
 
+MAX_NAMED = 3
+
 
 def check(*, as_json: bool, name: str | None) -> None:
     """Print what was found, and exit with 1 if something is wrong."""
@@ -153,9 +155,10 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
     if not any(one.audited_since for one in statuses):
         return CheckLine("audit", f"never compared; {following}")
-    return CheckLine(
-        "audit", f"drifted when last compared: {sum(one.audit_drift or 0 for one in statuses):,}; {following}"
-    )
+    never = [one.name for one in statuses if one.audited_since is None and one.paused_at is None]
+    some = f" (never compared: {', '.join(never[:MAX_NAMED])}{' ...' * (len(never) > MAX_NAMED)})" if never else ""
+    drift = sum(one.audit_drift or 0 for one in statuses)
+    return CheckLine("audit", f"drifted when last compared: {drift:,}{some}; {following}")
 
 
 def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:

@@ -168,6 +168,17 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
 
 
+async def test_who_was_never_compared_is_named_beside_who_was(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        assert (await cli("audit", settings=mirror.environment)).code == 0
+        compared = (await findings(cli, mirror.environment))["audit"].detail
+        await mirror.execute("INSERT INTO sync.connections (name, state, origin) VALUES ('lake', 'ok', 'environment')")
+        others = (await findings(cli, mirror.environment))["audit"].detail
+    assert compared.startswith("drifted when last compared: 0; the next begins on ")
+    assert others.startswith("drifted when last compared: 0 (never compared: lake); the next begins on ")
+
+
 @pytest.mark.long
 async def test_what_the_environment_brings_along_is_named(cli: Cli, unreachable_url: str) -> None:
     tokens = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": ACCESS_TOKEN}

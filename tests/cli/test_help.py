@@ -81,3 +81,15 @@ def test_each_summary_is_one_line_on_80_columns() -> None:
     lines = [line for told in groups for line in told.splitlines()]
     assert len(lines) > 30
     assert [line for line in lines if not re.fullmatch(r"  [a-z].*\.", line)] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("once", "What waits in the outbox is sent: codes are added to the hotel and deleted there"),
+        ("run", "What waits in the outbox is sent: codes are added to the hotel and deleted there"),
+    ],
+)
+def test_help_says_what_a_command_changes_at_the_hotel(command: str, words: str) -> None:
+    shown = " ".join(dict(helps(80, voucher_sync, "voucher-sync"))[f"voucher-sync {command}"].split())
+    assert words in shown

@@ -132,6 +132,20 @@ async def test_an_audit_whose_minute_the_database_was_away_in_is_made_up_for_and
             assert await mirror.rows("SELECT FROM sync.audits WHERE finished_at IS NULL") == []
 
 
+async def test_a_look_for_missed_audits_is_no_failure_any_more_once_it_finds_none(database_url: str) -> None:
+    async with Proxy(database_url).served() as proxy:
+        mirror = Mirror(proxy.url)
+        async with mirror.opened():
+            jobs = app.make_jobs(mirror.connection, mirror.settings())
+            proxy.is_down = True
+            proxy.cut()
+            await jobs.audit.make_up()
+            assert jobs.health.is_outage("audit")
+            proxy.is_down = False
+            await jobs.audit.make_up()
+            assert jobs.health.errors == []
+
+
 async def test_an_audit_by_hand_at_its_time_is_as_good_and_is_no_failure(mirror: Mirror) -> None:
     await mirrored_since(mirror, 2 * A_DAY)
     await mirror.execute(

@@ -34,6 +34,7 @@ from sync.service import app
 from sync.service.heartbeat import is_daemon_heard
 from sync.service.history import History
 from sync.service.opened import open_connections, require_tokens
+from sync.service.stopping import stop_on
 from sync.settings import Settings, load_settings
 
 MAX_SHOWN = 50
@@ -66,7 +67,7 @@ async def _audit_all(
     report, names = AuditReport(), dict[UUID, str]()
     async with open_connections(settings, url, stop, name=name) as opened:
         # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        stop_on((signal.SIGTERM,), stop)
         uncompared = [str(error) for error in opened.unopened.values()]
         for connection in opened.connections:
             try:

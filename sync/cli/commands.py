@@ -74,6 +74,8 @@ def once(as_json: bool, accept_enterprises: bool, name: str | None) -> None:
 
     It pulls until caught up, and pushes all that is due. Exits 0 only if all of it succeeded. What waits in the outbox
     is sent: codes are added to the hotel and deleted there, as `run` would.
+
+    After a SIGTERM what is under way at the API may end, for 10 seconds; then, or at a second one, it ends even so.
     """
     with loading():
         from sync.cli.once import once as work

@@ -26,6 +26,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app, heartbeat
 from sync.service.opened import open_connections, require_tokens
 from sync.service.outbox_worker import OutboxJobs
+from sync.service.stopping import stop_on
 from sync.settings import Settings, load_settings
 from sync.tracing import tracing
 
@@ -52,7 +53,7 @@ async def _once(settings: Settings, url: str, name: str | None, *, accept_enterp
     stop = asyncio.Event()
     async with open_connections(settings, url, stop, name=name, accept_enterprises=accept_enterprises) as opened:
         # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        stop_on((signal.SIGTERM,), stop)
         if accept_enterprises and not opened.is_single:
             raise SettingsError("--accept-enterprises is for one connection: name it with --connection")
         if opened.is_single:

@@ -29,17 +29,12 @@ from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 from sync.service.running import Running
 from sync.service.schedule import Intervals, Schedule
+from sync.service.stopping import stop_on
 from sync.service.supervisor import Supervisor
 from sync.settings import Settings
 
 HEARTBEATS_PER_LEASE = 3
 """Two may be missed before a daemon counts as silent."""
-STOPPED_AFTER_S = 9.5
-"""After a signal; within 10 s the service must be gone."""
-AT_ONCE_S = 0.5
-"""After a second one."""
-INTERRUPTED = 130
-"""What a process ends with that was told so twice, however much of it was still to be closed."""
 ALIVE = "WATCHDOG=1"
 MISSED_POLLS = 3
 """So many polls of the outbox the scheduler may miss before the watchdog is no longer fed."""
@@ -76,7 +71,7 @@ async def run(
     cancelled once the jobs have ended.
     """
     stop = asyncio.Event()
-    _stop_on_signals(stop)
+    stop_on((signal.SIGTERM, signal.SIGINT), stop, partial(notify_systemd, "STOPPING=1"))
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
         member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings), place.incarnation)
@@ -228,32 +223,3 @@ async def _keep_alive(revive: Callable[[], None], all_jobs: Sequence[Jobs]) -> N
                 await asyncio.to_thread(revive)
             except DatabaseUnavailable as error:
                 log.debug("not_revived", error=str(error))
-
-
-def _end_now(event: str, after_s: float, code: int = 1) -> None:
-    """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
-    log.warning(event, after_s=after_s)
-    os._exit(code)
-
-
-def _stop_on_signals(stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    main = asyncio.current_task()
-
-    def on_signal(name: str) -> None:
-        if not stop.is_set():
-            log.info("stopping", signal=name)
-            notify_systemd("STOPPING=1")
-            stop.set()
-            loop.call_later(STOPPED_AFTER_S, _end_now, "still_stopping", STOPPED_AFTER_S)
-            return
-        log.warning("stopping_at_once", signal=name)
-        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S, INTERRUPTED)
-        # From here on the default handling is back: a third signal ends the process without more ado.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-        if main is not None:
-            main.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number.name)

@@ -2,11 +2,9 @@
 
 import asyncio
 import json
-import signal
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +12,7 @@ from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status
 from sync.outbox.claims import as_daemon
-from tests.support.loaded import start
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-from tests.support.process import end
 from tests.support.proxy import Proxy
 
 from .conftest import Cli
@@ -136,29 +132,6 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert errors
     assert all(error.startswith("Error: the database is not migrated") for error in errors)
     assert all(error.endswith("run `voucher-sync migrate`") for error in errors)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
-async def test_a_signal_in_the_middle(mirror: Mirror, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def on_request(operation: Operation, _body: Any) -> None:
-        if operation is Operation.GET_CODES:
-            asked.set()
-            await answer.wait()
-
-    mirror.simulator.on_request = on_request
-    async with mirror.opened():
-        process = await start("once", settings=mirror.environment, directory=tmp_path)
-        await asked.wait()
-        process.send_signal(number)
-        if number is signal.SIGTERM:
-            answer.set()
-        async with asyncio.timeout(30):
-            ended = await end(process)
-    assert ended.code == code, ended
-    assert "Traceback" not in ended.stderr
 
 
 async def queue(mirror: Mirror, value: str) -> None:

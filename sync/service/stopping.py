@@ -1,0 +1,51 @@
+"""What a signal does to what is under way: it is finished, for so long and no longer."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+
+import structlog
+
+STOPPED_AFTER_S = 9.5
+"""After a signal; within 10 s the process must be gone."""
+AT_ONCE_S = 0.5
+"""After a second one."""
+INTERRUPTED = 130
+"""What a process ends with that was told so twice, however much of it was still to be closed."""
+
+log = structlog.get_logger()
+
+
+def stop_on(
+    numbers: Sequence[signal.Signals], stop: asyncio.Event, on_first: Callable[[], None] = lambda: None
+) -> None:
+    """Set `stop` at the first of these signals, and cancel the task that calls this at the second one. Whatever is
+    waited for then, the process ends.
+    """
+    loop = asyncio.get_running_loop()
+    main = asyncio.current_task()
+
+    def on_signal(name: str) -> None:
+        if not stop.is_set():
+            log.info("stopping", signal=name)
+            on_first()
+            stop.set()
+            loop.call_later(STOPPED_AFTER_S, _end_now, "still_stopping", STOPPED_AFTER_S)
+            return
+        log.warning("stopping_at_once", signal=name)
+        loop.call_later(AT_ONCE_S, _end_now, "still_stopping", AT_ONCE_S, INTERRUPTED)
+        # From here on the default handling is back: a third signal ends the process without more ado.
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        if main is not None:
+            main.cancel()
+
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number.name)
+
+
+def _end_now(event: str, after_s: float, code: int = 1) -> None:
+    """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
+    log.warning(event, after_s=after_s)
+    os._exit(code)

@@ -12,11 +12,15 @@ from psycopg.errors import DuplicateObject, InsufficientPrivilege
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from sync.mirror.tables import voucher_targets
+from sync.audit.tables import audits, voucher_audits
+from sync.connection.tables import connections, freshness, incarnation, reservations
+from sync.fleet.tables import daemons
+from sync.mirror.tables import code_counts, plans, rejected_records, skipped, voucher_targets, windows
 from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.schema_version import current_revision, refuse_unknown_revision
+from sync.service.tables import outages, request_failures, runs, samples
 
 READER, WRITER, OPERATOR = "mews_reader", "mews_writer", "mews_operator"
 SEQUENCE = "mews.voucher_code_outbox_id_seq"
@@ -27,6 +31,25 @@ MOVED = ["status", "not_before", "note", "priority"]
 """What operators change of a row that others have queued, and no more: they queue nothing themselves."""
 TARGETS, SET = voucher_targets.fullname, ["INSERT", "UPDATE", "DELETE"]
 """Where operators say how many codes a voucher is to have, and by what."""
+TOLD = sorted(
+    [
+        "sync.alembic_version",
+        freshness.fullname,
+        *(table.fullname for table in (audits, voucher_audits, connections, incarnation, reservations, daemons)),
+        *(table.fullname for table in (code_counts, plans, rejected_records, skipped, windows)),
+        *(table.fullname for table in (outages, request_failures, runs, samples)),
+    ]
+)
+"""What `status` and the page tell of schema `sync`, which operators read."""
+TOLD_IN_PART = {
+    connections.fullname: [
+        "name", "state", "state_since", "error", "heartbeat_at", "caught_up_as_of", "caught_up_through",
+        "platform_address", "token_fingerprint", "error_kind", "origin", "paused_at", "paused_because", "removed_at",
+        "added_at", "owner", "epoch", "place", "enterprise_ids",
+    ],
+    rejected_records.fullname: ["connection", "kind", "reason", "first_seen_at", "sqlstate"],
+}  # fmt: skip
+"""Of these not all: no token, encrypted neither, and no record as the API sent it."""
 
 _TABLES = text("""
 SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
@@ -56,6 +79,18 @@ WHERE NOT has_column_privilege(:role, 'mews.voucher_code_outbox', column_name, p
 _LACKING_OF_TARGETS = text("""
 SELECT privilege FROM unnest(CAST(:privileges AS text[])) AS privilege
 WHERE NOT has_table_privilege(:role, 'mews.voucher_targets', privilege)
+""")
+# By their numbers: names in a schema that the present user may not use cannot be looked up.
+_UNTOLD = text("""
+SELECT DISTINCT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name
+FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attnum > 0 AND NOT attisdropped
+JOIN unnest(CAST(:names AS text[]), CAST(:columns AS text[])) AS told (name, column_name)
+  ON told.name = pg_catalog.format('%I.%I', namespace.nspname, class.relname)
+ AND attname = coalesce(told.column_name, attname)
+WHERE NOT (has_schema_privilege(:role, namespace.oid, 'USAGE')
+           AND has_column_privilege(:role, class.oid, attnum, 'SELECT'))
+ORDER BY name
 """)
 _HAS_SEQUENCE = text("SELECT has_sequence_privilege(:role, 'mews.voucher_code_outbox_id_seq', 'SELECT')")
 
@@ -118,7 +153,14 @@ def _lacks_of_writer(connection: Connection) -> list[str]:
 
 def _lacks_of_operator(connection: Connection) -> list[str]:
     of_targets = connection.execute(_LACKING_OF_TARGETS, {"role": OPERATOR, "privileges": SET}).scalars()
-    return _lacking(connection, OPERATOR, {"UPDATE": MOVED}) + [f"{one} on {TARGETS}" for one in of_targets]
+    told = [(name, column) for name in TOLD for column in TOLD_IN_PART.get(name, [None])]
+    names, columns = zip(*told, strict=True)
+    untold = connection.execute(_UNTOLD, {"role": OPERATOR, "names": list(names), "columns": list(columns)}).scalars()
+    return [
+        *_lacking(connection, OPERATOR, {"UPDATE": MOVED}),
+        *(f"{one} on {TARGETS}" for one in of_targets),
+        *(f"SELECT on {name}" for name in untold),
+    ]
 
 
 def _lacking(connection: Connection, role: str, wanted: Mapping[str, Sequence[str]]) -> list[str]:
@@ -204,9 +246,18 @@ def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[st
             f"GRANT SELECT ON SEQUENCE {SEQUENCE} TO {_quoted(WRITER)}",
         ]
     if OPERATOR in names:
+        whole = [name for name in TOLD if name not in TOLD_IN_PART]
         grants += [
             f"GRANT UPDATE ({', '.join(MOVED)}) ON {outbox.fullname} TO {_quoted(OPERATOR)}",
             f"GRANT {', '.join(SET)} ON {TARGETS} TO {_quoted(OPERATOR)}",
+            # Else whoever may use the schema could have what runs as its owner run for a table of his own.
+            "REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA sync FROM PUBLIC",
+            f"GRANT USAGE ON SCHEMA sync TO {_quoted(OPERATOR)}",
+            f"GRANT SELECT ON {', '.join(whole)} TO {_quoted(OPERATOR)}",
+            *(
+                f"GRANT SELECT ({', '.join(TOLD_IN_PART[name])}) ON {name} TO {_quoted(OPERATOR)}"
+                for name in TOLD_IN_PART
+            ),
         ]
     return grants
 

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from sync.cli.commands import voucher_sync
 from sync.service import roles
 from tests.support.hostile import new_owner
+from tests.support.mirror import Mirror
+from tests.support.users import login
 
 from .conftest import Cli
 
@@ -23,6 +25,26 @@ async def test_it_grants_what_is_missing_and_says_who_is_ready(cli: Cli, databas
     assert reader.startswith("mews_reader is ready, members: ")
     assert writer.startswith("mews_writer is ready, members: ")
     assert operator.startswith("mews_operator is ready, members: ")
+
+
+@pytest.mark.long
+async def test_an_operator_s_login_is_enough_to_ask_how_it_goes(cli: Cli, mirror: Mirror, database_url: str) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment)).code == 0
+    with login(database_url, member_of="mews_operator") as url:
+        for call in (
+            ("status",),
+            ("status", "--json"),
+            ("status", "--strict"),
+            ("status", "--connection", "default"),
+            ("connections", "list"),
+            ("vouchers",),
+            ("outbox", "list"),
+            ("outbox", "reasons"),
+            ("outbox", "export"),
+        ):
+            ended = await cli(*call, settings={"DATABASE_URL": url})
+            assert (ended.code, "denied" in ended.stderr) == (0, False), call
 
 
 def test_a_migration_and_then_roles_say_what_somebody_else_must_run(

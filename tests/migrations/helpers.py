@@ -35,7 +35,9 @@ WHERE schemaname IN ('mews', 'sync') AND tablename <> 'alembic_version'
 """
 VIEWS = "SELECT schemaname, viewname, definition FROM pg_views WHERE schemaname IN ('mews', 'sync')"
 FUNCTIONS = """
-SELECT oid::regprocedure::text, pg_get_functiondef(oid), proowner::regrole::text, proacl::text FROM pg_proc
+SELECT oid::regprocedure::text, pg_get_functiondef(oid), proowner::regrole::text,
+       ARRAY (SELECT given::text FROM unnest(coalesce(proacl, acldefault('f', proowner))) AS given ORDER BY 1)
+FROM pg_proc
 WHERE pronamespace::regnamespace::text IN ('mews', 'sync')
 """
 TRIGGERS = """

@@ -15,7 +15,7 @@ NAMES = ("READER", "WRITER", "OPERATOR")
 PRIVILEGES = """
 SELECT namespace.nspname, class.relname, attribute.attname, given.privilege_type
 FROM pg_class AS class
-JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace AND namespace.nspname = 'mews'
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace AND namespace.nspname IN ('mews', 'sync')
 LEFT JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND NOT attribute.attisdropped
 CROSS JOIN LATERAL (
   SELECT * FROM aclexplode(class.relacl) UNION ALL SELECT * FROM aclexplode(attribute.attacl)
@@ -92,7 +92,7 @@ def test_who_does_not_own_the_schema_says_what_is_to_be_granted(database_url: st
             for name in later:
                 admin.execute(f"CREATE ROLE {name} NOLOGIN".encode())
         mended = mend(reader)
-        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 8)
+        assert (mended.made, mended.granted, len(mended.left)) == ([], False, 13)
     with psycopg.connect(database_url, autocommit=True) as admin:
         for statement in mended.left:
             admin.execute(statement.encode())
@@ -108,6 +108,8 @@ def test_a_privilege_that_was_taken_away_is_told_and_given_back(database_url: st
         admin.execute(f"REVOKE INSERT (note) ON mews.voucher_code_outbox FROM {later[1]}".encode())
         admin.execute(f"REVOKE UPDATE (priority) ON mews.voucher_code_outbox FROM {later[2]}".encode())
         admin.execute(f"REVOKE DELETE ON mews.voucher_targets FROM {later[2]}".encode())
+        admin.execute(f"REVOKE SELECT ON sync.runs FROM {later[2]}".encode())
+        admin.execute(f"REVOKE SELECT (paused_because) ON sync.connections FROM {later[2]}".encode())
     assert [list(role.lacks) for role in found(database_url)] == [
         ["SELECT on mews.coverage", "EXECUTE on mews.settled_before()"],
         ["EXECUTE on mews.settled_before()", "INSERT (note) on mews.voucher_code_outbox"],
@@ -115,6 +117,8 @@ def test_a_privilege_that_was_taken_away_is_told_and_given_back(database_url: st
             "EXECUTE on mews.settled_before()",
             "UPDATE (priority) on mews.voucher_code_outbox",
             "DELETE on mews.voucher_targets",
+            "SELECT on sync.connections",
+            "SELECT on sync.runs",
         ],
     ]
     assert mend(database_url).granted

@@ -3,13 +3,14 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from sync.core.errors import DatabaseError
 from sync.outbox.claims import as_daemon
 from sync.outbox.rules import MOVES, USER_MOVES, Status
 from sync.outbox.tables import outbox as outbox_table
 from sync.schema import metadata
-from sync.service.roles import MOVED
+from sync.service.roles import MOVED, TOLD, TOLD_IN_PART
 from tests.outbox.database.test_roles import DENIED, forged, relations
 from tests.support.database import rows
 from tests.support.queue import KEY, VOUCHER, Outbox, as_user, change, execute, is_allowed
@@ -97,12 +98,51 @@ async def test_an_operator_queues_removes_and_empties_nothing(outbox: Outbox, op
     assert await rows(outbox.engine, ALL) == before
 
 
-async def test_an_operator_sees_all_of_mews_and_nothing_of_sync(outbox: Outbox, operator: Outbox) -> None:
+async def test_an_operator_sees_all_of_mews_and_of_sync_what_status_tells_and_no_token(
+    outbox: Outbox, operator: Outbox
+) -> None:
     for relation in await relations(outbox, "mews"):
         await rows(operator.engine, f"SELECT * FROM {relation}")
+    seen = set[str]()
     for relation in await relations(outbox, "sync"):
-        with pytest.raises(DatabaseError, match=f"{DENIED} for schema sync"):
-            await rows(operator.engine, f"SELECT * FROM {relation}")
+        for column in await columns(outbox, relation):
+            if relation in TOLD and column in TOLD_IN_PART.get(relation, [column]):
+                await rows(operator.engine, f"SELECT {column} FROM {relation}")
+                seen.add(f"{relation}.{column}")
+            else:
+                with pytest.raises(DatabaseError, match=DENIED):
+                    await rows(operator.engine, f"SELECT {column} FROM {relation}")
+        for attempt in (f"DELETE FROM {relation}", f"INSERT INTO {relation} DEFAULT VALUES"):
+            with pytest.raises(DatabaseError, match=f"{DENIED}|cannot .* view"):
+                await execute(operator.engine, attempt)
+    assert {one.partition(".")[2].partition(".")[0] for one in seen} == {name.partition(".")[2] for name in TOLD}
+    assert not [one for one in seen if ("token" in one and "fingerprint" not in one) or one.endswith((".raw", ".key"))]
+
+
+async def columns(outbox: Outbox, relation: str) -> list[str]:
+    """The columns of a table or view."""
+    statement = (
+        "SELECT quote_ident(attname) AS attname FROM pg_attribute "
+        "WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped"
+    )
+    return [row["attname"] for row in await rows(outbox.engine, statement, name=relation)]
+
+
+async def test_what_runs_as_its_owner_runs_for_no_table_of_an_operator_s_own(outbox: Outbox, operator: Outbox) -> None:
+    functions = await rows(
+        outbox.engine, "SELECT oid::regproc::text AS name FROM pg_proc WHERE pronamespace = to_regnamespace('sync')"
+    )
+    assert len(functions) > 5
+    for function in functions:
+        with pytest.raises(DatabaseError, match="permission denied for function"):
+            await set_off_by_a_table_of_ones_own(operator, function["name"])
+
+
+async def set_off_by_a_table_of_ones_own(someone: Outbox, function: str) -> None:
+    """Makes a trigger of a function."""
+    async with as_user(someone.engine) as tx:
+        await tx.execute(text("CREATE TEMPORARY TABLE mine (LIKE mews.voucher_code_outbox)"))
+        await tx.execute(text(f"CREATE TRIGGER mine BEFORE INSERT ON mine FOR EACH ROW EXECUTE FUNCTION {function}()"))
 
 
 @pytest.mark.parametrize("old", [Status.PENDING, Status.HELD, Status.FAILED, Status.UNCERTAIN])

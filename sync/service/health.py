@@ -1,4 +1,6 @@
-"""Whether a connection works: logged when it begins to fail and when it works again, not at every try between."""
+"""Whether a connection works: logged when it begins to fail, when it fails for another reason, and when it works again,
+not at every try between.
+"""
 
 import time
 from collections import Counter
@@ -11,6 +13,7 @@ from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
 from sync.service.heartbeat import Standing
+from sync.service.status import remedies
 
 DECISIVE = "pull"
 """The job whose success says that a connection works, to a process that has seen nothing fail yet: it needs the API and
@@ -20,6 +23,10 @@ SELDOM = {"audit", "push"}
 others are tried again within seconds, and see for themselves."""
 UNSAVED = "state"
 """Stands for the note in the database itself."""
+
+CAUSE_LASTS_S = 60.0
+"""Another reason is told no sooner after the one before: an API that fails by turns in several ways would fill the
+log."""
 
 log = structlog.get_logger()
 
@@ -36,6 +43,7 @@ class Health:
         self._errors: dict[str, VoucherSyncError] = {}
         self._outages = set[str]()
         self._failing_since: float | None = None
+        self._told_cause, self._told_at = "", 0.0
         self._saved: Standing | None = None
 
     @property
@@ -95,11 +103,24 @@ class Health:
             self._note_kind(job, error)
         if self._errors and self._failing_since is None:
             self._failing_since = time.monotonic()
-            log.warning("failing", connection=self._connection.name, job=job, error=str(error))
-        elif not self._errors and self._failing_since is not None:
+            self._tell("failing", *next(iter(self._errors.items())))
+        elif self._errors:
+            self._tell_of_another_cause()
+        elif self._failing_since is not None:
             failed_s = round(time.monotonic() - self._failing_since, 1)
             self._failing_since = None
             log.info("recovered", connection=self._connection.name, failed_s=failed_s)
+
+    def _tell_of_another_cause(self) -> None:
+        job, error = next(iter(self._errors.items()))
+        # What was not tried says nothing of why the last call failed.
+        is_another = _cause(error) != self._told_cause and not isinstance(error, CircuitOpen)
+        if is_another and time.monotonic() - self._told_at >= CAUSE_LASTS_S:
+            self._tell("fails_otherwise", job, error)
+
+    def _tell(self, event: str, job: str, error: VoucherSyncError) -> None:
+        self._told_cause, self._told_at = _cause(error), time.monotonic()
+        log.warning(event, connection=self._connection.name, job=job, error=str(error))
 
     def _over(self) -> set[str]:
         """The jobs whose outage is over: those that come seldom, and those that were not tried and may be now."""
@@ -113,6 +134,12 @@ class Health:
             self._outages.add(job)
         else:
             self._outages.discard(job)
+
+
+def _cause(error: VoucherSyncError) -> str:
+    """What `status` says has happened: two ways of failing alike are no news."""
+    kind = type(error).__name__
+    return remedies.HEADLINES.get(kind, kind)
 
 
 def _told_only(error: VoucherSyncError) -> VoucherSyncError:

@@ -4,8 +4,10 @@ import gc
 import weakref
 
 import pytest
+import structlog
 
-from sync.core.errors import CircuitOpen, NotConnected, Unauthorized, VoucherSyncError
+from sync.core.errors import CircuitOpen, NotConnected, ServerError, Unauthorized, VoucherSyncError
+from sync.service import health as module
 from sync.service.health import Health
 from tests.support.mirror import Mirror
 
@@ -28,6 +30,35 @@ async def test_what_a_job_was_refused_for_itself_stays(mirror: Mirror) -> None:
     await health.note("discovery", refused)
     await health.note("pull", None)
     assert health.errors == [refused]
+
+
+async def test_a_failure_that_goes_on_for_another_reason_is_told_once(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CAUSE_LASTS_S", 0.0)
+    health = Health(mirror.connection)
+    with structlog.testing.capture_logs() as logs:
+        for error in (
+            ServerError(OPERATION, status=503),
+            ServerError(OPERATION, status=502),
+            CircuitOpen(OPERATION, "nobody is answered"),
+            Unauthorized(OPERATION, status=401),
+            Unauthorized(OPERATION, status=401),
+            NotConnected(OPERATION),
+            None,
+        ):
+            await health.note("pull", error)
+    assert [line["event"] for line in logs] == ["failing", "fails_otherwise", "fails_otherwise", "recovered"]
+    assert ["401" in logs[1]["error"], "cannot be reached" in logs[2]["error"]] == [True, True]
+
+
+async def test_an_api_that_fails_in_several_ways_by_turns_does_not_fill_the_log(mirror: Mirror) -> None:
+    health = Health(mirror.connection)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            await health.note("pull", ServerError(OPERATION, status=503))
+            await health.note("pull", NotConnected(OPERATION))
+    assert [line["event"] for line in logs] == ["failing"]
 
 
 class _Large:

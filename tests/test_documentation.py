@@ -84,6 +84,24 @@ def test_a_statement_runs_in_a_database_with_codes(database_url: str, name: str,
         session.rollback()
 
 
+def test_the_tutorial_s_chart_has_each_month_and_0_where_no_code_was_made(database_url: str) -> None:
+    (chart,) = [one for one in blocks(TEXTS["tutorial.md"], "sql") if "chart" in one]
+    with psycopg.connect(libpq_url(database_url)) as session:
+        session.execute(ROWS)
+        session.execute(
+            "INSERT INTO mews.voucher_codes (id, voucher_id, value, created_utc, updated_utc, is_active, connection) "
+            "SELECT gen_random_uuid(), id, 'OLD', now() - interval '14 months', now(), true, 'default' "
+            "FROM mews.vouchers"
+        )
+        rows = session.execute(chart.encode()).fetchall()
+        session.rollback()
+    months = [month.year * 12 + month.month for month, _, _ in rows]
+    assert months == list(range(months[0], months[0] + 15))
+    assert sum(codes for _, codes, _ in rows) == 21
+    assert {bool(bar) for _, codes, bar in rows if not codes} == {False}
+    assert max(len(bar or "") for _, _, bar in rows) == 40
+
+
 def test_the_checks_see_what_they_are_to_check() -> None:
     assert len(STATEMENTS) > 25
     assert len(COMMANDS) > 25

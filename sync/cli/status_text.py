@@ -60,14 +60,14 @@ def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
     if len(urgent) > SLOWEST:
         yield from ("", "furthest behind, since a pull last caught up:")
         for one in furthest_behind(urgent):
-            yield f"  {one.name:<{longest}}  {words.ago(one.caught_up_age_s):<12}  {one.owner or ''}"[:width].rstrip()
+            yield f"  {one.name:<{longest}}  {words.caught_up(one):<12}  {one.owner or ''}"[:width].rstrip()
     yield "More of one: voucher-sync status --connection NAME"
 
 
 def _line(one: ConnectionStatus, verdict: Verdict, longest: int, width: int) -> Iterator[str]:
     """A connection, and below it why it is not well, and what is queued for it."""
     since = f"{verdict.since:%Y-%m-%d %H:%M}" if verdict.since and verdict.level is not Level.OK else ""
-    late = words.ago(one.caught_up_age_s)
+    late = words.caught_up(one)
     yield f"{one.name:<{longest}}  {verdict.level.word:<9}  {since:<16}  {late:<12}  {one.owner or ''}"[:width].rstrip()
     if verdict.level is not Level.OK:
         yield from _wrapped(verdict.cause or verdict.headline, "    ", width)
@@ -84,7 +84,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "state": words.state(one),
         "daemon": _heard(one, overview, lease_s),
         "last pull": words.pull(one),
-        "complete through": words.instant(one.complete_through),
+        "complete through": words.complete_through(one),
         "vouchers": f"{one.vouchers:,}",
         "codes": words.codes(one),
         "open windows": f"{one.open_windows:,}",

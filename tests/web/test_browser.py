@@ -8,7 +8,10 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
+from sync.web import database_look
+from sync.web.page import kept, routes
 from tests.support.mirror import Mirror
+from tests.support.proxy import Proxy
 
 from .helpers import serving
 from .page_states import STATES, token_taken_back
@@ -91,6 +94,38 @@ async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browse
         await page.click("text=Month")
         await expect(page.locator('[data-span="month"]')).to_have_attribute("aria-pressed", "true")
         await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
+
+
+@pytest.mark.long
+async def test_before_there_is_anything_to_draw_it_says_when_charts_begin(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["first-backfill"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+        await expect(page.locator("#charts")).to_contain_text("once a daemon has run for five minutes")
+        assert [await page.is_visible("#spans"), await page.locator("#plots canvas").count()] == [False, 0]
+        assert (await Axe().run(page)).response["violations"] == []
+
+
+@pytest.mark.long
+async def test_without_its_database_it_is_accessible_too(
+    database_url: str, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)
+    monkeypatch.setattr(database_look, "PAUSES", 0)
+    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
+    async with Proxy(database_url).served() as proxy:
+        mirror = Mirror(proxy.url)
+        async with mirror.opened(), serving(mirror) as site:
+            await STATES["working"](mirror, site)
+            assert (await site.get("/")).status == 200
+            proxy.is_down = True
+            proxy.cut()
+            for size, scheme in ((PHONE, "dark"), (DESKTOP, "light")):
+                page = await opened(browser, f"http://127.0.0.1:{site.port}/", size, scheme)
+                assert await page.inner_text("#headline") == "The database does not answer"
+                assert await page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+                assert (await Axe().run(page)).response["violations"] == []
+                await page.context.close()
 
 
 @pytest.mark.long

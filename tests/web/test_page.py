@@ -142,8 +142,8 @@ async def test_what_an_empty_page_looks_at_is_named(mirror: Mirror) -> None:
     ("state", "minutes", "told"),
     [
         ("failing", 2, "a request failed 2 minutes ago"),
-        ("failing", 300, "complete through"),
-        ("ok", 2, "complete through"),
+        ("failing", 300, "no voucher is known yet"),
+        ("ok", 2, "no voucher is known yet"),
     ],
 )
 async def test_the_last_success_is_told_apart_from_what_failed_since(

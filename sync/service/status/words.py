@@ -49,6 +49,11 @@ def ago(seconds: float | None) -> str:
     return f"{lasting(seconds)} ago"
 
 
+def caught_up(one: ConnectionStatus) -> str:
+    """How long ago a pull last left nothing to read."""
+    return "not yet" if one.caught_up_age_s is None else ago(one.caught_up_age_s)
+
+
 def since(instant: datetime | None, now: datetime) -> str:
     """How long ago an instant was."""
     return ago(None if instant is None else (now - instant).total_seconds())
@@ -87,6 +92,13 @@ def codes(one: ConnectionStatus) -> str:
 def held_because(counts: Mapping[str, int]) -> str:
     """Why changes are held, what holds the most first."""
     return ", ".join(HELD_BECAUSE.get(why, why) for why in sorted(counts, key=lambda why: -counts[why]))
+
+
+def complete_through(one: ConnectionStatus) -> str:
+    """Through which instant everything is mirrored."""
+    if one.complete_through is None:
+        return "not all vouchers were read to their end yet" if one.vouchers else "no voucher is known yet"
+    return f"{instant(one.complete_through)} by the API's clock: every change before it is mirrored"
 
 
 def windows_left(one: ConnectionStatus) -> str:

@@ -139,7 +139,7 @@ def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]
         Line(
             one.name,
             verdicts[one.name],
-            words.ago(one.caught_up_age_s),
+            words.caught_up(one),
             one.owner or "",
             words.outbox(one) if one.outbox else "",
         )
@@ -162,25 +162,31 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     oldest = f"the oldest for {words.lasting(one.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
     held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
-    through = f"complete through {words.moment(one.complete_through, overview.now)}"
-    if one.complete_through is None and one.caught_up_age_s is not None and one.vouchers:
-        through = "a voucher that is new is being read"
-    if one.has_failed_since:
-        through = f"a request failed {words.ago(one.failed_request_age_s)}"
+    through = _through(one, overview)
     number = "unknown" if one.voucher_codes is None else words.codes(one)
     drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
     mended = f"{words.mended(one)}, " if one.audit_drift else ""
-    audited = f"last {words.since(one.audited_since, overview.now)}" if one.audited_since else "the first comes"
+    last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
     return [
-        Tile("Last success", words.ago(one.caught_up_age_s), through, series="lag"),
+        Tile("Last success", words.caught_up(one), through, series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
         Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
         Tile("Held or refused", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
              f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
         Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
-        Tile("Audit", drift, f"{mended}{audited}, next {words.until(one.details.next_audit_at, overview.now)}",
+        Tile("Audit", drift, f"{mended}{last} {words.until(one.details.next_audit_at, overview.now)}",
              "attention" if one.audit_drift or one.audit_braked else ""),
     ]  # fmt: skip
+
+
+def _through(one: ConnectionStatus, overview: Overview) -> str:
+    if one.has_failed_since:
+        return f"a request failed {words.ago(one.failed_request_age_s)}"
+    if one.complete_through is not None:
+        return f"complete through {words.moment(one.complete_through, overview.now)}"
+    if one.caught_up_age_s is None:
+        return "no pull has caught up so far"
+    return "a voucher that is new is being read" if one.vouchers else "no voucher is known yet"
 
 
 def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:

@@ -1,5 +1,5 @@
 "use strict";
-// Charts of the last day or month, out of what the database keeps. Where there is nothing yet, none is drawn.
+// Charts of the last day or month, out of what the database keeps. Where there is nothing yet, it is said when they begin.
 (() => {
   const section = document.getElementById("charts");
   if (!section || typeof uPlot === "undefined") return;
@@ -76,14 +76,18 @@
   }
 
   let latest = null;
+  let isEmpty = true;
   async function look() {
     if (document.hidden) return;
     try {
       const answer = await fetch(`${section.dataset.source}&span=${span}`, { cache: "no-store" });
       if (!answer.ok) return;
       latest = await answer.json();
-      section.hidden = latest.lines.waiting.every((value) => value === null);
-      if (!section.hidden) draw(latest);
+      isEmpty = latest.lines.waiting.every((value) => value === null);
+      section.hidden = false;
+      document.getElementById("no-plots").hidden = !isEmpty;
+      document.getElementById("spans").hidden = isEmpty;
+      if (!isEmpty) draw(latest);
     } catch {
       // The page itself says that the daemon does not answer.
     }
@@ -96,7 +100,7 @@
       look();
     });
   }
-  const again = () => { if (latest && !section.hidden) draw(latest); };
+  const again = () => { if (!isEmpty) draw(latest); };
   let width = window.innerWidth;
   window.addEventListener("resize", () => { if (window.innerWidth !== width) { width = window.innerWidth; again(); } });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);

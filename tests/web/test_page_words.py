@@ -1,0 +1,23 @@
+"""What the page calls what is not known yet, and what its words mean."""
+
+from tests.support.mirror import Mirror
+
+from .helpers import serving
+from .page_states import STATES
+
+
+async def test_before_the_first_pull_has_caught_up_nothing_is_called_unknown_or_never(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('default', 'ok')")
+        tile = (await site.get("/")).body.decode().split("<dt>Last success</dt>")[1].partition("</div>")[0]
+    assert ('">not yet<' in tile, "no pull has caught up so far" in tile) == (True, True)
+    async with serving(mirror) as site:
+        await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('lake', 'ok')")
+        assert (await site.get("/")).body.decode().count('<td role="cell">not yet</td>') == 2
+
+
+async def test_what_complete_through_means_is_said_where_it_stands(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        text = (await site.get("/")).body.decode()
+    assert ("complete through " in text, "Complete through an instant: every change before it" in text) == (True, True)

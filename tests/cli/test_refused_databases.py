@@ -1,6 +1,7 @@
 """A database that cannot do is refused by every command, before anything is made or sent, in one line."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,8 @@ async def test_a_newer_schema_is_refused_by_whatever_writes(cli: Cli, mirror: Mi
         admin.execute("UPDATE sync.alembic_version SET version_num = '9999'")
         async with mirror.served():
             ends = await all_of(cli, mirror, WRITING)
+            asked = len(mirror.simulator.requests)
+            checked = await cli("check", settings=mirror.environment)
         assert admin.execute("SELECT count(*) FROM mews.voucher_code_outbox").fetchone() == (0,)
         assert admin.execute("SELECT count(*) FROM sync.connections").fetchone() == (0,)
     for ended in ends:
@@ -95,7 +98,9 @@ async def test_a_newer_schema_is_refused_by_whatever_writes(cli: Cli, mirror: Mi
         assert (ended.code, len(errors)) == (1, 1), ended
         assert "a newer voucher-sync migrated the database, to revision 9999" in errors[0]
         assert "run that one" in errors[0]
-    assert not mirror.simulator.requests
+    assert checked.code == 1
+    assert re.search(r"WRONG database: .* is at revision 9999, and .*\n +-> a newer voucher-sync", checked.stdout)
+    assert asked == 0
 
 
 async def test_an_older_schema_is_refused_with_the_next_step(cli: Cli, mirror: Mirror) -> None:

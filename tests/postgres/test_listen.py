@@ -1,6 +1,7 @@
 """Every word wakes, a flood of them only now and then, and a session that is lost is opened anew."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -15,6 +16,7 @@ from tests.support.postgres import database_of
 from tests.support.proxy import Proxy
 
 FLOOD = 20_000
+SINGLE = 500
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
 LISTENERS = """
 SELECT pid FROM pg_stat_activity
@@ -83,6 +85,17 @@ async def test_a_flood_of_words_wakes_seldom_and_leaves_nothing_in_the_servers_q
     # Nor is a single word lost behind it.
     await stranger.execute(NOTIFY, [1])
     await sleeper.woken()
+
+
+async def test_so_does_a_flood_of_transactions_that_come_one_by_one(
+    sleeper: Sleeper, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_S", 0.2)
+    began_s, before = time.monotonic(), sleeper.times
+    for _ in range(SINGLE):
+        await stranger.execute(NOTIFY, [1])
+    lasted_s = time.monotonic() - began_s
+    assert sleeper.times - before <= 2 * lasted_s / module.TOGETHER_S + 10
 
 
 async def test_after_the_last_word_it_wakes_some_more_times_for_what_was_committed_since(

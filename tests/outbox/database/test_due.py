@@ -4,6 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import text
 
 from sync.outbox import claims as product
 from sync.outbox import tables
@@ -172,6 +173,16 @@ async def test_two_claimers_share_what_is_due_and_wait_for_nobody(outbox: Outbox
             await product.claim(one, ADDS, ONE, dict.fromkeys(first), lease=LEASE, server_utc=SENT_UTC)
     assert [first, second, rest] == [row_ids[:2], row_ids[2:5], row_ids[5:]]
     assert await due(outbox) == rest
+
+
+@pytest.mark.parametrize("are_few", [False, True])
+async def test_a_row_that_somebody_has_locked_keeps_no_other_waiting(outbox: Outbox, are_few: bool) -> None:
+    row_ids = [await outbox.add() for _ in range(3)]
+    async with asyncio.timeout(PATIENCE_S), as_daemon(outbox.engine) as theirs, as_daemon(outbox.engine) as ours:
+        locked = {"id": row_ids[1]}
+        await theirs.execute(text("SELECT FROM mews.voucher_code_outbox WHERE id = :id FOR UPDATE"), locked)
+        found = [row.id for row in await lock_due(ours, ADDS, 100, are_few=are_few)]
+    assert found == [row_ids[0], row_ids[2]]
 
 
 async def test_many_claimers_at_once_never_get_the_same_row(outbox: Outbox) -> None:

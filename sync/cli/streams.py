@@ -1,5 +1,6 @@
 """The standard streams as they come: closed, full, unread, or in an encoding that cannot hold what is to be told."""
 
+import codecs
 import io
 import os
 import re
@@ -13,6 +14,19 @@ NAMES = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 MEASURE = re.compile("[1-9][0-9]{0,3}")
 """What a terminal may be wide or high."""
 
+ONLY_ASCII = "voucher_sync_ascii"
+"""ASCII by another name: click takes a stream of that one for badly set up, and writes UTF-8 to it."""
+
+
+def _only_ascii(name: str) -> codecs.CodecInfo | None:
+    if name != ONLY_ASCII:
+        return None
+    ascii_ = codecs.lookup("ascii")
+    return codecs.CodecInfo(
+        ascii_.encode, ascii_.decode, ascii_.streamreader, ascii_.streamwriter, ascii_.incrementalencoder,
+        ascii_.incrementaldecoder, ONLY_ASCII,
+    )  # fmt: skip
+
 
 def prepare() -> None:
     """Make all three usable.
@@ -20,6 +34,7 @@ def prepare() -> None:
     The number of a stream that came closed would be the next file's or socket's: what is printed would go to the
     database. What an encoding cannot hold is shown by its number (`\\u2713`), where Python would end in a traceback.
     """
+    codecs.register(_only_ascii)
     for name, mode in NAMES:
         stream = getattr(sys, name)
         if stream is None:
@@ -59,7 +74,7 @@ def _unbreakable(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     is_buffered = isinstance(stream.buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
     return io.TextIOWrapper(
         io.BufferedWriter(raw) if is_buffered else cast("io.BufferedWriter", raw),
-        encoding=stream.encoding,
+        encoding=ONLY_ASCII if codecs.lookup(stream.encoding).name == "ascii" else stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,

@@ -121,8 +121,9 @@ def test_a_measure_that_a_terminal_may_have_is_kept(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.long
-async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mirror: Mirror) -> None:
-    settings = {"DATABASE_URL": mirror.database_url, "PYTHONIOENCODING": "latin-1"}
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii:strict"])
+async def test_what_an_encoding_cannot_hold_is_shown_by_its_number(cli: Cli, mirror: Mirror, encoding: str) -> None:
+    settings = {"DATABASE_URL": mirror.database_url, "PYTHONIOENCODING": encoding}
     queued = await cli("outbox", "delete", "--voucher", str(uuid4()), "CAFE→☕", settings=settings)
     shown = await cli("outbox", "list", "--values", settings=settings)
     assert (queued.code, shown.code, shown.stderr) == (0, 0, "")

@@ -9,8 +9,10 @@ from .page_states import STATES
 async def test_before_the_first_pull_has_caught_up_nothing_is_called_unknown_or_never(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('default', 'ok')")
-        tile = (await site.get("/")).body.decode().split("<dt>Last success</dt>")[1].partition("</div>")[0]
+        text = (await site.get("/")).body.decode()
+    tile = text.split("<dt>Last success</dt>")[1].partition("</div>")[0]
     assert ('">not yet<' in tile, "no pull has caught up so far" in tile) == (True, True)
+    assert ("the first once a daemon runs" in text, "or the first look for them goes on" in text) == (True, True)
     async with serving(mirror) as site:
         await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('lake', 'ok')")
         assert (await site.get("/")).body.decode().count('<td role="cell">not yet</td>') == 2

@@ -64,6 +64,7 @@ FAILED_TO_DO = (
     "leave them"
 )
 
+NO_VOUCHER = "The token has shown none so far, or the first look for them goes on."
 STUCK_TO_DO = (
     "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says what it is"
 )
@@ -262,7 +263,7 @@ def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
         return Verdict(Level.READING, "Just begun" if overview.alive else "Never finished a run", cause, None, START)
     left = words.windows_left(one)
     if one.caught_up_age_s is None and not one.vouchers:
-        return Verdict(Level.READING, "No voucher is known yet", "The token has shown none so far.", one.state_since)
+        return Verdict(Level.READING, "No voucher is known yet", NO_VOUCHER, one.state_since)
     if one.caught_up_age_s is None:
         cause = f"{left}; not all codes are here yet"
         return Verdict(Level.READING, "Working on the first backfill", cause, one.state_since)

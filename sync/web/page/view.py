@@ -167,6 +167,8 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
     mended = f"{words.mended(one)}, " if one.audit_drift else ""
     last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
+    next_at = one.details.next_audit_at
+    following = words.until(next_at, overview.now) if next_at else "once a daemon runs"
     return [
         Tile("Last success", words.caught_up(one), through, series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
@@ -174,7 +176,7 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
         Tile("Held or refused", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
              f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
         Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
-        Tile("Audit", drift, f"{mended}{last} {words.until(one.details.next_audit_at, overview.now)}",
+        Tile("Audit", drift, f"{mended}{last} {following}",
              "attention" if one.audit_drift or one.audit_braked else ""),
     ]  # fmt: skip
 

@@ -1,0 +1,42 @@
+"""Whoever looks at the page keeps no pull or push waiting: what the loop does for many of them at once is short."""
+
+import asyncio
+import time
+
+import pytest
+
+from sync.web import database_look
+from sync.web.page import kept, routes
+from tests.support.mirror import Mirror
+
+from .helpers import Site, serving
+from .page_states import STATES
+
+CLIENTS, ROUNDS = 20, 5
+MOST_MS = 50.0
+
+
+async def longest_turn_ms(site: Site) -> float:
+    """Processor time of the longest turn of the loop while all ask at once: how busy the machine is does not count."""
+    longest_s = 0.0
+    asking = asyncio.gather(*(site.get("/fragment") for _ in range(CLIENTS)))
+    while not asking.done():
+        began_s = time.thread_time()
+        await asyncio.sleep(0)
+        longest_s = max(longest_s, time.thread_time() - began_s)
+    assert {answer.status for answer in await asking} == {200}
+    return longest_s * 1000
+
+
+@pytest.mark.long
+async def test_twenty_who_look_at_a_thousand_connections_hold_the_loop_up_for_less_than_50_ms(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)  # each round looks anew, and writes the page out anew
+    monkeypatch.setattr(database_look, "PAUSES", 0)
+    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
+    async with serving(mirror) as site:
+        await STATES["many"](mirror, site)
+        assert (await site.get("/fragment")).status == 200
+        turns_ms = [await longest_turn_ms(site) for _ in range(ROUNDS)]
+    assert min(turns_ms) < MOST_MS, turns_ms  # others share the caches of the processor

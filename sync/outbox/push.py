@@ -14,6 +14,7 @@ from random import Random
 
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
+from sync.connection.signals import Wake
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.outbox import gap
 from sync.outbox.bisect import BatchBisection
@@ -48,7 +49,7 @@ class Pusher:
         connection: Connection,
         settings: PushSettings,
         freshness: Callable[[], MirrorFreshness],
-        wake: asyncio.Event,
+        wake: Wake,
         rng: Random,
     ) -> None:
         self.watch = ClaimWatch(settings.lease)

@@ -25,10 +25,11 @@ from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
 from sync.service import app
 from sync.service.app import Workplace
+from sync.service.at_work import Intervals
 from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 from sync.service.running import Running
-from sync.service.schedule import Intervals, Schedule
+from sync.service.schedule import Schedule
 from sync.service.stopping import stop_on
 from sync.service.supervisor import Supervisor
 from sync.settings import Settings
@@ -75,8 +76,9 @@ async def run(
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
         member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings), place.incarnation)
-        schedule = Schedule(Cron(settings.sync_audit_cron), Random())  # noqa: S311 - spreads runs and retries
-        supervisor = Supervisor(place, member, schedule, _intervals(settings))
+        intervals = _intervals(settings)
+        schedule = Schedule(Cron(settings.sync_audit_cron), Random(), intervals)  # noqa: S311 - spreads runs and retries
+        supervisor = Supervisor(place, member, schedule, intervals.heartbeat_s)
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()

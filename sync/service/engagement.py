@@ -7,21 +7,25 @@ from sync.connection.signals import Signal
 from sync.connection.tenure import Tenure
 from sync.fleet.assignment import Owned
 from sync.mews.client import Credentials
+from sync.service.jobs import Jobs
 
 
 @dataclass(eq=False, slots=True)
 class Engagement:
     """What is done for one connection, until `stop`. `owned` is None while it is not known whose it is.
 
-    `given`: the address and the tokens that it is done with. `is_lost`: another has it, or nobody is to.
+    `given`: the address and the tokens that it is done with; `jobs`: what is done. `task`: its beginning or its end, as
+    long as one of them is under way. `is_lost`: another has it, or nobody is to.
     `is_given_back`: another is to have it.
     """
 
+    name: str
     owned: Owned | None
     tenure: Tenure
     stop: asyncio.Event = field(default_factory=Signal)
     task: "asyncio.Task[None] | None" = None
     given: tuple[str, Credentials] | None = None
+    jobs: Jobs | None = None
     is_lost: bool = False
     is_given_back: bool = False
 

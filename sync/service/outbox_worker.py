@@ -14,7 +14,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.connection.signals import Signal
+from sync.connection.signals import Wake
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.read_back import read_deleted
 from sync.outbox import left_over, retention
@@ -50,8 +50,8 @@ class OutboxSettings:
 
 
 class OutboxJobs:
-    """`wake` has it look for what is due. It calls `ask_refresh` where rows wait for a discovery or a pull, again and
-    again; then `refresh` is to be run.
+    """Once begun, `wake` has it look for what is due. It calls `ask_refresh` where rows wait for a discovery or a pull,
+    again and again; then `refresh` is to be run.
 
     `freshness`: how fresh the mirror is at the time of asking. `totals` counts what was pushed since the process began,
     by the names of `PushReport`.
@@ -69,7 +69,10 @@ class OutboxJobs:
         self._settings = settings
         self._health = health
         self._history = history
-        self.wake = Signal()
+        self.wake = Wake(self._look)
+        self._has_begun = self._is_looking = False
+        self._rests_until_s = 0.0
+        self._runs = dict[asyncio.Task[None], None]()
         self.ask_refresh: Callable[[], None] = lambda: None
         self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
         self.watch = self._pusher.watch
@@ -90,18 +93,50 @@ class OutboxJobs:
         """Whether anything was pushed that nobody was told of."""
         return any(counts_of(self._pushed).values())
 
-    async def run(self) -> None:
-        """Push whatever becomes due until the service stops, then wait for the calls in flight."""
-        while not self._connection.stop.is_set():
-            with outlived("push", connection=self._connection.name) as ending:
-                async with asyncio.TaskGroup() as calls:
-                    while not self._connection.stop.is_set():
-                        self.wake.clear()
-                        if not await self._push_due(calls):
-                            await self.wake.wait()
-            if ending.error:
-                await self._health.note("push", ending.error)
-                await self._wait(AFTER_DEFECT_S)
+    def begin(self) -> None:
+        """Push whatever is due, and from now on whatever `wake` is set for, until the service stops."""
+        self._has_begun = True
+        self.wake.set()
+
+    async def idle(self) -> None:
+        """Wait for the calls in flight."""
+        while self._runs:
+            await asyncio.wait(self._runs)
+
+    def cancel(self) -> None:
+        """End what is under way."""
+        for run in self._runs:
+            run.cancel()
+
+    def _look(self) -> None:
+        """Look, if nobody does so: who looks finds by itself that `wake` was set meanwhile."""
+        is_in_vain = self._is_looking or time.monotonic() < self._rests_until_s or self._connection.stop.is_set()
+        if self._has_begun and not is_in_vain:
+            self._is_looking = True
+            run = asyncio.create_task(self._run())
+            self._runs[run] = None
+            run.add_done_callback(self._runs.pop)
+
+    async def _run(self) -> None:
+        """Push until nothing more is due, and wait for the answers: beside that, others may look."""
+        with outlived("push", connection=self._connection.name) as ending:
+            async with asyncio.TaskGroup() as calls:
+                try:
+                    await self._push_all_due(calls)
+                finally:
+                    self._is_looking = False
+        if ending.error:
+            await self._health.note("push", ending.error)
+            self._rests_until_s = time.monotonic() + AFTER_DEFECT_S
+            await self._wait(AFTER_DEFECT_S)
+            self._rests_until_s = 0.0
+            self.wake.set()
+
+    async def _push_all_due(self, calls: asyncio.TaskGroup) -> None:
+        while self.wake.is_set() and not self._connection.stop.is_set():
+            self.wake.clear()
+            while await self._push_due(calls) and not self._connection.stop.is_set():
+                self.wake.clear()
 
     async def look_up(self) -> VoucherSyncError | None:
         """Reconcile what is uncertain, as far as it is due; why nothing of it could be."""

@@ -1,7 +1,6 @@
 """How soon a job that failed is tried again: within seconds where something is away, so that its return is seen."""
 
 import math
-from dataclasses import dataclass
 from random import Random
 
 from sync.core.retry import Backoff
@@ -16,6 +15,8 @@ OTHERWISE = Backoff(base_s=2.0, cap_s=60.0, least=0.5)
 
 class Retries:
     """The failures in a row of each job, by the name that `Health` has for it."""
+
+    __slots__ = ("_failures", "_health", "_rng")
 
     def __init__(self, health: Health, rng: Random) -> None:
         self._health = health
@@ -35,15 +36,3 @@ class Retries:
             return math.inf
         backoff = WHILE_AWAY if self._health.is_outage(job) else OTHERWISE
         return backoff.pause_s(self._failures[job], self._rng)
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """`pause_s` of one job: each connection keeps some, and a `partial` is three times as large."""
-
-    retries: Retries
-    job: str
-
-    def __call__(self) -> float | None:
-        """As `Retries.pause_s` says."""
-        return self.retries.pause_s(self.job)

@@ -6,10 +6,8 @@ APScheduler's fires what is due of all connections, since one for each would cos
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -18,9 +16,10 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from sync.core.cron import Cron
+from sync.service.at_work import AtWork, Intervals, Kinds, Slots
 from sync.service.jobs import Jobs
-from sync.service.retries import Pause, Retries
-from sync.service.timetable import Entry, Job, Timetable
+from sync.service.retries import Retries
+from sync.service.timetable import Entry, Timetable
 from sync.service.triggers import LOOK_S, CronTrigger, DueTrigger
 
 GRACE_S = 6.0
@@ -31,59 +30,20 @@ TICK = "intervals"
 SPREAD_S = 0.002
 """Many things that are made up for at once are spread over so much more for each."""
 
-Asks = Callable[[], bool]
-"""Whether what asks the API may."""
-Again = Callable[[str], Pause]
-"""How soon the job of a name is tried again."""
-
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Intervals:
-    """Seconds between the runs of each job."""
-
-    pull_s: float
-    discovery_s: float
-    heartbeat_s: float
-    push_poll_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Slots:
-    """How much of each kind a process does at once, whatever the number of its connections; who asked first is first.
-
-    A backfill takes hours and comes back for each turn, so that it keeps nobody from what is new. `others` ask the API
-    nothing: one that is slow must not keep back heartbeats.
-    """
-
-    pulls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(128))
-    backfills: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
-    discoveries: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(16))
-    audits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
-    look_ups: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
-    others: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
-
-
-@dataclass(frozen=True, slots=True)
-class _Hastened:
-    """What is done for a connection where it is found that it is time, and at no interval of its own."""
-
-    polls: tuple[Entry, ...]
-    make_up: Entry
-    audit: Entry
-
-
 class Schedule:
-    """Fires the jobs of connections that come and go, each at its intervals, and their audits by `cron`."""
+    """Fires the jobs of connections that come and go, each at its interval, and their audits by `cron`."""
 
-    def __init__(self, cron: Cron, rng: Random) -> None:
+    def __init__(self, cron: Cron, rng: Random, intervals: Intervals) -> None:
         self.timetable = Timetable(rng, self._plan)
         self.slots = Slots()
+        self._intervals = intervals
+        self._kinds = Kinds(self.timetable, self.slots, intervals)
         self._rng = rng
         self._cron = cron
-        self._asking: set[Entry] = set()
-        self._owned: dict[Jobs, _Hastened] = {}
+        self._at_work: dict[Jobs, AtWork] = {}
         self._has_begun = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
@@ -107,130 +67,82 @@ class Schedule:
             following.cancel()
             self._scheduler.shutdown(wait=False)
 
-    async def run(self, jobs: Jobs, intervals: Intervals, stop: asyncio.Event, *, pulls_first: bool = False) -> None:
-        """Push, and fire every job at its intervals, until `stop`; then let what is in flight end.
+    async def run(self, jobs: Jobs, stop: asyncio.Event) -> None:
+        """Have all done for a connection until `stop`, and let what is in flight end."""
+        self.begin(jobs)
+        try:
+            await stop.wait()
+        finally:
+            await self.end(jobs)
+
+    def begin(self, jobs: Jobs, *, pulls_first: bool = False) -> None:
+        """Push, and fire every job at its intervals, until it is to `end`.
 
         `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
         """
-        entries = self._enter_all(jobs, intervals, pulls_first=pulls_first)
-        self._begin_common(intervals)
-        asking = [entry for entry in entries if entry.asks]
-        self._asking.update(asking)
-        pushing = asyncio.create_task(jobs.outbox.run())
+        retries = Retries(jobs.health, self._rng)
+        work = self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
+        jobs.outbox.ask_refresh = partial(self.timetable.hasten, work.refresh, 0.0)
+        self._begin_common()
+        jobs.outbox.begin()
+
+    async def end(self, jobs: Jobs) -> None:
+        """Begin nothing more for a connection, and let what is in flight end."""
+        work = self._at_work[jobs]
         try:
-            await stop.wait()
-            self.timetable.remove(entries)
-            jobs.outbox.wake.set()
+            self.timetable.remove(work.entries)
             if not jobs.connection.tenure.is_trusted():
-                self.timetable.cancel(asking)  # whoever has the connection now reads it
+                self.timetable.cancel(work.asking)  # whoever has the connection now reads it
             async with asyncio.timeout(GRACE_S):
                 await jobs.idle()
-                await asyncio.shield(pushing)
+                await jobs.outbox.idle()
         except TimeoutError:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:
-            self._owned.pop(jobs, None)
-            self._asking.difference_update(asking)
-            self.timetable.remove(entries)
-            self.timetable.cancel(entries)
-            pushing.cancel()
-            await asyncio.gather(pushing, return_exceptions=True)
+            del self._at_work[jobs]
+            self.timetable.cancel(work.entries)
+            jobs.outbox.cancel()
+            await jobs.outbox.idle()
             await jobs.idle()
 
-    def _enter_all(self, jobs: Jobs, intervals: Intervals, *, pulls_first: bool) -> list[Entry]:
-        """All that is done for a connection; made of parts that are there once, since thousands of them stay."""
-        again, is_trusted = partial(Pause, Retries(jobs.health, self._rng)), jobs.connection.tenure.is_trusted
-        pull = partial(jobs.pull, self.slots.pulls, self.slots.backfills)
-        return [
-            *self._enter(jobs, intervals, pull, again, is_trusted, pulls_first=pulls_first),
-            *self._enter_hastened(jobs, pull, again, is_trusted),
-        ]
-
-    def _enter(
-        self, jobs: Jobs, intervals: Intervals, pull: Job, again: Again, is_trusted: Asks, *, pulls_first: bool
-    ) -> list[Entry]:
-        """What is done for a connection at intervals, in the order in which it begins."""
-        slots, every = self.slots, self.timetable.every
-
-        async def discover() -> None:
-            if await jobs.rediscover():
-                self.timetable.hasten(reading, 0.0)  # and not here, where others wait to discover
-
-        beat = partial(every, intervals.heartbeat_s, jobs.beat, again("heartbeat"), slots=slots.others)
-        beats = [] if jobs.is_owned else [beat()]  # a replica tells of all that it owns at once
-        begin_discovery = partial(
-            every, intervals.discovery_s, discover, again("discovery"), slots=slots.discoveries, asks=is_trusted
-        )
-        first = [] if pulls_first else [begin_discovery()]
-        reading = every(intervals.pull_s, pull, again("pull"), asks=is_trusted)
-        return [*beats, *first, reading, *([] if first else [begin_discovery()])]
-
-    def _enter_hastened(self, jobs: Jobs, pull: Job, again: Again, is_trusted: Asks) -> list[Entry]:
-        """What is done once for a connection, and from then on where a look for all finds it concerned."""
-        slots = self.slots
-        once = partial(self.timetable.every, math.inf)
-        when_asked = partial(once, asks=is_trusted, first_s=math.inf)
-        make_up = once(jobs.audit.make_up, again("audit"), slots=slots.audits, asks=is_trusted)
-
-        async def audit() -> None:
-            await jobs.audit.begin()
-            self.timetable.retry(make_up)
-
-        async def discover() -> object:
-            async with slots.discoveries:
-                return await jobs.discover()
-
-        # What the outbox waits for is read as all else is: in its turn, and only by whoever may ask.
-        refresh = when_asked(partial(jobs.outbox.refresh, discover, pull))
-        jobs.outbox.ask_refresh = partial(self.timetable.hasten, refresh, 0.0)
-        hastened = self._owned[jobs] = _Hastened(
-            polls=(
-                once(jobs.wake_outbox),
-                once(jobs.polls.find_earlier, slots=slots.others),
-                once(jobs.polls.look_up, again("settle"), slots=slots.look_ups, asks=is_trusted),
-            ),
-            make_up=make_up,
-            audit=when_asked(audit, slots=slots.audits),
-        )
-        return [*hastened.polls, hastened.make_up, hastened.audit, refresh]
-
-    def _begin_common(self, intervals: Intervals) -> None:
+    def _begin_common(self) -> None:
         """What is done once for all connections, from when there is one."""
         if not self._has_begun:
             self._has_begun = True
-            self.timetable.every(intervals.push_poll_s, self._poll_all, first_s=intervals.push_poll_s)
+            poll_s = self._intervals.push_poll_s
+            self.timetable.every(poll_s, self._poll_all, first_s=poll_s)
             self.timetable.every(MAKE_UP_INTERVAL_S, self._make_up_all, first_s=MAKE_UP_INTERVAL_S)
             self.timetable.every(PRUNE_INTERVAL_S, self._prune)
 
     async def wake_outboxes(self) -> None:
         """Wake the outboxes in which one look finds anything: at once, or one after the other, where they are many."""
-        some = next(iter(self._owned), None)
+        some = next(iter(self._at_work), None)
         looked = await some.polls.look(anew=True) if some else None
-        concerned = [jobs for jobs in self._owned if jobs.is_to_be_polled(looked)]
+        concerned = [jobs for jobs in self._at_work if jobs.is_to_be_polled(looked)]
         for jobs in concerned:
             asyncio.get_running_loop().call_later(self._spread(len(concerned)), jobs.outbox.wake.set)
 
     async def _poll_all(self) -> None:
         """Poll the outboxes in which one look finds anything unfinished; one after the other, where they are many."""
-        some = next(iter(self._owned), None)
+        some = next(iter(self._at_work), None)
         looked = await some.polls.look() if some else None
-        concerned = [hastened for jobs, hastened in self._owned.items() if jobs.is_to_be_polled(looked)]
-        for hastened in concerned:
+        concerned = [work for jobs, work in self._at_work.items() if jobs.is_to_be_polled(looked)]
+        for work in concerned:
             after_s = self._spread(len(concerned))
-            for entry in hastened.polls:
+            for entry in work.polls:
                 self.timetable.hasten(entry, after_s)
 
     async def _make_up_all(self) -> None:
         """Have audits made up for, or gone on with, of which one look finds that it is time."""
-        some = next(iter(self._owned), None)
+        some = next(iter(self._at_work), None)
         standings = await some.audit.look() if some else None
-        for jobs, hastened in self._owned.items():
+        for jobs, work in self._at_work.items():
             if standings is None or jobs.audit.is_to_make_up(standings):
-                self.timetable.hasten(hastened.make_up, self._spread(len(self._owned)))
+                self.timetable.hasten(work.make_up, self._spread(len(self._at_work)))
 
     async def _prune(self) -> None:
         """Forget what is old, whichever connections it is of."""
-        if (some := next(iter(self._owned), None)) is not None:
+        if (some := next(iter(self._at_work), None)) is not None:
             await some.prune()
 
     def _spread(self, number: int) -> float:
@@ -238,16 +150,19 @@ class Schedule:
 
     async def _audit_all(self) -> None:
         """Begin all audits, since it is time."""
-        for hastened in self._owned.values():
-            self.timetable.hasten(hastened.audit, 0.0)
+        for work in self._at_work.values():
+            self.timetable.hasten(work.audit, 0.0)
 
     def cancel_asking(self) -> None:
         """End all that asks the API, of every connection: it is not known whether they are this process's still."""
-        self.timetable.cancel(self._asking)
+        self.timetable.cancel(self._all_asking())
 
     def make_up(self) -> None:
         """Have all that was left out meanwhile done soon."""
-        self.timetable.make_up(self._asking, SPREAD_S)
+        self.timetable.make_up(self._all_asking(), SPREAD_S)
+
+    def _all_asking(self) -> Iterator[Entry]:
+        return (entry for work in self._at_work.values() for entry in work.asking)
 
     def _plan(self) -> None:
         """Have what is due next fire then."""
@@ -257,9 +172,9 @@ class Schedule:
 
 async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
     """The jobs of one connection that nobody else works for, until `stop`."""
-    schedule = Schedule(jobs.audit.cron, Random())  # noqa: S311 - spreads runs and retries
+    schedule = Schedule(jobs.audit.cron, Random(), intervals)  # noqa: S311 - spreads runs and retries
     with schedule.running():
-        await schedule.run(jobs, intervals, stop)
+        await schedule.run(jobs, stop)
 
 
 async def follow_clocks(scheduler: AsyncIOScheduler) -> None:

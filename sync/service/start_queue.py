@@ -1,8 +1,7 @@
 """Which connections of a replica begin: a few at a time, in the order in which it was given them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 from sync.service.jobs import Jobs
 
@@ -20,23 +19,21 @@ class StartQueue:
         self._places = asyncio.Semaphore(at_once)
         self._pacing: dict[Jobs, asyncio.Task[None]] = {}
 
-    @asynccontextmanager
-    async def begun(self, jobs: Jobs, stop: asyncio.Event) -> AsyncIterator[bool]:
+    async def begin(self, jobs: Jobs, stop: asyncio.Event) -> bool:
         """Wait until a connection may begin; whether it may, or was stopped before.
 
-        Its place is another's once it has pulled, ends, or takes long.
+        Its place is another's once it has pulled, or ends, or takes long.
         """
-        if not await self._has_place(jobs, stop):
-            yield False
-            return
-        # Not in this frame, which lasts as long as the connection: a task that has ended keeps a kilobyte.
-        self._pacing[jobs] = asyncio.create_task(self._let_next_begin(jobs))
-        try:
-            yield True
-        finally:
-            jobs.has_pulled.set()
-            if (pacing := self._pacing.get(jobs)) is not None:
-                await pacing
+        may_begin = await self._has_place(jobs, stop)
+        if may_begin:
+            self._pacing[jobs] = asyncio.create_task(self._let_next_begin(jobs))
+        return may_begin
+
+    async def end(self, jobs: Jobs) -> None:
+        """Let the next one begin, if it waits for one that ends."""
+        jobs.has_pulled.set()
+        if (pacing := self._pacing.get(jobs)) is not None:
+            await pacing
 
     async def _has_place(self, jobs: Jobs, stop: asyncio.Event) -> bool:
         self.waiting.append(jobs)

@@ -10,26 +10,36 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from random import Random
+from typing import Any, Generic, TypeVar
 
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
 
 Job = Callable[[], Awaitable[object]]
+Subject = TypeVar("Subject")
 
 
-@dataclass(eq=False, slots=True)
-class Entry:
-    """A job and its interval; it never runs twice at once. `due_s` by the timetable's clock.
+@dataclass(frozen=True, eq=False, slots=True)
+class Kind(Generic[Subject]):
+    """A job that is done for each of many, about every `interval_s` seconds.
 
     `pause_s`: after how many seconds it is done again if it failed; infinity: once it is made up for. `asks`: what asks
     the API tells by it whether it may; else it is left out this time.
     """
 
     interval_s: float
-    job: Job
-    pause_s: Callable[[], float | None]
-    slots: asyncio.Semaphore | None
-    asks: Callable[[], bool] | None
+    job: Callable[[Subject], Awaitable[object]]
+    pause_s: Callable[[Subject], float | None] = lambda _: None
+    slots: asyncio.Semaphore | None = None
+    asks: Callable[[Subject], bool] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A job for one of them, which never runs twice at once. `due_s` by the timetable's clock."""
+
+    kind: Kind[Any]
+    of: Any
     due_s: float
     task: "asyncio.Task[None] | None" = field(default=None, repr=False)
     is_removed: bool = False
@@ -47,21 +57,19 @@ class Timetable:
         self._number = count()
         self._ticked_s = clock()
 
-    def every(
-        self,
-        interval_s: float,
-        job: Job,
-        pause_s: Callable[[], float | None] = lambda: None,
-        *,
-        slots: asyncio.Semaphore | None = None,
-        asks: Callable[[], bool] | None = None,
-        first_s: float = 0.0,
-    ) -> Entry:
-        """Have a job done after `first_s` seconds, and about every `interval_s` from then on, spread by `JITTER`."""
-        entry = Entry(interval_s, job, pause_s, slots, asks, self._clock() + first_s)
+    def enter(self, kind: Kind[Subject], of: Subject, *, first_s: float = 0.0) -> Entry:
+        """Have it done after `first_s` seconds, and from then on about at the interval of its kind, spread by `JITTER`.
+
+        It is handed `of`.
+        """
+        entry = Entry(kind, of, self._clock() + first_s)
         self._put(entry)
         self._plan()
         return entry
+
+    def every(self, interval_s: float, job: Job, *, first_s: float = 0.0) -> Entry:
+        """The same of a job that is there once."""
+        return self.enter(Kind(interval_s, lambda _: job()), None, first_s=first_s)
 
     def wait_s(self) -> float:
         """Seconds until something is due."""
@@ -78,9 +86,10 @@ class Timetable:
             due_s, _, entry = heapq.heappop(self._due)
             if entry.is_removed or due_s != entry.due_s:
                 continue  # it was put elsewhere since
-            entry.due_s = now_s + entry.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
+            kind = entry.kind
+            entry.due_s = now_s + kind.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER)
             self._put(entry)
-            if entry.asks is not None and not entry.asks():
+            if kind.asks is not None and not kind.asks(entry.of):
                 entry.is_missed = True
             elif entry.task is None or entry.task.done():
                 entry.is_missed = False
@@ -102,7 +111,7 @@ class Timetable:
 
     def retry(self, entry: Entry) -> None:
         """Have it done again soon, if it failed; or as it was missed, where that would be in vain for now."""
-        if (seconds := entry.pause_s()) == math.inf:
+        if (seconds := entry.kind.pause_s(entry.of)) == math.inf:
             entry.is_missed = True
         elif seconds is not None:
             self.hasten(entry, seconds)
@@ -127,13 +136,13 @@ class Timetable:
             self.hasten(entry, self._rng.uniform(0, spread_s * (len(missed) - 1)))
 
     async def _run(self, entry: Entry) -> None:
-        slot: AbstractAsyncContextManager[object] = entry.slots or nullcontext()
+        slot: AbstractAsyncContextManager[object] = entry.kind.slots or nullcontext()
         # A job that is cancelled because the grace is over would be logged as one that failed.
         with suppress(asyncio.CancelledError):
             async with slot:
                 if entry.is_removed:
                     return
-                await entry.job()
+                await entry.kind.job(entry.of)
             self.retry(entry)
         entry.task = None  # what has ended keeps two kilobytes
 

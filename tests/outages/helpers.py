@@ -69,7 +69,7 @@ async def pass_time(mirror: Mirror, by: timedelta) -> None:
 
 @asynccontextmanager
 async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
-    """The jobs of a mirror, with the daemon's own loop for the outbox under way."""
+    """The jobs of a mirror, with its outbox pushed as the daemon does."""
     quick = {"sync_settle_after_s": 1, "sync_lease_s": 3}
     jobs = app.make_jobs(mirror.connection, mirror.settings(**(quick | settings)))
     refreshes: list[asyncio.Task[bool]] = []
@@ -79,13 +79,13 @@ async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
             refreshes.append(asyncio.create_task(jobs.outbox.refresh(jobs.discover, jobs.pull)))
 
     jobs.outbox.ask_refresh = refresh
-    loop = asyncio.create_task(jobs.outbox.run())
+    jobs.outbox.begin()
     try:
         yield jobs
     finally:
         mirror.stop.set()
-        jobs.outbox.wake.set()
-        await asyncio.gather(loop, *refreshes)
+        await jobs.outbox.idle()
+        await asyncio.gather(*refreshes)
         mirror.stop.clear()
 
 

@@ -10,8 +10,9 @@ from structlog.testing import capture_logs
 from sync.demo.simulator import Operation, Status
 from sync.postgres.migrations import migrate
 from sync.service import app
+from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
-from sync.service.schedule import Intervals, run_until_stopped
+from sync.service.schedule import run_until_stopped
 from tests.outages.helpers import until
 from tests.support.flows import numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror

@@ -13,9 +13,10 @@ from sync.core.cron import Cron
 from sync.mews.client import Credentials
 from sync.mirror.windows import Watermark
 from sync.service import app
+from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
 from sync.service.looks import Looks, make_looks
-from sync.service.schedule import Intervals, Schedule
+from sync.service.schedule import Schedule
 from sync.service.start_queue import StartQueue
 from sync.service.timetable import Timetable
 from tests.support.daemon import PATIENCE_S
@@ -61,7 +62,7 @@ class Hotels:
         self._daemon = app.describe_replica(place.process, place.settings)
         self._shared = app.job_settings(place.settings)
         self._queue = StartQueue()
-        self.tasks: list[asyncio.Task[None]] = []
+        self._begun: list[Jobs] = []
 
     def make(self, name: str) -> Jobs:
         """The jobs of one."""
@@ -78,7 +79,9 @@ class Hotels:
         for number in range(20):
             world.add_voucher(service.id, f"Voucher {number}", created_utc=world.now())
         jobs = self.make(name)
-        self.tasks.append(asyncio.create_task(self._work(jobs)))
+        assert await self._queue.begin(jobs, self._mirror.stop)
+        self._begun.append(jobs)
+        self._schedule.begin(jobs)
         async with asyncio.timeout(PATIENCE_S):
             await jobs.has_pulled.wait()
             await jobs.discover()  # behind that of its start
@@ -86,17 +89,20 @@ class Hotels:
             await jobs.pull()
             await jobs.idle()
 
-    async def _work(self, jobs: Jobs) -> None:
-        hourly = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
-        async with self._queue.begun(jobs, self._mirror.stop):
-            await self._schedule.run(jobs, hourly, self._mirror.stop)
+    async def end(self) -> None:
+        """Have all end."""
+        self._mirror.stop.set()
+        for jobs in self._begun:
+            await self._schedule.end(jobs)
+            await self._queue.end(jobs)
 
 
 @pytest.mark.long
 async def test_a_hotel_at_work_keeps_no_task_that_has_ended_and_next_to_no_memory(mirror: Mirror) -> None:
     settings = mirror.settings()
     async with app.open_workplace(settings, mirror.way, mirror.stop) as place:
-        schedule = Schedule(Cron(settings.sync_audit_cron), Random(1))
+        hourly = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+        schedule = Schedule(Cron(settings.sync_audit_cron), Random(1), hourly)
         hotels = Hotels(mirror, place, make_looks(place.engine), schedule)
         with schedule.running():
             await hotels.begin("first")  # and what all of them share
@@ -109,9 +115,7 @@ async def test_a_hotel_at_work_keeps_no_task_that_has_ended_and_next_to_no_memor
                 ended, taken = _ended_tasks(), _taken()
             finally:
                 tracemalloc.stop()
-            mirror.stop.set()
-            for one in hotels.tasks:
-                await one
+            await hotels.end()
 
     assert ended < AT_WORK
     assert taken / AT_WORK < AT_MOST_AT_WORK

@@ -10,8 +10,9 @@ import pytest
 from sync.core.cron import Cron
 from sync.demo.simulator import Operation
 from sync.service import app
-from sync.service.schedule import Intervals, run_until_stopped
-from sync.service.timetable import JITTER, Timetable
+from sync.service.at_work import Intervals
+from sync.service.schedule import run_until_stopped
+from sync.service.timetable import JITTER, Kind, Timetable
 from sync.service.triggers import LOOK_S, STEP, CronTrigger, DueTrigger
 from tests.outages.helpers import until
 from tests.service.test_schedule import SUNDAY
@@ -105,7 +106,7 @@ async def test_a_run_is_hastened_and_never_put_off() -> None:
 
 async def test_what_may_not_ask_is_left_out_and_made_up_for() -> None:
     runs, may_ask = Runs(), False
-    entry = runs.timetable.every(60, runs, asks=lambda: may_ask)
+    entry = runs.timetable.enter(Kind(60, Runs.__call__, asks=lambda _: may_ask), runs)
     assert await runs.counted_after(0) == 0
     may_ask = True
     runs.timetable.make_up([entry], spread_s=1)
@@ -116,7 +117,7 @@ async def test_what_may_not_ask_is_left_out_and_made_up_for() -> None:
 
 async def test_what_is_in_vain_for_now_is_tried_again_once_it_is_made_up_for() -> None:
     runs = Runs()
-    entry = runs.timetable.every(60, runs, lambda: math.inf)
+    entry = runs.timetable.enter(Kind(60, Runs.__call__, lambda _: math.inf), runs)
     assert await runs.counted_after(0) == 1
     assert await runs.counted_after(50) == 1
     runs.timetable.make_up([entry], spread_s=1)

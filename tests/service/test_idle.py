@@ -17,9 +17,10 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import transaction
 from sync.service import app
+from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
-from sync.service.schedule import Intervals, Schedule, run_until_stopped
+from sync.service.schedule import Schedule, run_until_stopped
 from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import Mirror
 from tests.support.statements import statements
@@ -110,12 +111,12 @@ async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror:
         app.make_jobs(replace(mirror.connection, name=f"hotel {number}"), mirror.settings(), looks)
         for number in range(9)
     ]
-    schedule = Schedule(jobs.audit.cron, Random(1))  # whose clock does not run
     seldom = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+    schedule = Schedule(jobs.audit.cron, Random(1), seldom)  # whose clock does not run
     for one in (jobs, *others):
         await poll(one)
     before = [pushes(one) + 1 for one in others]  # each looks once, as it begins
-    running = [asyncio.create_task(schedule.run(one, seldom, mirror.stop)) for one in (jobs, *others)]
+    running = [asyncio.create_task(schedule.run(one, mirror.stop)) for one in (jobs, *others)]
     await until(lambda: [pushes(one) for one in others] == before)
     await mirror.execute(
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
@@ -124,8 +125,6 @@ async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror:
     await until(lambda: jobs.outbox.ended == 1)
     assert [pushes(one) for one in others] == before
     mirror.stop.set()
-    for one in (jobs, *others):
-        one.outbox.wake.set()
     await asyncio.gather(*running)
 
 
@@ -194,10 +193,11 @@ async def test_a_pull_reads_a_voucher_that_was_found_a_moment_ago(mirror: Mirror
 async def test_what_a_discovery_finds_behind_the_first_pull_is_read_at_once(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     jobs, stop = app.make_jobs(mirror.connection, mirror.settings()), asyncio.Event()
-    schedule, hourly = Schedule(jobs.audit.cron, Random(0)), Intervals(3600, 3600, 3600, 3600)
-    schedule.slots = replace(schedule.slots, discoveries=asyncio.Semaphore(0))
+    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600, 3600))
+    while not schedule.slots.discoveries.locked():
+        await schedule.slots.discoveries.acquire()
     with schedule.running():
-        running = asyncio.create_task(schedule.run(jobs, hourly, stop))
+        running = asyncio.create_task(schedule.run(jobs, stop))
         async with asyncio.timeout(PATIENCE_S):
             await jobs.has_pulled.wait()
             jobs.cycle_completed.clear()

@@ -14,8 +14,9 @@ from sync.connection.tenure import Tenure, Trust
 from sync.core.cron import Cron
 from sync.demo.simulator import Operation
 from sync.service import app
+from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
-from sync.service.schedule import Intervals, Schedule
+from sync.service.schedule import Schedule
 from tests.outages.helpers import queue_delete_by_id
 from tests.support.mirror import Mirror
 
@@ -29,15 +30,12 @@ ENDED = "SELECT 1 FROM mews.voucher_code_outbox WHERE status = 'failed'"
 
 
 @asynccontextmanager
-async def scheduled(
-    mirror: Mirror, schedule: Schedule, trust: Trust, reads_every_s: float = NEVER_S
-) -> AsyncIterator[Jobs]:
-    """The jobs of a mirror, of which those that read by themselves come once at most, or every few seconds."""
+async def scheduled(mirror: Mirror, schedule: Schedule, trust: Trust) -> AsyncIterator[Jobs]:
+    """The jobs of a mirror, fired by a schedule."""
     connection = replace(mirror.connection, tenure=Tenure(trust=trust))
     jobs = app.make_jobs(connection, mirror.settings(sync_settle_after_s=1))
-    intervals = Intervals(pull_s=reads_every_s, discovery_s=reads_every_s, heartbeat_s=NEVER_S, push_poll_s=POLL_S)
     with schedule.running():
-        running = asyncio.create_task(schedule.run(jobs, intervals, mirror.stop))
+        running = asyncio.create_task(schedule.run(jobs, mirror.stop))
         try:
             yield jobs
         finally:
@@ -46,9 +44,10 @@ async def scheduled(
             mirror.stop.clear()
 
 
-@pytest.fixture
-def schedule() -> Schedule:
-    return Schedule(Cron("0 3 1 1 *"), Random(1))
+def make_schedule(reads_every_s: float = NEVER_S) -> Schedule:
+    """One in which jobs that read by themselves come once at most, or every few seconds."""
+    intervals = Intervals(pull_s=reads_every_s, discovery_s=reads_every_s, heartbeat_s=NEVER_S, push_poll_s=POLL_S)
+    return Schedule(Cron("0 3 1 1 *"), Random(1), intervals)
 
 
 async def until_ended(mirror: Mirror) -> None:
@@ -72,14 +71,12 @@ async def asked_often(jobs: Jobs, times: int = 5) -> None:
 
 
 @pytest.mark.parametrize("reads_every_s", [NEVER_S, POLL_S], ids=["by being asked", "at its intervals"])
-async def test_who_may_not_ask_reads_nothing_until_it_may(
-    mirror: Mirror, schedule: Schedule, reads_every_s: float
-) -> None:
-    trust = Trust()
+async def test_who_may_not_ask_reads_nothing_until_it_may(mirror: Mirror, reads_every_s: float) -> None:
+    trust, schedule = Trust(), make_schedule(reads_every_s)
     await mirror.once()
     await queue_delete_by_id(mirror, uuid4())
     before = len(mirror.simulator.requests)
-    async with scheduled(mirror, schedule, trust, reads_every_s) as jobs:
+    async with scheduled(mirror, schedule, trust) as jobs:
         await asyncio.sleep(0)
         await asked_often(jobs)
         assert len(mirror.simulator.requests) == before
@@ -88,7 +85,8 @@ async def test_who_may_not_ask_reads_nothing_until_it_may(
         await until_ended(mirror)
 
 
-async def test_it_waits_for_a_slot_as_every_other_pull_does(mirror: Mirror, schedule: Schedule) -> None:
+async def test_it_waits_for_a_slot_as_every_other_pull_does(mirror: Mirror) -> None:
+    schedule = make_schedule()
     pulls = schedule.slots.pulls
     mirror.add_voucher()
     await mirror.once()

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 
 import pytest
 
@@ -26,10 +25,10 @@ async def test_the_next_begins_as_soon_as_one_has_pulled(all_jobs: list[Jobs]) -
     queue, (first, second, third), stop, begun = StartQueue(at_once=1), all_jobs, asyncio.Event(), list[Jobs]()
 
     async def begin(jobs: Jobs) -> None:
-        async with queue.begun(jobs, stop) as may_begin:
-            assert may_begin
-            begun.append(jobs)
-            await stop.wait()
+        assert await queue.begin(jobs, stop)
+        begun.append(jobs)
+        await stop.wait()
+        await queue.end(jobs)
 
     tasks = [asyncio.create_task(begin(jobs)) for jobs in all_jobs]
     await turns(10)
@@ -47,17 +46,14 @@ async def test_the_next_begins_as_soon_as_one_has_pulled(all_jobs: list[Jobs]) -
 async def test_who_is_stopped_before_its_start_hears_it_at_once_and_takes_no_place(all_jobs: list[Jobs]) -> None:
     queue, (first, second, third), stop = StartQueue(at_once=1), all_jobs, asyncio.Event()
 
-    async def begins(jobs: Jobs, stopped_by: asyncio.Event) -> bool:
-        async with queue.begun(jobs, stopped_by) as may_begin:
-            return may_begin
-
-    async with AsyncExitStack() as held:
-        assert await held.enter_async_context(queue.begun(first, asyncio.Event()))
-        waiting = asyncio.create_task(begins(second, stop))
-        await turns(5)
-        stop.set()
-        assert not await waiting
-        assert queue.waiting == []
-    assert not await begins(second, stop), "a place is free, and is not for who is stopped"
+    assert await queue.begin(first, asyncio.Event())
+    waiting = asyncio.create_task(queue.begin(second, stop))
+    await turns(5)
+    stop.set()
+    assert not await waiting
+    assert queue.waiting == []
+    await queue.end(first)
+    assert not await queue.begin(second, stop), "a place is free, and is not for who is stopped"
     async with asyncio.timeout(10):
-        assert await begins(third, asyncio.Event())
+        assert await queue.begin(third, asyncio.Event())
+    await queue.end(third)

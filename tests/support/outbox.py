@@ -1,6 +1,5 @@
 """The outbox of a mirror in the tests of the flows, and who pushes it."""
 
-import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from sync.connection.signals import Wake
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, Voucher
 from sync.outbox.claim_watch import ClaimWatch
@@ -45,7 +45,7 @@ class Outbox:
 
     def make_pusher(self, settings: PushSettings) -> Pusher:
         """Another one who pushes it."""
-        return Pusher(self.mirror.connection, settings, lambda: self.freshness, asyncio.Event(), Random(2))
+        return Pusher(self.mirror.connection, settings, lambda: self.freshness, Wake(), Random(2))
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(

@@ -47,6 +47,11 @@ class BudgetLedger:
     `uptime`: of this machine, by which a command does not take for fresh what those before it have left.
     """
 
+    __slots__ = (
+        "_beat", "_clock", "_counts_on_s", "_engine", "_process", "_token", "_trust", "_uptime", "_watch",
+        "good_for_s", "standing_s",
+    )  # fmt: skip
+
     def __init__(
         self,
         engine: AsyncEngine,

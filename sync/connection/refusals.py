@@ -28,6 +28,8 @@ class Refusals:
     It holds for one process: the first pull of each tries everything.
     """
 
+    __slots__ = ("_known",)
+
     def __init__(self) -> None:
         self._known: dict[tuple[str, Hashable], _Refusal] = {}
 

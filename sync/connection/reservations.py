@@ -52,6 +52,8 @@ class _Seen:
 class ReservationWatch:
     """The reservations of other processes. `good_for_s`: as long as one may be spent; `window_s`: as the API counts."""
 
+    __slots__ = ("_good_for_s", "_last_seen", "_window_s")
+
     def __init__(self, window_s: float, good_for_s: float) -> None:
         self._window_s = window_s * CLOCK_TOLERANCE
         self._good_for_s = good_for_s * CLOCK_TOLERANCE

@@ -10,6 +10,8 @@ SET_ASIDE_FOR = timedelta(minutes=5)
 class SetAside:
     """Rows that take no note of anything, and are left alone for a while: so far as this process has found out."""
 
+    __slots__ = ("until_s",)
+
     def __init__(self) -> None:
         self.until_s: dict[int, float] = {}
 

@@ -15,7 +15,7 @@ class Signal(asyncio.Event):
 class Wake:
     """Set by whoever finds that there is something to do; `on_set` is called then, and nobody waits for it.
 
-    A task that waited would take three kilobytes of each connection.
+    A task that waited would take kilobytes of each connection.
     """
 
     __slots__ = ("_is_set", "_on_set")

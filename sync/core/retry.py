@@ -29,6 +29,8 @@ class CircuitBreaker:
     Time comes in as `now_s`, in seconds of any clock that only goes forward.
     """
 
+    __slots__ = ("_backoff", "_failures", "_open_until_s", "_probing", "_rng", "_threshold")
+
     def __init__(self, backoff: Backoff, rng: random.Random, *, threshold: int = 5) -> None:
         self._backoff = backoff
         self._rng = rng

@@ -1,5 +1,6 @@
 """Who owns a connection: taken by compare and set on owner and epoch, so that of two who want it one gets it."""
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -30,7 +31,7 @@ async def load_owned(tx: AsyncConnection) -> list[Owned]:
     """The connections that are at work, with their owners."""
     rows = await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})
     return [
-        Owned(row.name, ENVIRONMENT if row.is_of_environment else STORED, row.owner, row.epoch, row.version)
+        Owned(sys.intern(row.name), ENVIRONMENT if row.is_of_environment else STORED, row.owner, row.epoch, row.version)
         for row in rows
     ]
 

@@ -1,5 +1,6 @@
 """Which connections there are, as replicas see them; read by one statement for all."""
 
+import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -71,4 +72,6 @@ _PRESENT = select(*(connections.c[name] for name in StoredConnection.__slots__))
 
 
 async def _load(tx: AsyncConnection, query: Select[Any]) -> list[StoredConnection]:
-    return [StoredConnection(*row) for row in await tx.execute(query.order_by(connections.c.name))]
+    # All that is told of a connection, by whichever statement, is kept under one and the same name.
+    rows = await tx.execute(query.order_by(connections.c.name))
+    return [StoredConnection(sys.intern(row.name), *row[1:]) for row in rows]

@@ -51,6 +51,12 @@ class Allowance:
     `window_s` is how long a call counts after its end.
     """
 
+    __slots__ = (
+        "_ahead_from_s", "_began_s", "_cap", "_clock", "_decided_s", "_ends_s", "_good_for_s", "_granted",
+        "_has_written", "_ledger", "_limit", "_others", "_portion", "_stands", "_term", "_unspent", "_usage",
+        "_will_stand", "_window_s", "_writing",
+    )  # fmt: skip
+
     def __init__(
         self, limit: int, window_s: float, ledger: Ledger, *, usage: Callable[[], Usage], clock: Callable[[], float]
     ) -> None:

@@ -25,6 +25,8 @@ class TokenCircuit:
     `platform` is the circuit of its address, where tokens share one, and `prober` probes for it.
     """
 
+    __slots__ = ("_last_fault", "_now_s", "_own", "_platform", "_prober", "_returns", "failure_log")
+
     def __init__(
         self,
         backoff: Backoff,

@@ -59,6 +59,8 @@ class ServerClock:
     `last` is the last reading that was believed, `refused` why the last `Date` was not; None if it was.
     """
 
+    __slots__ = ("_clock", "_expected", "_machine", "_tolerance", "last", "refused")
+
     def __init__(
         self, clock: Callable[[], float], tolerance: timedelta = TOLERANCE, machine: Callable[[], datetime] = wall_clock
     ) -> None:

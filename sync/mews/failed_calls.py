@@ -19,6 +19,8 @@ class FailedCalls:
 class FailureLog:
     """What failed and nobody has taken yet."""
 
+    __slots__ = ("_calls",)
+
     def __init__(self) -> None:
         self._calls: dict[tuple[str, str], FailedCalls] = {}
 

@@ -183,6 +183,8 @@ class CappedCaller:
     it has such, or had no other answer since.
     """
 
+    __slots__ = ("_cap", "answered", "hanging", "hangs", "in_flight", "turns")
+
     def __init__(self, cap: PlatformCap) -> None:
         self.in_flight = self.answered = self.hanging = 0
         self.hangs = False

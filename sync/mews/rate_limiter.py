@@ -69,6 +69,11 @@ class RateLimiter:
     Without a `ledger` the whole budget is this process's, and without `capped` there is no cap.
     """
 
+    __slots__ = (
+        "_allowance", "_backlogged", "_capped", "_clock", "_free_at", "_in_flight", "_limit", "_pause", "_shares",
+        "_silent_until", "_turn", "_window_s",
+    )  # fmt: skip
+
     def __init__(
         self,
         limit: int,
@@ -252,6 +257,8 @@ class RateLimiter:
 
 class _PermitQueue:
     """Held by whoever waits for the next place. At rest it is empty: each deque takes 700 bytes of a token."""
+
+    __slots__ = ("_pushes_in_a_row", "_waiting", "is_taken")
 
     def __init__(self) -> None:
         self.is_taken = False

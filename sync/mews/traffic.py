@@ -1,11 +1,11 @@
 """What went over the wire since the process began: calls by how they ended and how long they took."""
 
 import asyncio
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import httpx
 
@@ -27,10 +27,12 @@ class Call:
 class Traffic:
     """Counts that only grow. `calls` by operation and how they ended: the answer's status, or a word for its lack."""
 
+    __slots__ = ("calls", "durations_s", "retries")
+
     def __init__(self) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
-        self.durations_s: defaultdict[str, Histogram] = defaultdict(partial(Histogram, DURATION_BOUNDS_S))
+        self.durations_s: defaultdict[str, Histogram] = defaultdict(_durations)
 
     @contextmanager
     def measured(self, operation: str) -> Iterator[Call]:
@@ -40,7 +42,7 @@ class Traffic:
             with span("request", operation=operation) as told:
                 yield call
                 told.set(status=call.status)
-            ended = str(call.status)
+            ended = sys.intern(str(call.status))  # of thousands of tokens that count by the same words
         except TimeoutError:
             ended = "timed_out"
             raise
@@ -56,3 +58,7 @@ class Traffic:
         finally:
             self.calls[operation, ended] += 1
             self.durations_s[operation].observe(time.monotonic() - began_s)
+
+
+def _durations() -> Histogram:
+    return Histogram(DURATION_BOUNDS_S)

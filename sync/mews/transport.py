@@ -178,6 +178,8 @@ class Transport:
     Its pool is its own and closed with it, as `HttpPool` says; or one that others use too, and close.
     """
 
+    __slots__ = ("_is_own", "_places", "_pool", "traffic")
+
     def __init__(
         self, platform_address: str, *, max_connections: int, max_response_bytes: int, pool: HttpPool | None = None
     ) -> None:
@@ -194,7 +196,7 @@ class Transport:
         An answer that is too long comes without its body, and `bodies.is_cut`. Raises `TimeoutError` when time ran out,
         and `httpx.HTTPError` as httpx does.
         """
-        with self.traffic.measured(path.removeprefix(PATH_PREFIX)) as call:
+        with self.traffic.measured(sys.intern(path.removeprefix(PATH_PREFIX))) as call:
             async with asyncio.timeout(timeout_s), self._places:
                 answer = await self._pool.post(path, body)
             call.status = answer.status_code

@@ -8,7 +8,7 @@ token has lost would have every pull refused.
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
@@ -51,12 +51,12 @@ class DiscoverReport:
     vouchers: int = 0
     written: int = 0
     rejected: int = 0
-    refused: list[UUID] = field(default_factory=list)
-    unlisted: list[UUID] = field(default_factory=list)
-    enterprise_ids: list[UUID] = field(default_factory=list)
-    left_out: list[UUID] = field(default_factory=list)
+    refused: Sequence[UUID] = ()
+    unlisted: Sequence[UUID] = ()
+    enterprise_ids: Sequence[UUID] = ()
+    left_out: Sequence[UUID] = ()
     listed: bytes = b""
-    left_for_now: list[UUID] = field(default_factory=list)
+    left_for_now: Sequence[UUID] = ()
 
 
 async def discover(connection: Connection) -> DiscoverReport:
@@ -157,7 +157,7 @@ async def _vouchers(
         if refusal and len(group) == 1:
             refuse = partial(skipped.refuse, connection=connection.name, kind="service", ids=group, error=refusal)
             await in_transaction(connection.engine, refuse)
-            report.refused += group
+            report.refused = [*report.refused, *group]
         bisection.tell(went_through=refusal is None)
     return listed
 

@@ -4,6 +4,7 @@ Whether that still stands is told by one look for all connections of a process: 
 all rows that a plan is made of. Whoever changes one of them, another process too, changes the number.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -47,6 +48,8 @@ class _Left:
 class QuietPulls:
     """What one connection's last pull has left. `versions` is the look of all connections of the process."""
 
+    __slots__ = ("_as_of", "_connection", "_left", "_versions")
+
     def __init__(self, connection: Connection, versions: SharedLook[MirrorVersions]) -> None:
         self._connection = connection
         self._versions = versions
@@ -85,7 +88,7 @@ def mirror_look(engine: AsyncEngine) -> SharedLook[MirrorVersions]:
 async def load_versions(tx: AsyncConnection) -> MirrorVersions:
     """The versions as they are now, of all connections."""
     rows = (await tx.execute(_VERSIONS)).all()
-    of = {row.connection: int(row.version) for row in rows if row.version is not None}
+    of = {sys.intern(row.connection): int(row.version) for row in rows if row.version is not None}
     refused = frozenset(row.connection for row in rows if row.has_refused)
     return MirrorVersions(of, refused, int(rows[0].fleet), rows[0].now)
 

@@ -37,6 +37,8 @@ class Discoveries:
     pull has left, where more than the API was asked.
     """
 
+    __slots__ = ("_clock", "_connection", "_left", "_quiet", "_versions")
+
     def __init__(
         self,
         connection: Connection,
@@ -57,13 +59,21 @@ class Discoveries:
         state = (seen.of.get(connection.name), seen.fleet, connection.incarnation.checks)
         is_known = left is not None and left.state == state and self._clock() < left.until_s
         if left and is_known and await _listed(connection.client, left.report.left_out) == left.report.listed:
-            return replace(left.report, as_of=seen.now, written=0, rejected=0, refused=[], unlisted=[])
+            return replace(left.report, as_of=seen.now)
         self._left = None
         report = await discover(connection)
         self._quiet.forget()
         if not report.left_for_now:
-            self._left = _Left(state, report, self._clock() + WHOLE_S)
+            self._left = _Left(state, _as_it_stands(report), self._clock() + WHOLE_S)
         return report
+
+
+def _as_it_stands(report: DiscoverReport) -> DiscoverReport:
+    """What is reported of a discovery that finds all as this one has left it."""
+    left_out = tuple(report.left_out)
+    return replace(
+        report, written=0, rejected=0, refused=(), unlisted=(), enterprise_ids=(), left_out=left_out, left_for_now=()
+    )
 
 
 async def _listed(client: Client, left_out: Collection[UUID]) -> bytes | None:

@@ -30,6 +30,8 @@ class ClaimWatch:
     compares the database's with it.
     """
 
+    __slots__ = ("_clock", "_given_up", "_in_flight", "_last_seen", "_lease", "_orphans_after_s", "database_clock")
+
     def __init__(self, lease: timedelta, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease
         self._clock = clock

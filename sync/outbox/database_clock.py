@@ -19,6 +19,8 @@ class DatabaseClock:
     `went_back` is how far the database's clock went back, all in all, since what waits by it was last brought forward.
     """
 
+    __slots__ = ("_clock", "_even_since_s", "_last", "went_back")
+
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last: tuple[datetime, float] | None = None

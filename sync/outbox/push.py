@@ -50,9 +50,11 @@ class Pusher:
         settings: PushSettings,
         freshness: Callable[[], MirrorFreshness],
         wake: Wake,
+        *,
+        watch: ClaimWatch,
         rng: Random,
     ) -> None:
-        self.watch = ClaimWatch(settings.lease)
+        self.watch = watch
         self._connection = connection
         self._settings = settings
         self._freshness = freshness

@@ -43,12 +43,12 @@ class AtWork:
     `polls` and `make_up` once at the beginning. `pulls_first`: it need not discover before.
     """
 
-    __slots__ = ("audit", "jobs", "make_up", "polls", "reading", "refresh", "regular", "retries")
+    __slots__ = ("_timetable", "audit", "jobs", "make_up", "polls", "reading", "refresh", "regular", "retries")
 
     def __init__(
         self, jobs: Jobs, retries: Retries, timetable: Timetable, kinds: "Kinds", *, pulls_first: bool
     ) -> None:
-        self.jobs, self.retries, enter = jobs, retries, timetable.enter
+        self.jobs, self.retries, self._timetable, enter = jobs, retries, timetable, timetable.enter
         beats = [] if jobs.is_owned else [kinds.beat]  # a replica tells of all that it owns at once
         reads = [kinds.pull, kinds.discovery] if pulls_first else [kinds.discovery, kinds.pull]
         self.regular = tuple(enter(kind, self) for kind in (*beats, *reads))
@@ -57,6 +57,10 @@ class AtWork:
         self.make_up = enter(kinds.make_up, self)
         self.audit = enter(kinds.audit, self, first_s=math.inf)
         self.refresh = enter(kinds.refresh, self, first_s=math.inf)
+        jobs.outbox.ask_refresh = self._ask_refresh
+
+    def _ask_refresh(self) -> None:
+        self._timetable.hasten(self.refresh, 0.0)
 
     @property
     def entries(self) -> list[Entry]:

@@ -28,6 +28,8 @@ log = structlog.get_logger()
 class AuditJobs:
     """Audits beside the other jobs, since each takes hours; one at a time. `cron` says when."""
 
+    __slots__ = ("_auditing", "_connection", "_health", "_history", "_is_owed", "_runner", "_settings", "cron")
+
     def __init__(
         self, connection: Connection, settings: AuditSettings, cron: Cron, health: Health, history: History
     ) -> None:

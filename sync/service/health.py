@@ -21,6 +21,8 @@ the database."""
 SELDOM = {"audit", "push"}
 """Jobs that end hours later, or have nothing to do when all is well again: the decisive one ends their outages. The
 others are tried again within seconds, and see for themselves."""
+NO_OUTAGES: frozenset[str] = frozenset()
+"""There once: each empty set takes 200 bytes."""
 UNSAVED = "state"
 """Stands for the note in the database itself."""
 
@@ -37,11 +39,15 @@ class Health:
     `runs` counts by job and whether it failed how its runs ended since the process began.
     """
 
+    __slots__ = (
+        "_connection", "_errors", "_failing_since", "_outages", "_saved", "_told_at", "_told_cause", "runs",
+    )  # fmt: skip
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.runs: Counter[tuple[str, bool]] = Counter()
         self._errors: dict[str, VoucherSyncError] = {}
-        self._outages = set[str]()
+        self._outages = NO_OUTAGES
         self._failing_since: float | None = None
         self._told_cause, self._told_at = "", 0.0
         self._saved: Standing | None = None
@@ -95,9 +101,9 @@ class Health:
 
     def _set(self, job: str, error: VoucherSyncError | None) -> None:
         if error is None:
-            for one in {job} | (self._over() if job == DECISIVE else set()):
+            for one in {job} | (self._over() if job == DECISIVE else frozenset()):
                 self._errors.pop(one, None)
-            self._outages &= self._errors.keys()
+            self._outages = self._outages.intersection(self._errors) or NO_OUTAGES
         else:
             self._errors[job] = _told_only(error)
             self._note_kind(job, error)
@@ -122,18 +128,18 @@ class Health:
         self._told_cause, self._told_at = _cause(error), time.monotonic()
         log.warning(event, connection=self._connection.name, job=job, error=str(error))
 
-    def _over(self) -> set[str]:
+    def _over(self) -> frozenset[str]:
         """The jobs whose outage is over: those that come seldom, and those that were not tried and may be now."""
         is_closed = not self._connection.client.is_probing
         untried = {one for one in self._outages if is_closed and isinstance(self._errors[one], CircuitOpen)}
-        return untried | SELDOM & self._outages
+        return (self._outages & SELDOM) | untried
 
     def _note_kind(self, job: str, error: VoucherSyncError) -> None:
         # One call's 503 says nothing about the API, but the circuit opens when nothing else comes through either.
         if is_outage(error) or (isinstance(error, API_IS_AWAY) and self._connection.client.is_probing):
-            self._outages.add(job)
+            self._outages |= {job}
         else:
-            self._outages.discard(job)
+            self._outages -= {job}
 
 
 def _cause(error: VoucherSyncError) -> str:

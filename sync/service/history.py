@@ -22,6 +22,8 @@ log = structlog.get_logger()
 class History:
     """Notes runs that changed something, and those that failed in another way than the one before of their kind."""
 
+    __slots__ = ("_connection", "_last_errors")
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._last_errors: dict[str, str | None] = {}

@@ -27,7 +27,6 @@ from sync.mirror.quiet import QuietPulls
 from sync.mirror.quiet_discovery import Discoveries
 from sync.mirror.watermarks import CaughtUp
 from sync.outbox import future_rows
-from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.unfinished import Unfinished
 from sync.postgres.engine import in_transaction
 from sync.postgres.shared_look import Looked
@@ -58,9 +57,14 @@ class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
     `cycle_completed` is set whenever a pull has caught up and nothing fails; whoever waits for the next one clears it.
-    `has_pulled` is set once a pull has ended in any way.
-    `looks` are those of all connections of the process.
+    `has_pulled` is set once a pull has ended in any way. `looks` are those of all connections of the process.
     """
+
+    __slots__ = (
+        "_beating", "_caught_up", "_caught_up_by", "_daemon", "_discoveries", "_fired_s", "_has_not_discovered",
+        "_one_at_a_time", "_pull_settings", "_quiet", "_runner", "audit", "connection", "cycle_completed",
+        "has_pulled", "health", "history", "late_after_s", "outbox", "polls", "progress", "sampler",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,20 +83,17 @@ class Jobs:
         self.cycle_completed, self.has_pulled = Signal(), Signal()
         self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
-        self._freshness = MirrorFreshness(visible_after=outbox_settings.push.read_after_write_delay)
-        self.outbox = OutboxJobs(connection, outbox_settings, lambda: self._freshness, self.health, self.history)
+        self.outbox = OutboxJobs(connection, outbox_settings, self.health, self.history)
         self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
         self._quiet = QuietPulls(connection, looks.versions)
         self._discoveries = Discoveries(connection, looks.versions, self._quiet)
         self.connection = connection
-        self._daemon = daemon
-        self._pull_settings = pull_settings
+        self._daemon, self._pull_settings = daemon, pull_settings
         self._one_at_a_time = Turn()
         self._beating = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._caught_up_by: int | None = None
-        self._fired_s = time.monotonic()
-        self._has_not_discovered = False
+        self._fired_s, self._has_not_discovered = time.monotonic(), False
         self.late_after_s = late_after_s(float(daemon.settings["SYNC_PULL_INTERVAL_S"]))
         self.sampler = Sampler(self._done)
 
@@ -102,7 +103,7 @@ class Jobs:
         async def run(began_s: float) -> DiscoverReport:
             report = await self._discoveries.discover()
             _log_report("discovered", self.connection.name, report, is_news=report.written > 0)
-            self._freshness = replace(self._freshness, discovered_as_of=report.as_of)
+            self.outbox.freshness = replace(self.outbox.freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
 
@@ -153,7 +154,7 @@ class Jobs:
             self._caught_up, self._caught_up_by = report.caught_up, checked
             if report.caught_up:
                 as_of = report.caught_up.as_of
-                self._freshness = replace(self._freshness, caught_up_as_of=as_of, checked=checked)
+                self.outbox.freshness = replace(self.outbox.freshness, caught_up_as_of=as_of, checked=checked)
             if not report.stopped:
                 error = report.errors[0] if report.errors else None
                 await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
@@ -274,7 +275,9 @@ class Jobs:
     def is_to_be_polled(self, looked: Looked[Unfinished] | None) -> bool:
         """Whether its outbox has anything to do, by a look for all of the process; to be asked is a sign of life."""
         self._fired_s = time.monotonic()
-        return not self.polls.are_needless(looked)
+        if is_needless := self.polls.are_needless(looked):
+            self.outbox.rest()
+        return not is_needless
 
     def is_moving(self, within_s: float) -> bool:
         """Whether the scheduler has fired the job that it fires most often within so many seconds."""

@@ -23,6 +23,8 @@ ALL = "all"
 class OutboxPolls:
     """The polls of one connection, whose `look` is shared by all of the process."""
 
+    __slots__ = ("_checks", "_clock", "_connection", "_health", "_look", "_outbox", "_whole_look_s")
+
     def __init__(
         self,
         connection: Connection,

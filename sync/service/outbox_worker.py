@@ -18,6 +18,7 @@ from sync.connection.signals import Wake
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.read_back import read_deleted
 from sync.outbox import left_over, retention
+from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.dispatch import MirrorFreshness
@@ -53,15 +54,20 @@ class OutboxJobs:
     """Once begun, `wake` has it look for what is due. It calls `ask_refresh` where rows wait for a discovery or a pull,
     again and again; then `refresh` is to be run.
 
-    `freshness`: how fresh the mirror is at the time of asking. `totals` counts what was pushed since the process began,
-    by the names of `PushReport`.
+    `freshness`: how fresh the mirror is, as whoever reads it has told. `totals` counts what was pushed since the
+    process began, by the names of `PushReport`.
     """
+
+    __slots__ = (
+        "_connection", "_ended", "_has_begun", "_health", "_history", "_is_looking", "_made",
+        "_next_read_back_s", "_next_refresh_s", "_pruned", "_pushed", "_pushing_since_s", "_reconciling",
+        "_rests_until_s", "_runs", "_settings", "ask_refresh", "freshness", "totals", "wake", "watch",
+    )  # fmt: skip
 
     def __init__(
         self,
         connection: Connection,
         settings: OutboxSettings,
-        freshness: Callable[[], MirrorFreshness],
         health: Health,
         history: History,
     ) -> None:
@@ -72,10 +78,12 @@ class OutboxJobs:
         self.wake = Wake(self._look)
         self._has_begun = self._is_looking = False
         self._rests_until_s = 0.0
-        self._runs = dict[asyncio.Task[None], None]()
+        self._runs = list[asyncio.Task[None]]()
         self.ask_refresh: Callable[[], None] = lambda: None
-        self._pusher = Pusher(connection, settings.push, freshness, self.wake, _rng)
-        self.watch = self._pusher.watch
+        self.freshness = MirrorFreshness(visible_after=settings.push.read_after_write_delay)
+        self._made: Pusher | None = None
+        self._ended = 0
+        self.watch = ClaimWatch(settings.push.lease)
         self._next_refresh_s = time.monotonic()
         self._reconciling = asyncio.Lock()
         self._next_read_back_s = time.monotonic()
@@ -86,12 +94,25 @@ class OutboxJobs:
     @property
     def ended(self) -> int:
         """How many changes became done or failed by a push of this process."""
-        return self._pusher.ended
+        return self._ended + (self._made.ended if self._made else 0)
 
     @property
     def has_pushed(self) -> bool:
         """Whether anything was pushed that nobody was told of."""
         return any(counts_of(self._pushed).values())
+
+    @property
+    def _pusher(self) -> Pusher:
+        if self._made is None:
+            connection, settings = self._connection, self._settings.push
+            freshness, watch = lambda: self.freshness, self.watch
+            self._made = Pusher(connection, settings, freshness, self.wake, watch=watch, rng=_rng)
+        return self._made
+
+    def rest(self) -> None:
+        """Keep nothing of how it is pushed, since nothing in it is unfinished and nothing fails."""
+        if self._made is not None and not self._runs:
+            self._ended, self._made = self.ended, None
 
     def begin(self) -> None:
         """Push whatever is due, and from now on whatever `wake` is set for, until the service stops."""
@@ -114,8 +135,8 @@ class OutboxJobs:
         if self._has_begun and not is_in_vain:
             self._is_looking = True
             run = asyncio.create_task(self._run())
-            self._runs[run] = None
-            run.add_done_callback(self._runs.pop)
+            self._runs.append(run)
+            run.add_done_callback(self._runs.remove)
 
     async def _run(self) -> None:
         """Push until nothing more is due, and wait for the answers: beside that, others may look."""
@@ -209,7 +230,7 @@ class OutboxJobs:
 
     def _note_pushed(self, report: PushReport) -> None:
         self._pushed.add(report)
-        self.totals.update(counts_of(report))
+        self.totals.update(+Counter(counts_of(report)))
 
     async def tell_pushed(self) -> None:
         """Tell what was pushed since the last time, if anything was."""

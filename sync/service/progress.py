@@ -23,6 +23,8 @@ class Progress:
     `totals` counts what pulls read and wrote since the process began, by the names of `PullReport`.
     """
 
+    __slots__ = ("_clock", "_counted", "_last_s", "_pages", "totals")
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.totals: Counter[str] = Counter()
         self._clock = clock
@@ -47,6 +49,7 @@ class Progress:
     def end(self, report: PullReport) -> None:
         """Take how it ended; not called where it failed as a whole. A turn that is over is none of an end."""
         self.note(report)
+        self._counted.clear()
         if not (report.errors or report.stopped or report.left_over):
             self._last_s = self._clock()
 

@@ -18,6 +18,8 @@ R = TypeVar("R")
 class Runner:
     """Runs the jobs of one connection, and tells `health` and `history` what came of each."""
 
+    __slots__ = ("_connection", "_health", "_history")
+
     def __init__(self, connection: Connection, health: Health, history: History) -> None:
         self._connection = connection
         self._health = health

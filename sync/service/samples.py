@@ -40,6 +40,8 @@ class Done:
 class Sampler:
     """Says every five minutes what was done in them; `total` is what was done since the process began."""
 
+    __slots__ = ("_clock", "_counted", "_due_s", "_noted", "_total")
+
     def __init__(self, total: Callable[[], Done], clock: Callable[[], float] = time.monotonic) -> None:
         self._total, self._clock = total, clock
         self._noted, self._due_s = Done(0, 0, 0), clock() + EVERY_S

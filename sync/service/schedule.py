@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from random import Random
 
 import structlog
@@ -81,8 +80,7 @@ class Schedule:
         `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
         """
         retries = Retries(jobs.health, self._rng)
-        work = self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
-        jobs.outbox.ask_refresh = partial(self.timetable.hasten, work.refresh, 0.0)
+        self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
         self._begin_common()
         jobs.outbox.begin()
 

@@ -1,7 +1,7 @@
 """The connections that a replica works for: each is begun, rests in the schedule of all, and is ended.
 
-It has a task of its own only while it begins and while it ends, so that a fault of one ends no other: a task for as
-long as it is worked for would take as much memory as half of all that is kept of a hotel with nothing to do.
+It has a task of its own, so that a fault of one ends no other, but only while it begins and while it ends: one that
+waited in between would take kilobytes of each of thousands.
 """
 
 import asyncio

@@ -103,6 +103,30 @@ async def test_the_scheduler_polls_an_outbox_whenever_anything_is_left_in_it(mir
         await running
 
 
+async def test_what_is_queued_while_a_call_has_no_answer_does_not_wait_for_it(mirror: Mirror, jobs: Jobs) -> None:
+    sent, may_answer = asyncio.Queue[str](), asyncio.Event()
+
+    async def on_request(operation: Operation, body: Any) -> None:
+        if operation is Operation.ADD_CODES:
+            sent.put_nowait(body["VoucherCodeParameters"][0]["Value"])
+            await may_answer.wait()
+
+    mirror.simulator.on_request = on_request
+    jobs.outbox.begin()
+    for value in ("first", "second"):
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'add', id, :value FROM mews.vouchers",
+            value=value,
+        )
+        jobs.outbox.wake.set()
+        async with asyncio.timeout(30):
+            assert await sent.get() == value
+    may_answer.set()
+    await jobs.outbox.idle()
+    assert jobs.outbox.ended == 2
+
+
 async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror: Mirror, jobs: Jobs) -> None:
     looks = make_looks(mirror.connection.engine)
     jobs = app.make_jobs(mirror.connection, mirror.settings(), looks)

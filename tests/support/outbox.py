@@ -45,7 +45,8 @@ class Outbox:
 
     def make_pusher(self, settings: PushSettings) -> Pusher:
         """Another one who pushes it."""
-        return Pusher(self.mirror.connection, settings, lambda: self.freshness, Wake(), Random(2))
+        watch, connection = ClaimWatch(settings.lease), self.mirror.connection
+        return Pusher(connection, settings, lambda: self.freshness, Wake(), watch=watch, rng=Random(2))
 
     async def add(self, voucher: Voucher, *values: str) -> None:
         await self.mirror.execute(

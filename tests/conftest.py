@@ -15,7 +15,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 from tests.support.pooler import IS_POOLED, in_front_of, way_to
 from tests.support.postgres import database_of, new_database, postgres_server
-from tests.support.shares import asked_share
+from tests.support.shares import asked_share, later_cases
 
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
@@ -90,6 +90,7 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is long is left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The longest first: begun last, one of them would keep one worker busy while the others have nothing to do.
 
@@ -97,6 +98,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """
     if IS_POOLED:
         _keep(config, items, _goes_through_pooler)
+    sampled = {item.nodeid: item for item in items if item.get_closest_marker("sampled")}
+    for node_id in later_cases(sampled):
+        sampled[node_id].add_marker(pytest.mark.long)
     if is_in_share := asked_share():
         _keep(config, items, lambda item: is_in_share(item.nodeid))
     items.sort(key=lambda item: LONGEST_FIRST.get(item.path.parent.name, len(LONGEST_FIRST)))

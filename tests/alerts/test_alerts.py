@@ -94,6 +94,7 @@ async def test_of_a_connection_that_is_paused_or_removed_no_failure_is_told_any_
     assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
 
 
+@pytest.mark.long
 async def test_a_failure_that_passes_by_itself_is_not_told(mirror: Mirror, receiver: Receiver) -> None:
     time = Time()
     async with alerting(mirror.database_url, receiver, time) as alerter:

@@ -76,6 +76,7 @@ async def test_one_audit_finds_and_mends_what_has_drifted(mirror: Mirror, drift:
     assert (await audit(mirror.connection, LOOK)).drift == 0
 
 
+@pytest.mark.long
 async def test_an_invented_row_is_kept_and_called_missing(mirror: Mirror) -> None:
     voucher, _ = await filled(mirror)
     await mirror.execute(
@@ -101,6 +102,7 @@ async def test_a_watermark_that_was_moved_forward_hides_nothing_from_it(mirror: 
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_codes_that_no_window_shows_are_brought_by_it(mirror: Mirror) -> None:
     voucher, _ = await filled(mirror)
     mirror.world.add_codes(voucher.id, ["NO-STAMP"], updated_utc=None)
@@ -110,6 +112,7 @@ async def test_codes_that_no_window_shows_are_brought_by_it(mirror: Mirror) -> N
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_code_that_the_api_has_again_is_no_longer_missing(mirror: Mirror) -> None:
     _, codes = await filled(mirror)
     mirror.world.hard_delete_code(codes[3].id)
@@ -121,6 +124,7 @@ async def test_a_code_that_the_api_has_again_is_no_longer_missing(mirror: Mirror
     assert await mirror.rows("SELECT FROM mews.voucher_codes WHERE missing_since IS NOT NULL") == []
 
 
+@pytest.mark.long
 async def test_a_code_that_moves_between_two_pages_is_not_missing(mirror: Mirror) -> None:
     _, codes = await filled(mirror, 2500)
     last = on_pages(codes)[-1]
@@ -135,6 +139,7 @@ async def test_a_code_that_moves_between_two_pages_is_not_missing(mirror: Mirror
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("calls", [1, 3], ids=["listing", "looking once more"])
 async def test_it_asks_for_nothing_while_there_is_much_to_push(mirror: Mirror, calls: int) -> None:
     _, codes = await filled(mirror, 2500)
@@ -155,6 +160,7 @@ async def test_it_asks_for_nothing_while_there_is_much_to_push(mirror: Mirror, c
     assert (await auditing).drift == 1
 
 
+@pytest.mark.long
 async def test_what_a_pull_writes_meanwhile_is_left_alone(mirror: Mirror) -> None:
     voucher, codes = await filled(mirror, 1500)
     first = on_pages(codes)[0]
@@ -172,6 +178,7 @@ async def test_what_a_pull_writes_meanwhile_is_left_alone(mirror: Mirror) -> Non
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_so_much_that_is_missing_changes_nothing_until_it_is_accepted(mirror: Mirror) -> None:
     _, codes = await filled(mirror)
     await mirror.execute("UPDATE mews.voucher_codes SET value = 'WRONG' WHERE id = :id", id=codes[20].id)
@@ -246,6 +253,7 @@ async def test_two_audits_of_a_connection_never_run_at_once(mirror: Mirror) -> N
     assert (await running).is_clean
 
 
+@pytest.mark.long
 async def test_coverage_tells_of_the_last_audit(mirror: Mirror) -> None:
     voucher, codes = await filled(mirror)
     (row,) = await mirror.rows("SELECT * FROM mews.coverage")

@@ -36,6 +36,7 @@ def equal(report: AuditReport) -> list[int]:
     return sorted(voucher.counts[Difference.EQUAL] for voucher in report.vouchers.values())
 
 
+@pytest.mark.long
 async def test_many_vouchers_are_listed_in_as_many_calls_as_they_have_pages(mirror: Mirror) -> None:
     await filled(mirror, 60, 40)
     report = await audit(mirror.connection, LOOK)
@@ -53,6 +54,7 @@ async def test_what_drifted_in_many_vouchers_is_looked_at_in_one_call(mirror: Mi
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_codes_missing_from_many_vouchers_are_looked_for_in_one_listing(mirror: Mirror) -> None:
     made = await filled(mirror, 30, 50)
     for _, codes in made:
@@ -87,6 +89,7 @@ async def test_a_voucher_that_is_too_heavy_alone_does_not_cost_the_others(mirror
     assert report.vouchers[heavy].error is not None
 
 
+@pytest.mark.long
 async def test_a_listing_whose_cursor_is_gone_begins_anew_and_counts_each_code_once(mirror: Mirror) -> None:
     made = await filled(mirror, 3, 500)
     last = on_pages([code for _, codes in made for code in codes])[999]

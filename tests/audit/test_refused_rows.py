@@ -19,6 +19,7 @@ async def filled(mirror: Mirror, guard: Sequence[str]) -> None:
     await later(mirror)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", [LOOK, REPAIR], ids=["look", "repair"])
 async def test_what_was_set_aside_is_no_drift(mirror: Mirror, how: object) -> None:
     await filled(mirror, CHECK)
@@ -57,6 +58,7 @@ SILENT = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("body", "words"), SILENT.values(), ids=SILENT.keys())
 async def test_what_a_trigger_changes_without_a_word_is_found_once(mirror: Mirror, body: str, words: str) -> None:
     await filled(mirror, trigger(body))
@@ -70,12 +72,14 @@ async def test_what_a_trigger_changes_without_a_word_is_found_once(mirror: Mirro
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_rule_that_lets_nothing_in_is_found(mirror: Mirror) -> None:
     await filled(mirror, ["CREATE RULE guard AS ON INSERT TO mews.voucher_codes DO INSTEAD NOTHING"])
     report = await audit(mirror.connection, REPAIR)
     assert (report.drift, report.repaired, report.refused) == (0, 0, 21)
 
 
+@pytest.mark.long
 async def test_what_refuses_every_row_fails_the_audit(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, numbered(20))

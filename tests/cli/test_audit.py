@@ -15,6 +15,7 @@ from tests.support.two_tokens import KEY, second
 from .conftest import Cli
 
 
+@pytest.mark.long
 async def test_without_drift_it_says_so(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.once()
@@ -70,12 +71,14 @@ async def test_a_loss_waits_until_it_is_accepted(cli: Cli, mirror: Mirror) -> No
     assert accepted.stdout.endswith("3 drifted, 3 repaired.\n")
 
 
+@pytest.mark.long
 async def test_a_loss_is_accepted_only_with_repair(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         ended = await cli("audit", "--accept-loss", settings=mirror.environment)
     assert (ended.code, "--accept-loss belongs to --repair" in ended.stderr) == (2, True)
 
 
+@pytest.mark.long
 async def test_an_audit_that_fails_is_told_and_noted(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.once()
@@ -115,6 +118,7 @@ async def test_it_uses_the_whole_budget_only_while_no_daemon_runs(
     assert not is_daemon_running or asked_at_s[2] - asked_at_s[0] > 2
 
 
+@pytest.mark.long
 async def test_before_anything_is_mirrored_it_does_not_say_that_nothing_has_drifted(
     cli: Cli, database_url: str
 ) -> None:
@@ -128,6 +132,7 @@ async def test_before_anything_is_mirrored_it_does_not_say_that_nothing_has_drif
     assert (without_vouchers.code, without_vouchers.stdout) == (0, "0 codes of 0 vouchers compared, no drift.\n")
 
 
+@pytest.mark.long
 async def test_a_voucher_that_it_does_not_compare_is_told(cli: Cli, mirror: Mirror) -> None:
     hidden = mirror.add_voucher("Hidden")
     async with mirror.opened():
@@ -143,6 +148,7 @@ async def test_a_voucher_that_it_does_not_compare_is_told(cli: Cli, mirror: Mirr
     assert (told.code, told.stdout, as_json["left_out"]) == (0, left_out, 1)
 
 
+@pytest.mark.long
 async def test_json_does_not_call_well_what_has_a_connection_that_was_not_compared(cli: Cli, mirror: Mirror) -> None:
     other = mirror.world.add_enterprise("Hotel B")
     async with mirror.opened(), second(mirror, "other", [other.id]):

@@ -71,6 +71,7 @@ async def served(status: int, body: str) -> AsyncIterator[str]:
     await runner.cleanup()
 
 
+@pytest.mark.long
 async def test_its_calls_are_written_down_for_whoever_works_beside_it(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await findings(cli, mirror.environment)
@@ -78,6 +79,7 @@ async def test_its_calls_are_written_down_for_whoever_works_beside_it(cli: Cli, 
     assert left == {"reserved": 0, "calls": len(mirror.simulator.requests)}
 
 
+@pytest.mark.long
 async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         found = await findings(cli, mirror.environment)
@@ -105,6 +107,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_vouchers_whose_codes_do_nothing_are_counted_and_are_no_fault(cli: Cli, mirror: Mirror) -> None:
     service, world = next(iter(mirror.world.services)), mirror.world
     world.add_voucher(service, "With a rate", rate_ids=[world.new_id()])
@@ -115,6 +118,7 @@ async def test_vouchers_whose_codes_do_nothing_are_counted_and_are_no_fault(cli:
     assert (wrong(found), found["rates"].detail) == ([], "1 active voucher has no rate: the codes do nothing")
 
 
+@pytest.mark.long
 async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served(), receiving() as receiver:
         settings = mirror.environment | {"SYNC_ALERT_WEBHOOK_URL": receiver.url, "SYNC_ALERT_WEBHOOK_SECRET": "hush"}
@@ -132,6 +136,7 @@ async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: 
     assert "secret-path" not in taken.stdout + taken.stderr + refused.stdout + refused.stderr
 
 
+@pytest.mark.long
 async def test_without_a_webhook_there_is_nothing_to_try(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         ended = await cli("check", "--alert", settings=mirror.environment)
@@ -158,6 +163,7 @@ async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) ->
     assert [row["held_because"] for row in listed] == ["before_a_gap", "before_a_gap", "too_many_deletes"]
 
 
+@pytest.mark.long
 async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
         found = await findings(cli, mirror.environment | {"SYNC_AUDIT_CRON": "30 4 * * 0"})
@@ -168,6 +174,7 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
 
 
+@pytest.mark.long
 async def test_who_was_never_compared_is_named_beside_who_was(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0
@@ -199,6 +206,7 @@ async def test_what_is_wrong_here_is_all_told_at_once(cli: Cli, unreachable_url:
     assert "voucher-sync demo" in found["credentials"].to_do
 
 
+@pytest.mark.long
 async def test_a_state_directory_that_cannot_be_written(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     async with mirror.opened():
@@ -217,6 +225,7 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert found["database"].to_do == "run `voucher-sync migrate`"
 
 
+@pytest.mark.long
 async def test_a_token_that_is_refused(cli: Cli, mirror: Mirror) -> None:
     mirror.world.revoke(ACCESS_TOKEN)
     async with mirror.served():
@@ -228,6 +237,7 @@ async def test_a_token_that_is_refused(cli: Cli, mirror: Mirror) -> None:
     assert "MEWS_ACCESS_TOKEN" in found["credentials"].to_do
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("operation", [Operation.GET_SERVICES, Operation.GET_VOUCHERS, Operation.GET_CODES])
 async def test_an_operation_that_is_not_permitted(cli: Cli, mirror: Mirror, operation: Operation) -> None:
     mirror.world.permit(ACCESS_TOKEN, ALL - {operation})
@@ -238,12 +248,14 @@ async def test_an_operation_that_is_not_permitted(cli: Cli, mirror: Mirror, oper
     assert "ask Mews to permit this operation" in found[operation].to_do
 
 
+@pytest.mark.long
 async def test_a_service_without_vouchers_is_no_fault(cli: Cli, mirror: Mirror) -> None:
     mirror.world.add_service(mirror.hotel.id, "Restaurant", carries_vouchers=False)
     async with mirror.served():
         assert wrong(await findings(cli, mirror.environment)) == []
 
 
+@pytest.mark.long
 async def test_a_clock_that_is_far_off(cli: Cli, mirror: Mirror) -> None:
     mirror.clock.advance(timedelta(hours=3))
     async with mirror.served():
@@ -253,6 +265,7 @@ async def test_a_clock_that_is_far_off(cli: Cli, mirror: Mirror) -> None:
     assert "NTP" in found["clock"].to_do
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ahead", [timedelta(days=25_000), timedelta(days=-20_000)])
 async def test_a_clock_of_the_apis_that_is_not_believed(cli: Cli, mirror: Mirror, ahead: timedelta) -> None:
     mirror.simulator.behaviour.date_ahead_s = ahead.total_seconds()
@@ -264,6 +277,7 @@ async def test_a_clock_of_the_apis_that_is_not_believed(cli: Cli, mirror: Mirror
     assert "SYNC_CLOCK_TOLERANCE_S" in found["clock"].to_do
 
 
+@pytest.mark.long
 async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None:
     async with served(404, "<h1>Not found</h1>") as address:
         found = await findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address})
@@ -272,6 +286,7 @@ async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None
     assert "MEWS_PLATFORM_ADDRESS" in found["credentials"].to_do
 
 
+@pytest.mark.long
 async def test_a_page_in_the_apis_place_or_nobody_at_all(cli: Cli, mirror: Mirror, closed_port: int) -> None:
     async with served(200, "<h1>Welcome to our Wi-Fi</h1>") as address:
         # Both are tried for a while, so they may as well wait together.

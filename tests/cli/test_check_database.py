@@ -80,6 +80,7 @@ def test_a_pooler_that_refuses_settings_of_the_session(
         assert wrong(found(url)) == []
 
 
+@pytest.mark.long
 def test_too_few_sessions_for_the_role(owner_of_three: str) -> None:
     sessions = found(owner_of_three)["sessions"]
     assert sessions.detail.endswith("; 3 free (the role's CONNECTION LIMIT 3)")
@@ -87,6 +88,7 @@ def test_too_few_sessions_for_the_role(owner_of_three: str) -> None:
     assert not found(owner_of_three, pool=2)["sessions"].is_wrong
 
 
+@pytest.mark.long
 def test_sessions_of_the_daemon_are_not_missed_twice(owner_of_three: str) -> None:
     with ExitStack() as stack:
         connect = partial(psycopg.connect, owner_of_three, application_name="voucher-sync")
@@ -123,6 +125,7 @@ def test_who_is_not_the_owner(database_url: str) -> None:
     assert "does not own" in findings["privileges"].detail
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["mews.voucher_code_outbox", "sync.windows"])
 def test_policies_that_hold_for_the_owner_too(owner_of_three: str, table: str) -> None:
     with psycopg.connect(owner_of_three, autocommit=True) as owner:

@@ -78,6 +78,7 @@ async def test_it_is_started_migrated_kept_and_stopped_again(home: Path, tmp_pat
     assert not (home / "postgres/data/postmaster.pid").exists()
 
 
+@pytest.mark.sampled
 @ON_LINUX
 @pytest.mark.parametrize("command", ["status --healthy", "audit", "outbox add --voucher {voucher} CODE"])
 async def test_who_only_asks_or_queues_makes_no_database(home: Path, tmp_path: Path, command: str) -> None:
@@ -90,6 +91,7 @@ async def test_who_only_asks_or_queues_makes_no_database(home: Path, tmp_path: P
     assert list(home.parent.iterdir()) == []
 
 
+@pytest.mark.long
 @ON_LINUX
 async def test_a_check_says_that_there_is_no_database_and_makes_none(home: Path, tmp_path: Path) -> None:
     ended = await run_at(home, "check", settings={}, directory=tmp_path)

@@ -68,6 +68,7 @@ def everything(url: str) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.long
 async def test_a_dry_run_tells_what_would_go_and_changes_nothing(cli: Cli, filled_url: str) -> None:
     before = everything(filled_url)
     told = await cli("erase", SECRET, "--json", settings={"DATABASE_URL": filled_url})
@@ -81,6 +82,7 @@ async def test_a_dry_run_tells_what_would_go_and_changes_nothing(cli: Cli, fille
     assert everything(filled_url) == before
 
 
+@pytest.mark.long
 async def test_it_is_gone_from_all_but_what_mews_has(cli: Cli, filled_url: str) -> None:
     before = query(
         filled_url, "SELECT id, status, finished_at, voucher_code_id FROM mews.voucher_code_outbox ORDER BY id"
@@ -134,6 +136,7 @@ async def test_the_same_insert_under_its_key_is_refused_or_was_told_of(cli: Cli,
     query(filled_url, AGAIN, VOUCHER, SECRET, f"guest:{SECRET}")
 
 
+@pytest.mark.long
 async def test_the_text_is_read_from_the_standard_input(filled_url: str, tmp_path: Path) -> None:
     ended = await run_fed("erase", "-", "--yes", stdin=f"{SECRET}\n".encode(), url=filled_url, directory=tmp_path)
     assert (ended.code, values(filled_url)) == (0, ["[erased]", "[erased]", LONGER])

@@ -30,6 +30,7 @@ async def run_without_it(*words: str, settings: dict[str, str], directory: Path)
     )  # fmt: skip
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("words", ["demo", "demo --live", "run", "once", "migrate", "status", "outbox list"])
 async def test_what_needs_the_extra_says_what_is_missing_and_the_command_that_installs_it(
     words: str, tmp_path: Path
@@ -44,6 +45,7 @@ async def test_what_needs_the_extra_says_what_is_missing_and_the_command_that_in
     assert ("set it" in line) == (not words.startswith("demo"))
 
 
+@pytest.mark.long
 async def test_check_says_it_on_its_line_of_the_database(tmp_path: Path) -> None:
     ended = await run_without_it("check", settings={}, directory=tmp_path)
 

@@ -16,12 +16,14 @@ WITH_SETTINGS = ("run", "once", "migrate", "check", "status")
 TOKENS = {"MEWS_CLIENT_TOKEN": CLIENT_TOKEN, "MEWS_ACCESS_TOKEN": "an-access-token"}
 
 
+@pytest.mark.long
 async def test_help_lists_every_command(cli: Cli) -> None:
     ended = await cli("--help", settings={})
     assert ended.code == 0
     assert not [command for command in COMMANDS if f"\n  {command} " not in ended.stdout]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     ended = await cli(command, "--help", settings={"SYNC_LEASE_S": "wrong, but of no importance for this"})
@@ -30,6 +32,7 @@ async def test_every_command_explains_itself(cli: Cli, command: str) -> None:
     assert f"{command} [OPTIONS]" in ended.stdout
 
 
+@pytest.mark.long
 async def test_the_version(cli: Cli) -> None:
     ended = await cli("--version", settings={})
     assert ended.code == 0
@@ -50,6 +53,7 @@ def test_no_command_may_leave_its_memory_in_a_core_dump() -> None:
     assert done.stdout.splitlines()[-1] == "0"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,12 +3,14 @@
 import asyncio
 
 import psycopg
+import pytest
 
 from sync.postgres.migrations import revisions
 
 from .conftest import Cli
 
 
+@pytest.mark.long
 async def test_an_empty_database_is_migrated_and_then_left_alone(cli: Cli, empty_database_url: str) -> None:
     first = await cli("migrate", settings={"DATABASE_URL": empty_database_url})
     at, needed = revisions(empty_database_url)
@@ -20,6 +22,7 @@ async def test_an_empty_database_is_migrated_and_then_left_alone(cli: Cli, empty
         assert connection.execute("SELECT count(*) FROM mews.voucher_codes").fetchone() == (0,)
 
 
+@pytest.mark.long
 async def test_several_at_once_do_not_disturb_each_other(cli: Cli, empty_database_url: str) -> None:
     settings = {"DATABASE_URL": empty_database_url}
     ends = await asyncio.gather(*(cli("migrate", settings=settings) for _ in range(3)))
@@ -28,6 +31,7 @@ async def test_several_at_once_do_not_disturb_each_other(cli: Cli, empty_databas
     assert at == needed
 
 
+@pytest.mark.long
 async def test_a_url_of_sqlalchemys_will_do(cli: Cli, empty_database_url: str) -> None:
     url = empty_database_url.replace("postgresql://", "postgresql+psycopg://", 1)
     ended = await cli("migrate", settings={"DATABASE_URL": url})

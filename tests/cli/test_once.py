@@ -57,6 +57,7 @@ async def test_a_cycle_that_finds_nothing_new_notes_how_far_it_came_for_the_next
         assert all(later - earlier > timedelta(minutes=59) for earlier, later in pairwise(instants))
 
 
+@pytest.mark.long
 async def test_a_change_that_the_outbox_s_table_refuses_is_told(cli: Cli, mirror: Mirror) -> None:
     voucher = next(iter(mirror.world.vouchers))
     async with mirror.opened():
@@ -73,6 +74,7 @@ async def test_a_change_that_the_outbox_s_table_refuses_is_told(cli: Cli, mirror
     assert (ended.code, says in ended.stdout, "BAD" in ended.stdout + ended.stderr) == (0, True, False)
 
 
+@pytest.mark.long
 async def test_the_summary_as_json(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         first = json.loads((await cli("once", "--json", settings=mirror.environment)).stdout)
@@ -82,6 +84,7 @@ async def test_the_summary_as_json(cli: Cli, mirror: Mirror) -> None:
     assert (again["ok"], again["discovered"]["written"], again["pulled"]["written"]) == (True, 0, 0)
 
 
+@pytest.mark.long
 async def test_a_hotel_without_a_voucher_is_caught_up(cli: Cli, database_url: str) -> None:
     mirror = Mirror(database_url)
     async with mirror.opened():
@@ -90,6 +93,7 @@ async def test_a_hotel_without_a_voucher_is_caught_up(cli: Cli, database_url: st
     assert ended.stdout.startswith("0 vouchers, ")
 
 
+@pytest.mark.long
 async def test_a_refused_token(cli: Cli, mirror: Mirror) -> None:
     mirror.world.revoke(ACCESS_TOKEN)
     async with mirror.opened():
@@ -104,6 +108,7 @@ async def test_a_refused_token(cli: Cli, mirror: Mirror) -> None:
     assert "not authorised (401)" in summary["errors"][0]
 
 
+@pytest.mark.long
 async def test_codes_that_may_not_be_read(cli: Cli, mirror: Mirror) -> None:
     mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_CODES})
     async with mirror.opened():
@@ -162,6 +167,7 @@ async def test_what_a_dead_process_had_sent_is_looked_up_before_it_ends(cli: Cli
     assert "1 change done" in ended.stdout
 
 
+@pytest.mark.long
 async def test_a_lost_answer_that_it_looks_up_itself_is_no_failure(cli: Cli, mirror: Mirror) -> None:
     mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
     async with mirror.opened():
@@ -186,6 +192,7 @@ async def test_a_line_to_the_database_that_broke_is_no_failure_where_all_is_done
     assert (row["status"], ended.code, errors_of(ended.stderr)) == ("done", 0, [])
 
 
+@pytest.mark.long
 async def test_what_it_gives_back_to_be_sent_later_is_a_failure(cli: Cli, mirror: Mirror) -> None:
     mirror.simulator.faults.script(Operation.ADD_CODES, Status(429), times=100)
     async with mirror.opened():
@@ -211,6 +218,7 @@ async def test_it_does_not_call_done_what_is_still_unknown(cli: Cli, mirror: Mir
     assert any("of 1 change it is not known yet whether they were made" in error for error in summary["errors"])
 
 
+@pytest.mark.long
 async def test_a_users_index_keeps_out_one_code_and_costs_no_further_calls(cli: Cli, mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher("Winter"), ["A"])
     async with mirror.opened():

@@ -62,6 +62,7 @@ async def test_a_delete_that_cannot_be_decided_yet_is_told_each_time(cli: Cli, m
     assert not any("not caught up" in one.stdout for one in ended)
 
 
+@pytest.mark.long
 async def test_a_change_that_somebody_holds_before_it_has_a_connection_is_told(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await queue(mirror, "NEW")
@@ -75,6 +76,7 @@ async def test_a_change_that_somebody_holds_before_it_has_a_connection_is_told(c
     assert "1 change is due, and not sent: another transaction holds their rows" in locked.stderr
 
 
+@pytest.mark.long
 async def test_what_the_table_refuses_is_told_each_time_and_no_failure(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.execute(
@@ -87,6 +89,7 @@ async def test_what_the_table_refuses_is_told_each_time_and_no_failure(cli: Cli,
     assert [(one.code, errors_of(one.stderr), RESTS in one.stdout) for one in ended] == [(0, [], True)] * 2
 
 
+@pytest.mark.long
 async def test_what_waits_behind_a_held_change_is_no_failure(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await cli("once", settings=mirror.environment)

@@ -84,6 +84,7 @@ async def test_every_command_says_so_in_one_line(cli: Cli, server_url: str) -> N
     assert "has the encoding LATIN1" in checked.stdout
 
 
+@pytest.mark.long
 async def test_a_newer_schema_is_refused_by_whatever_writes(cli: Cli, mirror: Mirror) -> None:
     with psycopg.connect(mirror.database_url, autocommit=True) as admin:
         admin.execute("UPDATE sync.alembic_version SET version_num = '9999'")
@@ -124,6 +125,7 @@ async def test_a_running_daemon_goes_on_while_a_newer_release_migrates(mirror: M
         assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_mere_writer_needs_not_see_the_revision(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     with new_login(mirror.database_url, "IN ROLE mews_writer") as url:
         ended = await end(await start(*ADD, settings={"DATABASE_URL": url}, directory=tmp_path))

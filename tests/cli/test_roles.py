@@ -47,6 +47,7 @@ async def test_an_operator_s_login_is_enough_to_ask_how_it_goes(cli: Cli, mirror
             assert (ended.code, "denied" in ended.stderr) == (0, False), call
 
 
+@pytest.mark.long
 def test_a_migration_and_then_roles_say_what_somebody_else_must_run(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

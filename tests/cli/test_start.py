@@ -73,6 +73,7 @@ async def done(*words: str, settings: Mapping[str, str], directory: Path) -> Don
     return Done(code, set(modules), collects, frozen)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_a_migrated_database_is_worked_on_without_what_others_need(
     mirror: Mirror, tmp_path: Path, command: str
@@ -88,17 +89,20 @@ async def test_a_migrated_database_is_worked_on_without_what_others_need(
     assert len(ended.modules) <= MOST_MODULES
 
 
+@pytest.mark.long
 async def test_what_a_command_has_loaded_is_never_looked_through_for_garbage(mirror: Mirror, tmp_path: Path) -> None:
     ended = await done("status", settings=mirror.environment, directory=tmp_path)
     assert ended.collects
     assert ended.frozen >= FEWEST_FROZEN
 
 
+@pytest.mark.long
 async def test_an_older_schema_needs_no_alembic_to_be_refused(empty_database_url: str, tmp_path: Path) -> None:
     ended = await done("status", settings={"DATABASE_URL": empty_database_url}, directory=tmp_path)
     assert (ended.code, NOT_NEEDED & ended.modules) == (1, set())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("variable", "forks"), [("SYNC_LEASE_S", 1), ("PYTHONIOENCODING", 0)])
 async def test_a_test_s_command_is_forked_unless_its_surroundings_are_other_ones(
     cli: Cli, loaded: LoadedCommands, variable: str, forks: int

@@ -14,6 +14,7 @@ from tests.support.postgres import database_of
 from .conftest import Cli
 
 
+@pytest.mark.long
 async def test_nothing_yet(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     text = await cli("status", settings=settings)
@@ -79,6 +80,7 @@ def rows_of(shown: str) -> dict[str, str]:
     return {line[:18].strip(): line[18:] for line in shown.splitlines() if line[:1].isalpha() and line[16:18] == "  "}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_told", [False, True])
 async def test_what_is_mirrored_is_told_of_a_cycle_that_never_ended_too(
     cli: Cli, mirror: Mirror, is_told: bool
@@ -108,6 +110,7 @@ async def test_a_cycle_that_found_nothing_new_counts_as_the_last_pull(cli: Cli, 
             assert "never seen" in text.stdout
 
 
+@pytest.mark.long
 async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> None:
     mirror.world.revoke(ACCESS_TOKEN)
     async with mirror.opened():
@@ -152,6 +155,7 @@ async def test_the_last_runs_are_told_with_counts_duration_drift_and_error(cli: 
     assert len(one["last_runs"]) == 10
 
 
+@pytest.mark.long
 async def test_changes_that_no_connection_knows_yet_are_counted(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0
@@ -227,6 +231,7 @@ async def test_strict_tells_scripts_that_somebody_is_needed(cli: Cli, mirror: Mi
     assert (one["verdict"]["level"], one["held_for"][0]["count"]) == ("attention", 1)
 
 
+@pytest.mark.long
 async def test_of_several_each_has_a_line_and_one_can_be_named(cli: Cli, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(

@@ -28,6 +28,7 @@ async def test_it_is_drawn_again_in_the_same_place_with_what_has_changed(databas
     assert (ended.code, ended.stdout.count(CLEAN_SCREEN), "Traceback" in ended.stdout) == (0, 1, False)
 
 
+@pytest.mark.long
 async def test_it_goes_with_nothing_that_is_for_scripts(cli: Cli, database_url: str) -> None:
     ended = await cli("status", "--watch", "--json", settings={"DATABASE_URL": database_url})
     assert (ended.code, "--watch is for people" in ended.stderr) == (2, True)

@@ -151,6 +151,7 @@ async def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None
     assert ended.stderr == "0\n"
 
 
+@pytest.mark.long
 async def test_a_working_directory_that_is_gone_is_no_fault(tmp_path: Path, mirror: Mirror) -> None:
     (tmp_path / "gone").mkdir()
     async with mirror.served():
@@ -177,6 +178,7 @@ async def test_a_low_limit_of_descriptors_is_told_by_check(mirror: Mirror, tmp_p
     assert re.search(r"^ok +host: .* leaves room for 80 of 250 calls in flight$", checked.stdout, re.MULTILINE)
 
 
+@pytest.mark.long
 async def test_a_library_that_cannot_be_loaded_is_named(cli: Cli, unreachable_url: str) -> None:
     ended = await cli("status", settings={"DATABASE_URL": unreachable_url, "PSYCOPG_IMPL": "nonsense"})
     assert (ended.code, ended.stdout) == (1, "")

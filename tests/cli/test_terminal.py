@@ -58,6 +58,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 """Without one, nobody knows its version, which what is printed for it depends on."""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shell", [pytest.param("bash", marks=needs_bash), "zsh", "fish"])
 async def test_what_completes_is_printed_for_each_shell(cli: Cli, shell: str) -> None:
     printed = await cli("completion", shell, settings={})

@@ -59,6 +59,7 @@ async def test_a_question_ends_as_it_would_with_a_reader(cli: Cli, mirror: Mirro
             assert (words, ended.code, ended.stderr) == (words, 0, "")
 
 
+@pytest.mark.long
 async def test_a_check_tells_by_its_code_what_it_found(mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.served():
         well = await unread("check", settings=mirror.environment, directory=tmp_path)

@@ -34,6 +34,7 @@ async def test_vouchers_are_listed_with_names_and_codes(cli: Cli, mirror: Mirror
         assert without_colours((await run_on_terminal("vouchers", settings=on_40, directory=tmp_path)).stdout) == shown
 
 
+@pytest.mark.long
 async def test_deleted_vouchers_are_left_out_unless_they_are_asked_for(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0

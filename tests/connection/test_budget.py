@@ -224,6 +224,7 @@ async def test_no_instant_of_a_clock_that_can_be_stepped_is_written(engine: Asyn
         assert (await tx.execute(text(TIMES))).scalar_one() == 0
 
 
+@pytest.mark.long
 async def test_writing_again_touches_no_index(engine: AsyncEngine) -> None:
     process = Process(engine)
     for number in range(200):

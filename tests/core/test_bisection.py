@@ -3,6 +3,7 @@
 import random
 from collections.abc import Collection
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ def test_every_item_either_goes_through_or_is_refused_alone(case: tuple[int, set
     assert through == set(range(size)) - refused
 
 
+@pytest.mark.long
 def test_seven_of_a_thousand_take_at_most_80_calls() -> None:
     rng = random.Random(7)
     scattered = [rng.sample(range(1000), 7) for _ in range(2000)]

@@ -28,6 +28,7 @@ async def runs(mirror: Mirror) -> list[dict[str, Any]]:
     return await mirror.rows("SELECT * FROM sync.runs ORDER BY id")
 
 
+@pytest.mark.long
 async def test_a_run_that_wrote_is_noted_and_a_quiet_one_is_not(mirror: Mirror, jobs: Jobs) -> None:
     mirror.add_codes(mirror.add_voucher(), numbered(3))
     await jobs.discover()

@@ -108,6 +108,7 @@ async def test_before_there_is_anything_to_compare_nothing_is_missed(database_ur
         assert await audits(empty) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_tried_in_between", [False, True])
 async def test_an_audit_whose_minute_the_database_was_away_in_is_made_up_for_and_noted(
     database_url: str, is_tried_in_between: bool

@@ -99,6 +99,7 @@ async def test_it_ends_by_itself_with_the_mirror_equal(tmp_path: Path) -> None:
         assert queued == made
 
 
+@pytest.mark.long
 async def test_it_says_where_its_status_page_is_where_something_else_has_its_port(tmp_path: Path) -> None:
     with socket.socket() as taken:
         with suppress(OSError):  # somebody may have it already
@@ -133,6 +134,7 @@ async def test_killed_daemons_are_started_again_and_ctrl_c_ends_it_with_the_mirr
         assert VERDICT.fullmatch(demo.said[-1])
 
 
+@pytest.mark.long
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     async with running(directory=tmp_path) as demo:
         demo.process.send_signal(signal.SIGINT)

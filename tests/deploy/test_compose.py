@@ -15,6 +15,7 @@ MONITORING = {"prometheus", "grafana"}
 SECRET_SETTINGS = [name.upper() for name, field in Settings.model_fields.items() if "Secret" in str(field.annotation)]
 
 
+@pytest.mark.long
 def test_compose_file_obeys_the_compose_specification() -> None:
     done = command(
         sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE_FILE)
@@ -23,6 +24,7 @@ def test_compose_file_obeys_the_compose_specification() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_the_check_against_the_specification_can_fail(tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text(COMPOSE_FILE.read_text().replace("cap_drop:", "cap_dorp:"))
@@ -121,6 +123,7 @@ def test_secrets_come_from_files_and_none_stands_in_the_environment(name: str) -
     assert not {*SECRET_SETTINGS, "POSTGRES_PASSWORD"} & environment.keys()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "settings"),
     [

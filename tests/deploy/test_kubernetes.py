@@ -64,11 +64,13 @@ def validated(*paths: Path) -> str:
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_kubernetes_knows_every_field_of_the_manifests() -> None:
     assert len(manifest_files()) >= 6
     assert validated(*manifest_files()) == ""
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [("readOnlyRootFilesystem:", "readonlyRootFilesystem:"), ("replicas: 2", 'replicas: "2"'), ("apps/v1", "apps/v2")],
@@ -251,6 +253,7 @@ def test_no_replica_hinders_a_node_from_being_drained() -> None:
     assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("folder", ["base", "overlays/example"])
 def test_what_is_applied_is_valid_and_refers_to_what_is_there(tmp_path: Path, folder: str) -> None:
     files = list(rendered(MANIFESTS / folder, tmp_path))

@@ -65,6 +65,7 @@ def test_a_release_is_the_same_bytes_wherever_it_is_built(tmp_path: Path, wheel_
     assert sums(*again) == sums(*wheel_and_archive)
 
 
+@pytest.mark.long
 def test_another_source_is_another_release(tmp_path: Path, wheel_and_archive: tuple[Path, Path]) -> None:
     checkout = a_copy(tmp_path / "checkout")
     with (checkout / "sync/__main__.py").open("a") as module:
@@ -73,6 +74,7 @@ def test_another_source_is_another_release(tmp_path: Path, wheel_and_archive: tu
     assert not set(sums(*built(checkout))) & set(sums(*wheel_and_archive))
 
 
+@pytest.mark.long
 def test_the_source_archive_builds_the_same_wheel(tmp_path: Path, wheel_and_archive: tuple[Path, Path]) -> None:
     wheel, archive = wheel_and_archive
     with tarfile.open(archive) as members:

@@ -43,6 +43,7 @@ def _taken(me: Member, take: Sequence[Owned]) -> dict[str, Owned]:
     return {one.name: replace(one, owner=me.process, epoch=one.epoch + 1) for one in take}
 
 
+@pytest.mark.long
 @given(
     replicas=st.integers(1, 9),
     owners=st.lists(st.integers(0, 12), max_size=60),

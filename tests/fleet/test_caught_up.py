@@ -55,6 +55,7 @@ async def told(mirror: Mirror, name: str) -> CaughtUp | None:
     return CaughtUp(as_of, through) if as_of else None
 
 
+@pytest.mark.long
 async def test_each_connection_is_told_of_to_the_microsecond(mirror: Mirror) -> None:
     names = [f"hotel {number}" for number in range(PART + 3)]
     await add(mirror, *names)
@@ -188,6 +189,7 @@ async def owned_jobs(mirror: Mirror, number: int) -> list[Jobs]:
     return all_
 
 
+@pytest.mark.long
 async def test_a_beat_of_many_is_one_transaction_that_moves_the_position_on_once(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 10)
     incarnation = mirror.connection.incarnation
@@ -207,6 +209,7 @@ async def test_a_beat_of_many_is_one_transaction_that_moves_the_position_on_once
     assert all([await told(mirror, jobs.connection.name) for jobs in all_])
 
 
+@pytest.mark.long
 async def test_samples_of_many_are_noted_together_and_only_what_differs(mirror: Mirror) -> None:
     all_ = await owned_jobs(mirror, 5)
     heartbeats = Heartbeats(

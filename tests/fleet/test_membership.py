@@ -134,6 +134,7 @@ async def test_a_process_that_ended_on_this_machine_is_followed_at_once(engines:
     assert len((await heir.beat()).owned) == HOTELS
 
 
+@pytest.mark.long
 async def test_the_parts_follow_who_lives_and_who_was_taken_for_dead_begins_anew(
     engines: list[AsyncEngine], time: Time
 ) -> None:

@@ -61,6 +61,7 @@ STARTS = st.floats(0, 60)
 LATE_S = st.floats(0, TRUSTED_S - BEAT_S - 2 * WRITTEN_S)
 
 
+@pytest.mark.long
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(STARTS, st.floats(1, 80), LATE_S), min_size=1, max_size=4))
 def test_four_replicas_whenever_they_come_and_go_never_have_more_than_the_whole(
@@ -69,6 +70,7 @@ def test_four_replicas_whenever_they_come_and_go_never_have_more_than_the_whole(
     assert most_used([replica(*life) for life in lives]) <= 1 + 1e-9
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(STARTS | st.floats(20, 23), st.floats(1, 80)), min_size=5, max_size=12))
 def test_of_a_dozen_each_beyond_four_passes_the_whole_by_a_twentieth_and_only_until_the_others_next_beat(

@@ -112,6 +112,7 @@ async def crash() -> None:
     assert len(shared.entries) == 1
 
 
+@pytest.mark.long
 def test_two_that_have_much_to_do_share_the_budget_and_one_alone_has_all_of_it() -> None:
     run_in_virtual_time(share())
 

@@ -155,6 +155,7 @@ def bomb() -> bytes:
     return b"".join([*(packer.compress(BLANKS) for _ in range(4096)), packer.flush()])
 
 
+@pytest.mark.long
 async def test_what_unpacks_to_too_much_is_not_unpacked() -> None:
     content = bomb()
     assert len(content) < MAX_BYTES
@@ -224,6 +225,7 @@ async def test_the_error_tells_what_to_do_and_nothing_of_the_body() -> None:
     assert "SECRET" not in repr([error, vars(error), error.__cause__, error.__context__])
 
 
+@pytest.mark.long
 async def test_errors_that_are_kept_keep_no_bodies() -> None:
     async with calling([*OK, CHUNKED], lambda: repeat(chunk(BLANKS))) as (client, _):
         tracemalloc.start()

@@ -54,6 +54,7 @@ async def test_the_budget_draws_no_429_and_no_violation() -> None:
     assert api.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_a_client_without_the_budget_would_have_drawn_them() -> None:
     api = Mirror("no database", rate_limit=RateLimit(requests=20, window_s=30.0), grace_s=0.0)
     async with api.served(), opened(api, retry_policy=ONCE) as client:

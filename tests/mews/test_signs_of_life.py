@@ -74,6 +74,7 @@ def test_what_stood_for_one_that_died_is_free_once_its_last_call_must_be_over() 
     run_in_virtual_time(main())
 
 
+@pytest.mark.long
 def test_one_that_others_see_alive_writes_a_few_times_a_day() -> None:
     async def main() -> None:
         shared = Ledgers()

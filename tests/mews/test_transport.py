@@ -121,6 +121,7 @@ async def test_it_survives_requests_cancelled_while_all_connections_are_taken(ap
         await until(lambda: connections(api) <= POOL)
 
 
+@pytest.mark.long
 async def test_it_survives_answers_that_never_come(api: Mirror) -> None:
     api.simulator.faults.script(None, Hang(), times=5 * POOL)
     async with opened(api) as transport:
@@ -133,6 +134,7 @@ async def test_it_survives_answers_that_never_come(api: Mirror) -> None:
         await until(lambda: connections(api) <= POOL)
 
 
+@pytest.mark.long
 async def test_it_survives_answers_that_are_too_long(api: Mirror) -> None:
     api.simulator.faults.script(None, Endless(), times=150)
     async with opened(api) as transport:

@@ -68,6 +68,7 @@ def test_every_unique_index_of_texts_that_users_give_compares_byte_by_byte(datab
     assert {name for (name,) in query(database_url, UNIQUE_TEXTS)} == NAMES_OF_OURS
 
 
+@pytest.mark.long
 def test_changes_and_views_of_users_stay_and_so_do_the_guards(before_url: str) -> None:
     to(before_url, "head")
 

@@ -57,6 +57,7 @@ ONCE_MIGRATED = [
 ]
 
 
+@pytest.mark.long
 def test_what_the_words_told_stands_in_columns(before_url: str) -> None:
     migrate(before_url)
     assert query(before_url, ROWS) == ONCE_MIGRATED
@@ -72,6 +73,7 @@ def test_the_release_before_goes_on_holding_and_releasing(before_url: str) -> No
         assert query(before_url, f"SELECT held_because FROM {TABLE} WHERE value = 'PENDING'") == [(None,)]
 
 
+@pytest.mark.long
 def test_what_the_trigger_was_switched_to_stays_so(before_url: str) -> None:
     execute(before_url, f"ALTER TABLE {TABLE} ENABLE ALWAYS TRIGGER fill_in_state")
     migrate(before_url)

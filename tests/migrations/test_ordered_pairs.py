@@ -30,6 +30,7 @@ def before_url(empty_database_url: str) -> str:
     return empty_database_url
 
 
+@pytest.mark.long
 def test_a_table_with_rows_is_brought_to_it_and_again_after_a_run_that_was_killed(before_url: str) -> None:
     before = query(before_url, f"SELECT row.* FROM {TABLE} AS row")
     upgrade(before_url)

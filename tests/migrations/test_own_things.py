@@ -41,6 +41,7 @@ def test_what_is_in_the_way_is_named_with_the_next_step(empty_database_url: str,
     assert revisions(empty_database_url)[0] == BEFORE
 
 
+@pytest.mark.long
 def test_what_only_looks_at_our_tables_is_in_nobody_s_way(empty_database_url: str) -> None:
     with alembic(empty_database_url) as config:
         command.upgrade(config, BEFORE)

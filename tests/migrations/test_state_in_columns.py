@@ -89,6 +89,7 @@ UNCERTAIN = [
 ]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("outcome", "error", "because"), UNCERTAIN)
 def test_why_a_row_is_uncertain_is_taken_from_its_last_attempt(
     release: Release0, before_url: str, outcome: str | None, error: str | None, because: str
@@ -154,6 +155,7 @@ def test_a_failure_that_the_release_before_writes_has_blocks_counted_anew(releas
     assert (row["status"], row["blocked_alone"], row["singled_out"]) == ("pending", 0, 0)
 
 
+@pytest.mark.long
 def test_finished_rows_are_not_written_anew(release: Release0, before_url: str) -> None:
     row_id = release.queue()
     release.send(row_id)

@@ -44,6 +44,7 @@ def other(request: pytest.FixtureRequest) -> Iterator[psycopg.Connection]:
         yield session
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 def test_a_strangers_advisory_lock_stops_nothing(other: psycopg.Connection, behind_url: str) -> None:
     other.execute(OLD_LOCK)
@@ -60,6 +61,7 @@ def test_no_session_to_be_had_is_told_as_that(empty_database_url: str) -> None:
             revisions(url)
 
 
+@pytest.mark.long
 def test_a_session_is_waited_for(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with new_owner(empty_database_url, "CONNECTION LIMIT 1") as url:
         session = psycopg.connect(url)
@@ -88,6 +90,7 @@ def test_who_holds_what_is_told_and_what_to_do(other: psycopg.Connection, behind
     assert revisions(behind_url)[0] == "0002"
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 def test_an_owner_who_may_not_see_all_of_others_is_told_what_he_may(empty_database_url: str) -> None:
     with new_owner(empty_database_url) as owner, alembic(owner) as config:

@@ -35,6 +35,7 @@ def windows_of(records: list[RequestRecord]) -> list[Interval]:
     return sorted({interval(record) for record in records})
 
 
+@pytest.mark.long
 async def test_a_backfill_covers_everything_from_the_oldest_voucher_to_the_servers_now(mirror: Mirror) -> None:
     oldest = mirror.add_voucher(days_old=1500)
     mirror.add_voucher("Winter", days_old=700)
@@ -49,6 +50,7 @@ async def test_a_backfill_covers_everything_from_the_oldest_voucher_to_the_serve
     assert incremental[0] == backfill[-1][1] - OVERLAP
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("created", [ON_FEBRUARY_28, datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)])
 async def test_codes_on_the_bounds_of_windows_are_read_exactly_once(mirror: Mirror, created: datetime) -> None:
     voucher = voucher_since(mirror, created)
@@ -103,6 +105,7 @@ async def test_a_voucher_made_this_very_second_is_read_in_no_window_of_equal_end
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_voucher_found_late_is_backfilled_from_its_own_beginning(mirror: Mirror) -> None:
     first = mirror.add_voucher(days_old=30)
     mirror.add_codes(first, numbered(5))
@@ -137,6 +140,7 @@ async def test_while_a_late_voucher_is_backfilled_its_watermark_stays_back_and_t
     assert marks[late.id] < mirror.clock() - timedelta(days=1000)
 
 
+@pytest.mark.long
 async def test_access_to_a_hotel_with_old_codes_brings_them_all(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A"])
     await mirror.once()
@@ -164,6 +168,7 @@ async def test_what_changes_while_a_backfill_is_under_way_is_read_at_its_end(mir
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_two_pulls_after_each_other_read_no_window_twice(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=1500)
     mirror.add_codes(voucher, numbered(10), days_old=1000)
@@ -174,6 +179,7 @@ async def test_two_pulls_after_each_other_read_no_window_twice(mirror: Mirror) -
     assert interval(record)[0] >= mirror.world.now() - OVERLAP - timedelta(seconds=10)
 
 
+@pytest.mark.long
 async def test_a_backfill_that_finds_no_codes_leaves_only_watermarks(mirror: Mirror) -> None:
     mirror.add_voucher(days_old=1000)
     await mirror.once()

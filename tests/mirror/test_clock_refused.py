@@ -125,6 +125,7 @@ async def test_deletes_go_on_and_adds_wait(strict: Mirror) -> None:
     assert set(active(strict).values()) == {1}
 
 
+@pytest.mark.long
 async def test_an_add_of_unknown_outcome_is_looked_up_once_the_clock_is_believed(strict: Mirror) -> None:
     outbox = Outbox(strict)
     voucher = strict.add_voucher()

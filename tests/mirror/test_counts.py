@@ -140,6 +140,7 @@ async def test_what_was_not_counted_is_put_right(engine: AsyncEngine) -> None:
         assert await correct(tx) == 0
 
 
+@pytest.mark.long
 async def test_a_database_with_codes_has_them_counted_by_its_migration(empty_database_url: str) -> None:
     with alembic(empty_database_url) as config:
         command.upgrade(config, "head")

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import msgspec
+import pytest
 
 from sync.demo.simulator import Enterprise, Operation, RawBody, Voucher
 from sync.demo.simulator.entities import Assignment
@@ -163,6 +164,7 @@ async def hotel_that_is_lost(mirror: Mirror, vouchers: int) -> tuple[Enterprise,
     return hotel, lost
 
 
+@pytest.mark.long
 async def test_vouchers_that_are_no_longer_listed_are_left_out_without_a_refused_call(mirror: Mirror) -> None:
     _, lost = await hotel_that_is_lost(mirror, vouchers=100)
     mirror.clock.advance(timedelta(seconds=2))
@@ -175,6 +177,7 @@ async def test_vouchers_that_are_no_longer_listed_are_left_out_without_a_refused
     assert {row["voucher_id"] for row in rows} == {voucher.id for voucher in lost}
 
 
+@pytest.mark.long
 async def test_vouchers_that_are_listed_again_go_on_from_where_they_were(mirror: Mirror) -> None:
     hotel, _ = await hotel_that_is_lost(mirror, vouchers=3)
     await later(mirror)
@@ -185,6 +188,7 @@ async def test_vouchers_that_are_listed_again_go_on_from_where_they_were(mirror:
     assert await mirror.rows("SELECT FROM mews.coverage WHERE skipped_because IS NOT NULL") == []
 
 
+@pytest.mark.long
 async def test_a_voucher_that_is_lost_in_its_backfill_and_comes_back_is_mirrored_whole(mirror: Mirror) -> None:
     hotel, service = add_hotel(mirror, "Hotel B")
     stays, goes = mirror.add_voucher(days_old=900), add_voucher_to(mirror, service, days_old=900)

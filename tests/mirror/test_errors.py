@@ -39,6 +39,7 @@ async def years_of_codes(mirror: Mirror, days_old: int = 1000) -> None:
     await mirror.discover()
 
 
+@pytest.mark.long
 async def test_a_500_that_stays_on_one_window_keeps_only_that_one_open(database_url: str) -> None:
     mirror = Mirror(database_url)
     async with mirror.opened(retry_policy=UNHURRIED):
@@ -60,6 +61,7 @@ async def test_a_500_that_stays_on_one_window_keeps_only_that_one_open(database_
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("code", "kind"), [(401, Unauthorized), (404, NotFound)])
 async def test_an_error_that_concerns_everything_ends_the_pull_at_once_and_the_next_goes_on(
     mirror: Mirror, code: int, kind: type[Exception]
@@ -77,6 +79,7 @@ async def test_an_error_that_concerns_everything_ends_the_pull_at_once_and_the_n
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_revoked_token_ends_the_pull_and_a_renewed_one_goes_on(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     token = next(iter(mirror.world.tokens.values()))
@@ -87,6 +90,7 @@ async def test_a_revoked_token_ends_the_pull_and_a_renewed_one_goes_on(mirror: M
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_while_the_api_is_down_nothing_is_lost(database_url: str) -> None:
     mirror = Mirror(database_url)
     async with mirror.served():
@@ -104,6 +108,7 @@ async def test_while_the_api_is_down_nothing_is_lost(database_url: str) -> None:
     assert mirror.simulator.violations == []
 
 
+@pytest.mark.long
 async def test_an_outage_in_the_middle_is_made_up_for(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     mirror.simulator.faults.script(Operation.GET_CODES, *[None] * 5, *[Status(503)] * 200)
@@ -116,6 +121,7 @@ async def test_an_outage_in_the_middle_is_made_up_for(mirror: Mirror) -> None:
     assert ((await mirror.compare()).is_equal, found) == (True, [])
 
 
+@pytest.mark.long
 async def test_idle_database_connections_that_are_killed_between_two_pages_go_unnoticed(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     killed: list[int] = []
@@ -130,6 +136,7 @@ async def test_idle_database_connections_that_are_killed_between_two_pages_go_un
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_database_connection_killed_in_the_middle_of_a_page_is_an_error_and_loses_nothing(
     mirror: Mirror,
 ) -> None:
@@ -193,6 +200,7 @@ async def test_a_window_that_keeps_failing_does_not_keep_back_what_is_new(mirror
     assert new.id in await mirrored(mirror)
 
 
+@pytest.mark.long
 async def test_an_incremental_window_that_keeps_failing_does_not_keep_back_other_vouchers(mirror: Mirror) -> None:
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(3)]
     await mirror.once()

@@ -54,6 +54,7 @@ async def two_groups(mirror: Mirror) -> tuple[Voucher, Voucher]:
     return light, heavy
 
 
+@pytest.mark.long
 async def test_a_408_halves_the_page_and_everything_is_read(mirror: Mirror) -> None:
     _, heavy = await two_groups(mirror)
     asked = [(page_size(one), one.items) for one in mirror.requests() if ids(one) == {heavy.id}]
@@ -81,6 +82,7 @@ async def test_the_smaller_page_is_remembered_by_later_pulls_and_new_processes(m
         }
 
 
+@pytest.mark.long
 async def test_a_quiet_pull_with_a_smaller_page_writes_nothing_either(mirror: Mirror) -> None:
     await two_groups(mirror)
     before = await footprint(mirror)
@@ -111,6 +113,7 @@ async def test_at_the_smallest_page_the_window_is_shortened_and_nothing_falls_be
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_the_shorter_window_is_remembered_by_later_pulls(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=30)
     mirror.add_codes(voucher, ["A"])
@@ -131,6 +134,7 @@ async def test_the_shorter_window_is_remembered_by_later_pulls(mirror: Mirror) -
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_408_at_the_smallest_is_an_error_of_its_window_alone(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=300)
     for age in range(2, 300, 3):

@@ -42,6 +42,7 @@ def backfill_requests(mirror: Mirror) -> list[RequestRecord]:
     return [record for record in mirror.requests() if interval(record) == first]
 
 
+@pytest.mark.long
 async def test_pages_of_exactly_1000_end_with_an_empty_one(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), numbered(2000))
     await mirror.once()
@@ -59,6 +60,7 @@ async def test_a_full_page_without_a_cursor_is_the_last(mirror: Mirror) -> None:
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_rows_that_move_off_a_page_not_yet_read_are_mirrored(mirror: Mirror) -> None:
     order = await three_pages(mirror)
 
@@ -73,6 +75,7 @@ async def test_rows_that_move_off_a_page_not_yet_read_are_mirrored(mirror: Mirro
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_rows_that_come_between_two_pages_are_mirrored(mirror: Mirror) -> None:
     order = await three_pages(mirror)
 
@@ -85,6 +88,7 @@ async def test_rows_that_come_between_two_pages_are_mirrored(mirror: Mirror) -> 
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_rows_that_vanish_between_two_pages_take_no_other_with_them(mirror: Mirror) -> None:
     order = await three_pages(mirror)
     gone = [*order[990:998], *order[1000:1010], *order[2000:2005]]
@@ -101,6 +105,7 @@ async def test_rows_that_vanish_between_two_pages_take_no_other_with_them(mirror
     assert report.errors == []
 
 
+@pytest.mark.long
 async def test_a_cursor_whose_record_moves_makes_the_pages_start_over_and_end(mirror: Mirror) -> None:
     order = await three_pages(mirror)
 
@@ -117,6 +122,7 @@ async def test_a_cursor_whose_record_moves_makes_the_pages_start_over_and_end(mi
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_cursor_whose_record_vanishes_begins_its_window_anew_and_no_other(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=1000)
     mirror.add_codes(voucher, numbered(2500), days_old=500)
@@ -141,6 +147,7 @@ async def test_a_cursor_whose_record_vanishes_begins_its_window_anew_and_no_othe
     assert (comparison.only_there, comparison.differing, comparison.only_here) == (0, 0, 1)
 
 
+@pytest.mark.long
 async def test_cursors_that_keep_vanishing_end_in_an_error_not_a_loop(mirror: Mirror) -> None:
     await three_pages(mirror)
 
@@ -157,6 +164,7 @@ async def test_cursors_that_keep_vanishing_end_in_an_error_not_a_loop(mirror: Mi
     assert (await mirror.compare()).only_there == 0
 
 
+@pytest.mark.long
 async def test_an_interrupted_window_goes_on_from_its_cursor_in_a_new_process(mirror: Mirror) -> None:
     order = await three_pages(mirror)
     at_page(mirror, 2, lambda record: mirror.stop.set())
@@ -174,6 +182,7 @@ async def test_an_interrupted_window_goes_on_from_its_cursor_in_a_new_process(mi
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_the_watermark_of_an_interrupted_window_waits_for_its_last_page(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A"])
@@ -190,6 +199,7 @@ async def test_the_watermark_of_an_interrupted_window_waits_for_its_last_page(mi
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_codes_changed_while_a_window_lies_interrupted_are_mirrored(mirror: Mirror) -> None:
     order = await three_pages(mirror)
     await mirror.pull(is_turn_over=turn(mirror, 1))

@@ -47,6 +47,7 @@ async def test_new_edited_and_deleted_codes_are_mirrored_by_the_next_pull(mirror
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_2001_vouchers_take_three_calls_when_nothing_is_new(mirror: Mirror) -> None:
     for number in range(2001):
         mirror.add_voucher(f"Voucher {number}", days_old=1)
@@ -70,6 +71,7 @@ async def test_a_quiet_pull_writes_nothing_at_all(mirror: Mirror) -> None:
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_codes_read_again_unchanged_write_nothing(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A"])
@@ -82,6 +84,7 @@ async def test_codes_read_again_unchanged_write_nothing(mirror: Mirror) -> None:
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_1000_changes_by_others_take_one_cycle_and_few_calls(mirror: Mirror) -> None:
     vouchers = [mirror.add_voucher(f"Voucher {number}", days_old=9) for number in range(200)]
     codes = [code for one in vouchers for code in mirror.add_codes(one, numbered(10, one.name))]
@@ -156,6 +159,7 @@ async def test_a_hotel_without_vouchers_is_caught_up_at_once(mirror: Mirror) -> 
     assert report.caught_up is not None
 
 
+@pytest.mark.long
 async def test_a_quiet_pull_after_a_large_import_writes_nothing(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

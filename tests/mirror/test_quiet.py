@@ -30,6 +30,7 @@ async def pull_after(mirror: Mirror, jobs: Jobs, pause: timedelta = AFTER_OVERLA
     return made
 
 
+@pytest.mark.long
 async def test_a_quiet_pull_costs_one_request_however_much_was_read_before(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()
@@ -43,6 +44,7 @@ async def test_a_quiet_pull_costs_one_request_however_much_was_read_before(mirro
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_thousand_vouchers_more_cost_a_request_more(mirror: Mirror, jobs: Jobs) -> None:
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(2001)]
     await jobs.discover()
@@ -55,6 +57,7 @@ async def test_a_thousand_vouchers_more_cost_a_request_more(mirror: Mirror, jobs
     assert [await pull_after(mirror, jobs) for _ in range(2)] == [3, 3]
 
 
+@pytest.mark.long
 async def test_a_quiet_pull_writes_nothing_beside_the_heartbeat(mirror: Mirror, jobs: Jobs) -> None:
     mirror.add_codes(mirror.add_voucher(), numbered(50))
     await jobs.discover()
@@ -65,6 +68,7 @@ async def test_a_quiet_pull_writes_nothing_beside_the_heartbeat(mirror: Mirror, 
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_another_process_goes_on_where_the_last_heartbeat_stood(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()
@@ -76,6 +80,7 @@ async def test_another_process_goes_on_where_the_last_heartbeat_stood(mirror: Mi
         assert await pull_after(mirror, heir, timedelta(seconds=1)) == 1
 
 
+@pytest.mark.long
 async def test_what_is_written_behind_a_row_of_quiet_pulls_is_read(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()
@@ -90,6 +95,7 @@ async def test_what_is_written_behind_a_row_of_quiet_pulls_is_read(mirror: Mirro
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_failed_pull_notes_nothing_as_read(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()
@@ -103,6 +109,7 @@ async def test_a_failed_pull_notes_nothing_as_read(mirror: Mirror, jobs: Jobs) -
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_voucher_that_was_left_out_meanwhile_goes_on_from_where_it_stood(mirror: Mirror, jobs: Jobs) -> None:
     voucher, other = mirror.add_voucher(), mirror.add_voucher("Other")
     await jobs.discover()
@@ -121,6 +128,7 @@ async def test_a_voucher_that_was_left_out_meanwhile_goes_on_from_where_it_stood
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_what_was_noted_of_a_clock_that_was_set_back_hides_nothing(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()

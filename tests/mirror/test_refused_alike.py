@@ -14,6 +14,7 @@ from tests.support.mirror import Mirror
 BEGIN, END = datetime(2030, 1, 1, tzinfo=UTC), datetime(2031, 6, 1, tzinfo=UTC)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("guard", ONE_SORT.values(), ids=ONE_SORT.keys())
 async def test_a_page_of_one_refused_sort_keeps_no_other_sort_waiting(mirror: Mirror, guard: Sequence[str]) -> None:
     summer, winter = mirror.add_voucher("Summer"), mirror.add_voucher("Winter")

@@ -16,6 +16,7 @@ def guards(table: dict[str, Sequence[str]]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("guard", table.values(), ids=table.keys())
 
 
+@pytest.mark.sampled
 @guards(GUARDS)
 async def test_its_neighbours_and_the_watermark_go_on(mirror: Mirror, guard: Sequence[str]) -> None:
     voucher = mirror.add_voucher()
@@ -36,6 +37,7 @@ async def test_its_neighbours_and_the_watermark_go_on(mirror: Mirror, guard: Seq
     assert BAD not in row["reason"]
 
 
+@pytest.mark.sampled
 @guards(GUARDS)
 async def test_a_change_that_is_refused_keeps_the_row_as_it_was(mirror: Mirror, guard: Sequence[str]) -> None:
     code, other = mirror.add_codes(mirror.add_voucher(), ["GOOD-1", "GOOD-2"])
@@ -49,6 +51,7 @@ async def test_a_change_that_is_refused_keeps_the_row_as_it_was(mirror: Mirror, 
     assert [row["value"] for row in values] == ["GOOD-1"]
 
 
+@pytest.mark.sampled
 @guards(ALWAYS)
 @pytest.mark.parametrize("count", [1, 40])
 async def test_what_refuses_every_row_is_a_failure_and_sets_nothing_aside(
@@ -81,6 +84,7 @@ async def test_what_refuses_every_change_is_a_failure_although_new_rows_go_throu
     assert await honest(mirror) == []
 
 
+@pytest.mark.long
 async def test_half_a_page_that_is_refused_is_bounded_work(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, [*numbered(MANY, "GOOD"), *numbered(MANY, "BAD")])
@@ -94,6 +98,7 @@ async def test_half_a_page_that_is_refused_is_bounded_work(mirror: Mirror) -> No
     assert MANY < len(transactions) < 2 * 2 * MANY + 200
 
 
+@pytest.mark.long
 async def test_it_is_not_tried_again_at_every_pull_and_leaves_no_trace_then(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()
@@ -116,6 +121,7 @@ async def test_it_is_taken_as_soon_as_the_code_is_another(mirror: Mirror) -> Non
     assert (await mirrored(mirror), await aside(mirror)) == ({code.id}, [])
 
 
+@pytest.mark.long
 async def test_another_process_tries_it_again_and_forgets_it_once_it_is_taken(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

@@ -26,6 +26,7 @@ async def test_what_hangs_on_it_is_mirrored_all_the_same(mirror: Mirror, table: 
     assert await aside(mirror, kind) == []
 
 
+@pytest.mark.long
 async def test_a_voucher_stands_there_bare_and_its_codes_are_mirrored(mirror: Mirror) -> None:
     good, bad = mirror.add_voucher("GOOD"), mirror.add_voucher("BAD")
     codes = [*mirror.add_codes(good, ["A"]), *mirror.add_codes(bad, ["B"])]

@@ -76,6 +76,7 @@ async def test_the_watermark_passes_an_unreadable_record(mirror: Mirror) -> None
     assert (await watermarks(mirror))[voucher.id] > before
 
 
+@pytest.mark.long
 async def test_the_same_unreadable_record_is_counted_once_and_then_writes_nothing(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     record = broken(spare(mirror, voucher, "A"), {"Value": 1})
@@ -90,6 +91,7 @@ async def test_the_same_unreadable_record_is_counted_once_and_then_writes_nothin
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_a_full_page_of_unreadable_records_is_not_the_last(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     codes = mirror.add_codes(voucher, numbered(1200))

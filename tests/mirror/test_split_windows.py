@@ -3,6 +3,8 @@
 from datetime import timedelta
 from itertools import permutations
 
+import pytest
+
 from sync.mews.limits import Window
 from sync.mirror.pending_reads import Group, WindowRead
 from sync.mirror.watermarks import extend
@@ -28,6 +30,7 @@ async def test_a_slower_pace_holds_for_the_group_and_splits_the_window(database:
     assert paces == {uuid(1): SLOWER, uuid(2): SLOWER, uuid(3): ReadLimits()}
 
 
+@pytest.mark.long
 async def test_a_watermark_waits_for_every_part_of_a_split_window(database: Database) -> None:
     for number, order in enumerate(permutations(range(3))):
         *_, last = await database.open(backfill(uuid(number), windows=WINDOWS[:2]))

@@ -44,6 +44,7 @@ async def test_an_incremental_plan_begins_no_watermark(database: Database) -> No
     assert await database.marks() == {}
 
 
+@pytest.mark.long
 async def test_a_watermark_never_passes_an_open_window_in_whatever_order_they_end(database: Database) -> None:
     for number, order in enumerate(permutations(range(len(WINDOWS)))):
         readings = await database.open(backfill(uuid(number)))

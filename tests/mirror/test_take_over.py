@@ -65,6 +65,7 @@ async def leave(mirror: Mirror, how: str) -> None:
         await mirror.execute(f"UPDATE sync.connections SET {how}_at = now() WHERE name = 'default'")
 
 
+@pytest.mark.long
 async def test_what_one_mirrors_the_other_leaves_alone(mirror: Mirror, group: Connection) -> None:
     before = await mirror.rows("SELECT * FROM mews.voucher_codes ORDER BY id")
     for _ in range(2):
@@ -111,6 +112,7 @@ async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Conne
     assert {record.token for record in mirror.requests(Operation.ADD_CODES)} == {"group"}
 
 
+@pytest.mark.long
 async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(
     mirror: Mirror, group: Connection, voucher: Voucher
 ) -> None:

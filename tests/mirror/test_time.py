@@ -28,6 +28,7 @@ SHIFTS = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("shift", SHIFTS.values(), ids=SHIFTS.keys())
 async def test_a_server_whose_clock_differs_from_ours_is_mirrored_all_the_same(
     mirror: Mirror, shift: timedelta
@@ -63,6 +64,7 @@ async def test_no_request_goes_by_this_machine_s_clock(mirror: Mirror, shift: ti
     assert all(abs(end - datetime.now(UTC) - shift) < timedelta(minutes=1) for end in ends)
 
 
+@pytest.mark.long
 async def test_a_clock_set_back_by_an_hour_stops_nothing_and_loses_nothing(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=30)
     edited, deleted, *_ = mirror.add_codes(voucher, numbered(20))
@@ -80,6 +82,7 @@ async def test_a_clock_set_back_by_an_hour_stops_nothing_and_loses_nothing(mirro
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_clock_set_back_in_the_middle_of_a_backfill_stops_nothing_and_loses_nothing(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=1500)
     for age in range(10, 1500, 50):

@@ -23,6 +23,7 @@ async def years_of_codes(mirror: Mirror) -> None:
     await mirror.discover()
 
 
+@pytest.mark.long
 async def test_a_turn_that_is_over_ends_between_two_pages(mirror: Mirror) -> None:
     codes = mirror.add_codes(mirror.add_voucher(), numbered(2500))
     await mirror.discover()
@@ -50,6 +51,7 @@ async def test_readers_stop_within_the_page_in_flight(mirror: Mirror) -> None:
     assert len(mirror.requests()) <= 8
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("requests", [1, 3, 9, 100])
 async def test_turns_of_any_length_end_equal(mirror: Mirror, requests: int) -> None:
     await years_of_codes(mirror)
@@ -86,6 +88,7 @@ async def test_turns_of_random_lengths_with_changes_and_new_processes_between_th
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_what_is_new_in_mirrored_vouchers_is_read_before_a_backfill_goes_on(mirror: Mirror) -> None:
     mirrored_one = mirror.add_voucher(days_old=30)
     mirror.add_codes(mirrored_one, ["A"])
@@ -105,6 +108,7 @@ async def test_what_is_new_in_mirrored_vouchers_is_read_before_a_backfill_goes_o
     assert (await watermarks(mirror))[late.id] < (await watermarks(mirror))[mirrored_one.id]
 
 
+@pytest.mark.long
 async def test_windows_read_in_an_earlier_turn_are_not_read_again(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     done: set[object] = set()
@@ -144,6 +148,7 @@ async def test_what_is_new_stands_in_the_mirror_before_a_backfill_asks_for_anyth
     assert set(found) == {0}
 
 
+@pytest.mark.long
 async def test_news_that_the_api_does_not_answer_keeps_a_backfill_back_for_its_head_start_alone(mirror: Mirror) -> None:
     late = await news_beside_a_backfill(mirror)
     mirror.add_codes(late, ["OLD"], days_old=2000)

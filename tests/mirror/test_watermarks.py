@@ -127,6 +127,7 @@ async def test_newer_windows_alone_do_not_move_the_watermark(mirror: Mirror) -> 
     assert found == []
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("is_newest_first", [False, True])
 @pytest.mark.parametrize("seed", range(2))
 async def test_no_watermark_lies_during_a_backfill_on_a_bad_day(
@@ -147,6 +148,7 @@ async def test_no_watermark_lies_during_a_backfill_on_a_bad_day(
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fault", [Status(500), Close(), Close(processed=True), TruncatedBody()], ids=str)
 async def test_a_fault_that_stays_on_the_last_page_keeps_the_watermark_back(mirror: Mirror, fault: Fault) -> None:
     voucher = mirror.add_voucher()
@@ -181,6 +183,7 @@ async def test_a_code_changed_while_its_page_travels_is_not_behind_the_watermark
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("hidden_s", [1, 60, OVERLAP.total_seconds() - 5])
 async def test_writes_that_show_late_but_within_the_overlap_are_not_lost(mirror: Mirror, hidden_s: float) -> None:
     voucher = mirror.add_voucher()
@@ -206,6 +209,7 @@ async def add_by_api(mirror: Mirror, voucher: Voucher, values: list[str]) -> Non
     assert answer.status_code == 200
 
 
+@pytest.mark.long
 async def test_a_window_that_was_left_open_for_half_a_year_is_read_with_all_that_came_since(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await later(mirror)

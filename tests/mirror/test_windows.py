@@ -49,6 +49,7 @@ def is_within_three_months(window: Window) -> bool:
     return window.end <= window.start.replace(year=year, month=month, day=min(window.start.day, last_day))
 
 
+@pytest.mark.long
 @given(instants, instants, limits)
 def test_windows_cover_everything_exactly_once(start: datetime, end: datetime, limit: timedelta | None) -> None:
     windows = list(split(start, end, limit))
@@ -62,6 +63,7 @@ def test_windows_cover_everything_exactly_once(start: datetime, end: datetime, l
     assert all(earlier.end == later.start for earlier, later in pairwise(windows))
 
 
+@pytest.mark.long
 @given(instants, instants, limits)
 def test_no_window_breaks_the_apis_rules(start: datetime, end: datetime, limit: timedelta | None) -> None:
     for window in split(start, end, limit):
@@ -96,6 +98,7 @@ def test_a_window_without_length_cannot_be_made() -> None:
         Window(utc(2026, 1, 1), utc(2026, 1, 1))
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(instants, paces), max_size=30), instants, st.integers(1, 7))
 def test_every_voucher_is_read_from_its_watermark_to_now(
     marks: list[tuple[datetime, ReadLimits]], now: datetime, limit: int

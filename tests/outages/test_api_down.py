@@ -116,6 +116,7 @@ async def all_is_well(mirror: Mirror, jobs: Jobs) -> None:
     assert await mirror.rows("SELECT state, error FROM sync.connections") == [{"state": "ok", "error": None}]
 
 
+@pytest.mark.long
 async def test_a_process_that_starts_in_an_outage_does_not_say_that_all_is_well(mirror: Mirror) -> None:
     mirror.add_voucher()
     mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)

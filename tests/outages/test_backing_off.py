@@ -125,6 +125,7 @@ async def outage(answer: bytes | None) -> None:
     assert answer is None or min(pauses_s[:-1]) >= SELDOM_S / 3
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("answer", [b"", UNAVAILABLE, None], ids=["hangs up", "503", "hangs"])
 def test_an_api_that_is_away_is_asked_seldom_and_found_soon(answer: bytes | None) -> None:
     run_in_virtual_time(outage(answer))

@@ -55,6 +55,7 @@ def hotel(database_url: str) -> Mirror:
     return mirror
 
 
+@pytest.mark.long
 async def test_an_api_that_answers_nobody_when_the_daemon_starts_is_mirrored_when_it_comes(database_url: str) -> None:
     mirror = hotel(database_url)
     async with AsyncExitStack() as uptime:
@@ -70,6 +71,7 @@ async def test_an_api_that_answers_nobody_when_the_daemon_starts_is_mirrored_whe
                     mirror.stop.set()
 
 
+@pytest.mark.long
 async def test_an_api_that_fails_when_the_daemon_starts_is_mirrored_when_it_works(database_url: str) -> None:
     mirror = hotel(database_url)
     async with mirror.opened():
@@ -115,6 +117,7 @@ async def test_a_database_that_is_not_migrated_yet_is_filled_once_it_is(empty_da
         await is_mirrored_and_well(mirror)
 
 
+@pytest.mark.long
 async def test_a_discovery_that_fails_alone_does_not_keep_what_it_would_find_from_being_mirrored(
     database_url: str,
 ) -> None:
@@ -142,6 +145,7 @@ async def test_the_end_of_an_outage_is_told_whoever_met_it(mirror: Mirror) -> No
     assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]
 
 
+@pytest.mark.long
 async def test_what_an_audit_found_by_itself_is_not_ended_by_a_pull(mirror: Mirror) -> None:
     codes = mirror.add_codes(mirror.add_voucher(), numbered(40))
     jobs = app.make_jobs(mirror.connection, mirror.settings())

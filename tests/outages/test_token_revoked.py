@@ -86,6 +86,7 @@ async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
         assert await mirror.rows("SELECT state FROM sync.connections") == [{"state": "ok"}]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_revoked", [False, True])
 async def test_a_change_that_waits_for_a_pull_does_not_spend_the_whole_budget_on_pulls(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, is_revoked: bool

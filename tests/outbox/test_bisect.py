@@ -32,6 +32,7 @@ async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror:
     assert max(row["pause"] for row in rows) < timedelta(seconds=2 * SETTINGS.retry.base_s)
 
 
+@pytest.mark.long
 async def test_a_voucher_that_is_refused_takes_its_other_changes_along(mirror: Mirror, outbox: Outbox) -> None:
     good, gone = mirror.add_voucher("Good"), mirror.add_voucher("Gone")
     await outbox.refresh()
@@ -98,6 +99,7 @@ async def test_what_is_queued_during_a_bulk_push_does_not_wait_for_its_end(mirro
     assert calls.index(Operation.DELETE_CODES) < len(calls) - 5
 
 
+@pytest.mark.long
 async def test_a_push_that_is_cancelled_again_and_again_leaves_room_for_the_next(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -126,6 +128,7 @@ async def test_a_push_that_is_cancelled_again_and_again_leaves_room_for_the_next
     assert (await outbox.statuses())[-1] == "uncertain"
 
 
+@pytest.mark.long
 async def test_a_search_whose_process_dies_fails_nothing_but_what_is_refused_alone(
     mirror: Mirror, outbox: Outbox
 ) -> None:

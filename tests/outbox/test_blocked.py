@@ -28,6 +28,7 @@ async def send_and_look(outbox: Outbox) -> None:
     await outbox.reconcile()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("is_made", [True, False])
 @pytest.mark.parametrize("status", STATUSES)
 async def test_what_a_proxy_answers_in_the_api_s_place_is_looked_up_before_anything_is_sent_again(
@@ -91,6 +92,7 @@ async def test_a_firewall_that_dislikes_one_change_stops_no_other_and_fails_that
     assert len(active(mirror)) == 40 + rounds
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("count", [5, 40, 60])
 async def test_a_small_batch_that_is_blocked_is_soon_sent_in_small_parts(
     mirror: Mirror, outbox: Outbox, count: int

@@ -22,6 +22,7 @@ def outbox(mirror: Mirror) -> Outbox:
     return Outbox(mirror)
 
 
+@pytest.mark.long
 async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_sends_nothing_again(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -53,6 +54,7 @@ async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_send
     assert outbox.calls() == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", ["1 hour", "1 day"])
 async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kept_waiting(
     mirror: Mirror, outbox: Outbox, step: str

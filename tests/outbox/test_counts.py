@@ -16,6 +16,7 @@ BUSY = Status(429, retry_after=RetryAfter(3600.0))
 TAKEN = "UPDATE mews.voucher_code_outbox SET attempt_id = gen_random_uuid() WHERE value IN ('CODE-1', 'CODE-3')"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("fault", "status"), [(BUSY, "pending"), (Status(500), "uncertain"), (None, "done")])
 async def test_rows_whose_claim_was_lost_meanwhile_are_not_counted(
     mirror: Mirror, outbox: Outbox, fault: Status | None, status: str
@@ -37,6 +38,7 @@ async def test_rows_whose_claim_was_lost_meanwhile_are_not_counted(
     assert counted == {"pending": 0, "uncertain": 0, "done": 0} | {status: 3}
 
 
+@pytest.mark.long
 async def test_a_refused_change_whose_claim_was_lost_meanwhile_is_not_counted(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

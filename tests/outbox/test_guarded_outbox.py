@@ -45,6 +45,7 @@ async def look_again(mirror: Mirror, outbox: Outbox) -> None:
 CONDITIONS = ["NEW.status = 'sending'", "NEW.status = 'done'", "NEW.status IN ('done', 'uncertain')", "true"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("condition", CONDITIONS)
 async def test_adds_are_made_once_around_one_that_is_refused(
     mirror: Mirror, outbox: Outbox, guard: Guard, condition: str
@@ -74,6 +75,7 @@ async def test_adds_are_made_once_around_one_that_is_refused(
     assert active(mirror) == {(voucher.id, value): 1 for value in ("A", REFUSED_ROW, "B")}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("condition", CONDITIONS)
 async def test_deletes_are_made_around_one_that_is_refused(
     mirror: Mirror, outbox: Outbox, guard: Guard, condition: str
@@ -98,6 +100,7 @@ async def test_deletes_are_made_around_one_that_is_refused(
     assert active(mirror) == {}
 
 
+@pytest.mark.long
 async def test_a_row_that_is_refused_costs_no_call_while_it_is(mirror: Mirror, outbox: Outbox, guard: Guard) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -41,6 +41,7 @@ def concerns(voucher: Voucher, over: int = 0) -> Callable[[Mapping[str, Any]], b
     return lambda body: body["Limitation"]["Count"] > over and voucher.id in map(UUID, body["VoucherIds"])
 
 
+@pytest.mark.long
 async def test_a_page_that_is_too_long_is_halved_and_everything_is_mirrored(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), numbered(900))
     await mirror.discover()
@@ -51,6 +52,7 @@ async def test_a_page_that_is_too_long_is_halved_and_everything_is_mirrored(mirr
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_pages_that_are_too_long_by_their_size_are_halved_until_they_are_not(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, numbered(900))
@@ -81,6 +83,7 @@ async def test_what_is_too_long_at_the_smallest_is_an_error_and_the_other_groups
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("processed", [False, True])
 async def test_an_add_with_an_answer_that_is_too_long_is_looked_up(
     mirror: Mirror, outbox: Outbox, processed: bool
@@ -107,6 +110,7 @@ async def test_an_add_with_an_answer_that_is_too_long_is_looked_up(
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_delete_with_an_answer_that_is_too_long_is_looked_up(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A"])
@@ -119,6 +123,7 @@ async def test_a_delete_with_an_answer_that_is_too_long_is_looked_up(mirror: Mir
     assert (await outbox.statuses(), outbox.calls(Operation.DELETE_CODES)) == (["done"], 1)
 
 
+@pytest.mark.long
 async def test_a_look_whose_pages_are_too_long_asks_for_less(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -130,6 +135,7 @@ async def test_a_look_whose_pages_are_too_long_asks_for_less(mirror: Mirror, out
     assert (set(await outbox.statuses()), outbox.calls()) == ({"done"}, 1)
 
 
+@pytest.mark.long
 async def test_after_an_answer_that_is_too_long_fewer_codes_are_added_at_a_time(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from sqlalchemy import text
 
 from sync.demo.simulator import Operation, Voucher
@@ -56,6 +57,7 @@ async def test_a_cycle_leaves_nothing_that_came_to_be_due_meanwhile(mirror: Mirr
     assert (await outbox.pusher.push()).done == 2
 
 
+@pytest.mark.long
 async def test_a_database_that_may_be_another_one_is_looked_at_from_the_beginning(
     mirror: Mirror, outbox: Outbox
 ) -> None:

@@ -15,6 +15,7 @@ from tests.support.outbox import A_WHILE, AT_ONCE, Outbox, active, look_again
 LOST = Close(processed=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("others", [0, 1500])
 async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
     mirror: Mirror, outbox: Outbox, others: int
@@ -32,6 +33,7 @@ async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
     assert active(mirror)[voucher.id, "A"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("search", [None, Status(400, message="Invalid VoucherCodeValues")], ids=["found", "refused"])
 async def test_a_code_in_no_window_is_found_though_the_api_stamped_what_it_made_before(
     mirror: Mirror, outbox: Outbox, search: Status | None
@@ -67,6 +69,7 @@ async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time
     assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
 
 
+@pytest.mark.long
 async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_and_asks_once_by_value(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -85,6 +88,7 @@ async def test_where_the_api_stamps_what_it_adds_a_look_reads_windows_and_asks_o
     assert await outbox.statuses() == ["done", "pending"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("operation", [Operation.ADD_CODES, Operation.DELETE_CODES])
 async def test_a_voucher_that_the_api_no_longer_shows_keeps_back_only_its_own_rows(
     mirror: Mirror, outbox: Outbox, operation: Operation
@@ -126,6 +130,7 @@ async def test_a_look_that_is_too_heavy_asks_for_less(mirror: Mirror, outbox: Ou
     assert await outbox.statuses() == ["done"]
 
 
+@pytest.mark.long
 async def test_a_look_that_is_too_heavy_for_some_vouchers_goes_on_with_fewer(mirror: Mirror, outbox: Outbox) -> None:
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(3)]
     await outbox.refresh()

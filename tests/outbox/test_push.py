@@ -118,6 +118,7 @@ async def test_a_delete_behind_an_add_goes_after_it(mirror: Mirror, outbox: Outb
     assert active(mirror) == {(voucher.id, "A"): 1}
 
 
+@pytest.mark.long
 async def test_what_was_added_in_the_present_second_is_found(mirror: Mirror, outbox: Outbox) -> None:
     mirror.simulator.behaviour.allow_duplicates = True
     voucher = mirror.add_voucher()

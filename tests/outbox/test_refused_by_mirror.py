@@ -44,6 +44,7 @@ async def test_an_add_whose_answer_was_lost_is_not_sent_again(
     assert (outbox.calls(), active(mirror)) == (1, {(voucher.id, "A"): 1, (voucher.id, BAD): 1})
 
 
+@pytest.mark.long
 async def test_deletes_are_done_and_one_that_the_mirror_refuses_says_so(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A", "B", BAD])
@@ -59,6 +60,7 @@ async def test_deletes_are_done_and_one_that_the_mirror_refuses_says_so(mirror: 
     assert [row["value"] for row in shown] == ["B", BAD]
 
 
+@pytest.mark.long
 async def test_an_add_is_not_sent_again_while_the_mirror_takes_nothing(mirror: Mirror, outbox: Outbox) -> None:
     mirror.simulator.behaviour.allow_duplicates = True
     voucher = mirror.add_voucher()

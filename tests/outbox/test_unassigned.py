@@ -29,6 +29,7 @@ async def test_an_add_for_a_voucher_that_no_discovery_lists_fails_with_a_clear_e
     assert outbox.calls() == 0
 
 
+@pytest.mark.long
 async def test_an_add_for_a_voucher_that_the_next_discovery_finds_is_sent(mirror: Mirror, outbox: Outbox) -> None:
     await outbox.refresh()
     voucher = mirror.add_voucher()
@@ -39,6 +40,7 @@ async def test_an_add_for_a_voucher_that_the_next_discovery_finds_is_sent(mirror
     assert await outbox.statuses() == ["done"]
 
 
+@pytest.mark.long
 async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_its_vouchers(
     mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,6 +61,7 @@ async def test_a_discovery_that_ends_while_changes_are_sorted_out_fails_none_of_
     assert await outbox.statuses() == ["done"]
 
 
+@pytest.mark.long
 async def test_a_delete_of_a_code_that_was_added_a_moment_ago_waits_for_the_next_pull(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -75,6 +78,7 @@ async def test_a_delete_of_a_code_that_was_added_a_moment_ago_waits_for_the_next
     assert await outbox.statuses() == ["done"]
 
 
+@pytest.mark.long
 async def test_a_delete_that_fails_without_a_call_is_counted_as_failed(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     (code,) = mirror.add_codes(voucher, ["A"])
@@ -87,6 +91,7 @@ async def test_a_delete_that_fails_without_a_call_is_counted_as_failed(mirror: M
     assert outbox.calls(Operation.DELETE_CODES) == 0
 
 
+@pytest.mark.long
 async def test_a_pull_that_began_too_soon_after_a_delete_was_queued_proves_nothing(
     mirror: Mirror, outbox: Outbox
 ) -> None:

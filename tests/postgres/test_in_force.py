@@ -105,6 +105,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("statements", "first"), REFUSED.values(), ids=REFUSED.keys())
 def test_what_refuses_whatever_is_written_is_named(
     connection: Connection, empty_database_url: str, statements: str, first: str

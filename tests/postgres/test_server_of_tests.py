@@ -75,6 +75,7 @@ def engine_without_images() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+@pytest.mark.long
 def test_an_engine_that_has_no_image_and_gets_none_leaves_the_tests_to_the_embedded_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -88,6 +89,7 @@ def test_an_engine_that_has_no_image_and_gets_none_leaves_the_tests_to_the_embed
     assert any("/images/create?" in line for line in asked)
 
 
+@pytest.mark.long
 def test_an_engine_that_has_ended_is_not_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TEST_DATABASE_URL", raising=False)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")

@@ -51,6 +51,7 @@ def by_url(url: str) -> str:
     return make_conninfo(url, options=" ".join(f"-c {name}={value}" for name, value in settings.items()))
 
 
+@pytest.mark.long
 async def test_settings_of_the_database_change_nothing(database_url: str) -> None:
     make_database_hostile(database_url)
     engine = make_engine(database_url)
@@ -58,6 +59,7 @@ async def test_settings_of_the_database_change_nothing(database_url: str) -> Non
     await engine.dispose()
 
 
+@pytest.mark.long
 async def test_settings_of_the_role_change_nothing(database_url: str) -> None:
     with new_login(database_url, settings=known_to(database_url)) as url:
         engine = make_engine(url)
@@ -65,12 +67,14 @@ async def test_settings_of_the_role_change_nothing(database_url: str) -> None:
         await engine.dispose()
 
 
+@pytest.mark.long
 async def test_options_of_the_url_change_nothing(database_url: str) -> None:
     engine = make_engine(by_url(database_url))
     await assert_nothing_is_changed(engine)
     await engine.dispose()
 
 
+@pytest.mark.long
 async def test_variables_of_the_environment_change_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
     monkeypatch.setenv("PGDATESTYLE", "German")
@@ -89,6 +93,7 @@ def test_nor_do_they_for_migrations(database_url: str) -> None:
     assert shown == STATED
 
 
+@pytest.mark.long
 @needs_pgbouncer
 async def test_what_another_client_has_left_in_a_poolers_session_changes_nothing(database_url: str) -> None:
     with pooled(database_url, pool_size=1) as url:

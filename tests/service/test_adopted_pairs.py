@@ -33,6 +33,7 @@ async def _adopted(mirror: Mirror, rest: Rest = Rest.RELEASE) -> None:
             await after.pusher.push()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("made", [0, 1, 2], ids=["nothing", "the delete", "both"])
 @pytest.mark.parametrize("ahead", [timedelta(), timedelta(hours=1)], ids=["clocks alike", "API's ahead"])
 async def test_a_code_deleted_and_added_again_stands_once_whatever_of_it_was_made(
@@ -68,6 +69,7 @@ async def _added_and_deleted(mirror: Mirror, outbox: Outbox, voucher: Voucher) -
     await mirror.execute(ELSEWHERE)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("made", [0, 1, 2], ids=["nothing", "the add", "both"])
 @pytest.mark.parametrize("is_value_known", [False, True], ids=["a new value", "a value of old"])
 async def test_a_code_added_and_deleted_is_made_once_and_stands_no_more(
@@ -89,6 +91,7 @@ async def test_a_code_added_and_deleted_is_made_once_and_stands_no_more(
     assert len(mirror.world.codes.truth) == is_value_known + 1
 
 
+@pytest.mark.long
 async def test_what_was_made_and_has_been_deleted_since_is_not_made_again(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -100,6 +103,7 @@ async def test_what_was_made_and_has_been_deleted_since_is_not_made_again(mirror
     assert (await outbox.statuses(), active(mirror), len(mirror.world.codes.truth)) == (["done"], {}, 1)
 
 
+@pytest.mark.long
 async def test_what_was_made_and_deleted_just_before_an_add_was_queued_is_another_code(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -117,6 +121,7 @@ async def test_what_was_made_and_deleted_just_before_an_add_was_queued_is_anothe
     assert not mirror.world.codes.truth[old.id].is_active
 
 
+@pytest.mark.long
 async def test_what_a_delete_has_deleted_is_not_what_the_add_behind_it_has_made(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -129,6 +134,7 @@ async def test_what_a_delete_has_deleted_is_not_what_the_add_behind_it_has_made(
     assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
 
 
+@pytest.mark.long
 async def test_adopted_once_more_an_add_is_not_done_by_what_the_delete_before_it_has_deleted(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -146,6 +152,7 @@ async def test_adopted_once_more_an_add_is_not_done_by_what_the_delete_before_it
     assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_made", [True, False])
 async def test_a_delete_of_what_may_have_been_made_deletes_it_and_lets_it_not_be_made(
     mirror: Mirror, outbox: Outbox, is_made: bool

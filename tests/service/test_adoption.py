@@ -14,6 +14,7 @@ ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_made", [True, False])
 async def test_what_was_sent_a_moment_ago_is_not_released_before_the_api_must_show_it(
     mirror: Mirror, outbox: Outbox, is_made: bool
@@ -37,6 +38,7 @@ async def test_what_was_sent_a_moment_ago_is_not_released_before_the_api_must_sh
     assert (adoption.done, adoption.released, adoption.adopted) == (is_made, not is_made, True)
 
 
+@pytest.mark.long
 async def test_what_is_queued_during_a_pull_that_came_too_early_behind_a_takeover_is_told(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -57,6 +59,7 @@ async def test_what_is_queued_during_a_pull_that_came_too_early_behind_a_takeove
         assert not Outcome(discovered, pulled, pushed, [*pushed.errors.values()]).is_complete
 
 
+@pytest.mark.long
 async def test_it_waits_only_where_adds_are_held(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["OLD"])
@@ -74,6 +77,7 @@ async def test_it_waits_only_where_adds_are_held(mirror: Mirror, outbox: Outbox)
     assert (adoption.released, adoption.adopted) == (1, True)
 
 
+@pytest.mark.long
 async def test_what_stays_held_is_told_also_where_the_api_cannot_be_read(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()
@@ -91,6 +95,7 @@ async def test_what_stays_held_is_told_also_where_the_api_cannot_be_read(mirror:
     assert (adoption.left.adds, adoption.adopted, bool(adoption.errors)) == (1, False, True)
 
 
+@pytest.mark.long
 async def test_rows_that_come_into_a_copy_after_it_was_found_are_looked_up_too(mirror: Mirror, outbox: Outbox) -> None:
     """A restore may fill the outbox last, while somebody looks at what is there already."""
     voucher = mirror.add_voucher()

@@ -31,6 +31,7 @@ AT_MOST_AT_WORK = 15_000
 """The same of one that is at work, and at rest: 12,000."""
 
 
+@pytest.mark.long
 async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> None:
     settings, kept = mirror.settings(), list[Jobs]()
     given = [Credentials("client", f"{number:064}", "test") for number in range(NUMBER + 1)]
@@ -162,6 +163,7 @@ async def test_nothing_is_kept_of_a_run_that_has_ended() -> None:
     assert entry.task is None
 
 
+@pytest.mark.long
 async def test_what_a_quiet_pull_leaves_is_less_than_its_watermarks(mirror: Mirror) -> None:
     for _ in range(20):
         mirror.add_voucher()

@@ -47,6 +47,7 @@ async def jobs(mirror: Mirror) -> Jobs:
     return jobs
 
 
+@pytest.mark.long
 async def test_polls_of_many_quiet_outboxes_are_one_statement(mirror: Mirror, jobs: Jobs) -> None:
     looks = make_looks(mirror.connection.engine)
     all_ = [
@@ -165,6 +166,7 @@ async def until(is_so: Callable[[], bool]) -> None:
     raise TimeoutError
 
 
+@pytest.mark.long
 async def test_pulls_with_nothing_new_of_many_are_one_statement(mirror: Mirror, jobs: Jobs) -> None:
     for number in range(20):
         mirror.add_voucher(f"Voucher {number}")
@@ -214,6 +216,7 @@ async def test_a_pull_reads_a_voucher_that_was_found_a_moment_ago(mirror: Mirror
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_what_a_discovery_finds_behind_the_first_pull_is_read_at_once(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     jobs, stop = app.make_jobs(mirror.connection, mirror.settings()), asyncio.Event()

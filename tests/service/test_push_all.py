@@ -13,6 +13,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_queued", [True, False])
 async def test_what_a_push_leaves_behind_since_the_server_became_another_is_told(
     mirror: Mirror, outbox: Outbox, is_queued: bool
@@ -49,6 +50,7 @@ async def test_what_is_due_when_it_is_told_to_end_before_is_told(
     assert [error.partition(":")[0] for error in errors] == ["it was told to end before all was sent"] * is_queued
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("number", "left"), [(900, 0), (9001, 8001)])
 async def test_what_is_under_way_when_it_is_told_to_end_is_done_and_the_rest_is_told(
     mirror: Mirror, outbox: Outbox, number: int, left: int

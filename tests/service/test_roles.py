@@ -69,6 +69,7 @@ def test_roles_that_are_made_later_get_the_same(database_url: str, later: tuple[
         assert privileges(database_url, name) == privileges(database_url, usual)
 
 
+@pytest.mark.long
 def test_who_may_make_no_roles_says_what_is_to_be_run_and_then_grants(
     empty_database_url: str, later: tuple[str, ...]
 ) -> None:
@@ -131,6 +132,7 @@ def test_a_role_of_somebody_else_by_that_name_is_told(database_url: str, later: 
     assert [role.is_more_than_a_group for role in found(database_url)] == [True, False, False]
 
 
+@pytest.mark.long
 def test_a_login_that_acts_as_the_owner_makes_the_owners_things(empty_database_url: str) -> None:
     with new_owner(empty_database_url) as owner:
         owner_name = str(psycopg.conninfo.conninfo_to_dict(owner)["user"])

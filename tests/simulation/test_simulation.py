@@ -22,7 +22,7 @@ FIRST_SEED = int(os.environ.get("SOAK_SEED", "1"))
 WORKERS = int(os.environ.get("SOAK_WORKERS", "2"))
 EXAMPLES = 2
 """Of each seed; the first example is always the simplest there is."""
-SAMPLE_STEPS, LONG_STEPS, SOAK_STEPS = 8, 40, 25
+SAMPLE_STEPS, LONG_STEPS, SOAK_STEPS = 4, 40, 25
 """In `make test`, to show that nothing is broken altogether; in `make test-long`, by another seed; and in the soak,
 which goes on to the next one."""
 

@@ -190,6 +190,7 @@ BOUNDS = st.integers(-1, 12).map(lambda halves: START + timedelta(seconds=halves
 CODES = st.lists(st.tuples(st.integers(0, 2), INSTANTS), max_size=100)
 
 
+@pytest.mark.long
 @given(
     stock=CODES,
     moves=st.lists(st.tuples(st.integers(0, 99), INSTANTS), max_size=10),

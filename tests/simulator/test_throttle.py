@@ -34,6 +34,7 @@ async def test_the_window_slides(stage: Stage) -> None:
     assert answers == [200, 200, 200, 429, 200, 429, 200]
 
 
+@pytest.mark.long
 async def test_the_default_is_200_requests_in_30_seconds() -> None:
     async for stage in served(RateLimit()):
         statuses = [(await stage.read()).status_code for _ in range(201)]
@@ -97,6 +98,7 @@ async def test_a_limit_that_is_not_enforced_is_noted_all_the_same(stage: Stage) 
     assert len(stage.simulator.violations) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", [UNLIMITED], indirect=True)
 async def test_without_a_limit_nothing_is_refused_or_noted(stage: Stage) -> None:
     assert {(await stage.read()).status_code for _ in range(250)} == {200}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from sync.core.errors import Unauthorized
 from sync.demo.simulator import Operation, Status
 from sync.mirror.pull import READERS
@@ -34,6 +36,7 @@ async def test_ready_is_a_daemon_that_has_pulled(mirror: Mirror) -> None:
     assert {one["name"]: one["is_ok"] for one in after.json()["checks"]} == {"database": True, "progress": True}
 
 
+@pytest.mark.long
 async def test_each_page_of_a_first_backfill_counts_as_getting_on(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(days_old=3000), ["A"])
     found = []

@@ -101,6 +101,7 @@ async def test_what_was_done_is_counted(mirror: Mirror, outbox: Outbox) -> None:
     assert after["voucher_sync_database_up", ()] == after["voucher_sync_database_sessions_in_use", ()] + 1 == 1
 
 
+@pytest.mark.long
 async def test_every_metric_is_told_once_something_was_done_and_no_secret_in_either_form(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -123,6 +124,7 @@ async def test_every_metric_is_told_once_something_was_done_and_no_secret_in_eit
         assert secret not in plain.body + openmetrics.body
 
 
+@pytest.mark.long
 async def test_promtool_finds_nothing_to_mend(mirror: Mirror, outbox: Outbox) -> None:
     promtool = needs("promtool")
     async with serving(mirror) as site:

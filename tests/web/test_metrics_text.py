@@ -40,6 +40,7 @@ def test_one_connection_at_a_time_makes_the_same_text_as_all_at_once(*, is_openm
     ]
 
 
+@pytest.mark.long
 def test_thousands_of_connections_take_little_more_than_their_text() -> None:
     text = MetricsText(is_openmetrics=False)
     tracemalloc.start()

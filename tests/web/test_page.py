@@ -19,6 +19,7 @@ from .page_states import STATES
 MOST_BYTES = 150_000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("state", "word", "headline"),
     [
@@ -52,6 +53,7 @@ async def test_each_state_is_told_at_first_glance(mirror: Mirror, state: str, wo
             assert secret not in text + fragment
 
 
+@pytest.mark.long
 async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["many"](mirror, site)
@@ -70,6 +72,7 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
         assert [text.count("<li><a href") for text in listed] == [10] * 4, "the slowest ten"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("find", "count", "first"),
     [
@@ -165,6 +168,7 @@ async def test_the_last_success_is_told_apart_from_what_failed_since(
     assert ("60 minutes ago" in tile, told in tile) == (True, True)
 
 
+@pytest.mark.long
 async def test_a_voucher_that_is_new_is_told_where_it_keeps_all_from_being_complete(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -175,6 +179,7 @@ async def test_a_voucher_that_is_new_is_told_where_it_keeps_all_from_being_compl
     assert "a voucher that is new is being read" in tile
 
 
+@pytest.mark.long
 async def test_more_is_spoken_for_than_the_budget_has_and_all_of_it_is_used(mirror: Mirror) -> None:
     """What a process may begin counts beside calls that will have left the window by then."""
     async with serving(mirror, sync_rate_limit_requests=200) as site:
@@ -184,6 +189,7 @@ async def test_more_is_spoken_for_than_the_budget_has_and_all_of_it_is_used(mirr
     assert '<dt>Requests used</dt><dd class="value">200 of 200</dd>' in text
 
 
+@pytest.mark.long
 async def test_its_charts_have_a_value_for_each_instant(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -254,6 +260,7 @@ async def test_what_a_name_holds_is_no_markup(mirror: Mirror) -> None:
         assert ("<script>alert" in text, "&lt;script&gt;alert" in text) == (False, True)
 
 
+@pytest.mark.long
 async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

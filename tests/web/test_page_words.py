@@ -1,11 +1,14 @@
 """What the page calls what is not known yet, and what its words mean."""
 
+import pytest
+
 from tests.support.mirror import Mirror
 
 from .helpers import serving
 from .page_states import STATES
 
 
+@pytest.mark.long
 async def test_before_the_first_pull_has_caught_up_nothing_is_called_unknown_or_never(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('default', 'ok')")
@@ -18,6 +21,7 @@ async def test_before_the_first_pull_has_caught_up_nothing_is_called_unknown_or_
         assert (await site.get("/")).body.decode().count('<td role="cell">not yet</td>') == 2
 
 
+@pytest.mark.long
 async def test_what_complete_through_means_is_said_where_it_stands(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)

@@ -40,6 +40,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("kind", HOSTILE)
 async def test_whatever_comes_gets_an_answer_that_quotes_nothing_and_the_next_is_answered(
     mirror: Mirror, kind: str

@@ -70,6 +70,7 @@ async def test_one_is_added_paused_resumed_and_removed(mirror: Mirror, connectio
     assert (await listed(connections), tokens(mirror)) == ([], {})
 
 
+@pytest.mark.long
 async def test_a_command_that_is_told_can_be_given_to_a_shell(connections: Connections) -> None:
     added = await connections("add", "Hotel de l'Europe", "--access-token-file", "lake")
     (told,) = re.findall("`voucher-sync (.*)` tries", added.stdout)
@@ -90,6 +91,7 @@ async def test_one_that_was_removed_comes_back_under_its_name(mirror: Mirror, co
     assert (moved.code, "another platform address" in moved.stderr) == (1, True)
 
 
+@pytest.mark.long
 async def test_the_same_token_twice_is_refused(connections: Connections) -> None:
     await connections("add", "lake", "--access-token-file", "lake")
     twice = await connections("add", "pond", "--access-token-file", "lake")
@@ -128,6 +130,7 @@ async def test_one_that_is_not_there_is_told(connections: Connections, command: 
     assert (ended.code, "there is no connection nowhere" in ended.stderr) == (1, True)
 
 
+@pytest.mark.long
 async def test_without_a_key_it_is_said_how_to_make_one(
     cli: Cli, connections: Connections, settings: dict[str, str]
 ) -> None:
@@ -147,6 +150,7 @@ async def test_without_any_client_token_none_is_added(cli: Cli, settings: dict[s
     assert (ended.code, "there is no client token" in ended.stderr) == (2, True)
 
 
+@pytest.mark.long
 async def test_a_new_key_takes_over_by_reencrypting(mirror: Mirror, connections: Connections) -> None:
     new = new_key()
     await connections("add", "lake", "--access-token-file", "lake", "--client-token-file", "client")
@@ -170,6 +174,7 @@ async def test_a_new_key_reads_events_that_wait_too(mirror: Mirror, connections:
     assert TokenBox([new]).decrypt(kept[0][0], of) == LAKE
 
 
+@pytest.mark.long
 async def test_a_file_is_imported_whole_or_not_at_all(mirror: Mirror, connections: Connections, tmp_path: Path) -> None:
     head = "name;access_token;client_token;platform_address\n"
     good = f"{head}lake;{LAKE};;\n\nhill;{HILL};a-client-token;https://api.mews.com/\n"
@@ -205,6 +210,7 @@ async def test_a_line_with_an_open_quote_is_the_one_that_is_named(connections: C
     assert (bad.code, bad.stderr.partition(":")[0]) == (1, "line 3")
 
 
+@pytest.mark.long
 async def test_a_file_without_a_header_is_refused_without_being_quoted(
     connections: Connections, tmp_path: Path
 ) -> None:
@@ -213,6 +219,7 @@ async def test_a_file_without_a_header_is_refused_without_being_quoted(
     assert (ended.code, "must name its columns" in ended.stderr) == (1, True)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
@@ -240,6 +247,7 @@ async def test_a_thousand_are_added_by_one_file(mirror: Mirror, connections: Con
     assert query(mirror.database_url, "SELECT count(*) FROM sync.connections") == [(1000,)]
 
 
+@pytest.mark.long
 async def test_a_list_names_the_owner_and_why_one_fails(mirror: Mirror, connections: Connections) -> None:
     await connections("add", "lake", "--access-token-file", "lake")
     execute(

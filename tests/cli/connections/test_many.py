@@ -60,6 +60,7 @@ async def test_one_that_fails_is_named_and_stops_no_other(cli: Cli, mirror: Mirr
         assert (only.code, "lake" in only.stdout) == (0, False)
 
 
+@pytest.mark.long
 async def test_one_whose_token_no_key_reads_stops_no_other(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
     execute(mirror.database_url, "UPDATE sync.connections SET access_token = 'nonsense' WHERE name = 'lake'")
     async with mirror.served(port=int(settings.pop("port"))):
@@ -68,6 +69,7 @@ async def test_one_whose_token_no_key_reads_stops_no_other(cli: Cli, mirror: Mir
     assert "2 of 3 connections succeeded." in ended.stdout
 
 
+@pytest.mark.long
 async def test_stored_ones_need_none_of_the_environment(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
     del settings["MEWS_ACCESS_TOKEN"]
     async with mirror.served(port=int(settings.pop("port"))):

@@ -48,6 +48,7 @@ def stored_token(mirror: Mirror) -> str:
     return TokenBox([KEY]).decrypt(ciphertext, TokenOf("lake", mirror.address, "access"))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("to", "more", "code", "told", "stays"),
     [
@@ -66,6 +67,7 @@ async def test_a_new_token_counts_if_it_sees_the_same_hotels(  # noqa: PLR0917 -
     assert not [token for token in TOKENS.values() if token in ended.stdout + ended.stderr]
 
 
+@pytest.mark.long
 async def test_a_new_token_is_sent_to_no_address_that_somebody_has_put_into_the_database(
     cli: Cli, mirror: Mirror, tmp_path: Path
 ) -> None:

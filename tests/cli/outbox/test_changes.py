@@ -57,6 +57,7 @@ async def test_the_list_is_newest_first_and_keeps_codes_to_itself(cli: Cli, data
     assert SECRET not in str(found)
 
 
+@pytest.mark.long
 async def test_the_list_keeps_a_code_to_itself_that_the_api_quotes(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     add_row(database_url, SECRET, "failed")
@@ -69,6 +70,7 @@ async def test_the_list_keeps_a_code_to_itself_that_the_api_quotes(cli: Cli, dat
         assert f"Code {SECRET} exists already" in quoted.stdout
 
 
+@pytest.mark.long
 async def test_a_row_is_shown_with_its_attempts(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     row_id = add_row(database_url, SECRET, "failed")
@@ -194,6 +196,7 @@ ALTER TABLE mews.voucher_code_outbox ADD FOREIGN KEY (value, status) REFERENCES 
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["release", "cancel", "retry"])
 @pytest.mark.parametrize("are_named", [True, False])
 @pytest.mark.parametrize("kind", REFUSE_LATE)
@@ -210,6 +213,7 @@ async def test_a_row_that_is_refused_at_the_commit_is_named_and_keeps_no_other(
     assert f"Row {ids[2]} stays: something on the table of the outbox refuses" in ended.stderr
 
 
+@pytest.mark.long
 async def test_what_refuses_every_row_is_told_once(cli: Cli, database_url: str) -> None:
     ids = [add_row(database_url, f"HELD-{number}", "held") for number in range(150)]
     query(database_url, REFUSE.replace("OLD.value = 'HELD-3'", "true"))

@@ -84,6 +84,7 @@ async def test_an_add_is_queued_once_and_taken_back_by_a_delete(cli: Cli, databa
     assert back.stdout == f"Row {number} is cancelled: took back the add in row 1 before it was sent\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -138,6 +139,7 @@ async def test_a_delete_by_id(cli: Cli, database_url: str) -> None:
     assert rows == [("delete", OTHER, "refund")]
 
 
+@pytest.mark.long
 async def test_what_will_come_to_nothing_is_said_at_once(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     over = await cli("outbox", "add", "--voucher", VOUCHER, SECRET, "--to", "2020-01-01", settings=settings)
@@ -176,6 +178,7 @@ async def test_what_is_taken_back_waits_for_no_daemon(cli: Cli, database_url: st
     assert (deleted.code, deleted.stderr) == (0, "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("status", "command"), [("failed", "retry"), ("held", "release")])
 async def test_what_goes_on_after_all_waits_for_a_daemon_too(
     cli: Cli, database_url: str, status: str, command: str

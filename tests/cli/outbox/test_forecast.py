@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import OTHER, VOUCHER, add_row, query, values, write
 
@@ -11,6 +13,7 @@ KNOWN = (
 )
 
 
+@pytest.mark.long
 async def test_a_file_of_two_hotels_costs_the_calls_of_each(cli: Cli, database_url: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": database_url}
     for hotel, voucher in ((VOUCHER, VOUCHER), (OTHER, OTHER)):

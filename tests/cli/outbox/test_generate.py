@@ -18,6 +18,7 @@ def call(*, count: int, pattern: str) -> tuple[str, ...]:
     return ("outbox", "generate", "--voucher", VOUCHER, "--count", str(count), "--pattern", pattern)
 
 
+@pytest.mark.long
 async def test_codes_are_queued_and_written_for_their_owner(cli: Cli, database_url: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": database_url}
     output = tmp_path / "codes.csv"
@@ -62,6 +63,7 @@ async def test_a_dry_run_shows_what_they_look_like(cli: Cli, database_url: str, 
     assert not (tmp_path / "new.csv").exists()
 
 
+@pytest.mark.long
 async def test_codes_that_exist_or_were_queued_come_no_second_time(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     # Of the 10,000 codes the mirror has two fifths, and the outbox as many, so ten new ones by chance are no risk.

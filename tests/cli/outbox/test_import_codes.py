@@ -31,6 +31,7 @@ def codes(tmp_path: Path) -> Path:
     return tmp_path / "codes.csv"
 
 
+@pytest.mark.long
 async def test_a_file_from_a_spreadsheet(cli: Cli, database_url: str, codes: Path) -> None:
     lines = [
         "Value;Voucher ID;validity_start_utc;Validity End UTC;not_before;note;idempotency_key",
@@ -94,6 +95,7 @@ BAD = [
 GOOD = ["SECRET-1", "SECRET-M", "SECRET-7", "SECRET-D", "SECRET-G"]
 
 
+@pytest.mark.long
 async def test_bad_lines_are_told_by_number_and_never_by_their_code(cli: Cli, database_url: str, codes: Path) -> None:
     mirrored = [("SECRET-M", "2027-02-01Z", True), ("SECRET-D", None, True), ("SECRET-G", None, False)]
     for value, validity_start, is_active in mirrored:
@@ -154,6 +156,7 @@ async def test_many_lines_and_the_same_again(cli: Cli, database_url: str, codes:
     assert len(values(database_url)) == 20_000
 
 
+@pytest.mark.long
 async def test_all_of_it_or_nothing(cli: Cli, database_url: str, codes: Path) -> None:
     refuse_value(database_url, "LAST")
     write(codes, "\n".join(["value", *(f"A{number}" for number in range(10_000)), "SECRET-LAST"]))
@@ -166,6 +169,7 @@ async def test_all_of_it_or_nothing(cli: Cli, database_url: str, codes: Path) ->
     assert values(database_url) == []
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 async def test_what_excel_has_left_of_codes_is_told_line_by_line(
     cli: Cli, database_url: str, codes: Path, encoding: str
@@ -212,6 +216,7 @@ def test_a_file_that_is_not_there(codes: Path) -> None:
     assert "No such file or directory" in result.stderr
 
 
+@pytest.mark.long
 async def test_interrupted_while_it_reads(database_url: str, tmp_path: Path) -> None:
     call = ("outbox", "import", "-", "--voucher", VOUCHER)
     ended = await run_fed(*call, stdin=b"value\nA\n", url=database_url, directory=tmp_path, interrupt_in=READING)
@@ -219,6 +224,7 @@ async def test_interrupted_while_it_reads(database_url: str, tmp_path: Path) -> 
     assert values(database_url) == []
 
 
+@pytest.mark.long
 async def test_a_user_who_may_make_no_temporary_table_is_told_what_to_grant(
     cli: Cli, database_url: str, codes: Path
 ) -> None:

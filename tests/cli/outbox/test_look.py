@@ -34,6 +34,7 @@ def settings(database_url: str) -> dict[str, str]:
     return {"DATABASE_URL": database_url}
 
 
+@pytest.mark.long
 async def test_it_is_told_by_its_text_why_a_code_failed_and_what_the_mirror_has(
     cli: Cli, database_url: str, settings: dict[str, str]
 ) -> None:
@@ -58,6 +59,7 @@ async def test_it_is_told_by_its_text_why_a_code_failed_and_what_the_mirror_has(
     assert nothing.stdout == "Nothing is queued.\nIn the mirror: no such code.\n"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("named", [VOUCHER, "Winter", "crm-17"])
 async def test_a_voucher_is_named_by_its_id_name_or_external_identifier(
     cli: Cli, database_url: str, settings: dict[str, str], named: str
@@ -79,6 +81,7 @@ async def test_a_voucher_is_named_by_its_id_name_or_external_identifier(
     ]
 
 
+@pytest.mark.long
 async def test_a_name_that_is_no_voucher_s_or_of_several_is_refused(
     cli: Cli, database_url: str, settings: dict[str, str]
 ) -> None:
@@ -94,6 +97,7 @@ async def test_a_name_that_is_no_voucher_s_or_of_several_is_refused(
     assert (await cli("outbox", "add", "--voucher", "Winter", SECRET, settings=settings)).code == 0
 
 
+@pytest.mark.long
 async def test_reasons_that_differ_in_a_code_alone_are_one(
     cli: Cli, database_url: str, settings: dict[str, str]
 ) -> None:
@@ -111,6 +115,7 @@ async def test_reasons_that_differ_in_a_code_alone_are_one(
     assert SECRET not in listed.stdout
 
 
+@pytest.mark.long
 async def test_what_was_made_is_exported_with_its_ids(
     cli: Cli, database_url: str, settings: dict[str, str], tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ async def test_the_same_call_with_its_key_queues_nothing_again(cli: Cli, known: 
     assert len(await known.rows("SELECT FROM mews.voucher_code_outbox")) == 2
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -121,6 +122,7 @@ def test_a_call_that_is_wrong(call: str, words: str) -> None:
     assert words in result.stderr
 
 
+@pytest.mark.long
 async def test_a_change_waits_for_a_row_that_is_named(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     await cli("outbox", "add", "--voucher", VOUCHER, "NEW", settings=settings)

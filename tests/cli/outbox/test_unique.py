@@ -43,6 +43,7 @@ def asked_for(mirror: Mirror) -> list[int]:
     return [len(body["VoucherCodeValues"]) for body in bodies if "VoucherCodeValues" in body]
 
 
+@pytest.mark.long
 async def test_what_exists_or_is_queued_anywhere_is_refused_with_its_line(
     cli: Cli, portfolio: Mirror, tmp_path: Path
 ) -> None:

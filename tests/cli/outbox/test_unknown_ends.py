@@ -41,6 +41,7 @@ async def test_codes_that_may_be_queued_are_not_lost(
     assert (len(made), values(database_url)) == (5, made if is_done else [])
 
 
+@pytest.mark.long
 @pytest.mark.direct
 async def test_a_change_that_may_be_queued_is_told_as_such(cli: Cli, database_url: str, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("value\nB\n", encoding="utf-8")
@@ -56,6 +57,7 @@ async def test_a_change_that_may_be_queued_is_told_as_such(cli: Cli, database_ur
     ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("of_voucher", [(), ("--voucher", VOUCHER)])
 async def test_what_all_does_not_move_is_told(cli: Cli, database_url: str, of_voucher: tuple[str, ...]) -> None:
     settings = {"DATABASE_URL": database_url}

@@ -97,6 +97,7 @@ async def test_what_is_verified_counts_among_the_calls_that_all_make_of_the_addr
     assert under_way == [1]
 
 
+@pytest.mark.long
 async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
     await vendor.work_off_all()
@@ -221,6 +222,7 @@ async def test_what_a_person_does_while_the_api_is_asked_stands(vendor: Vendor, 
     assert await vendor.states() == [state(paused_because="for repairs")]
 
 
+@pytest.mark.long
 async def test_a_token_that_is_replaced_while_the_api_is_asked_ends_no_connection(vendor: Vendor, hotel: str) -> None:
     await vendor.created(hotel)
     await vendor.work_off_all()

@@ -240,6 +240,7 @@ def test_what_only_resembles_it_is_a_code(value: str) -> None:
     assert read(value, ONE) == CodeLine(7, VOUCHER, value)
 
 
+@pytest.mark.long
 @given(st.text(max_size=200), st.sampled_from([ALL, ONE]))
 @example('";', ALL)
 @example('a"', ONE)

@@ -37,6 +37,7 @@ def test_nothing_that_people_take_for_another_letter() -> None:
     assert sorted(ALPHABETS["#"]) == list("0123456789")
 
 
+@pytest.mark.long
 @given(st.integers(0, 50), st.integers(50, 200))
 def test_what_is_drawn_is_new_and_remembered(earlier: int, combinations: int) -> None:
     drawn = set(range(earlier))

@@ -58,6 +58,7 @@ async def test_in_one_statement(outbox: Outbox) -> None:
             await execute(outbox.engine, "ANALYZE mews.vouchers")
 
 
+@pytest.mark.long
 async def test_row_by_row(outbox: Outbox) -> None:
     async with reading_few(outbox) as tx:
         for number in range(ROWS):
@@ -74,6 +75,7 @@ async def test_in_a_session_that_has_planned_for_an_empty_mirror(outbox: Outbox)
         await queue_all(tx, "delete", 11)
 
 
+@pytest.mark.long
 async def test_completing_in_a_session_that_has_done_so_when_the_outbox_was_empty(outbox: Outbox) -> None:
     """The foreign key of the attempts has plans of its own, which are kept for the session."""
     read = 0

@@ -98,6 +98,7 @@ async def test_an_operator_queues_removes_and_empties_nothing(outbox: Outbox, op
     assert await rows(outbox.engine, ALL) == before
 
 
+@pytest.mark.long
 async def test_an_operator_sees_all_of_mews_and_of_sync_what_status_tells_and_no_token(
     outbox: Outbox, operator: Outbox
 ) -> None:

@@ -234,6 +234,7 @@ def owned_database(server_url: str) -> Iterator[str]:
             yield make_conninfo(url, user=str(name), password=PASSWORD)
 
 
+@pytest.mark.long
 async def test_who_may_make_no_roles_can_migrate_and_use_the_outbox(server_url: str, template: str) -> None:
     with owned_database(server_url) as url:
         migrate(url)
@@ -247,6 +248,7 @@ async def test_who_may_make_no_roles_can_migrate_and_use_the_outbox(server_url: 
         await engine.dispose()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("template")  # with it the server has the roles
 def test_roles_that_stand_already_get_their_grants_from_who_may_make_none(server_url: str) -> None:
     with owned_database(server_url) as url:
@@ -260,6 +262,7 @@ def test_roles_that_stand_already_get_their_grants_from_who_may_make_none(server
     assert granted == (True, True, True)
 
 
+@pytest.mark.long
 async def test_who_is_the_owner_by_set_role_alone_is_the_operator(server_url: str) -> None:
     """As users that a secrets manager makes for a day: they inherit nothing, and act as a role that stays."""
     with new_database(server_url) as url, new_owner(url) as owner_url, login(url) as acting_url:

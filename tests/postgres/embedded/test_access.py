@@ -69,6 +69,7 @@ def test_another_user_does_not_reach_the_socket(short: Path) -> None:
         assert "Permission denied" in run_as(STRANGER, CONNECT, short / "data")
 
 
+@pytest.mark.long
 @AS_ROOT
 @pytest.mark.parametrize("trusting", [False, True], ids=["made now", "made by a release that trusted everybody"])
 def test_another_user_who_reaches_the_socket_is_not_let_in(short: Path, trusting: bool) -> None:

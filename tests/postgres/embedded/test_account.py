@@ -80,6 +80,7 @@ def test_the_owner_of_data_that_are_there_goes_on_with_them(directory: Path) -> 
     assert server_account(directory / "data").name == "nobody"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["/nowhere", os.defpath], ids=["without useradd", "with a read-only /etc"])
 def test_where_no_user_can_be_made_it_is_nobody(directory: Path, path: str) -> None:
     assert said_with_users(directory, "nobody", path=path) == "nobody\n"

@@ -36,6 +36,7 @@ def place() -> Iterator[Path]:
         yield path
 
 
+@pytest.mark.long
 def test_a_path_too_long_for_a_socket_or_full_of_odd_characters_works(place: Path) -> None:
     directory = place / "it's 100% ünusual" / 'Rooms, "Ltd"' / "$(touch here) `touch here` \\n ;" / ("x" * 100)
     with embedded_postgres(directory, options=QUICK) as url, psycopg.connect(url) as connection:
@@ -50,6 +51,7 @@ def test_a_path_too_long_for_a_socket_or_full_of_odd_characters_works(place: Pat
     assert not list(place.rglob("here"))
 
 
+@pytest.mark.long
 def test_a_path_that_is_no_utf_8_works(place: Path) -> None:
     with embedded_postgres(place / os.fsdecode(b"caf\xe9"), options=QUICK) as url, psycopg.connect(url) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)

@@ -113,6 +113,7 @@ def test_programs_in_reach_are_run_where_they_are(directory: Path, account: Acco
     assert (names(directory) == []) is is_open
 
 
+@pytest.mark.long
 @AS_ROOT
 @pytest.mark.usefixtures("closed")
 def test_a_copy_is_made_once(directory: Path, account: Account) -> None:
@@ -140,6 +141,7 @@ def test_a_copy_that_cannot_be_run_is_replaced(directory: Path, account: Account
     assert can_run(programs_for(account, directory), account)
 
 
+@pytest.mark.long
 @AS_ROOT
 @pytest.mark.usefixtures("closed")
 def test_copies_of_other_releases_go(directory: Path, account: Account) -> None:
@@ -167,6 +169,7 @@ def test_a_copy_goes_when_it_is_needed_no_more(closed: Path, directory: Path, ac
     assert names(directory) == []
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_copy_that_a_kill_left_half_made_is_made_again(closed: Path, directory: Path, account: Account) -> None:
     environment = {**os.environ, "PYTHONPATH": str(closed)}
@@ -229,6 +232,7 @@ def test_a_copy_that_cannot_be_made_is_told_of(directory: Path, options: str, ca
             pass
 
 
+@pytest.mark.long
 def test_a_path_that_a_shell_would_read_is_none_for_programs(directory: Path, account: Account) -> None:
     odd = directory / 'a "$(touch x)" `b`'
     odd.mkdir()

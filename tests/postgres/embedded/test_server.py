@@ -74,6 +74,7 @@ def test_its_psql_works(directory: Path) -> None:
         assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "1\n"
 
 
+@pytest.mark.long
 def test_what_an_interrupted_initdb_left_is_replaced(empty: Path) -> None:
     unfinished = empty / "data.unfinished"
     (unfinished / "base").mkdir(parents=True)

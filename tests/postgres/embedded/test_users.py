@@ -31,6 +31,7 @@ print("left again")
 """
 
 
+@pytest.mark.long
 def test_two_processes_share_it_and_the_last_one_out_stops_it(directory: Path) -> None:
     with user(directory) as other:
         url = address(other)
@@ -64,6 +65,7 @@ def test_processes_that_start_at_once_make_one_server(empty: Path) -> None:
         assert is_up(empty)
 
 
+@pytest.mark.long
 def test_after_its_user_was_killed_the_next_one_shares_it_and_stops_it(directory: Path) -> None:
     with user(directory) as killed:
         address(killed)
@@ -77,6 +79,7 @@ def test_after_its_user_was_killed_the_next_one_shares_it_and_stops_it(directory
         assert not is_up(directory)
 
 
+@pytest.mark.long
 def test_one_of_two_users_is_killed_and_the_other_stops_it(directory: Path) -> None:
     with embedded_postgres(directory) as url:
         with user(directory) as killed:

@@ -34,6 +34,7 @@ STUCK = (Level.ATTENTION, ["1 change stuck until somebody mends what keeps them"
 WELL = (Level.OK, list[str](), list[Kind]())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_without_a_word", [False, True])
 async def test_a_change_that_something_on_the_table_refuses(
     mirror: Mirror, outbox: Outbox, is_without_a_word: bool
@@ -57,6 +58,7 @@ async def test_a_change_that_something_on_the_table_refuses(
     assert (await told(mirror), await outbox.statuses()) == (WELL, ["done"])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "does",
     ["RAISE check_violation", "RETURN NULL", "NEW.connection := NULL; RETURN NEW"],
@@ -83,6 +85,7 @@ async def test_a_change_that_a_trigger_keeps_from_having_a_connection(
     assert (await told(mirror), await outbox.statuses()) == (WELL, ["done"])
 
 
+@pytest.mark.long
 async def test_a_change_whose_voucher_the_api_does_not_show_any_more(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()
@@ -98,6 +101,7 @@ async def test_a_change_whose_voucher_the_api_does_not_show_any_more(mirror: Mir
     assert (await outbox.statuses(), await told(mirror)) == (["uncertain"], STUCK)
 
 
+@pytest.mark.long
 async def test_a_change_that_waits_for_its_time_is_not_stuck(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

@@ -193,6 +193,7 @@ async def test_so_much_that_is_missing_changes_nothing_until_it_is_accepted(mirr
     assert (report.drift, report.repaired, report.braked) == (4, 4, None)
 
 
+@pytest.mark.long
 async def test_an_api_that_is_suddenly_empty_is_not_believed(mirror: Mirror) -> None:
     _, codes = await filled(mirror)
     for code in codes:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from sqlalchemy import Connection, event
 
 from sync.audit.run import audit
@@ -10,6 +11,7 @@ from tests.support.flows import LOOK
 from tests.support.mirror import Mirror
 
 
+@pytest.mark.long
 async def test_codes_that_no_listing_showed_are_found_in_one_reading(mirror: Mirror) -> None:
     await filled(mirror, 20, 50)
     plans: list[str] = []

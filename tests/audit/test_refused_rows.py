@@ -29,6 +29,7 @@ async def test_what_was_set_aside_is_no_drift(mirror: Mirror, how: object) -> No
         assert len(await aside(mirror)) == 1
 
 
+@pytest.mark.long
 async def test_what_is_taken_now_is_mended_and_forgotten(mirror: Mirror) -> None:
     await filled(mirror, CHECK)
     await put(mirror, UNDO)
@@ -37,6 +38,7 @@ async def test_what_is_taken_now_is_mended_and_forgotten(mirror: Mirror) -> None
     assert ((await mirror.compare()).is_equal, await aside(mirror)) == (True, [])
 
 
+@pytest.mark.long
 async def test_its_neighbours_are_mended(mirror: Mirror) -> None:
     codes = mirror.add_codes(mirror.add_voucher(), numbered(30))
     await later(mirror)

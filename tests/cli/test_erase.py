@@ -105,6 +105,7 @@ async def test_it_is_gone_from_all_but_what_mews_has(cli: Cli, filled_url: str) 
     assert "Nothing beside the mirror holds it." in again.stdout
 
 
+@pytest.mark.long
 async def test_what_is_erased_is_never_sent(cli: Cli, filled_url: str) -> None:
     settings = {"DATABASE_URL": filled_url}
     await cli("erase", SECRET, "--yes", settings=settings)

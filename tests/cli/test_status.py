@@ -126,6 +126,7 @@ async def test_what_fails_is_told_with_its_cause(cli: Cli, mirror: Mirror) -> No
     assert "not authorised (401)" in one["error"]
 
 
+@pytest.mark.long
 async def test_the_last_runs_are_told_with_counts_duration_drift_and_error(cli: Cli, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("INSERT INTO sync.connections (name, state) VALUES ('default', 'ok')")

@@ -56,6 +56,7 @@ async def test_a_failure_is_noted_once_and_so_is_its_end(mirror: Mirror, jobs: J
     assert ("not authorised" in failed["error"], recovered["error"]) == (True, None)
 
 
+@pytest.mark.long
 async def test_a_push_and_an_audit_are_noted(mirror: Mirror, jobs: Jobs) -> None:
     voucher = mirror.add_voucher()
     await jobs.discover()

@@ -64,6 +64,7 @@ def test_what_the_words_told_stands_in_columns(before_url: str) -> None:
     assert query(before_url, IS_VALID) == [(True,)]
 
 
+@pytest.mark.long
 def test_the_release_before_goes_on_holding_and_releasing(before_url: str) -> None:
     migrate(before_url)
     for words, because in ((gap.REASON, "before_a_gap"), (GUARD, "too_many_deletes")):

@@ -66,6 +66,7 @@ async def test_codes_on_the_bounds_of_windows_are_read_exactly_once(mirror: Mirr
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_codes_of_the_voucher_s_first_and_of_the_server_s_last_second_are_mirrored_once(mirror: Mirror) -> None:
     voucher = voucher_since(mirror, mirror.world.now() - timedelta(days=10))
     mirror.world.add_codes(voucher.id, ["first"], created_utc=voucher.created_utc, updated_utc=voucher.created_utc)

@@ -39,6 +39,7 @@ async def far_off(mirror: Mirror) -> dict[UUID, datetime]:
     return {one: end for one, end in (await watermarks(mirror)).items() if abs(end - now) > timedelta(days=1)}
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("ahead_s", AHEAD_S.values(), ids=AHEAD_S)
 async def test_no_watermark_follows_it_and_nothing_is_lost(strict: Mirror, ahead_s: float) -> None:
     voucher = strict.add_voucher()

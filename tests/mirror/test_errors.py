@@ -177,6 +177,7 @@ async def terminate(mirror: Mirror, condition: str) -> int:
     return int(count)
 
 
+@pytest.mark.long
 async def test_a_pull_that_is_stopped_ends_after_the_pages_in_flight_and_the_next_goes_on(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     at_page(mirror, 4, lambda record: mirror.stop.set())
@@ -188,6 +189,7 @@ async def test_a_pull_that_is_stopped_ends_after_the_pages_in_flight_and_the_nex
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_window_that_keeps_failing_does_not_keep_back_what_is_new(mirror: Mirror) -> None:
     vouchers = [mirror.add_voucher(f"Voucher {number}", days_old=300) for number in range(3)]
     await mirror.discover()

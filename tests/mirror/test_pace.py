@@ -174,6 +174,7 @@ async def test_a_408_in_the_middle_of_a_window_loses_no_page(mirror: Mirror) -> 
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_a_new_voucher_is_read_at_the_usual_pace(mirror: Mirror) -> None:
     await two_groups(mirror)
     new = mirror.add_voucher("New")

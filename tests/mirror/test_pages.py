@@ -51,6 +51,7 @@ async def test_pages_of_exactly_1000_end_with_an_empty_one(mirror: Mirror) -> No
     assert await open_windows(mirror) == {}
 
 
+@pytest.mark.long
 async def test_a_full_page_without_a_cursor_is_the_last(mirror: Mirror) -> None:
     codes = mirror.add_codes(mirror.add_voucher(), numbered(1000))
     await mirror.discover()
@@ -247,6 +248,7 @@ async def test_cursors_that_circle_end_in_an_error_and_the_next_pull_goes_on(mir
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_the_same_code_on_two_pages_is_written_once(mirror: Mirror) -> None:
     order = await three_pages(mirror)
     mirror.simulator.faults.script(Operation.GET_CODES, RawBody(page_of(order[:1000], cursor=order[499].id)))

@@ -29,6 +29,7 @@ async def test_a_page_of_one_refused_sort_keeps_no_other_sort_waiting(mirror: Mi
     assert len(await aside(mirror)) == 3
 
 
+@pytest.mark.long
 async def test_of_old_rows_that_break_a_later_rule_only_those_that_change_are_set_aside(mirror: Mirror) -> None:
     summer = mirror.add_voucher()
     endless = mirror.add_codes(summer, numbered(3, "ENDLESS"))

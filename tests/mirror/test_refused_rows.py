@@ -70,6 +70,7 @@ async def test_what_refuses_every_row_is_a_failure_and_sets_nothing_aside(
     assert await honest(mirror) == []
 
 
+@pytest.mark.long
 async def test_what_refuses_every_change_is_a_failure_although_new_rows_go_through(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     codes = mirror.add_codes(voucher, numbered(20))

@@ -32,6 +32,7 @@ def mixed_services(mirror: Mirror, good: int, bad: int) -> tuple[list[Service], 
     return able, unable
 
 
+@pytest.mark.long
 async def test_services_that_cannot_carry_vouchers_never_stop_the_others(mirror: Mirror) -> None:
     able, unable = mixed_services(mirror, good=40, bad=7)
     vouchers = {add_voucher_to(mirror, service).id for service in able}
@@ -162,6 +163,7 @@ async def test_a_hotel_that_is_refused_as_a_whole_is_found_voucher_by_voucher(mi
     assert set(await skipped(mirror)) == {voucher.id for voucher in goes}
 
 
+@pytest.mark.long
 async def test_a_refusal_of_everything_is_an_error_and_refuses_no_voucher(mirror: Mirror) -> None:
     for number in range(100):
         mirror.add_codes(mirror.add_voucher(f"Voucher {number}"), [f"A-{number}"])

@@ -64,6 +64,7 @@ async def test_an_unreadable_record_is_kept_raw_and_its_page_goes_on(mirror: Mir
     assert "SPARE" not in row["reason"]
 
 
+@pytest.mark.long
 async def test_the_watermark_passes_an_unreadable_record(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

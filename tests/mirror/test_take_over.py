@@ -145,6 +145,7 @@ async def test_a_connection_with_changes_that_are_not_finished_is_not_removed(
         await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
 
 
+@pytest.mark.long
 async def test_a_purge_leaves_what_another_connection_sees(mirror: Mirror, group: Connection) -> None:
     await once(group)
     await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))

@@ -45,6 +45,7 @@ async def test_a_turn_without_time_reads_nothing_and_says_so(mirror: Mirror) -> 
     assert mirror.requests() == []
 
 
+@pytest.mark.long
 async def test_readers_stop_within_the_page_in_flight(mirror: Mirror) -> None:
     await years_of_codes(mirror)
     await mirror.pull(is_turn_over=turn(mirror, 1))

@@ -166,6 +166,7 @@ async def test_a_fault_that_stays_on_the_last_page_keeps_the_watermark_back(mirr
     assert (found, (await mirror.compare()).is_equal) == ([], True)
 
 
+@pytest.mark.long
 async def test_a_code_changed_while_its_page_travels_is_not_behind_the_watermark(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     codes = mirror.add_codes(voucher, numbered(100))

@@ -135,6 +135,7 @@ async def test_a_wall_before_everything_fails_nothing_and_is_told_as_one(mirror:
     assert set(active(mirror).values()) == {1}
 
 
+@pytest.mark.long
 async def test_an_operation_that_the_vendor_tries_to_end_fails_no_change_and_is_probed_slowly(
     mirror: Mirror, outbox: Outbox
 ) -> None:

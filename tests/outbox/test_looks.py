@@ -28,6 +28,7 @@ async def push_what_a_look_finds(outbox: Outbox) -> None:
             pass
 
 
+@pytest.mark.long
 async def test_what_a_long_transaction_has_queued_is_found_by_the_poll(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

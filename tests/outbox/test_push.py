@@ -74,6 +74,7 @@ async def test_seven_refused_of_a_thousand_fail_alone(mirror: Mirror, outbox: Ou
     assert all(row["request_id"] for row in failed)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("fault", [Close(processed=True), Close(), Status(500), PartialAdd(stored=2), Status(408)])
 async def test_an_unknown_outcome_is_looked_up_before_anything_is_sent_again(
     mirror: Mirror, outbox: Outbox, fault: Any
@@ -105,6 +106,7 @@ async def test_hotels_of_a_portfolio_never_share_a_call(mirror: Mirror, outbox: 
     assert outbox.calls() == 2
 
 
+@pytest.mark.long
 async def test_a_delete_behind_an_add_goes_after_it(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -181,6 +183,7 @@ async def test_a_change_that_a_user_holds_in_an_open_transaction_keeps_no_other_
     assert set(active(mirror).values()) == {1}
 
 
+@pytest.mark.long
 async def test_a_change_that_somebody_holds_for_a_moment_is_done_with_the_others(
     mirror: Mirror, outbox: Outbox
 ) -> None:
@@ -279,6 +282,7 @@ async def test_an_answer_in_another_order_is_matched_by_voucher_and_value(mirror
         assert (code.voucher_id, code.value) == (row["voucher_id"], row["value"])
 
 
+@pytest.mark.long
 async def test_a_value_that_the_api_changes_is_never_sent_again(mirror: Mirror, outbox: Outbox) -> None:
     mirror.simulator.behaviour.allow_duplicates = True
     voucher = mirror.add_voucher()

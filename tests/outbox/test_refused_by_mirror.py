@@ -12,6 +12,7 @@ from tests.support.outbox import Outbox, active, look_again
 SAID = "the mirror does not show it"
 
 
+@pytest.mark.long
 async def test_an_add_is_done_and_says_that_the_mirror_does_not_show_it(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

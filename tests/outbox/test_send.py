@@ -51,6 +51,7 @@ async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(m
     assert await outbox.statuses() == ["done"]
 
 
+@pytest.mark.long
 async def test_every_write_takes_a_place_of_the_budget(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["OLD"])

@@ -46,6 +46,7 @@ def gone(connection: Connection) -> list[str]:
     return not_in_force(connection, TABLES, triggers())
 
 
+@pytest.mark.long
 def test_a_migrated_database_is_as_it_was_made_and_takes_what_is_written(connection: Connection) -> None:
     assert (gone(connection), refusals(connection, TABLES)) == ([], [])
 

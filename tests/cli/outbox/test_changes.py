@@ -107,6 +107,7 @@ def statuses(url: str) -> dict[int, str]:
     return dict(found)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("command", "sources", "target"),
     [
@@ -140,6 +141,7 @@ async def test_all_of_a_voucher_are_moved(cli: Cli, database_url: str) -> None:
     assert set(statuses(database_url).values()) == {"cancelled"}
 
 
+@pytest.mark.long
 async def test_what_failed_twice_or_is_queued_again_is_retried_once(cli: Cli, database_url: str) -> None:
     first, second = add_row(database_url, "A", "failed"), add_row(database_url, "A", "failed")
     old, new = add_row(database_url, "B", "failed"), add_row(database_url, "B")
@@ -163,6 +165,7 @@ CREATE TRIGGER refuse BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW EXE
 """
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("command", ["release", "cancel"])
 @pytest.mark.parametrize("are_named", [True, False])
 async def test_a_row_that_somebody_s_trigger_keeps_is_named_and_keeps_no_other(

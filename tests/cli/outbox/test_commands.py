@@ -113,6 +113,7 @@ async def test_a_refusal_is_the_databases_own_sentence(
     assert values(database_url) == ["B"]
 
 
+@pytest.mark.long
 async def test_somebody_queues_the_same_at_this_moment(cli: Cli, database_url: str) -> None:
     with psycopg.connect(database_url) as other:
         other.execute(

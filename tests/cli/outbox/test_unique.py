@@ -88,6 +88,7 @@ async def test_a_value_for_two_vouchers_of_one_file_is_refused(cli: Cli, portfol
     assert refused.stderr.splitlines()[0] == "line 3: value: line 2 has the same, for another voucher"
 
 
+@pytest.mark.long
 async def test_thousands_that_are_new_take_a_call_for_each_thousand(
     cli: Cli, portfolio: Mirror, tmp_path: Path
 ) -> None:

@@ -203,6 +203,7 @@ async def test_deletes_that_waited_longer_than_the_window_are_held_all_the_same(
     assert await hold(outbox) == 100
 
 
+@pytest.mark.long
 async def test_deletes_just_under_the_guard_window_after_window_are_held_by_the_longer_one(outbox: Outbox) -> None:
     longer = DeleteGuardRule(share=0.5, at_least=100, window=timedelta(days=1))
     await mirror_codes(outbox, 1000)

@@ -212,6 +212,7 @@ async def kept_open(url: str) -> AsyncIterator[None]:
     await engine.dispose()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("analysed", ["never", "when empty", "before they are sent", "when they are done"])
 async def test_what_was_sent_beside_an_open_transaction_is_not_read_again(
     unused: Outbox, unused_url: str, analysed: str, monkeypatch: pytest.MonkeyPatch
@@ -235,6 +236,7 @@ async def test_what_was_sent_beside_an_open_transaction_is_not_read_again(
         assert await read_by(outbox, partial(look.look, connection=CONNECTION, before=NOTHING)) > rows
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("analysed", ["never", "when empty", "when they are done"])
 async def test_deletes_that_were_sent_beside_an_open_transaction_are_not_counted_again(
     unused: Outbox, unused_url: str, analysed: str, monkeypatch: pytest.MonkeyPatch

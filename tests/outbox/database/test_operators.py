@@ -74,6 +74,7 @@ async def test_what_an_operator_edits_is_noted_too(outbox: Outbox, writer: Outbo
         assert await by_hand(outbox, row_id) == (await name_of(operator), "edited")
 
 
+@pytest.mark.long
 async def test_an_operator_changes_no_other_column(outbox: Outbox, writer: Outbox, operator: Outbox) -> None:
     row_id = await writer.add()
     before = await rows(outbox.engine, ALL)

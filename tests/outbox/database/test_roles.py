@@ -125,6 +125,7 @@ async def test_a_writer_fills_no_other_column(outbox: Outbox, writer: Outbox) ->
     assert await outbox.statuses() == []
 
 
+@pytest.mark.long
 async def test_a_writer_changes_nothing_else(outbox: Outbox, writer: Outbox) -> None:
     mine = await writer.add()
     await outbox.add("THEIRS")

@@ -213,6 +213,7 @@ def test_a_tiny_shared_memory_is_enough(place: Path) -> None:
     assert in_a_machine_with("mount -t tmpfs -o size=64k tmpfs /dev/shm", place) == "started\n"
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_full_disk_is_told_of(place: Path) -> None:
     said = in_a_machine_with(f"mount -t tmpfs -o size=4M,mode=711 tmpfs {place}", place)

@@ -16,8 +16,8 @@ from sync.audit.compare import Comparison, Difference, MirroredCode, columns_tha
 from sync.audit.context import CONCERNS_SOME, AuditRun
 from sync.audit.listing import Scopes, list_again
 from sync.audit.repair import refused_before, repair
+from sync.core.api_errors import ApiError
 from sync.core.bisection import Bisection
-from sync.core.errors import ApiError
 from sync.mews.rate_limiter import Priority
 from sync.mews.records import VoucherCode
 from sync.mirror.read_back import read_codes

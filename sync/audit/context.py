@@ -15,7 +15,7 @@ from sync.audit import store as db
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.store import Audit, Scope
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, InvalidRequest, InvalidResponse, RequestTimedOut
+from sync.core.api_errors import ApiError, InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.postgres.engine import in_transaction
 
 G = TypeVar("G")

@@ -11,8 +11,8 @@ from uuid import UUID
 
 from sync.audit.context import CONCERNS_SOME, AuditRun
 from sync.audit.store import Scope
+from sync.core.api_errors import ApiError, InvalidRequest
 from sync.core.bisection import Bisection
-from sync.core.errors import ApiError, InvalidRequest
 from sync.mews import operations
 from sync.mews.limits import PageSize
 from sync.mews.pages import Page

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from sync.audit.compare import DRIFT, Difference
-from sync.core.errors import ApiError, TooMuchMissing, VoucherSyncError
+from sync.core.api_errors import ApiError
+from sync.core.errors import TooMuchMissing, VoucherSyncError
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from sync.cli.check_line import CheckLine
 from sync.connection import server_time, store
 from sync.connection.guard import next_step
 from sync.connection.hotels import why_foreign
-from sync.core import errors
+from sync.core import api_errors, errors
 from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection
 from sync.mews import operations
@@ -101,7 +101,7 @@ async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckL
     try:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
         yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)}")
-    except errors.ApiError as error:
+    except api_errors.ApiError as error:
         yield CheckLine("credentials", str(error), _to_do(error, stored))
         return
     if not enterprises:
@@ -118,12 +118,12 @@ async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckL
         if vouchers:
             await _read_codes(client, vouchers[0])
             yield CheckLine("voucherCodes/getAll", "permitted")
-    except errors.ApiError as error:
-        is_refused = isinstance(error, errors.Unauthorized | errors.Forbidden)
+    except api_errors.ApiError as error:
+        is_refused = isinstance(error, api_errors.Unauthorized | api_errors.Forbidden)
         yield CheckLine(error.operation, str(error), ASK_FOR_IT if is_refused else _to_do(error, stored))
 
 
-def _to_do(error: errors.ApiError, stored: str | None) -> str:
+def _to_do(error: api_errors.ApiError, stored: str | None) -> str:
     return remedies.of_answer(type(error).__name__, stored)
 
 
@@ -147,7 +147,7 @@ async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Vouche
         async for page in operations.vouchers(client, [service.id]):
             for voucher in page.vouchers.records:
                 yield voucher
-    except errors.InvalidRequest:
+    except api_errors.InvalidRequest:
         return  # this service cannot carry vouchers, which is nothing to mend
 
 

@@ -16,7 +16,8 @@ from sync.cli.once_outcome import Outcome, Outcomes
 from sync.cli.others import await_others
 from sync.cli.progress import call_progress, followed, pull_progress
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, SettingsError, VoucherSyncError
+from sync.core.api_errors import ApiError
+from sync.core.errors import SettingsError, VoucherSyncError
 from sync.mirror.pull_report import PullReport
 from sync.outbox.bulk.campaign import waiting_by_lane
 from sync.outbox.claims import as_daemon

@@ -9,7 +9,8 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 
-from sync.core.errors import ApiError, InternalError, VoucherSyncError
+from sync.core.api_errors import ApiError
+from sync.core.errors import InternalError, VoucherSyncError
 from sync.core.outages import refusal
 
 VERSION = version("voucher-sync")  # when a fault is to be told there may be no descriptor left to look it up with

@@ -1,16 +1,7 @@
 """Errors that tell of no single call: the API, the database or this machine is away for everybody."""
 
-from sync.core.errors import (
-    CircuitOpen,
-    ConnectionLost,
-    DatabaseUnavailable,
-    InvalidResponse,
-    NotConnected,
-    NotFromApi,
-    NotMigrated,
-    ServerError,
-    VoucherSyncError,
-)
+from sync.core.api_errors import CircuitOpen, ConnectionLost, InvalidResponse, NotConnected, NotFromApi, ServerError
+from sync.core.errors import DatabaseUnavailable, NotMigrated, VoucherSyncError
 
 API_IS_AWAY = (NotConnected, CircuitOpen, ServerError, ConnectionLost, NotFromApi, InvalidResponse)
 """As an outage shows itself in turn. All but the first two may also be the answer to one call alone."""

@@ -4,17 +4,17 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.core.retry import Backoff, CircuitBreaker
 from sync.mews.failed_calls import FailureLog
 from sync.mews.platform_circuit import PROBES, PlatformCircuit, Prober
 
 API_IS_DOWN = (
-    errors.NotConnected,
-    errors.ServerError,
-    errors.ConnectionLost,
-    errors.NotFromApi,
-    errors.InvalidResponse,
+    api_errors.NotConnected,
+    api_errors.ServerError,
+    api_errors.ConnectionLost,
+    api_errors.NotFromApi,
+    api_errors.InvalidResponse,
 )
 """What says that the API or the way to it is broken, whatever was asked."""
 
@@ -63,7 +63,7 @@ class TokenCircuit:
         """Raise `CircuitOpen` where the calls of all are held back."""
         if self._platform is not None and self._platform.is_open:
             self._platform.turned_away(self._prober)
-            raise errors.CircuitOpen(operation, self._platform.told, retry_after_s=PROBES.cap_s)
+            raise api_errors.CircuitOpen(operation, self._platform.told, retry_after_s=PROBES.cap_s)
 
     def note_silence(self, operation: str, since_s: float) -> None:
         """Take note that a call has no answer yet."""
@@ -76,7 +76,7 @@ class TokenCircuit:
         self.require_platform(operation)
         began_s = self._now_s()
         if (wait_s := self._breaker.wait_s(began_s)) > 0:
-            raise errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
+            raise api_errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
         with self.watched(began_s):
             yield
 
@@ -92,12 +92,12 @@ class TokenCircuit:
             self._last_fault = str(error.redacted())
             self._tell_platform(began_s, error.request_id, self._last_fault)
             raise
-        except errors.CircuitOpen:
+        except api_errors.CircuitOpen:
             self._breaker.abandoned()  # the address turned out to be away while it waited for its turn
             raise
-        except (errors.NotProcessed, errors.RequestTimedOut) as error:
+        except (api_errors.NotProcessed, api_errors.RequestTimedOut) as error:
             self.failure_log.note(error)
-            if isinstance(error, errors.NotProcessed) or error.request_id:
+            if isinstance(error, api_errors.NotProcessed) or error.request_id:
                 self._breaker.succeeded()  # by its own words an API that is there; a proxy's 408 has no name
             else:
                 self._breaker.abandoned()

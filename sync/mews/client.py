@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from sync.core import errors
+from sync.core import api_errors, errors
 from sync.core.retry import Backoff
 from sync.mews import bodies, failures
 from sync.mews.circuit import TokenCircuit
@@ -33,17 +33,17 @@ LEAST_SILENCE_S = 1.0
 """However little time a read has: a busy machine takes as long."""
 
 RETRIED = (
-    errors.NotConnected,
-    errors.CircuitOpen,
-    errors.Conflict,
-    errors.RateLimited,
-    errors.ServerError,
-    errors.ConnectionLost,
-    errors.InvalidResponse,
+    api_errors.NotConnected,
+    api_errors.CircuitOpen,
+    api_errors.Conflict,
+    api_errors.RateLimited,
+    api_errors.ServerError,
+    api_errors.ConnectionLost,
+    api_errors.InvalidResponse,
 )
 """What a read tries again by itself. `RequestTimedOut` is not among them: the caller must ask for less."""
 
-HOLDING = (errors.RateLimited, errors.ServerError)
+HOLDING = (api_errors.RateLimited, api_errors.ServerError)
 """What may ask, by `Retry-After`, for silence from the whole token."""
 
 
@@ -132,7 +132,7 @@ class Client:
         while True:
             try:
                 if (silent_s := self.rate_limiter.silent_s()) > retry_policy.max_pause_s:
-                    raise errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
+                    raise api_errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
                 with self._circuit.passage(operation):
                     return await self._asked(
                         operation, lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
@@ -142,9 +142,8 @@ class Client:
                 if self._circuit.is_platform_away and not retry_policy.waits_for_platform:
                     raise
                 # An open circuit says itself when the next call may go: to sleep longer is to find the API later.
-                least_s = (
-                    0.0 if isinstance(error, errors.CircuitOpen) else retry_policy.backoff.pause_s(failed, self._rng)
-                )
+                is_open = isinstance(error, api_errors.CircuitOpen)
+                least_s = 0.0 if is_open else retry_policy.backoff.pause_s(failed, self._rng)
                 pause_s = max(error.retry_after_s or 0.0, least_s)
                 if failed >= retry_policy.max_attempts or pause_s > retry_policy.max_pause_s:
                     raise
@@ -259,7 +258,7 @@ class Client:
         try:
             response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
         except TimeoutError as error:
-            raise errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
+            raise api_errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
             raise failures.from_exception(operation, error) from error
         is_from_api = failures.is_from_api(response)
@@ -270,10 +269,10 @@ class Client:
             failure = self._failure(operation, response)
             raise failure if is_from_api or not is_write else failures.not_from_api(failure)
         if is_write and not is_from_api:
-            raise errors.NotFromApi(operation, status=200)
+            raise api_errors.NotFromApi(operation, status=200)
         return self._answer(operation, response, decode)
 
-    def _failure(self, operation: str, response: httpx.Response) -> errors.ApiError:
+    def _failure(self, operation: str, response: httpx.Response) -> api_errors.ApiError:
         credentials, now = self._credentials, self.server_clock.now() or wall_clock()
         error = failures.from_response(
             operation, response, now=now, secrets=(credentials.client_token, credentials.access_token)
@@ -289,7 +288,7 @@ class Client:
             return decode(response.content)
         except UNREADABLE as error:
             request_id = failures.request_id(response)
-            raise errors.InvalidResponse(operation, str(error), status=200, request_id=request_id) from error
+            raise api_errors.InvalidResponse(operation, str(error), status=200, request_id=request_id) from error
 
     async def _pause(self, seconds: float) -> None:
         try:

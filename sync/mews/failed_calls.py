@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,41 +11,41 @@ from email.utils import parsedate_to_datetime
 import httpx
 import msgspec
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.core.outages import refusal
 
-BY_STATUS: dict[int, type[errors.ApiError]] = {
-    400: errors.InvalidRequest,
-    401: errors.Unauthorized,
-    403: errors.Forbidden,
-    404: errors.NotFound,
-    408: errors.RequestTimedOut,
-    409: errors.Conflict,
-    410: errors.Discontinued,
-    413: errors.PayloadTooLarge,
-    429: errors.RateLimited,
+BY_STATUS: dict[int, type[api_errors.ApiError]] = {
+    400: api_errors.InvalidRequest,
+    401: api_errors.Unauthorized,
+    403: api_errors.Forbidden,
+    404: api_errors.NotFound,
+    408: api_errors.RequestTimedOut,
+    409: api_errors.Conflict,
+    410: api_errors.Discontinued,
+    413: api_errors.PayloadTooLarge,
+    429: api_errors.RateLimited,
 }
 
-JUDGES_CONTENT = frozenset({errors.InvalidRequest, errors.Forbidden, errors.Discontinued})
+JUDGES_CONTENT = frozenset({api_errors.InvalidRequest, api_errors.Forbidden, api_errors.Discontinued})
 """What only the API itself can say of what was sent, or of itself."""
 
-BY_EXCEPTION: dict[type[httpx.HTTPError], type[errors.ApiError]] = {
+BY_EXCEPTION: dict[type[httpx.HTTPError], type[api_errors.ApiError]] = {
     # Nothing was sent before these.
-    httpx.ConnectError: errors.NotConnected,
-    httpx.ConnectTimeout: errors.NotConnected,
-    httpx.PoolTimeout: errors.NotConnected,
-    httpx.UnsupportedProtocol: errors.NotConnected,
-    httpx.ProxyError: errors.NotConnected,
-    httpx.LocalProtocolError: errors.NotConnected,
+    httpx.ConnectError: api_errors.NotConnected,
+    httpx.ConnectTimeout: api_errors.NotConnected,
+    httpx.PoolTimeout: api_errors.NotConnected,
+    httpx.UnsupportedProtocol: api_errors.NotConnected,
+    httpx.ProxyError: api_errors.NotConnected,
+    httpx.LocalProtocolError: api_errors.NotConnected,
     # Something may have been sent before these.
-    httpx.ReadTimeout: errors.ConnectionLost,
-    httpx.WriteTimeout: errors.ConnectionLost,
-    httpx.ReadError: errors.ConnectionLost,
-    httpx.WriteError: errors.ConnectionLost,
-    httpx.CloseError: errors.ConnectionLost,
-    httpx.RemoteProtocolError: errors.ConnectionLost,
-    httpx.DecodingError: errors.InvalidResponse,
-    httpx.TooManyRedirects: errors.NotFound,
+    httpx.ReadTimeout: api_errors.ConnectionLost,
+    httpx.WriteTimeout: api_errors.ConnectionLost,
+    httpx.ReadError: api_errors.ConnectionLost,
+    httpx.WriteError: api_errors.ConnectionLost,
+    httpx.CloseError: api_errors.ConnectionLost,
+    httpx.RemoteProtocolError: api_errors.ConnectionLost,
+    httpx.DecodingError: api_errors.InvalidResponse,
+    httpx.TooManyRedirects: api_errors.NotFound,
 }
 
 NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
@@ -61,12 +61,12 @@ class _ErrorBody(msgspec.Struct):
 
 def from_response(
     operation: str, response: httpx.Response, *, now: datetime, secrets: Sequence[str] = ()
-) -> errors.ApiError:
+) -> api_errors.ApiError:
     """The error that an answer other than 200 stands for; an answer that echoes `secrets` does not bring them along."""
     status = response.status_code
     error = BY_STATUS.get(status) or _by_class(status)
     if error in JUDGES_CONTENT and not is_from_api(response):
-        error = errors.UndocumentedAnswer
+        error = api_errors.UndocumentedAnswer
     return error(
         operation,
         api_message(response.content, secrets),
@@ -76,36 +76,36 @@ def from_response(
     )
 
 
-def not_from_api(error: errors.ApiError) -> errors.NotFromApi:
+def not_from_api(error: api_errors.ApiError) -> api_errors.NotFromApi:
     """What an answer to a write proves that the API has not given itself: nothing."""
-    return errors.NotFromApi(error.operation, status=error.status, retry_after_s=error.retry_after_s)
+    return api_errors.NotFromApi(error.operation, status=error.status, retry_after_s=error.retry_after_s)
 
 
-def _by_class(status: int) -> type[errors.ApiError]:
+def _by_class(status: int) -> type[api_errors.ApiError]:
     """What a status that has no entry of its own stands for."""
     if 200 <= status < 300:
         # Said to be done, in a form that was not asked for: a write sent again after it would be done twice.
-        return errors.InvalidResponse
+        return api_errors.InvalidResponse
     if status < 400:
-        return errors.NotFound
-    return errors.UndocumentedAnswer if status < 500 else errors.ServerError
+        return api_errors.NotFound
+    return api_errors.UndocumentedAnswer if status < 500 else api_errors.ServerError
 
 
-def too_long(operation: str, response: httpx.Response) -> errors.ApiError:
+def too_long(operation: str, response: httpx.Response) -> api_errors.ApiError:
     """The error that an answer of 200 stands for whose body was too long to be read."""
     if not is_from_api(response):
         # Asking the API for less does not shorten what a proxy puts in its place.
-        return errors.InvalidResponse(operation, "too long, and not the API's own", status=200)
-    return errors.ResponseTooLarge(operation, status=200, request_id=request_id(response))
+        return api_errors.InvalidResponse(operation, "too long, and not the API's own", status=200)
+    return api_errors.ResponseTooLarge(operation, status=200, request_id=request_id(response))
 
 
-def from_exception(operation: str, exception: httpx.HTTPError) -> errors.ApiError:
+def from_exception(operation: str, exception: httpx.HTTPError) -> api_errors.ApiError:
     """The error that a failure of the connection stands for."""
     for kind in type(exception).__mro__:
         if error := BY_EXCEPTION.get(kind):
             return error(operation, _describe(exception))
     # An exception that httpx may grow later says nothing about whether the request was sent.
-    return errors.ConnectionLost(operation, _describe(exception))
+    return api_errors.ConnectionLost(operation, _describe(exception))
 
 
 def api_message(body: bytes, secrets: Sequence[str] = ()) -> str:

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from sync.core.errors import ClockRefused, InvalidResponse, RequestTimedOut
+from sync.core.api_errors import InvalidResponse, RequestTimedOut
+from sync.core.errors import ClockRefused
 from sync.mews import wire
 from sync.mews.client import Client
 from sync.mews.limits import MAX_PAGE_SIZE, PageSize, Window, smaller_page

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from sync.core.errors import InvalidResponse
+from sync.core.api_errors import InvalidResponse
 from sync.mews.nesting import prune
 from sync.mews.records import Rejected
 

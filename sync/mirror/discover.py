@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.guard import admit
+from sync.core.api_errors import InvalidRequest
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest, StatementRefused
+from sync.core.errors import StatementRefused
 from sync.mews import operations, wire
 from sync.mews.pages import Page
 from sync.mews.records import Rejected, Voucher, VoucherAssignment

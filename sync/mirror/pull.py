@@ -10,17 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
-from sync.core.errors import (
-    ApiError,
-    CircuitOpen,
-    ClockRefused,
-    Discontinued,
-    NotConnected,
-    NotFound,
-    StatementRefused,
-    Stopped,
-    Unauthorized,
-)
+from sync.core.api_errors import ApiError, CircuitOpen, Discontinued, NotConnected, NotFound, Unauthorized
+from sync.core.errors import ClockRefused, StatementRefused, Stopped
 from sync.mews.limits import Window
 from sync.mirror import rejected, watermarks
 from sync.mirror.pending_reads import Group, PendingReads, WindowRead, load_pending_reads

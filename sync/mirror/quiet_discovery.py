@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sync.connection.connection import Connection
-from sync.core.errors import InvalidRequest
+from sync.core.api_errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.client import Client
 from sync.mirror.discover import DiscoverReport, discover, listed_ids, listed_with

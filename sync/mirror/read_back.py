@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.core.api_errors import InvalidRequest, RequestTimedOut
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest, RequestTimedOut
 from sync.mews import operations
 from sync.mews.limits import PageSize, Window
 from sync.mews.pages import Page

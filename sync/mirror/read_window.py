@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
+from sync.core.api_errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.core.tracing import span
 from sync.mews import operations
 from sync.mews.pages import CursorTrail, Page

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from sync.core.api_errors import InvalidRequest
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.client import Client
 from sync.mews.limits import Window

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
-from sync.core.errors import InvalidRequest
+from sync.core.api_errors import InvalidRequest
 from sync.mirror.tables import plans, skipped, vouchers
 from sync.postgres.metadata import UNDER_WAY
 

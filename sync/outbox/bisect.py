@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.core.api_errors import InvalidRequest
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.rate_limiter import Priority
 from sync.outbox import claims

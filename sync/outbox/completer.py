@@ -9,7 +9,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, VoucherSyncError
+from sync.core.api_errors import ApiError
+from sync.core.errors import VoucherSyncError
 from sync.mews.pages import Page
 from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert

@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 from sync.core.retry import Backoff
 from sync.mews.records import Rejected, VoucherCode
 from sync.outbox.rules import TOGETHER, Decision, Fail, Operation, Row, Stands, Status, Uncertain, Uncertainty, Verdict

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
-from sync.core.errors import ApiError, ClockRefused, InvalidRequest, StatementRefused, VoucherSyncError
+from sync.core.api_errors import ApiError, InvalidRequest
+from sync.core.errors import ClockRefused, StatementRefused, VoucherSyncError
 from sync.mews import operations
 from sync.mews.limits import MAX_VOUCHERS
 from sync.mews.rate_limiter import Priority

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from sync.core import errors
+from sync.core import api_errors
 
 
 class Operation(StrEnum):
@@ -104,24 +104,24 @@ on, 1: the API may fail because of something in one, and then its neighbours mus
 WHOLE = 2
 """How often changes are sent together before they are sent in parts: most answers are lost for no fault of theirs."""
 
-VERDICTS: dict[type[errors.ApiError], Verdict] = {
-    errors.NotConnected: Verdict.NOT_PROCESSED,
-    errors.CircuitOpen: Verdict.NOT_PROCESSED,
-    errors.RateLimited: Verdict.NOT_PROCESSED,
-    errors.Conflict: Verdict.NOT_PROCESSED,
-    errors.UndocumentedAnswer: Verdict.REFUSED,
-    errors.InvalidRequest: Verdict.REFUSED,
-    errors.Forbidden: Verdict.REFUSED,
-    errors.PayloadTooLarge: Verdict.REFUSED,
-    errors.Unauthorized: Verdict.NOT_ALLOWED,
-    errors.NotFound: Verdict.NOT_ALLOWED,
-    errors.Discontinued: Verdict.NOT_ALLOWED,
-    errors.RequestTimedOut: Verdict.UNKNOWN,
-    errors.ResponseTooLarge: Verdict.UNKNOWN,
-    errors.ServerError: Verdict.UNKNOWN,
-    errors.ConnectionLost: Verdict.UNKNOWN,
-    errors.NotFromApi: Verdict.BLOCKED,
-    errors.InvalidResponse: Verdict.UNKNOWN,
+VERDICTS: dict[type[api_errors.ApiError], Verdict] = {
+    api_errors.NotConnected: Verdict.NOT_PROCESSED,
+    api_errors.CircuitOpen: Verdict.NOT_PROCESSED,
+    api_errors.RateLimited: Verdict.NOT_PROCESSED,
+    api_errors.Conflict: Verdict.NOT_PROCESSED,
+    api_errors.UndocumentedAnswer: Verdict.REFUSED,
+    api_errors.InvalidRequest: Verdict.REFUSED,
+    api_errors.Forbidden: Verdict.REFUSED,
+    api_errors.PayloadTooLarge: Verdict.REFUSED,
+    api_errors.Unauthorized: Verdict.NOT_ALLOWED,
+    api_errors.NotFound: Verdict.NOT_ALLOWED,
+    api_errors.Discontinued: Verdict.NOT_ALLOWED,
+    api_errors.RequestTimedOut: Verdict.UNKNOWN,
+    api_errors.ResponseTooLarge: Verdict.UNKNOWN,
+    api_errors.ServerError: Verdict.UNKNOWN,
+    api_errors.ConnectionLost: Verdict.UNKNOWN,
+    api_errors.NotFromApi: Verdict.BLOCKED,
+    api_errors.InvalidResponse: Verdict.UNKNOWN,
 }
 """docs/mews-api.md, *Limits and errors*, read for writes."""
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 from http import HTTPStatus
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, InvalidRequest, NotFromApi, PayloadTooLarge, RequestTimedOut, Stopped
+from sync.core.api_errors import ApiError, InvalidRequest, NotFromApi, PayloadTooLarge, RequestTimedOut
+from sync.core.errors import Stopped
 from sync.core.retry import Backoff
 from sync.core.tracing import span
 from sync.mews import operations

@@ -8,7 +8,8 @@ from collections import Counter
 import structlog
 
 from sync.connection.connection import Connection
-from sync.core.errors import CircuitOpen, DatabaseError, VoucherSyncError
+from sync.core.api_errors import CircuitOpen
+from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat

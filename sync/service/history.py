@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 
 from sync.connection.connection import Connection
-from sync.core.errors import ApiError, DatabaseBusy, DatabaseError, VoucherSyncError
+from sync.core.api_errors import ApiError
+from sync.core.errors import DatabaseBusy, DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY
 from sync.postgres.engine import in_transaction
 from sync.service import runs, samples

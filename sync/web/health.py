@@ -8,7 +8,8 @@ from aiohttp import web
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.core.errors import ApiError, DatabaseError, MigratedFurther
+from sync.core.api_errors import ApiError
+from sync.core.errors import DatabaseError, MigratedFurther
 from sync.core.plurals import plural
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs

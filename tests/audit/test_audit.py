@@ -12,7 +12,8 @@ import pytest
 from sync.audit.compare import Difference
 from sync.audit.report import AuditReport
 from sync.audit.run import audit
-from sync.core.errors import AuditRunning, Unauthorized
+from sync.core.api_errors import Unauthorized
+from sync.core.errors import AuditRunning
 from sync.demo.simulator import Code, Operation, RequestRecord, Voucher
 from tests.support.flows import LOOK, REPAIR, add_hotel, add_voucher_to, at_page, later, numbered, on_pages
 from tests.support.mirror import ACCESS_TOKEN, Mirror

@@ -2,7 +2,8 @@
 
 import pytest
 
-from sync.core.errors import DatabaseError, InvalidRequest
+from sync.core.api_errors import InvalidRequest
+from sync.core.errors import DatabaseError
 from sync.core.internal_errors import WHAT_TO_SEND, internal_error, told
 from sync.core.retry import Backoff
 

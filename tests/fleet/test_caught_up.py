@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from sync.connection.tenure import Tenure
-from sync.core.errors import NotConnected
+from sync.core.api_errors import NotConnected
 from sync.fleet import caught_up, ownership
 from sync.fleet.assignment import Owned
 from sync.fleet.caught_up import PART, CaughtUpBook

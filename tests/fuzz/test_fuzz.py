@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 from sync.demo.simulator import Operation, RawBody
 from sync.mews import failures, operations
 from sync.mews.clock import ServerClock

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN
@@ -134,7 +134,7 @@ async def opened(server: Server, read_timeout_s: float = TIMEOUT_S) -> AsyncIter
 async def test_a_hostile_answer_is_an_error_of_its_call(kind: str) -> None:
     server = Server(HOSTILE[kind])
     async with opened(server) as client:
-        with pytest.raises(errors.ApiError) as raised:
+        with pytest.raises(api_errors.ApiError) as raised:
             await client.read(ENTERPRISES_GET_ALL, {}, ENTERPRISES.decode)
     assert len(server.requests) == 1
     words = str(raised.value)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Fault, Operation
 from sync.mews.client import Client, Credentials, RetryPolicy
@@ -76,9 +76,9 @@ async def read(client: Client) -> list[str]:
     return [enterprise.name for enterprise in page.records]
 
 
-async def fail(client: Client) -> errors.ApiError:
+async def fail(client: Client) -> api_errors.ApiError:
     """The error of a call that must fail."""
-    with pytest.raises(errors.ApiError) as raised:
+    with pytest.raises(api_errors.ApiError) as raised:
         await read(client)
     return raised.value
 

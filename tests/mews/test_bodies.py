@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
 
@@ -94,9 +94,9 @@ async def read(client: Client) -> int:
     return len(page.records)
 
 
-async def fail(client: Client) -> errors.ApiError:
+async def fail(client: Client) -> api_errors.ApiError:
     """The error of a read that must fail."""
-    with pytest.raises(errors.ApiError) as raised:
+    with pytest.raises(api_errors.ApiError) as raised:
         await read(client)
     return raised.value
 
@@ -126,7 +126,7 @@ async def test_an_endless_answer_is_cut_off_near_the_limit(header: str, part: by
     async with calling([*OK, header], lambda: repeat(part)) as (client, talker):
         error = await fail(client)
         await talker.hung_up()
-        assert (type(error), talker.requests) == (errors.ResponseTooLarge, 1)
+        assert (type(error), talker.requests) == (api_errors.ResponseTooLarge, 1)
         assert MAX_BYTES < talker.sent < MAX_BYTES + IN_FLIGHT_BYTES
 
 
@@ -134,7 +134,7 @@ async def test_an_answer_that_announces_too_much_is_refused_at_its_headers() -> 
     # The server sends no byte of the body, so that a client that waited for one would time out.
     async with calling([*OK, f"Content-Length: {MAX_BYTES + 1}"], list) as (client, talker):
         error = await fail(client)
-        assert (type(error), error.request_id, talker.sent) == (errors.ResponseTooLarge, "r-1", 0)
+        assert (type(error), error.request_id, talker.sent) == (api_errors.ResponseTooLarge, "r-1", 0)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -146,7 +146,7 @@ async def test_the_limit_is_to_the_byte(length: int, packed: bool, is_read: bool
         if is_read:
             assert await read(client) == 0
         else:
-            assert type(await fail(client)) is errors.ResponseTooLarge
+            assert type(await fail(client)) is api_errors.ResponseTooLarge
 
 
 def bomb() -> bytes:
@@ -166,14 +166,14 @@ async def test_what_unpacks_to_too_much_is_not_unpacked() -> None:
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert type(error) is errors.ResponseTooLarge
+        assert type(error) is api_errors.ResponseTooLarge
         assert peak < 5 * MAX_BYTES
 
 
 async def test_what_is_packed_and_never_ends_is_cut_off_although_it_unpacks_to_little() -> None:
     packed = gzip.compress(body(100))
     async with calling([*OK, GZIP, CHUNKED], lambda: chain([chunk(packed)], repeat(chunk(BLANKS)))) as (client, talker):
-        assert type(await fail(client)) is errors.ResponseTooLarge
+        assert type(await fail(client)) is api_errors.ResponseTooLarge
         await talker.hung_up()
         assert talker.sent < MAX_BYTES + IN_FLIGHT_BYTES
 
@@ -193,21 +193,26 @@ async def test_what_is_packed_badly_or_in_a_way_that_was_not_asked_for_cannot_be
     encoding: str, content: bytes
 ) -> None:
     async with calling([*OK, f"Content-Encoding: {encoding}", sized(content)], lambda: [content]) as (client, talker):
-        assert type(await fail(client)) is errors.InvalidResponse
+        assert type(await fail(client)) is api_errors.InvalidResponse
         assert b"\r\naccept-encoding: gzip\r\n" in talker.asked
 
 
 async def test_what_is_no_answer_of_the_api_s_is_no_reason_to_ask_it_for_less() -> None:
     head = ("HTTP/1.1 200 OK", "Content-Type: text/html", f"Content-Length: {MAX_BYTES + 1}")
     async with calling(head, list) as (client, _):
-        assert type(await fail(client)) is errors.InvalidResponse
+        assert type(await fail(client)) is api_errors.InvalidResponse
 
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, errors.Unauthorized), (408, errors.RequestTimedOut), (429, errors.RateLimited), (503, errors.ServerError)],
+    [
+        (401, api_errors.Unauthorized),
+        (408, api_errors.RequestTimedOut),
+        (429, api_errors.RateLimited),
+        (503, api_errors.ServerError),
+    ],
 )
-async def test_a_long_answer_with_an_error_s_status_is_that_error(status: int, kind: type[errors.ApiError]) -> None:
+async def test_a_long_answer_with_an_error_s_status_is_that_error(status: int, kind: type[api_errors.ApiError]) -> None:
     head = (f"HTTP/1.1 {status} No", *OK[1:], "Retry-After: 7", CHUNKED)
     async with calling(head, lambda: repeat(chunk(BLANKS))) as (client, _):
         error = await fail(client)
@@ -234,20 +239,20 @@ async def test_errors_that_are_kept_keep_no_bodies() -> None:
             now, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert {type(error) for error in kept} == {errors.ResponseTooLarge}
+    assert {type(error) for error in kept} == {api_errors.ResponseTooLarge}
     assert now < 5 * MAX_BYTES
 
 
 async def test_a_read_is_not_tried_again_and_a_write_s_outcome_is_unknown() -> None:
     async with calling([*OK, CHUNKED], lambda: repeat(chunk(BLANKS)), retry_policy=RetryPolicy()) as (client, talker):
-        assert type(await fail(client)) is errors.ResponseTooLarge
+        assert type(await fail(client)) is api_errors.ResponseTooLarge
         assert talker.requests == 1
-        with pytest.raises(errors.OutcomeUnknown) as raised:
+        with pytest.raises(api_errors.OutcomeUnknown) as raised:
             await client.write("voucherCodes/add", {}, ENTERPRISES.decode, 30)
-        assert (type(raised.value), talker.requests) == (errors.ResponseTooLarge, 2)
+        assert (type(raised.value), talker.requests) == (api_errors.ResponseTooLarge, 2)
 
 
 async def test_however_many_are_too_long_the_api_is_not_taken_for_broken() -> None:
     async with calling([*OK, f"Content-Length: {MAX_BYTES + 1}"], list) as (client, talker):
-        assert {type(await fail(client)) for _ in range(50)} == {errors.ResponseTooLarge}
+        assert {type(await fail(client)) for _ in range(50)} == {api_errors.ResponseTooLarge}
         assert (talker.requests, client.is_waiting) == (50, False)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
 from sync.mews.client import RetryPolicy
@@ -18,17 +18,17 @@ async def test_after_five_failures_the_server_is_left_alone_until_a_probe_succee
     retry_policy = RetryPolicy(max_attempts=1, circuit_backoff=Backoff(base_s=60, cap_s=60))
     async with opened(api, clock=watch, retry_policy=retry_policy) as client:
         for _ in range(5):
-            assert isinstance(await fail(client), errors.ServerError)
+            assert isinstance(await fail(client), api_errors.ServerError)
         error = await fail(client)
-        assert isinstance(error, errors.CircuitOpen)
+        assert isinstance(error, api_errors.CircuitOpen)
         assert error.retry_after_s is not None
         assert 0 < error.retry_after_s <= 60
         assert "the API failed (500)" in str(error)
         assert len(api.simulator.requests) == 5
 
         watch.now_s += error.retry_after_s
-        assert isinstance(await fail(client), errors.ServerError)
-        assert isinstance(await fail(client), errors.CircuitOpen)
+        assert isinstance(await fail(client), api_errors.ServerError)
+        assert isinstance(await fail(client), api_errors.CircuitOpen)
         assert len(api.simulator.requests) == 6
 
         watch.now_s += 60
@@ -48,7 +48,7 @@ async def test_only_one_probe_goes_at_a_time(api: Mirror) -> None:
         probe = asyncio.create_task(read(client))
         await gate.arrived.wait()
         for _ in range(3):
-            assert isinstance(await fail(client), errors.CircuitOpen)
+            assert isinstance(await fail(client), api_errors.CircuitOpen)
         gate.open.set()
         assert await probe == ["Hotel A"]
         assert await read(client) == ["Hotel A"]

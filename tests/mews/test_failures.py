@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.mews import failures
 from sync.mews.transport import Transport
 
@@ -23,31 +23,33 @@ def response(status: int, body: bytes = b"", **headers: str) -> httpx.Response:
 @pytest.mark.parametrize(
     ("status", "kind", "is_processed_for_sure_not"),
     [
-        (201, errors.InvalidResponse, False),
-        (202, errors.InvalidResponse, False),
-        (204, errors.InvalidResponse, False),
-        (206, errors.InvalidResponse, False),
-        (301, errors.NotFound, True),
-        (400, errors.InvalidRequest, True),
-        (401, errors.Unauthorized, True),
-        (403, errors.Forbidden, True),
-        (404, errors.NotFound, True),
-        (408, errors.RequestTimedOut, False),
-        (409, errors.Conflict, True),
-        (413, errors.PayloadTooLarge, True),
-        (418, errors.UndocumentedAnswer, True),
-        (429, errors.RateLimited, True),
-        (500, errors.ServerError, False),
-        (502, errors.ServerError, False),
-        (503, errors.ServerError, False),
-        (504, errors.ServerError, False),
+        (201, api_errors.InvalidResponse, False),
+        (202, api_errors.InvalidResponse, False),
+        (204, api_errors.InvalidResponse, False),
+        (206, api_errors.InvalidResponse, False),
+        (301, api_errors.NotFound, True),
+        (400, api_errors.InvalidRequest, True),
+        (401, api_errors.Unauthorized, True),
+        (403, api_errors.Forbidden, True),
+        (404, api_errors.NotFound, True),
+        (408, api_errors.RequestTimedOut, False),
+        (409, api_errors.Conflict, True),
+        (413, api_errors.PayloadTooLarge, True),
+        (418, api_errors.UndocumentedAnswer, True),
+        (429, api_errors.RateLimited, True),
+        (500, api_errors.ServerError, False),
+        (502, api_errors.ServerError, False),
+        (503, api_errors.ServerError, False),
+        (504, api_errors.ServerError, False),
     ],
 )
-def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is_processed_for_sure_not: bool) -> None:
+def test_every_status_has_its_error(
+    status: int, kind: type[api_errors.ApiError], is_processed_for_sure_not: bool
+) -> None:
     answer = response(status, b'{"Message": "why"}', Request_Id="r-1", Content_Type="application/json")
     error = failures.from_response("a/b", answer, now=NOW)
     assert type(error) is kind
-    assert isinstance(error, errors.NotProcessed) is is_processed_for_sure_not
+    assert isinstance(error, api_errors.NotProcessed) is is_processed_for_sure_not
     assert (error.api_message, error.request_id, error.status) == ("why", "r-1", status)
     assert all(part in str(error) for part in ("a/b", "why", "r-1", str(status)))
 
@@ -56,7 +58,7 @@ def test_every_status_has_its_error(status: int, kind: type[errors.ApiError], is
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/html", "Request_Id": "r-1"}])
 def test_only_the_api_itself_judges_what_was_sent(status: int, headers: dict[str, str]) -> None:
     error = failures.from_response("a/b", response(status, b"<html>Blocked</html>", **headers), now=NOW)
-    assert type(error) is errors.UndocumentedAnswer
+    assert type(error) is api_errors.UndocumentedAnswer
 
 
 def subclasses(kind: type[BaseException]) -> set[type[BaseException]]:
@@ -72,7 +74,7 @@ def test_every_exception_that_httpx_can_raise_in_a_call_is_mapped() -> None:
 
 @pytest.mark.parametrize("exception", [httpx.ConnectError("refused"), httpx.ConnectTimeout("slow")])
 def test_a_connection_that_never_was_is_not_processed(exception: httpx.HTTPError) -> None:
-    assert isinstance(failures.from_exception("a/b", exception), errors.NotProcessed)
+    assert isinstance(failures.from_exception("a/b", exception), api_errors.NotProcessed)
 
 
 async def test_a_connection_that_this_machine_has_no_descriptor_for_is_told_as_that() -> None:
@@ -95,7 +97,7 @@ async def test_a_connection_that_this_machine_has_no_descriptor_for_is_told_as_t
     "exception", [httpx.ReadError("reset"), httpx.RemoteProtocolError("closed"), httpx.HTTPError("?")]
 )
 def test_a_connection_that_broke_leaves_the_outcome_unknown(exception: httpx.HTTPError) -> None:
-    assert isinstance(failures.from_exception("a/b", exception), errors.OutcomeUnknown)
+    assert isinstance(failures.from_exception("a/b", exception), api_errors.OutcomeUnknown)
 
 
 @pytest.mark.parametrize(

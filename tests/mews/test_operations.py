@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from sync.core.errors import InvalidRequest, InvalidResponse, RequestTimedOut
+from sync.core.api_errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.demo.simulator import Operation, RawBody, Status
 from sync.mews import operations
 from sync.mews.client import Client, Credentials

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.demo.simulator import Close, Fault, Hang, Status
 from sync.mews.client import SILENCE, Client
 from sync.mews.platform_circuit import PROBES, SEVERAL, PlatformCircuit
@@ -60,7 +60,7 @@ class Token:
             await asyncio.sleep(1000)
         if not away.is_back:
             away.circuit.failed(self, began_s, "503")
-            raise errors.ServerError("enterprises/getAll")
+            raise api_errors.ServerError("enterprises/getAll")
         away.circuit.answered(self, began_s)
 
     def fails(self) -> None:
@@ -187,7 +187,7 @@ async def sharing(api: Mirror, *, number: int = TOKENS, **options: Any) -> Async
         yield shared
 
 
-async def all_fail(clients: Sequence[Client]) -> list[errors.ApiError]:
+async def all_fail(clients: Sequence[Client]) -> list[api_errors.ApiError]:
     return [await fail(one) for one in clients]
 
 
@@ -197,7 +197,9 @@ async def test_where_several_fail_by_the_platform_all_are_told_why_and_none_asks
         clients = shared.clients
         api.simulator.faults.by_chance({fault: 1.0}, seed=1)
         failed = await all_fail(clients)
-        assert [type(one) is errors.CircuitOpen for one in failed] == [False] * SEVERAL + [True] * (TOKENS - SEVERAL)
+        assert [type(one) is api_errors.CircuitOpen for one in failed] == [False] * SEVERAL + [True] * (
+            TOKENS - SEVERAL
+        )
         assert api.address in str(failed[-1])
         assert "has answered no connection since" in str(failed[-1])
         assert all(one.is_waiting and one.is_probing and one.is_platform_away for one in clients)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.demo.simulator import RateLimit, RetryAfter, Status
 from tests.mews.helpers import ONCE, fail, opened, read, script
 from tests.outages.virtual_clock import run_in_virtual_time
@@ -16,7 +16,7 @@ async def test_retry_after_holds_back_every_request_of_the_token(api: Mirror, re
     script(api, Status(429, retry_after=retry_after))
     async with opened(api, retry_policy=ONCE) as client:
         error = await fail(client)
-        assert isinstance(error, errors.RateLimited)
+        assert isinstance(error, api_errors.RateLimited)
         assert error.retry_after_s is not None
         await asyncio.gather(*(read(client) for _ in range(5)))
     first, *others = api.simulator.requests
@@ -59,5 +59,5 @@ async def test_a_client_without_the_budget_would_have_drawn_them() -> None:
     api = Mirror("no database", rate_limit=RateLimit(requests=20, window_s=30.0), grace_s=0.0)
     async with api.served(), opened(api, retry_policy=ONCE) as client:
         ends = await asyncio.gather(*(read(client) for _ in range(100)), return_exceptions=True)
-    assert any(isinstance(end, errors.RateLimited) for end in ends)
+    assert any(isinstance(end, api_errors.RateLimited) for end in ends)
     assert api.simulator.violations != []

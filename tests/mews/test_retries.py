@@ -2,7 +2,7 @@
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.demo.simulator import Close, Fault, HtmlPage, MalformedJson, RawBody, RetryAfter, Status, TruncatedBody
 from sync.mews.client import RetryPolicy
 from sync.mews.operations import ENTERPRISES_GET_ALL
@@ -41,16 +41,16 @@ async def test_a_read_is_tried_again_after_what_may_pass(api: Mirror, fault: Fau
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (400, errors.InvalidRequest),
-        (401, errors.Unauthorized),
-        (403, errors.Forbidden),
-        (404, errors.NotFound),
-        (408, errors.RequestTimedOut),
-        (413, errors.PayloadTooLarge),
+        (400, api_errors.InvalidRequest),
+        (401, api_errors.Unauthorized),
+        (403, api_errors.Forbidden),
+        (404, api_errors.NotFound),
+        (408, api_errors.RequestTimedOut),
+        (413, api_errors.PayloadTooLarge),
     ],
 )
 async def test_what_will_not_pass_is_raised_at_once_in_the_apis_words(
-    api: Mirror, status: int, kind: type[errors.ApiError]
+    api: Mirror, status: int, kind: type[api_errors.ApiError]
 ) -> None:
     script(api, Status(status, "Told to fail"), times=9)
     async with opened(api) as client:
@@ -63,10 +63,16 @@ async def test_what_will_not_pass_is_raised_at_once_in_the_apis_words(
 
 @pytest.mark.parametrize(
     ("fault", "kind"),
-    [(Status(500), errors.ServerError), (Close(), errors.ConnectionLost), (HtmlPage(), errors.InvalidResponse)],
+    [
+        (Status(500), api_errors.ServerError),
+        (Close(), api_errors.ConnectionLost),
+        (HtmlPage(), api_errors.InvalidResponse),
+    ],
     ids=repr,
 )
-async def test_in_the_end_the_last_failure_is_raised(api: Mirror, fault: Fault, kind: type[errors.ApiError]) -> None:
+async def test_in_the_end_the_last_failure_is_raised(
+    api: Mirror, fault: Fault, kind: type[api_errors.ApiError]
+) -> None:
     script(api, fault, times=9)
     async with opened(api, retry_policy=RetryPolicy(max_attempts=3, backoff=IMPATIENT.backoff)) as client:
         assert type(await fail(client)) is kind
@@ -86,5 +92,5 @@ async def test_a_server_that_is_not_there_is_not_connected(api: Mirror) -> None:
         pass
     async with opened(api, address=gone.address) as client:
         error = await fail(client)
-    assert isinstance(error, errors.NotConnected | errors.CircuitOpen)
+    assert isinstance(error, api_errors.NotConnected | api_errors.CircuitOpen)
     assert "cannot be reached" in str(error)

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.demo.simulator import Close, Drip, Fault, Hang, Operation
 from sync.mews.client import LEAST_SILENCE_S, MAX_CONNECTIONS
 from sync.mews.transport import first_outcome
@@ -90,7 +90,7 @@ async def time_out(fault: Fault) -> None:
         await read(client)
         script(api, fault, times=MORE_THAN_ARE_SENT)
         error = await fail(client)
-        assert type(error) is errors.ConnectionLost
+        assert type(error) is api_errors.ConnectionLost
         assert f"{HOURS_S:g} s" in str(error)
         api.simulator.faults.stop()
         assert await read(client) == ["Hotel A"]
@@ -130,7 +130,7 @@ async def test_of_two_calls_that_end_at_once_the_answer_counts(answered: int) ->
     async def call(number: int) -> str:
         await ending.wait()
         if number != answered:
-            raise errors.ConnectionLost("enterprises/getAll")
+            raise api_errors.ConnectionLost("enterprises/getAll")
         return "answer"
 
     for _ in range(20):  # which one a set holds first is chance
@@ -144,9 +144,9 @@ async def test_of_two_calls_that_end_at_once_the_answer_counts(answered: int) ->
 
 
 async def test_of_two_calls_that_fail_at_once_the_earlier_counts() -> None:
-    async def call(error: errors.ApiError) -> str:
+    async def call(error: api_errors.ApiError) -> str:
         raise error
 
-    first, second = errors.ServerError("enterprises/getAll"), errors.ConnectionLost("enterprises/getAll")
-    with pytest.raises(errors.ServerError):
+    first, second = api_errors.ServerError("enterprises/getAll"), api_errors.ConnectionLost("enterprises/getAll")
+    with pytest.raises(api_errors.ServerError):
         await first_outcome([asyncio.create_task(call(one)) for one in (first, second)])

@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.demo.simulator import Close, Fault, Hang, HtmlPage, RawBody, Simulator, Status
 from tests.mews.helpers import CREDENTIALS, ONCE, fail, opened, read, script, served
 from tests.outages.virtual_clock import run_in_virtual_time
@@ -16,7 +16,7 @@ async def test_a_redirect_carries_no_token_anywhere(api: Mirror, status: int) ->
     stranger = Simulator(api.world)
     async with stranger.serve() as elsewhere, served(status, {"Location": f"{elsewhere}/"}) as address:
         async with opened(api, address=address) as client:
-            assert isinstance(await fail(client), errors.NotFound)
+            assert isinstance(await fail(client), api_errors.NotFound)
     assert len(stranger.requests) == 0
 
 

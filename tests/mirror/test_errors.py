@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from aiohttp import web
 
-from sync.core.errors import DatabaseUnavailable, NotFound, ServerError, Unauthorized
+from sync.core.api_errors import NotFound, ServerError, Unauthorized
+from sync.core.errors import DatabaseUnavailable
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, RequestRecord, Status
 from sync.mews.client import RetryPolicy

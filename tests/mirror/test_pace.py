@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from aiohttp import web
 
-from sync.core.errors import RequestTimedOut
+from sync.core.api_errors import RequestTimedOut
 from sync.demo.simulator import Operation, Status, Voucher
 from tests.support.flows import (
     fail_where,

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from sync.core.errors import InvalidResponse
+from sync.core.api_errors import InvalidResponse
 from sync.demo.simulator import Code, Operation, RawBody, RequestRecord
 from tests.support.flows import (
     answer_where,

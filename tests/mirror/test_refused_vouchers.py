@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 from sync.demo.simulator import Operation, Service, Status, Voucher
 from tests.support.flows import (
     a_day_passes_for_refusals,

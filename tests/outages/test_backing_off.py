@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 from sync.mews.client import Client, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
 from tests.outages.virtual_clock import run_in_virtual_time

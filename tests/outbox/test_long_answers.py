@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sync.audit.run import audit
-from sync.core.errors import ResponseTooLarge
+from sync.core.api_errors import ResponseTooLarge
 from sync.demo.simulator import Endless, Operation, Voucher
 from tests.support.flows import LOOK, ids, later, mirrored, numbered, page_size, pull_later
 from tests.support.mirror import Mirror

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.mews.records import VoucherCode
 from sync.outbox.outcomes import (
     ALONE_AGAIN,
@@ -53,7 +53,7 @@ LOOKED_UP = Uncertain(1, Operation.ADD, UUID(int=9), 1, VOUCHER, None, NOON, Unc
 
 
 def refusal(**fields: object) -> Outcome:
-    error = errors.InvalidRequest("voucherCodes/add", "the API's words", status=400, request_id="request 1")
+    error = api_errors.InvalidRequest("voucherCodes/add", "the API's words", status=400, request_id="request 1")
     return replace(Outcome(Verdict.REFUSED, error), **fields)  # type: ignore[arg-type]  # a field of the outcome's
 
 

@@ -45,7 +45,6 @@ async def test_a_delete_by_value_stands_in_the_mirror_before_any_pull(mirror: Mi
     assert (await mirror.compare()).is_equal
 
 
-@pytest.mark.long
 async def test_thousands_go_a_thousand_a_call(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from sync.core import errors
+from sync.core import api_errors
 from sync.mews.failures import BY_STATUS
 from sync.outbox.rules import (
     MOVES,
@@ -52,19 +52,19 @@ PROVES = {
 }
 """docs/mews-api.md, *Limits and errors*: what a write with this status did, and whether the same can end otherwise."""
 WITHOUT_A_STATUS = {
-    errors.NotConnected: Verdict.NOT_PROCESSED,
-    errors.CircuitOpen: Verdict.NOT_PROCESSED,
-    errors.UndocumentedAnswer: Verdict.REFUSED,
-    errors.NotFromApi: Verdict.BLOCKED,
-    errors.ServerError: Verdict.UNKNOWN,
-    errors.ConnectionLost: Verdict.UNKNOWN,
-    errors.InvalidResponse: Verdict.UNKNOWN,
-    errors.ResponseTooLarge: Verdict.UNKNOWN,
+    api_errors.NotConnected: Verdict.NOT_PROCESSED,
+    api_errors.CircuitOpen: Verdict.NOT_PROCESSED,
+    api_errors.UndocumentedAnswer: Verdict.REFUSED,
+    api_errors.NotFromApi: Verdict.BLOCKED,
+    api_errors.ServerError: Verdict.UNKNOWN,
+    api_errors.ConnectionLost: Verdict.UNKNOWN,
+    api_errors.InvalidResponse: Verdict.UNKNOWN,
+    api_errors.ResponseTooLarge: Verdict.UNKNOWN,
 }
 """Its row on 5xx, broken connections and time-outs, what was not sent at all, and answers that were not read."""
 
 
-def raised_below(kind: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
+def raised_below(kind: type[api_errors.ApiError]) -> Iterator[type[api_errors.ApiError]]:
     """The errors that are raised, which say in a summary of their own what happened; the others only group them."""
     for child in kind.__subclasses__():
         if "summary" in vars(child):
@@ -86,7 +86,7 @@ def test_users_move_only_what_is_not_under_way() -> None:
 
 
 def test_every_error_of_a_call_has_one_verdict_and_nothing_else_has_any() -> None:
-    found = list(raised_below(errors.ApiError))
+    found = list(raised_below(api_errors.ApiError))
     assert len(found) == len(set(found))
     assert set(VERDICTS) == set(found)
 
@@ -97,7 +97,7 @@ def test_an_answer_proves_what_the_documentation_says(status: int) -> None:
 
 
 @pytest.mark.parametrize("kind", WITHOUT_A_STATUS)
-def test_a_call_without_a_documented_answer_proves_what_was_sent(kind: type[errors.ApiError]) -> None:
+def test_a_call_without_a_documented_answer_proves_what_was_sent(kind: type[api_errors.ApiError]) -> None:
     assert VERDICTS[kind] is WITHOUT_A_STATUS[kind]
 
 
@@ -107,8 +107,8 @@ def test_these_are_all_verdicts() -> None:
 
 
 @pytest.mark.parametrize("kind", VERDICTS)
-def test_only_what_may_have_happened_is_looked_up(kind: type[errors.ApiError]) -> None:
-    assert (VERDICTS[kind] in {Verdict.UNKNOWN, Verdict.BLOCKED}) == issubclass(kind, errors.OutcomeUnknown)
+def test_only_what_may_have_happened_is_looked_up(kind: type[api_errors.ApiError]) -> None:
+    assert (VERDICTS[kind] in {Verdict.UNKNOWN, Verdict.BLOCKED}) == issubclass(kind, api_errors.OutcomeUnknown)
 
 
 A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)

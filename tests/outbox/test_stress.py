@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from sync.core.errors import ApiError
+from sync.core.api_errors import ApiError
 from sync.demo.simulator import OtherUsers, RequestRecord
 from tests.support.fault_profiles import BAD_READS, READS
 from tests.support.flows import honest, later, numbered, turn, watch

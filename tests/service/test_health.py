@@ -6,7 +6,8 @@ import weakref
 import pytest
 import structlog
 
-from sync.core.errors import CircuitOpen, NotConnected, ServerError, Unauthorized, VoucherSyncError
+from sync.core.api_errors import CircuitOpen, NotConnected, ServerError, Unauthorized
+from sync.core.errors import VoucherSyncError
 from sync.service import health as module
 from sync.service.health import Health
 from tests.support.mirror import Mirror

@@ -1,6 +1,6 @@
 """What a daemon tells of itself and of its connection: that it lives, what fails, and from when to when it did."""
 
-from sync.core.errors import NotConnected, Unauthorized
+from sync.core.api_errors import NotConnected, Unauthorized
 from sync.demo.simulator import Status
 from sync.service import app
 from sync.service.health import DECISIVE

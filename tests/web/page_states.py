@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from sync.core.errors import ServerError, Unauthorized
+from sync.core.api_errors import ServerError, Unauthorized
 from tests.support.mirror import Mirror
 from tests.web.helpers import Site
 

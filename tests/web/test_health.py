@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from sync.core.errors import Unauthorized
+from sync.core.api_errors import Unauthorized
 from sync.demo.simulator import Operation, Status
 from sync.mirror.pull import READERS
 from sync.service import app

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections
-from sync.core.errors import ApiError, DatabaseError, SettingsError, Unauthorized, VoucherSyncError
+from sync.core.api_errors import ApiError, Unauthorized
+from sync.core.errors import DatabaseError, SettingsError, VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of, why_no_name
 from sync.fleet.registry import StoredConnection

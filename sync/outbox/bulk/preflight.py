@@ -9,8 +9,8 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.core.api_errors import InvalidRequest
 from sync.core.bisection import Bisection
-from sync.core.errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.client import Client
 from sync.mews.rate_limiter import Priority

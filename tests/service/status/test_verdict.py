@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync.cli.status_text import as_text
-from sync.core import errors
+from sync.core import api_errors, errors
 from sync.service.status import remedies
 from sync.service.status.order import by_urgency, furthest_behind
 from sync.service.status.verdict import Level, judge, judge_connection
@@ -211,7 +211,8 @@ def test_without_any_connection_it_says_how_to_begin() -> None:
 
 
 def test_every_error_that_a_daemon_can_meet_has_a_next_step() -> None:
-    kinds = {one.__name__ for one in vars(errors).values() if isinstance(one, type)} | {"KeyError", ""}
+    raised = [one for module in (errors, api_errors) for one in vars(module).values() if isinstance(one, type)]
+    kinds = {one.__name__ for one in raised} | {"KeyError", ""}
     assert all(remedies.of(kind) for kind in kinds)
     assert remedies.RUNNING.keys() <= kinds
 

@@ -129,10 +129,15 @@ BEGIN
 END $$;
 
 
--- Before a target is written: whose it is, and since when.
+-- Before a target is written: whose it is, and since when. Its note is as long as that of a change may be; one that is
+-- longer since before there was a bound stays.
 CREATE OR REPLACE FUNCTION sync.sign_target() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+  IF char_length(NEW.note) > 10000 AND (TG_OP = 'INSERT' OR NEW.note IS DISTINCT FROM OLD.note) THEN
+    RAISE EXCEPTION USING ERRCODE = 'check_violation',
+      MESSAGE = format('note: has %s characters, 10000 are the most', char_length(NEW.note));
+  END IF;
   NEW.changed_by := session_user;
   NEW.changed_at := now();
   RETURN NEW;

@@ -244,4 +244,6 @@ async def test_an_operator_sets_targets_and_the_row_says_who_it_was(
             await execute(writer.engine, denied, **({"v": VOUCHER} if denied is setting else {}))
     with pytest.raises(DatabaseError, match="voucher_targets_target_check"):
         await execute(operator.engine, "UPDATE mews.voucher_targets SET target = -1")
+    with pytest.raises(DatabaseError, match="note: has 10001 characters, 10000 are the most"):
+        await execute(operator.engine, "UPDATE mews.voucher_targets SET note = repeat('x', 10001)")
     await execute(operator.engine, "DELETE FROM mews.voucher_targets")

@@ -41,6 +41,7 @@ async def filled(mirror: Mirror, count: int = 40) -> tuple[Voucher, list[Code]]:
     return voucher, codes
 
 
+@pytest.mark.long
 async def test_a_true_mirror_has_no_drift(mirror: Mirror) -> None:
     await filled(mirror)
     report = await audit(mirror.connection, REPAIR)
@@ -93,6 +94,7 @@ async def test_an_invented_row_is_kept_and_called_missing(mirror: Mirror) -> Non
     assert (await audit(mirror.connection, LOOK)).drift == 0
 
 
+@pytest.mark.long
 async def test_a_watermark_that_was_moved_forward_hides_nothing_from_it(mirror: Mirror) -> None:
     voucher, _ = await filled(mirror)
     mirror.world.add_codes(voucher.id, ["A", "B"])
@@ -203,6 +205,7 @@ async def test_an_api_that_is_suddenly_empty_is_not_believed(mirror: Mirror) -> 
     assert (report.braked is not None, report.repaired) == (True, 0)
 
 
+@pytest.mark.long
 async def test_a_voucher_that_the_api_refuses_is_said_to_be_left_out(mirror: Mirror) -> None:
     hotel, service = add_hotel(mirror, "Hotel B")
     lost = add_voucher_to(mirror, service)

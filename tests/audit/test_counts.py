@@ -17,6 +17,7 @@ async def is_right(mirror: Mirror) -> bool:
     return await mirror.rows(KEPT) == await mirror.rows(f"{COUNTED} ORDER BY 1, 2")
 
 
+@pytest.mark.long
 async def test_a_pull_that_wrote_something_makes_one_row_of_many(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:

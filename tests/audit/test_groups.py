@@ -44,6 +44,7 @@ async def test_many_vouchers_are_listed_in_as_many_calls_as_they_have_pages(mirr
     assert (equal(report), report.codes) == ([40] * 60, 2400)
 
 
+@pytest.mark.long
 async def test_what_drifted_in_many_vouchers_is_looked_at_in_one_call(mirror: Mirror) -> None:
     made = await filled(mirror, 30, 5)
     await mirror.execute("UPDATE mews.voucher_codes SET value = 'WRONG' WHERE value LIKE '%-3'")
@@ -100,6 +101,7 @@ async def test_a_listing_whose_cursor_is_gone_begins_anew_and_counts_each_code_o
     assert {len(ids(record)) for record in calls_of_an_audit(mirror)[:3]} == {3}
 
 
+@pytest.mark.long
 async def test_a_code_that_drifted_to_another_voucher_is_mended(mirror: Mirror) -> None:
     (voucher, _), (_, codes) = await filled(mirror, 2, 5)
     await mirror.execute(

@@ -71,6 +71,7 @@ async def all_of(cli: Cli, mirror: Mirror, commands: tuple[list[str], ...]) -> l
     return list(await asyncio.gather(*(cli(*command, settings=mirror.environment) for command in commands)))
 
 
+@pytest.mark.long
 async def test_every_command_says_so_in_one_line(cli: Cli, server_url: str) -> None:
     with new_database(server_url, template="template0", encoding="LATIN1") as url:
         mirror = Mirror(url)

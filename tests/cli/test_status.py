@@ -183,6 +183,7 @@ async def test_healthy_is_who_was_heard_of_within_a_lease(
     assert (ended.code, ended.stdout, ended.stderr) == (code, "", "")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_paused", [False, True])
 async def test_healthy_is_a_daemon_that_lives_where_there_is_nothing_to_work_for(
     cli: Cli, database_url: str, is_paused: bool

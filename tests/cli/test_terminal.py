@@ -66,6 +66,7 @@ async def test_what_completes_is_printed_for_each_shell(cli: Cli, shell: str) ->
     assert f"_VOUCHER_SYNC_COMPLETE={shell}_complete" in printed.stdout
 
 
+@pytest.mark.sampled
 @needs_bash
 @pytest.mark.parametrize(
     ("words", "completed"),

@@ -78,6 +78,7 @@ async def count(engine: AsyncEngine) -> int:
         return int((await tx.execute(text("SELECT count(*) FROM sync.reservations"))).scalar_one())
 
 
+@pytest.mark.long
 async def test_a_process_that_is_stopped_while_it_writes_keeps_others_no_longer_than_a_moment(
     engine: AsyncEngine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

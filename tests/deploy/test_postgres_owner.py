@@ -57,6 +57,7 @@ def test_the_daemons_role_owns_the_database_and_is_no_superuser(url: str) -> Non
     assert owner == ("voucher_sync",)
 
 
+@pytest.mark.long
 def test_its_password_is_the_secrets_first_line_and_the_superuser_has_none(url: str) -> None:
     with psycopg.connect(url) as connection:
         passwords: dict[str, str | None] = dict(

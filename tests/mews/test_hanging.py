@@ -31,6 +31,7 @@ def test_connections_whose_calls_hang_leave_room_for_every_other() -> None:
     run_in_virtual_time(main())
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("hanging", [10, 30])
 @pytest.mark.parametrize(("in_flight", "per_s", "within_s"), [(20, 1_000_000, 1), (1000, 20, 8)])
 def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_they_are(

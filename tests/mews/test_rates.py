@@ -11,6 +11,7 @@ from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("retry_after", [RetryAfter(1, "seconds"), RetryAfter(0.2, "date")], ids=repr)
 async def test_retry_after_holds_back_every_request_of_the_token(api: Mirror, retry_after: RetryAfter) -> None:
     script(api, Status(429, retry_after=retry_after))

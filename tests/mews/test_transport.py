@@ -187,6 +187,7 @@ async def test_the_neighbours_of_a_cancelled_request_go_on(api: Mirror) -> None:
         await until(lambda: connections(api) == 1)
 
 
+@pytest.mark.long
 async def test_connections_are_used_again(api: Mirror) -> None:
     async with opened(api) as transport:
         for _ in range(20):

@@ -108,6 +108,7 @@ async def test_an_audit_goes_on(strict: Mirror) -> None:
     assert (await strict.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_deletes_go_on_and_adds_wait(strict: Mirror) -> None:
     outbox = Outbox(strict)
     voucher = strict.add_voucher()

@@ -90,6 +90,7 @@ async def test_a_quiet_pull_with_a_smaller_page_writes_nothing_either(mirror: Mi
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_at_the_smallest_page_the_window_is_shortened_and_nothing_falls_between_its_parts(mirror: Mirror) -> None:
     limit = timedelta(days=20)
     voucher = mirror.add_voucher(days_old=80)

@@ -221,6 +221,7 @@ async def a_year_of_codes(mirror: Mirror) -> list[Code]:
     return on_pages(codes)
 
 
+@pytest.mark.long
 async def test_a_cursor_that_repeats_ends_in_an_error_and_the_other_windows_are_read(mirror: Mirror) -> None:
     codes = await a_year_of_codes(mirror)
     oldest = mirror.world.vouchers[codes[0].voucher_id].created_utc

@@ -113,6 +113,7 @@ async def test_it_is_not_tried_again_at_every_pull_and_leaves_no_trace_then(mirr
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_it_is_taken_as_soon_as_the_code_is_another(mirror: Mirror) -> None:
     (code,) = mirror.add_codes(mirror.add_voucher(), [BAD])
     await put(mirror, CHECK)

@@ -45,6 +45,7 @@ async def test_a_voucher_stands_there_bare_and_its_codes_are_mirrored(mirror: Mi
     assert await aside(mirror, "Vouchers") == []
 
 
+@pytest.mark.long
 async def test_the_assignments_of_a_voucher_are_set_aside_together(mirror: Mirror) -> None:
     rates = {}
     for name in ("Summer", "Winter", "Spring"):

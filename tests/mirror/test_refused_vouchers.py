@@ -61,6 +61,7 @@ async def test_a_refused_service_is_not_asked_again_the_same_day(mirror: Mirror)
     assert not report.refused
 
 
+@pytest.mark.long
 async def test_a_refused_service_is_asked_again_after_a_day(mirror: Mirror) -> None:
     _, (bar,) = mixed_services(mirror, good=3, bad=1)
     await mirror.discover()
@@ -98,6 +99,7 @@ async def two_hotels(mirror: Mirror, here: int, there: int) -> tuple[list[Vouche
     return stays, goes
 
 
+@pytest.mark.long
 async def test_a_refused_voucher_is_found_remembered_and_reported_and_the_others_go_through(mirror: Mirror) -> None:
     _, goes = await two_hotels(mirror, here=50, there=2)
     report = await pull_later(mirror)
@@ -112,6 +114,7 @@ async def test_a_refused_voucher_is_found_remembered_and_reported_and_the_others
     assert (comparison.differing, comparison.only_there) == (0, 0)
 
 
+@pytest.mark.long
 async def test_a_refused_voucher_is_not_asked_again_the_same_day_and_catches_up_after_it(mirror: Mirror) -> None:
     _, (gone,) = await two_hotels(mirror, here=5, there=1)
     await pull_later(mirror)

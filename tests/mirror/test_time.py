@@ -98,6 +98,7 @@ async def test_a_clock_set_back_in_the_middle_of_a_backfill_stops_nothing_and_lo
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(days=200)])
 async def test_a_clock_that_jumps_ahead_leaves_no_gap(mirror: Mirror, jump: timedelta) -> None:
     voucher = mirror.add_voucher(days_old=30)

@@ -127,6 +127,7 @@ def test_a_server_clock_set_back_still_gives_a_window() -> None:
     assert plan.windows == (Window(utc(2026, 1, 1) - OVERLAP, utc(2026, 1, 1)),)
 
 
+@pytest.mark.long
 @given(st.lists(st.none() | instants, min_size=1, max_size=20), instants, st.integers(1, 7))
 def test_every_voucher_is_backfilled_from_its_own_beginning(
     created: list[datetime | None], now: datetime, limit: int

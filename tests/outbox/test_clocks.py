@@ -117,6 +117,7 @@ async def test_a_row_that_was_put_off_before_the_databases_clock_went_back_waits
     assert next_week["next_attempt_at"] >= next_week["not_before"]
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("step_s", [-86_400.0, -3600.0, 3600.0])
 async def test_a_step_of_the_databases_clock_brings_no_lookup_before_the_api_must_show_what_it_was_sent(
     mirror: Mirror, outbox: Outbox, step_s: float

@@ -149,6 +149,7 @@ async def test_after_an_answer_that_is_too_long_fewer_codes_are_added_at_a_time(
     assert len(first["VoucherCodeParameters"]) == 500
 
 
+@pytest.mark.long
 async def test_an_audit_whose_pages_are_too_long_asks_for_less(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, numbered(900))

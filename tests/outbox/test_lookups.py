@@ -160,6 +160,7 @@ async def test_thousands_of_unknown_outcomes_of_a_voucher_take_one_look(mirror: 
     assert set(active(mirror).values()) == {1}
 
 
+@pytest.mark.long
 async def test_what_cannot_be_looked_up_now_is_looked_up_later(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -33,6 +34,7 @@ def trips(engine: AsyncEngine) -> Iterator[list[str]]:
     event.remove(engine.sync_engine, "commit", on_commit)
 
 
+@pytest.mark.long
 async def test_a_change_is_found_and_claimed_in_four_questions(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -12,6 +12,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 
 
+@pytest.mark.long
 async def test_an_add_for_a_voucher_that_no_discovery_lists_fails_with_a_clear_error(
     mirror: Mirror, outbox: Outbox
 ) -> None:

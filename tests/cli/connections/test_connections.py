@@ -240,6 +240,7 @@ async def test_a_dry_run_is_refused_for_what_the_real_one_would_be(
     assert [one["name"] for one in await listed(connections)] == ["lake"]
 
 
+@pytest.mark.long
 async def test_a_thousand_are_added_by_one_file(mirror: Mirror, connections: Connections, tmp_path: Path) -> None:
     lines = "".join(f"hotel {number},token-{number}\n" for number in range(1000))
     (tmp_path / "hotels.csv").write_text(f"name,access_token\n{lines}", encoding="utf-8")

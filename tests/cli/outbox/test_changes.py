@@ -130,6 +130,7 @@ async def test_rows_that_may_be_moved_are_and_the_others_named(
     assert sorted(ended.stderr.splitlines()) == sorted(told | {"Row 999 is not in the outbox."})
 
 
+@pytest.mark.long
 async def test_all_of_a_voucher_are_moved(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     mine, another = add_row(database_url, "A", "held"), add_row(database_url, "A", "held", voucher=OTHER)

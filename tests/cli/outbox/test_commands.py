@@ -169,6 +169,7 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert ended.stderr.endswith("run `voucher-sync migrate`\n")
 
 
+@pytest.mark.long
 async def test_what_is_taken_back_waits_for_no_daemon(cli: Cli, database_url: str) -> None:
     settings = {"DATABASE_URL": database_url}
     assert (

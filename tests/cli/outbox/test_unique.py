@@ -77,6 +77,7 @@ async def test_what_exists_or_is_queued_anywhere_is_refused_with_its_line(
         assert values(portfolio.database_url) == ["QUEUED", "NEW-1", *numbered(20)]
 
 
+@pytest.mark.long
 async def test_a_value_for_two_vouchers_of_one_file_is_refused(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
     voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
     async with portfolio.opened():
@@ -119,6 +120,7 @@ async def test_its_calls_are_of_the_budget_unless_its_user_sees_nothing_of_it(
     assert written == ([] if is_writer else [{"reserved": 0, "calls": len(portfolio.simulator.requests)}])
 
 
+@pytest.mark.long
 async def test_the_api_says_what_is_the_same(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
     voucher = portfolio.add_voucher()
     portfolio.add_codes(voucher, ["summer"])

@@ -88,6 +88,7 @@ async def test_the_same_add_is_queued_once_its_first_is_rolled_back(outbox: Outb
 # Keys that make an application's retries harmless.
 
 
+@pytest.mark.long
 async def test_the_same_key_again_queues_nothing(outbox: Outbox) -> None:
     await store(outbox.engine, code(1, "MIRRORED"))
     for number, change_ in enumerate(

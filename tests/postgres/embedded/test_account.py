@@ -98,17 +98,20 @@ def test_a_root_that_may_not_become_another_user_is_told_so(directory: Path) -> 
     assert "run this as a user who is not root" in said
 
 
+@pytest.mark.long
 def test_a_user_without_a_name_is_told_so(directory: Path) -> None:
     os.chown(directory, STRANGER, STRANGER)
     assert f"this runs as user id {STRANGER}, which has no name here" in run_as(STRANGER, START, directory)
     assert list(directory.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_home_that_cannot_be_written_to_is_named_with_the_variable_that_moves_it(directory: Path) -> None:
     said = run_as(65534, START, directory / "home" / "voucher-sync")
     assert f"{directory / 'home'} cannot be made (Permission denied); XDG_DATA_HOME names another place" in said
 
 
+@pytest.mark.long
 def test_a_user_without_a_home_is_told_which_variables_give_the_data_a_place(directory: Path) -> None:
     said = run_as(STRANGER, PLACE, directory)
     assert "this user has no home: set DATABASE_URL, or HOME or XDG_DATA_HOME to an absolute path" in said

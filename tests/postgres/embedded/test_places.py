@@ -220,6 +220,7 @@ def test_a_full_disk_is_told_of(place: Path) -> None:
     assert "No space left on device" in said
 
 
+@pytest.mark.long
 @AS_ROOT
 def test_a_file_system_that_can_only_be_read_is_told_of(place: Path) -> None:
     said = in_a_machine_with(f"mount -t tmpfs -o ro,mode=711 tmpfs {place}", place / "voucher-sync")

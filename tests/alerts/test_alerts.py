@@ -104,6 +104,7 @@ async def test_a_failure_that_passes_by_itself_is_not_told(mirror: Mirror, recei
     assert told(receiver) == []
 
 
+@pytest.mark.long
 async def test_a_restart_tells_nothing_twice_and_ends_nothing(mirror: Mirror, receiver: Receiver) -> None:
     await set_state(mirror, "the API is away")
     for _ in range(3):

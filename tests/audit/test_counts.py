@@ -32,6 +32,7 @@ async def test_a_pull_that_wrote_something_makes_one_row_of_many(
     assert await is_right(mirror)
 
 
+@pytest.mark.long
 async def test_an_audit_counts_anew(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     await mirror.once()

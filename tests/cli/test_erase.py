@@ -129,6 +129,7 @@ async def test_a_change_that_is_not_finished_keeps_its_code(cli: Cli, filled_url
     assert everything(filled_url) == before
 
 
+@pytest.mark.long
 async def test_the_same_insert_under_its_key_is_refused_or_was_told_of(cli: Cli, filled_url: str) -> None:
     set_as_daemon(filled_url, "idempotency_key = 'order 17' WHERE status = 'failed'")
     await cli("erase", SECRET, "--yes", settings={"DATABASE_URL": filled_url})
@@ -154,6 +155,7 @@ KEEP: LiteralString = (
 )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("table", ["mews.voucher_code_outbox", "mews.voucher_code_versions", "mews.voucher_codes"])
 async def test_what_something_keeps_as_it_is_is_not_called_erased(
     cli: Cli, filled_url: str, table: LiteralString

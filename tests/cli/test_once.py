@@ -119,6 +119,7 @@ async def test_codes_that_may_not_be_read(cli: Cli, mirror: Mirror) -> None:
     assert error.startswith("Error: voucherCodes/getAll: not authorised (401)")
 
 
+@pytest.mark.long
 async def test_a_database_that_is_not_there(cli: Cli, mirror: Mirror, unreachable_url: str) -> None:
     async with mirror.opened():
         ended = await cli("once", settings=mirror.environment | {"DATABASE_URL": unreachable_url})
@@ -128,6 +129,7 @@ async def test_a_database_that_is_not_there(cli: Cli, mirror: Mirror, unreachabl
     ]
 
 
+@pytest.mark.long
 async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str) -> None:
     mirror = Mirror(empty_database_url)
     async with mirror.opened():

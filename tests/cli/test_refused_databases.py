@@ -116,6 +116,7 @@ async def test_an_older_schema_is_refused_with_the_next_step(cli: Cli, mirror: M
             assert errors[0].endswith("run `voucher-sync migrate`")
 
 
+@pytest.mark.long
 async def test_a_running_daemon_goes_on_while_a_newer_release_migrates(mirror: Mirror) -> None:
     async with mirror.opened():
         await mirror.once()

@@ -26,6 +26,7 @@ def bisect(size: int, refused: Collection[int]) -> tuple[set[int], list[int], in
     return through, alone, calls
 
 
+@pytest.mark.long
 @given(st.integers(2, 60).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), min_size=1))))
 def test_every_item_either_goes_through_or_is_refused_alone(case: tuple[int, set[int]]) -> None:
     size, refused = case

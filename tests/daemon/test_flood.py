@@ -23,6 +23,7 @@ def flood(database_url: str) -> None:
             stranger.execute(f"NOTIFY {CONNECTIONS_CHANNEL}".encode())
 
 
+@pytest.mark.long
 @pytest.mark.direct
 async def test_a_flood_of_notifications_brings_few_beats(mirror: Mirror, tmp_path: Path) -> None:
     async with running(mirror, tmp_path) as daemon:

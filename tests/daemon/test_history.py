@@ -45,6 +45,7 @@ async def test_a_run_that_wrote_is_noted_and_a_quiet_one_is_not(mirror: Mirror, 
     assert await footprint(mirror) == before
 
 
+@pytest.mark.long
 async def test_a_failure_is_noted_once_and_so_is_its_end(mirror: Mirror, jobs: Jobs) -> None:
     await jobs.discover()
     mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_ENTERPRISES})

@@ -52,6 +52,7 @@ async def audits(mirror: Mirror) -> list[dict[str, Any]]:
     return await mirror.rows("SELECT * FROM sync.runs WHERE kind = 'audit' ORDER BY id")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("last", [None, A_DAY + AN_HOUR])
 async def test_an_audit_that_was_missed_is_made_up_for_and_noted(mirror: Mirror, last: timedelta | None) -> None:
     await mirrored_since(mirror, 2 * A_DAY)
@@ -159,6 +160,7 @@ async def test_an_audit_by_hand_at_its_time_is_as_good_and_is_no_failure(mirror:
     assert (await audits(mirror), jobs.health.errors) == ([], [])
 
 
+@pytest.mark.long
 async def test_an_audit_that_the_api_ended_is_gone_on_with_once_it_is_back(mirror: Mirror) -> None:
     jobs = daily(mirror, ago=AN_HOUR)
     mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)

@@ -275,6 +275,7 @@ def test_replicas_share_the_work_and_at_most_one_at_a_time_may_be_missing() -> N
     assert load(MANIFESTS / "base" / "disruption-budget.yaml")["spec"]["maxUnavailable"] == 1
 
 
+@pytest.mark.long
 def test_the_example_has_replicas_of_this_release_and_verifies_the_database(tmp_path: Path) -> None:
     found = {one["kind"]: one for one in map(load, rendered(MANIFESTS / "overlays" / "example", tmp_path))}
     release = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["version"]

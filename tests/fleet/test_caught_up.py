@@ -162,6 +162,7 @@ async def test_a_place_that_nobody_was_told_of_is_taken_from_whoever_has_it(mirr
     assert await told(mirror, "hill")
 
 
+@pytest.mark.long
 async def test_a_connection_that_its_replica_takes_anew_is_told_of_again(mirror: Mirror) -> None:
     await add(mirror, "lake")
     book, other = CaughtUpBook(ME), uuid4()

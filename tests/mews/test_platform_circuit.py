@@ -191,6 +191,7 @@ async def all_fail(clients: Sequence[Client]) -> list[api_errors.ApiError]:
     return [await fail(one) for one in clients]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("fault", [Close(), Status(503, named=False)], ids=repr)
 async def test_where_several_fail_by_the_platform_all_are_told_why_and_none_asks(api: Mirror, fault: Fault) -> None:
     async with sharing(api) as shared:

@@ -33,6 +33,7 @@ async def test_a_read_that_hangs_is_sent_once_more(api: Mirror, is_known: bool) 
     assert len(api.simulator.requests) == 3 + is_known
 
 
+@pytest.mark.long
 async def test_so_is_a_read_behind_one_that_failed(api: Mirror) -> None:
     async with opened(api, read_timeout_s=LONG_S, retry_policy=ONCE) as client:
         await read(client)
@@ -96,6 +97,7 @@ async def time_out(fault: Fault) -> None:
         assert await read(client) == ["Hotel A"]
 
 
+@pytest.mark.long
 async def test_a_read_is_tried_again_after_a_time_out(api: Mirror) -> None:
     # Less than a call may take before another is sent beside it.
     async with opened(api, read_timeout_s=0.9 * LEAST_SILENCE_S) as client:

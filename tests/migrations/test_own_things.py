@@ -27,6 +27,7 @@ IN_THE_WAY = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(("statement", "words"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
 def test_what_is_in_the_way_is_named_with_the_next_step(empty_database_url: str, statement: str, words: str) -> None:
     with alembic(empty_database_url) as config:

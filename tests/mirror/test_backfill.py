@@ -124,6 +124,7 @@ async def test_a_voucher_found_late_is_backfilled_from_its_own_beginning(mirror:
     assert all(ids(record) == {late.id} for record in old)
 
 
+@pytest.mark.long
 async def test_while_a_late_voucher_is_backfilled_its_watermark_stays_back_and_the_others_stay_ahead(
     mirror: Mirror,
 ) -> None:

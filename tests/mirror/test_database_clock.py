@@ -26,6 +26,7 @@ async def test_what_was_refused_is_asked_for_anew(mirror: Mirror) -> None:
         assert any(bar.id in ids(one, "ServiceIds") for one in asked) is is_asked
 
 
+@pytest.mark.long
 async def test_what_is_listed_again_is_read(mirror: Mirror) -> None:
     hotel, stay = add_hotel(mirror, "Hotel B")
     voucher = add_voucher_to(mirror, stay)

@@ -102,6 +102,7 @@ async def test_a_voucher_that_hides_its_hotel_gets_that_of_its_service(mirror: M
     assert row["enterprise_id"] == mirror.hotel.id
 
 
+@pytest.mark.long
 async def test_a_voucher_that_cannot_be_stored_stands_bare_beside_the_others(mirror: Mirror) -> None:
     good = {"Id": str(mirror.world.new_id()), "ServiceId": str(mirror.service.id), "IsActive": True}
     bad = good | {"Id": str(mirror.world.new_id()), "Name": "a\x00b"}
@@ -142,6 +143,7 @@ async def test_more_vouchers_than_fit_a_page_are_all_found(mirror: Mirror) -> No
     assert len(mirror.requests(Operation.GET_VOUCHERS)) == 3
 
 
+@pytest.mark.long
 async def test_a_new_voucher_and_its_codes_are_mirrored_from_the_next_discovery_on(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A"])
     await mirror.once()
@@ -216,6 +218,7 @@ async def test_a_record_that_cannot_be_stored_hides_nothing_that_hangs_on_it(mir
     assert (await mirror.compare()).equal == 1
 
 
+@pytest.mark.long
 async def test_an_unreadable_voucher_that_was_mirrored_before_is_still_pulled(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await mirror.once()

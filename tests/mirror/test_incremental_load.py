@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.mirror.upsert import note_deleted, store_voucher_codes
@@ -65,6 +66,7 @@ async def passes(engine: AsyncEngine, instant: datetime) -> None:
             pass
 
 
+@pytest.mark.long
 async def test_the_bound_follows_the_clock_while_nobody_writes(engine: AsyncEngine) -> None:
     (row,) = await rows(engine, "SELECT mews.settled_before() AS before, clock_timestamp() AS now")
     assert row["before"] <= row["now"] - MARGIN
@@ -80,6 +82,7 @@ async def test_a_transaction_that_has_not_written_yet_holds_it_back(engine: Asyn
     assert row["mirrored_at"] == began
 
 
+@pytest.mark.long
 async def test_who_only_reads_holds_nothing_back_and_may_ask(engine: AsyncEngine, database_url: str) -> None:
     with login(database_url, member_of="mews_reader") as url, psycopg.connect(url) as reader:
         found = reader.execute("SELECT now(), mews.settled_before()").fetchone()

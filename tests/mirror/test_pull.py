@@ -11,6 +11,7 @@ from tests.support.mirror import OVERLAP, Mirror
 SECOND = timedelta(seconds=1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("overlap_s", [30, 120, 600])
 async def test_a_pull_reaches_back_behind_the_watermark_by_the_overlap(mirror: Mirror, overlap_s: int) -> None:
     voucher = mirror.add_voucher()
@@ -25,6 +26,7 @@ async def test_a_pull_reaches_back_behind_the_watermark_by_the_overlap(mirror: M
     assert mirror.world.now() - 2 * SECOND <= end <= mirror.world.now()
 
 
+@pytest.mark.long
 async def test_a_code_that_comes_to_light_within_the_overlap_is_found(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, ["A"])

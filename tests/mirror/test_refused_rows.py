@@ -136,6 +136,7 @@ async def test_another_process_tries_it_again_and_forgets_it_once_it_is_taken(mi
     assert ((await mirror.compare()).is_equal, await aside(mirror)) == (True, [])
 
 
+@pytest.mark.long
 async def test_two_codes_of_a_page_that_stand_in_each_others_way(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     mirror.add_codes(mirror.add_voucher("Winter"), ["A", "C"])

@@ -10,6 +10,7 @@ from tests.support.mirror import Mirror
 CONSTRAINT = "ALTER TABLE mews.{} ADD CONSTRAINT guard CHECK (name <> 'BAD')"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("table", "kind"), [("enterprises", "Enterprises"), ("services", "Services")])
 async def test_what_hangs_on_it_is_mirrored_all_the_same(mirror: Mirror, table: str, kind: str) -> None:
     hotel, _ = add_hotel(mirror, "BAD")

@@ -179,6 +179,7 @@ async def test_a_refusal_of_everything_is_an_error_and_refuses_no_voucher(mirror
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("vouchers", [1, 3])
 async def test_a_refusal_of_everything_refuses_no_voucher_of_a_small_hotel_either(
     mirror: Mirror, vouchers: int

@@ -114,6 +114,7 @@ async def test_unknown_properties_are_ignored(mirror: Mirror) -> None:
     assert await mirrored(mirror) == {code.id, *(one.id for one in good)}
 
 
+@pytest.mark.long
 async def test_a_code_that_becomes_unreadable_keeps_its_last_readable_state(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     (code,) = mirror.add_codes(voucher, ["A"])

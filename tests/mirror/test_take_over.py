@@ -99,6 +99,7 @@ async def test_quiet_pulls_of_the_new_one_do_not_count_for_what_it_took_over(mir
     assert await mirror.rows("SELECT complete_through FROM mews.coverage") == before
 
 
+@pytest.mark.long
 async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Connection, voucher: Voucher) -> None:
     queue = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, :value)"
     for value in ("NEW", "NEWER"):

@@ -140,6 +140,7 @@ async def test_after_a_clock_was_set_back_an_outage_longer_than_the_overlap_lose
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.long
 async def test_no_watermark_stays_beyond_a_clock_that_was_set_back(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=300)
     mirror.add_codes(voucher, ["A"])

@@ -129,6 +129,7 @@ async def test_a_discovery_that_fails_alone_does_not_keep_what_it_would_find_fro
             await is_mirrored_and_well(mirror)
 
 
+@pytest.mark.long
 async def test_the_end_of_an_outage_is_told_whoever_met_it(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, numbered(20))

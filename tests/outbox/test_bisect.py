@@ -18,6 +18,7 @@ from tests.support.mirror import Mirror
 from tests.support.outbox import SETTINGS, Outbox, active
 
 
+@pytest.mark.long
 async def test_a_change_that_was_sent_often_keeps_none_beside_it_waiting(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

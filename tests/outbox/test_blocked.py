@@ -50,6 +50,7 @@ async def test_what_a_proxy_answers_in_the_api_s_place_is_looked_up_before_anyth
     assert (len(active(mirror)), set(active(mirror).values())) == (6, {1})
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("status", [403, 409, 429])
 async def test_the_api_s_words_without_its_name_for_the_call_prove_nothing_either(
     mirror: Mirror, outbox: Outbox, status: int

@@ -44,6 +44,7 @@ async def test_what_a_long_transaction_has_queued_is_found_by_the_poll(mirror: M
     assert not await outbox.pusher.find_earlier()
 
 
+@pytest.mark.long
 async def test_a_cycle_leaves_nothing_that_came_to_be_due_meanwhile(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

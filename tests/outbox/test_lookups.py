@@ -52,6 +52,7 @@ async def test_a_code_in_no_window_is_found_though_the_api_stamped_what_it_made_
     assert (await outbox.statuses(), active(mirror)[voucher.id, "A"]) == (["done", "done"], 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("slept", [timedelta(seconds=30), timedelta(hours=3)])
 async def test_a_look_sees_the_present_though_the_last_answer_told_an_older_time(
     mirror: Mirror, outbox: Outbox, slept: timedelta
@@ -116,6 +117,7 @@ async def test_a_voucher_that_the_api_no_longer_shows_keeps_back_only_its_own_ro
     assert await outbox.statuses() == ["done", "done"]
 
 
+@pytest.mark.long
 async def test_a_look_that_is_too_heavy_asks_for_less(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

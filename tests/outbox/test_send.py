@@ -37,6 +37,7 @@ async def test_a_change_is_claimed_for_all_to_see_before_it_is_sent(mirror: Mirr
     assert seen == ["sending", "sending"]
 
 
+@pytest.mark.long
 async def test_an_unknown_outcome_is_not_looked_up_before_the_api_must_show_it(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

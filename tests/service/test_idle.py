@@ -128,6 +128,7 @@ async def test_what_is_queued_while_a_call_has_no_answer_does_not_wait_for_it(mi
     assert jobs.outbox.ended == 2
 
 
+@pytest.mark.long
 async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror: Mirror, jobs: Jobs) -> None:
     looks = make_looks(mirror.connection.engine)
     jobs = app.make_jobs(mirror.connection, mirror.settings(), looks)

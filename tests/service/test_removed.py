@@ -58,6 +58,7 @@ async def test_who_queues_for_a_removed_connection_is_told_at_once_and_in_the_ro
     ]
 
 
+@pytest.mark.long
 async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not_forgotten_by_a_purge(
     mirror: Mirror,
 ) -> None:

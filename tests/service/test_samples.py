@@ -52,6 +52,7 @@ async def test_what_was_done_and_what_stands_otherwise_is_written(mirror: Mirror
     ]  # fmt: skip
 
 
+@pytest.mark.long
 async def test_a_daemon_writes_them_down_every_five_minutes(mirror: Mirror) -> None:
     now = [0.0]
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])

@@ -24,6 +24,7 @@ async def test_alive_is_a_daemon_whose_jobs_are_begun(mirror: Mirror) -> None:
     assert (stuck.status, stuck.json()["status"]) == (503, "stuck")
 
 
+@pytest.mark.long
 async def test_ready_is_a_daemon_that_has_pulled(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A"])
     async with serving(mirror) as site:
@@ -62,6 +63,7 @@ async def test_a_turn_that_is_over_before_anything_was_read_is_no_progress(mirro
     assert (report.left_over, report.pages, answer.status) == (True, 0, 503)
 
 
+@pytest.mark.long
 async def test_a_pull_that_fails_is_the_reason_and_no_progress(mirror: Mirror) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A"])
     async with serving(mirror) as site:

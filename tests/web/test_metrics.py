@@ -154,6 +154,7 @@ async def test_however_many_scrape_the_database_is_asked_by_one_statement(mirror
     assert sum("FROM" in statement for statement in statements) == 1
 
 
+@pytest.mark.long
 async def test_of_what_was_removed_nothing_is_told_and_of_what_is_paused_no_age(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["fleet"](mirror, site)

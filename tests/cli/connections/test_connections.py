@@ -98,6 +98,7 @@ async def test_the_same_token_twice_is_refused(connections: Connections) -> None
     assert (twice.code, "connection pond: lake has the same access token" in twice.stderr) == (1, True)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("words", "told"),
     [

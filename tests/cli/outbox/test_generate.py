@@ -48,6 +48,7 @@ async def test_codes_are_queued_and_written_for_their_owner(cli: Cli, database_u
     assert (output.read_bytes(), values(database_url)) == (before, queued)
 
 
+@pytest.mark.long
 async def test_a_dry_run_shows_what_they_look_like(cli: Cli, database_url: str, tmp_path: Path) -> None:
     asked = (*call(count=5000, pattern="X-?????"), "--dry-run", "--output", str(tmp_path / "new.csv"))
     ended = await cli(*asked, settings={"DATABASE_URL": database_url})

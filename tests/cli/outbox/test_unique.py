@@ -103,6 +103,7 @@ async def test_thousands_that_are_new_take_a_call_for_each_thousand(
     assert set(asked_for(portfolio)[:-3]) == {1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_writer", [False, True])
 async def test_its_calls_are_of_the_budget_unless_its_user_sees_nothing_of_it(
     cli: Cli, portfolio: Mirror, tmp_path: Path, *, is_writer: bool

@@ -114,6 +114,7 @@ async def test_what_is_forged_comes_to_nothing(vendor: Vendor, hotel: str) -> No
     assert kept == []
 
 
+@pytest.mark.long
 async def test_a_token_of_another_hotel_takes_nobody_s_place(vendor: Vendor, hotel: str) -> None:
     vendor.mirror.world.add_token("foreign", name="foreign", enterprise_ids=[vendor.mirror.hotel.id])
     await vendor.created(hotel)

@@ -98,6 +98,7 @@ async def test_a_delete_of_several_active_codes_fails(outbox: Outbox, is_fresh: 
     assert (sent(batch), batch.failed, await outbox.open_attempts(), await outbox.attempts(delete)) == ([], 1, {}, [])
 
 
+@pytest.mark.long
 async def test_a_delete_of_what_the_mirror_may_not_have_seen_waits(outbox: Outbox) -> None:
     stale = await fresh(outbox)
     by_value, by_deleted = await outbox.delete("SUMMER"), await outbox.delete("WINTER")

@@ -101,6 +101,7 @@ async def test_only_what_is_pending_is_held(outbox: Outbox) -> None:
     assert await outbox.status(add) is Status.PENDING
 
 
+@pytest.mark.long
 async def test_the_hundredth_counts_unless_it_deletes_nothing(outbox: Outbox) -> None:
     for status in Status:
         await outbox.bring(await outbox.delete("X"), status)

@@ -90,6 +90,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.long
 async def test_every_bad_row_is_refused_by_its_rule(outbox: Outbox) -> None:
     for columns, rule in REFUSED:
         with pytest.raises(DatabaseError, match=rf"23514\): .*{rule}"):

@@ -121,6 +121,7 @@ def test_a_name_in_the_temporary_folder_that_others_have_taken_does_not_stop_it(
             taken.unlink()
 
 
+@pytest.mark.sampled
 @AS_ROOT
 @pytest.mark.parametrize("trap", ["a directory", "a link", "nothing"])
 def test_a_directory_for_the_socket_that_is_not_the_servers_is_not_used(long: Path, trap: str) -> None:

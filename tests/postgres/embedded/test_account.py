@@ -86,10 +86,12 @@ def test_where_no_user_can_be_made_it_is_nobody(directory: Path, path: str) -> N
     assert said_with_users(directory, "nobody", path=path) == "nobody\n"
 
 
+@pytest.mark.long
 def test_without_even_that_it_says_what_to_do(directory: Path) -> None:
     assert "make the first (`useradd --system voucher-sync`)" in said_with_users(directory, path="/nowhere")
 
 
+@pytest.mark.long
 def test_a_root_that_may_not_become_another_user_is_told_so(directory: Path) -> None:
     skip_without("setpriv")
     command = [*WITHOUT_CAPABILITIES, sys.executable, "-c", WHO]

@@ -25,6 +25,7 @@ def test_it_starts_serves_and_stops_and_keeps_what_it_holds(directory: Path) -> 
     assert not (directory / "data" / "postmaster.pid").exists()
 
 
+@pytest.mark.long
 def test_it_serves_a_database_in_utf_8_of_its_own_over_a_socket_alone(directory: Path) -> None:
     with embedded_postgres(directory) as url, psycopg.connect(url) as connection:
         assert connection.info.dbname == "voucher_sync"

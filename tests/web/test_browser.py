@@ -8,8 +8,6 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from sync.web import database_look
-from sync.web.page import kept, routes
 from tests.support.mirror import Mirror
 from tests.support.proxy import Proxy
 
@@ -107,12 +105,8 @@ async def test_before_there_is_anything_to_draw_it_says_when_charts_begin(mirror
 
 
 @pytest.mark.long
-async def test_without_its_database_it_is_accessible_too(
-    database_url: str, browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)
-    monkeypatch.setattr(database_look, "PAUSES", 0)
-    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
+@pytest.mark.usefixtures("never_kept")
+async def test_without_its_database_it_is_accessible_too(database_url: str, browser: Browser) -> None:
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror) as site:

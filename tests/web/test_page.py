@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from sync.web import database_look
 from sync.web.page import kept, routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.postgres import database_of
@@ -261,12 +260,8 @@ async def test_what_a_name_holds_is_no_markup(mirror: Mirror) -> None:
 
 
 @pytest.mark.long
-async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)
-    monkeypatch.setattr(database_look, "PAUSES", 0)
-    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
+@pytest.mark.usefixtures("never_kept")
+async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew(database_url: str) -> None:
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror) as site:

@@ -5,8 +5,6 @@ import time
 
 import pytest
 
-from sync.web import database_look
-from sync.web.page import kept, routes
 from tests.support.mirror import Mirror
 
 from .helpers import Site, serving
@@ -29,12 +27,8 @@ async def longest_turn_ms(site: Site) -> float:
 
 
 @pytest.mark.long
-async def test_twenty_who_look_at_a_thousand_connections_hold_the_loop_up_for_less_than_50_ms(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(routes, "GOOD_FOR_S", 0.0)  # each round looks anew, and writes the page out anew
-    monkeypatch.setattr(database_look, "PAUSES", 0)
-    monkeypatch.setattr(kept, "TOLD_FOR_S", 0.0)
+@pytest.mark.usefixtures("never_kept")
+async def test_twenty_who_look_at_a_thousand_connections_hold_the_loop_up_for_less_than_50_ms(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["many"](mirror, site)
         assert (await site.get("/fragment")).status == 200

@@ -16,6 +16,11 @@ from .page_states import STATES, token_taken_back
 
 CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
 PATIENCE_MS = 60_000
+KEEP_WHAT_IS_SAID = """() => {
+  window.said = [];
+  const updated = document.getElementById("updated");
+  new MutationObserver(() => window.said.push(updated.textContent)).observe(updated, { childList: true });
+}"""
 PHONE, DESKTOP = (390, 844), (1280, 900)
 pytestmark = [
     pytest.mark.long,
@@ -75,10 +80,14 @@ async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
         await page.click("#settings summary")
         await page.evaluate("document.activeElement.blur()")
+        await page.evaluate(KEEP_WHAT_IS_SAID)
         await token_taken_back(mirror, site)
         await expect(page.locator("#headline")).to_have_text("The API refuses the token", timeout=PATIENCE_MS)
         assert await page.inner_text("#announce") == "failing: The API refuses the token"
         assert (await page.title()).startswith("failing ·")
+        await page.wait_for_function("window.said.length > 0")
+        said = await page.evaluate("window.said")
+        assert [one for one in said if not one.startswith("as of")] == [], said
         assert await page.evaluate("document.getElementById('settings').open")
 
 

@@ -26,6 +26,7 @@
 
   function take(html) {
     const parsed = new DOMParser().parseFromString(`<main>${html}</main>`, "text/html").querySelector("main");
+    const now = parsed.querySelector("#verdict").dataset.now; // below, sections move from there to the page
     const before = document.getElementById("headline")?.textContent;
     const fresh = [...parsed.children];
     const wanted = new Set(fresh.map(key));
@@ -44,7 +45,7 @@
       announce.textContent = `${word}: ${headline}`;
       document.title = document.title.replace(/^[^·]*/, `${word} `);
     }
-    return parsed.querySelector("#verdict").dataset.now;
+    return now;
   }
 
   async function look() {

@@ -56,6 +56,8 @@ def _guard(access: Access) -> Middleware:
         if request.method not in READ_ONLY:
             return finished(plain(405, "this only reads: GET and HEAD", {hdrs.ALLOW: "GET, HEAD"}))
         answer = await _answer(request, handler)
+        if request.writer.output_size and not answer.prepared:
+            request.protocol.force_close()  # what was begun cannot be told as an error any more, only as cut
         if not is_authorized and request.path in STATUS_ONLY_PATHS:
             answer = plain(answer.status, HTTPStatus(answer.status).phrase)
         return finished(answer)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -73,8 +73,19 @@ def read_answer(received: bytes, version: str = "HTTP/1.1") -> Answer:
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     assert first.startswith(f"{version} "), received
-    headers = dict(line.split(": ", 1) for line in lines)
-    return Answer(int(first.split()[1]), {name.lower(): value for name, value in headers.items()}, body)
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    is_chunked = headers.get("transfer-encoding") == "chunked" and body
+    return Answer(int(first.split()[1]), headers, b"".join(_chunks(body)) if is_chunked else body)
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    size, after = -1, body
+    while size:
+        line, _, after = after.partition(b"\r\n")
+        size = int(line, 16)
+        assert after[size : size + 2] == b"\r\n", "it was cut"
+        yield after[:size]
+        after = after[size + 2 :]
 
 
 @asynccontextmanager

@@ -22,6 +22,7 @@ from sync.service.status import words
 from sync.service.status.facts import Overview
 from sync.service.status.load import load_overview
 from sync.service.status.series import SPANS, Series, load_series
+from sync.web.answers import finished
 from sync.web.database_look import DatabaseLook
 from sync.web.page.kept import Kept, Remembered
 from sync.web.page.view import Asked, look_at, make_view
@@ -32,6 +33,7 @@ Told = tuple[Facts | None, DatabaseError | None]
 
 HERE = Path(__file__).parent
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml", ".txt": "text/plain"}
+HTML = "text/html; charset=utf-8"
 GOOD_FOR_S = 2.0
 """However many look, and however often, the database is asked no more often than that for each connection."""
 CHARTS_GOOD_FOR_S = 30.0
@@ -85,17 +87,27 @@ class _Page:
         self._templates.globals["words"] = words
         for name in self._templates.list_templates():  # else whoever comes first waits for it
             self._templates.get_template(name)
+        self._head = self._templates.get_template("head.html").render()
 
-    async def whole(self, request: web.Request) -> web.Response:
-        """The page as it is at this moment; it needs no script."""
-        return await self._answer("page.html", request)
+    async def whole(self, request: web.Request) -> web.StreamResponse:
+        """The page as it is at this moment; it needs no script.
+
+        Its head goes ahead: a browser has the files that it names by the time the database has answered.
+        """
+        asked = _read(request)
+        if asked.name is not None or request.method == hdrs.METH_HEAD:  # of nobody's name there is no page
+            return _html(self._head + await self._body("page.html", asked))
+        answer = finished(web.StreamResponse(headers={hdrs.CONTENT_TYPE: HTML}))
+        await answer.prepare(request)
+        await answer.write(self._head.encode())
+        await answer.write_eof((await self._body("page.html", asked)).encode())
+        return answer
 
     async def fragment(self, request: web.Request) -> web.Response:
         """What of it changes."""
-        return await self._answer("live.html", request)
+        return _html(await self._body("live.html", _read(request)))
 
-    async def _answer(self, template: str, request: web.Request) -> web.Response:
-        asked = _read(request)
+    async def _body(self, template: str, asked: Asked) -> str:
         name = asked.name
         facts = self._facts.get_or(name, lambda: Remembered(self._look(partial(_load, name=name), GOOD_FOR_S)))
         await facts.refresh()
@@ -105,8 +117,7 @@ class _Page:
         told, key = (facts.found, facts.trouble), (template, asked)
         if key not in self._bodies or not _is_same(self._bodies[key][0], told):
             self._bodies.pop(key, None)
-        body = self._bodies.get_or(key, lambda: (told, self._render(template, asked, facts)))[1]
-        return web.Response(text=body, content_type="text/html")
+        return self._bodies.get_or(key, lambda: (told, self._render(template, asked, facts)))[1]
 
     def _render(self, template: str, asked: Asked, facts: Remembered[Facts]) -> str:
         overview, day = facts.found or (Overview(datetime.now(UTC), "", "unknown", [], []), None)
@@ -136,6 +147,10 @@ class _Page:
 
     def _look(self, work: Callable[[AsyncConnection], Awaitable[T]], good_for_s: float) -> DatabaseLook[T]:
         return DatabaseLook(self._running.engine, work, good_for_s=good_for_s)
+
+
+def _html(text: str) -> web.Response:
+    return web.Response(body=text.encode(), headers={hdrs.CONTENT_TYPE: HTML})
 
 
 def _read(request: web.Request) -> Asked:

@@ -22,23 +22,32 @@ SHARES = 2
 
 @click.command()
 @click.option("--at-once", default=2, show_default=True, help="How many are tried at the same time.")
+@click.option(
+    "--from",
+    "first",
+    type=click.IntRange(0, len(SCENES) - 1),
+    default=0,
+    show_default=True,
+    help="Begin with this scene, counted from 0.",
+)
 @click.option("--sample", type=click.IntRange(min=1), help="Try only so many combinations of each scene.")
 @click.option("--seed", default=0, show_default=True, help="Which ones.")
-def main(at_once: int, sample: int | None, seed: int) -> None:
+def main(at_once: int, first: int, sample: int | None, seed: int) -> None:
     """Try it all, tell of each scene, and exit with 1 unless nothing is doubled, lost or different."""
     began_s, total, points = time.monotonic(), Tally(), 0
+    scenes = range(first, len(SCENES))
     with postgres_server() as server, new_database(server) as template:
         migrate(template)
         with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
             jobs = [
                 [pool.submit(_try, Job(server, database_of(template), *which, sample, seed)) for which in shares]
-                for shares in ([(scene, share) for share in range(SHARES)] for scene in range(len(SCENES)))
+                for shares in ([(scene, share) for share in range(SHARES)] for scene in scenes)
             ]
-            for scene, shares in zip(SCENES, jobs, strict=True):
-                tally = Tally()
+            for number, shares in zip(scenes, jobs, strict=True):
+                scene, tally = SCENES[number], Tally()
                 for share in shares:
                     tally.add(share.result())
-                _tell(f"{scene.name}: {tally.points} points", tally)
+                _tell(f"{number} {scene.name}: {tally.points} points", tally)
                 click.echo("".join(f"{story}\n" for story in tally.stories), nl=False)
                 total.add(tally)
                 points += tally.points

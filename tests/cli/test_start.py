@@ -44,8 +44,8 @@ COMMANDS = (
     "outbox retry --all",
 )
 """Each command but `run` and `demo`: `loaded.py` shows nowhere else what one of them forgot to import."""
-NOT_NEEDED = {"aiohttp", "alembic", "apscheduler", "jinja2", "mako", "prometheus_client"}
-"""What only migrations and the daemon need, for its schedule and for what it tells over HTTP."""
+NOT_NEEDED = {"aiohttp", "alembic", "apscheduler", "jinja2", "mako", "prometheus_client", "pygments"}
+"""What only migrations and the daemon need, for its schedule and for what it tells over HTTP, or nothing at all."""
 MOST_MODULES = 1000
 """At the end of `once`, which needs the most of them: some 930, of which SQLAlchemy has 150."""
 FEWEST_FROZEN = 100_000

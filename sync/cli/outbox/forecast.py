@@ -32,7 +32,8 @@ def _usual_per_minute(settings: Settings, vouchers: int) -> float:
 
 def tell_forecast(told: Forecast) -> None:
     """Print a forecast, with the note for the vendor."""
-    calls, lasts, window = plural(told.calls, "call"), f"about {told.seconds:,.0f} s", f"{told.window_s:g} s"
+    calls, window = plural(told.calls, "call"), f"{told.window_s:g} s"
+    lasts = f"about {max(1, round(told.seconds)):,} s"  # "0 s" would tell the vendor of nothing
     waiting = f", behind {plural(told.waiting_calls, 'call')} of what waits already" if told.waiting_calls else ""
     budget = plural(told.budget_requests, "call")
     usual = f"about {told.usual_per_minute:.1f} calls a minute"

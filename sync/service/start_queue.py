@@ -1,6 +1,10 @@
-"""Which connections of a replica begin: a few at a time, in the order in which it was given them."""
+"""Which connections of a replica begin: a few at a time, in the order in which it was given them.
+
+None waits for its place in a task of its own: thousands of those would be most of what a start takes.
+"""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 from sync.service.jobs import Jobs
@@ -12,48 +16,39 @@ BEGINS_S = 3.0
 
 
 class StartQueue:
-    """`waiting`: the jobs of those that have not begun."""
+    """`waiting`: the jobs of those that have not begun, each with what begins them."""
 
     def __init__(self, at_once: int = BEGUN_AT_ONCE) -> None:
-        self.waiting: list[Jobs] = []
-        self._places = asyncio.Semaphore(at_once)
-        self._pacing: dict[Jobs, asyncio.Task[None]] = {}
+        self.waiting: dict[Jobs, Callable[[], None]] = {}
+        self._at_once = at_once
+        self._beginning: dict[Jobs, asyncio.Task[None]] = {}
 
-    async def begin(self, jobs: Jobs, stop: asyncio.Event) -> bool:
-        """Wait until a connection may begin; whether it may, or was stopped before.
+    def enter(self, jobs: Jobs, begin: Callable[[], None]) -> None:
+        """Have `begin` called once a connection may begin.
 
-        Its place is another's once it has pulled, or ends, or takes long.
+        Its place is another's once it has pulled, or leaves, or takes long.
         """
-        may_begin = await self._has_place(jobs, stop)
-        if may_begin:
-            self._pacing[jobs] = asyncio.create_task(self._let_next_begin(jobs))
-        return may_begin
+        self.waiting[jobs] = begin
+        self._fill()
 
-    async def end(self, jobs: Jobs) -> None:
-        """Let the next one begin, if it waits for one that ends."""
+    async def leave(self, jobs: Jobs) -> None:
+        """Begin it no more if it has not begun, and let the next one begin if that waits for it."""
+        self.waiting.pop(jobs, None)
         jobs.has_pulled.set()
-        if (pacing := self._pacing.get(jobs)) is not None:
-            await pacing
+        if (beginning := self._beginning.get(jobs)) is not None:
+            await beginning
 
-    async def _has_place(self, jobs: Jobs, stop: asyncio.Event) -> bool:
-        self.waiting.append(jobs)
-        waits = [asyncio.create_task(self._places.acquire()), asyncio.create_task(stop.wait())]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            self.waiting.remove(jobs)
-            for wait in waits:
-                wait.cancel()
-            has_place, _ = await asyncio.gather(*waits, return_exceptions=True)
-            is_stopped = stop.is_set()
-            if has_place is True and is_stopped:
-                self._places.release()
-        return has_place is True and not is_stopped
+    def _fill(self) -> None:
+        while self.waiting and len(self._beginning) < self._at_once:
+            jobs = next(iter(self.waiting))
+            begin = self.waiting.pop(jobs)
+            self._beginning[jobs] = asyncio.create_task(self._keep_place(jobs))
+            begin()
 
-    async def _let_next_begin(self, jobs: Jobs) -> None:
+    async def _keep_place(self, jobs: Jobs) -> None:
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(jobs.has_pulled.wait(), BEGINS_S)
         finally:
-            self._pacing.pop(jobs, None)
-            self._places.release()
+            del self._beginning[jobs]
+            self._fill()

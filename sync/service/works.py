@@ -5,7 +5,8 @@ waited in between would take kilobytes of each of thousands.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,8 @@ class Works:
         self._schedule = schedule
         self._heartbeats = heartbeats
         self._wake = wake
+        self._new = deque[tuple[Engagement, StoredConnection]]()
+        self._beginning: asyncio.Task[None] | None = None
 
     @property
     def tasks(self) -> set["asyncio.Task[None]"]:
@@ -72,7 +75,9 @@ class Works:
         epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
         tenure = Tenure(self._place.process, epoch, self._membership.trust)
         work = self.by_name[stored.name] = Engagement(stored.name, owned, tenure)
-        self._do(work, self._begin(work, stored))
+        self._new.append((work, stored))
+        if self._beginning is None or self._beginning.done():
+            self._beginning = asyncio.create_task(self._begin_new())
 
     def follow(self, name: str, owned: Owned | None, stored: StoredConnection | None, *, is_given_back: bool) -> None:
         """Go on with a connection that this replica owns as before, and end what is another's, or has other tokens.
@@ -103,7 +108,8 @@ class Works:
         work.task.add_done_callback(lambda done: self._done(work, done))
 
     def _done(self, work: Engagement, done: "asyncio.Task[None]") -> None:
-        work.task = None
+        if work.task is done:  # and not a step that this one has led to
+            work.task = None
         if not done.cancelled():  # else all ends at once
             self._end_if_stopped(work)
 
@@ -112,11 +118,19 @@ class Works:
         if work.stop.is_set() and work.task is None and self.by_name.get(work.name) is work:
             self._do(work, self._end(work))
 
-    async def _begin(self, work: Engagement, stored: StoredConnection) -> None:
-        """Begin; a fault of ours ends it after a while, so that it is begun anew."""
+    async def _begin_new(self) -> None:
+        """Begin each that is new, with a turn of the loop between two: there may be thousands."""
+        while self._new:
+            work, stored = self._new.popleft()
+            if not work.stop.is_set():
+                self._do(work, self._take_step(work, partial(self._enter, work, stored)))
+            await asyncio.sleep(0)
+
+    async def _take_step(self, work: Engagement, step: Callable[[], None]) -> None:
+        """Of a beginning; a fault of ours ends it after a while, so that it is begun anew."""
         try:
             with outlived("connection", but=(SettingsError,), connection=work.name) as ending:
-                await self._begin_jobs(work, stored)
+                step()
         except SettingsError as error:
             log.warning("not_begun", connection=work.name, error=str(error))
             await self._tell(work.name, error)
@@ -127,16 +141,24 @@ class Works:
                 await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
             work.stop.set()
 
-    async def _begin_jobs(self, work: Engagement, stored: StoredConnection) -> None:
-        jobs = work.jobs = self._make_jobs(work, stored)
+    def _enter(self, work: Engagement, stored: StoredConnection) -> None:
+        """Make its jobs, which begin once there is a place for them."""
+        jobs, pulls_first = self._make_jobs(work, stored), stored.caught_up_as_of is not None
+        work.jobs = jobs
         self.has_begun.set()
-        if not await self.starts.begin(jobs, work.stop):
-            return
-        address = jobs.connection.identity.platform_address
-        log.debug("connection_begun", connection=work.name, platform_address=address)
+
+        def begin() -> None:
+            if not work.stop.is_set():
+                self._do(work, self._take_step(work, partial(self._begin_jobs, jobs, pulls_first=pulls_first)))
+
+        self.starts.enter(jobs, begin)
+
+    def _begin_jobs(self, jobs: Jobs, *, pulls_first: bool) -> None:
+        connection = jobs.connection
+        log.debug("connection_begun", connection=connection.name, platform_address=connection.identity.platform_address)
         self.jobs.append(jobs)
         self.has_begun.set()
-        self._schedule.begin(jobs, pulls_first=stored.caught_up_as_of is not None)
+        self._schedule.begin(jobs, pulls_first=pulls_first)
 
     def _make_jobs(self, work: Engagement, stored: StoredConnection) -> Jobs:
         place = replace(self._place, stop=work.stop)
@@ -162,6 +184,7 @@ class Works:
             if jobs in self.jobs:
                 await self._end_begun(jobs)
         finally:
+            await self.starts.leave(jobs)
             await jobs.connection.client.aclose()
 
     async def _end_begun(self, jobs: Jobs) -> None:
@@ -170,7 +193,6 @@ class Works:
         finally:
             self.jobs.remove(jobs)
             self._heartbeats.end(jobs)
-            await self.starts.end(jobs)
 
     async def _tell(self, name: str, error: VoucherSyncError) -> None:
         standing = Standing(str(error), type(error).__name__)

@@ -80,9 +80,8 @@ class Hotels:
         for number in range(20):
             world.add_voucher(service.id, f"Voucher {number}", created_utc=world.now())
         jobs = self.make(name)
-        assert await self._queue.begin(jobs, self._mirror.stop)
         self._begun.append(jobs)
-        self._schedule.begin(jobs)
+        self._queue.enter(jobs, lambda: self._schedule.begin(jobs))
         async with asyncio.timeout(PATIENCE_S):
             await jobs.has_pulled.wait()
             await jobs.discover()  # behind that of its start
@@ -96,7 +95,7 @@ class Hotels:
         self._mirror.stop.set()
         for jobs in self._begun:
             await self._schedule.end(jobs)
-            await self._queue.end(jobs)
+            await self._queue.leave(jobs)
 
 
 @pytest.mark.long

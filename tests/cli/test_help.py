@@ -20,7 +20,7 @@ sys.argv = ["voucher-sync", *json.loads(sys.argv[1])]
 try:
     main()
 except SystemExit as ended:
-    print(json.dumps([ended.code, sorted({name.partition(".")[0] for name in sys.modules})]))
+    print(json.dumps([ended.code, sorted({name.partition(".")[0] for name, one in sys.modules.items() if one})]))
 """
 CUT_OFF = re.compile(r"  \S.*\.\.\.")
 HEAVY = {

@@ -157,7 +157,7 @@ async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browse
     async with serving(mirror) as site:
         await STATES["held"](mirror, site)
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light", script=False)
-        assert await page.inner_text("#headline") == "Working, and something needs you"
+        assert await page.inner_text("#headline") == "Working, and changes are held"
         assert await page.is_hidden("#pause")
         assert await page.locator('noscript meta[http-equiv="refresh"], meta[http-equiv="refresh"]').count() == 1
 

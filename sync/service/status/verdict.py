@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-from sync.core.plurals import plural
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Overview
+from sync.service.status.notes import Note, notes_on
 
 DEFAULT_PULL_INTERVAL_S = 60.0
 DEFAULT_LEASE_S = 30.0
@@ -55,26 +55,10 @@ LEVEL_WORDS = {
 }
 
 
-HELD_TO_DO = (
-    "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
-    "back with `voucher-sync outbox cancel`"
-)
-FAILED_TO_DO = (
-    "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
-    "leave them"
-)
-
 NO_VOUCHER = "The token has shown none so far, or the first look for them goes on."
-STUCK_TO_DO = (
-    "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says what it is"
-)
 REMOVED = "Changes were queued for it since it was removed, and nobody sends them"
 REMOVED_TO_DO = (
     "take them back with `voucher-sync outbox cancel`, or add the connection again with `voucher-sync connections add`"
-)
-DRIFT_TO_DO = (
-    "nothing for a single time; where it comes again, somebody changes the mirror's rows by hand, or codes change "
-    "without a new `UpdatedUtc`, which only an audit sees"
 )
 MAX_NOTES = 3
 """Of several connections, that are told before the list of these."""
@@ -92,14 +76,6 @@ NO_TOKENS = {
     ),
 }
 """By whose tokens a connection has: what is told where no daemon has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that somebody must look at while all goes on, and what to do."""
-
-    text: str
-    to_do: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +144,7 @@ def _notes_of_many(verdicts: dict[str, Verdict], cause: str) -> Iterator[Note]:
 
 def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:
     """The verdict on one connection."""
-    notes = list(_notes(one))
+    notes = list(notes_on(one))
     urgent = _kept_from(one) or _unserved(one, overview, lease_s) or _failing(one, overview)
     if urgent:
         return Verdict(urgent.level, urgent.headline, urgent.cause, urgent.since, urgent.to_do, notes)
@@ -176,7 +152,7 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
         return Verdict(reading.level, reading.headline, reading.cause, reading.since, reading.to_do, notes)
     if notes:
         more = f", and {len(notes) - 1} more to look at" if len(notes) > 1 else ""
-        headline = "Working, and something needs you"
+        headline = f"Working, and {notes[0].what}"
         return Verdict(Level.ATTENTION, headline, f"{notes[0].text}{more}", None, notes[0].to_do, notes)
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
@@ -270,28 +246,6 @@ def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
     if one.open_windows:
         return Verdict(Level.READING, "Working, and reading more of the past", left, one.state_since)
     return None
-
-
-def _notes(one: ConnectionStatus) -> Iterator[Note]:
-    """What somebody must look at, the most urgent first."""
-    if count := one.outbox.get("held"):
-        why = f": {words.held_because(one.held)}" if one.held else ""
-        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks{why}"
-        yield Note(text, HELD_TO_DO)
-    if one.audit_braked:
-        yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"))
-    if count := one.outbox.get("failed"):
-        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
-        yield Note(text, FAILED_TO_DO)
-    if one.stuck:
-        yield Note(f"{words.changes(one.stuck)} stuck until somebody mends what keeps them", STUCK_TO_DO)
-    if one.audit_drift and not one.audit_braked:
-        is_mended = one.audit_repaired >= one.audit_drift
-        text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"
-        yield Note(text, DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}")
-    if one.rejected_records:
-        text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
-        yield Note(text, "see sync.rejected_records for the reasons; the rest goes on")
 
 
 def _pull_interval_s(overview: Overview) -> float:

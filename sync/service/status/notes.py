@@ -1,0 +1,59 @@
+"""What somebody must look at while all goes on, and what to do; pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sync.core.plurals import plural
+from sync.service.status import remedies, words
+from sync.service.status.facts import ConnectionStatus
+
+HELD_TO_DO = (
+    "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
+    "back with `voucher-sync outbox cancel`"
+)
+FAILED_TO_DO = (
+    "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
+    "leave them"
+)
+STUCK_TO_DO = (
+    "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says what it is"
+)
+DRIFT_TO_DO = (
+    "nothing for a single time; where it comes again, somebody changes the mirror's rows by hand, or codes change "
+    "without a new `UpdatedUtc`, which only an audit sees"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that somebody must look at while all goes on, and what to do; `what`: in short, and without numbers."""
+
+    text: str
+    to_do: str
+    what: str = ""
+
+
+def notes_on(one: ConnectionStatus) -> Iterator[Note]:
+    """What somebody must look at, the most urgent first."""
+    if count := one.outbox.get("held"):
+        why = f": {words.held_because(one.held)}" if one.held else ""
+        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks{why}"
+        yield Note(text, HELD_TO_DO, "changes are held")
+    if one.audit_braked:
+        what = "the audit changed nothing"
+        yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"), what)
+    if count := one.outbox.get("failed"):
+        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
+        yield Note(text, FAILED_TO_DO, "changes were refused")
+    if one.stuck:
+        text = f"{words.changes(one.stuck)} stuck until somebody mends what keeps them"
+        yield Note(text, STUCK_TO_DO, "changes are stuck")
+    if one.audit_drift and not one.audit_braked:
+        is_mended = one.audit_repaired >= one.audit_drift
+        text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"
+        to_do = DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}"
+        yield Note(text, to_do, "codes had drifted")
+    if one.rejected_records:
+        text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
+        to_do = "see sync.rejected_records for the reasons; the rest goes on"
+        yield Note(text, to_do, "records cannot be stored")

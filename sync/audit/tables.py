@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Table, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 
-from sync.postgres.metadata import TIMESTAMP, metadata
+from sync.postgres.metadata import IS_UNLOGGED, TIMESTAMP, metadata
 
 
 def _count(name: str, comment: str) -> Column[int]:
@@ -59,6 +59,7 @@ audit_pages = Table(
     comment="Codes that the API lists of the vouchers that an audit is comparing.",
     # After a crash of the database the comparison of these vouchers begins anew.
     prefixes=["UNLOGGED"],
+    info={IS_UNLOGGED: True},
 )
 
 audit_seen = Table(
@@ -69,6 +70,7 @@ audit_seen = Table(
     schema="sync",
     comment="As sync.audit_pages, for the release before that has it; goes with the one after.",
     prefixes=["UNLOGGED"],
+    info={IS_UNLOGGED: True},
 )
 
 audit_candidates = Table(

@@ -5,9 +5,10 @@ from sqlalchemy.exc import DBAPIError
 
 from sync.cli.check_line import CheckLine
 from sync.cli.roles import describe_role
+from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.facts import Facts, load_facts
-from sync.postgres.in_force import not_in_force, refusals
+from sync.postgres.in_force import must_be_given, not_in_force, refusals, unlogged
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.requirements import NEWEST, OLDEST
 from sync.postgres.schema_version import current_revision, known_revisions
@@ -97,6 +98,13 @@ def _check_tables(connection: Connection) -> CheckLine:
     if gone := not_in_force(connection, tables, triggers()):
         to_do = "put back what was dropped or renamed, ENABLE TRIGGER what is disabled, REINDEX what is not valid"
         return CheckLine("tables", f"not there, or not in force: {_first(gone)}", to_do)
+    if emptied := unlogged(connection, tables):
+        detail = f"a crash of the server would empty what is UNLOGGED: {_first(emptied)}"
+        return CheckLine("tables", detail, "ALTER TABLE ... SET LOGGED")
+    # Into the outbox others insert, who may well know what to give.
+    if unfilled := must_be_given(connection, [table for table in tables if table is not outbox]):
+        detail = f"no INSERT of ours fills in what may not be null: {_first(unfilled)}"
+        return CheckLine("tables", detail, "ALTER TABLE ... ALTER COLUMN ... SET DEFAULT, or DROP NOT NULL")
     if refused := refusals(connection, tables):
         to_do = "mend or drop the rule, trigger or publication, or grant the privilege"
         return CheckLine("tables", f"refused whatever is written: {_first(refused)}", to_do)

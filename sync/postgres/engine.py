@@ -41,6 +41,7 @@ from sync.postgres.sqlstates import (
     PASSING,
     PROTOCOL,
     READ_ONLY,
+    REFUSED,
     ROW_SECURITY,
     STARTUP_PARAMETER,
     STATEMENT_POOLING,
@@ -257,9 +258,9 @@ def _is_told_full(cause: BaseException | None) -> bool:
 
 
 def _is_one_too_many(cause: BaseException | None, engine: AsyncEngine) -> bool:
-    # Refused while others of this process are in use, they are too many; in whatever language it is said.
+    # Refused while others of this process are in use, they are too many.
     has_others = isinstance(engine.pool, QueuePool) and engine.pool.checkedout() > 0
-    return has_others and _is_without_session(cause) and "FATAL:" in str(cause)
+    return has_others and _is_without_session(cause) and REFUSED.search(str(cause)) is not None
 
 
 def _is_without_session(cause: BaseException | None) -> bool:

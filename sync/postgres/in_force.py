@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sync.core.errors import DatabaseError, NotAllowed, StatementRefused
 from sync.postgres.engine import translate
+from sync.postgres.metadata import IS_UNLOGGED
 
 # An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing.
 _IN_FORCE = text("""
@@ -25,11 +26,26 @@ FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.rel
 WHERE space.nspname = ANY (:schemas)
 """)
 
+# A trigger before the row may fill such a column in.
+_MUST_BE_GIVEN = text("""
+SELECT space.nspname || '.' || relation.relname AS of_table, own.attname AS name
+FROM pg_attribute AS own JOIN pg_class AS relation ON relation.oid = own.attrelid
+JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND own.attnum > 0 AND own.attnotnull
+  AND NOT own.atthasdef AND own.attidentity = '' AND NOT own.attisdropped AND NOT EXISTS (
+    SELECT FROM pg_trigger AS filling WHERE filling.tgrelid = relation.oid AND filling.tgtype & 7 = 7)
+ORDER BY 1, 2
+""")
+_UNLOGGED = text("""
+SELECT space.nspname || '.' || relation.relname
+FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND relation.relpersistence = 'u' ORDER BY 1
+""")
+
 
 def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iterable[tuple[str, str]]) -> list[str]:
     """Indexes and constraints of `tables`, and `triggers` (table, name), that are gone, disabled or not valid."""
-    schemas = {table.schema for table in tables}
-    found = {(row.of_table, row.name) for row in connection.execute(_IN_FORCE, {"schemas": list(schemas)})}
+    found = {(row.of_table, row.name) for row in connection.execute(_IN_FORCE, _schemas(tables))}
     indexes = {(table.fullname, str(index.name)) for table in tables for index in table.indexes}
     constraints = {
         (table.fullname, str(constraint.name))
@@ -39,6 +55,20 @@ def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iter
         if constraint is not table.primary_key or table.primary_key.columns
     }
     return [f"{name} of {table}" for table, name in sorted({*indexes, *constraints, *triggers} - found)]
+
+
+def unlogged(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which tables a crash of the server empties, other than those that were made so."""
+    lasting = {table.fullname for table in tables if not table.info.get(IS_UNLOGGED)}
+    return [name for name in connection.execute(_UNLOGGED, _schemas(tables)).scalars() if name in lasting]
+
+
+def must_be_given(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Columns of `tables` that are somebody else's and may not be null, which no INSERT of ours fills in."""
+    known = {(table.fullname, column.name) for table in tables for column in table.columns}
+    names = {table.fullname for table in tables}
+    found = connection.execute(_MUST_BE_GIVEN, _schemas(tables))
+    return [f"{row.name} of {row.of_table}" for row in found if row.of_table in names and tuple(row) not in known]
 
 
 def refusals(connection: Connection, tables: Sequence[Table]) -> list[str]:
@@ -69,3 +99,7 @@ def _for_no_row(table: Table) -> Iterator[tuple[str, Executable]]:
     yield "INSERT", insert(table).from_select([column.name], none, include_defaults=False).on_conflict_do_nothing()
     yield "UPDATE", update(table).where(false()).values({column: column})
     yield "DELETE", delete(table).where(false())
+
+
+def _schemas(tables: Sequence[Table]) -> dict[str, list[str | None]]:
+    return {"schemas": list({table.schema for table in tables})}

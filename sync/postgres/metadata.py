@@ -18,6 +18,8 @@ TIMESTAMP = DateTime(timezone=True)
 UNDER_WAY = timedelta(minutes=1)
 """What others noted while a transaction is under way lies in its future by so much at most; more of it was noted before
 the database's clock went back."""
+IS_UNLOGGED = "is_unlogged"
+"""In a table's `info`: a crash of the database's server may empty it."""
 BYTEWISE = 'COLLATE "C"'
 """Of texts in a unique index: sorted as the operating system does today, it would miss rows tomorrow. Given in place of
 an operator class: an index on expressions would differ from what Alembic reads back."""

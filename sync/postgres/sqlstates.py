@@ -3,6 +3,8 @@
 Source: PostgreSQL's documentation, appendix A, *PostgreSQL Error Codes*.
 """
 
+import re
+
 # What a lost, refused or shutting-down server answers: classes 08 and 57, and 53 (out of connections, disk or memory).
 UNAVAILABLE_CLASSES = ("08", "53", "57")
 READ_ONLY = "25006"
@@ -36,6 +38,8 @@ FULL_WORDS = (
     "no more connections allowed",  # PgBouncer's
 )
 """Libpq tells of a refused connection in the server's words alone, without its code."""
+REFUSED = re.compile(r"failed: [^:\n]+:  ")
+"""How libpq tells what a server has answered instead of opening a session: behind FATAL, in its language."""
 PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"
 """What PgBouncer says to whoever begins a transaction where each statement may go to another session."""
 STARTUP_PARAMETER = "unsupported startup parameter"

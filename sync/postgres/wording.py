@@ -20,15 +20,19 @@ UNFIT_FOR_PUBLICATION = "42P10"
 DEPENDENT = "2BP01"
 """Something cannot be dropped; the detail has the names of what depends on it, a line each."""
 NEW_LINE = "\n"
-FUNCTION = re.compile(r'PL/\w+ function ((?:[\w$]+|"[\w$ ]+")(?:\.(?:[\w$]+|"[\w$ ]+"))?)\([\w ,."\[\]]*\) line \d+ .*')
-"""The last line of an error's context: the function that a statement of ours has set off."""
-ANY_FUNCTION = re.compile(r'PL/\w+.*[\w"]\(|\bSQL\b')
-"""The same in any of PostgreSQL's languages, or of a function in SQL; not of a block that is none, nor of a lock."""
+_NAME = r'(?<![A-Za-z0-9_$.])((?:[a-z0-9_$]+|"[\w$ ]+")(?:\.(?:[a-z0-9_$]+|"[\w$ ]+"))?)'
+FUNCTION = re.compile(rf'(?!COPY\b)(?=.*PL/)[^"(]*"?{_NAME}\([\w ,."\[\]]*\)"?[^"(]*')
+"""The last line of an error's context: the function that a statement of ours has set off. Servers say it in seventeen
+languages, so it is found by its name and brackets; a line with other brackets, or with a value in quotes, is none."""
+OUR_FUNCTION = re.compile(r"(?<![A-Za-z0-9_$.])sync\.\w+\(\)")
+SQL = re.compile(r"\bSQL\b", re.ASCII)
+BLOCK = "inline_code_block"
+"""What stands for the name of a block that is no function."""
 INTERRUPTIONS = ("ProcessInterrupts", "DeadLockReport")
 """Where PostgreSQL itself ends a function: somebody cancelled it, a time-out, a deadlock."""
 OUT_OF_ROOM = ("53100", "53200")
-OWN_RULE = re.compile(r"PL/pgSQL function sync\.\w+\(\) line \d+ at RAISE")
-"""The whole context of what a trigger of ours refuses: it says so without a value, and nobody else's trigger spoke."""
+RAISED = "exec_stmt_raise"
+"""Where PostgreSQL itself raises what a function in PL/pgSQL has asked for."""
 
 
 def words_of(cause: BaseException | None) -> str:
@@ -42,7 +46,7 @@ def words_of(cause: BaseException | None) -> str:
     is_of_form = cause.sqlstate in OF_FORM and cause.diag.context is None
     if cause.sqlstate == UNFIT_FOR_PUBLICATION and cause.diag.context is None and cause.diag.message_detail:
         return f"{cause.diag.message_primary}: {cause.diag.message_detail}"
-    if is_of_the_line or is_of_form or is_about_statement(cause) or OWN_RULE.fullmatch(cause.diag.context or ""):
+    if is_of_the_line or is_of_form or is_about_statement(cause) or _is_own_rule(cause.diag):
         return cause.diag.message_primary or type(cause).__name__
     dependent = cause.diag.message_detail if cause.sqlstate == DEPENDENT and cause.diag.context is None else None
     named = f": {dependent.replace(NEW_LINE, ', ')}" if dependent else _where(cause.diag)
@@ -68,18 +72,44 @@ def is_of_users_function(cause: BaseException | None) -> bool:
     another server, and nothing of this one. Disk and memory are this one's whoever needs more of them."""
     if not isinstance(cause, psycopg.Error) or cause.diag.context is None:
         return False
-    outermost = cause.diag.context.rpartition("\n")[2]
-    is_users = ANY_FUNCTION.search(outermost) is not None and " sync." not in outermost
+    set_off = set_off_by_ours(cause.diag.context)
+    is_users = ("PL/" in set_off or SQL.search(set_off) is not None) and BLOCK not in set_off
     is_told_by_it = cause.diag.severity_nonlocalized == "ERROR" and cause.diag.source_function not in INTERRUPTIONS
     return is_users and is_told_by_it and cause.sqlstate not in OUT_OF_ROOM
 
 
 def _where(diag: Diagnostic) -> str:
-    if diag.context is not None:
-        # A function may give an error any names it likes.
-        function = FUNCTION.fullmatch(diag.context.rpartition("\n")[2])
-        return f" in function {function[1]}" if function else ""
+    set_off = set_off_by_ours(diag.context or "")
     table = ".".join(name for name in (diag.schema_name, diag.table_name or diag.datatype_name) if name)
     kinds = {"column": diag.column_name, "constraint": diag.constraint_name}
     named = [f"{kind} {name}" for kind, name in kinds.items() if name]
+    if diag.context is not None and (set_off or not named):
+        # A function may give an error any names it likes.
+        function = function_of(set_off or diag.context.rpartition("\n")[2])
+        return f" in function {function}" if function else ""
     return "".join([*(f", {one}" for one in named), f" of {table}" if table else ""])
+
+
+def set_off_by_ours(context: str) -> str:
+    """The outermost line of a context that is not about a function of ours; nothing where there is no other.
+
+    Below a function of ours stands its statement, of several lines, that has set another one off.
+    """
+    lines = context.split("\n")
+    while lines and OUR_FUNCTION.search(lines[-1]):
+        lines.pop()
+        while lines and not SQL.search(lines[-1]):
+            lines.pop()
+        del lines[-1:]
+    return lines[-1] if lines else ""
+
+
+def function_of(line: str) -> str | None:
+    """The name of the function that a line of a context is about."""
+    function = FUNCTION.fullmatch(line)
+    return function[1] if function else None
+
+
+def _is_own_rule(diag: Diagnostic) -> bool:
+    """Whether it is what a trigger of ours refuses: it says so without a value, and nobody else's trigger spoke."""
+    return (function_of(diag.context or "") or "").startswith("sync.") and diag.source_function == RAISED

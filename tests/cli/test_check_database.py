@@ -155,6 +155,38 @@ def test_a_table_that_takes_nothing(database_url: str) -> None:
         assert "drop the rule" in tables.to_do
 
 
+def test_a_table_that_a_crash_would_empty(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("ALTER TABLE mews.voucher_codes SET UNLOGGED")
+        tables = found(database_url)["tables"]
+        assert tables.detail == "a crash of the server would empty what is UNLOGGED: mews.voucher_codes"
+        assert "SET LOGGED" in tables.to_do
+
+
+OWN = "ALTER TABLE {} ADD COLUMN tenant text NOT NULL"
+FILLED_IN = """
+CREATE FUNCTION public.fill_in() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant := 'a'; RETURN NEW; END $$;
+CREATE TRIGGER fill_in BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION public.fill_in()
+"""
+
+
+@pytest.mark.parametrize("table", ["mews.voucher_codes", "mews.voucher_code_outbox_attempts", "sync.runs"])
+def test_a_column_of_somebodys_that_nobody_fills_in(database_url: str, table: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(f"SET search_path = mews, public; {OWN.format(table)}".encode())
+        tables = found(make_conninfo(database_url, options="-c search_path=mews,sync"))["tables"]
+        assert tables.detail == f"no INSERT of ours fills in what may not be null: tenant of {table}"
+        assert "SET DEFAULT" in tables.to_do
+        admin.execute(FILLED_IN.format(table).encode())
+        assert not found(database_url)["tables"].is_wrong
+
+
+def test_such_a_column_of_the_outbox_is_for_those_who_queue(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(OWN.format("mews.voucher_code_outbox").encode())
+    assert not found(database_url)["tables"].is_wrong
+
+
 def test_triggers_that_do_not_fire(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(alter("DATABASE", database_of(database_url), {"session_replication_role": "replica"}))

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.flows import footprint, honest, later, mirrored, numbered, open_windows, pull_later, watermarks
-from tests.support.guards import ALWAYS, BAD, CHECK, GUARDS, UNDO, aside, put
+from tests.support.guards import ALWAYS, BAD, BEHIND_OURS, CHECK, GUARDS, UNDO, aside, put
 from tests.support.mirror import Mirror
 
 MANY = 100
@@ -38,7 +38,7 @@ async def test_its_neighbours_and_the_watermark_go_on(mirror: Mirror, guard: Seq
 
 
 @pytest.mark.sampled
-@guards(GUARDS)
+@guards(GUARDS | BEHIND_OURS)
 async def test_a_change_that_is_refused_keeps_the_row_as_it_was(mirror: Mirror, guard: Sequence[str]) -> None:
     code, other = mirror.add_codes(mirror.add_voucher(), ["GOOD-1", "GOOD-2"])
     await mirror.once()

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.core.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
 from sync.postgres.engine import connect_options, make_engine, transaction
+from sync.postgres.sqlstates import REFUSED
 from sync.postgres.urls import describe_address
 from tests.support.database import execute, rows
 from tests.support.standby import standby
@@ -206,6 +207,23 @@ async def test_a_transaction_without_an_end_is_given_up_and_the_next_one_works(
         with pytest.raises(DatabaseUnavailable, match="does not answer: no end within"):
             await execute(engine, "SELECT pg_sleep(3600)")
     assert [row["one"] for row in await rows(engine, "SELECT 1 AS one")] == [1]
+
+
+def test_a_server_that_refuses_a_session_is_known_in_whatever_language_it_does() -> None:
+    words = 'connection failed: connection to server at "127.0.0.1", port 5432 failed: '
+    refused = (
+        "FATAL:  zu viele Verbindungen",
+        "FATALE:  troppe connessioni",
+        "ВАЖНО:  слишком много",
+        "致命错误:  太多了",
+    )
+    assert all(REFUSED.search(words + one) for one in refused)
+    unanswered = (
+        "Connection refused\n\tIs the server running on that host?",
+        "timeout expired",
+        "SSL error: bad write",
+    )
+    assert not any(REFUSED.search(words + one) for one in unanswered)
 
 
 async def test_a_port_where_nobody_listens_means_unavailable() -> None:

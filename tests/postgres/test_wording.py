@@ -6,8 +6,9 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.core.errors import DatabaseError, NotMigrated
-from tests.support.database import execute, rows
+from sync.core.errors import DatabaseError, NotMigrated, StatementRefused
+from sync.postgres.wording import function_of, set_off_by_ours
+from tests.support.database import code, execute, rows, store
 
 VALUE = "S3CRETCODE"
 INSERT = "INSERT INTO things VALUES (:value)"
@@ -100,3 +101,67 @@ async def test_what_the_driver_does_not_send_or_cannot_read_is_not_told(engine: 
 async def test_what_our_own_triggers_refuse_is_told_in_their_words(engine: AsyncEngine) -> None:
     with pytest.raises(DatabaseError, match="operation: must be 'add' or 'delete'"):
         await execute(engine, "INSERT INTO mews.voucher_code_outbox (operation) VALUES ('move')")
+
+
+BEHIND_OURS = {
+    "a trigger": (
+        "CREATE FUNCTION speak() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE USING ERRCODE = '08001', "
+        f"MESSAGE = '{VALUE}'; END $$; CREATE TRIGGER speak BEFORE INSERT ON mews.voucher_code_versions "
+        "FOR EACH ROW EXECUTE FUNCTION speak()",
+        "SqlclientUnableToEstablishSqlconnection in function public.speak",
+    ),
+    "a check": (
+        "ALTER TABLE mews.voucher_code_versions ADD CONSTRAINT none CHECK (value IS NULL)",
+        "CheckViolation, constraint none of mews.voucher_code_versions",
+    ),
+}
+
+
+@pytest.mark.parametrize(("trouble", "words"), BEHIND_OURS.values(), ids=BEHIND_OURS.keys())
+async def test_what_refuses_the_statement_of_a_trigger_of_ours_is_named_and_not_that_trigger(
+    engine: AsyncEngine, database_url: str, trouble: str, words: str
+) -> None:
+    await store(engine, code(1))
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute(trouble.encode())
+    with pytest.raises(StatementRefused) as caught:
+        await execute(engine, "UPDATE mews.voucher_codes SET mirrored_at = now()")
+    assert caught.value.words == words
+
+
+LINES = {
+    "cs": "PL/pgSQL funkce {} řádek 1 na RAISE",
+    "de": "PL/pgSQL-Funktion {} Zeile 1 bei RAISE",
+    "en": "PL/pgSQL function {} line 1 at RAISE",
+    "es": "función PL/pgSQL {} en la línea 1 en RAISE",
+    "fr": "fonction PL/pgSQL {}, ligne 1 à RAISE",
+    "ja": "PL/pgSQL関数{}の1行目 - RAISE",
+    "ko": 'PL/pgSQL 함수 "{}" 의 1번째 RAISE',
+    "ru": "функция PL/pgSQL {}, строка 1, оператор RAISE",
+    "tr": "{} PL/pgSQL fonksiyonu, 1. satır, RAISE içinde",
+    "zh_CN": "在RAISE的第1行的PL/pgSQL函数{}",
+}
+"""From the catalogs that PostgreSQL comes with: a function, as a server says it in this language (`lc_messages`)."""
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
+def test_a_function_is_known_in_whatever_language_the_server_speaks(line: str) -> None:
+    for name, types in (("speak", ""), ("shop.speak", "text, integer[]"), ('"Prüfe das"', ""), ('shop."No"', "")):
+        users, ours = line.format(f"{name}({types})"), line.format("sync.keep_versions()")
+        assert function_of(users) == name
+        assert set_off_by_ours(f"bad {VALUE}\n{users}\nSQL »INSERT INTO x\n  SELECT 1«\n{ours}") == users
+        assert (function_of(ours), set_off_by_ours(ours)) == ("sync.keep_versions", "")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"COPY things, line 1, column value: PL/x {VALUE}()",
+        f'SQL statement "SELECT PL/x, {VALUE}()"',
+        f"SQL-Anweisung »SELECT 'PL/x', {VALUE}(1), 2()«",
+        "PL/pgSQL function inline_code_block line 1 at RAISE",
+        f'PL/pgSQL assignment "x := {VALUE}()"',
+    ],
+)
+def test_a_line_that_may_hold_a_value_names_no_function(line: str) -> None:
+    assert function_of(line) is None

@@ -108,6 +108,16 @@ GUARDS: dict[str, Sequence[str]] = {
     ),
 }
 
+BEHIND_OURS: dict[str, Sequence[str]] = {
+    "a trigger on the versions that met another server that is away": [
+        "CREATE FUNCTION public.guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.value = 'GOOD-1' THEN RAISE '%', NEW.value USING ERRCODE = '08001'; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER guard BEFORE INSERT ON mews.voucher_code_versions FOR EACH ROW EXECUTE FUNCTION public.guard()",
+    ],
+    "a check of the versions": ["ALTER TABLE mews.voucher_code_versions ADD CHECK (value <> 'GOOD-1')"],
+}
+"""What refuses a change of the code `GOOD-1`, in the statement by which a trigger of ours keeps that version."""
+
 ALWAYS: dict[str, Sequence[str]] = {
     "a trigger that always raises": trigger("RAISE EXCEPTION 'never %', NEW.value;"),
     "a trigger of the statement": [

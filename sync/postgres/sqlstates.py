@@ -31,13 +31,21 @@ PASSING = {
 }
 """What ends without anything being done here: what the database says, and what somebody can do about it there."""
 FULL_WORDS = (
-    "too many connections for role",
-    "too many connections for database",
-    "too many clients already",
-    "remaining connection slots are reserved",
+    *("too many connections for", "too many clients already", "remaining connection slots are reserved"),
     "no more connections allowed",  # PgBouncer's
+    *("zu viele Verbindungen", "die verbleibenden Verbindungen sind"),
+    *("demasiadas conexiones", "demasiados clientes", "las conexiones restantes están"),
+    *("trop de connexions", "trop de clients", "emplacements de connexions restants"),
+    *("troppe connessioni", "troppi client", "rimanenti slot di connessione"),
+    *("för många uppkopplingar", "för många klienter", "resterande anslutningsslottar"),
+    *("слишком много подключений", "слишком много клиентов", "оставшиеся слоты подключений"),
+    *("занадто багато підключень", "забагато клієнтів", "слоти підключень, які залишились"),
+    *("が多すぎます", "残りの接続スロット"),
+    *("접속수를 초과", "접속자 수를 초과", "남은 연결 슬롯"),
+    *("的连接太多了", "已经有太多的客户", "已保留的连接位置"),
 )
-"""Libpq tells of a refused connection in the server's words alone, without its code."""
+"""Libpq tells of a refused connection in the server's words alone, without its code: here in each language that the
+server's catalogs have, by `lc_messages`."""
 REFUSED = re.compile(r"failed: [^:\n]+:  ")
 """How libpq tells what a server has answered instead of opening a session: behind FATAL, in its language."""
 PROTOCOL, STATEMENT_POOLING = "08P01", "statement pooling mode"

@@ -9,10 +9,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.core.errors import DatabaseError, DatabaseUnavailable, NotMigrated, SettingsError
-from sync.postgres.engine import connect_options, make_engine, transaction
+from sync.core.errors import DatabaseError, DatabaseFull, DatabaseUnavailable, NotMigrated, SettingsError
+from sync.postgres.engine import connect_options, make_engine, transaction, translate
 from sync.postgres.sqlstates import REFUSED
 from sync.postgres.urls import describe_address
 from tests.support.database import execute, rows
@@ -224,6 +225,31 @@ def test_a_server_that_refuses_a_session_is_known_in_whatever_language_it_does()
         "SSL error: bad write",
     )
     assert not any(REFUSED.search(words + one) for one in unanswered)
+
+
+FULL = [
+    'too many connections for database "mews"',
+    "remaining connection slots are reserved for roles with the SUPERUSER attribute",
+    "zu viele Verbindungen von Rolle »mews«",
+    "tut mir leid, schon zu viele Verbindungen",
+    "die verbleibenden Verbindungen sind für Superuser auf Nicht-Replikationsverbindungen reserviert",
+    "lo siento, ya tenemos demasiados clientes",
+    "désolé, trop de clients sont déjà connectés",
+    'troppe connessioni al database "mews"',
+    'för många uppkopplingar till databasen "mews"',
+    "извините, уже слишком много клиентов",
+    "вибачте, вже забагато клієнтів",
+    'データベース"mews"への接続が多すぎます',
+    '"mews" 데이터베이스 최대 접속수를 초과했습니다',
+    '到数据库 "mews"的连接太多了',
+]
+"""From the catalogs that PostgreSQL comes with."""
+
+
+@pytest.mark.parametrize("words", FULL)
+def test_a_full_server_is_known_by_its_first_refusal_in_whatever_language(words: str) -> None:
+    refused = psycopg.OperationalError(f'connection to server at "127.0.0.1", port 5432 failed: FATAL:  {words}')
+    assert isinstance(translate(DBAPIError(None, None, refused)), DatabaseFull)
 
 
 async def test_a_port_where_nobody_listens_means_unavailable() -> None:

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0023_operators.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0043_empty_status.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -85,8 +85,9 @@ BEGIN
     last_number := NEW.id;
   END IF;
 
-  -- 3. Mappers send every column that they know: null is as good as left out.
-  NEW.status := coalesce(NEW.status, 'pending');
+  -- 3. Mappers send every column that they know: null is as good as left out, and so is the empty text that some send
+  -- for a text which may not be null.
+  NEW.status := coalesce(nullif(NEW.status, ''), 'pending');
   NEW.attempts := coalesce(NEW.attempts, 0);
   NEW.priority := coalesce(NEW.priority, 0);
   NEW.blocked_alone := coalesce(NEW.blocked_alone, 0);

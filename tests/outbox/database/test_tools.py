@@ -52,6 +52,12 @@ async def test_every_column_of_the_daemon_s_is_left_open_by_a_word(
     }
 
 
+async def test_so_is_the_status_by_an_empty_text(outbox: Outbox, app: psycopg.AsyncConnection) -> None:
+    """As Django does, by a model that `inspectdb` has made of the table."""
+    await app.execute(insertion(["status"], ["''"]), [VOUCHER, "A"])
+    assert await outbox.statuses() == ["pending"]
+
+
 async def ids(outbox: Outbox) -> list[int]:
     return [row["id"] for row in await rows(outbox.engine, "SELECT id FROM mews.voucher_code_outbox ORDER BY id")]
 

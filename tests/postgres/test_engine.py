@@ -17,6 +17,7 @@ from sync.postgres.engine import connect_options, make_engine, transaction, tran
 from sync.postgres.sqlstates import REFUSED
 from sync.postgres.urls import describe_address
 from tests.support.database import execute, rows
+from tests.support.hostile import new_owner
 from tests.support.standby import standby
 
 SECRET = "s3cret"
@@ -225,6 +226,18 @@ def test_a_server_that_refuses_a_session_is_known_in_whatever_language_it_does()
         "SSL error: bad write",
     )
     assert not any(REFUSED.search(words + one) for one in unanswered)
+
+
+async def test_a_session_too_many_beside_others_is_known_in_any_words(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sync.postgres.engine.FULL_WORDS", ())
+    with new_owner(empty_database_url, "CONNECTION LIMIT 1") as url:
+        engine = make_engine(url)
+        async with transaction(engine):
+            with pytest.raises(DatabaseFull, match=r"no more connections \(53300\)"):
+                await rows(engine, "SELECT 1")
+        await engine.dispose()
 
 
 FULL = [

@@ -5,13 +5,13 @@ setting means; messages hold names and paths, no values.
 """
 
 import os
+import select
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from sync.core.encodings import encoding_of
@@ -20,6 +20,8 @@ from sync.core.errors import SettingsError
 DOT_ENV = Path(".env")
 MAX_BYTES = 64 * 1024
 """No secret and no `.env` is longer; a device never ends."""
+PIPE_S = 10.0
+"""For so long a pipe is waited for until somebody writes into it, as a shell's `<(...)` does at once."""
 OURS = ("SYNC_", "MEWS_")
 """Who sets a variable that begins so means this service."""
 LIKENESS = 0.9
@@ -63,12 +65,32 @@ def _secret(name: str, given: str) -> str:
     # What does not begin at the root may be the secret itself, set under the wrong name.
     shown = str(path) if path.is_absolute() else "what it names (a path from / on would be shown here)"
     try:
-        with path.open("rb") as file:
-            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+        with open(path, "rb", opener=_open_at_once) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode):
                 raise SettingsError(f"{name}: {shown} cannot be read: it is a device")
-            return _text(name, shown, file.read(MAX_BYTES + 1)).strip()
+            content = _from_pipe(name, shown, file.fileno()) if stat.S_ISFIFO(mode) else file.read(MAX_BYTES + 1)
+            return _text(name, shown, content).strip()
     except OSError as error:
         raise SettingsError(f"{name}: {shown} cannot be read: {error.strerror}") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe into which nobody writes would be waited for without an end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _from_pipe(name: str, path: str, descriptor: int) -> bytes:
+    """All that is written into a pipe, until the last who writes has closed it."""
+    content = b""
+    while len(content) <= MAX_BYTES:
+        if not select.select([descriptor], [], [], PIPE_S)[0]:
+            raise SettingsError(f"{name}: {path} cannot be read: nobody writes into it, which is a pipe")
+        part = os.read(descriptor, MAX_BYTES)
+        if not part:
+            break
+        content += part
+    return content
 
 
 def _text(name: str, path: str, content: bytes) -> str:
@@ -83,10 +105,7 @@ def _text(name: str, path: str, content: bytes) -> str:
 
 def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
     try:
-        # A stranger's pipe would be waited for; opened so, it is empty.
-        with open(
-            DOT_ENV, "rb", opener=lambda path, flags: os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-        ) as file:
+        with open(DOT_ENV, "rb", opener=_open_at_once) as file:
             if why := _strangers_way(os.fstat(file.fileno())):
                 tell(
                     f".env is not read: {why}, and could have the tokens sent elsewhere; see that {DOT_ENV.absolute()} "
@@ -98,10 +117,14 @@ def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
         return {}  # a directory of this name is a virtual environment of Python's
     except OSError as error:
         raise SettingsError(f"settings: .env cannot be read: {error.strerror}") from None
+    values: dict[str, str] = {}
+    # Not by `dotenv_values`: it takes `${...}` in a password, also in quotes, for a variable, which is mostly not set.
     for binding in parse_stream(StringIO(text)):
         if binding.error or (binding.key is not None and binding.value is None):
             raise SettingsError(f"settings: .env cannot be read: line {binding.original.line} is not NAME=value")
-    return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+        if binding.key is not None and binding.value is not None:
+            values[binding.key] = binding.value
+    return values
 
 
 def _strangers_way(file: os.stat_result) -> str:

@@ -1,5 +1,6 @@
 """Settings: where they come from, what each is without a word, and how a wrong one is told."""
 
+import os
 import time
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from sync import setting_sources
 from sync.settings import IN_THE_FUTURE, Settings, load_settings
 from tests.support.own_settings import SECRET_ADDRESSES, SECRETS, Set, complaint, only_set_here
 
@@ -126,6 +128,22 @@ def test_the_dot_env_file_is_read(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text('MEWS_CLIENT_TOKEN="from-.env"\nSYNC_OVERLAP_S=7\nSOMETHING_ELSE=1\n')
     assert value("MEWS_CLIENT_TOKEN") == "from-.env"
     assert value("SYNC_OVERLAP_S") == 7
+
+
+def test_a_pipe_into_which_nobody_writes_is_told_and_not_waited_for_for_ever(
+    set_: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setting_sources, "PIPE_S", 0.05)
+    os.mkfifo(tmp_path / "token")
+    set_(MEWS_CLIENT_TOKEN_FILE=tmp_path / "token")
+    assert complaint().startswith(f"MEWS_CLIENT_TOKEN_FILE: {tmp_path}/token cannot be read: nobody writes into it")
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_secret_of_dot_env_that_looks_like_a_variable_is_itself(tmp_path: Path, quote: str) -> None:
+    secret = "a$HOME-${HOME}-${missing:-b}"
+    (tmp_path / ".env").write_text(f"MEWS_CLIENT_TOKEN={quote}{secret}{quote}\n")
+    assert value("MEWS_CLIENT_TOKEN") == secret
 
 
 def test_the_environment_wins_over_a_named_file_and_that_over_dot_env(set_: Set, tmp_path: Path) -> None:

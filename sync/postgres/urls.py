@@ -31,6 +31,8 @@ MAX_LABEL = 63
 def read_url(database_url: str) -> dict[str, Any]:
     """libpq's parameters. `SettingsError` for what neither libpq nor psycopg can use."""
     url = libpq_url(database_url.strip())
+    if url.startswith(('"', "'")):
+        raise SettingsError("DATABASE_URL stands in quotes: take them away")  # as `docker run --env-file` hands it on
     _refuse_ambiguous(url)
     try:
         options = conninfo_to_dict(url)

@@ -36,6 +36,8 @@ def test_a_password_that_is_not_encoded_is_no_host(scheme: str, password: str) -
         ("postgresql://user:hush\udcff@db.example/vouchers", "no text in UTF-8"),
         ("postgresql://user:hush%ff@db.example/vouchers", "no text in UTF-8"),
         ("postgresql://db.example/vouchers?application_name=hush%ff", "no text in UTF-8"),
+        ('"postgresql://user:hush@db.example/vouchers"', "stands in quotes: take them away"),
+        ("'host=db.example password=hush'", "stands in quotes: take them away"),
         ("postgresql://db.example/vouchers?connect_timeout=99999999999999999999", "a number of seconds"),
         ("postgresql://db.example/vouchers?connect_timeout=\u0663", "a number of seconds"),
         ("postgresql://user:50%hush@db.example/vouchers", "% as %25"),

@@ -111,10 +111,9 @@ async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckL
     try:
         services = [one async for page in operations.services(client, ids) for one in page.records]
         yield CheckLine("services/getAll", f"permitted; {plural(len(services), 'service')}")
-        vouchers = [one for service in services[:MAX_SERVICES] async for one in _vouchers_of(client, service)]
-        yield CheckLine(
-            "vouchers/getAll", f"permitted; {plural(len(vouchers), 'voucher')} in the first {MAX_SERVICES} services"
-        )
+        of_services = [await _vouchers_of(client, service) for service in services[:MAX_SERVICES]]
+        vouchers = [one for of_service in of_services for one in of_service or ()]
+        yield CheckLine("vouchers/getAll", _what_is_to_be_read(of_services, len(vouchers)))
         if vouchers:
             await _read_codes(client, vouchers[0])
             yield CheckLine("voucherCodes/getAll", "permitted")
@@ -142,13 +141,20 @@ async def _check_hotels(one: StoredConnection, address: str, engine: AsyncEngine
     return [CheckLine("hotels", foreign, next_step(one.name, is_stored=is_stored))] if foreign else []
 
 
-async def _vouchers_of(client: Client, service: Service) -> AsyncIterator[Voucher]:
+async def _vouchers_of(client: Client, service: Service) -> list[Voucher] | None:
+    """Those of a service; None if it cannot carry any, which is nothing to mend."""
     try:
-        async for page in operations.vouchers(client, [service.id]):
-            for voucher in page.vouchers.records:
-                yield voucher
+        pages = [page async for page in operations.vouchers(client, [service.id])]
     except api_errors.InvalidRequest:
-        return  # this service cannot carry vouchers, which is nothing to mend
+        return None
+    return [voucher for page in pages for voucher in page.vouchers.records]
+
+
+def _what_is_to_be_read(of_services: Sequence[list[Voucher] | None], vouchers: int) -> str:
+    if of_services and all(of_service is None for of_service in of_services):
+        of_all = plural(len(of_services), "service")
+        return f"refused for each of {of_all}, as for such that carry no vouchers: of these no code is mirrored"
+    return f"permitted; {plural(vouchers, 'voucher')} in the first {MAX_SERVICES} services"
 
 
 async def _read_codes(client: Client, voucher: Voucher) -> None:

@@ -133,7 +133,9 @@ def check(alert: bool, as_json: bool, name: str | None) -> None:
 @click.option("--healthy", is_flag=True, help="Print nothing; exit 0 only if a daemon is alive.")
 @click.option("--watch", is_flag=True, help="Print again every 2 seconds, in the same place, until Ctrl-C.")
 @click.option(
-    "--strict", is_flag=True, help="Exit 3 where nothing fails, but changes are held or failed, or it drifted."
+    "--strict",
+    is_flag=True,
+    help="Exit 3 where nothing fails, but changes are held or failed, it drifted, or nothing is there and at work.",
 )
 @click.option("--connection", "name", metavar="NAME", help="Tell everything of this connection, and of no other.")
 def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | None) -> None:

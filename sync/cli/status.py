@@ -23,7 +23,7 @@ from sync.core.errors import VoucherSyncError
 from sync.postgres.engine import make_engine, transaction
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
-from sync.service.status.verdict import Level, Verdict, is_served, judge_connection
+from sync.service.status.verdict import Level, is_served, judge_connection
 from sync.settings import Settings, load_settings
 
 WATCH_EVERY_S = 2.0
@@ -49,7 +49,7 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
         click.echo(json.dumps([_for_json(one, overview, lease_s) for one in overview.connections], default=_plain))
     else:
         click.echo("\n".join(as_text(overview, lease_s, width_of(Console()))))
-    sys.exit(_exit_code([judge_connection(one, overview, lease_s) for one in overview.connections], strict=strict))
+    sys.exit(_exit_code(overview, lease_s, strict=strict))
 
 
 def _is_healthy(overview: Overview, lease_s: float) -> bool:
@@ -58,11 +58,14 @@ def _is_healthy(overview: Overview, lease_s: float) -> bool:
     return any(is_served(one, overview, lease_s) for one in at_work) or (not at_work and bool(overview.alive))
 
 
-def _exit_code(verdicts: list[Verdict], *, strict: bool) -> int:
+def _exit_code(overview: Overview, lease_s: float, *, strict: bool) -> int:
+    verdicts = [judge_connection(one, overview, lease_s) for one in overview.connections]
     worst = max((verdict.level for verdict in verdicts), default=Level.OK)
     if worst >= Level.DEGRADED:
         return 1
-    return NEEDS_SOMEBODY if strict and any(verdict.notes for verdict in verdicts) else 0
+    # Nothing there and nobody at work: the database may be the wrong one.
+    needs_somebody = any(verdict.notes for verdict in verdicts) or not (verdicts or overview.alive)
+    return NEEDS_SOMEBODY if strict and needs_somebody else 0
 
 
 async def _watch(url: str, settings: Settings, name: str | None) -> None:

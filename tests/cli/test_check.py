@@ -249,13 +249,6 @@ async def test_an_operation_that_is_not_permitted(cli: Cli, mirror: Mirror, oper
 
 
 @pytest.mark.long
-async def test_a_service_without_vouchers_is_no_fault(cli: Cli, mirror: Mirror) -> None:
-    mirror.world.add_service(mirror.hotel.id, "Restaurant", carries_vouchers=False)
-    async with mirror.served():
-        assert wrong(await findings(cli, mirror.environment)) == []
-
-
-@pytest.mark.long
 async def test_a_clock_that_is_far_off(cli: Cli, mirror: Mirror) -> None:
     mirror.clock.advance(timedelta(hours=3))
     async with mirror.served():

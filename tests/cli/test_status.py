@@ -213,6 +213,16 @@ async def test_a_database_that_is_not_migrated(cli: Cli, empty_database_url: str
     assert "): run `voucher-sync migrate`; if that finds nothing to do, put back what was dropped" in ended.stderr
 
 
+async def test_strict_is_not_content_with_a_database_in_which_nothing_is_and_nobody_works(
+    cli: Cli, database_url: str
+) -> None:
+    codes = [
+        (await cli("status", *words, settings={"DATABASE_URL": database_url})).code
+        for words in ((), ("--strict",), ("--strict", "--json"))
+    ]
+    assert codes == [0, 3, 3]
+
+
 @pytest.mark.long
 async def test_strict_tells_scripts_that_somebody_is_needed(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():

@@ -48,8 +48,8 @@ class BudgetLedger:
     """
 
     __slots__ = (
-        "_beat", "_clock", "_counts_on_s", "_engine", "_process", "_token", "_trust", "_uptime", "_watch",
-        "good_for_s", "standing_s",
+        "__weakref__", "_beat", "_clock", "_counts_on_s", "_engine", "_process", "_token", "_trust", "_uptime",
+        "_watch", "good_for_s", "standing_s",
     )  # fmt: skip
 
     def __init__(

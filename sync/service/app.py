@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -31,7 +31,6 @@ from sync.fleet.replicas import Replica
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.platform_cap import PlatformLimits
-from sync.mews.rate_limiter import CAP_WAIT_S
 from sync.mews.transport import HttpPool, HttpPools
 from sync.mirror.pull import PullSettings
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -39,6 +38,7 @@ from sync.outbox.send import PushSettings
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import known_revisions, require_schema
 from sync.service.jobs import Jobs
+from sync.service.ledgers import Ledgers, make_ledger
 from sync.service.looks import Looks, make_looks
 from sync.service.outbox_worker import OutboxSettings
 from sync.settings import Settings
@@ -57,6 +57,7 @@ class Workplace:
     process: UUID
     retry_policy: RetryPolicy
     pools: HttpPools
+    ledgers: Ledgers = field(default_factory=Ledgers)
 
 
 @asynccontextmanager
@@ -132,8 +133,9 @@ def make_connection(
     is_stored = name != CONNECTION_NAME
     identity = Identity(platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
     client = make_client(
-        place.settings, place.stop, place.retry_policy, place.engine, place.process,
-        platform_address=platform_address, given=given, pool=place.pools.of(platform_address), trust=trust,
+        place.settings, place.stop, place.retry_policy, platform_address=platform_address, given=given,
+        pool=place.pools.of(platform_address),
+        ledger=place.ledgers.of(token, place.settings, place.engine, place.process, trust),
     )  # fmt: skip
     return Connection(name, client, place.engine, place.stop, identity, place.incarnation, process=place.process)
 
@@ -168,19 +170,19 @@ def make_client(
     stop: asyncio.Event,
     retry_policy: RetryPolicy = RetryPolicy(),
     engine: AsyncEngine | None = None,
-    process: UUID | None = None,
     *,
     platform_address: str | None = None,
     given: Credentials | None = None,
     pool: HttpPool | None = None,
-    trust: Trust | None = None,
+    ledger: BudgetLedger | None = None,
 ) -> Client:
-    """The API's client, of the environment's tokens if none are given; without a database, its budget is its own.
+    """The API's client, of the environment's tokens if none are given.
 
-    `process`: by what name it writes its calls down there; `trust` as for `make_connection`.
+    Its calls are written down by the `ledger`, or by a new one in the database; without either, its budget is its own.
     """
     address, tokens = platform_address or settings.mews_platform_address, given or credentials(settings)
-    token = fingerprint(address, tokens.access_token)
+    if ledger is None and engine is not None:
+        ledger = make_ledger(fingerprint(address, tokens.access_token), settings, engine)
     return Client(
         address,
         tokens,
@@ -194,22 +196,7 @@ def make_client(
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
         pool=pool,
-        ledger=None if engine is None else _make_ledger(settings, engine, token, process, trust),
-    )
-
-
-def _make_ledger(
-    settings: Settings, engine: AsyncEngine, token: bytes, process: UUID | None, trust: Trust | None
-) -> BudgetLedger:
-    return BudgetLedger(
-        engine,
-        token,
-        good_for_s=settings.sync_lease_s,
-        # A place of the budget is held for a read until it is answered, and for a write while its claim is good.
-        longest_call_s=CAP_WAIT_S + max(settings.sync_request_timeout_s, settings.sync_lease_s),
-        window_s=settings.sync_rate_limit_window_s,
-        process=process,
-        trust=trust,
+        ledger=ledger,
     )
 
 

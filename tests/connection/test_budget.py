@@ -1,6 +1,7 @@
 """What is written down of a token's calls: by one process at a time, without any clock's instant, for all to read."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from functools import partial
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from sync.fleet.assignment import Member
 from sync.fleet.replicas import Replica
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import in_transaction, make_engine, transaction
+from sync.service import app
 from tests.mews.helpers import StopWatch, read
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.pooler import needs_pgbouncer, pooled
@@ -36,6 +38,7 @@ SELECT pg_stat_get_xact_tuples_updated(oid) + pg_stat_get_tuples_updated(oid),
 FROM pg_class WHERE oid = 'sync.reservations'::regclass
 """
 
+CALLS = "SELECT sum(reserved + cardinality(ages_ms)) FROM sync.reservations"
 STANDING_STILL = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
 """
@@ -255,6 +258,20 @@ async def test_a_clean_stop_hands_over_exactly_what_was_spent(database_url: str)
                 await read(mirror.connection.client)
         (left,) = await mirror.rows("SELECT reserved, cardinality(ages_ms) AS calls FROM sync.reservations")
         assert left == {"reserved": 0, "calls": 25}
+
+
+async def test_connections_of_one_token_in_a_process_write_down_the_calls_of_each(database_url: str) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.served(), app.open_workplace(mirror.settings(), mirror.way, mirror.stop) as place:
+        of_token = (mirror.address, app.credentials(place.settings))
+        trust = Trust(until_s=math.inf, lasts_s=9.0)
+        both = [app.make_connection(place, name, *of_token, trust=trust) for name in ("lake", "hill")]
+        for one in [both[0]] * 12 + [both[1]] * 5:
+            await read(one.client)
+        for one in both:
+            await one.client.aclose()
+        async with transaction(place.engine) as tx:
+            assert (await tx.execute(text(CALLS))).scalar_one() == 17
 
 
 async def test_who_calls_nobody_writes_nothing(mirror: Mirror) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from sync.core.plurals import plural
+from sync.mews.address import same_address
 
 MAX_NAMED = 3
 
 
 def fingerprint(platform_address: str, access_token: str) -> bytes:
     """By which a token is known again where it was accepted before; it does not tell the token."""
-    return hashlib.sha256(f"{platform_address}\n{access_token}".encode()).digest()
+    return hashlib.sha256(f"{same_address(platform_address)}\n{access_token}".encode()).digest()
 
 
 def why_foreign(
@@ -33,7 +34,7 @@ def why_foreign(
     address, token = (
         ("MEWS_PLATFORM_ADDRESS", "MEWS_ACCESS_TOKEN") if stored_as is None else ("its address", "its token")
     )
-    if known_address is not None and known_address != platform_address:
+    if known_address is not None and same_address(known_address) != same_address(platform_address):
         return f"{who} mirrors {known_address}, and {address} is {platform_address}"
     if not known_enterprises or not enterprises or known_enterprises.keys() & enterprises.keys():
         return None

@@ -52,6 +52,7 @@ async def add(
 
     `VoucherSyncError` names those that are there already, by their name or by their token.
     """
+    await tx.execute(_ONE_AT_A_TIME)
     present = await load_present(tx)
     await _refuse_known_tokens(tx, box, present, new)
     rows = [_row(box, one, origin) for one in new]
@@ -72,7 +73,7 @@ async def try_to_add(
 async def _refuse_known_tokens(
     tx: AsyncConnection, box: TokenBox, present: Sequence[StoredConnection], new: Sequence[NewConnection]
 ) -> None:
-    """Two connections of one token would read all of it twice, and share a budget."""
+    """Two connections of one token would read all of it twice, and share a budget. `present`: all others."""
     known: dict[bytes, str] = {}
     for one in await tx.execute(_FINGERPRINTS):
         known[one.token_fingerprint] = one.name
@@ -150,8 +151,11 @@ async def resume(tx: AsyncConnection, name: str) -> bool:
 async def rotate(tx: AsyncConnection, box: TokenBox, stored: StoredConnection, new: NewConnection) -> None:
     """Give a connection another access token, and another client token if one is given, which were tried before.
 
-    `VoucherSyncError` where somebody else has changed its tokens meanwhile.
+    `VoucherSyncError` where another connection has it, or somebody else has changed its tokens meanwhile.
     """
+    await tx.execute(_ONE_AT_A_TIME)
+    others = [one for one in await load_present(tx) if one.name != new.name]
+    await _refuse_known_tokens(tx, box, others, [new])
     values = encrypted(box, new.name, new.platform_address, new.access_token, new.client_token)
     tried = fingerprint(new.platform_address, new.access_token)
     parameters = {"of_name": new.name, "old_access_token": stored.access_token, "tried": tried, **values}
@@ -214,6 +218,8 @@ async def require(tx: AsyncConnection, name: str) -> StoredConnection:
     return StoredConnection(**row)
 
 
+# Of two who give the same token at the same moment, neither would see the other's.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('voucher-sync tokens of connections', 0))")
 _NEW = insert(connections).values(
     name=bindparam("new_name"),
     state="ok",

@@ -18,6 +18,7 @@ from typing import TypeVar
 import httpx
 
 from sync.mews import bodies
+from sync.mews.address import same_address
 from sync.mews.platform_cap import PlatformCap, PlatformLimits
 from sync.mews.platform_circuit import PlatformCircuit
 from sync.mews.surroundings import proxy_for, tls_context
@@ -154,11 +155,12 @@ class HttpPools:
 
     def of(self, platform_address: str) -> HttpPool:
         """The pool of an address. `SettingsError` as `HttpPool` says."""
-        if (pool := self._pools.get(platform_address)) is None:
+        address = same_address(platform_address)
+        if (pool := self._pools.get(address)) is None:
             cap = PlatformCap(self._limits, self._clock, self._part) if self._limits else None
-            circuit = PlatformCircuit(platform_address, self._rng, self._clock, self._returned)
+            circuit = PlatformCircuit(address, self._rng, self._clock, self._returned)
             pool = HttpPool(platform_address, max_response_bytes=self._max_response_bytes, cap=cap, circuit=circuit)
-            self._pools[platform_address] = pool
+            self._pools[address] = pool
         return pool
 
     def _returned(self) -> None:

@@ -51,8 +51,18 @@ def read_event(body: bytes) -> Event | None:
     token = _text(data.get("AccessToken") or data.get("ApiKey"), MAX_TOKEN_LENGTH)
     if token is not None and (not token.isascii() or " " in token):
         raise ValueError("the token is none")
-    name = _text(_of(_of(data, "Enterprise"), "Name"), MAX_NAME_LENGTH)
+    name = _shown(_of(_of(data, "Enterprise"), "Name"))
     return Event(Action(action), integration_id, name, token)
+
+
+def _shown(name: Any) -> str | None:
+    """What can be shown of a hotel's name; None where there is nothing. A name is no reason to lose a hotel: it may
+    hold a wide space, as in Japanese, or marks for the direction of writing.
+    """
+    if not isinstance(name, str):
+        return None
+    shown = "".join(one if one.isprintable() else " " if one.isspace() else "" for one in name)
+    return " ".join(shown.split())[:MAX_NAME_LENGTH].strip() or None
 
 
 def _of(thing: Any, name: str) -> Any:

@@ -1,8 +1,12 @@
 """Events that were accepted, and what came of them: each stands in the database before the vendor is answered."""
 
 import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import islice
+from operator import itemgetter
+from typing import Any
 
 from sqlalchemy import ColumnElement, func, literal, select, text, update
 from sqlalchemy.dialects.postgresql import insert
@@ -34,29 +38,44 @@ class Waiting:
         return replace(self.event, access_token=token)
 
 
-async def accept(tx: AsyncConnection, box: TokenBox, body: bytes, event: Event, platform_address: str) -> bool:
-    """Keep an event; one that was sent before is tried anew, if it is done with. False: too many wait already."""
+async def accept(
+    tx: AsyncConnection, box: TokenBox, events: Mapping[bytes, Event], platform_address: str
+) -> Collection[bytes]:
+    """Keep events, by what was sent; which of them are kept: too many may wait already.
+
+    One that was sent before is tried anew, if it is done with.
+    """
     waiting = select(integration_events.c.id).where(integration_events.c.finished_at.is_(None)).limit(MAX_WAITING)
-    if (await tx.execute(select(func.count()).select_from(waiting.subquery()))).scalar_one() >= MAX_WAITING:
-        return False
-    of = _token_of(event.integration_id, platform_address)
-    values = {
-        "action": event.action.value,
-        "integration_id": event.integration_id,
-        "enterprise_name": event.enterprise_name,
-        "access_token": None if event.access_token is None else box.encrypt(event.access_token, of),
-    }
+    room = MAX_WAITING - (await tx.execute(select(func.count()).select_from(waiting.subquery()))).scalar_one()
+    kept = dict(islice(events.items(), room))
+    if not kept:
+        return kept
+    # In one order whoever keeps them, so that two who keep the same do not wait for each other.
+    rows = sorted((_row(box, *one, platform_address) for one in kept.items()), key=itemgetter("digest"))
+    statement = insert(integration_events).values(rows)
+    told = {name: statement.excluded[name] for name in rows[0] if name != "digest"}
     begun_anew = {"attempts": 0, "next_attempt_at": func.now(), "received_at": func.now()}
-    statement = insert(integration_events).values(digest=hashlib.sha256(body).digest(), **values)
-    again = values | begun_anew | {"finished_at": None, "outcome": None}
+    again = told | begun_anew | {"finished_at": None, "outcome": None}
     is_finished = integration_events.c.finished_at.is_not(None)
     await tx.execute(
         statement.on_conflict_do_update(index_elements=[integration_events.c.digest], set_=again, where=is_finished)
     )
-    # What waits for this integration to be enabled may go on by it.
-    of_same = (integration_events.c.integration_id == event.integration_id, integration_events.c.finished_at.is_(None))
+    # What waits for these integrations to be enabled may go on by it.
+    integration_ids = {event.integration_id for event in kept.values()}
+    of_same = (integration_events.c.integration_id.in_(integration_ids), integration_events.c.finished_at.is_(None))
     await tx.execute(update(integration_events).where(*of_same).values(next_attempt_at=func.now()))
-    return True
+    return kept
+
+
+def _row(box: TokenBox, body: bytes, event: Event, platform_address: str) -> dict[str, Any]:
+    of, token = _token_of(event.integration_id, platform_address), event.access_token
+    return {
+        "digest": hashlib.sha256(body).digest(),
+        "action": event.action.value,
+        "integration_id": event.integration_id,
+        "enterprise_name": event.enterprise_name,
+        "access_token": None if token is None else box.encrypt(token, of),
+    }
 
 
 async def take_due(tx: AsyncConnection, pause: timedelta) -> Waiting | None:

@@ -42,7 +42,6 @@ def test_an_event_is_read() -> None:
         json.dumps({"Action": "IntegrationCreated", "Data": {"Integration": {"Id": "SECRET" * 100}}}).encode(),
         body(AccessToken="SECRET\n"), body(AccessToken="two SECRETs"), body(AccessToken=7),
         body(AccessToken="S" * 1001),
-        body(Enterprise={"Name": "a\x07b"}), body(Enterprise={"Name": ["SECRET"]}),
     ],
     ids=lambda sent: sent[:20],
 )  # fmt: skip
@@ -50,3 +49,21 @@ def test_what_is_no_event_is_refused(sent: bytes) -> None:
     with pytest.raises(ValueError) as told:  # noqa: PT011 - its words are what is looked at
         read_event(sent)
     assert "SECRET" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ホテル\u3000東京", "ホテル 東京"),
+        ("Hotel\xa0Ritz", "Hotel Ritz"),
+        ("\u200fמלון", "מלון"),
+        ("a\x07b\ud800", "ab"),
+        (" Hotel\n", "Hotel"),
+        ("x" * 300, "x" * 255),
+        ("\u200b", None),
+        ("", None),
+        (["Hotel"], None),
+    ],
+)
+def test_a_hotel_joins_whatever_it_is_called(name: Any, shown: str | None) -> None:
+    assert read_event(body(Enterprise={"Name": name})) == Event(Action.CREATED, "i", shown)

@@ -247,6 +247,15 @@ async def test_a_flood_is_not_kept(vendor: Vendor, monkeypatch: pytest.MonkeyPat
     assert statuses == [202] * 5 + [503] * 3
 
 
+async def test_what_comes_at_once_is_kept_together_and_the_same_once(vendor: Vendor) -> None:
+    sends = [vendor.send("IntegrationDisabled", f"i-{number % 40}") for number in range(60)]
+    assert await asyncio.gather(*sends) == [202] * 60
+    rows = await vendor.mirror.rows(
+        "SELECT count(*) AS events, count(DISTINCT xmin::text) < 20 AS are_kept_together FROM sync.integration_events"
+    )
+    assert rows == [{"events": 40, "are_kept_together": True}]
+
+
 @pytest.mark.parametrize(
     ("body", "method", "status"),
     [(b"{" + b" " * 70_000, "POST", 413), (b"nonsense", "POST", 400), (b"", "GET", 405)],

@@ -33,11 +33,11 @@ class Step(StrEnum):
 class KnownConnection:
     """The connection of an integration. `hotels`: those that its token last saw, None if not known yet.
 
-    `is_same_token`: the event brings the one that it has; `is_paused`: by an event, not by a person.
+    `keeps_token`: the event brings the one that it has, or an older one; `is_paused`: by an event, not by a person.
     """
 
     hotels: frozenset[UUID] | None
-    is_same_token: bool
+    keeps_token: bool
     is_paused: bool
 
 
@@ -73,7 +73,7 @@ def _of_token(known: KnownConnection | None, hotels: frozenset[UUID] | None, att
         return again_or_nothing(attempts, said, MAX_ATTEMPTS_OF_TOKEN)
     if known is None:
         return Step.ADD, "the API takes the token"
-    if known.is_same_token:
+    if known.keeps_token:
         return _resume(known)
     if known.hotels is not None and not known.hotels <= hotels:
         return Step.NOTHING, "the token is for other hotels than the connection's"

@@ -8,17 +8,20 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, select, text, update
+from sqlalchemy import ColumnElement, func, literal, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.fleet.event_tables import integration_events
 from sync.fleet.tokens import TokenBox, TokenOf
+from sync.fleet.webhooks.decide import Step
 from sync.fleet.webhooks.events import Action, Event
 
 MAX_WAITING = 10_000
 """More than any integrator has hotels that change at once: what comes beyond it is a flood, and is not kept."""
 KEPT_FOR = timedelta(days=30)
+COUNTED = (Step.ADD, Step.ROTATE)
+"""What becomes of an event whose token has counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ async def accept(
 ) -> Collection[bytes]:
     """Keep events, by what was sent; which of them are kept: too many may wait already.
 
-    One that was sent before is tried anew, if it is done with.
+    One that was sent before is tried anew, if it is done with and its token has not counted already: what has come
+    since, from the vendor or a person, must not be undone by its replay.
     """
     waiting = select(integration_events.c.id).where(integration_events.c.finished_at.is_(None)).limit(MAX_WAITING)
     room = MAX_WAITING - (await tx.execute(select(func.count()).select_from(waiting.subquery()))).scalar_one()
@@ -56,9 +60,12 @@ async def accept(
     told = {name: statement.excluded[name] for name in rows[0] if name != "digest"}
     begun_anew = {"attempts": 0, "next_attempt_at": func.now(), "received_at": func.now()}
     again = told | begun_anew | {"finished_at": None, "outcome": None}
-    is_finished = integration_events.c.finished_at.is_not(None)
+    outcome = integration_events.c.outcome
+    is_to_try = integration_events.c.finished_at.is_not(None) & ~or_(
+        *(outcome.startswith(f"{one}:") for one in COUNTED)
+    )
     await tx.execute(
-        statement.on_conflict_do_update(index_elements=[integration_events.c.digest], set_=again, where=is_finished)
+        statement.on_conflict_do_update(index_elements=[integration_events.c.digest], set_=again, where=is_to_try)
     )
     # What waits for these integrations to be enabled may go on by it.
     integration_ids = {event.integration_id for event in kept.values()}

@@ -21,7 +21,7 @@ from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.decide import MAX_ATTEMPTS_OF_TOKEN, KnownConnection, Step, again_or_nothing, decide
-from sync.fleet.webhooks.events import Event
+from sync.fleet.webhooks.events import Action, Event
 from sync.fleet.webhooks.store import Waiting
 from sync.postgres.engine import in_transaction
 
@@ -79,15 +79,12 @@ async def work_off(receiver: Receiver) -> bool:
 async def _verify(receiver: Receiver, waiting: Waiting) -> tuple[Step, str]:
     event = waiting.opened(receiver.box, receiver.platform_address)
     stored = await in_transaction(receiver.engine, partial(_find, receiver=receiver, event=event))
-    own_token = stored.token if stored else None
-    token = event.access_token or own_token
-    hotels: frozenset[UUID] | None = None
-    if token is not None:
-        with suppress(Unauthorized):
-            hotels = await receiver.ask(token, stored.row if stored else None)
+    token = event.access_token or (stored.token if stored else None)
+    hotels = await _hotels_of(receiver, token, stored)
     known = None
     if stored:
-        known = KnownConnection(stored.hotels, event.access_token == own_token, is_paused_by_mews(stored.row))
+        keeps_token = await _keeps_token(receiver, event, stored)
+        known = KnownConnection(stored.hotels, keeps_token, is_paused_by_mews(stored.row))
     brings_token = event.access_token is not None
     step, words = decide(event.action, known, hotels, brings_token=brings_token, attempts=waiting.attempts)
     act = partial(_act, receiver=receiver, event=event, stored=stored, step=step)
@@ -101,6 +98,23 @@ class _Stored:
     row: StoredConnection
     token: str | None
     hotels: frozenset[UUID] | None
+
+
+async def _hotels_of(receiver: Receiver, token: str | None, stored: _Stored | None) -> frozenset[UUID] | None:
+    """What the API shows for a token; None where it refuses it, or there is none."""
+    if token is not None:
+        with suppress(Unauthorized):
+            return await receiver.ask(token, stored.row if stored else None)
+    return None
+
+
+async def _keeps_token(receiver: Receiver, event: Event, stored: _Stored) -> bool:
+    """Whether the connection's token stays: the event brings it, or the first one, late, while the API takes both. To
+    go back to that would be an end once the vendor revokes it.
+    """
+    if event.action is not Action.CREATED or event.access_token == stored.token:
+        return event.access_token == stored.token
+    return await _hotels_of(receiver, stored.token, stored) is not None
 
 
 async def _find(tx: AsyncConnection, receiver: Receiver, event: Event) -> _Stored | None:

@@ -9,10 +9,10 @@ from sync.fleet.webhooks.events import Action
 
 A, B = UUID(int=1), UUID(int=2)
 HOTEL, BOTH, OTHER = frozenset({A}), frozenset({A, B}), frozenset({B})
-SAME = KnownConnection(HOTEL, is_same_token=True, is_paused=False)
-BEFORE = KnownConnection(HOTEL, is_same_token=False, is_paused=False)
-PAUSED = KnownConnection(HOTEL, is_same_token=True, is_paused=True)
-NEVER_READ = KnownConnection(None, is_same_token=False, is_paused=False)
+SAME = KnownConnection(HOTEL, keeps_token=True, is_paused=False)
+BEFORE = KnownConnection(HOTEL, keeps_token=False, is_paused=False)
+PAUSED = KnownConnection(HOTEL, keeps_token=True, is_paused=True)
+NEVER_READ = KnownConnection(None, keeps_token=False, is_paused=False)
 BRINGING = [Action.CREATED, Action.API_KEY_CREATED]
 
 

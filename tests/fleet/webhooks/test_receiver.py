@@ -2,59 +2,22 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 
-from sync.core.bind_address import BindAddress
 from sync.demo.simulator import Operation
 from sync.fleet.changes import why_no_name
 from sync.fleet.tokens import TokenBox, TokenOf, new_key
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import work_off
-from sync.mews.platform_cap import PlatformLimits
-from sync.mews.transport import HttpPools
 from sync.mirror.discover import discover
-from sync.service.integrations import make_receiver
-from sync.web.integrations import make_receiving_app
-from sync.web.server import serve_app
-from tests.fleet.webhooks.vendor import SECRET, Vendor
+from tests.fleet.webhooks.vendor import Vendor, state
 from tests.support.mirror import CLIENT_TOKEN, Mirror
-from tests.support.two_tokens import KEY, second
-
-
-@pytest.fixture
-async def vendor(mirror: Mirror) -> AsyncIterator[Vendor]:
-    settings = mirror.settings(sync_integration_secret=SECRET, sync_secret_key=KEY)
-    pools = HttpPools(settings.sync_max_response_mb * 2**20, PlatformLimits(10, 100))
-    receiver = make_receiver(settings, mirror.connection.engine, mirror.stop, pools)
-    app = make_receiving_app(settings, receiver, asyncio.Event())
-    with structlog.testing.capture_logs() as logs:
-        listening = asyncio.create_task(serve_app(app, BindAddress("127.0.0.1", 0), "integrations", asyncio.Event()))
-        while not logs:
-            await asyncio.wait([listening], timeout=0.01)
-        port = int(logs[0]["address"].rstrip("/").rpartition(":")[2])
-        yield Vendor(mirror, receiver, port, pools)
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
-    await pools.aclose()
-
-
-@pytest.fixture
-def hotel(mirror: Mirror) -> str:
-    """A hotel that the environment's token does not see; its own token."""
-    other = mirror.world.add_enterprise("Hotel B")
-    for token in ("token-1", "token-2"):
-        mirror.world.add_token(token, name=token, enterprise_ids=[other.id])
-    return "token-1"
-
-
-def state(**changed: Any) -> dict[str, Any]:
-    whole = {"name": "Hotel B", "origin": "webhook", "integration_id": "i-1", "paused_because": None}
-    return {**whole, "is_removed": False, **changed}
+from tests.support.two_tokens import second
 
 
 @pytest.mark.long

@@ -58,3 +58,9 @@ class Vendor:
     async def states(self) -> list[dict[str, Any]]:
         """What has become of the connections."""
         return await self.mirror.rows(STATES)
+
+
+def state(**changed: Any) -> dict[str, Any]:
+    """What has become of a hotel that an event has added, but for this."""
+    whole = {"name": "Hotel B", "origin": "webhook", "integration_id": "i-1", "paused_because": None}
+    return {**whole, "is_removed": False, **changed}

@@ -53,21 +53,22 @@ class Concerned:
         return self.is_everybody or name in self.names
 
 
-async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
+async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = False) -> Written:
     """Hold what is pending and was queued before the gap, but for what somebody has released since.
 
-    Of a copy that is all: it may have been found while rows of the original were still being restored into it.
+    Of a copy that is all: it may have been found while rows of the original were still being restored into it. What
+    others have locked is held the next time, unless it `waits`, as whoever closes the gap must.
     """
     if not known.gap_at:  # nor where others may still vouch for it
         return Written()
     through = None if known.gap is Gap.COPY else known.gap_through
     parameters = {"through": through, "since": known.gap_at}
-    row_ids = (await tx.execute(_TO_HOLD, parameters)).scalars().all()
+    row_ids = (await tx.execute(_TO_HOLD if waits else _FREE_TO_HOLD, parameters)).scalars().all()
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON))
 
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
-    """Rows that a gap holds, by number, from the first after `after` on; locked, but for what others hold."""
+    """Rows that a gap holds, by number, from the first after `after` on; locked, once nobody else has them."""
     return await _load(tx, _ROWS_OF_GAP.where(outbox.c.id > after).limit(limit))
 
 
@@ -183,15 +184,16 @@ async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
 
 _IS_OF_GAP = outbox.c.held_because == HeldBecause.BEFORE_A_GAP
 
-_ROWS_OF_GAP = (
-    select(*ROW_COLUMNS).where(_IS_OF_GAP).order_by(outbox.c.id).with_for_update(key_share=True, skip_locked=True)
-)
+_ROWS_OF_GAP = select(*ROW_COLUMNS).where(_IS_OF_GAP).order_by(outbox.c.id).with_for_update(key_share=True)
 
-_TO_HOLD = text("""
+_PENDING_BEFORE_GAP = """
 SELECT id FROM mews.voucher_code_outbox
 WHERE status = 'pending' AND (id <= :through OR :through IS NULL) AND (released_at IS NULL OR released_at < :since)
-FOR NO KEY UPDATE SKIP LOCKED
-""").bindparams(bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
+FOR NO KEY UPDATE
+"""
+_OF_GAP = (bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
+_TO_HOLD = text(_PENDING_BEFORE_GAP).bindparams(*_OF_GAP)
+_FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} SKIP LOCKED").bindparams(*_OF_GAP)
 
 _HOLD = text("""
 UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', last_error = :reason

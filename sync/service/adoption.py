@@ -77,14 +77,15 @@ async def adopt(
     `pause` ends once the API must show whatever was sent before it began: what a lost claim has just added does not
     show at once, and would be released and made twice. It is only asked for where adds are held.
 
-    Ended at any point it can be begun anew: each step leaves the rows where the next run finds them.
+    Ended at any point it can be begun anew: each step leaves the rows where the next run finds them. What somebody has
+    locked, another adoption too, is waited for: left out, it would be sent as if it had been looked up.
     """
     await connection.incarnation.check(connection.engine)
     known = connection.incarnation.known
     if known is None or known.gap is None:
         return Adoption(None, adopted=True)
     adoption = Adoption(known.gap)
-    await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known), as_daemon)
+    await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known, waits=True), as_daemon)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     if adoption.left.adds:
         await pause()

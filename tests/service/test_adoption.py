@@ -1,16 +1,21 @@
 """Adopting a database whose last changes were sent a moment ago."""
 
+import asyncio
+
+import psycopg
 import pytest
 
 from sync.cli.once_outcome import Outcome
 from sync.demo.simulator import Operation
 from sync.service import app
 from sync.service.adoption import Rest, adopt
+from tests.support.database import blocked
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.outbox import A_WHILE, Outbox
 
 ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 """As in a restored database."""
+LOCK = "SELECT FROM mews.voucher_code_outbox FOR UPDATE"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
 
@@ -115,3 +120,32 @@ async def test_rows_that_come_into_a_copy_after_it_was_found_are_looked_up_too(m
         assert (adoption.done, adoption.released, adoption.adopted) == (1, 0, True)
         await jobs.outbox.push_all()
     assert mirror.requests(Operation.ADD_CODES) == []
+
+
+@pytest.mark.parametrize("rest", [Rest.CANCEL, Rest.KEEP])
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_what_somebody_has_locked_is_waited_for_and_not_left_to_be_sent(
+    mirror: Mirror, outbox: Outbox, rest: Rest, is_held: bool
+) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await outbox.refresh()
+    await outbox.add(voucher, "MADE", "NEW")
+    await mirror.execute(ELSEWHERE)
+    mirror.add_codes(voucher, ["MADE"], days_old=0)
+
+    async with mirror.connected(), await psycopg.AsyncConnection.connect(mirror.way) as other:
+
+        async def pause() -> None:
+            if is_held:
+                await other.execute(LOCK)
+
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        if not is_held:
+            await other.execute(LOCK)
+        adopting = asyncio.create_task(adopt(mirror.connection, jobs, rest, pause))
+        await blocked(mirror.connection.engine, adopting)
+        await other.rollback()
+        adoption = await adopting
+    assert (adoption.done, adoption.adopted) == (1, True)
+    assert await outbox.statuses() == ["done", "cancelled" if rest is Rest.CANCEL else "held"]

@@ -39,6 +39,7 @@ class Known:
     """The place whose process has moved the position on last, to `moved_to`: see `sync.connection.witness`."""
     moved_to: int | None = None
     """Another one where a release has moved it since that does not say who it is."""
+    outbox_oid: int | None = None
 
 
 def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool = False) -> Gap | None:
@@ -53,6 +54,7 @@ def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed
         (known.system_identifier, facts.system_identifier),
         (known.database_oid, facts.database_oid),
         (known.table_oid, facts.table_oid),
+        (known.outbox_oid, facts.outbox_oid),
     )
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return Gap.COPY
@@ -64,6 +66,11 @@ def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed
     # A witness from before they were kept would not miss what was done after that.
     is_followed = seen is not None and (has_followed or seen == known.position)
     return known.gap if is_same_server or is_followed else Gap.COPY
+
+
+def went_back_alone(known: Known, facts: ServerFacts) -> bool:
+    """Whether schema `mews` was restored, and schema `sync` is as it was: it tells of what is there no more."""
+    return known.table_oid == facts.table_oid and known.outbox_oid not in (None, facts.outbox_oid)
 
 
 def is_promoted(before: Known, facts: ServerFacts) -> bool:

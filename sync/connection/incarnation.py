@@ -12,11 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import Row, bindparam, func, select, text, update
+from sqlalchemy import BigInteger, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.connection.gaps import Gap, Known, as_on_same_server, did_last_of_it, find_gap, is_promoted
+from sync.connection.gaps import Gap, Known, as_on_same_server, did_last_of_it, find_gap, is_promoted, went_back_alone
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
@@ -155,7 +155,7 @@ class Incarnation:
     def _compare(self, row: Row[*tuple[Any, ...]] | None, at_least: int) -> int:
         """The position of the database that was found, which may be another by now, or none yet."""
         known = self.worked_with
-        is_same = row is not None and (row.id, row.gap, row.started_at) == (known.id, known.gap, known.started_at)
+        is_same = row is not None and all(getattr(row, name) == getattr(known, name) for name in _SAME)
         if row is None or not is_same or row.position < at_least:
             self._found, self.known = known, None
             raise IncarnationChanged(CHANGED)
@@ -186,6 +186,8 @@ class Incarnation:
             self._shows_from_s = self._clock() + self._shows_after_s
         if self._waits_for_others(is_unvouched=is_unvouched):
             return replace(known, gap=gap, gap_at=None, gap_through=None)
+        if went_back_alone(known, facts):
+            await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
         if gap and gap is not known.gap:
             through = (await tx.execute(_LAST_QUEUED)).scalar_one()
             values = {"gap": gap, "gap_at": func.now(), "gap_through": through}
@@ -234,7 +236,9 @@ _SELF = (
     incarnation.c.gap,
     incarnation.c.position,
     func.pg_postmaster_start_time().label("started_at"),
+    text("to_regclass('mews.voucher_code_outbox')::oid::bigint AS outbox_oid"),
 )
+_SAME = ("id", "gap", "started_at", "outbox_oid")
 _CONFIRM = select(*_SELF)
 # What the witness is told must not be lost by a crash of the server alone, whatever the session's settings say.
 _DURABLE = func.set_config(
@@ -251,4 +255,9 @@ _ADVANCE = (
 )
 # The release before would take back what itself has held, and with that end the gap of what this one holds.
 _HELD_FOR_GOOD = update(incarnation).where(incarnation.c.unvouched_from.is_not(None)).values(unvouched_from=None)
+# What watermarks tell was read is not there any more: an add that was made since would not be found, and made again.
+_READ_ANEW = text("""
+WITH plans AS (DELETE FROM sync.plans), watermarks AS (DELETE FROM sync.watermarks)
+UPDATE sync.incarnation SET outbox_oid = :outbox_oid
+""").bindparams(bindparam("outbox_oid", type_=BigInteger))
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -144,6 +144,7 @@ incarnation = Table(
         comment="Of the release before: this one only clears it, and it goes with the one after.",
     ),
     Column("moved_to", BigInteger, comment="Where to; a release before this column leaves it behind."),
+    Column("outbox_oid", BigInteger, comment="Number of the outbox there: restored by itself, it gets another."),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),
     CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),

@@ -39,7 +39,7 @@ PUT_OFF_UNTIL = datetime(9999, 12, 31, tzinfo=UTC)
 """`next_attempt_at` of a row that waits for another one: no release finds it due before, and it is the last day that
 Python can tell. The outbox's triggers and `future_rows` have the same."""
 
-TRIGGERS = ("check_insert", "check_update", "fill_in_state", "wake")
+TRIGGERS = ("check_insert", "check_update", "fill_in_state", "note_emptied", "wake")
 """Of the outbox, as `triggers.sql` names them."""
 
 

@@ -456,6 +456,21 @@ BEGIN
 END $$;
 
 
+-- Before the outbox is emptied by TRUNCATE: what is put back into it, as from a backup, may be done or cancelled already, and
+-- nothing else tells of it. So all that had a number by then counts as queued before commits were lost.
+--
+-- SECURITY DEFINER: whoever may empty it need not see schema sync.
+CREATE OR REPLACE FUNCTION sync.note_emptied() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  UPDATE sync.incarnation AS known
+    SET gap = 'behind', gap_at = now(),
+        gap_through = (SELECT numbers.last_value FROM mews.voucher_code_outbox_id_seq AS numbers)
+    WHERE known.id IS NOT NULL AND known.gap IS DISTINCT FROM 'copy';
+  RETURN NULL;
+END $$;
+
+
 -- Triggers: what calls them.
 CREATE OR REPLACE TRIGGER check_insert BEFORE INSERT ON mews.voucher_code_outbox
 FOR EACH ROW EXECUTE FUNCTION sync.queue_change();
@@ -472,3 +487,6 @@ WHEN (NEW.status = 'sending' AND NEW.attempts > 0 AND NEW.first_sent_at IS NULL
       OR (NEW.status = 'held') <> (NEW.held_because IS NOT NULL)
       OR NEW.status = 'failed' AND NEW.blocked_alone > 0)
 EXECUTE FUNCTION sync.fill_in_state();
+
+CREATE OR REPLACE TRIGGER note_emptied BEFORE TRUNCATE ON mews.voucher_code_outbox
+FOR EACH STATEMENT EXECUTE FUNCTION sync.note_emptied();

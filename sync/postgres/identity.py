@@ -13,7 +13,8 @@ class ServerFacts:
 
     `system_identifier` is the server's own name, the same in every copy of its files. `table_oid` is that of
     `sync.incarnation`: a dump that is restored makes the table anew. `timeline` grows where a standby is promoted or a
-    recovery ends. `started_at`: the server's last start, by its own clock.
+    recovery ends. `started_at`: the server's last start, by its own clock. `outbox_oid` is that of the outbox, which is
+    another where schema `mews` alone was restored.
     """
 
     system_identifier: str | None
@@ -21,6 +22,7 @@ class ServerFacts:
     table_oid: int
     timeline: int | None
     started_at: datetime
+    outbox_oid: int
 
 
 async def load_server_facts(tx: AsyncConnection) -> ServerFacts:
@@ -30,7 +32,7 @@ async def load_server_facts(tx: AsyncConnection) -> ServerFacts:
     system_identifier = (await tx.execute(_SYSTEM)).scalar_one() if allowed.system else None
     timeline = (await tx.execute(_TIMELINE)).scalar_one() if allowed.timeline else None
     row = (await tx.execute(_FACTS)).one()
-    return ServerFacts(system_identifier, row.database_oid, row.table_oid, timeline, row.started_at)
+    return ServerFacts(system_identifier, row.database_oid, row.table_oid, timeline, row.started_at, row.outbox_oid)
 
 
 _ALLOWED = text("""
@@ -43,7 +45,7 @@ _SYSTEM = text("SELECT system_identifier::text FROM pg_control_system()")
 _TIMELINE = text("SELECT ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 16, '0'))::bit(64)::bigint")
 _FACTS = text("""
 SELECT oid::bigint AS database_oid, 'sync.incarnation'::regclass::oid::bigint AS table_oid,
-       pg_postmaster_start_time() AS started_at
+       pg_postmaster_start_time() AS started_at, 'mews.voucher_code_outbox'::regclass::oid::bigint AS outbox_oid
 FROM pg_database WHERE datname = current_database()
 """)
 

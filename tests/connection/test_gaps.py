@@ -11,8 +11,8 @@ from tests.support.database import uuid
 from tests.support.instants import utc
 
 STARTED = utc(2026, 1, 1)
-FACTS = ServerFacts("7", 5, 6, 1, STARTED)
-KNOWN = Known(uuid(1), 10, "7", 5, 6, 1, STARTED, None, None, None)
+FACTS = ServerFacts("7", 5, 6, 1, STARTED, 8)
+KNOWN = Known(uuid(1), 10, "7", 5, 6, 1, STARTED, None, None, None, outbox_oid=8)
 AGAIN = replace(FACTS, started_at=STARTED + timedelta(days=1))
 
 
@@ -33,6 +33,7 @@ AGAIN = replace(FACTS, started_at=STARTED + timedelta(days=1))
         (replace(FACTS, system_identifier=None), 10, None),
         (replace(FACTS, database_oid=50), 10, Gap.COPY),
         (replace(FACTS, table_oid=60), 10, Gap.COPY),
+        (replace(FACTS, outbox_oid=80), 10, Gap.COPY),
     ],
 )
 def test_what_differs_is_a_gap(facts: ServerFacts, seen: int | None, gap: Gap | None) -> None:

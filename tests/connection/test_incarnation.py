@@ -13,6 +13,11 @@ from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
 from sync.postgres.engine import transaction
 from tests.support.database import execute, rows
 
+WATERMARK = """
+INSERT INTO sync.watermarks (voucher_id, connection, mirrored_from, complete_through, page_size)
+VALUES (gen_random_uuid(), 'default', '2026-01-01', '2026-02-01', 1000)
+"""
+
 
 def file_in(directory: Path) -> Path:
     """The one witness in a directory."""
@@ -189,6 +194,24 @@ async def test_a_claim_is_refused_by_a_database_that_has_lost_commits(engine: As
     with pytest.raises(IncarnationChanged):
         async with transaction(engine) as tx:
             await incarnation.confirm(tx)
+
+
+async def test_a_claim_is_refused_once_schema_mews_went_back_by_itself_and_no_watermark_tells_of_it(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    incarnation = await worked_with(engine, tmp_path)
+    await execute(engine, WATERMARK)
+    await execute(engine, "ALTER TABLE mews.voucher_code_outbox RENAME TO earlier")
+    await execute(engine, "CREATE TABLE mews.voucher_code_outbox (LIKE mews.earlier)")
+    with pytest.raises(IncarnationChanged):
+        await work(engine, incarnation)
+    for _ in range(2):
+        with pytest.raises(NotAdopted):
+            await incarnation.require(engine)
+        assert await rows(engine, "SELECT FROM sync.watermarks") == []
+    await execute(engine, WATERMARK)
+    await Incarnation(Witness(tmp_path)).check(engine)
+    assert len(await rows(engine, "SELECT FROM sync.watermarks")) == 1
 
 
 async def test_a_database_that_says_nothing_of_itself_yet_is_not_taken_for_a_new_one(

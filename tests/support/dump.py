@@ -29,6 +29,12 @@ def restore(url: str, path: Path) -> None:
     )
 
 
+def restore_part(url: str, path: Path, *how: str) -> None:
+    """Restores a part of a dump into the database as it is."""
+    program = str(psql_path().with_name("pg_restore"))
+    subprocess.run([program, "--no-owner", "--exit-on-error", *how, f"--dbname={url}", str(path)], check=True)
+
+
 @contextmanager
 def copy_of(url: str, path: Path) -> Iterator[str]:
     """The URL of a second database, made of a dump of the first."""

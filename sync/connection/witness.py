@@ -22,6 +22,8 @@ OURS = "voucher-sync"
 SIZE = 256
 """Bytes of a file: less than the 512 that a disk writes as a whole or not at all."""
 
+LARGEST = 2**62
+"""No database has come so far, and each could go further."""
 READ_AGAIN = 10
 PLACE = "place"
 NO_HOME = "this user has no home"
@@ -119,10 +121,14 @@ def _name(path: Path) -> None:
 
 
 def _position(path: Path) -> int:
-    """The position in a file. `ValueError` where it is half of one and half of another, as while it is written over."""
+    """The position in a file. `ValueError` where it is half of one and half of another, as while it is written over,
+    or none that a database can have.
+    """
     for _ in range(READ_AGAIN):
         told = json.loads(path.read_text(encoding="utf-8"))
-        position = int(told["position"])
+        position = told["position"]
+        if type(position) is not int or not 0 <= position <= LARGEST:
+            raise ValueError("it says no position")
         if told.get("once_more", position) == position:
             return position
     raise ValueError("it says two positions")

@@ -34,7 +34,7 @@ def test_it_is_written_over_in_place_whatever_the_length_of_the_position(tmp_pat
     witness = Witness(tmp_path)
     witness.write(ONE, 7)
     first = only_file(tmp_path).stat()
-    for position in (99_999, 2**63):
+    for position in (99_999, 2**62):
         witness.write(ONE, position)
         assert witness.read(ONE) == position
     assert (only_file(tmp_path).stat().st_ino, only_file(tmp_path).stat().st_size) == (first.st_ino, SIZE)
@@ -68,6 +68,16 @@ def test_half_a_file_says_nothing(tmp_path: Path, half: str) -> None:
     witness.write(ONE, 1)
     only_file(tmp_path).write_text(half)
     assert witness.read(ONE) is None
+
+
+@pytest.mark.parametrize("position", ["1e999", "-5", "2.5", "true", "null", '"7"', str(2**63), "9" * 300])
+def test_what_no_database_can_have_reached_says_nothing(tmp_path: Path, position: str) -> None:
+    witness = Witness(tmp_path)
+    witness.write(ONE, 1)
+    only_file(tmp_path).write_text(f'{{"position": {position}}}')
+    assert witness.read(ONE) is None
+    witness.write(ONE, 2)
+    assert witness.read(ONE) == 2
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.mews.records import VoucherCode
 from sync.outbox.rules import CLOCK_SKEW, Row
+from sync.outbox.tables import IS_UNFINISHED
 from sync.postgres.metadata import TIMESTAMP
 
 
@@ -59,6 +60,16 @@ async def made_since_queued(
         return {}
     parameters = {"ids": list(row_ids), "server_utc": server_utc, "usable_only": usable_only, "skew": CLOCK_SKEW}
     return {row.row_id: row.id for row in await tx.execute(_MADE_SINCE_QUEUED, parameters)}
+
+
+async def made_anew(tx: AsyncConnection, row_ids: Sequence[int], server_utc: datetime) -> set[tuple[int, UUID]]:
+    """Active codes that the API has made after deletes by value were queued and carried out, each with its row.
+
+    What the row means was there when it was queued, and has been deleted since; the clocks are compared as in
+    `made_since_queued`. Not where an add that was queued before it may still be made: that one is what it means.
+    """
+    parameters = {"ids": list(row_ids), "server_utc": server_utc, "skew": CLOCK_SKEW}
+    return {(row.row_id, row.id) for row in await tx.execute(_MADE_ANEW, parameters)}
 
 
 async def made_among(tx: AsyncConnection, row_ids: Sequence[int], codes: Sequence[VoucherCode]) -> dict[int, UUID]:
@@ -159,6 +170,34 @@ ORDER BY row.id, code.is_active AND code.missing_since IS NULL DESC, code.create
 """).bindparams(
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("usable_only", type_=Boolean),
+    bindparam("server_utc", type_=TIMESTAMP),
+    bindparam("skew", type_=Interval),
+)
+
+_MADE_ANEW = text(
+    f"""
+WITH named AS (
+  SELECT row.id, row.voucher_id, row.value, row.created_at, row.created_at + (:server_utc - now()) AS created_utc
+  FROM mews.voucher_code_outbox AS row
+  WHERE row.id = ANY (:ids) AND row.voucher_code_id IS NULL
+)
+SELECT named.id AS row_id, code.id
+FROM named JOIN mews.voucher_codes AS code ON code.voucher_id = named.voucher_id AND code.value = named.value
+WHERE code.is_active AND code.missing_since IS NULL
+  AND code.created_utc > greatest(named.created_at, named.created_utc) + :skew
+  AND EXISTS (
+    SELECT FROM mews.voucher_codes AS earlier
+    WHERE earlier.voucher_id = named.voucher_id AND earlier.value = named.value AND NOT earlier.is_active
+      AND earlier.created_utc < named.created_utc - :skew AND earlier.updated_utc > named.created_utc - :skew
+  )
+  AND NOT EXISTS (
+    SELECT FROM mews.voucher_code_outbox AS other
+    WHERE other.voucher_id = named.voucher_id AND other.value = named.value AND other.operation = 'add'
+      AND other.id < named.id AND other.{IS_UNFINISHED}
+  )
+"""  # noqa: S608 - a statement of our own
+).bindparams(
+    bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("server_utc", type_=TIMESTAMP),
     bindparam("skew", type_=Interval),
 )

@@ -3,9 +3,11 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from sync.core.errors import NotAdopted
 from sync.demo.simulator import Operation, Status, Voucher
+from sync.outbox.claims import as_daemon
 from sync.service import app
 from sync.service.adoption import Rest, adopt
 from tests.support.mirror import Mirror
@@ -150,6 +152,33 @@ async def test_adopted_once_more_an_add_is_not_done_by_what_the_delete_before_it
     await mirror.execute(ELSEWHERE)
     await _adopted(mirror)
     assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ahead", [timedelta(), timedelta(hours=1)], ids=["clocks alike", "API's ahead"])
+@pytest.mark.parametrize("was_deleted", [False, True], ids=["deleted since", "deleted before"])
+async def test_what_was_made_after_a_delete_had_been_carried_out_is_not_what_it_means(
+    mirror: Mirror, outbox: Outbox, ahead: timedelta, was_deleted: bool
+) -> None:
+    """By a person, or by an add that was queued since and is lost. What was deleted before proves nothing."""
+    mirror.clock.advance(ahead)
+    voucher = mirror.add_voucher()
+    (old,) = mirror.add_codes(voucher, ["A"])
+    if was_deleted:
+        mirror.clock.advance(-2 * A_WHILE)
+        mirror.world.delete_code(old.id)
+        mirror.clock.advance(2 * A_WHILE)
+    await outbox.refresh()
+    await outbox.delete(voucher, "A")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET created_at = created_at - interval '20 s'"))
+    await mirror.execute(ELSEWHERE)
+    if not was_deleted:
+        mirror.world.delete_code(old.id)
+    mirror.add_codes(voucher, ["A"], days_old=0)
+    mirror.clock.advance(timedelta(seconds=1))
+    await _adopted(mirror)
+    assert (await outbox.statuses(), active(mirror)) == (["done"], {} if was_deleted else {(voucher.id, "A"): 1})
 
 
 @pytest.mark.long

@@ -70,9 +70,12 @@ def _secret(name: str, given: str) -> str:
             if stat.S_ISCHR(mode):
                 raise SettingsError(f"{name}: {shown} cannot be read: it is a device")
             content = _from_pipe(name, shown, file.fileno()) if stat.S_ISFIFO(mode) else file.read(MAX_BYTES + 1)
-            return _text(name, shown, content).strip()
     except OSError as error:
         raise SettingsError(f"{name}: {shown} cannot be read: {error.strerror}") from None
+    secret, setting = _text(name, shown, content).strip(), name.removesuffix("_FILE")
+    if secret.removeprefix("export ").startswith(f"{setting}="):
+        raise SettingsError(f"{name}: {shown} holds a line of an .env: leave what is behind {setting}= alone in it")
+    return secret
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -73,15 +73,18 @@ def test_a_secret_is_the_same_however_its_file_was_written(read: Read, content: 
         ("/dev/zero", "it is a device"),
         ("long", f"more than {MAX_BYTES:,} bytes"),
         ("latin", "not a text in UTF-8"),
+        ("line", "leave what is behind MEWS_ACCESS_TOKEN= alone in it"),
         ("", "is set but empty"),
     ],
 )
 def test_a_file_that_holds_no_secret_is_named(read: Read, path: str, words: str) -> None:
     write(b"x" * (MAX_BYTES + 1), "long")
     write("\xe9".encode("latin-1"), "latin")
+    write(b"export MEWS_ACCESS_TOKEN=hush\n", "line")
     with pytest.raises(SettingsError, match=words) as raised:
         read(MEWS_ACCESS_TOKEN_FILE=path)
     assert str(raised.value).startswith("MEWS_ACCESS_TOKEN_FILE: ")
+    assert "hush" not in str(raised.value)
 
 
 def test_a_secret_in_the_place_of_its_files_name_is_not_shown(read: Read) -> None:

@@ -18,6 +18,8 @@ from uuid import UUID, uuid4
 import platformdirs
 import structlog
 
+from sync.core.errors import SettingsError
+
 OURS = "voucher-sync"
 SIZE = 256
 """Bytes of a file: less than the 512 that a disk writes as a whole or not at all."""
@@ -34,11 +36,19 @@ log = structlog.get_logger()
 def state_directory(setting: str | None) -> Path | None:
     """Where witnesses lie: SYNC_STATE_DIR, else systemd's, else below the user's data; None without a home."""
     if given := setting or os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(given)
+        return _from_home(given)
     try:
         return platformdirs.user_data_path(OURS) / "state"
     except RuntimeError:
         return None
+
+
+def _from_home(given: str) -> Path:
+    """A path that may begin with `~`, which no shell replaces in an `.env` or a unit."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise SettingsError(f"SYNC_STATE_DIR: {given} begins with a home, and {NO_HOME}: name it from / on") from None
 
 
 class Witness:

@@ -10,7 +10,8 @@ from uuid import UUID
 import pytest
 from structlog.testing import capture_logs
 
-from sync.connection.witness import SIZE, Witness
+from sync.connection.witness import SIZE, Witness, state_directory
+from sync.core.errors import SettingsError
 
 ONE = UUID(int=1)
 
@@ -120,3 +121,10 @@ def test_a_full_disk_is_no_failure_and_nothing_half_written_stays(tmp_path: Path
 def test_to_look_for_room_leaves_nothing_behind(tmp_path: Path) -> None:
     Witness(tmp_path / "one" / "two").require_room()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_state_directory_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert state_directory("~/state") == tmp_path / "state"
+    with pytest.raises(SettingsError, match=r"^SYNC_STATE_DIR: ~nobody-of-this-name/state begins with a home"):
+        state_directory("~nobody-of-this-name/state")

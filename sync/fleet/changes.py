@@ -218,8 +218,7 @@ async def require(tx: AsyncConnection, name: str) -> StoredConnection:
     return StoredConnection(**row)
 
 
-# Of two who give the same token at the same moment, neither would see the other's. There is always this row, which only
-# migrations write; an advisory lock could be taken by any stranger.
+# Else of two who give one token neither sees the other's. Only migrations write this row, and no stranger can lock it.
 _ONE_AT_A_TIME = text("SELECT FROM sync.alembic_version FOR UPDATE")
 _NEW = insert(connections).values(
     name=bindparam("new_name"),

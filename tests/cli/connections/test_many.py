@@ -10,6 +10,7 @@ from tests.migrations.helpers import execute, query
 from tests.support.mirror import Mirror
 from tests.support.two_tokens import KEY
 
+THROUGH = "SELECT connection, complete_through FROM mews.connection_coverage ORDER BY connection"
 TOKENS = {"lake": "the-token-of-lake", "hill": "the-token-of-hill"}
 
 
@@ -41,6 +42,17 @@ async def test_a_cycle_is_each_connection_s(cli: Cli, mirror: Mirror, settings: 
         assert (audited["ok"], len(audited["vouchers"])) == (True, 3)
         one = await cli("once", "--connection", "lake", "--json", settings=settings)
         assert (one.code, "connections" in json.loads(one.stdout)) == (0, False)
+
+
+@pytest.mark.long
+async def test_a_cycle_without_news_notes_how_far_each_came(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    reached = []
+    async with mirror.served(port=int(settings.pop("port"))):
+        for _ in range(2):
+            assert (await cli("once", settings=settings)).code == 0
+            reached.append(dict(query(mirror.database_url, THROUGH)))
+    first, second = reached
+    assert all(second[name] > first[name] for name in ("default", "hill", "lake"))
 
 
 @pytest.mark.long

@@ -16,6 +16,7 @@ depends_on = None
 TRIGGERS = Path(__file__).with_suffix(".sql")
 TRIGGERS_BEFORE = Path(__file__).with_name("0043_empty_status.sql")
 OUTBOX_OID = "Number of the outbox there: restored by itself, it gets another."
+EMPTIED_AT = "When the outbox was emptied by TRUNCATE: what was queued before is there again only from a backup."
 FILL = """
 UPDATE sync.incarnation SET outbox_oid = 'mews.voucher_code_outbox'::regclass::oid::bigint WHERE id IS NOT NULL
 """
@@ -29,6 +30,9 @@ def upgrade() -> None:
     op.add_column(
         "incarnation", sa.Column("outbox_oid", sa.BigInteger(), nullable=True, comment=OUTBOX_OID), schema="sync"
     )
+    op.add_column(
+        "incarnation", sa.Column("emptied_at", sa.DateTime(timezone=True), comment=EMPTIED_AT), schema="sync"
+    )
     op.execute(FILL)
     _load(TRIGGERS)
     op.execute("REVOKE EXECUTE ON FUNCTION sync.note_emptied() FROM PUBLIC")
@@ -39,6 +43,7 @@ def downgrade() -> None:
     op.execute("DROP TRIGGER note_emptied ON mews.voucher_code_outbox")
     op.execute("DROP FUNCTION sync.note_emptied()")
     _load(TRIGGERS_BEFORE)
+    op.drop_column("incarnation", "emptied_at", schema="sync")
     op.drop_column("incarnation", "outbox_oid", schema="sync")
 
 

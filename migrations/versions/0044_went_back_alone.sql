@@ -456,17 +456,14 @@ BEGIN
 END $$;
 
 
--- Before the outbox is emptied by TRUNCATE: what is put back into it, as from a backup, may be done or cancelled already, and
--- nothing else tells of it. So all that had a number by then counts as queued before commits were lost.
+-- Before the outbox is emptied by TRUNCATE: what was queued before and is put back, as from a backup, may be done or cancelled
+-- already, and nothing else tells of it. What is queued from now on is as ever.
 --
 -- SECURITY DEFINER: whoever may empty it need not see schema sync.
 CREATE OR REPLACE FUNCTION sync.note_emptied() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-  UPDATE sync.incarnation AS known
-    SET gap = 'behind', gap_at = now(),
-        gap_through = (SELECT numbers.last_value FROM mews.voucher_code_outbox_id_seq AS numbers)
-    WHERE known.id IS NOT NULL AND known.gap IS DISTINCT FROM 'copy';
+  UPDATE sync.incarnation AS known SET emptied_at = clock_timestamp() WHERE known.id IS NOT NULL;
   RETURN NULL;
 END $$;
 

@@ -40,6 +40,8 @@ class Known:
     moved_to: int | None = None
     """Another one where a release has moved it since that does not say who it is."""
     outbox_oid: int | None = None
+    emptied_at: datetime | None = None
+    """When the outbox was last emptied by TRUNCATE: what was queued before is there again only from a backup."""
 
 
 def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool = False) -> Gap | None:

@@ -6,8 +6,9 @@ A database that went back in time, was copied, or lost its last commits has rows
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -122,6 +123,13 @@ class Incarnation:
         """
         return self._compare((await tx.execute(_CONFIRM)).one_or_none(), at_least=self.worked_with.position)
 
+    def refuse_put_back(self, queued_at: Iterable[datetime]) -> None:
+        """Raise `IncarnationChanged` where changes that are to be sent were queued before the outbox was emptied."""
+        known = self.worked_with
+        if known.emptied_at and not known.gap and any(one < known.emptied_at for one in queued_at):
+            self._found, self.known = known, None
+            raise IncarnationChanged(CHANGED)
+
     async def follow(self, engine: AsyncEngine) -> None:
         """Know how far others work with it, to vouch for it when they are gone. Raises `DatabaseError`."""
         await self.check(engine)
@@ -181,6 +189,8 @@ class Incarnation:
             seen = max(before.position, seen or 0)
         has_followed = before is not None or did_last_of_it(known, self.witness.place, seen)
         gap = find_gap(known, facts, seen, has_followed=has_followed)
+        if gap is None and known.emptied_at and (await tx.execute(_IS_REFILLED)).scalar_one():
+            gap = Gap.BEHIND
         is_unvouched = gap is Gap.COPY and find_gap(as_on_same_server(known, facts), facts, seen) is not gap
         if is_promoted(before or known, facts):  # also where others vouch for it first: it looks the same then
             self._shows_from_s = self._clock() + self._shows_after_s
@@ -212,7 +222,7 @@ async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
 
 async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known:
     """Make the database the one to work with, under a new name that no copy of it has."""
-    closed = {"gap": None, "gap_at": None, "gap_through": None}
+    closed = {"gap": None, "gap_at": None, "gap_through": None, "emptied_at": None}
     values = {"id": uuid4(), "position": known.position + 1, **closed, **_placed(facts)}
     await tx.execute(update(incarnation).values(values))
     return await load(tx)
@@ -237,8 +247,9 @@ _SELF = (
     incarnation.c.position,
     func.pg_postmaster_start_time().label("started_at"),
     text("to_regclass('mews.voucher_code_outbox')::oid::bigint AS outbox_oid"),
+    incarnation.c.emptied_at,
 )
-_SAME = ("id", "gap", "started_at", "outbox_oid")
+_SAME = ("id", "gap", "started_at", "outbox_oid", "emptied_at")
 _CONFIRM = select(*_SELF)
 # What the witness is told must not be lost by a crash of the server alone, whatever the session's settings say.
 _DURABLE = func.set_config(
@@ -260,4 +271,8 @@ _READ_ANEW = text("""
 WITH plans AS (DELETE FROM sync.plans), watermarks AS (DELETE FROM sync.watermarks)
 UPDATE sync.incarnation SET outbox_oid = :outbox_oid
 """).bindparams(bindparam("outbox_oid", type_=BigInteger))
+_IS_REFILLED = text("""
+SELECT EXISTS (SELECT FROM mews.voucher_code_outbox AS queued JOIN sync.incarnation AS known ON true
+               WHERE queued.status = 'pending' AND queued.created_at < known.emptied_at)
+""")
 _LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")

@@ -145,6 +145,11 @@ incarnation = Table(
     ),
     Column("moved_to", BigInteger, comment="Where to; a release before this column leaves it behind."),
     Column("outbox_oid", BigInteger, comment="Number of the outbox there: restored by itself, it gets another."),
+    Column(
+        "emptied_at",
+        TIMESTAMP,
+        comment="When the outbox was emptied by TRUNCATE: what was queued before is there again only from a backup.",
+    ),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),
     CheckConstraint("(gap IS NULL) = (gap_at IS NULL) AND (gap IS NULL) = (gap_through IS NULL)", name="gap_is_whole"),

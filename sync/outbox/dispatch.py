@@ -86,7 +86,7 @@ async def claim_due(
     """
     attempt_id, witnessed = uuid4(), incarnation.witnessed()
     held = await _hold(tx, lane, incarnation.worked_with, rules, seen.since)
-    rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen))
+    rows = send_together(due := await _lock_due(tx, lane, limit, {*without, *held.refused}, seen, of=incarnation))
     decisions = await _decide(tx, lane.operation, rows, freshness, server_utc) if rows else {}
     sent = {row.id: one.voucher_code_id for row in rows if isinstance(one := decisions[row.id], Send)}
     waiting, refused = await _postpone(tx, decisions)
@@ -115,8 +115,12 @@ async def _postpone(tx: AsyncConnection, decisions: Mapping[int, Decision]) -> t
     return len(waiting), (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
 
 
-async def _lock_due(tx: AsyncConnection, lane: Lane, limit: int, without: Collection[int], seen: Seen) -> list[Row]:
-    return await outbox_due.lock_due(tx, lane, limit, without, since=seen.since, are_few=seen.are_few)
+async def _lock_due(
+    tx: AsyncConnection, lane: Lane, limit: int, without: Collection[int], seen: Seen, *, of: Incarnation
+) -> list[Row]:
+    due = await outbox_due.lock_due(tx, lane, limit, without, since=seen.since, are_few=seen.are_few)
+    of.refuse_put_back(row.created_at for row in due)
+    return due
 
 
 async def _still_the_same(

@@ -68,3 +68,20 @@ async def test_what_was_queued_in_it_is_held_and_looked_up(
         assert (await statuses(mirror))["cancelled"] == CANCELLED
         assert made(mirror) == Counter(NEW[CANCELLED:])
         assert (await mirror.compare()).is_equal
+
+
+@pytest.mark.parametrize("identity", ["CONTINUE IDENTITY", "RESTART IDENTITY"])
+async def test_what_is_queued_in_an_outbox_that_was_emptied_is_sent_as_ever(
+    cli: Cli, database_url: str, identity: str
+) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        await queue_all(mirror, cli)
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        await mirror.execute(EMPTY.format(identity))
+        voucher = next(iter(mirror.world.vouchers.values()))
+        added = await cli("outbox", "add", "--voucher", str(voucher.id), "LATER", settings=mirror.environment)
+        assert added.code == 0
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        assert await statuses(mirror) == {"done": 1}
+        assert (await cli("check", settings=mirror.environment)).code == 0

@@ -1,9 +1,11 @@
 """Whether a database is the one that was worked with: by what it says of itself, and by the witness."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.connection.gaps import Gap
@@ -212,6 +214,32 @@ async def test_a_claim_is_refused_once_schema_mews_went_back_by_itself_and_no_wa
     await execute(engine, WATERMARK)
     await Incarnation(Witness(tmp_path)).check(engine)
     assert len(await rows(engine, "SELECT FROM sync.watermarks")) == 1
+
+
+PUT_BACK = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, next_attempt_at, created_at)
+VALUES ('add', gen_random_uuid(), 'A', now(), now() - interval '1 day')
+"""
+
+
+async def test_what_was_queued_before_an_outbox_was_emptied_is_sent_by_nobody_and_what_comes_later_is(
+    engine: AsyncEngine, tmp_path: Path
+) -> None:
+    incarnation, now = await worked_with(engine, tmp_path), datetime.now(UTC)
+    await execute(engine, "TRUNCATE mews.voucher_code_outbox CASCADE")
+    with pytest.raises(IncarnationChanged):
+        await work(engine, incarnation)
+    await incarnation.check(engine)
+    await work(engine, incarnation)
+    incarnation.refuse_put_back([now + timedelta(days=1)])
+    async with transaction(engine) as tx:
+        await tx.execute(text("SET LOCAL session_replication_role = replica"))
+        await tx.execute(text(PUT_BACK))
+    with pytest.raises(IncarnationChanged):
+        incarnation.refuse_put_back([now + timedelta(days=1), now - timedelta(days=1)])
+    await incarnation.check(engine)
+    assert incarnation.known is not None
+    assert incarnation.known.gap is Gap.BEHIND
 
 
 async def test_a_database_that_says_nothing_of_itself_yet_is_not_taken_for_a_new_one(

@@ -150,10 +150,11 @@ async def test_what_was_put_off_does_not_wait_for_a_clock_that_went_back_between
         if is_sent:
             await lose_an_answer(hotel, jobs, voucher)
         else:
-            hotel.simulator.faults.script(Operation.ADD_CODES, Status(429))
+            hotel.simulator.faults.script(Operation.ADD_CODES, Status(429), times=100)
             await queue_add(hotel, voucher, *MANY)
             jobs.outbox.wake.set()
             await until(hotel, PUT_OFF)
+    hotel.simulator.faults.stop()
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
         await at_rest(hotel, heir)

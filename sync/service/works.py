@@ -127,7 +127,7 @@ class Works:
             await asyncio.sleep(0)
 
     async def _take_step(self, work: Engagement, step: Callable[[], None]) -> None:
-        """Of a beginning; a fault of ours ends it after a while, so that it is begun anew."""
+        """Take a step of its beginning; a fault of ours ends it after a while, so that it is begun anew."""
         try:
             with outlived("connection", but=(SettingsError,), connection=work.name) as ending:
                 step()

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0043_empty_status.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0043_went_back_alone.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -456,8 +456,8 @@ BEGIN
 END $$;
 
 
--- Before the outbox is emptied by TRUNCATE: what was queued before and is put back, as from a backup, may be done or cancelled
--- already, and nothing else tells of it. What is queued from now on is as ever.
+-- Before the outbox is emptied by TRUNCATE: what was queued before and is put back, as from a backup, may be done or
+-- cancelled already, and nothing else tells of it. What is queued from now on is as ever.
 --
 -- SECURITY DEFINER: whoever may empty it need not see schema sync.
 CREATE OR REPLACE FUNCTION sync.note_emptied() RETURNS trigger

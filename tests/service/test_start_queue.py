@@ -1,6 +1,7 @@
 """Connections of a replica begin a few at a time, and whoever is to stop waits for no start."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -24,7 +25,7 @@ async def all_jobs(mirror: Mirror) -> AsyncIterator[list[Jobs]]:
 async def test_the_next_begins_as_soon_as_one_has_pulled(all_jobs: list[Jobs]) -> None:
     queue, begun = StartQueue(at_once=1), list[Jobs]()
     for jobs in all_jobs:
-        queue.enter(jobs, lambda jobs=jobs: begun.append(jobs))  # type: ignore[misc]
+        queue.enter(jobs, partial(begun.append, jobs))
     for number in range(1, 3):
         assert (begun, list(queue.waiting)) == (all_jobs[:number], all_jobs[number:])
         begun[-1].has_pulled.set()
@@ -35,7 +36,7 @@ async def test_the_next_begins_as_soon_as_one_has_pulled(all_jobs: list[Jobs]) -
 async def test_who_leaves_before_its_start_never_begins_and_takes_no_place(all_jobs: list[Jobs]) -> None:
     queue, (first, second, third), begun = StartQueue(at_once=1), all_jobs, list[Jobs]()
     for jobs in all_jobs:
-        queue.enter(jobs, lambda jobs=jobs: begun.append(jobs))  # type: ignore[misc]
+        queue.enter(jobs, partial(begun.append, jobs))
     await queue.leave(second)
     assert (begun, list(queue.waiting)) == ([first], [third])
     await queue.leave(first)

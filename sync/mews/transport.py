@@ -1,16 +1,18 @@
-"""HTTP connections that survive cancelled requests.
+"""HTTP connections of which each is a client of httpx's own, and the one that was used last is used again.
 
-httpcore 1.0.9 can lose a pool's slot for ever when a request is cancelled while it waits for a connection or makes one
-(encode/httpcore issue 1093): after enough cancellations every later request times out. A total time-out is a
-cancellation too. So a client in which a request was cancelled takes no further ones: a fresh one replaces it, and it is
-closed with its sockets as soon as its last request is done.
+httpcore goes through all of a pool's connections at every request, and asks the system about each that is idle: of the
+time that a request takes with forty of them, that is half. And it can lose a pool's slot for ever when a request is
+cancelled while it waits for a connection or makes one (httpcore 1.0.9, encode/httpcore issue 1093): a total time-out is
+a cancellation too. A client that has one connection, and is closed when its request is cancelled, has neither trouble.
 """
 
 import asyncio
 import random
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib.util import find_spec
 from typing import TypeVar
@@ -34,7 +36,9 @@ T = TypeVar("T")
 PATH_PREFIX = "/api/connector/v1/"
 CONNECT_TIMEOUT_S = 10.0
 KEPT_ALIVE = 100
-"""Idle connections of a pool that many tokens share."""
+"""Idle connections of a pool, which many tokens share."""
+KEPT_ALIVE_S = 5.0
+"""Servers close connections that are idle for longer, some while the next request is on its way."""
 
 
 class HttpPool:
@@ -49,70 +53,67 @@ class HttpPool:
         platform_address: str,
         *,
         max_response_bytes: int,
-        max_connections: int | None = None,
         cap: PlatformCap | None = None,
         circuit: PlatformCircuit | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cap, self.circuit = cap, circuit
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
-        kept = KEPT_ALIVE if max_connections is None else max_connections
-        self._limits = httpx.Limits(max_connections=max_connections, max_keepalive_connections=kept)
-        # Reading the system's certificates takes tens of milliseconds, too long to repeat for every fresh client.
+        # Reading the system's certificates takes tens of milliseconds, too long to repeat for every connection.
         self._tls = tls_context(platform_address)
         self._proxy = proxy_for(platform_address)
-        self._current = self._fresh()
+        self._clock = clock
+        self._idle = deque[_Idle]()
 
     async def post(self, path: str, body: bytes) -> httpx.Response:
         """One POST, which the caller cancels when time runs out. Raises `httpx.HTTPError` as httpx does."""
-        client = self._current
-        client.requests += 1
+        await self._close_idle(self._idle, KEPT_ALIVE)
+        idle = self._idle
+        http = idle.pop().http if idle else self.connect()
         try:
-            return await client.http.post(path, content=body)
-        except asyncio.CancelledError:
-            self._retire(client)
+            answer = await http.post(path, content=body)
+        except BaseException:
+            await asyncio.shield(http.aclose())
             raise
-        finally:
-            client.requests -= 1
-            await self._close_if_done(client)
+        if idle is self._idle:
+            idle.append(_Idle(http, self._clock()))
+        else:
+            await asyncio.shield(http.aclose())
+        return answer
 
     async def renew(self) -> None:
         """Let what follows use new connections: those that there are may lead nowhere."""
-        client = self._current
-        self._retire(client)
-        await self._close_if_done(client)
+        idle, self._idle = self._idle, deque()
+        await self._close_idle(idle, 0)
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self._current.http.aclose()
+        """Close every connection; those in use once they are not."""
+        await self.renew()
 
-    def _fresh(self) -> "_Client":
-        return _Client(
-            httpx.AsyncClient(
-                base_url=self._platform_address,
-                headers={
-                    "Content-Type": "application/json",
-                    "Accept": "application/json",
-                    "Accept-Encoding": bodies.ACCEPTED,
-                },
-                event_hooks={"response": [self._limit]},
-                # The API has no sessions: what is set on the way would be sent for ever, more of it with each answer.
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                limits=self._limits,
-                timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-                verify=self._tls,
-                proxy=self._proxy,
-                trust_env=False,  # what it says is read already
-            )
+    async def _close_idle(self, idle: "deque[_Idle]", kept: int) -> None:
+        """Close what nobody has used for long, and what is more than are `kept`."""
+        while len(idle) > kept or (idle and idle[0].since_s < self._clock() - KEPT_ALIVE_S):
+            await asyncio.shield(idle.popleft().http.aclose())
+
+    def connect(self) -> httpx.AsyncClient:
+        """A client for one connection, which it makes when it is first used."""
+        return httpx.AsyncClient(
+            base_url=self._platform_address,
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Accept-Encoding": bodies.ACCEPTED,
+            },
+            event_hooks={"response": [self._limit]},
+            # The API has no sessions: what is set on the way would be sent for ever, more of it with each answer.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_S),
+            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
+            verify=self._tls,
+            proxy=self._proxy,
+            trust_env=False,  # what it says is read already
         )
-
-    def _retire(self, client: "_Client") -> None:
-        if client is self._current:
-            self._current = self._fresh()
-
-    async def _close_if_done(self, client: "_Client") -> None:
-        if client is not self._current and client.requests == 0:
-            await asyncio.shield(client.http.aclose())
 
 
 class HttpPools:
@@ -187,9 +188,7 @@ class Transport:
     ) -> None:
         self.traffic = Traffic()
         self._is_own = pool is None
-        self._pool = pool or HttpPool(
-            platform_address, max_response_bytes=max_response_bytes, max_connections=max_connections
-        )
+        self._pool = pool or HttpPool(platform_address, max_response_bytes=max_response_bytes)
         self._places = asyncio.Semaphore(max_connections)
 
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:
@@ -214,10 +213,12 @@ class Transport:
             await self._pool.aclose()
 
 
-class _Client:
-    def __init__(self, http: httpx.AsyncClient) -> None:
-        self.http = http
-        self.requests = 0
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    """A connection that nobody has used since an instant of the pool's clock."""
+
+    http: httpx.AsyncClient
+    since_s: float
 
 
 async def first_outcome(calls: Sequence["asyncio.Task[T]"]) -> T:

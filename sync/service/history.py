@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -67,4 +67,5 @@ def _sort(error: VoucherSyncError | None) -> str | None:
 
 def counts_of(report: Any) -> dict[str, int]:
     """The numbers of a report, by name."""
-    return {name: value for name, value in asdict(report).items() if type(value) is int}
+    values = {field.name: getattr(report, field.name) for field in fields(report)}
+    return {name: value for name, value in values.items() if type(value) is int}

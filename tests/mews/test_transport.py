@@ -18,13 +18,12 @@ import pytest
 from sync.demo.simulator import Drip, Endless, Hang, Operation
 from sync.mews.bodies import is_cut
 from sync.mews.platform_cap import PlatformLimits
-from sync.mews.transport import HttpPools, Transport
+from sync.mews.transport import KEPT_ALIVE_S, HttpPool, HttpPools, Transport
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 POOL = 4
 CANCELLATIONS = 1000
 WAITING = 200
-"""The pool's work grows with their square: a thousand take seconds, and minutes where others work too."""
 PATIENCE_S = 30
 """How long a test waits for what should come at once."""
 MAX_BYTES = 100_000
@@ -183,8 +182,8 @@ async def test_the_neighbours_of_a_cancelled_request_go_on(api: Mirror) -> None:
         release.set()
         answers = await asyncio.gather(*neighbours, later)
         assert [answer.status_code for answer in answers] == [200] * POOL
-        # The three neighbours' client is closed with the last of them; the later one's stays.
-        await until(lambda: connections(api) == 1)
+        # Only the connection of the cancelled one is closed.
+        await until(lambda: connections(api) == POOL)
 
 
 @pytest.mark.long
@@ -193,6 +192,37 @@ async def test_connections_are_used_again(api: Mirror) -> None:
         for _ in range(20):
             await post(transport)
             assert connections(api) == 1
+
+
+async def test_connections_that_nobody_uses_any_more_are_closed_with_the_next_request(api: Mirror) -> None:
+    now_s = [0.0]
+    pool = HttpPool(api.address, max_response_bytes=MAX_BYTES, clock=lambda: now_s[0])
+    release = hold_answers(api)
+    together = [asyncio.create_task(pool.post(PATH, BODY)) for _ in range(POOL)]
+    await until(lambda: len(api.simulator.requests) == POOL)
+    release.set()
+    await asyncio.gather(*together)
+    assert connections(api) == POOL
+    now_s[0] = KEPT_ALIVE_S
+    await pool.post(PATH, BODY)
+    assert connections(api) == POOL
+    now_s[0] = 1.5 * KEPT_ALIVE_S
+    await pool.post(PATH, BODY)
+    await until(lambda: connections(api) == 1)
+    await pool.aclose()
+    await until(lambda: connections(api) == 0)
+
+
+async def test_a_connection_is_used_no_more_once_new_ones_are_to_be(api: Mirror) -> None:
+    pool = HttpPool(api.address, max_response_bytes=MAX_BYTES)
+    release = hold_answers(api)
+    before = asyncio.create_task(pool.post(PATH, BODY))
+    await until(lambda: len(api.simulator.requests) == 1)
+    await pool.renew()
+    release.set()
+    assert (await before).status_code == 200
+    await until(lambda: connections(api) == 0)
+    await pool.aclose()
 
 
 async def test_no_request_looks_for_a_library_that_is_not_installed(
@@ -227,23 +257,24 @@ async def test_certificates_are_verified_whatever_the_environment_says(monkeypat
         monkeypatch.setenv(name, value)
     transport = Transport("https://api.example", max_connections=POOL, max_response_bytes=MAX_BYTES)
     # Nothing public tells what a connection of httpx would be opened with, and no certificate is at hand to refuse.
-    pool = transport._pool._current.http._transport._pool  # type: ignore[attr-defined]
-    context = pool._ssl_context
+    async with transport._pool.connect() as http:
+        context = http._transport._pool._ssl_context  # type: ignore[attr-defined]
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     await transport.aclose()
 
 
-async def test_tokens_of_one_address_share_what_is_expensive_and_none_closes_it() -> None:
+async def test_tokens_of_one_address_share_its_connections_and_none_closes_them(api: Mirror) -> None:
     pools = HttpPools(MAX_BYTES)
-    pool = pools.of("https://api.example")
     limits = {"max_connections": POOL, "max_response_bytes": MAX_BYTES}
-    one, other = (Transport("https://api.example", **limits, pool=pools.of("https://api.example")) for _ in range(2))
+    one, other = (Transport(api.address, **limits, pool=pools.of(api.address)) for _ in range(2))
+    await post(one)
     await one.aclose()
-    assert one._pool is other._pool is pool
-    assert not pool._current.http.is_closed
-    assert pools.of("https://another.example") is not pool
+    assert connections(api) == 1
+    await post(other)
+    assert connections(api) == 1
+    assert pools.of("https://another.example") is not pools.of(api.address)
     await pools.aclose()
-    assert pool._current.http.is_closed
+    await until(lambda: connections(api) == 0)
 
 
 async def test_tokens_of_one_address_share_its_cap_and_each_address_has_one() -> None:

@@ -50,6 +50,8 @@ TOLD_AT_ONCE = RetryPolicy(waits_for_platform=False)
 """Jobs that would wait for a platform that answers nobody keep no slots; they are made up for once it does."""
 SERVERS_TRIED_S = 2.0
 """A server that has neither listened nor told why not by then, as of a name that nobody resolves, holds up no start."""
+SUPERVISOR_S = 1.0
+"""A supervisor that reads nothing any more, whose socket is full, is waited for so long, and never with `ALIVE`."""
 LISTENS_FIRST_S = 2.0
 """What listens has so long to take its session before the jobs take theirs, which may be all there are."""
 
@@ -174,6 +176,7 @@ def notify_systemd(state: str) -> None:
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
+            notifications.settimeout(0 if state == ALIVE else SUPERVISOR_S)
             # A leading @ stands for the NUL byte of an abstract socket's name.
             notifications.connect("\0" + address[1:] if address.startswith("@") else address)
             notifications.sendall(state.encode())

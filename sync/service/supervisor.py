@@ -177,6 +177,7 @@ class Supervisor:
             while tasks := self._works.tasks:
                 await asyncio.wait(tasks, timeout=RELEASE_S)
                 await self._release()
+            await self._release()  # of what had ended before there was anything to wait for
         finally:
             for task in (tasks := self._works.tasks):
                 task.cancel()

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import socket
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,20 @@ async def test_a_watchdog_that_is_not_there_is_neither_told_of_for_ever_nor_fed_
             await asyncio.wait_for(_feed_watchdog(lambda: True), timeout=0.25)
     assert {line["log_level"] for line in logs} == {"debug"}
     assert len(logs) <= 3
+
+
+@pytest.mark.long
+async def test_a_supervisor_that_reads_nothing_any_more_holds_up_nothing(mirror: Mirror, tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(f"{directory}/notify")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others, suppress(BlockingIOError):
+            others.setblocking(False)
+            while True:
+                others.sendto(b"full", f"{directory}/notify")
+        systemd = {"NOTIFY_SOCKET": f"{directory}/notify", "WATCHDOG_USEC": "100000"}
+        async with mirror.opened(), running(mirror, tmp_path, **systemd) as daemon:
+            await mirrored(mirror, daemon)
+            assert await daemon.stopped(signal.SIGTERM) == 0
 
 
 async def test_the_watchdog_is_fed_only_while_jobs_are_begun(monkeypatch: pytest.MonkeyPatch, mirror: Mirror) -> None:

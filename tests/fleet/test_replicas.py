@@ -48,6 +48,19 @@ async def test_who_joins_gets_half_and_who_leaves_gives_it_back_at_once(fleet: F
 
 
 @pytest.mark.long
+async def test_it_gives_back_what_ended_while_it_could_not_yet_say_that_it_leaves(
+    database_url: str, tmp_path: Path
+) -> None:
+    mirror = Mirror(database_url)
+    async with mirror.opened(), running(mirror, tmp_path, SYNC_PULL_INTERVAL_S="600") as daemon:
+        await daemon.event("pulled")
+        with psycopg.connect(database_url) as other:
+            other.execute("SELECT FROM sync.daemons FOR UPDATE")
+            assert await daemon.stopped(signal.SIGTERM) == 0
+        assert await mirror.rows("SELECT owner FROM sync.connections") == [{"owner": None}]
+
+
+@pytest.mark.long
 async def test_a_killed_replica_s_hotels_go_on(fleet: Fleet) -> None:
     async with fleet.replica() as first, fleet.replica():
         await fleet.until_shared(HOTELS // 2, HOTELS // 2)

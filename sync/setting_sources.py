@@ -5,6 +5,7 @@ setting means; messages hold names and paths, no values.
 """
 
 import os
+import re
 import select
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -53,8 +54,9 @@ def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[st
 def _slips(given: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
     """What looks like a setting of this service, and is none."""
     for name in sorted(set(map(str.upper, given)) - set(known)):
-        near = get_close_matches(name, known, n=1, cutoff=0.6 if name.startswith(OURS) else LIKENESS)
-        if near or name.startswith(OURS):
+        is_ours = re.sub(r"\W", "_", name).startswith(OURS)
+        near = get_close_matches(name, known, n=1, cutoff=0.6 if is_ours else LIKENESS)
+        if near or is_ours:
             yield f"{name} is no setting of this service and is ignored{f': is {near[0]} meant?' if near else ''}"
 
 

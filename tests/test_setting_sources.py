@@ -280,6 +280,8 @@ def test_a_group_of_ones_own_may_write(read: Read) -> None:
         ("DATABASEURL", "DATABASE_URL"),
         ("mews_accesstoken", "MEWS_ACCESS_TOKEN"),
         ("SYNC_XYZZY", ""),
+        ("SYNC-LEASE-S", "SYNC_LEASE_S"),
+        ("mews.access-token", "MEWS_ACCESS_TOKEN"),
     ],
 )
 def test_a_name_that_is_none_of_ours_is_told_with_the_nearest(

@@ -2,10 +2,13 @@
 
 import os
 import signal
+import sys
 from types import FrameType
 
 DIED_OF_SIGTERM = 128 + signal.SIGTERM
 """What shells and container engines tell of a process that a SIGTERM has killed."""
+
+INTERRUPTED = 128 + signal.SIGINT
 
 
 def main() -> None:
@@ -14,9 +17,12 @@ def main() -> None:
         # Before anything is loaded: the first process of a container without an init gets no signal that it does not
         # handle, so a stop in the seconds of a start would wait for the kill.
         signal.signal(signal.SIGTERM, _die)
-    from sync.cli.ending import run_command
+    try:
+        from sync.cli.ending import run_command
 
-    run_command()
+        run_command()
+    except KeyboardInterrupt:  # a Ctrl-C before or after all that it can end otherwise
+        sys.exit(INTERRUPTED)
 
 
 def _die(_number: int, _frame: FrameType | None) -> None:

@@ -29,7 +29,7 @@ from sync.core.retry import Backoff
 from sync.postgres.arrays import send_binary
 from sync.postgres.locks import blockers, describe
 from sync.postgres.places import place, places
-from sync.postgres.requirements import refuse_at_connect
+from sync.postgres.requirements import NOT_CONVERTED, other_encoding, refuse_at_connect
 from sync.postgres.session import ALSO, BEGIN, begin_by_statement
 from sync.postgres.sqlstates import (
     BUSY,
@@ -237,6 +237,8 @@ def _state_of_line(cause: BaseException | None, sqlstate: str | None, words: str
             "take `options` out of DATABASE_URL and unset PGOPTIONS and its like, or have the pooler ignore them "
             f"(ignore_startup_parameters){also_read()}"
         )
+    if sqlstate is None and NOT_CONVERTED in words:
+        return Unsuitable(other_encoding("the database", NOT_CONVERTED))
     is_lost = sqlstate is None and isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     if is_lost or (sqlstate or "").startswith(UNAVAILABLE_CLASSES):
         return DatabaseUnavailable(f"the database does not answer: {words}{also_read() if is_lost else ''}")

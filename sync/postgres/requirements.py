@@ -10,21 +10,28 @@ from sync.core.errors import Unsuitable
 OLDEST, NEWEST = 14, 18
 """Releases of PostgreSQL that this version is made for. A newer one is not refused: it will most likely do."""
 ENCODING = "UTF8"
+NOT_CONVERTED = "MULE_INTERNAL"
+"""The one encoding of which a server makes no UTF-8: no session is to be had, so that no other refusal comes first."""
 
 
 def refuse_unsuitable(info: psycopg.ConnectionInfo) -> None:
     """Raise `Unsuitable` for a database that could not hold every code, or that is too old; costs no query."""
     encoding = info.parameter_status("server_encoding")
     if encoding != ENCODING:
-        raise Unsuitable(
-            f"the database {info.dbname} has the encoding {encoding}, which cannot hold every code: make one by "
-            f"CREATE DATABASE ... ENCODING '{ENCODING}' TEMPLATE template0, and let DATABASE_URL lead to it"
-        )
+        raise Unsuitable(other_encoding(f"the database {info.dbname}", encoding))
     if info.server_version < OLDEST * 10_000:
         raise Unsuitable(
             f"the server is PostgreSQL {version_of(info)}, and this version needs {OLDEST} or newer: upgrade it, or "
             "let DATABASE_URL lead to a newer one"
         )
+
+
+def other_encoding(database: str, encoding: str | None) -> str:
+    """What is wrong with a database of another encoding, and what to do."""
+    return (
+        f"{database} has the encoding {encoding}, which cannot hold every code: make one by "
+        f"CREATE DATABASE ... ENCODING '{ENCODING}' TEMPLATE template0, and let DATABASE_URL lead to it"
+    )
 
 
 def version_of(info: psycopg.ConnectionInfo) -> str:

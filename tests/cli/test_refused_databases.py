@@ -35,7 +35,7 @@ WRITING = (
 OURS = "SELECT count(*) FROM pg_namespace WHERE nspname IN ('mews', 'sync')"
 
 
-@pytest.fixture(params=["LATIN1", "SQL_ASCII", "EUC_JP"])
+@pytest.fixture(params=["LATIN1", "SQL_ASCII", "EUC_JP", "MULE_INTERNAL"])
 def other_encoding(request: pytest.FixtureRequest, server_url: str) -> Iterator[tuple[str, str]]:
     """The name of an encoding that does not hold every code, and the URL of a database that has it."""
     with new_database(server_url, template="template0", encoding=request.param) as url:
@@ -54,7 +54,7 @@ async def test_another_encoding_is_refused_before_anything_is_made(other_encodin
         async with transaction(engine):
             pass
     await engine.dispose()
-    with psycopg.connect(url) as session:
+    with psycopg.connect(url, client_encoding="SQL_ASCII") as session:
         assert session.execute(OURS).fetchone() == (0,)
 
 

@@ -10,7 +10,7 @@ import pytest
 from sync.demo.simulator import Operation
 from tests.support.loaded import start
 from tests.support.mirror import Mirror
-from tests.support.process import end
+from tests.support.process import end, run
 
 pytestmark = pytest.mark.long
 
@@ -56,6 +56,13 @@ async def test_a_write_that_is_never_answered_is_waited_for_no_longer_than_ten_s
         answer.set()
     assert (ended.code, "Traceback" in ended.stderr) == (code, False), ended
     assert ("still_stopping" in ended.stderr) is (signals == 1)
+
+
+@pytest.mark.parametrize("module", ["click", "sqlalchemy"])  # the first that is loaded, and one that a command needs
+async def test_a_ctrl_c_while_it_loads_ends_it_without_a_traceback(tmp_path: Path, module: str) -> None:
+    (tmp_path / f"{module}.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    ended = await run("migrate", settings={"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/no"}, directory=tmp_path)
+    assert (ended.code, ended.stdout, ended.stderr.strip()) == (130, "", "")
 
 
 def hold(mirror: Mirror, held: Operation) -> tuple[asyncio.Event, asyncio.Event]:

@@ -155,7 +155,7 @@ def read_lines(
                     yield line
             except ValueError as error:
                 yield BadLine(number, str(error))
-            if text.count('"') % 2 == 1 and _split(text, layout.delimiter) is None:
+            if _split(text, layout.delimiter) is None and _may_go_on(text, layout.delimiter):
                 opened = number
         elif _split(f'"{text}', layout.delimiter) is None:
             yield BadLine(number, f"may belong to the quote that line {opened} opens: {UNBROKEN}")
@@ -182,6 +182,15 @@ def _split(text: str, delimiter: str) -> list[str] | None:
         return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True))
     except csv.Error:
         return None
+
+
+def _may_go_on(text: str, delimiter: str) -> bool:
+    """Whether a line whose quotes are wrong may end in the middle of a cell: they are odd, or the last ends no field.
+
+    To tell too many lines as bad costs a look at the file; one too few, and a part of a note is sold as a code.
+    """
+    behind = text.rpartition('"')[2].lstrip(" ")
+    return text.count('"') % 2 == 1 or not (behind == "" or behind.startswith(delimiter))
 
 
 def _read(number: int, text: str, layout: Layout, voucher_id: UUID | None, *, as_is: bool) -> CodeLine | None:

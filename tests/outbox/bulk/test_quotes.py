@@ -36,6 +36,9 @@ def test_the_end_of_a_cell_of_two_lines_is_no_code_of_its_own() -> None:
         (['"A', '"SECRET"', "SECRET", 'B"', "C"], ONE, ["C"]),
         (['"one";"A', "SECRET;x", 'B";"C', "SECRET;x", 'D"', "E;z"], TWO, ["E"]),  # one ends, and another begins
         (["C", '"A', "SECRET", "", "SECRET"], ONE, ["C"]),  # its end is lost
+        (['"A 5" pipe', "SECRET", 'B"', "C"], ONE, ["C"]),  # its first line has a wrong quote too: they are even
+        (['"A" and;x', "SECRET;y", 'B";x', "C;z"], TWO, ["C"]),
+        (['C;"one 5" pipe', "SECRET;two", 'three"', "D;z"], TWO, ["D"]),
     ],
 )
 def test_what_may_be_the_middle_of_a_cell_is_no_code_of_its_own(
@@ -46,3 +49,9 @@ def test_what_may_be_the_middle_of_a_cell_is_no_code_of_its_own(
     middle = [number for number, text in enumerate(lines, 2) if "SECRET" in text]
     opens = next(number for number, text in enumerate(lines, 2) if '"A' in text or '"one' in text)
     assert all(f"the quote that line {opens} opens" in bad[number] for number in middle)
+
+
+@pytest.mark.parametrize("line", ['"A "x" B";y', '"A "x" B" ;y', 'A;"a "b" c"', '"A" x;"B"'])
+def test_a_line_of_wrong_quotes_that_ends_with_its_cell_keeps_no_other_out(line: str) -> None:
+    codes, bad = codes_and_bad([line, "C;z"], TWO)
+    assert (codes, list(bad)) == (["C"], [2])

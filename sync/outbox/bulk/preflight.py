@@ -31,7 +31,10 @@ async def refuse_taken(tx: AsyncConnection, client: Client, on_progress: Callabl
     asked, left = 0, await staging.count_good(tx)
     carriers: list[UUID] | None = None
     async for values in staging.good_values(tx, MAX_VALUES):
-        carriers = await _carriers(client, values[0]) if carriers is None else carriers
+        if carriers is None:
+            hotels = [one.id async for page in operations.enterprises(client) for one in page.records]
+            refused += await staging.refuse_unseen(tx, hotels)
+            carriers = await _carriers(client, hotels, values[0])
         if taken := await _taken(client, carriers, values):
             refused += await staging.refuse_values(tx, taken)
         asked += len(values)
@@ -39,11 +42,10 @@ async def refuse_taken(tx: AsyncConnection, client: Client, on_progress: Callabl
     return refused
 
 
-async def _carriers(client: Client, value: str) -> list[UUID]:
-    """The services that the token sees and that can carry vouchers: one that cannot has the whole call refused."""
-    enterprise_ids = [one.id async for page in operations.enterprises(client) for one in page.records]
+async def _carriers(client: Client, hotels: Sequence[UUID], value: str) -> list[UUID]:
+    """Their services that the token sees and that can carry vouchers: one that cannot has the whole call refused."""
     carriers: list[UUID] = []
-    for group in chunks(enterprise_ids, operations.MAX_IDS):
+    for group in chunks(hotels, operations.MAX_IDS):
         service_ids = [one.id async for page in operations.services(client, group) for one in page.records]
         for asked in chunks(service_ids, operations.MAX_IDS):
             carriers += await _carriers_among(client, asked, value)

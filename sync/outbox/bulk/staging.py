@@ -85,6 +85,11 @@ async def refuse_values(tx: AsyncConnection, values: Sequence[str]) -> int:
     return (await tx.execute(_REFUSE_FOUND, {"values": list(values)})).rowcount
 
 
+async def refuse_unseen(tx: AsyncConnection, hotels: Sequence[UUID]) -> int:
+    """Mark lines for vouchers of other hotels than these; how many."""
+    return (await tx.execute(_REFUSE_UNSEEN, {"hotels": list(hotels)})).rowcount
+
+
 async def count_good(tx: AsyncConnection) -> int:
     """The number of lines that are not marked."""
     return int((await tx.execute(_COUNT_GOOD)).scalar_one())
@@ -272,6 +277,13 @@ _CHECKS_ANYWHERE = (_REFUSE_EXISTING_ANYWHERE, _REFUSE_QUEUED_ANYWHERE, _REFUSE_
 _REFUSE_FOUND = text("""
 UPDATE pg_temp.staged_adds SET refusal = 'value: exists already: the API finds it, and the mirror does not show it yet'
 WHERE value = ANY (CAST(:values AS text[])) AND refusal IS NULL
+""")
+
+_REFUSE_UNSEEN = text("""
+UPDATE pg_temp.staged_adds
+SET refusal = 'voucher_id: is of a hotel that this token does not see, so what exists there is not known'
+WHERE voucher_id IN (SELECT id FROM mews.vouchers WHERE enterprise_id <> ALL (CAST(:hotels AS uuid[])))
+  AND refusal IS NULL
 """)
 
 _COUNT_GOOD = text("SELECT count(*) FROM pg_temp.staged_adds WHERE refusal IS NULL")

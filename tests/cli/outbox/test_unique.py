@@ -122,6 +122,25 @@ async def test_its_calls_are_of_the_budget_unless_its_user_sees_nothing_of_it(
 
 
 @pytest.mark.long
+async def test_codes_for_a_hotel_that_the_token_does_not_see_are_refused(
+    cli: Cli, portfolio: Mirror, tmp_path: Path
+) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    portfolio.world.add_token("of-one-hotel", name="one", enterprise_ids=[portfolio.hotel.id])
+    async with portfolio.opened():
+        await portfolio.once()
+        portfolio.add_codes(winter, ["TAKEN"], days_old=0)
+        write(tmp_path / "codes.csv", f"value;voucher_id\nTAKEN;{winter.id}\nNEW;{voucher.id}")
+        call = ("outbox", "import", str(tmp_path / "codes.csv"), "--unique", "portfolio")
+        refused = await cli(*call, settings=portfolio.environment | {"MEWS_ACCESS_TOKEN": "of-one-hotel"})
+    assert (refused.code, values(portfolio.database_url)) == (1, [])
+    assert refused.stderr.splitlines() == [
+        "line 2: voucher_id: is of a hotel that this token does not see, so what exists there is not known",
+        "Error: nothing is queued: 1 bad line; --skip-bad would queue the other 1",
+    ]
+
+
+@pytest.mark.long
 async def test_the_api_says_what_is_the_same(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
     voucher = portfolio.add_voucher()
     portfolio.add_codes(voucher, ["summer"])

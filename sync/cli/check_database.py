@@ -68,6 +68,13 @@ def _check_privileges(facts: Facts) -> CheckLine:
         return CheckLine(
             "privileges", f"policies may hide rows from {facts.user}, which nothing is done with: {tables}", to_do
         )
+    if facts.readers:
+        who = ", ".join(facts.readers)
+        to_do = (
+            f"REVOKE ALL ON sync.connections, sync.rejected_records FROM {who}, then run `voucher-sync roles`; "
+            "if the owner gives it by default, psql's \\ddp shows it"
+        )
+        return CheckLine("privileges", f"tokens, and records as the API sent them, can be read by {who}", to_do)
     verb = "may make" if facts.owns is None else "owns"
     return CheckLine("privileges", f"{facts.user} {verb} the schemas mews and sync")
 

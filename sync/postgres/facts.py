@@ -13,8 +13,9 @@ class Facts:
 
     `free`: sessions that `limit` lets be opened still; `ours` are open already, in this database by this user.
     `is_firing`: whether triggers and foreign keys are heeded in this user's sessions. `filtered`: those of our tables
-    of which policies may hide rows from this user, and refuse others. `collation`: by which release of the operating
-    system's sorting rules the indexes were made, and by which it sorts now, where these differ.
+    of which policies may hide rows from this user, and refuse others. `readers`: who was given the whole of a table
+    that holds tokens, or records as the API sent them. `collation`: by which release of the operating system's sorting
+    rules the indexes were made, and by which it sorts now, where these differ.
     """
 
     version: str
@@ -28,6 +29,7 @@ class Facts:
     ours: int
     is_firing: bool
     filtered: list[str]
+    readers: list[str]
     collation: tuple[str, str] | None
 
 
@@ -55,6 +57,14 @@ SELECT current_user AS user, has_database_privilege(current_database(), 'CREATE'
         FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         WHERE namespace.nspname IN ('mews', 'sync') AND class.relkind = 'r'
           AND row_security_active(class.oid)) AS filtered,
+       (SELECT coalesce(array_agg(DISTINCT reader.name), '{}')
+        FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+        CROSS JOIN LATERAL aclexplode(class.relacl) AS given
+        CROSS JOIN LATERAL (
+          SELECT CASE given.grantee WHEN 0 THEN 'public' ELSE given.grantee::regrole::text END) AS reader (name)
+        WHERE namespace.nspname = 'sync' AND class.relname IN ('connections', 'rejected_records')
+          AND given.privilege_type = 'SELECT' AND given.grantee <> class.relowner
+          AND (given.grantee = 0 OR has_schema_privilege(given.grantee, namespace.oid, 'USAGE'))) AS readers,
        limits.*, (SELECT count(*) FROM session) AS all_sessions,
        (SELECT count(*) FROM session WHERE usename = session_user) AS of_user,
        (SELECT count(*) FROM session WHERE datname = current_database()) AS of_this_database,
@@ -96,6 +106,7 @@ def load_facts(connection: Connection) -> Facts:
         ours=row.ours,
         is_firing=row.is_firing,
         filtered=row.filtered,
+        readers=row.readers,
         collation=_changed_collation(connection, info.server_version // 10_000),
     )
 

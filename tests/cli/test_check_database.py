@@ -137,6 +137,32 @@ def test_policies_that_hold_for_the_owner_too(owner_of_three: str, table: str) -
     assert "NO FORCE ROW LEVEL SECURITY" in privileges.to_do
 
 
+DEFAULTS = """
+ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO PUBLIC; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+"""
+
+
+def test_who_may_read_tokens_by_what_the_owner_gives_by_default(empty_database_url: str) -> None:
+    with new_owner(empty_database_url) as url:
+        with psycopg.connect(url) as owner:
+            owner.execute(DEFAULTS)
+        migrate(url)
+        privileges = found(url)["privileges"]
+        assert privileges.detail == "tokens, and records as the API sent them, can be read by public"
+        with psycopg.connect(url) as owner:
+            owner.execute(privileges.to_do.partition(", then")[0].encode())
+        assert not found(url)["privileges"].is_wrong
+
+
+def test_who_reads_what_tells_no_token_is_left_alone(database_url: str) -> None:
+    with new_login(database_url) as url, psycopg.connect(database_url, autocommit=True) as owner:
+        login = psycopg.conninfo.conninfo_to_dict(url)["user"]
+        owner.execute(f"GRANT USAGE ON SCHEMA sync TO {login}; GRANT SELECT ON sync.runs TO {login}".encode())
+        assert wrong(found(database_url)) == []
+        owner.execute(f"GRANT SELECT ON sync.rejected_records TO {login}".encode())
+        assert f"can be read by {login}" in found(database_url)["privileges"].detail
+
+
 def test_a_guard_that_is_not_in_force(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("ALTER TABLE mews.voucher_code_outbox DISABLE TRIGGER USER")

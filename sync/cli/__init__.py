@@ -18,6 +18,8 @@ def main() -> None:
         # handle, so a stop in the seconds of a start would wait for the kill.
         signal.signal(signal.SIGTERM, _die)
     try:
+        # Whoever starts it may have blocked them, which a process inherits: only a SIGKILL would end it.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
         from sync.cli.ending import run_command
 
         run_command()

@@ -53,6 +53,19 @@ def test_no_command_may_leave_its_memory_in_a_core_dump() -> None:
     assert done.stdout.splitlines()[-1] == "0"
 
 
+def test_a_stop_reaches_a_command_whose_parent_has_blocked_it() -> None:
+    code = (
+        "import signal, sys\n"
+        "from sync.cli import main\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})\n"
+        "sys.argv = ['voucher-sync', '--version']\n"
+        "try: main()\n"
+        "except SystemExit: print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("arguments", "words"),

@@ -24,6 +24,9 @@ TRACES = {
     re.compile(r"\d+[.,]0+"): "is a number with a fraction, as a spreadsheet writes what was none",
     re.compile(r"=.*|'.+"): "is a formula of a spreadsheet, or marked as text for one",
     re.compile(rf"#(N/[AD]|NV|[¡¿]?({_ERRORS}))|#{{3,}}"): "is an error of a spreadsheet",
+    re.compile("[\u201c-\u201f\u00ab\u00bb].*|.*[\u201c-\u201f\u00ab\u00bb]"): (
+        "has a curly quote at an end, as a word processor or spreadsheet turns one"
+    ),
     re.compile(r"\d{1,3}([.,'’\u00a0\u202f])\d{3}(\1\d{3})+"): "is a number in groups, as a spreadsheet shows one",
     re.compile(r"TRUE|FALSE|WAHR|FALSCH|VRAI|FAUX"): "is a truth value of a spreadsheet",
     re.compile(rf"\d{{1,2}}[-./ ]{{1,2}}({_MONTHS})\.?([-./ ]\d{{2,4}})?|({_MONTHS})\.?[-. ]\d{{2,4}}"): (

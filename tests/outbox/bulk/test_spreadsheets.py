@@ -28,7 +28,10 @@ GROUPED = [
 ERRORS = ["#VALEUR!", "#NOM?", "#N/D", "#¡VALOR!", "#WAARDE!", "#HODNOTA!", "#ÉRTÉK!", "#BŁĄD!", "#FIELD!"]
 
 
-@pytest.mark.parametrize("value", [*DATES, *MONTHS, *GROUPED, *ERRORS])
+CURLY = ["\u201cSUMMER\u201d", "\u201eSUMMER\u201c", "\u00abSUMMER\u00bb", "SUMMER\u201d"]
+
+
+@pytest.mark.parametrize("value", [*DATES, *MONTHS, *GROUPED, *ERRORS, *CURLY])
 def test_another_country_s_writing_is_known_too(value: str) -> None:
     assert "spreadsheet" in damage(value)
 

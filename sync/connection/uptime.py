@@ -38,14 +38,16 @@ def read_uptime() -> Uptime | None:
         told_s = float((_PROC / "uptime").read_text().split()[0])
         now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         boot = UUID((_PROC / "sys/kernel/random/boot_id").read_text().strip())
-        namespace = _name_of_time_namespace()
+        namespace = _time_namespace()
     except (OSError, ValueError, IndexError):
         return None
     return Uptime(uuid5(boot, namespace), int(now_s * 1000)) if abs(now_s - told_s) < TOLERANCE_S else None
 
 
-def _name_of_time_namespace() -> str:
+def _time_namespace() -> str:
+    """The name of this process's time namespace, and by how much its clocks are shifted."""
     try:
-        return str((_PROC / "self/ns/time").readlink())
+        # Of one that has ended the kernel gives the name to the next one at once, however that is shifted.
+        return f"{(_PROC / 'self/ns/time').readlink()} {(_PROC / 'self/timens_offsets').read_text()}"
     except FileNotFoundError:  # a kernel that has no such namespaces
         return ""

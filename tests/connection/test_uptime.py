@@ -64,3 +64,10 @@ def test_another_time_namespace_is_another_boot() -> None:
     assert here is not None
     assert there is not None
     assert there.since_s(here) == 0.0 < there.ms - here.ms
+
+
+def test_a_time_namespace_that_has_the_name_of_one_before_is_another_boot() -> None:
+    one, next_one = (read_by("unshare", "--time", "--boottime", shift) for shift in ("100000", "200000"))
+    assert one is not None
+    assert next_one is not None
+    assert next_one.since_s(one) == 0.0 < next_one.ms - one.ms

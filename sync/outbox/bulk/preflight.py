@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.core.api_errors import InvalidRequest
+from sync.core.api_errors import InvalidRequest, PayloadTooLarge, RequestTimedOut
 from sync.core.bisection import Bisection
 from sync.mews import operations
 from sync.mews.client import Client
@@ -70,11 +70,19 @@ async def _carriers_among(client: Client, service_ids: Sequence[UUID], value: st
 
 
 async def _taken(client: Client, service_ids: Sequence[UUID], values: Sequence[str]) -> list[str]:
-    """Those of up to 1000 values that the API finds, each asked for until it stands alone."""
+    """Those of up to 1000 values that the API finds, each asked for until it stands alone.
+
+    What is too much for the API in one call is halved, too: an import of hours must not end with one such answer.
+    """
     taken: list[str] = []
     bisection = Bisection(values)
     while group := bisection.group:
-        is_found = await _is_found(client, service_ids, group)
+        try:
+            is_found = await _is_found(client, service_ids, group)
+        except (RequestTimedOut, PayloadTooLarge):
+            if len(group) == 1:
+                raise
+            is_found = True
         if is_found and len(group) == 1:
             taken += group
         bisection.tell(went_through=not is_found)

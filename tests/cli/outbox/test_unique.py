@@ -1,12 +1,13 @@
 """`voucher-sync outbox import --unique portfolio`: no value that exists anywhere in what the token sees."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sync.demo.simulator import Operation, Voucher
+from sync.demo.simulator import Operation, Status, Voucher
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import query, values, write
 from tests.support.flows import numbered
@@ -101,6 +102,27 @@ async def test_thousands_that_are_new_take_a_call_for_each_thousand(
     assert (ended.code, values(portfolio.database_url)) == (0, [])
     assert asked_for(portfolio)[-3:] == [1000, 1000, 500]
     assert set(asked_for(portfolio)[:-3]) == {1}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("too_much", [Status(408, "Transaction has timed out"), Status(413)], ids=str)
+async def test_what_is_too_much_for_the_api_in_one_call_is_asked_for_in_smaller_ones(
+    cli: Cli, portfolio: Mirror, tmp_path: Path, too_much: Status
+) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+
+    async def on_request(_operation: Operation, body: Mapping[str, Any]) -> None:
+        if len(body.get("VoucherCodeValues", ())) == 1000:
+            portfolio.simulator.faults.script(Operation.GET_VOUCHERS, too_much, times=2)
+
+    async with portfolio.opened():
+        portfolio.world.add_codes(winter.id, ["CODE-1700"])
+        portfolio.simulator.on_request = on_request
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", numbered(2500))
+    assert refused.stderr.splitlines() == [
+        "line 1702: value: exists already: the API finds it, and the mirror does not show it yet",
+        "Error: nothing is queued: 1 bad line; --skip-bad would queue the other 2,499",
+    ]
 
 
 @pytest.mark.long

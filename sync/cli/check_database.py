@@ -103,7 +103,10 @@ def _check_revision(address: str, at: str | None) -> CheckLine:
 def _check_tables(connection: Connection) -> CheckLine:
     tables = metadata.sorted_tables
     if gone := not_in_force(connection, tables, triggers()):
-        to_do = "put back what was dropped or renamed, ENABLE TRIGGER what is disabled, REINDEX what is not valid"
+        to_do = (
+            "put back what was dropped, renamed or built otherwise, ENABLE TRIGGER what is disabled, "
+            "REINDEX what is not valid"
+        )
         return CheckLine("tables", f"not there, or not in force: {_first(gone)}", to_do)
     if emptied := unlogged(connection, tables):
         detail = f"a crash of the server would empty what is UNLOGGED: {_first(emptied)}"

@@ -6,22 +6,25 @@ reads, and the one only by what is done twice.
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from sqlalchemy import Connection, Executable, Table, delete, false, select, text, update
+from sqlalchemy import Connection, Executable, Index, Table, delete, false, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DBAPIError
 
 from sync.core.errors import DatabaseError, NotAllowed, StatementRefused
 from sync.postgres.engine import translate
-from sync.postgres.metadata import IS_UNLOGGED
+from sync.postgres.metadata import BYTEWISE, IS_UNLOGGED
 
-# An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing.
+# An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing. Nor does one
+# that somebody has built anew under its name otherwise than it was made.
 _IN_FORCE = text("""
-SELECT space.nspname || '.' || relation.relname AS of_table, part.name
+SELECT space.nspname || '.' || relation.relname AS of_table, part.name, part.made
 FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace JOIN (
-  SELECT indrelid AS relid, index.relname AS name FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
-  WHERE indisvalid
-  UNION ALL SELECT conrelid, conname FROM pg_constraint WHERE convalidated
-  UNION ALL SELECT tgrelid, tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A')
+  SELECT indrelid AS relid, index.relname AS name, made FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
+  CROSS JOIN unnest(ARRAY['', 'unique', 'bytewise']) AS made
+  WHERE indisvalid AND (made <> 'unique' OR indisunique) AND (made <> 'bytewise' OR NOT EXISTS (
+    SELECT FROM pg_collation WHERE oid = ANY (indcollation) AND collname NOT IN ('C', 'POSIX')))
+  UNION ALL SELECT conrelid, conname, '' FROM pg_constraint WHERE convalidated
+  UNION ALL SELECT tgrelid, tgname, '' FROM pg_trigger WHERE tgenabled IN ('O', 'A')
 ) AS part ON part.relid = relation.oid
 WHERE space.nspname = ANY (:schemas)
 """)
@@ -44,17 +47,33 @@ WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND relation.rel
 
 
 def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iterable[tuple[str, str]]) -> list[str]:
-    """Indexes and constraints of `tables`, and `triggers` (table, name), that are gone, disabled or not valid."""
-    found = {(row.of_table, row.name) for row in connection.execute(_IN_FORCE, _schemas(tables))}
-    indexes = {(table.fullname, str(index.name)) for table in tables for index in table.indexes}
+    """Indexes and constraints of `tables`, and `triggers` (table, name), that are gone, disabled, not valid,
+    or of less use.
+
+    An index is of less use where it was made unique, or to compare texts byte by byte, and is not.
+    """
+    found = {tuple(row) for row in connection.execute(_IN_FORCE, _schemas(tables))}
+    indexes = {
+        (table.fullname, str(index.name), made) for table in tables for index in table.indexes for made in _made(index)
+    }
     constraints = {
-        (table.fullname, str(constraint.name))
+        (table.fullname, str(constraint.name), "")
         for table in tables
         for constraint in table.constraints
         # A table without a primary key has an empty one here.
         if constraint is not table.primary_key or table.primary_key.columns
     }
-    return [f"{name} of {table}" for table, name in sorted({*indexes, *constraints, *triggers} - found)]
+    missing = {*indexes, *constraints, *((*trigger, "") for trigger in triggers)} - found
+    return [f"{name} of {table}" for table, name in sorted({part[:2] for part in missing})]
+
+
+def _made(index: Index) -> Iterator[str]:
+    """What an index was made for, in the words of the statement above."""
+    yield ""
+    if index.unique:
+        yield "unique"
+    if BYTEWISE in index.dialect_options["postgresql"]["ops"].values():
+        yield "bytewise"
 
 
 def unlogged(connection: Connection, tables: Sequence[Table]) -> list[str]:

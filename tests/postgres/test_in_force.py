@@ -70,6 +70,20 @@ def test_what_guards_a_table_no_more_is_named(
     assert gone(connection) == [found]
 
 
+SAME_ADD = "voucher_code_outbox_same_add_queued_idx"
+
+
+@pytest.mark.parametrize(
+    "otherwise", ['INDEX {} ON {} (voucher_id, value COLLATE "C")', "UNIQUE INDEX {} ON {} (voucher_id, value)"]
+)
+def test_an_index_that_somebody_has_built_anew_and_that_guards_less_is_named(
+    connection: Connection, owners_url: str, otherwise: str
+) -> None:
+    made_anew = otherwise.format(SAME_ADD, OUTBOX) + " WHERE operation = 'add'"
+    execute(owners_url, f"DROP INDEX mews.{SAME_ADD}; CREATE {made_anew}")
+    assert gone(connection) == [f"{SAME_ADD} of {OUTBOX}"]
+
+
 def test_an_index_that_a_build_has_left_invalid_is_named(connection: Connection, empty_database_url: str) -> None:
     execute(
         empty_database_url,

@@ -112,6 +112,16 @@ async def test_no_reading_undoes_a_delete_until_the_api_has_shown_it(engine: Asy
     assert await store(engine, code(1, "A", NEWEST)) == 1
 
 
+async def test_a_delete_that_the_api_shows_by_a_clock_that_was_put_back_is_believed(engine: AsyncEngine) -> None:
+    await store(engine, *(code(number, "A", NEW) for number in (1, 2)))
+    async with transaction(engine) as tx:
+        await note_deleted(tx, [uuid(1)])
+    shown = [code(number, "A", OLD)._replace(is_active=False) for number in (1, 2)]
+    # Of a code of which no delete is noted, it may as well be a reading that has come late.
+    assert await store(engine, *shown) == 1
+    assert await mirrored(engine) == {1: shown[0], 2: code(2, "A", NEW)}
+
+
 @pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize(
     ("page", "winner"),

@@ -33,6 +33,9 @@ COARSE = timedelta(seconds=2)
 
 TOLERANCE = timedelta(days=1)
 
+LEAP = timedelta(minutes=1)
+"""By more than this no stop-watch falls behind in half a day without an answer: the server's clock was put forward."""
+
 
 def wall_clock() -> datetime:
     """What this machine's clock shows, right or wrong."""
@@ -59,7 +62,7 @@ class ServerClock:
     `last` is the last reading that was believed, `refused` why the last `Date` was not; None if it was.
     """
 
-    __slots__ = ("_clock", "_expected", "_machine", "_tolerance", "last", "refused")
+    __slots__ = ("_clock", "_expected", "_leapt_from", "_machine", "_tolerance", "last", "refused")
 
     def __init__(
         self, clock: Callable[[], float], tolerance: timedelta = TOLERANCE, machine: Callable[[], datetime] = wall_clock
@@ -68,6 +71,7 @@ class ServerClock:
         self._tolerance = tolerance
         self._machine = machine
         self._expected: ClockReading | None = None
+        self._leapt_from: datetime | None = None
         self.last: ClockReading | None = None
         self.refused: str | None = None
 
@@ -94,6 +98,8 @@ class ServerClock:
         now_s, machine = self._clock(), self._machine()
         known = [one.carried(now_s) for one in (self.last, self._expected) if one]
         if any(abs(date - witness) <= self._tolerance + COARSE for witness in (machine, *known)):
+            if self.last and self._leapt_from is None and date - (before := self.last.carried(now_s)) > LEAP:
+                self._leapt_from = before
             self.last, self.refused = ClockReading(date, now_s), None
         else:
             self.refused = _why_refused(date, machine, known)
@@ -101,6 +107,17 @@ class ServerClock:
     def now(self) -> datetime | None:
         """The server's time, aware, by the last reading that was believed; None before there is any."""
         return self.last.carried(self._clock()) if self.last else None
+
+    def even_until(self, now: datetime) -> datetime:
+        """From where to read on, once the server's clock is back at `now` from where something was read through.
+
+        While it was ahead, windows lay in a time to come: of what was changed meanwhile they held nothing.
+        """
+        return min(now, self._leapt_from) if self._leapt_from else now
+
+    def forget_leap(self) -> None:
+        """It is read on from there."""
+        self._leapt_from = None
 
 
 def _why_refused(date: datetime, machine: datetime, known: list[datetime]) -> str:

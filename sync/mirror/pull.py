@@ -124,6 +124,8 @@ class _Round:
         self.seen = await self._quiet.look() if self._quiet else None
         if (recalled := self._recall(now)) is None:
             recalled = await in_transaction(self._connection.engine, plan)
+            if _is_beyond(recalled[0], now):
+                self._connection.client.server_clock.forget_leap()
         work, due = recalled
         self._report.windows_planned += len(due.new) + len(due.old)
         self._on_progress(self._report)
@@ -143,17 +145,18 @@ class _Round:
         if marks is None or self.seen is None:
             return None
         through = max((one.complete_through for one in marks), default=None)
+        work = PendingReads([], list(marks), [], self.seen.now, through)
         plans = list(plan_pull(marks, now=now, overlap=self._settings.overlap))
-        if any(len(plan.windows) > 1 for plan in plans) or (through and through > now + CLOCK_JITTER):
+        if any(len(plan.windows) > 1 for plan in plans) or _is_beyond(work, now):
             return None
         reads = [WindowRead(Group(plan.voucher_ids, plan.read_limits), plan.windows[0]) for plan in plans]
-        work = PendingReads([], list(marks), [], self.seen.now, through)
         return work, _Due(reads, [], has_backfill=False)
 
     async def _plan(self, tx: AsyncConnection, work: PendingReads, now: datetime) -> _Due:
         overlap = self._settings.overlap
-        if work.through and work.through > now + CLOCK_JITTER:
-            await watermarks.clamp_to_now(tx, self._connection.name, now)
+        if _is_beyond(work, now):
+            even_until = self._connection.client.server_clock.even_until(now)
+            await watermarks.clamp_to_now(tx, self._connection.name, even_until)
         backfills = list(
             plan_backfill(work.candidates, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
         )
@@ -213,6 +216,11 @@ class _Round:
             except (ApiError, StatementRefused) as error:
                 self._report.errors.append(error)
                 self._is_in_vain |= isinstance(error, CONCERNS_ALL)
+
+
+def _is_beyond(work: PendingReads, now: datetime) -> bool:
+    """Whether something was read through an instant that the server's clock, set back since, has not come to."""
+    return work.through is not None and work.through > now + CLOCK_JITTER
 
 
 def _without(readings: Iterable[WindowRead], others: Iterable[WindowRead]) -> list[WindowRead]:

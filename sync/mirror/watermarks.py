@@ -87,7 +87,7 @@ async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[W
 
 
 async def clamp_to_now(transaction: AsyncConnection, connection: str, now: datetime) -> None:
-    """Move watermarks beyond the server's `now` back to it: its clock was set back, and will pass there again."""
+    """Move watermarks beyond `now` back to it: the server's clock was set back, and will pass there again."""
     is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
     await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
     is_noted_beyond = (

@@ -140,6 +140,27 @@ async def test_after_a_clock_was_set_back_an_outage_longer_than_the_overlap_lose
     assert (await mirror.compare()).is_equal
 
 
+@pytest.mark.parametrize("is_quiet", [True, False])
+async def test_a_date_that_was_ahead_for_longer_than_the_overlap_loses_nothing(
+    mirror: Mirror, *, is_quiet: bool
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, ["A"])
+    await mirror.once()
+    mirror.simulator.behaviour.date_ahead_s = 3600
+    await later(mirror)
+    for number in range(3):
+        mirror.world.add_codes(voucher.id, [f"UNSEEN-{number}"])
+        if not is_quiet:
+            mirror.add_codes(voucher, [f"SEEN-{number}"], days_old=-3600 / 86400)
+        await later(mirror, 200)
+    mirror.simulator.behaviour.date_ahead_s = 0
+    await later(mirror)
+    mirror.simulator.behaviour.date_ahead_s = 3600
+    await later(mirror, 3700)
+    assert (await mirror.compare()).is_equal
+
+
 @pytest.mark.long
 async def test_no_watermark_stays_beyond_a_clock_that_was_set_back(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=300)

@@ -32,6 +32,20 @@ async def test_what_the_api_has_made_since_it_was_queued_is_done_and_not_sent(cl
 
 
 @pytest.mark.long
+async def test_before_the_first_change_a_start_asks_once_for_each_thousand_vouchers(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        voucher = next(iter(mirror.world.vouchers.values()))
+        for number in range(2000):
+            mirror.add_voucher(f"{number}")
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        await mirror.execute(QUEUE, voucher=voucher.id, values=VALUES)
+        before = len(mirror.simulator.requests)
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        asked = [request.operation for request in list(mirror.simulator.requests)[before:]]
+        assert asked[: asked.index(Operation.ADD_CODES)].count(Operation.GET_CODES) == 3
+
+
+@pytest.mark.long
 async def test_nothing_is_sent_while_the_api_cannot_be_read_and_all_of_it_once_it_can(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         assert (await cli("once", settings=mirror.environment)).code == 0

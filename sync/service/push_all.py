@@ -117,8 +117,7 @@ class PushAll:
             return locked, LOCKED_AGAIN_S
         if not self._pusher.has_new_server:
             return await self._unsent()
-        unfinished = await in_transaction(engine, load_unfinished, as_daemon)
-        return (IncarnationChanged(NEW_SERVER), math.inf) if unfinished.concerns(name) else None
+        return (IncarnationChanged(NEW_SERVER), math.inf) if await self._has_unfinished() else None
 
     async def _unsent(self) -> tuple[VoucherSyncError, float] | None:
         """What could not be sent for no fault that was noted: claimed too late, after others that were refused, or
@@ -128,6 +127,8 @@ class PushAll:
         find = partial(left_over.find_unsent, connection=self._connection.name, without=without, with_due=with_due)
         unsent = await in_transaction(self._connection.engine, find)
         is_unknown = self._pusher.waiting.discovery or self._pusher.waiting.pull
+        # Before the first pull it waits for the mirror whether there is anything to send or not.
+        is_unknown = is_unknown and await self._has_unfinished()
         self._waits_for_mirror = is_unknown or (unsent is not None and unsent.waits_for_mirror)
         if self._waits_for_mirror:
             delay_s = self._settings.read_after_write_delay.total_seconds()
@@ -135,6 +136,10 @@ class PushAll:
         if unsent is None or self._report.errors:
             return None
         return Unsent(UNSENT), max(SEND_AGAIN_S, unsent.wait.total_seconds())
+
+    async def _has_unfinished(self) -> bool:
+        unfinished = await in_transaction(self._connection.engine, load_unfinished, as_daemon)
+        return unfinished.concerns(self._connection.name)
 
     async def _has_backlog(self) -> bool:
         has_backlog = partial(left_over.has_backlog, connection=self._connection.name)

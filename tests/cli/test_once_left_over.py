@@ -32,6 +32,18 @@ async def queue_deletes(mirror: Mirror) -> None:
 
 
 @pytest.mark.long
+async def test_of_an_outbox_in_which_nothing_waits_nothing_is_told_however_the_pull_fails(
+    cli: Cli, mirror: Mirror
+) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment | QUICK)).code == 0
+        mirror.simulator.faults.script(Operation.GET_CODES, Status(410), times=99)
+        ended = await cli("once", settings=mirror.environment | QUICK)
+    assert (ended.code, "voucher-sync once" in ended.stderr) == (1, False), ended.stderr
+    assert all("(410)" in one for one in errors_of(ended.stderr))
+
+
+@pytest.mark.long
 async def test_a_delete_of_what_the_mirror_does_not_show_is_decided_in_the_same_cycle(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():
         await queue_deletes(mirror)

@@ -21,6 +21,8 @@ OPEN_PATHS = {"/healthz"}
 """Answered without the token: a supervisor has none, and learns no more than whether the process turns."""
 STATUS_ONLY_PATHS = {"/readyz"}
 """Without the token these tell their status alone: an orchestrator asks for it, and has nowhere to keep a token."""
+GONE = (ConnectionResetError, BrokenPipeError)
+"""How a client is told of who went away before the answer: nobody's fault."""
 ANSWER_S = 10.0
 """What is not answered within this time is given up."""
 
@@ -68,7 +70,7 @@ def _guard(access: Access) -> Middleware:
 async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """What a handler answers, or what its error is told as: never a traceback, which goes to the log."""
     try:
-        with outlived("http", but=(web.HTTPException, DatabaseError, TimeoutError)) as ending:
+        with outlived("http", but=(web.HTTPException, DatabaseError, TimeoutError, *GONE)) as ending:
             async with asyncio.timeout(ANSWER_S):
                 return await handler(request)
         return plain(500, str(ending.error))
@@ -81,3 +83,5 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         return plain(503, str(error))
     except TimeoutError:
         return plain(503, f"no answer within {ANSWER_S:g} s")
+    except GONE:
+        return plain(499, "whoever asked has gone")  # read by nobody

@@ -4,6 +4,7 @@ import asyncio
 import errno
 from collections.abc import Coroutine
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -124,3 +125,11 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """What could not be read as a request; aiohttp's own answer quotes it, and names its release."""
         return finished(plain(status, "this is no request that can be answered"))
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """What aiohttp answers before the application was asked, as to an `Expect`, has our words and headers, too."""
+        if isinstance(resp, web.HTTPException):
+            resp = finished(plain(resp.status, HTTPStatus(resp.status).phrase))
+        return await super().finish_response(request, resp, start_time)

@@ -37,6 +37,7 @@ HOSTILE = {
     "an upgrade": GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + b"\x00" * 1000,
     "a body without an end": GET + b"Content-Length: 1000000000\r\n\r\n" + b"a" * 1000,
     "a thousand requests": QUESTION * 1000,
+    "an expectation": GET + b"Expect: aaaa\r\n\r\n",
 }
 
 
@@ -51,6 +52,18 @@ async def test_whatever_comes_gets_an_answer_that_quotes_nothing_and_the_next_is
         for word in (b"Traceback", b"aiohttp", b"Python", b"etc/passwd", b"aaaa"):
             assert word not in received
         assert (await site.get("/healthz")).status == 200
+    assert [line["event"] for line in site.logs] == ["http_listening"]
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz"])
+async def test_who_goes_before_the_answer_is_no_fault_of_ours(mirror: Mirror, path: str) -> None:
+    async with mirror.opened(), serving(mirror) as site:
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        writer.write_eof()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
     assert [line["event"] for line in site.logs] == ["http_listening"]
 
 

@@ -123,9 +123,11 @@ def _signing_secret(value: SecretStr) -> SecretStr:
     words = _not_empty(value).get_secret_value().strip()
     if words.startswith(SIGNING_PREFIX):
         try:
-            base64.b64decode(words.removeprefix(SIGNING_PREFIX), validate=True)
+            key = base64.b64decode(words.removeprefix(SIGNING_PREFIX), validate=True)
         except ValueError:
-            raise ValueError(f"after {SIGNING_PREFIX} must stand base64: copy it again") from None
+            key = b""
+        if not key:  # by none anybody could sign
+            raise ValueError(f"after {SIGNING_PREFIX} must stand base64: copy it again")
     return SecretStr(words)
 
 

@@ -79,6 +79,7 @@ def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
         ("SYNC_PING_URL", "https://alerts.example/hu sh", "copy it again"),
         ("SYNC_PING_URL", "https://..com/hush", "copy it again"),
         ("SYNC_ALERT_WEBHOOK_SECRET", "whsec_hush-hush", "base64"),
+        ("SYNC_ALERT_WEBHOOK_SECRET", "whsec_", "base64"),
         ("SYNC_LOG_FORMAT", "xml", "'json' or 'console'"),
         ("SYNC_LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("SYNC_LOG_LEVEL", "", "is set but empty"),

@@ -117,3 +117,7 @@ class Lasting:
             held, since_s = before.get(key, (holds, now_s))
             self._since_s[key] = (holds, since_s if held == holds else now_s)
         return {key for key, (_, since_s) in self._since_s.items() if now_s - since_s < LASTS_S}
+
+    def lasts_s(self, key: Key, now_s: float) -> float:
+        """For how long what was last present, or known, has held or not."""
+        return now_s - self._since_s[key][1]

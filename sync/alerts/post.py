@@ -1,5 +1,6 @@
 """Calls to a webhook or a dead man's switch. Their addresses are secrets: nothing here says more than their host."""
 
+import asyncio
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -45,9 +46,13 @@ class Poster:
     async def post(self, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
         """One POST. Raises `NotTold` unless it is taken, with a status from 200 to 299."""
         try:
-            async with self._http.stream("POST", self.url, content=body, headers=headers) as answer:
+            # httpx counts anew from each byte that comes: who sends them one by one would be waited for without an end.
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                self._http.stream("POST", self.url, content=body, headers=headers) as answer,
+            ):
                 status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
             raise NotTold(f"{self.host} cannot be reached ({type(error).__name__})") from None
         if not 200 <= status < 300:
             raise NotTold(f"{self.host} answered with HTTP {status}")

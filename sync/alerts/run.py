@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import structlog
@@ -113,12 +113,14 @@ class Alerter:
     async def _note(self, tx: AsyncConnection) -> Sequence[Untold]:
         await store.note_told_meanwhile(tx, self._told_meanwhile.values())
         self._known = await store.known(tx)
-        present = [condition for one in await load_status(tx) for condition in conditions_of(one)]
+        status = await load_status(tx)
+        present = [condition for one in status for condition in conditions_of(one)]
+        since = {(one.name, Kind.FAILING): one.paused_at or one.state_since for one in status}
         present += [
             Condition(one, Kind.NO_PROGRESS, 1, "has read nothing for three intervals") for one in self._stuck()
         ]
         undecided = self._lasting.undecided({one.key for one in present}, self._known, self._clock())
-        await store.note(tx, self._known, present, undecided)
+        await store.note(tx, self._known, present, undecided, since)
         return [] if self._webhook.rests else await store.claim(tx)
 
     def _without_database(self, error: str) -> Sequence[Untold]:
@@ -128,7 +130,11 @@ class Alerter:
         undecided = self._lasting.undecided(keys, self._known, self._clock())
         if self._webhook.rests:
             return []
-        return [Untold(*key, 1, f"fails: {error}", datetime.now(UTC)) for key in sorted(keys - told - undecided)]
+        now, now_s = datetime.now(UTC), self._clock()
+        return [
+            Untold(*key, 1, f"fails: {error}", now - timedelta(seconds=self._lasting.lasts_s(key, now_s)))
+            for key in sorted(keys - told - undecided)
+        ]
 
     async def _tell(self, message: Message, changes: Sequence[Untold]) -> None:
         try:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Update, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, case, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,30 +47,44 @@ async def known(tx: AsyncConnection) -> dict[Key, Known]:
 
 
 async def note(
-    tx: AsyncConnection, before: Mapping[Key, Known], present: Iterable[Condition], undecided: Collection[Key]
+    tx: AsyncConnection,
+    before: Mapping[Key, Known],
+    present: Iterable[Condition],
+    undecided: Collection[Key],
+    since: Mapping[Key, datetime | None],
 ) -> None:
-    """Note what holds now, where that differs from `before`; of what is `undecided` nothing."""
+    """Note what holds now, where that differs from `before`; of what is `undecided` nothing.
+
+    `since`: when it began or ended, where that is known to have been after what was noted before; else it is now.
+    """
     holding = {one.key: one for one in present}
     for key, one in holding.items():
         noted = before[key].level if key in before else ENDED
         if key not in undecided and noted != one.level:
-            await _set(tx, key, one.level, one.summary)
+            await _set(tx, key, one.level, one.summary, since.get(key))
     for key, was in before.items():
         if key not in holding and key not in undecided and was.level != ENDED:
-            await tx.execute(_row(key).values(level=ENDED, since=func.now()))
+            await tx.execute(_row(key).values(level=ENDED, since=_known_since(since.get(key))))
 
 
 async def note_told_meanwhile(tx: AsyncConnection, told: Iterable[Untold]) -> None:
     """Note what was told while the database could not be asked."""
     for one in told:
-        await _set(tx, one.key, one.level, one.summary)
+        await _set(tx, one.key, one.level, one.summary, one.since)
         await note_told(tx, one)
 
 
-async def _set(tx: AsyncConnection, key: Key, level: int, summary: str) -> None:
-    new = {"level": level, "summary": summary, "since": func.now()}
-    statement = insert(alerts).values(connection=key[0], kind=key[1], **new)
-    await tx.execute(statement.on_conflict_do_update(index_elements=[alerts.c.connection, alerts.c.kind], set_=new))
+async def _set(tx: AsyncConnection, key: Key, level: int, summary: str, since: datetime | None) -> None:
+    new = {"level": level, "summary": summary}
+    statement = insert(alerts).values(connection=key[0], kind=key[1], since=func.coalesce(since, func.now()), **new)
+    changed = new | {"since": _known_since(since)}
+    keys = [alerts.c.connection, alerts.c.kind]
+    await tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+
+
+def _known_since(since: datetime | None) -> ColumnElement[datetime]:
+    # The database tells of nothing that happened while it was away: what it has from before is about something else.
+    return func.now() if since is None else case((alerts.c.since < since, since), else_=func.now())
 
 
 async def claim(tx: AsyncConnection) -> list[Untold]:

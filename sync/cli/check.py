@@ -83,7 +83,10 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
             to_do = "ask Mews for the tokens, or try `voucher-sync demo`"
             return [*findings, CheckLine("credentials", str(error), to_do)]
         except errors.VoucherSyncError as error:
-            return [*findings, CheckLine("connections", str(error), "name one that is at work, or none")]
+            return [
+                *findings,
+                CheckLine("connections", str(error), "resume one that is to work, or name one that does"),
+            ]
         return [*findings, *await check_tokens(settings, chosen, migrated_url)]
 
 

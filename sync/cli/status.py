@@ -116,7 +116,10 @@ def _with_next_audits(overview: Overview, cron: str) -> Overview:
     if overview.alive:
         return overview
     next_at = Cron(cron).next_after(overview.now)
-    told = [replace(one, details=replace(one.details, next_audit_at=next_at)) for one in overview.connections]
+    told = [
+        one if one.paused_at else replace(one, details=replace(one.details, next_audit_at=next_at))
+        for one in overview.connections
+    ]
     return replace(overview, connections=told)
 
 

@@ -91,7 +91,8 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "skipped": plural(one.skipped, "service or voucher", "services and vouchers"),
         "rejected records": f"{one.rejected_records:,}",
         "audit": words.audit(one),
-        "next audit": words.until(one.details.next_audit_at, overview.now) + ", by a daemon" * (not overview.alive),
+        "next audit": words.next_audit(one, overview.now)
+        + ", by a daemon" * (not overview.alive and not one.paused_at),
         "outbox": words.outbox(one),
     }
     for label, text in facts.items():
@@ -104,6 +105,8 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
 
 
 def _heard(one: ConnectionStatus, overview: Overview, lease_s: float) -> str:
+    if one.paused_at:
+        return "none while it is paused"
     if one.heartbeat_age_s is None:
         return "never seen"
     state = "alive" if is_served(one, overview, lease_s) else "SILENT"
@@ -116,9 +119,13 @@ def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
     reading = [words.reading(told.reading)] if told.reading else []
     return {
         "reading": reading,
-        "waiting": [words.waiting(wait, now) for wait in told.waiting],
-        "held": [f"{held.count:,}, since {words.instant(held.oldest_at)}: {held.reason}" for held in told.held_for],
-        REFUSED: [words.failures(failed) for failed in told.failed],
+        f"waiting{words.part(told.waiting, one, *words.WAIT_STATUSES)}": [
+            words.waiting(wait, now) for wait in told.waiting
+        ],
+        f"held{words.part(told.held_for, one, 'held')}": [
+            f"{held.count:,}, since {words.instant(held.oldest_at)}: {held.reason}" for held in told.held_for
+        ],
+        f"{REFUSED}{words.part(told.failed, one, 'failed')}": [words.failures(failed) for failed in told.failed],
         "requests that failed": [words.requests(failed, now) for failed in told.request_failures],
         "request budget in use": [words.share(share) for share in told.budget],
         "left out": [words.left_out(some) for some in (*told.skipped_because, *told.rejected_because)],

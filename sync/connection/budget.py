@@ -38,6 +38,20 @@ async def may_write(tx: AsyncConnection) -> bool:
     return bool((await tx.execute(_MAY_WRITE)).scalar_one())
 
 
+KIN_BITS = 64
+"""Of a name, which all rows of one process have in common."""
+
+
+def kin(name: UUID) -> int:
+    """What the names of one process have in common."""
+    return name.int >> KIN_BITS
+
+
+def akin(process: UUID) -> UUID:
+    """Another name for a process, which no other has."""
+    return UUID(int=kin(process) << KIN_BITS | uuid4().int & ((1 << KIN_BITS) - 1))
+
+
 class BudgetLedger:
     """What this process and others write down for the token of a fingerprint. It is a `sync.mews.ledger.Ledger`.
 

@@ -5,7 +5,7 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.connection.budget import BudgetLedger
+from sync.connection.budget import BudgetLedger, akin
 from sync.connection.tenure import Trust
 from sync.mews.rate_limiter import CAP_WAIT_S
 from sync.settings import Settings
@@ -14,8 +14,9 @@ from sync.settings import Settings
 class Ledgers:
     """Those of one process.
 
-    It has one row for a token. A second connection of the same one, as the environment's may be, would write over it,
-    and both together make twice the calls: it has a row of its own, as if it were another process.
+    It has one row for a token. A second connection of the same one, as the environment's may be, or one that was paused
+    and goes on, would write over it, and both together make twice the calls: it has a row of its own, as if it were
+    another process, whose name begins as this one's.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,7 @@ class Ledgers:
     ) -> BudgetLedger:
         """A ledger for another connection of this token; `trust` as `BudgetLedger` says."""
         if token in self._in_its_name:
-            return make_ledger(token, settings, engine)
+            return make_ledger(token, settings, engine, akin(process))
         ledger = self._in_its_name[token] = make_ledger(token, settings, engine, process, trust)
         return ledger
 
@@ -34,7 +35,7 @@ class Ledgers:
 def make_ledger(
     token: bytes, settings: Settings, engine: AsyncEngine, process: UUID | None = None, trust: Trust | None = None
 ) -> BudgetLedger:
-    """A ledger in the name of `process`, or of nobody else."""
+    """A ledger in the name of `process`, or of nobody."""
     return BudgetLedger(
         engine,
         token,

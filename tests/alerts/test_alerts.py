@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from random import Random
 
 import pytest
 from sqlalchemy import text
 
 from sync.alerts.conditions import LASTS_S
-from sync.alerts.post import Poster
+from sync.alerts.post import NotTold, Poster
 from sync.alerts.run import Alerter, Webhook, ping
 from sync.outbox.claims import as_daemon
 from sync.postgres.engine import make_engine, transaction
@@ -77,6 +78,20 @@ async def test_a_failure_is_told_once_it_has_lasted_and_so_is_its_end(mirror: Mi
             await alerter.look()
     assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
     assert receiver.calls[0].json["changes"][0]["summary"] == "fails: the API is away"
+
+
+async def test_it_tells_since_when_as_status_does_and_not_when_it_was_told(mirror: Mirror, receiver: Receiver) -> None:
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        since = []
+        for error, at in (("the API is away", "now() - interval '40 s'"), (None, "now() + interval '1 s'")):
+            await set_state(mirror, error)
+            await mirror.execute(f"UPDATE sync.connections SET state_since = date_trunc('second', {at})")
+            await alerter.look()
+            time.now_s += LASTS_S
+            await alerter.look()
+            since += [row["state_since"] for row in await mirror.rows("SELECT state_since FROM sync.connections")]
+    assert [datetime.fromisoformat(call.json["changes"][0]["since"]) for call in receiver.calls] == since
 
 
 @pytest.mark.parametrize("column", ["paused_at", "removed_at"])
@@ -175,6 +190,8 @@ async def test_a_database_that_is_away_is_told_once_and_what_was_told_is_noted_w
         for time.now_s in (10, 10 + LASTS_S, 20 + LASTS_S, 100 + LASTS_S):
             await alerter.look()
         assert told(receiver) == [("raised", "failing")]
+        began = datetime.fromisoformat(receiver.calls[0].json["changes"][0]["since"])
+        assert LASTS_S <= (datetime.now(UTC) - began).total_seconds() < LASTS_S + 10, "not since it was told"
         proxy.is_down = False
         time.now_s = 200
         await alerter.look()
@@ -183,6 +200,8 @@ async def test_a_database_that_is_away_is_told_once_and_what_was_told_is_noted_w
         for time.now_s in (300, 400):
             await alerter.look()
     assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+    ended = datetime.fromisoformat(receiver.calls[1].json["changes"][0]["since"])
+    assert ended > began, "not since the state that the database had noted before"
 
 
 async def test_a_process_that_reads_nothing_says_so(mirror: Mirror, receiver: Receiver) -> None:
@@ -222,3 +241,21 @@ async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver)
         pinging.cancel()
         await asyncio.gather(pinging, return_exceptions=True)
     assert len(receiver.calls) == 3
+
+
+async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sync.alerts.post.TIMEOUT_S", 0.2)
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with Poster(f"http://127.0.0.1:{port}/the-secret-path") as poster, asyncio.timeout(3):
+            with pytest.raises(NotTold, match=r"^127\.0\.0\.1 cannot be reached \(TimeoutError\)$"):
+                await poster.post()

@@ -169,6 +169,15 @@ async def test_changes_that_no_connection_knows_yet_are_counted(cli: Cli, mirror
     assert one["outbox"] == {"pending": 1}
 
 
+async def test_of_what_is_paused_nobody_is_said_to_work_for_it(cli: Cli, database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO sync.connections (name, state, heartbeat_at, paused_at) VALUES ('lake', 'ok', now(), now())"
+        )
+    told = rows_of((await cli("status", settings={"DATABASE_URL": database_url})).stdout)
+    assert (told["daemon"], told["next audit"]) == ("none while it is paused", "none while it is paused")
+
+
 @pytest.mark.parametrize(("silent_s", "code"), [("500", 0), ("700", 1), ("-500", 0), ("-700", 1), (None, 1)])
 async def test_healthy_is_who_was_heard_of_within_a_lease(
     cli: Cli, database_url: str, silent_s: str | None, code: int

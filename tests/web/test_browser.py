@@ -15,6 +15,8 @@ from .helpers import serving
 from .page_states import STATES, token_taken_back
 
 CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+COLORS = """() => Object.fromEntries(Object.entries({value: ".tile .value", label: ".tile dt", headline: "h1"})
+    .map(([name, where]) => [name, getComputedStyle(document.querySelector(where)).color]))"""
 PATIENCE_MS = 60_000
 KEEP_WHAT_IS_SAID = """() => {
   window.said = [];
@@ -127,6 +129,10 @@ async def test_without_its_database_it_is_accessible_too(database_url: str, brow
                 page = await opened(browser, f"http://127.0.0.1:{site.port}/", size, scheme)
                 assert await page.inner_text("#headline") == "The database does not answer"
                 assert await page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+                values = await page.evaluate(COLORS)
+                assert values["value"] == values["label"] != values["headline"], (
+                    "what is old stands out as if it were now"
+                )
                 assert (await Axe().run(page)).response["violations"] == []
                 await page.context.close()
 
@@ -150,6 +156,8 @@ async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser
     async with serving(mirror) as site:
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
     await expect(page.locator("#updated")).to_contain_text("does not answer", timeout=PATIENCE_MS)
+    await expect(page.locator("main")).to_have_class("gone")
+    assert (await Axe().run(page)).response["violations"] == []
 
 
 @pytest.mark.long

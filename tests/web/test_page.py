@@ -2,11 +2,14 @@
 
 import asyncio
 import re
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event
 
+from sync.service import health
 from sync.web.page import kept, routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.postgres import database_of
@@ -261,7 +264,9 @@ async def test_what_a_name_holds_is_no_markup(mirror: Mirror) -> None:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("never_kept")
-async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew(database_url: str) -> None:
+async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror) as site:
@@ -273,6 +278,10 @@ async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew
             assert ">The database does not answer</h1>" in text
             assert "All below is as it was at" in text
             assert "1,200" in text
+            assert ('class="verdict failing as-was"' in text, 'class="since">since <time' in text) == (True, True)
+            await site.jobs.beat()
+            monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 7200))
+            assert " UTC</time>, 2 hours ago</p>" in (await site.get("/")).body.decode(), "not since somebody looked"
             assert ">The database does not answer</h1>" in (await site.get("/?connection=other")).body.decode()
             proxy.is_down = False
             assert ">The mirror is up to date</h1>" in (await site.get("/")).body.decode()

@@ -27,3 +27,10 @@ async def test_what_complete_through_means_is_said_where_it_stands(mirror: Mirro
         await STATES["working"](mirror, site)
         text = (await site.get("/")).body.decode()
     assert ("complete through " in text, "Complete through an instant: every change before it" in text) == (True, True)
+
+
+async def test_of_what_is_paused_no_audit_is_announced(mirror: Mirror) -> None:
+    async with mirror.opened(), serving(mirror) as site:
+        await STATES["paused"](mirror, site)
+        text = (await site.get("/")).body.decode()
+    assert (text.count("none while it is paused"), "The next begins" in text) == (2, False)

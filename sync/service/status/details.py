@@ -4,11 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, TypeVar
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import TextClause
 
+from sync.connection.budget import kin
 from sync.core.cron import Cron
 from sync.service.runs import Run
 from sync.service.status.changes import load_changes
@@ -48,12 +50,13 @@ async def load_details(
     missed = {row.name: row.finished_at for row in await tx.execute(_MISSED, {"names": names})}
     changes = await load_changes(tx, names)
     following = _next_audit(daemons, now)
+    paused = {one.name for one in statuses if one.paused_at}
     return {
         name: Details(
             last_runs=runs[name],
             reading=next(iter(readings[name]), None),
             audits=audits[name],
-            next_audit_at=following,
+            next_audit_at=None if name in paused else following,
             audit_missed_at=missed.get(name),
             budget=shares[name],
             request_failures=requests[name],
@@ -89,11 +92,17 @@ def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
 async def _load_shares(
     tx: AsyncConnection, names: Sequence[str], daemons: Sequence[Daemon]
 ) -> defaultdict[str, list[Share]]:
-    running = {one.process: one.name for one in daemons if one.is_alive}
-    shares: defaultdict[str, list[Share]] = defaultdict(list)
+    running = {kin(one.process): one for one in daemons if one.is_alive}
+    found: defaultdict[str, dict[UUID, Share]] = defaultdict(dict)
     for row in await tx.execute(_SHARES, {"names": list(names)}):
-        shares[row.name].append(Share(row.process, running.get(row.process), row.calls, row.is_waiting))
-    return shares
+        daemon = running.get(kin(row.process))
+        process = daemon.process if daemon else row.process
+        before = found[row.name].get(process)
+        calls, is_waiting = (before.calls, before.is_waiting) if before else (0, False)
+        found[row.name][process] = Share(
+            process, daemon.name if daemon else None, calls + row.calls, is_waiting or row.is_waiting
+        )
+    return defaultdict(list, {name: list(shares.values()) for name, shares in found.items()})
 
 
 _RUNS = text("""

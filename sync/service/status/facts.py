@@ -139,7 +139,10 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """What is told of a connection that is looked at by itself; each list is bounded, the newest or largest first."""
+    """What is told of a connection that is looked at by itself; each list is bounded, the newest or largest first.
+
+    Reasons are those of 1,000 changes of each sort: the first that are due, the first that were held, the last refused.
+    """
 
     last_runs: list[Run] = field(default_factory=list)
     reading: BackfillProgress | None = None
@@ -244,3 +247,11 @@ class Overview:
         """The silent daemons of a release before the one that has migrated the database, the last heard of first."""
         silent = [one for one in self.daemons if not one.is_alive and one.revision < self.revision]
         return sorted(silent, key=lambda one: one.heartbeat_age_s)
+
+    @property
+    def gone(self) -> list[Daemon]:
+        """The other silent daemons that nobody has started anew on their machine since, the last heard of first."""
+        begun = [(one.host, (self.now - one.started_at).total_seconds()) for one in self.alive]
+        silent = [one for one in self.daemons if not one.is_alive and one not in self.left_behind]
+        gone = [one for one in silent if not any(h == one.host and s <= one.heartbeat_age_s for h, s in begun)]
+        return sorted(gone, key=lambda one: one.heartbeat_age_s)

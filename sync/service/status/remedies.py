@@ -78,6 +78,16 @@ HEADLINES = {
     "StatementRefused": "Something on a table refuses what is written",
     "InternalError": "A fault of voucher-sync itself",
     "DatabaseUnavailable": "The database does not answer",
+    "DatabaseFull": "The database takes no more sessions",
+    "DatabaseBusy": "The database is too busy",
+    "NotAllowed": "The database does not let this user in",
+    "Unsuitable": "This database cannot be worked with",
+    "NotMigrated": "The database is not migrated",
+    "MigratedFurther": "The database is of a newer release",
+    "SettingsError": "A setting keeps it from working",
+    "Discontinued": "The vendor has discontinued a call",
+    "InvalidRequest": "The API refuses a call as invalid",
+    "ResponseTooLarge": "The API's answers are too large",
 }
 
 

@@ -111,7 +111,7 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     if worst is Level.OK:
         of_all = words.connections(len(verdicts))
         rest = f"{len(verdicts) - paused:,} of {of_all} work, the rest is paused" if paused else f"All {of_all} work"
-        return Verdict(worst, rest, words.left_behind(overview))
+        return Verdict(worst, rest, words.silent(overview))
     # What stops everything is told once; else one of them may fail while the fleet works on.
     level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
     headline = f"{counts[worst]:,} of {words.connections(len(verdicts))}: {worst.word}"
@@ -157,7 +157,7 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
         return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
-    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}. {words.left_behind(overview)}".rstrip()
+    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}. {words.silent(overview)}".rstrip()
     return Verdict(Level.OK, "The mirror is up to date", cause, one.state_since)
 
 

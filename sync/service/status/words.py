@@ -1,6 +1,6 @@
 """The words for facts: `status` and the page say the same."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sync.core.plurals import plural
@@ -12,6 +12,7 @@ from sync.service.status.facts import (
     ConnectionStatus,
     Daemon,
     FailedGroup,
+    HeldGroup,
     LeftOut,
     Outage,
     Overview,
@@ -21,6 +22,7 @@ from sync.service.status.facts import (
 )
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
+WAIT_STATUSES = ("pending", "sending", "uncertain")
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
@@ -179,6 +181,13 @@ def audit(one: ConnectionStatus) -> str:
     return f"{found}, and {mended(one)}" if one.audit_drift else found
 
 
+def next_audit(one: ConnectionStatus, now: datetime) -> str:
+    """How long it is to the next audit, or what has to happen first."""
+    if one.paused_at:
+        return "none while it is paused"
+    return until(one.details.next_audit_at, now) if one.details.next_audit_at else "once a daemon runs"
+
+
 def one_audit(one: Audit) -> str:
     """How one audit went."""
     if one.is_running:
@@ -205,6 +214,12 @@ def share(one: Share) -> str:
     """Whose calls they are."""
     who = f"daemon {one.daemon}" if one.daemon else "another process, as a command"
     return f"{one.calls:,} by {who}{', which waits for more' if one.is_waiting else ''}"
+
+
+def part(groups: Sequence[WaitingGroup | HeldGroup | FailedGroup], one: ConnectionStatus, *statuses: str) -> str:
+    """How many of the changes in these statuses are told by reason, where that is not all of them."""
+    told, total = sum(group.count for group in groups), sum(one.outbox.get(status, 0) for status in statuses)
+    return f", {told:,} of {count(total, bool({*one.outbox_at_least} & {*statuses}))} by reason" * (told < total)
 
 
 def waiting(one: WaitingGroup, now: datetime) -> str:
@@ -250,6 +265,16 @@ def daemon(one: Daemon) -> str:
     is_what = f"voucher-sync {one.version}, schema {one.revision}, started {instant(one.started_at)}"
     works = f"works for {connections(one.connections)}"
     return f"daemon {one.name}: {state}, last heard of {ago(one.heartbeat_age_s)}; {works}; {is_what}"
+
+
+def silent(overview: Overview) -> str:
+    """Which daemons are silent while others work."""
+    if not overview.gone:
+        return left_behind(overview)
+    one, *others = overview.gone
+    more = f", and {len(others):,} more" if others else ""
+    gone = f"Silent: daemon {one.name}, last heard of {ago(one.heartbeat_age_s)}{more}."
+    return f"{gone} {left_behind(overview)}".rstrip()
 
 
 def left_behind(overview: Overview) -> str:

@@ -40,8 +40,12 @@ LOOP_LAG = Metric(
     "How much later than asked for the event loop went on, measured twice a second.",
     unit="seconds",
 )
-SESSIONS = Metric("database_sessions_in_use", "gauge", "Database sessions at work, beside the one that listens.")
-SESSIONS_LIMIT = Metric("database_sessions_limit", "gauge", "As many there may be (SYNC_DATABASE_POOL).")
+SESSIONS = Metric("database_sessions_in_use", "gauge", "Database sessions at work, beside those that listen and beat.")
+SESSIONS_LIMIT = Metric(
+    "database_sessions_limit",
+    "gauge",
+    "As many there may be: SYNC_DATABASE_POOL, of which from 3 on one is kept for heartbeats.",
+)
 DATABASE_UP = Metric("database_up", "gauge", "1 if the database has just answered; 0: what comes from it is left out.")
 
 PLATFORM_IN_FLIGHT = Metric(

@@ -41,6 +41,12 @@ class Remembered(Generic[T]):
         self._looked_s = clock() - TOLD_FOR_S
         self.found: T | None = None
         self.trouble: DatabaseError | None = None
+        self._troubled_since_s = 0.0
+
+    @property
+    def trouble_s(self) -> float:
+        """For how long the trouble has lasted, as far as anybody has asked."""
+        return self._clock() - self._troubled_since_s if self.trouble else 0.0
 
     async def refresh(self) -> None:
         """Have `found` and `trouble` be of the last seconds."""
@@ -54,5 +60,6 @@ class Remembered(Generic[T]):
         try:
             self.found, self.trouble = await self._look(), None
         except DatabaseError as error:
+            self._troubled_since_s = self._troubled_since_s if self.trouble else self._clock()
             self.trouble = error
         self._looked_s = self._clock()

@@ -25,7 +25,7 @@ from sync.service.status.series import SPANS, Series, load_series
 from sync.web.answers import finished
 from sync.web.database_look import DatabaseLook
 from sync.web.page.kept import Kept, Remembered
-from sync.web.page.view import Asked, look_at, make_view
+from sync.web.page.view import Asked, Trouble, look_at, make_view
 
 T = TypeVar("T")
 Facts = tuple[Overview, Series | None]
@@ -126,7 +126,7 @@ class _Page:
             asked,
             lease_s=self._running.settings.sync_lease_s,
             settings=self._settings,
-            trouble=facts.trouble,
+            trouble=Trouble(facts.trouble, datetime.now(UTC), self._away_s(facts)) if facts.trouble else None,
             day=day,
         )
         links = {
@@ -135,6 +135,11 @@ class _Page:
             "charts": f"charts.json?{urlencode({'connection': view.one.name if view.one else ''})}",
         }
         return self._templates.get_template(template).render(view=view, **links)
+
+    def _away_s(self, facts: Remembered[Facts]) -> float:
+        """For how long the database has been away: the jobs have asked it, too, while nobody looked at the page."""
+        of_jobs = [away_s for one in self._running.jobs if (away_s := one.health.database_away_s) is not None]
+        return max(facts.trouble_s, min(of_jobs, default=0.0))
 
     async def charts(self, request: web.Request) -> web.Response:
         """The lines of a connection over a span."""

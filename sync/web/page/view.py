@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from sync.core.errors import DatabaseError
@@ -15,7 +15,6 @@ from sync.service.status.verdict import Level, Verdict, judge_all, judge_connect
 
 ROWS_OF_A_PAGE = 50
 NOT_READ = "The database cannot be read"
-WAIT_STATUSES = ("pending", "sending", "uncertain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the facts are not of just now, as it is `at` this moment, and for how long already."""
+
+    error: DatabaseError
+    at: datetime
+    lasts_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class View:
-    """All that a page shows. `one` and `details` are of the connection that is looked at, if it is one."""
+    """All that a page shows. `one` and `details` are of the connection that is looked at, if it is one.
+
+    `now`: when the facts were so; `told_at`: later than that, where there are none of just now.
+    """
 
     now: datetime
+    told_at: datetime
     asked: Asked
     verdict: Verdict
     tiles: list[Tile]
@@ -93,7 +105,7 @@ def make_view(
     *,
     lease_s: float,
     settings: dict[str, str],
-    trouble: DatabaseError | None = None,
+    trouble: Trouble | None = None,
     day: Series | None = None,
 ) -> View:
     """What is shown of what is asked for; `trouble`: why the facts are not of just now; `day`: the last day of the
@@ -109,6 +121,7 @@ def make_view(
     page = min(max(1, asked.page), pages)
     return View(
         now=overview.now,
+        told_at=trouble.at if trouble else overview.now,
         asked=asked,
         verdict=_away(trouble) if trouble else verdict,
         tiles=_tiles_of(one, overview) if one else _tiles(overview),
@@ -128,10 +141,10 @@ def make_view(
     )
 
 
-def _away(trouble: DatabaseError) -> Verdict:
-    kind = type(trouble).__name__
+def _away(trouble: Trouble) -> Verdict:
+    kind, since = type(trouble.error).__name__, trouble.at - timedelta(seconds=trouble.lasts_s)
     to_do = "`voucher-sync check` looks at it from here; all goes on by itself once it answers"
-    return Verdict(Level.FAILING, remedies.HEADLINES.get(kind, NOT_READ), str(trouble), None, to_do)
+    return Verdict(Level.FAILING, remedies.HEADLINES.get(kind, NOT_READ), str(trouble.error), since, to_do)
 
 
 def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]) -> list[Line]:
@@ -157,8 +170,8 @@ def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:
 
 
 def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
-    waiting = sum(one.outbox.get(status, 0) for status in WAIT_STATUSES)
-    is_more = bool(set(one.outbox_at_least) & set(WAIT_STATUSES))
+    waiting = sum(one.outbox.get(status, 0) for status in words.WAIT_STATUSES)
+    is_more = bool(set(one.outbox_at_least) & set(words.WAIT_STATUSES))
     oldest = f"the oldest for {words.lasting(one.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
     held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
@@ -167,8 +180,7 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
     mended = f"{words.mended(one)}, " if one.audit_drift else ""
     last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
-    next_at = one.details.next_audit_at
-    following = words.until(next_at, overview.now) if next_at else "once a daemon runs"
+    following = words.next_audit(one, overview.now)
     return [
         Tile("Last success", words.caught_up(one), through, series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
@@ -202,7 +214,7 @@ def _tiles(overview: Overview) -> list[Tile]:
     all_ = overview.connections
     if not all_:
         return []
-    waiting = sum(one.outbox.get(status, 0) for one in all_ for status in WAIT_STATUSES)
+    waiting = sum(one.outbox.get(status, 0) for one in all_ for status in words.WAIT_STATUSES)
     held, failed = (sum(one.outbox.get(status, 0) for one in all_) for status in ("held", "failed"))
     failing = sum(one.state == "failing" and one.paused_at is None for one in all_)
     paused = sum(one.paused_at is not None for one in all_)

@@ -9,6 +9,7 @@ import pytest
 from sync.cli.status_text import as_text
 from sync.core import api_errors, errors
 from sync.service.status import remedies
+from sync.service.status.facts import Details, HeldGroup, WaitingGroup
 from sync.service.status.order import by_urgency, furthest_behind
 from sync.service.status.verdict import Level, judge, judge_connection
 
@@ -265,3 +266,24 @@ def test_a_lease_that_a_daemon_was_given_counts() -> None:
     one = connection(heartbeat_age_s=500.0)
     assert judge_connection(one, overview(one, daemons=()), 600.0).level is Level.OK
     assert judge_connection(one, overview(one, daemons=()), 30.0).level is Level.FAILING
+
+
+def test_beside_one_that_works_a_silent_one_is_told_unless_it_was_started_anew() -> None:
+    silent = daemon(2, is_alive=False, heartbeat_age_s=7200.0)
+    told = judge(overview(connection(), daemons=(daemon(), silent)))
+    assert (told.level, "Silent: daemon host-a (4002), last heard of 2 hours ago." in told.cause) == (Level.OK, True)
+    successor = daemon(3, started_at=NOW - timedelta(minutes=90))
+    assert "Silent" not in judge(overview(connection(), daemons=(successor, silent))).cause
+
+
+def test_where_reasons_are_those_of_some_changes_only_that_is_said() -> None:
+    details = Details(held_for=[HeldGroup("too many", 1000, NOW)], waiting=[WaitingGroup("due", 7, NOW, None)])
+    many = {"held": 9000, "pending": 7, "failed": 0}
+    lines = as_text(overview(connection(outbox=many, details=details)), 30.0, 120)
+    assert ("held, 1,000 of 9,000 by reason:" in lines, "waiting:" in lines) == (True, True)
+    bounded = connection(outbox=many | {"held": 10_000}, outbox_at_least=["held"], details=details)
+    assert "held, 1,000 of more than 10,000 by reason:" in as_text(overview(bounded), 30.0, 120)
+
+
+def test_what_has_a_next_step_has_a_headline() -> None:
+    assert remedies.RUNNING.keys() <= remedies.HEADLINES.keys()

@@ -35,10 +35,10 @@
       return span === "day" ? iso.slice(11, 16) : iso.slice(5, 10);
     };
     return {
-      width, height: 130, legend: { show: false }, cursor: { show: false }, padding: [8, 24, 0, 0], // the last label of the axis stands half beyond its line
+      width, height: 130, legend: { show: false }, cursor: { show: false }, padding: [8, 34, 0, 0], // the last label of the axis stands half beyond its line
       scales: { x: { time: true }, y: { range: (plot, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
       axes: [
-        { ...axis, grid: { show: false }, values: (plot, ats) => ats.map(date), space: 60, size: 26 },
+        { ...axis, grid: { show: false }, values: (plot, ats) => ats.map((at, nth) => (nth < ats.length - 1 ? date(at) : `${date(at)} UTC`)), space: 60, size: 26 },
         { ...axis, values: (plot, values) => values.map((value) => (Number.isInteger(value) || value >= 10 ? chart.format(Math.round(value)) : "")), size: 58, space: 34 },
       ],
       series: [{}, ...chart.lines.map(([, label, tone]) => ({

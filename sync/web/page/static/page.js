@@ -55,8 +55,10 @@
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       const now = take(await answer.text());
       updated.textContent = `as of ${now} UTC`;
+      main.classList.remove("gone");
     } catch {
       updated.textContent = "the daemon does not answer; all here is older";
+      main.classList.add("gone");
     }
   }
 

@@ -9,7 +9,7 @@ import structlog
 
 from sync.connection.connection import Connection
 from sync.core.api_errors import CircuitOpen
-from sync.core.errors import DatabaseError, DatabaseUnavailable, VoucherSyncError
+from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import heartbeat
@@ -41,8 +41,7 @@ class Health:
     """
 
     __slots__ = (
-        "_away_since", "_connection", "_errors", "_failing_since", "_outages", "_saved", "_told_at", "_told_cause",
-        "runs",
+        "_connection", "_errors", "_failing_since", "_outages", "_saved", "_told_at", "_told_cause", "runs",
     )  # fmt: skip
 
     def __init__(self, connection: Connection) -> None:
@@ -51,7 +50,6 @@ class Health:
         self._errors: dict[str, VoucherSyncError] = {}
         self._outages = NO_OUTAGES
         self._failing_since: float | None = None
-        self._away_since: float | None = None
         self._told_cause, self._told_at = "", 0.0
         self._saved: Standing | None = None
 
@@ -83,11 +81,6 @@ class Health:
         return job in self._outages
 
     @property
-    def database_away_s(self) -> float | None:
-        """For how long the database has been away; None: it is there."""
-        return None if self._away_since is None else time.monotonic() - self._away_since
-
-    @property
     def is_platform_away(self) -> bool:
         """Whether the API answers no connection at all."""
         return self._connection.client.is_platform_away
@@ -115,8 +108,6 @@ class Health:
         else:
             self._errors[job] = _told_only(error)
             self._note_kind(job, error)
-        is_away = any(isinstance(one, DatabaseUnavailable) for one in self._errors.values())
-        self._away_since = (self._away_since or time.monotonic()) if is_away else None
         if self._errors and self._failing_since is None:
             self._failing_since = time.monotonic()
             self._tell("failing", *next(iter(self._errors.items())))

@@ -47,6 +47,10 @@ class _Health:
         within_s = MISSED_POLLS * self._running.settings.sync_push_poll_s
         if all(jobs.is_moving(within_s) for jobs in self._running.jobs):
             return web.json_response({"status": "alive"})
+        try:
+            await self._database()
+        except DatabaseError:  # a new process would wait for it, too; why it does not answer is not for everybody
+            return web.json_response({"status": "alive", "detail": "jobs wait for the database"})
         detail = f"no job was begun within {within_s:g} s: the process hangs, and is to be started again"
         return web.json_response({"status": "stuck", "detail": detail}, status=503)
 

@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from sync.core.api_errors import CircuitOpen, NotConnected, ServerError, Unauthorized
-from sync.core.errors import DatabaseUnavailable, VoucherSyncError
+from sync.core.errors import VoucherSyncError
 from sync.service import health as module
 from sync.service.health import Health
 from tests.support.mirror import Mirror
@@ -81,17 +81,3 @@ async def test_a_failure_that_is_kept_keeps_nothing_of_what_met_it(mirror: Mirro
     gc.collect()
     assert [str(one) for one in health.errors] == [str(NotConnected(OPERATION))]
     assert [one() for one in seen] == [None]
-
-
-async def test_since_when_the_database_is_away_is_known_whatever_failed_before(mirror: Mirror) -> None:
-    health = Health(mirror.connection)
-    await health.note("pull", ServerError(OPERATION, status=503))
-    assert health.database_away_s is None
-    await health.note("outbox", DatabaseUnavailable("it is away"))
-    first = health.database_away_s
-    await health.note("heartbeat", DatabaseUnavailable("it is away"))
-    await health.note("outbox", None)
-    assert first is not None
-    assert (health.database_away_s or 0) > first, "counted anew"
-    await health.note("heartbeat", None)
-    assert (health.database_away_s, health.is_failing("pull")) == (None, True)

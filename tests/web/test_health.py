@@ -12,6 +12,7 @@ from sync.service.jobs import Jobs
 from sync.service.progress import Progress
 from sync.web.health import check_progress
 from tests.support.mirror import Mirror
+from tests.support.proxy import Proxy
 from tests.web.helpers import serving
 
 
@@ -22,6 +23,17 @@ async def test_alive_is_a_daemon_whose_jobs_are_begun(mirror: Mirror) -> None:
         stuck = await site.get("/healthz")
     assert (alive.status, alive.json()) == (200, {"status": "alive"})
     assert (stuck.status, stuck.json()["status"]) == (503, "stuck")
+
+
+@pytest.mark.long
+async def test_alive_is_a_daemon_whose_database_hangs(database_url: str) -> None:
+    async with Proxy(database_url).served() as proxy:
+        mirror = Mirror(proxy.url)
+        async with mirror.opened(), serving(mirror, sync_push_poll_s=1e-9) as site:
+            proxy.is_down = True
+            proxy.cut()
+            alive = await site.get("/healthz")
+    assert (alive.status, alive.json()) == (200, {"status": "alive", "detail": "jobs wait for the database"})
 
 
 @pytest.mark.long

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import event
 
-from sync.service import health
 from sync.web.page import kept, routes
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.postgres import database_of
@@ -279,8 +278,7 @@ async def test_without_the_database_the_page_says_so_and_shows_what_it_last_knew
             assert "All below is as it was at" in text
             assert "1,200" in text
             assert ('class="verdict failing as-was"' in text, 'class="since">since <time' in text) == (True, True)
-            await site.jobs.beat()
-            monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 7200))
+            monkeypatch.setattr(routes, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 7200))
             assert " UTC</time>, 2 hours ago</p>" in (await site.get("/")).body.decode(), "not since somebody looked"
             assert ">The database does not answer</h1>" in (await site.get("/?connection=other")).body.decode()
             proxy.is_down = False

@@ -3,6 +3,7 @@
 Nothing here writes, or names a code.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseError
@@ -72,6 +74,8 @@ class _Files:
 class _Page:
     def __init__(self, running: Running) -> None:
         self._running = running
+        self._answered_s = time.monotonic()
+        event.listen(running.engine.sync_engine, "commit", self._note_answer)
         self._settings = {name: str(value) for name, value in app.told_settings(running.settings).items()}
         self._facts = Kept[str | None, Remembered[Facts]]()
         self._charts = Kept[tuple[str, str], DatabaseLook[Series]]()
@@ -137,9 +141,11 @@ class _Page:
         return self._templates.get_template(template).render(view=view, **links)
 
     def _away_s(self, facts: Remembered[Facts]) -> float:
-        """For how long the database has been away: the jobs have asked it, too, while nobody looked at the page."""
-        of_jobs = [away_s for one in self._running.jobs if (away_s := one.health.database_away_s) is not None]
-        return max(facts.trouble_s, min(of_jobs, default=0.0))
+        """For how long it has not answered: jobs ask it, too, while nobody looks, and may wait for it for longer."""
+        return max(facts.trouble_s, time.monotonic() - self._answered_s)
+
+    def _note_answer(self, _connection: Connection) -> None:
+        self._answered_s = time.monotonic()
 
     async def charts(self, request: web.Request) -> web.Response:
         """The lines of a connection over a span."""

@@ -91,10 +91,10 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
     yield from _counted(one.name, Kind.REJECTED, one.rejected_records, "records of the API that cannot be stored")
     if one.audit_braked:
         yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
-    elif one.audit_drift and one.audited_since:
-        # Each audit is news of its own.
+    elif one.audit_drift:
+        # Each audit is news of its own; that a voucher is new, which none has compared yet, is none.
         found = f"{plural(one.audit_drift, 'code')} had drifted when last compared, and {words.mended(one)}"
-        yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()), found)
+        yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()) if one.audited_since else 1, found)
 
 
 def _counted(connection: str, kind: Kind, count: int, what: str) -> Iterator[Condition]:

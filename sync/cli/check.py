@@ -157,9 +157,9 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     begins = Cron(cron).next_after(datetime.now(UTC))
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
     if not any(one.audited_since for one in statuses):
-        return CheckLine("audit", f"never compared; {following}")
+        return CheckLine("audit", f"not every voucher was compared yet; {following}")
     never = [one.name for one in statuses if one.audited_since is None and one.paused_at is None]
-    some = f" (never compared: {', '.join(never[:MAX_NAMED])}{' ...' * (len(never) > MAX_NAMED)})" if never else ""
+    some = f" (not all of it yet: {', '.join(never[:MAX_NAMED])}{' ...' * (len(never) > MAX_NAMED)})" if never else ""
     drift = sum(one.audit_drift or 0 for one in statuses)
     return CheckLine("audit", f"drifted when last compared: {drift:,}{some}; {following}")
 

@@ -53,6 +53,12 @@ def test_drift_that_the_next_audit_finds_again_is_told_again() -> None:
     assert only(replace(WELL, audit_drift=2, audited_since=NOW + timedelta(days=1))).level > first
 
 
+def test_drift_is_not_over_since_a_voucher_is_new_that_no_audit_has_compared_yet() -> None:
+    before = only(replace(WELL, audit_drift=2))
+    meanwhile = only(replace(WELL, audit_drift=2, audited_since=None))
+    assert (meanwhile.kind, 0 < meanwhile.level < before.level) == (Kind.DRIFT, True)
+
+
 def test_what_may_pass_by_itself_has_to_last() -> None:
     lasting = Lasting()
     assert lasting.undecided({FAILING}, [], 100) == {FAILING}

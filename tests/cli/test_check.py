@@ -168,7 +168,8 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     async with mirror.served():
         found = await findings(cli, mirror.environment | {"SYNC_AUDIT_CRON": "30 4 * * 0"})
     detail = re.fullmatch(
-        r"never compared; the next begins on Sunday, (\S+T04:30)Z \(SYNC_AUDIT_CRON\)", found["audit"].detail
+        r"not every voucher was compared yet; the next begins on Sunday, (\S+T04:30)Z \(SYNC_AUDIT_CRON\)",
+        found["audit"].detail,
     )
     assert detail
     assert timedelta(0) < datetime.fromisoformat(detail[1] + "Z") - datetime.now(UTC) <= timedelta(days=7)
@@ -183,7 +184,7 @@ async def test_who_was_never_compared_is_named_beside_who_was(cli: Cli, mirror: 
         await mirror.execute("INSERT INTO sync.connections (name, state, origin) VALUES ('lake', 'ok', 'environment')")
         others = (await findings(cli, mirror.environment))["audit"].detail
     assert compared.startswith("drifted when last compared: 0; the next begins on ")
-    assert others.startswith("drifted when last compared: 0 (never compared: lake); the next begins on ")
+    assert others.startswith("drifted when last compared: 0 (not all of it yet: lake); the next begins on ")
 
 
 @pytest.mark.long

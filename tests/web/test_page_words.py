@@ -2,6 +2,8 @@
 
 import pytest
 
+from sync.web.page.view import Asked, make_view
+from tests.service.status.helpers import connection, daemon, overview
 from tests.support.mirror import Mirror
 
 from .helpers import serving
@@ -34,3 +36,21 @@ async def test_of_what_is_paused_no_audit_is_announced(mirror: Mirror) -> None:
         await STATES["paused"](mirror, site)
         text = (await site.get("/")).body.decode()
     assert (text.count("none while it is paused"), "The next begins" in text) == (2, False)
+
+
+async def test_what_was_audited_but_for_a_new_voucher_is_not_called_never_audited(mirror: Mirror) -> None:
+    async with mirror.opened(), serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        text = (await site.get("/")).body.decode()
+    assert ("0 had drifted, 0 mended" in text, "never audited" in text, "not all vouchers yet, next" in text) == (
+        True,
+        False,
+        True,
+    )
+
+
+def test_of_many_the_first_figure_counts_what_the_headline_does() -> None:
+    nobody_s = connection(name="lake", origin="command", heartbeat_age_s=None)
+    facts = overview(nobody_s, connection(), daemons=(daemon(takes=["environment"]),))
+    view = make_view(facts, Asked(), lease_s=30.0, settings={})
+    assert (view.verdict.headline, view.tiles[0].value) == ("1 of 2 connections: failing", "1 of 2")

@@ -124,7 +124,7 @@ def make_view(
         told_at=trouble.at if trouble else overview.now,
         asked=asked,
         verdict=_away(trouble) if trouble else verdict,
-        tiles=_tiles_of(one, overview) if one else _tiles(overview),
+        tiles=_tiles_of(one, overview) if one else _tiles(overview, verdicts),
         one=one,
         details=one.details if one else Details(),
         slowest=[] if asked.find else slowest,
@@ -177,9 +177,11 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     calls, limit, window_s = _budget(one.details, overview)
     through = _through(one, overview)
     number = "unknown" if one.voucher_codes is None else words.codes(one)
-    drift = "never audited" if one.audited_since is None else f"{one.audit_drift or 0:,} drifted"
+    is_begun = bool(one.audited_since or one.audit_drift or one.details.audits)
+    drift = f"{one.audit_drift or 0:,} drifted" if is_begun else "never audited"
     mended = f"{words.mended(one)}, " if one.audit_drift else ""
     last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
+    last = "not all vouchers yet, next" if is_begun and not one.audited_since else last
     following = words.next_audit(one, overview.now)
     return [
         Tile("Last success", words.caught_up(one), through, series="lag"),
@@ -210,13 +212,13 @@ def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:
     return min(sum(share.calls for share in details.budget), int(limit)), int(limit), float(window_s)
 
 
-def _tiles(overview: Overview) -> list[Tile]:
+def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
     all_ = overview.connections
     if not all_:
         return []
     waiting = sum(one.outbox.get(status, 0) for one in all_ for status in words.WAIT_STATUSES)
     held, failed = (sum(one.outbox.get(status, 0) for one in all_) for status in ("held", "failed"))
-    failing = sum(one.state == "failing" and one.paused_at is None for one in all_)
+    failing = sum(one.level >= Level.DEGRADED for one in verdicts.values())
     paused = sum(one.paused_at is not None for one in all_)
     beside = f", {paused:,} paused" if paused else ""
     slowest = max(
@@ -225,7 +227,7 @@ def _tiles(overview: Overview) -> list[Tile]:
     alive, silent = len(overview.alive), len(overview.daemons) - len(overview.alive)
     gone = f", {silent:,} silent" if silent else ""
     return [
-        Tile("Connections", f"{failing:,} of {len(all_):,}", f"fail{beside}", "failing")
+        Tile("Connections", f"{failing:,} of {len(all_):,}", f"fail or are degraded{beside}", "failing")
         if failing
         else Tile("Connections", f"{len(all_):,}", f"none fails{beside}"),
         Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),

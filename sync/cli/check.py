@@ -118,7 +118,7 @@ def _check_http(settings: Settings) -> CheckLine:
     if address is None:
         return CheckLine("http", "off, since SYNC_HTTP_BIND is empty")
     who = "whoever knows SYNC_HTTP_TOKEN" if settings.sync_http_token else "this machine"
-    return CheckLine("http", f"`voucher-sync run` answers at http://{address}/, to {who} alone")
+    return CheckLine("http", f"while it runs, `voucher-sync run` answers at http://{address}/, to {who} alone")
 
 
 def _check_names(passed_over: list[str]) -> list[CheckLine]:

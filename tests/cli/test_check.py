@@ -82,7 +82,7 @@ async def test_its_calls_are_written_down_for_whoever_works_beside_it(cli: Cli, 
 @pytest.mark.long
 async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
     async with mirror.served():
-        found = await findings(cli, mirror.environment)
+        found = await findings(cli, mirror.environment | {"SYNC_HTTP_BIND": "127.0.0.1:8321"})
     assert wrong(found) == []
     assert list(found) == [
         "settings",
@@ -104,6 +104,7 @@ async def test_all_is_well(cli: Cli, mirror: Mirror) -> None:
         "clock",
     ]
     assert "hotels: 1" in found["credentials"].detail
+    assert found["http"].detail.startswith("while it runs, `voucher-sync run` answers at "), "none runs here"
     assert mirror.simulator.violations == []
 
 

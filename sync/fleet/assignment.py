@@ -1,18 +1,21 @@
 """Who works for which connection: each replica decides for itself, by what all see. Pure."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
 from uuid import UUID
 
 ENVIRONMENT, STORED = "environment", "stored"
-"""Whose tokens a replica has: its environment's own, and the database's, which it has the key to."""
+"""Whose tokens a replica has: its environment's own, and the database's, to which it has a key."""
+Needs = frozenset[str]
+"""What a replica must have to work for a connection: tokens of the environment, or the keys to stored ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A replica that is alive, and whose tokens it has."""
+    """A replica that is alive, and what it has of what connections need."""
 
     process: UUID
     takes: frozenset[str]
@@ -23,7 +26,7 @@ class Owned:
     """A connection that is at work, and who had it at the last look; `version` differs when its tokens do."""
 
     name: str
-    kind: str
+    needs: Needs
     owner: UUID | None
     epoch: int
     version: int = 0
@@ -35,11 +38,6 @@ class Plan:
 
     give_back: tuple[str, ...] = ()
     take: tuple[Owned, ...] = ()
-
-
-def fair_share(connections: int, replicas: int) -> int:
-    """How many connections one of so many replicas has at most."""
-    return -(-connections // max(1, replicas))
 
 
 def plan(
@@ -54,43 +52,63 @@ def plan(
     """What `me` does; `members` are all that are alive, with it, and `free_owners` those that are taken for dead.
 
     `leaving`: what it gives back already; `refused`: what the database did not let it have before, which is taken last:
-    it would stand in the place of another one. At most what is beyond its share moves, and only to who has less.
+    it would stand in the place of another one. It gives back what it cannot open. Of the rest, what is beyond its share
+    moves at most, and only to who has less.
     """
-    sharing = [one for one in members if one.takes]  # who is leaving takes nothing
-    kinds = {one.kind for one in connections}
-    # Where each can take all, they are shared out together: of two connections of two kinds, one would have both.
-    groups = [kinds] if all(kinds <= one.takes for one in sharing) else [{kind} for kind in sorted(kinds)]
-    plans = [
-        _plan_group(
-            me,
-            [one for one in sharing if group <= one.takes],
-            [one for one in connections if one.kind in group],
-            free_owners,
-            leaving,
-            refused=refused,
-        )
-        for group in groups
-        if group and group <= me.takes
-    ]
+    plans, elsewhere = [Plan(give_back=_unopened(me, connections, leaving))], Counter[UUID | None]()
+    for takers, group in _groups(connections, members):
+        mine = Plan()
+        if me.process in takers:
+            counts = {process: elsewhere[process] for process in takers}
+            mine = _plan_group(me, counts, group, free_owners, leaving, refused=refused)
+        plans.append(mine)
+        elsewhere.update(one.owner for one in group)
+        elsewhere[me.process] += len(mine.take) - len(mine.give_back)
     return Plan(
         tuple(name for one in plans for name in one.give_back), tuple(owned for one in plans for owned in one.take)
     )
 
 
+def _unopened(me: Member, connections: Sequence[Owned], leaving: Collection[str]) -> tuple[str, ...]:
+    mine = (one for one in connections if one.owner == me.process and one.name not in leaving)
+    return tuple(one.name for one in mine if not one.needs <= me.takes)
+
+
+def _groups(connections: Sequence[Owned], members: Collection[Member]) -> list[tuple[frozenset[UUID], list[Owned]]]:
+    """The connections by who can work for them, those first for which the fewest can: others make room for them."""
+    takers = {
+        needs: frozenset(one.process for one in members if needs <= one.takes)
+        for needs in {one.needs for one in connections}
+    }
+    groups: dict[frozenset[UUID], list[Owned]] = {}
+    for one in connections:
+        groups.setdefault(takers[one.needs], []).append(one)
+    return sorted(groups.items(), key=lambda group: (len(group[0]), sorted(group[0])))
+
+
+def fair_level(connections: int, elsewhere: Collection[int]) -> int:
+    """How many connections each replica has at most once so many more are shared by those that have these elsewhere."""
+    filled = enumerate(accumulate(sorted(elsewhere)), start=1)
+    return min(-(-(connections + had) // replicas) for replicas, had in filled)
+
+
 def _plan_group(
     me: Member,
-    members: Sequence[Member],
+    elsewhere: Mapping[UUID, int],
     connections: Sequence[Owned],
     free_owners: Collection[UUID],
     leaving: Collection[str],
     *,
     refused: Collection[str],
 ) -> Plan:
-    share = fair_share(len(connections), len(members))
+    """`elsewhere`: who can work for these connections, and for how many others each does."""
+    level = fair_level(len(connections), elsewhere.values())
+    share = max(0, level - elsewhere[me.process])
     mine = [one for one in connections if one.owner == me.process and one.name not in leaving]
     if len(mine) > share:
         counts = Counter(one.owner for one in connections)
-        room = sum(max(0, share - counts[one.process]) for one in members if one.process != me.process)
+        others = elsewhere.keys() - {me.process}
+        room = sum(max(0, level - elsewhere[process] - counts[process]) for process in others)
         moved = min(len(mine) - share, room)
         # In an order that is no replica's: whoever is beyond its share next gives others.
         return Plan(give_back=tuple(one.name for one in sorted(mine, key=lambda one: _order(me, one))[:moved]))

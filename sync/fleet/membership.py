@@ -10,19 +10,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Trust, now_s
-from sync.fleet import caught_up, ownership, replicas
+from sync.fleet import caught_up, keys, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
 from sync.fleet.caught_up import CaughtUpBook
-from sync.fleet.liveness import BEAT_S, MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.keys import UnopenedWatch
+from sync.fleet.liveness import BEAT_S, DEAD_AFTER_S, MISSED_S, TRUSTED_S, ReplicaWatch
 from sync.fleet.ownership import Taken
 from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
+from sync.fleet.tokens import TokenBox
 from sync.postgres.engine import in_transaction
 
 AGAIN_FOR_S = 2.0
 """A beat that the database asks to do again is not tried for long: the next one is due."""
 TAKE_AGAIN_S = 0.1
 """What another replica was just taking, or a transaction held, is tried again so soon, and twice as late each time."""
+
+NO_KEYS = TokenBox(())
 
 log = structlog.get_logger()
 
@@ -34,7 +38,7 @@ class Round:
     `look_again_s`: after so many seconds another one may be seen to be dead, or what others got first may have left
     some that is free: either would wait for the next beat.
     `part`: how much of what the fleet may ask of the platform is this replica's. `refused`: why the database does not
-    let it have some.
+    let it have some. `unopened`: what has no owner, since nobody who lives has the keys to it.
     """
 
     owned: Mapping[str, Owned] = field(default_factory=dict)
@@ -44,21 +48,31 @@ class Round:
     look_again_s: float = math.inf
     part: float = 0.0
     refused: Mapping[str, str] = field(default_factory=dict)
+    unopened: Sequence[str] = ()
 
 
 class Membership:
-    """`takes`: whose tokens this replica has. `holds_lock` is set while a session of its own keeps its lock.
+    """`takes`: whose tokens this replica has; `box`: its keys to those that are stored.
 
-    `trust` is what its connections' tenures go by; `book` is what it tells of how far they have caught up, by what was
-    read of the database that `incarnation` found.
+    `holds_lock` is set while a session of its own keeps its lock. `trust` is what its connections' tenures go by;
+    `book` is what it tells of how far they have caught up, by what was read of the database that `incarnation` found.
     """
 
-    def __init__(self, engine: AsyncEngine, replica: Replica, takes: Collection[str], incarnation: Incarnation) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        replica: Replica,
+        takes: Collection[str],
+        incarnation: Incarnation,
+        box: TokenBox = NO_KEYS,
+    ) -> None:
         self.trust = Trust(lasts_s=TRUSTED_S)
         self.holds_lock = False
         self.replica = replica
         self.book = CaughtUpBook(replica.process)
-        self._me = Member(replica.process, frozenset(takes))
+        self.unopened = UnopenedWatch(DEAD_AFTER_S)
+        self._me = Member(replica.process, frozenset(takes) | frozenset(box.key_names))
+        self._box = box
         self._engine = engine
         self._incarnation = incarnation
         self._watch = ReplicaWatch()
@@ -82,10 +96,12 @@ class Membership:
             seen, owned = await replicas.load_seen(tx), await self._load_owned(tx)
             was_dead = any(one.epoch > self._epochs.get(one.name, one.epoch) for one in owned)
             dead = await self._find_dead(tx, seen, owned)
-            alive = [Member(one.process, frozenset(one.takes)) for one in seen if one.process not in dead]
+            mine = self._box.key_names
+            alive = [keys.member(one.process, one.takes, mine) for one in seen if one.process not in dead]
             found = plan(self._me, alive, owned, dead, leaving, refused=self._refused)
             taken = await ownership.take(tx, self.replica.process, found.take)
-            return self._round(owned, found, taken, len(alive))
+            unopened = self.unopened.observe(owned, dead, began_s)
+            return replace(self._round(owned, found, taken, len(alive)), unopened=unopened)
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
         self.trust.extend(began_s)
@@ -135,7 +151,8 @@ class Membership:
         """The connections at work, read again only where any has changed: else it is thousands of rows at each beat."""
         version = await ownership.load_version(tx)
         if version != self._known[0]:
-            self._known = version, await ownership.load_owned(tx)
+            owned = await ownership.load_owned(tx)
+            self._known = version, await keys.find_needs(tx, self._box, owned, self._known[1])
         return self._known[1]
 
     async def _find_dead(self, tx: AsyncConnection, seen: Sequence[Seen], owned: Sequence[Owned]) -> set[UUID]:
@@ -146,7 +163,7 @@ class Membership:
         self._watch.observe(beats, looked_s)
         others = [one for one in seen if one.process != me.process and one.holds_lock]
         silent = self._watch.silent(MISSED_S, looked_s)
-        gone = {one.process for one in others if one.may_be_gone(me.host, me.pid)}
+        gone = {one.process for one in others if one.is_gone(me.pid_space, me.pid)}
         suspects = {one.process for one in others} & (silent | gone)
         locked = await replicas.load_locked(tx) if suspects else set()
         unlocked = {process for process in suspects if replicas.lock_key(process) not in locked}
@@ -160,7 +177,7 @@ class Membership:
     def _round(self, owned: Sequence[Owned], found: Plan, taken: Taken, members: int) -> Round:
         mine = {one.name: one for one in owned if one.owner == self.replica.process}
         new = {
-            one.name: Owned(one.name, one.kind, self.replica.process, taken.epochs[one.name], one.version)
+            one.name: Owned(one.name, one.needs, self.replica.process, taken.epochs[one.name], one.version)
             for one in found.take
             if one.name in taken.epochs
         }

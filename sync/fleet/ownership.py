@@ -28,11 +28,10 @@ async def load_version(tx: AsyncConnection) -> int:
 
 
 async def load_owned(tx: AsyncConnection) -> list[Owned]:
-    """The connections that are at work, with their owners."""
+    """The connections that are at work, with their owners; `sync.fleet.keys` finds which keys they need."""
     rows = await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})
     return [
-        Owned(sys.intern(row.name), ENVIRONMENT if row.is_of_environment else STORED, row.owner, row.epoch, row.version)
-        for row in rows
+        Owned(sys.intern(row.name), _NEEDS[row.is_of_environment], row.owner, row.epoch, row.version) for row in rows
     ]
 
 
@@ -90,6 +89,8 @@ async def tell(tx: AsyncConnection) -> None:
     """Tell all replicas that there is something for them. One that never reads must not be in the way of it."""
     await tx.execute(_TELL, {"channel": CONNECTIONS_CHANNEL})
 
+
+_NEEDS = {True: frozenset({ENVIRONMENT}), False: frozenset({STORED})}
 
 # A row that is written has another xmin or ctid; a server that was promoted may have given both to another change.
 _VERSION = text("""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from sync.fleet.tables import daemons
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """This process; `settings` by the names of their variables, without secrets."""
+    """This process; `settings` by the names of their variables, without secrets, and `pid_space` as it is found."""
 
     process: UUID
     host: str
@@ -25,6 +26,7 @@ class Replica:
     version: str
     revision: str
     settings: dict[str, Any]
+    pid_space: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +34,18 @@ class Seen:
     """What a replica's row says: its last beat, and by what it may be seen that it died."""
 
     process: UUID
-    host: str
+    pid_space: str
     pid: int
     beat: int
     holds_lock: bool
     takes: list[str]
 
-    def may_be_gone(self, host: str, pid: int) -> bool:
-        """Whether no such process is on this machine, `host`, where this one's number is `pid`."""
-        if self.host != host:
+    def is_gone(self, pid_space: str, pid: int) -> bool:
+        """Whether it is known to have ended, by a process with the number `pid` of a space.
+
+        A host's name would not do: clones and containers share it, and each number is another process's there.
+        """
+        if not self.pid_space or self.pid_space != pid_space:
             return False
         if self.pid == pid:  # as in a container, in which every process has the number of the one before
             return True
@@ -51,6 +56,17 @@ class Seen:
         except OSError:
             return False
         return False
+
+
+def find_pid_space() -> str:
+    """Where this process's number is no other's: a boot of this machine, and a namespace; empty where nothing tells.
+
+    Of two containers that live the namespaces differ; one that is started anew may be given that of the one before.
+    """
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 async def beat(tx: AsyncConnection, replica: Replica, me: Member, *, holds_lock: bool) -> None:

@@ -35,7 +35,15 @@ daemons = Table(
         ARRAY(Text),
         nullable=False,
         server_default="{}",
-        comment="Whose tokens it has: environment, or stored, which it has the key to.",
+        comment="Whose tokens it has: environment, or stored, and the names of the keys to these, which tell nothing "
+        "of the keys.",
+    ),
+    Column(
+        "pid_space",
+        Text,
+        nullable=False,
+        server_default="",
+        comment="Where its number is one process's: a boot of a machine, and a namespace of processes; empty: unknown.",
     ),
     schema="sync",
     comment="The daemons that work on this database; one that stopped cleanly has no row.",

@@ -7,16 +7,19 @@ the first token; who has none in the database does not wait for it.
 
 import hmac
 import json
-from collections.abc import Sequence
+from base64 import urlsafe_b64decode
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from sync.core.errors import SettingsError
 
 if TYPE_CHECKING:
-    from cryptography.fernet import MultiFernet
+    from cryptography.fernet import Fernet, MultiFernet
 
 Kind = Literal["access", "client"]
 
@@ -25,6 +28,10 @@ NO_KEY = (
     "connections key`, keep it as you keep the tokens, and set SYNC_SECRET_KEY, or SYNC_SECRET_KEY_FILE, to it "
     "wherever voucher-sync runs"
 )
+
+
+NAME_OF_KEY = "key:"
+"""What the name of a key begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +61,7 @@ class TokenBox:
         try:
             words = json.loads(self._fernet.decrypt(ciphertext))
         except InvalidToken:
-            raise SettingsError(
-                f"connection {of.connection}: no key of SYNC_SECRET_KEY reads its {of.kind} token: add the key that it "
-                f"was encrypted with, behind a comma, or give the token again with `voucher-sync connections rotate "
-                f"{quote(of.connection)}`"
-            ) from None
+            raise SettingsError(no_key_reads(of)) from None
         *whose, token = words
         if not hmac.compare_digest(json.dumps(whose), json.dumps([of.connection, of.platform_address, of.kind])):
             raise SettingsError(
@@ -78,12 +81,50 @@ class TokenBox:
             return None
 
     @cached_property
+    def key_names(self) -> list[str]:
+        """What others may know of each key: a name, which is another one for any other key."""
+        keys = (urlsafe_b64decode(key) for key in self._keys)
+        return [NAME_OF_KEY + blake2b(key, digest_size=4).hexdigest() for key in keys]
+
+    def keys_of(self, ciphertexts: Iterable[bytes]) -> set[str] | None:
+        """The names of the keys that these were encrypted with; None where one is read by no key.
+
+        It looks at their signatures: there may be thousands, of which others read the most.
+        """
+        found = [self._key_of(one) for one in ciphertexts]
+        return None if None in found else {name for name in found if name is not None}
+
+    def _key_of(self, ciphertext: bytes) -> str | None:
+        from cryptography.fernet import InvalidToken
+
+        for name, fernet in zip(self.key_names, self._fernets, strict=True):
+            with suppress(InvalidToken):
+                fernet.extract_timestamp(ciphertext)
+                return name
+        return None
+
+    @cached_property
     def _fernet(self) -> "MultiFernet":
         if not self._keys:
             raise SettingsError(NO_KEY)
-        from cryptography.fernet import Fernet, MultiFernet
+        from cryptography.fernet import MultiFernet
 
-        return MultiFernet([Fernet(key) for key in self._keys])
+        return MultiFernet(self._fernets)
+
+    @cached_property
+    def _fernets(self) -> "list[Fernet]":
+        from cryptography.fernet import Fernet
+
+        return [Fernet(key) for key in self._keys]
+
+
+def no_key_reads(of: TokenOf) -> str:
+    """What is told of a token that no key reads."""
+    return (
+        f"connection {of.connection}: no key of SYNC_SECRET_KEY reads its {of.kind} token: add the key that it was "
+        f"encrypted with, behind a comma, or give the token again with `voucher-sync connections rotate "
+        f"{quote(of.connection)}`"
+    )
 
 
 def new_key() -> str:

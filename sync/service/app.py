@@ -27,7 +27,7 @@ from sync.core.cron import Cron
 from sync.core.descriptors import room_for_calls
 from sync.core.errors import SettingsError
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection
-from sync.fleet.replicas import Replica
+from sync.fleet.replicas import Replica, find_pid_space
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client, Credentials, RetryPolicy
 from sync.mews.platform_cap import PlatformLimits
@@ -258,7 +258,8 @@ def told_settings(settings: Settings) -> dict[str, Any]:
 def describe_replica(process: UUID, settings: Settings) -> Replica:
     """This process, as it tells of itself."""
     host, revision = socket.gethostname(), known_revisions()[-1]
-    return Replica(process, host, os.getpid(), version("voucher-sync"), revision, told_settings(settings))
+    told, space = told_settings(settings), find_pid_space()
+    return Replica(process, host, os.getpid(), version("voucher-sync"), revision, told, space)
 
 
 def delete_guard_rules(settings: Settings) -> list[DeleteGuardRule]:

@@ -20,6 +20,7 @@ from sync.core.errors import DatabaseError, DatabaseUnavailable, MigratedFurther
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import lock_key
+from sync.fleet.tokens import TokenBox
 from sync.mews.client import RetryPolicy
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
@@ -77,7 +78,8 @@ async def run(
     stop_on((signal.SIGTERM, signal.SIGINT), stop, partial(notify_systemd, "STOPPING=1"))
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
-        member = Membership(beats, app.describe_replica(place.process, settings), _takes(settings), place.incarnation)
+        me, box = app.describe_replica(place.process, settings), TokenBox(settings.secret_keys)
+        member = Membership(beats, me, _takes(settings), place.incarnation, box)
         intervals = _intervals(settings)
         schedule = Schedule(Cron(settings.sync_audit_cron), Random(), intervals)  # noqa: S311 - spreads runs and retries
         supervisor = Supervisor(place, member, schedule, intervals.heartbeat_s)

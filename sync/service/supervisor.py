@@ -5,14 +5,16 @@ once, and nothing is released.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 
 import structlog
 
 from sync.connection.tenure import now_s
-from sync.core.errors import DatabaseError
+from sync.core.errors import DatabaseError, SettingsError
 from sync.fleet import registry
+from sync.fleet.keys import why_unopened
 from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import OF_ENVIRONMENT, StoredConnection
@@ -20,6 +22,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.defects import outlived
 from sync.service.engagement import is_written_anew
+from sync.service.heartbeat import Standing, set_state
 from sync.service.heartbeats import Heartbeats
 from sync.service.schedule import Schedule
 from sync.service.works import Works
@@ -110,6 +113,7 @@ class Supervisor:
         self._note_beat(None)
         self._pause_s = min(BEAT_S, found.look_again_s)
         self._follow(found, stored)
+        await self._tell_unopened(found.unopened)
 
     def _note_beat(self, error: Exception | None) -> None:
         """Tell once that beats fail, and that one succeeds again; a warning where no connection's job would warn."""
@@ -158,6 +162,15 @@ class Supervisor:
         if is_spare != self._is_spare:
             self._is_spare = is_spare
             log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
+
+    async def _tell_unopened(self, names: Sequence[str]) -> None:
+        """Note that nobody opens these: whoever has the key to one takes it, and says that it works."""
+        with suppress(DatabaseError, TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                for name in names:
+                    standing = Standing(why_unopened(name), SettingsError.__name__)
+                    await in_transaction(self._place.engine, partial(set_state, name=name, standing=standing))
+                    self._membership.unopened.told(name)
 
     async def _release(self) -> None:
         """Let others have what has ended here and is to move."""

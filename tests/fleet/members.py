@@ -1,6 +1,7 @@
 """Replicas of a fleet without their work: what they own, and the clock that they watch each other by."""
 
 from collections import Counter
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -11,6 +12,7 @@ from sync.connection.witness import Witness
 from sync.fleet.assignment import STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import Replica
+from sync.fleet.tokens import TokenBox
 from sync.postgres.engine import in_transaction
 
 HOTELS = 10
@@ -26,9 +28,9 @@ class Time:
         return self.now_s
 
 
-def joining(engine: AsyncEngine, host: str = "") -> Membership:
-    replica = Replica(uuid4(), host or f"host {uuid4()}", 1, "1", "0031", {})
-    return Membership(engine, replica, [STORED], Incarnation(Witness(None)))
+def joining(engine: AsyncEngine, pid_space: str = "", keys: Sequence[str] = ()) -> Membership:
+    replica = Replica(uuid4(), "host", 1, "1", "0031", {}, pid_space)
+    return Membership(engine, replica, [STORED], Incarnation(Witness(None)), TokenBox(keys))
 
 
 async def owners(engine: AsyncEngine) -> Counter[UUID | None]:

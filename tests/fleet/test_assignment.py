@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync.fleet.assignment import ENVIRONMENT, STORED, Member, Owned, fair_share, plan
+from sync.fleet.assignment import ENVIRONMENT, STORED, Member, Owned, fair_level, plan
 
 BOTH = frozenset({ENVIRONMENT, STORED})
 
@@ -19,7 +19,7 @@ def member(number: int, *kinds: str) -> Member:
 
 
 def owned(number: int, owner: Member | None, kind: str = STORED) -> Owned:
-    return Owned(f"hotel {number}", kind, owner.process if owner else None, epoch=0)
+    return Owned(f"hotel {number}", frozenset({kind}), owner.process if owner else None, epoch=0)
 
 
 def come_to_rest(members: Sequence[Member], connections: Sequence[Owned]) -> tuple[list[Owned], int]:
@@ -58,7 +58,7 @@ def test_it_comes_to_rest_with_fair_shares_wherever_it_begins(
     rest, _ = come_to_rest([*members, *others], connections)
     counts = Counter(one.owner for one in rest)
     assert counts.keys() <= {one.process for one in members}
-    assert max(counts.values(), default=0) <= fair_share(len(connections), replicas)
+    assert max(counts.values(), default=0) <= fair_level(len(connections), [0] * replicas)
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 7])
@@ -85,6 +85,34 @@ def test_of_a_stored_connection_and_the_environment_s_each_of_two_has_one() -> N
     first, second = member(1), member(2)
     rest, _ = come_to_rest([first, second], [owned(0, first, ENVIRONMENT), owned(1, first)])
     assert {one.owner for one in rest} == {first.process, second.process}
+
+
+def test_who_can_open_few_is_given_these_and_the_others_share_the_rest() -> None:
+    """As while a key is replaced: 60 hotels' tokens have the old one, 30 the new one, which only the first has."""
+    first, *others = member(1, "old", "new"), member(2, "old"), member(3, "old")
+    all_of_them = [owned(number, None, "old" if number < 60 else "new") for number in range(90)]
+    for connections in (all_of_them, [replace(one, owner=others[0].process) for one in all_of_them]):
+        rest, moves = come_to_rest([first, *others], connections)
+        assert Counter(one.owner for one in rest) == dict.fromkeys([UUID(int=n) for n in (1, 2, 3)], 30)
+        assert {one.owner for one in rest if "new" in one.needs} == {first.process}
+        assert moves <= 90 + 30, "hardly any moves twice"
+
+
+@pytest.mark.long
+@given(
+    has=st.lists(st.sets(st.sampled_from("abc"), min_size=1), min_size=1, max_size=6),
+    connections=st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 8)), max_size=60),
+)
+def test_whoever_has_which_keys_it_comes_to_rest_and_each_has_who_can_open_it(
+    has: list[set[str]], connections: list[tuple[str, int]]
+) -> None:
+    members = [member(number, *keys) for number, keys in enumerate(has, start=1)]
+    before = [owned(n, member(owner) if owner else None, key) for n, (key, owner) in enumerate(connections)]
+    rest, _ = come_to_rest(members, before)
+    opens = {one.process: one.takes for one in members}
+    for one in rest:
+        can_open = {process for process, keys in opens.items() if one.needs <= keys}
+        assert one.owner in can_open if can_open else one.owner not in opens
 
 
 def test_who_takes_nothing_any_more_has_no_share() -> None:

@@ -24,6 +24,7 @@ from sync.service.samples import EVERY_S, Done, Sampler
 from tests.support.mirror import Mirror
 
 ME = UUID(int=7)
+OF_ENVIRONMENT = frozenset({"environment"})
 FRESH = "SELECT heartbeat_at, caught_up_as_of, caught_up_through FROM sync.connection_freshness WHERE name = :name"
 VERSIONS = "SELECT ctid::text, xmin::text FROM sync.connections ORDER BY name"
 THROUGH = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -128,7 +129,7 @@ async def test_what_was_told_stays_whoever_has_the_connection_next(mirror: Mirro
     (before,) = await mirror.rows(FRESH, name="lake")
     async with transaction(mirror.connection.engine) as tx:
         if end == "dead":
-            await ownership.take(tx, uuid4(), [Owned("lake", "environment", ME, 0)])
+            await ownership.take(tx, uuid4(), [Owned("lake", OF_ENVIRONMENT, ME, 0)])
         elif end == "removed":
             await remove(tx, "lake")
     if end in {"released", "paused"}:
@@ -169,8 +170,8 @@ async def test_a_connection_that_its_replica_takes_anew_is_told_of_again(mirror:
     book.note("lake", CaughtUp(await now(mirror), THROUGH))
     await tell(mirror, book)
     async with transaction(mirror.connection.engine) as tx:
-        await ownership.take(tx, other, [Owned("lake", "environment", ME, 0)])
-        await ownership.take(tx, ME, [Owned("lake", "environment", other, 1)])
+        await ownership.take(tx, other, [Owned("lake", OF_ENVIRONMENT, ME, 0)])
+        await ownership.take(tx, ME, [Owned("lake", OF_ENVIRONMENT, other, 1)])
     later = CaughtUp(await now(mirror), THROUGH + timedelta(minutes=1))
     book.note("lake", later)
     await tell(mirror, book)

@@ -128,10 +128,29 @@ async def test_a_lock_that_is_free_makes_it_three_seconds(
 
 @pytest.mark.direct
 async def test_a_process_that_ended_on_this_machine_is_followed_at_once(engines: list[AsyncEngine], time: Time) -> None:
-    dead, heir = joining(engines[0], host="here"), joining(engines[1], host="here")
+    dead, heir = joining(engines[0], pid_space="here"), joining(engines[1], pid_space="here")
     dead.holds_lock = True
     await dead.beat()
     assert len((await heir.beat()).owned) == HOTELS
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("spaces", [("", ""), ("here", "there")])
+async def test_of_two_of_the_same_host_and_number_one_whose_session_ended_lives_on(
+    engines: list[AsyncEngine], time: Time, spaces: tuple[str, str]
+) -> None:
+    """As two clones, or two containers: both are process 1 of a host of this name."""
+    members = [joining(engine, pid_space=space) for engine, space in zip(engines, spaces, strict=False)]
+    await share(*members)
+    for one in members:
+        one.holds_lock = True  # it has not seen yet that the session has ended
+    await share(*members)
+    assert sorted((await owners(engines[0])).values()) == [5, 5]
+    async with engines[0].connect() as connection:
+        epochs = (await connection.execute(text("SELECT sum(epoch) FROM sync.connections"))).scalar_one()
+    await share(*members)
+    async with engines[0].connect() as connection:
+        assert (await connection.execute(text("SELECT sum(epoch) FROM sync.connections"))).scalar_one() == epochs
 
 
 @pytest.mark.long

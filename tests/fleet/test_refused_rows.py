@@ -66,7 +66,7 @@ async def test_what_is_refused_stands_in_no_other_s_place(engine: AsyncEngine, d
 
 def joining_that_takes_first(engine: AsyncEngine, name: str, names: list[str]) -> Membership:
     """A replica of such an id that of connections that are free it takes this one first."""
-    free = [Owned(one, STORED_KIND, None, 0) for one in names]
+    free = [Owned(one, frozenset([STORED_KIND]), None, 0) for one in names]
     while True:
         one = joining(engine)
         me = Member(one.replica.process, frozenset([STORED_KIND]))

@@ -1,5 +1,6 @@
 """Replicas as processes: they join, leave, are killed and paused, and every hotel goes on, each change made once."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -16,6 +17,7 @@ from tests.support.daemon import PATIENCE_S, running
 from tests.support.mirror import Mirror
 
 HOTELS = 6
+TOLD_OF_ONE = "SELECT error FROM sync.connections WHERE name = 'hotel-0' AND state = 'failing'"
 
 
 @pytest.fixture
@@ -113,12 +115,12 @@ async def test_a_token_that_cannot_be_read_stops_nobody_else(fleet: Fleet) -> No
     with psycopg.connect(fleet.mirror.database_url, autocommit=True) as connection:
         connection.execute("UPDATE sync.connections SET access_token = 'x' WHERE name = 'hotel-0'")
         async with fleet.replica() as replica:
-            assert (await replica.event("not_begun"))["connection"] == "hotel-0"
+            assert (await replica.event("left_to_others"))["connections"] == 1
             await fleet.all_pulled([f"hotel-{n}" for n in range(1, HOTELS)])
-        told = connection.execute("SELECT state, error FROM sync.connections WHERE name = 'hotel-0'").fetchone()
-    assert told is not None
-    assert told[0] == "failing"
-    assert "connections rotate hotel-0" in told[1]
+            async with asyncio.timeout(PATIENCE_S):
+                while (told := connection.execute(TOLD_OF_ONE).fetchone()) is None:
+                    await fleet.all_pulled(["hotel-1"])
+    assert "connections rotate hotel-0" in told[0]
 
 
 @pytest.mark.long

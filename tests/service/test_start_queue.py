@@ -33,6 +33,18 @@ async def test_the_next_begins_as_soon_as_one_has_pulled(all_jobs: list[Jobs]) -
     assert (begun, list(queue.waiting)) == (all_jobs, [])
 
 
+async def test_of_many_32_have_begun_before_the_first_has_pulled(mirror: Mirror) -> None:
+    queue, begun = StartQueue(), list[Jobs]()
+    made = [app.make_jobs(mirror.connection, mirror.settings()) for _ in range(40)]
+    for jobs in made:
+        queue.enter(jobs, partial(begun.append, jobs))
+    assert begun == made[:32]
+    for jobs in made:
+        jobs.has_pulled.set()
+    await turns(10)
+    assert begun == made
+
+
 async def test_who_leaves_before_its_start_never_begins_and_takes_no_place(all_jobs: list[Jobs]) -> None:
     queue, (first, second, third), begun = StartQueue(at_once=1), all_jobs, list[Jobs]()
     for jobs in all_jobs:

@@ -16,8 +16,8 @@ COUNTED_TO = 10_000
 class Daemon:
     """A process of `voucher-sync run`; alive if it was heard of within its own lease. `settings` hold no secrets.
 
-    `connections`: how many it works for. `takes`: whose tokens it has, `environment` or `stored`; None of a release
-    that does not tell.
+    `connections`: how many it works for. `takes`: whose tokens it has, `environment` or `stored`, and its keys to these
+    by name; None of a release that does not tell.
     """
 
     process: UUID

@@ -188,7 +188,8 @@ def _kept_from(one: ConnectionStatus) -> Verdict | None:
 def _unserved(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verdict | None:
     """Why nobody works for it."""
     may_be_nobodys = one.heartbeat_age_s is None and not one.is_stored
-    is_begun_in_vain = one.owner is not None and one.state == "failing" and one.error_kind == "SettingsError"
+    is_noted = one.owner is not None or bool(overview.alive)
+    is_begun_in_vain = is_noted and one.state == "failing" and one.error_kind == "SettingsError"
     if may_be_nobodys or is_begun_in_vain or is_served(one, overview, lease_s):
         return None
     heard = None if one.heartbeat_age_s is None else overview.now - timedelta(seconds=one.heartbeat_age_s)

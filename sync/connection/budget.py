@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, column, delete, func, select, table, text
+from sqlalchemy import BigInteger, column, delete, func, select, table, text, update
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -62,8 +62,8 @@ class BudgetLedger:
     """
 
     __slots__ = (
-        "__weakref__", "_beat", "_clock", "_counts_on_s", "_engine", "_process", "_token", "_trust", "_uptime",
-        "_watch", "good_for_s", "standing_s",
+        "__weakref__", "_beat", "_clock", "_counts_on_s", "_engine", "_has_written", "_process", "_token", "_trust",
+        "_uptime", "_watch", "good_for_s", "standing_s",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +88,7 @@ class BudgetLedger:
         self._process = process or uuid4()
         self._trust = trust
         self._beat = 0
+        self._has_written = False
         self._counts_on_s = longest_call_s + window_s
         self._watch = ReservationWatch(window_s, good_for_s)
 
@@ -101,6 +102,8 @@ class BudgetLedger:
 
         async def write(tx: AsyncConnection) -> None:
             await self._lock(tx)
+            if not self._has_written:
+                await self._set_aside(tx)
             others, over = self._watch.look(await self._load_others(tx), self._clock())
             await self._save(tx, decide(others))
             if over:
@@ -108,6 +111,16 @@ class BudgetLedger:
                 await tx.execute(delete(reservations).where(of_token, reservations.c.process.in_(over)))
 
         await in_transaction(self._engine, write)
+        self._has_written = True
+
+    async def _set_aside(self, tx: AsyncConnection) -> None:
+        """Have what another ledger has written in this one's name count as another process's.
+
+        So it is where a connection is paused and resumed: written over, what was called before would be forgotten,
+        though the API counts it on.
+        """
+        mine = (reservations.c.token_fingerprint == self._token, reservations.c.process == self._process)
+        await tx.execute(update(reservations).where(*mine).values(process=uuid4()))
 
     async def _lock(self, tx: AsyncConnection) -> None:
         """Keep all others of the token from writing until the end of the transaction."""

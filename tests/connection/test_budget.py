@@ -54,10 +54,11 @@ class Process:
         *,
         trusted_s: float | None = None,
         uptime: Uptime | None = None,
+        name: UUID | None = None,
     ) -> None:
         self.clock = StopWatch()
         self.seen = Others()
-        self.name = uuid4()
+        self.name = name or uuid4()
         self._ledger = BudgetLedger(
             engine, token, good_for_s=20.0, longest_call_s=40.0, window_s=30.0, clock=self.clock, process=self.name,
             trust=None if trusted_s is None else Trust(lasts_s=trusted_s), uptime=lambda: uptime,
@@ -190,6 +191,17 @@ async def test_one_that_was_forgotten_and_writes_again_is_news(engine: AsyncEngi
     assert (await other.write()).taken == 0
     await stalled.write(20)
     assert (await other.write()).taken == 20
+
+
+async def test_what_a_process_has_called_by_a_ledger_before_counts_on(engine: AsyncEngine) -> None:
+    paused = Process(engine)
+    await paused.write(0, (20.0, 10.0))
+    resumed = Process(engine, name=paused.name)
+    assert (await resumed.write(3)).taken == 2
+    assert (await resumed.write(3)).taken == 2, "and not what is its own"
+    assert (await Process(engine).write()).taken == 5
+    resumed.clock.now_s += 20.1
+    assert (await resumed.write(3)).taken == 0
 
 
 async def test_what_was_handed_over_is_free_as_its_calls_grow_old(engine: AsyncEngine) -> None:

@@ -78,8 +78,7 @@ async def run(
     stop_on((signal.SIGTERM, signal.SIGINT), stop, partial(notify_systemd, "STOPPING=1"))
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
-        me, box = app.describe_replica(place.process, settings), TokenBox(settings.secret_keys)
-        member = Membership(beats, me, _takes(settings), place.incarnation, box)
+        member = _membership(settings, place, beats)
         intervals = _intervals(settings)
         schedule = Schedule(Cron(settings.sync_audit_cron), Random(), intervals)  # noqa: S311 - spreads runs and retries
         supervisor = Supervisor(place, member, schedule, intervals.heartbeat_s)
@@ -125,6 +124,12 @@ async def _opened(
             yield place, beats
     finally:
         await beats.dispose()
+
+
+def _membership(settings: Settings, place: Workplace, beats: AsyncEngine) -> Membership:
+    """This process as one of the replicas, with the tokens and the keys that it has."""
+    replica, keys = app.describe_replica(place.process, settings), TokenBox(settings.secret_keys)
+    return Membership(beats, replica, _takes(settings), place.incarnation, keys)
 
 
 def _takes(settings: Settings) -> set[str]:

@@ -245,6 +245,7 @@ async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver)
 
 async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sync.alerts.post.TIMEOUT_S", 0.2)
+    is_given_up = asyncio.Event()
 
     async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nX: ")
@@ -253,9 +254,12 @@ async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pyt
                 writer.write(b"a")
                 await writer.drain()
                 await asyncio.sleep(0.05)
+        writer.close()
+        is_given_up.set()
 
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with Poster(f"http://127.0.0.1:{port}/the-secret-path") as poster, asyncio.timeout(3):
+        async with Poster(f"http://127.0.0.1:{port}/the-secret-path") as poster, asyncio.timeout(30):
             with pytest.raises(NotTold, match=r"^127\.0\.0\.1 cannot be reached \(TimeoutError\)$"):
                 await poster.post()
+            await is_given_up.wait()

@@ -120,7 +120,7 @@ class BudgetLedger:
         though the API counts it on.
         """
         mine = (reservations.c.token_fingerprint == self._token, reservations.c.process == self._process)
-        await tx.execute(update(reservations).where(*mine).values(process=uuid4()))
+        await tx.execute(update(reservations).where(*mine).values(process=akin(self._process)))
 
     async def _lock(self, tx: AsyncConnection) -> None:
         """Keep all others of the token from writing until the end of the transaction."""

@@ -50,7 +50,7 @@ SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'idle' AND bac
 
 @dataclass(slots=True)
 class Spent:
-    """What has been used so far: processor seconds, log, requests, and how often a replica's loop was late."""
+    """What has been used so far: processor seconds, log and requests."""
 
     at_s: float
     replicas_s: float
@@ -58,8 +58,6 @@ class Spent:
     wal_bytes: int
     transactions: int
     requests: int
-    looks: float
-    late: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,17 @@ class Window:
 
 @dataclass(slots=True)
 class Seen:
-    """Ages in seconds of what was last read of each hotel, at each look; `too_fresh`: told to be less than it was."""
+    """Ages in seconds of what was last read of each hotel, at each look; `too_fresh`: told to be less than it was.
+
+    Before the looks and after them: `rss_mb`, first of replicas that nobody has scraped, and `lag`.
+    """
 
     told_s: list[float] = field(default_factory=list)
     true_s: list[float] = field(default_factory=list)
     too_fresh: int = 0
     sessions: int = 0
+    rss_mb: list[float] = field(default_factory=list)
+    lag: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -118,11 +121,14 @@ async def _measured(server: Database, hotels: int, seconds: float, replicas: int
         began_s = time.monotonic() - began_s
         await asyncio.sleep(INTERVAL_S)
         server.come_to_rest()
-        before, seen = await _spent(fleet), Seen()
+        seen = Seen(rss_mb=[_rss_mb(fleet)], lag=[await _lag(fleet)])
+        before = await _spent(fleet)
         while time.monotonic() < before.at_s + seconds:
             await asyncio.sleep(EVERY_S)
             await asyncio.to_thread(_look, fleet, seen)
         after = await _spent(fleet)
+        seen.lag.append(await _lag(fleet))
+        seen.rss_mb.append(_rss_mb(fleet))
         _tell(fleet, began_s, Window(before, after), seen)
         faults = [f"{count} looks told of a hotel as fresher than it was" for count in [seen.too_fresh] if count]
         for fault in [*faults, *simulator.violations[:3]]:
@@ -211,12 +217,6 @@ def _only(fleet: Fleet, query: str) -> int:
 
 async def _spent(fleet: Fleet) -> Spent:
     times = [one.cpu_times() for one in fleet.replicas]
-    looks = late = 0.0
-    async with httpx.AsyncClient(timeout=60) as http:
-        for port in fleet.ports:
-            values = _values((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
-            looks += values["voucher_sync_event_loop_lag_seconds_count", ""]
-            late += looks - values["voucher_sync_event_loop_lag_seconds_bucket", f"{LATE_S:g}"]
     return Spent(
         time.monotonic(),
         sum(one.user + one.system for one in times),
@@ -224,9 +224,23 @@ async def _spent(fleet: Fleet) -> Spent:
         fleet.server.wal_bytes(),
         await asyncio.to_thread(_only, fleet, TRANSACTIONS),
         fleet.asked.total(),
-        looks,
-        late,
     )
+
+
+def _rss_mb(fleet: Fleet) -> float:
+    return sum(float(one.memory_info().rss) for one in fleet.replicas) / 2**20
+
+
+async def _lag(fleet: Fleet) -> tuple[float, float]:
+    """How often replicas have looked how late their loops are, and how often one was, by a scrape of each."""
+    looks = late = 0.0
+    async with httpx.AsyncClient(timeout=60) as http:
+        for port in fleet.ports:
+            values = _values((await http.get(f"http://127.0.0.1:{port}/metrics")).text)
+            count = values["voucher_sync_event_loop_lag_seconds_count", ""]
+            looks += count
+            late += count - values["voucher_sync_event_loop_lag_seconds_bucket", f"{LATE_S:g}"]
+    return looks, late
 
 
 def _values(text: str) -> dict[tuple[str, str], float]:
@@ -238,7 +252,7 @@ def _values(text: str) -> dict[tuple[str, str], float]:
 
 def _tell(fleet: Fleet, began_s: float, used: Window, seen: Seen) -> None:
     hotels, took_s = len(fleet.read_at), used.at_s
-    rss_mb = sum(one.memory_info().rss for one in fleet.replicas) / 2**20
+    looks, late = (after - before for before, after in zip(*seen.lag, strict=True))
     a_day = SECONDS_A_DAY / took_s / hotels
     rows = {
         "hotels, replicas": f"{hotels:,}, {len(fleet.replicas)}",
@@ -246,14 +260,15 @@ def _tell(fleet: Fleet, began_s: float, used: Window, seen: Seen) -> None:
         "requests per hotel and minute": f"{used.requests / hotels / took_s * 60:.2f}",
         "freshness as told, p50 / p99 / max": _percentiles(seen.told_s),
         "since the API was last asked, p50 / p99 / max": _percentiles(seen.true_s),
-        "replicas": f"{used.replicas_s / took_s:.3f} cores, {rss_mb:.0f} MB, {seen.sessions} sessions each",
+        "replicas": f"{used.replicas_s / took_s:.3f} cores, {seen.rss_mb[0]:.0f} MB, {seen.rss_mb[1]:.0f} once "
+        f"scraped, {seen.sessions} sessions each",
         "database": f"{used.database_s / took_s:.3f} cores, "
         f"{used.transactions / hotels / took_s * 60:.2f} transactions per hotel and minute",
         "processor time per hotel and day": f"{used.replicas_s * a_day:.2f} s replica, {used.database_s * a_day:.2f} s "
         "database",
         "WAL per hotel": f"{used.wal_bytes / hotels / took_s * 60:.1f} bytes a minute, "
         f"{used.wal_bytes * a_day / 1000:.0f} kB a day",
-        f"loop over {LATE_S * 1000:g} ms late": f"{used.late:g} of {used.looks:g} looks",
+        f"loop over {LATE_S * 1000:g} ms late": f"{late:g} of {looks:g} looks",
     }
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -13,6 +13,8 @@ from sync.core.histogram import Histogram
 from sync.core.tracing import span
 
 DURATION_BOUNDS_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+Durations = defaultdict[str, Histogram]
+"""How many seconds calls of each operation took."""
 
 
 class Call:
@@ -25,14 +27,19 @@ class Call:
 
 
 class Traffic:
-    """Counts that only grow. `calls` by operation and how they ended: the answer's status, or a word for its lack."""
+    """Counts of one token that only grow. `calls` by operation and how they ended: the answer's status, or a word
+    for its lack.
 
-    __slots__ = ("calls", "durations_s", "retries")
+    How long they took counts in the `durations_s` of all tokens of an address: it is as fast for one as for another,
+    and for each of thousands they would be as much to scrape as all else together.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_durations_s", "calls", "retries")
+
+    def __init__(self, durations_s: Durations) -> None:
         self.calls: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[str] = Counter()
-        self.durations_s: defaultdict[str, Histogram] = defaultdict(_durations)
+        self._durations_s = durations_s
 
     @contextmanager
     def measured(self, operation: str) -> Iterator[Call]:
@@ -57,8 +64,9 @@ class Traffic:
             raise
         finally:
             self.calls[operation, ended] += 1
-            self.durations_s[operation].observe(time.monotonic() - began_s)
+            self._durations_s[operation].observe(time.monotonic() - began_s)
 
 
-def _durations() -> Histogram:
-    return Histogram(DURATION_BOUNDS_S)
+def no_durations() -> Durations:
+    """None of any operation yet."""
+    return defaultdict(lambda: Histogram(DURATION_BOUNDS_S))

@@ -24,7 +24,7 @@ from sync.mews.address import same_address
 from sync.mews.platform_cap import PlatformCap, PlatformLimits
 from sync.mews.platform_circuit import PlatformCircuit
 from sync.mews.surroundings import proxy_for, tls_context
-from sync.mews.traffic import Traffic
+from sync.mews.traffic import Durations, Traffic, no_durations
 
 if "sniffio" not in sys.modules and find_spec("sniffio") is None:
     # httpcore looks for it at every request, to see which loop runs. What is not installed is looked for in all of
@@ -44,7 +44,9 @@ KEPT_ALIVE_S = 5.0
 class HttpPool:
     """The connections to one platform address, whichever tokens they are used for.
 
-    Tokens that share it share a `cap` and a `circuit`. An answer's body may have `max_response_bytes`, unpacked.
+    Tokens that share it share a `cap` and a `circuit`, and count their `durations_s` together. An answer's body may
+    have `max_response_bytes`, unpacked.
+
     `SettingsError` where the environment names a proxy or certificates that cannot be used.
     """
 
@@ -58,6 +60,7 @@ class HttpPool:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.cap, self.circuit = cap, circuit
+        self.durations_s = no_durations()
         self._platform_address = platform_address
         self._limit = bodies.limit(max_response_bytes)
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every connection.
@@ -148,6 +151,11 @@ class HttpPools:
         """The addresses that answer nobody."""
         return {address for address, pool in self._pools.items() if pool.circuit is not None and pool.circuit.is_open}
 
+    @property
+    def durations_s(self) -> dict[str, Durations]:
+        """How long calls of each address took."""
+        return {address: pool.durations_s for address, pool in self._pools.items()}
+
     def take_part(self, part: float) -> None:
         """Have this share of the limits of every address from now on; the rest is other processes'."""
         self._part = part
@@ -186,9 +194,9 @@ class Transport:
     def __init__(
         self, platform_address: str, *, max_connections: int, max_response_bytes: int, pool: HttpPool | None = None
     ) -> None:
-        self.traffic = Traffic()
         self._is_own = pool is None
         self._pool = pool or HttpPool(platform_address, max_response_bytes=max_response_bytes)
+        self.traffic = Traffic(self._pool.durations_s)
         self._places = asyncio.Semaphore(max_connections)
 
     async def post(self, path: str, body: bytes, *, timeout_s: float) -> httpx.Response:

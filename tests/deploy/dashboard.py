@@ -108,7 +108,8 @@ ROWS: dict[str, Sequence[Panel]] = {
               [Query(f"sum by (connection) (voucher_sync_budget_used_requests{{{OF}}})", "used by {{connection}}"),
                Query(_worst("budget_limit_requests"), "limit of {{connection}}")]),
         Panel("Duration of requests", "Of all operations.", "s",
-              [Query(_quantile(share, "request_duration_seconds", "connection", OF), f"{name} of {{{{connection}}}}")
+              [Query(_quantile(share, "request_duration_seconds", "platform_address", ""),
+                     f"{name} of {{{{platform_address}}}}")
                for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))]),
         Panel("API in trouble", "Silence that it has asked for, and whether it is asked only now and then.", "s",
               [Query(_worst("silence_seconds"), "silence of {{connection}}"),

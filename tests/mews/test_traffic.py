@@ -18,7 +18,7 @@ async def test_an_answer_counts_by_its_status_and_a_lack_of_one_by_its_kind(api:
         await read(client)
         for _ in range(3):
             await fail(client)
-        calls, durations = client.traffic.calls, client.traffic.durations_s[OPERATION]
+        calls, durations = client.traffic.calls, client._transport._pool.durations_s[OPERATION]
     assert calls == {
         (OPERATION, "200"): 1, (OPERATION, "503"): 1, (OPERATION, "401"): 1, (OPERATION, "connection_lost"): 1,
     }  # fmt: skip

@@ -44,6 +44,9 @@ def of_platforms(pools: HttpPools) -> Iterator[Sample]:
         yield names.PLATFORM_IN_FLIGHT_LIMIT, (address,), limits.in_flight
         yield names.PLATFORM_PER_SECOND_LIMIT, (address,), limits.per_s
         yield names.PLATFORM_CIRCUIT_OPEN, (address,), address in pools.away
+    for address, durations_s in pools.durations_s.items():
+        for operation, histogram in durations_s.items():
+            yield names.REQUEST_SECONDS, (address, operation), histogram.copy()
 
 
 def of_connection(jobs: Jobs, limit: int) -> Iterator[Sample]:
@@ -79,8 +82,7 @@ def _of_client(jobs: Jobs) -> Iterator[Sample]:
     client = jobs.connection.client
     for (operation, status), count in client.traffic.calls.items():
         yield names.REQUESTS, (operation, status), count
-    for operation, histogram in client.traffic.durations_s.items():
-        yield names.REQUEST_SECONDS, (operation,), histogram.copy()
+    for operation in {operation for operation, _ in client.traffic.calls}:
         yield names.RETRIES, (operation,), client.traffic.retries[operation]
     yield names.BUDGET_USED, (), client.rate_limiter.spent()
     yield names.SILENCE, (), client.rate_limiter.silent_s()

@@ -109,8 +109,12 @@ REQUESTS = _of_connection(
     "operation",
     "status",
 )
-REQUEST_SECONDS = _of_connection(
-    "request_duration_seconds", "histogram", "Duration of the API's calls.", "operation", unit="seconds"
+REQUEST_SECONDS = Metric(
+    "request_duration_seconds",
+    "histogram",
+    "Duration of the API's calls, of whichever connection.",
+    ("platform_address", "operation"),
+    unit="seconds",
 )
 RETRIES = _of_connection("request_retries", "counter", "Reads that were tried once more.", "operation")
 BUDGET_USED = _of_connection(

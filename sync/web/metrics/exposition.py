@@ -25,6 +25,7 @@ from sync.web.metrics.stored import GOOD_FOR_S, load_stored
 AT_ONCE = 10
 """Connections that are counted before others in the loop have their turn, and told of before more are counted."""
 HEAD, END = b"# ", b"# EOF\n"
+_ESCAPED = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 LAG_EVERY_S = 0.5
 LAG_BOUNDS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 
@@ -106,8 +107,11 @@ class MetricsText:
         for metric, labels, value in samples:
             of_metric[metric].append((labels, value))
         for metric, found in of_metric.items():
-            lines = self._told([_family(metric, found)]).split(b"\n")
-            self._lines[metric] += b"\n".join(line for line in lines if not line.startswith(HEAD))
+            if metric.kind in {"gauge", "counter"}:
+                self._lines[metric] += "".join(_lines(metric, found)).encode()
+            else:
+                lines = self._told([_family(metric, found)]).split(b"\n")
+                self._lines[metric] += b"\n".join(line for line in lines if not line.startswith(HEAD))
 
     def whole(self) -> bytearray:
         """The text, those of the process as an operating system counts them too; only once."""
@@ -124,6 +128,7 @@ class MetricsText:
 
 
 def _family(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histogram]]) -> Family:
+    """A metric as the library tells it: of a gauge or a counter its head alone."""
     name = PREFIX + metric.name
     match metric.kind:
         case "histogram":
@@ -138,11 +143,20 @@ def _family(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histo
                 info.add_metric([], dict(zip(metric.labels, labels, strict=True)))
             return info
     of_kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family = of_kind(name, metric.meaning, labels=metric.labels, unit=metric.unit)
+    return of_kind(name, metric.meaning, labels=metric.labels, unit=metric.unit)
+
+
+def _lines(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histogram]]) -> Iterator[str]:
+    """Samples of a gauge or a counter, which both forms write alike.
+
+    The library takes four times as long for them: of thousands of connections longer than a scrape may take.
+    """
+    name = metric.full_name
     for labels, value in samples:
-        assert not isinstance(value, Histogram)  # noqa: S101 - those are of the kind above
-        family.add_metric(labels, float(value))
-    return family
+        assert not isinstance(value, Histogram)  # noqa: S101 - as those of such a metric are
+        pairs = zip(metric.labels, labels, strict=True)
+        told = ",".join(f'{label}="{of.translate(_ESCAPED)}"' for label, of in pairs)
+        yield f"{name}{{{told}}} {float(value)}\n"
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

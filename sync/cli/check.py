@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from sync.alerts.post import Poster
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.check_token import check_tokens, database_line
@@ -30,9 +31,10 @@ from sync.service.opened import choose
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import count_without_rate, load_status
 from sync.settings import Settings, load_settings
-from sync.web.access import bind_address
+from sync.web.access import bind_address, integration_address
 
 MAX_NAMED = 3
+NO_START = "until then `voucher-sync run` does not start"
 
 
 def check(*, as_json: bool, name: str | None) -> None:
@@ -62,7 +64,12 @@ def check_also(
 
 async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
     findings, migrated_url, present = (
-        [_check_host(settings.sync_platform_calls_in_flight), _check_state(settings), _check_http(settings)],
+        [
+            _check_host(settings.sync_platform_calls_in_flight),
+            _check_state(settings),
+            _check_http(settings),
+            *_check_beside(settings),
+        ],
         None,
         list[StoredConnection](),
     )
@@ -85,7 +92,11 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
         except errors.VoucherSyncError as error:
             return [
                 *findings,
-                CheckLine("connections", str(error), "resume one that is to work, or name one that does"),
+                CheckLine(
+                    "connections",
+                    str(error),
+                    "`voucher-sync connections resume` one that is to work, or name one that does with --connection",
+                ),
             ]
         return [*findings, *await check_tokens(settings, chosen, migrated_url)]
 
@@ -94,7 +105,7 @@ def _check_host(calls: int) -> CheckLine:
     detail = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
     if (room := room_for_calls(calls)) < calls:
         left = f"{room} of {plural(calls, 'call')} in flight"
-        detail += f", whose limit of open files (`ulimit -n`) leaves room for {left}"
+        detail += f", whose limit of open files (`ulimit -n`) leaves room for {left} (SYNC_PLATFORM_CALLS_IN_FLIGHT)"
     is_known = os.name == "posix"
     return CheckLine("host", detail, "" if is_known else "run it on Linux or macOS, in a container or in WSL")
 
@@ -107,18 +118,38 @@ def _check_state(settings: Settings) -> CheckLine:
         where = f" in {witness.directory}" if witness.directory else ""
         why = f"how far the database was worked with cannot be remembered{where}: {error}"
         return CheckLine("state", why, "make room or give the right, or set SYNC_STATE_DIR to a directory that is kept")
-    return CheckLine("state", f"{witness.directory} can be written")
+    return CheckLine("state", f"{witness.directory} can be written (SYNC_STATE_DIR)")
 
 
 def _check_http(settings: Settings) -> CheckLine:
     try:
         address = bind_address(settings)
     except errors.SettingsError as error:
-        return CheckLine("http", str(error), "until then `voucher-sync run` does not start")
+        return CheckLine("http", str(error), NO_START)
     if address is None:
         return CheckLine("http", "off, since SYNC_HTTP_BIND is empty")
     who = "whoever knows SYNC_HTTP_TOKEN" if settings.sync_http_token else "this machine"
-    return CheckLine("http", f"while it runs, `voucher-sync run` answers at http://{address}/, to {who} alone")
+    where = f"http://{address}/ (SYNC_HTTP_BIND)"
+    return CheckLine("http", f"while it runs, `voucher-sync run` answers at {where}, to {who} alone")
+
+
+def _check_beside(settings: Settings) -> list[CheckLine]:
+    """What else `run` begins with, and does not start without: whom it tells, and where it receives webhooks."""
+    found = list[CheckLine]()
+    for name in ("sync_alert_webhook_url", "sync_ping_url"):
+        url = getattr(settings, name)
+        try:
+            if url is not None:
+                Poster(url.get_secret_value())
+        except errors.SettingsError as error:
+            found.append(CheckLine("alert", f"{name.upper()} cannot be used: {error}", NO_START))
+    try:
+        if address := integration_address(settings):
+            where = f"http://{address}/ (SYNC_INTEGRATION_BIND)"
+            found.append(CheckLine("integration", f"while it runs, `voucher-sync run` takes webhooks at {where}"))
+    except errors.SettingsError as error:
+        found.append(CheckLine("integration", str(error), NO_START))
+    return found
 
 
 def _check_names(passed_over: list[str]) -> list[CheckLine]:
@@ -181,4 +212,4 @@ def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
         held += [f"{plural(before_gap, 'change')} from before a gap held still"] if before_gap else []
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", "; ".join(held), to_do)
-    return CheckLine("outbox", f"nothing is held; failed: {failed:,}")
+    return CheckLine("outbox", f"nothing is held; failed: {failed:,} (`voucher-sync outbox list --status failed`)")

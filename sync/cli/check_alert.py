@@ -34,4 +34,4 @@ async def _check_alert(settings: Settings) -> CheckLine:
         return CheckLine(SUBJECT, str(error), "see SYNC_ALERT_WEBHOOK_URL, and the way there: firewall, HTTPS_PROXY")
     except SettingsError as error:
         return CheckLine(SUBJECT, str(error), "mend or unset that variable")
-    return CheckLine(SUBJECT, f"{poster.host} has taken a trial: see that it arrived")
+    return CheckLine(SUBJECT, f"{poster.host} (SYNC_ALERT_WEBHOOK_URL) has taken a trial: see that it arrived")

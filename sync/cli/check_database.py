@@ -76,7 +76,7 @@ def _check_privileges(facts: Facts) -> CheckLine:
         )
         return CheckLine("privileges", f"tokens, and records as the API sent them, can be read by {who}", to_do)
     verb = "may make" if facts.owns is None else "owns"
-    return CheckLine("privileges", f"{facts.user} {verb} the schemas mews and sync")
+    return CheckLine("privileges", f"{facts.user} (of DATABASE_URL) {verb} the schemas mews and sync")
 
 
 def _check_sessions(facts: Facts, pool: int) -> CheckLine:
@@ -93,7 +93,7 @@ def _check_sessions(facts: Facts, pool: int) -> CheckLine:
 def _check_revision(address: str, at: str | None) -> CheckLine:
     needed = known_revisions()[-1]
     if at == needed:
-        return CheckLine("database", f"{address} is migrated (revision {at})")
+        return CheckLine("database", f"{address} (DATABASE_URL) is migrated (revision {at})")
     detail = f"{address} is at revision {at or 'none'}, and this version needs {needed}"
     is_older = at is None or at in known_revisions()
     to_do = "run `voucher-sync migrate`" if is_older else "a newer voucher-sync migrated it: run that one"
@@ -128,7 +128,6 @@ def _first(found: list[str]) -> str:
 
 def _check_roles(found: list[roles.Role]) -> CheckLine:
     detail = "; ".join(map(describe_role, found))
-    is_ready = all(role.is_ready for role in found)
-    return CheckLine(
-        "roles", detail, "" if is_ready else "run `voucher-sync roles`, which says what else is to be done"
-    )
+    if all(role.is_ready for role in found):
+        return CheckLine("roles", f"{detail} (`voucher-sync roles`)")
+    return CheckLine("roles", detail, "run `voucher-sync roles`, which says what else is to be done")

@@ -100,12 +100,13 @@ async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckL
     """What the token may do, call by call, each with what the one before it found; `stored`: whose of the database."""
     try:
         enterprises = [one async for page in operations.enterprises(client) for one in page.records]
-        yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)}")
+        yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)} ({remedies.tokens(stored)})")
     except api_errors.ApiError as error:
         yield CheckLine("credentials", str(error), _to_do(error, stored))
         return
     if not enterprises:
-        yield CheckLine("enterprises/getAll", "the token sees no hotel", "ask Mews which hotel the token is for")
+        to_do = f"ask Mews which hotel the token is for; {remedies.tokens(stored)} takes another"
+        yield CheckLine("enterprises/getAll", "the token sees no hotel", to_do)
         return
     ids = [one.id for one in enterprises][: operations.MAX_IDS]
     try:

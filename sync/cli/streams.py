@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+_closed = set[str]()
 NAMES = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 MEASURE = re.compile("[1-9][0-9]{0,3}")
 """What a terminal may be wide or high."""
@@ -38,6 +39,7 @@ def prepare() -> None:
     for name, mode in NAMES:
         stream = getattr(sys, name)
         if stream is None:
+            _closed.add(name)
             # Lives as long as the process. The lowest free number is the stream's own.
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - open to the end
         elif mode == "w":
@@ -85,6 +87,11 @@ def is_read() -> bool:
     """Whether somebody may still read what is printed, as far as has been noticed: for what goes on only for that."""
     buffer = getattr(sys.stdout, "buffer", None)
     return getattr(getattr(buffer, "raw", buffer), "is_read", True)
+
+
+def is_closed() -> bool:
+    """Whether the standard output came closed: what is printed gets nowhere."""
+    return "stdout" in _closed
 
 
 def _forget(descriptor: int) -> None:

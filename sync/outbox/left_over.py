@@ -57,7 +57,7 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
     found = await tx.run_sync(blockers, timedelta())
     return DatabaseLocked(
         f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds their rows. "
-        f"{describe(found)}, then this goes on by itself"
+        f"{describe(found)}, then it works again"
     )
 
 

@@ -214,7 +214,7 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
         )
     if sqlstate in PASSING:
         state, to_do = PASSING[sqlstate]
-        return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then this goes on by itself")
+        return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then it works again")
     if sqlstate in BUSY:
         busy = DatabaseLocked if sqlstate == LOCKED else DatabaseBusy
         return busy(
@@ -273,7 +273,7 @@ def _is_without_session(cause: BaseException | None) -> bool:
 def _full(cause: BaseException | None) -> DatabaseFull:
     return DatabaseFull(
         f"the database takes no more connections ({FULL}): {words_of(cause)}; end other sessions, raise the CONNECTION "
-        "LIMIT of role or database or its max_connections, or set SYNC_DATABASE_POOL=2, then this goes on by itself"
+        "LIMIT of role or database or its max_connections, or set SYNC_DATABASE_POOL=2, then it works again"
     )
 
 

@@ -142,7 +142,7 @@ class _Search(Generic[R]):
             return
         raise StatementRefused(
             f"the database refuses every {kind} of {self._target.table.fullname} ({refusal.sqlstate}): "
-            f"{refusal.words}; mend or drop what refuses it, then this goes on by itself",
+            f"{refusal.words}; mend or drop what refuses it, then it works again",
             refusal.sqlstate,
             refusal.words,
         )

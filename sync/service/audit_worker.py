@@ -97,8 +97,8 @@ class AuditJobs:
     async def _tell_missed(self, due_at: datetime) -> None:
         log.warning("audit_missed", connection=self._connection.name, due_at=due_at.isoformat())
         missed = AuditMissed(
-            f"the audit of {due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC did not begin, since no daemon was running or "
-            "its database was away; it is made up for now"
+            f"the audit of {due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC did not begin, since no daemon was running, "
+            "this connection was paused or the database was away; it is made up for now"
         )
         await self._history.note("audit", time.monotonic(), {}, missed, is_news=True)
 

@@ -128,7 +128,7 @@ async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: 
         refused = await cli("check", "--alert", settings=settings)
     assert (taken.code, taken.stdout.splitlines()[-1]) == (
         0,
-        "ok    alert: 127.0.0.1 has taken a trial: see that it arrived",
+        "ok    alert: 127.0.0.1 (SYNC_ALERT_WEBHOOK_URL) has taken a trial: see that it arrived",
     )
     assert refused.code == 1
     assert "WRONG alert: 127.0.0.1 answered with HTTP 404" in refused.stdout

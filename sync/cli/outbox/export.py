@@ -25,6 +25,8 @@ UNREAD = 141
 def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
     """Write rows of the outbox as CSV, their codes and ids too, into a new file or to the standard output."""
     marked = 0
+    if output is None and streams.is_closed():
+        raise click.UsageError("the standard output is closed, so no row would get anywhere: name a file with --output")
 
     def field(value: object) -> object:
         nonlocal marked

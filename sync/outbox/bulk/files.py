@@ -34,6 +34,9 @@ _FORMATS = {
 }
 _UNREADABLE = re.compile("[\ud800-\udfff\ufffd]")
 _BLANK = re.compile(r"[\s,;]*")
+_RULE = re.compile(r"([-=_*~#+.])\1{2,}")
+"""A line that a text or its front matter is divided by."""
+
 AS_TEXT = "save the column as text, or give --as-is if the code is meant so"
 UNBROKEN = "no field, as a note, may hold a line break"
 _NOT_UTF8 = "is not a text in UTF-8: save the file as CSV in UTF-8"
@@ -238,6 +241,8 @@ def _value(words: str, *, as_is: bool) -> str:
         raise ValueError("value: holds a character that nobody can see or type")
     if not as_is and (trace := damage(words)):
         raise ValueError(f"value: {trace}; {AS_TEXT}")
+    if not as_is and _RULE.fullmatch(words):
+        raise ValueError("value: is a line that a text is divided by; give --as-is if the code is meant so")
     return words
 
 

@@ -17,11 +17,13 @@ API = {
     "ResponseTooLarge": "raise SYNC_MAX_RESPONSE_MB; if it stays, tell the vendor, with the Request-Id",
     "NotConnected": "check MEWS_PLATFORM_ADDRESS, the network, DNS and any proxy or firewall on the way",
     "InvalidRequest": "check that the tokens are complete, and MEWS_CLIENT is not empty",
+    "RateLimited": "try again later; if others use the same token, lower SYNC_RATE_LIMIT_REQUESTS",
+    "ConnectionLost": "check the network and any proxy on the way; if the API is slow, raise SYNC_REQUEST_TIMEOUT_S",
 }
 DATABASE = {
     "SettingsError": "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
-    "Unsuitable": "what is needed of a database, and of a pooler, is in the README",
-    "NotAllowed": "another user, or that one's privileges: see the README and `\\dn+` in psql",
+    "Unsuitable": "what is needed of the database of DATABASE_URL, and of a pooler, is in the README",
+    "NotAllowed": "another user in DATABASE_URL, or that one's privileges: see the README and `\\dn+` in psql",
     "DatabaseFull": "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
     "DatabaseBusy": "see pg_stat_activity for transactions that are open for long",
 }
@@ -104,6 +106,11 @@ def of(kind: str | None, stored: str | None = None) -> str:
 def of_answer(kind: str, stored: str | None = None) -> str:
     """The same of what the API has answered to somebody who waits, and who tries again by hand."""
     return _of_stored(kind, stored) or API.get(kind, TRY_LATER)
+
+
+def tokens(stored: str | None) -> str:
+    """Where the tokens are given; `stored`: of this connection, kept in the database."""
+    return "MEWS_ACCESS_TOKEN" if stored is None else f"`voucher-sync connections rotate {shlex.quote(stored)}`"
 
 
 def _of_stored(kind: str | None, name: str | None) -> str:

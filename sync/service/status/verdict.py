@@ -19,7 +19,7 @@ DEFAULT_LEASE_S = 30.0
 CYCLES_WITHIN_S = 25 * 3600.0
 """Where single cycles are all there is, one comes each day: nobody else could tell that they have ended."""
 START = "start `voucher-sync run`, or `voucher-sync once`"
-CHECK = "`voucher-sync check` finds why"
+CHECK = "if it does not stay, see its log and `voucher-sync check`"
 UPDATE = "bring voucher-sync to the release that migrated this database where it ran, then "
 GAPS = {
     "copy": "the database was restored or copied, and nobody has said that it is the one to work with: nothing is sent",

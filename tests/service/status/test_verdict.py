@@ -84,6 +84,7 @@ def test_where_no_daemon_is_alive_that_is_what_is_told(age_s: float) -> None:
     dead = (daemon(is_alive=False),)
     verdict = judge(overview(connection(heartbeat_age_s=age_s), daemons=dead))
     assert (verdict.level, verdict.headline) == (Level.FAILING, "No daemon is running")
+    assert "finds" not in verdict.to_do, "of one that was stopped `check` finds nothing"
     assert judge(overview(connection(heartbeat_age_s=age_s, paused_at=NOW), daemons=dead)).level is Level.PAUSED
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MADE_AT = 1_600_000_000
+"""Seconds of when sources were written: a wheel can tell no time before 1980."""
+
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "alembic.ini", "sync", "migrations")
 MODULES = {str(path.relative_to(ROOT)) for kind in ("*.py", "*.sql") for path in (ROOT / "sync").rglob(kind)}
 OF_THE_PAGE = {
@@ -43,7 +46,7 @@ def a_copy(directory: Path, *, backwards: bool = False, mode: int = 0o644) -> Pa
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
                 target.chmod(mode)
-                os.utime(target, (mode, mode))
+                os.utime(target, (MADE_AT + mode, MADE_AT + mode))
     return directory
 
 

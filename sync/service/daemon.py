@@ -189,7 +189,7 @@ def notify_systemd(state: str) -> None:
             notifications.sendall(state.encode())
     except OSError as error:
         tell = log.debug if state == ALIVE else log.warning  # that would be told for ever
-        tell("not_notified", state=state, why=f"nobody listens at NOTIFY_SOCKET: {error.strerror or error}")
+        tell("not_notified", state=state, why=f"NOTIFY_SOCKET leads to nobody who takes it: {error.strerror or error}")
 
 
 async def _told(name: str, beside: Awaitable[None]) -> None:

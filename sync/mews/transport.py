@@ -8,6 +8,8 @@ a cancellation too. A client that has one connection, and is closed when its req
 
 import asyncio
 import random
+import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -39,6 +41,10 @@ KEPT_ALIVE = 100
 """Idle connections of a pool, which many tokens share."""
 KEPT_ALIVE_S = 5.0
 """Servers close connections that are idle for longer, some while the next request is on its way."""
+
+FORGETS_AT_CLOSE = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+"""Else the kernel sends for minutes after it was closed what a network that dropped packets has not taken: a write that
+was given up, and looked up in vain, would arrive after the one that was sent in its place."""
 
 
 class HttpPool:
@@ -111,11 +117,15 @@ class HttpPool:
             event_hooks={"response": [self._limit]},
             # The API has no sessions: what is set on the way would be sent for ever, more of it with each answer.
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_S),
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            verify=self._tls,
-            proxy=self._proxy,
-            trust_env=False,  # what it says is read already
+            transport=httpx.AsyncHTTPTransport(
+                verify=self._tls,
+                limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_S),
+                proxy=self._proxy,
+                trust_env=False,  # what it says is read already
+                socket_options=[FORGETS_AT_CLOSE],
+            ),
+            trust_env=False,
         )
 
 

@@ -124,15 +124,16 @@ class _Round:
         self.seen = await self._quiet.look() if self._quiet else None
         if (recalled := self._recall(now)) is None:
             recalled = await in_transaction(self._connection.engine, plan)
-            if _is_beyond(recalled[0], now):
-                self._connection.client.server_clock.forget_leap()
         work, due = recalled
+        if is_set_back := _is_beyond(work, now):
+            self._connection.client.server_clock.forget_leap()
         self._report.windows_planned += len(due.new) + len(due.old)
         self._on_progress(self._report)
         await self._read_all(due)
         if self._report.errors or self._report.stopped or self._report.left_over:
             return False
-        is_late = due.has_backfill or bool(work.open)
+        # What a clock that is back was put ahead of is planned by the watermarks that were just moved back.
+        is_late = due.has_backfill or bool(work.open) or is_set_back
         if not is_late:
             self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
             if self._quiet and self.seen:

@@ -161,6 +161,19 @@ async def test_a_date_that_was_ahead_for_longer_than_the_overlap_loses_nothing(
     assert (await mirror.compare()).is_equal
 
 
+async def test_of_a_date_that_was_put_ahead_twice_it_is_read_on_from_the_first_time(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    for ahead_s in (3600, 7200):
+        mirror.simulator.behaviour.date_ahead_s = ahead_s
+        await later(mirror)
+        mirror.world.add_codes(voucher.id, [f"UNSEEN-{ahead_s}"])
+        await later(mirror, 200)
+    mirror.simulator.behaviour.date_ahead_s = 0
+    await later(mirror)
+    assert (await mirror.compare()).is_equal
+
+
 @pytest.mark.long
 async def test_no_watermark_stays_beyond_a_clock_that_was_set_back(mirror: Mirror) -> None:
     voucher = mirror.add_voucher(days_old=300)

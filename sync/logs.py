@@ -12,8 +12,11 @@ from sync.core.internal_errors import told
 LogFormat = Literal["json", "console"]
 
 
-def configure(log_format: LogFormat | None, level: str) -> None:
-    """Send the logs of this service and its libraries to stderr; without a format, JSON unless that is a terminal."""
+def configure(log_format: LogFormat | None, level: str, handler: logging.Handler | None = None) -> None:
+    """Send the logs of this service and its libraries to stderr; without a format, JSON unless that is a terminal.
+
+    `handler`: what writes their lines there, where that is not to hold up the work.
+    """
     if log_format is None:
         log_format = "console" if sys.stderr.isatty() else "json"
     shared: list[structlog.typing.Processor] = [
@@ -33,7 +36,7 @@ def configure(log_format: LogFormat | None, level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = handler or logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

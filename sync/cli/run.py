@@ -8,6 +8,7 @@ from sync import logs
 from sync.alerts.start import telling
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.loading import loading
+from sync.cli.log_lines import written_beside
 from sync.service import daemon
 from sync.service.opened import require_tokens
 from sync.service.running import Running
@@ -21,9 +22,10 @@ def run() -> None:
     settings = load_settings()
     require_tokens(settings)
     beside = _beside(settings)
-    logs.configure(settings.sync_log_format, settings.sync_log_level)
-    with tracing(), open_database(settings, may_create=True) as url:
-        asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside))
+    with written_beside() as writer:
+        logs.configure(settings.sync_log_format, settings.sync_log_level, writer)
+        with tracing(), open_database(settings, may_create=True) as url:
+            asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside))
 
 
 def _beside(settings: Settings) -> daemon.Beside:

@@ -66,7 +66,7 @@ class _Unbreakable(io.FileIO):
             return super().write(data)
         except BrokenPipeError:
             self.is_read = False
-            _forget(self.fileno())
+            forget(self.fileno())
             return memoryview(data).nbytes
 
 
@@ -94,7 +94,8 @@ def is_closed() -> bool:
     return "stdout" in _closed
 
 
-def _forget(descriptor: int) -> None:
+def forget(descriptor: int) -> None:
+    """What is written to it from now on goes nowhere, and holds up nobody."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)
@@ -108,5 +109,5 @@ def are_through() -> bool:
             stream.flush()
         except OSError:
             is_through = False
-            _forget(stream.fileno())
+            forget(stream.fileno())
     return is_through

@@ -1,6 +1,7 @@
 """What a signal does to what is under way: it is finished, for so long and no longer."""
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -48,4 +49,5 @@ def stop_on(
 def _end_now(event: str, after_s: float, code: int = 1) -> None:
     """End without closing anything, as where a database that fell silent is waited for. It is as safe as a kill -9."""
     log.warning(event, after_s=after_s)
+    logging.shutdown()  # else its last lines may still wait to be written
     os._exit(code)

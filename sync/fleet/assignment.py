@@ -51,12 +51,15 @@ def plan(
 ) -> Plan:
     """What `me` does; `members` are all that are alive, with it, and `free_owners` those that are taken for dead.
 
+    Where it stands there with less than it has, as it was taken for dead, it keeps what it owns and takes only what no
+    other could.
+
     `leaving`: what it gives back already; `refused`: what the database did not let it have before, which is taken last:
     it would stand in the place of another one. It gives back what it cannot open. Of the rest, what is beyond its share
     moves at most, and only to who has less.
     """
     plans, elsewhere = [Plan(give_back=_unopened(me, connections, leaving))], Counter[UUID | None]()
-    for takers, group in _groups(connections, members):
+    for takers, group in _groups(me, connections, members):
         mine = Plan()
         if me.process in takers:
             counts = {process: elsewhere[process] for process in takers}
@@ -74,10 +77,13 @@ def _unopened(me: Member, connections: Sequence[Owned], leaving: Collection[str]
     return tuple(one.name for one in mine if not one.needs <= me.takes)
 
 
-def _groups(connections: Sequence[Owned], members: Collection[Member]) -> list[tuple[frozenset[UUID], list[Owned]]]:
+def _groups(
+    me: Member, connections: Sequence[Owned], members: Collection[Member]
+) -> list[tuple[frozenset[UUID], list[Owned]]]:
     """The connections by who can work for them, those first for which the fewest can: others make room for them."""
     takers = {
         needs: frozenset(one.process for one in members if needs <= one.takes)
+        or frozenset({me.process} if needs <= me.takes else ())
         for needs in {one.needs for one in connections}
     }
     groups: dict[frozenset[UUID], list[Owned]] = {}

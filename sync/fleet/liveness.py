@@ -15,6 +15,10 @@ MISSED_S = 1.5 * BEAT_S
 """So long without another beat, one whose lock is free is taken for dead: it ends with the process."""
 BLIND_S = 3 * BEAT_S
 """Who has seen nothing for so long has missed the others' beats, and begins to count anew."""
+LATE_S = DEAD_AFTER_S / 2
+"""So long after the one before, a beat is not steady."""
+OWED_AT_MOST_S = 60.0
+"""So long at most, who was taken for dead must beat steadily before it takes anything."""
 
 
 @dataclass(slots=True)
@@ -54,3 +58,28 @@ class ReplicaWatch:
         machine and do so no more.
         """
         return self.silent(DEAD_AFTER_S, now_s) | (self.silent(MISSED_S, now_s) & set(unlocked)) | set(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Steadiness:
+    """How a replica's own beats have come, by its own clock.
+
+    Who was taken for dead takes nothing before it has beaten steadily for as long as it was away: whoever is starved
+    of processor time would be given its share at each beat, and lose it again.
+    """
+
+    beat_s: float = 0.0
+    since_s: float = 0.0
+    owed_s: float = 0.0
+
+    def after(self, now_s: float, *, was_dead: bool) -> "Steadiness":
+        """Behind a beat; `was_dead`: others have taken it for dead since the one before."""
+        away_s = now_s - self.beat_s
+        if was_dead:
+            return Steadiness(now_s, now_s, min(max(away_s, self.owed_s), OWED_AT_MOST_S))
+        since_s = now_s if away_s >= LATE_S else self.since_s
+        return Steadiness(now_s, since_s, self.owed_s if now_s - since_s < self.owed_s else 0.0)
+
+    def is_owed(self) -> bool:
+        """Whether it must beat on before it takes anything."""
+        return self.owed_s > 0

@@ -14,7 +14,7 @@ from sync.fleet import caught_up, keys, ownership, replicas
 from sync.fleet.assignment import Member, Owned, Plan, plan
 from sync.fleet.caught_up import CaughtUpBook
 from sync.fleet.keys import UnopenedWatch
-from sync.fleet.liveness import BEAT_S, DEAD_AFTER_S, MISSED_S, TRUSTED_S, ReplicaWatch
+from sync.fleet.liveness import BEAT_S, DEAD_AFTER_S, MISSED_S, TRUSTED_S, ReplicaWatch, Steadiness
 from sync.fleet.ownership import Taken
 from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
@@ -76,6 +76,7 @@ class Membership:
         self._engine = engine
         self._incarnation = incarnation
         self._watch = ReplicaWatch()
+        self._steadiness = Steadiness()
         self._part = FleetPart()
         self._epochs: dict[str, int] = {}
         self._take_again_s = TAKE_AGAIN_S
@@ -87,14 +88,18 @@ class Membership:
 
         `leaving`: what it is giving back. It trusts itself from before the first statement on.
         """
-        began_s, was_dead = 0.0, False
+        began_s, was_dead, steadiness = 0.0, False, self._steadiness
 
         async def work(tx: AsyncConnection) -> Round:
-            nonlocal began_s, was_dead
+            nonlocal began_s, was_dead, steadiness
             began_s = now_s()
-            await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
-            seen, owned = await replicas.load_seen(tx), await self._load_owned(tx)
+            await self._show(tx, self._steadiness)
+            owned = await self._load_owned(tx)
             was_dead = any(one.epoch > self._epochs.get(one.name, one.epoch) for one in owned)
+            steadiness = self._steadiness.after(began_s, was_dead=was_dead)
+            if steadiness.is_owed() != self._steadiness.is_owed():  # before others give back what it would not take
+                await self._show(tx, steadiness)
+            seen = await replicas.load_seen(tx)
             dead = await self._find_dead(tx, seen, owned)
             mine = self._box.key_names
             alive = [keys.member(one.process, one.takes, mine) for one in seen if one.process not in dead]
@@ -105,6 +110,7 @@ class Membership:
 
         found = await in_transaction(self._engine, work, again_for_s=AGAIN_FOR_S)
         self.trust.extend(began_s)
+        self._steadiness = steadiness
         self._epochs = {name: one.epoch for name, one in found.owned.items()}
         self._note_refused(found)
         return replace(found, part=self._part.after_beat(now_s(), found.members, was_dead=was_dead))
@@ -133,7 +139,7 @@ class Membership:
         self._me = Member(self.replica.process, frozenset())
 
         async def work(tx: AsyncConnection) -> None:
-            await replicas.beat(tx, self.replica, self._me, holds_lock=self.holds_lock)
+            await self._show(tx, self._steadiness)
             await ownership.tell(tx)
 
         await in_transaction(self._engine, work)
@@ -146,6 +152,11 @@ class Membership:
             await ownership.tell(tx)
 
         await in_transaction(self._engine, work)
+
+    async def _show(self, tx: AsyncConnection, steadiness: Steadiness) -> None:
+        """That it lives, and what it has; who owes steady beats takes nothing, and shows it so."""
+        shown = replace(self._me, takes=frozenset()) if steadiness.is_owed() else self._me
+        await replicas.beat(tx, self.replica, shown, holds_lock=self.holds_lock)
 
     async def _load_owned(self, tx: AsyncConnection) -> Sequence[Owned]:
         """The connections at work, read again only where any has changed: else it is thousands of rows at each beat."""

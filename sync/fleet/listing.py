@@ -9,9 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 @dataclass(frozen=True, slots=True)
 class ListedConnection:
-    """A connection. `state`: ok where nothing is noted that fails, failing or paused, and since when. `late_s`: seconds
-    since it last caught up; null: never yet. `owner`: the machine and process that works for it, if one does that
-    lives. `error`: why it fails."""
+    """A connection. `state`: ok where nothing fails, failing, also as nobody works for it, or paused, and since when.
+    `late_s`: seconds since it last caught up; null: never yet. `owner`: the machine and process that works for it, if
+    one does that lives. `error`: why it fails."""
 
     name: str
     origin: str

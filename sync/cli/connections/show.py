@@ -1,18 +1,24 @@
 """`voucher-sync connections list`."""
 
+from dataclasses import replace
+
 import click
 from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.cli.outbox.work import with_database
 from sync.cli.shapes import ListedConnections
 from sync.cli.terminal import echo_json, is_shown_to_somebody, plain_table, print_table, printable
 from sync.fleet.listing import ListedConnection, list_present
 from sync.postgres.engine import in_transaction
+from sync.service.status.load import load_overview
+from sync.service.status.verdict import Level, judge_connection
+from sync.settings import load_settings
 
 
 def list_connections(*, as_json: bool) -> None:
     """Print the connections."""
-    found = with_database(lambda engine: in_transaction(engine, list_present))
+    found = with_database(lambda engine: in_transaction(engine, _load))
     if as_json:
         echo_json(ListedConnections(found))
     elif is_shown_to_somebody():
@@ -21,6 +27,19 @@ def list_connections(*, as_json: bool) -> None:
         for one in found:
             cells = (one.name, one.origin, one.state, one.late_s, one.owner, one.paused_because, one.platform_address)
             click.echo("\t".join(printable(cell) for cell in cells))
+
+
+async def _load(tx: AsyncConnection) -> list[ListedConnection]:
+    """The connections, failing also where nobody is left to note it, as `status` has it."""
+    lease_s, overview = load_settings().sync_lease_s, await load_overview(tx, ())
+    judged = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
+    failing = {name: verdict for name, verdict in judged.items() if verdict.level is Level.FAILING}
+    return [
+        replace(one, state="failing", since=why.since or one.since, error=why.cause or why.headline)
+        if one.state != "failing" and (why := failing.get(one.name))
+        else one
+        for one in await list_present(tx)
+    ]
 
 
 def _show(found: list[ListedConnection]) -> None:

@@ -268,3 +268,24 @@ async def test_a_list_names_the_owner_and_why_one_fails(mirror: Mirror, connecti
     await connections("pause", "lake", "--because", "closed")
     (paused,) = await listed(connections)
     assert (paused["state"], paused["since"], paused["since"] > lake["since"]) == ("paused", paused["paused_at"], True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("takes", "told"), [(["environment"], "SYNC_SECRET_KEY"), (["stored"], "none of them has noted"), (None, "silent")]
+)
+async def test_a_list_says_of_what_nobody_works_for_what_status_says(
+    connections: Connections, cli: Cli, settings: dict[str, str], takes: list[str] | None, told: str
+) -> None:
+    await connections("add", "lake", "--access-token-file", "lake")
+    execute(
+        settings["DATABASE_URL"],
+        "INSERT INTO sync.daemons (process, host, pid, version, revision, settings, beat, takes, heartbeat_at) "
+        "VALUES (gen_random_uuid(), 'host-a', 17, '1', '1', '{}', 1, "
+        f"ARRAY{takes or ['stored']}::text[], now() - interval '{0 if takes else 60} s')",
+        "UPDATE sync.connections SET state = 'ok', heartbeat_at = now() - interval '1 hour'",
+    )
+    (lake,) = await listed(connections)
+    (verdict,) = (one["verdict"] for one in json.loads((await cli("status", "--json", settings=settings)).stdout))
+    assert (lake["state"], verdict["level"], told in lake["error"]) == ("failing", "failing", True)
+    assert lake["error"] == verdict["cause"]

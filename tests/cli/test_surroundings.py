@@ -140,6 +140,7 @@ async def test_streams_may_be_closed(mirror: Mirror, tmp_path: Path, redirection
     assert ("codes read" in ended.stdout) is (">&-" not in redirection.replace("2>&-", ""))
 
 
+@pytest.mark.long
 async def test_rows_that_would_get_nowhere_are_not_said_to_be_exported(mirror: Mirror, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": mirror.database_url}
     nowhere = await in_shell("voucher-sync outbox export >&-", settings, tmp_path)

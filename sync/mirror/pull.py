@@ -65,17 +65,21 @@ async def pull(
     *,
     is_turn_over: Callable[[], bool] = lambda: False,
     quiet: QuietPulls | None = None,
+    is_discovered: bool = True,
 ) -> PullReport:
     """Read until caught up with the server's clock, or until the turn is over. Raises `DatabaseError` in its variants.
 
     After a backfill, which may take hours, another round reads what changed meanwhile. A turn that ends leaves open
     windows, and the next one goes on with them after it has read what is new. `quiet`: what the last pull has left.
+    `is_discovered`: vouchers have been looked for; else a connection that knows none has not caught up with anything.
     """
     report = PullReport()
     has_refused = True
     try:
         for _ in range(MAX_ROUNDS):
-            round_ = _Round(connection, settings, report, on_progress, is_turn_over, quiet=quiet)
+            round_ = _Round(
+                connection, settings, report, on_progress, is_turn_over, quiet=quiet, is_discovered=is_discovered
+            )
             is_worth_another = await round_.run()
             has_refused = round_.seen is None or connection.name in round_.seen.refused
             if not is_worth_another:
@@ -101,9 +105,11 @@ class _Round:
         is_turn_over: Callable[[], bool],
         *,
         quiet: QuietPulls | None,
+        is_discovered: bool,
     ) -> None:
         self.seen: MirrorVersions | None = None
         self._quiet = quiet
+        self._is_discovered = is_discovered
         self._connection = connection
         self._settings = settings
         self._report = report
@@ -122,9 +128,8 @@ class _Round:
             return work, await self._plan(tx, work, now)
 
         self.seen = await self._quiet.look() if self._quiet else None
-        if (recalled := self._recall(now)) is None:
-            recalled = await in_transaction(self._connection.engine, plan)
-        work, due = recalled
+        recalled = self._recall(now)
+        work, due = await in_transaction(self._connection.engine, plan) if recalled is None else recalled
         if is_set_back := _is_beyond(work, now):
             self._connection.client.server_clock.forget_leap()
         self._report.windows_planned += len(due.new) + len(due.old)
@@ -134,7 +139,8 @@ class _Round:
             return False
         # What a clock that is back was put ahead of is planned by the watermarks that were just moved back.
         is_late = due.has_backfill or bool(work.open) or is_set_back
-        if not is_late:
+        is_known = self._is_discovered or work.through is not None or recalled is not None
+        if is_known and not is_late:
             self._report.caught_up = CaughtUp(as_of=work.as_of, through=now)
             if self._quiet and self.seen:
                 self._quiet.remember(work.watermarks, now, self.seen)

@@ -40,7 +40,8 @@ class AtWork:
     """A connection at work: its jobs, how often each of them has failed, and what the timetable has for it.
 
     `regular` is done at intervals, in the order in which it begins; the rest where it is found that it is time, and
-    `polls` and `make_up` once at the beginning. `pulls_first`: it need not discover before.
+    `polls` and `make_up` once at the beginning. `pulls_first`: it need not discover before; else it pulls once it has
+    tried to.
     """
 
     __slots__ = ("_timetable", "audit", "jobs", "make_up", "polls", "reading", "refresh", "regular", "retries")
@@ -49,10 +50,9 @@ class AtWork:
         self, jobs: Jobs, retries: Retries, timetable: Timetable, kinds: "Kinds", *, pulls_first: bool
     ) -> None:
         self.jobs, self.retries, self._timetable, enter = jobs, retries, timetable, timetable.enter
-        beats = [] if jobs.is_owned else [kinds.beat]  # a replica tells of all that it owns at once
-        reads = [kinds.pull, kinds.discovery] if pulls_first else [kinds.discovery, kinds.pull]
-        self.regular = tuple(enter(kind, self) for kind in (*beats, *reads))
-        self.reading = next(entry for entry in self.regular if entry.kind is kinds.pull)
+        beats = [] if jobs.is_owned else [enter(kinds.beat, self)]  # a replica tells of all that it owns at once
+        self.reading = enter(kinds.pull, self, first_s=0.0 if pulls_first else math.inf)
+        self.regular = (*beats, self.reading, enter(kinds.discovery, self))
         self.polls = tuple(enter(kind, self) for kind in kinds.polls)
         self.make_up = enter(kinds.make_up, self)
         self.audit = enter(kinds.audit, self, first_s=math.inf)
@@ -102,7 +102,8 @@ class Kinds:
         await work.jobs.pull(self._slots.pulls, self._slots.backfills)
 
     async def _rediscover(self, work: AtWork) -> None:
-        if await work.jobs.rediscover():
+        has_found = await work.jobs.rediscover()
+        if has_found or not work.jobs.has_pulled.is_set():
             self._timetable.hasten(work.reading, 0.0)  # and not here, where others wait to discover
 
     async def _audit(self, work: AtWork) -> None:

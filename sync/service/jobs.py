@@ -3,12 +3,10 @@
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
-from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.context import AuditSettings
@@ -38,19 +36,17 @@ from sync.service.looks import Looks
 from sync.service.outbox_polls import OutboxPolls
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
 from sync.service.progress import Progress, late_after_s
+from sync.service.report_log import log_report
 from sync.service.runner import Runner
 from sync.service.samples import Done, Sampler
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
-MAX_IDS_LOGGED = 10
 WELL_ENDED = {"200", "cancelled"}
 """How a call ends that has not failed: one beside which another was sent, since it hung, is cancelled."""
 
 Slot = AbstractAsyncContextManager[object]
 ALWAYS: Slot = nullcontext()
-
-log = structlog.get_logger()
 
 
 class Jobs:
@@ -102,7 +98,7 @@ class Jobs:
 
         async def run(began_s: float) -> DiscoverReport:
             report = await self._discoveries.discover()
-            _log_report("discovered", self.connection.name, report, is_news=report.written > 0)
+            log_report("discovered", self.connection.name, report, is_news=report.written > 0)
             self.outbox.freshness = replace(self.outbox.freshness, discovered_as_of=report.as_of)
             await self._runner.note("discovery", began_s, counts_of(report), None, is_news=report.written > 0)
             return report
@@ -145,24 +141,29 @@ class Jobs:
                 tell,
                 is_turn_over=lambda: time.monotonic() >= ends_s,
                 quiet=self._quiet,
+                is_discovered=self.outbox.freshness.discovered_as_of is not None,
             )
             self.progress.end(report)
-            if report.written:
-                await in_transaction(self.connection.engine, counts.merge)
-            _log_report("pulled", self.connection.name, report, is_news=report.written > 0)
-            # What an earlier pull reached stands in the database, unless the server's clock was set back since.
-            self._caught_up, self._caught_up_by = report.caught_up, checked
-            if report.caught_up:
-                as_of = report.caught_up.as_of
-                self.outbox.freshness = replace(self.outbox.freshness, caught_up_as_of=as_of, checked=checked)
-            if not report.stopped:
-                error = report.errors[0] if report.errors else None
-                await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
-            if report.caught_up and not self.health.errors:
-                self.cycle_completed.set()
+            await self._take(report, checked, began_s)
             return report
 
         return await self._runner.run("pull", self._one_at_a_time, run)
+
+    async def _take(self, report: PullReport, checked: int | None, began_s: float) -> None:
+        """Tell what a pull has done; `checked` as in `OutboxJobs.freshness`."""
+        if report.written:
+            await in_transaction(self.connection.engine, counts.merge)
+        log_report("pulled", self.connection.name, report, is_news=report.written > 0)
+        # What an earlier pull reached stands in the database, unless the server's clock was set back since.
+        self._caught_up, self._caught_up_by = report.caught_up, checked
+        if report.caught_up:
+            as_of = report.caught_up.as_of
+            self.outbox.freshness = replace(self.outbox.freshness, caught_up_as_of=as_of, checked=checked)
+        if not report.stopped:
+            error = report.errors[0] if report.errors else None
+            await self._runner.note("pull", began_s, counts_of(report), error, is_news=report.written > 0)
+        if report.caught_up and not self.health.errors:
+            self.cycle_completed.set()
 
     async def prune(self) -> None:
         """Forget what was finished long ago."""
@@ -282,19 +283,3 @@ class Jobs:
     def is_moving(self, within_s: float) -> bool:
         """Whether the scheduler has fired the job that it fires most often within so many seconds."""
         return time.monotonic() - self._fired_s <= within_s
-
-
-def _log_report(event: str, connection: str, report: DiscoverReport | PullReport, *, is_news: bool) -> None:
-    """Counts, at INFO only where something was written; and as warnings what is left out or could not be stored."""
-    (log.info if is_news else log.debug)(event, connection=connection, **counts_of(report))
-    if report.refused:
-        _warn_of_skipped("refused", connection, event, report.refused)
-    if isinstance(report, DiscoverReport) and report.unlisted:
-        _warn_of_skipped("unlisted", connection, event, report.unlisted)
-    if report.rejected:
-        log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)
-
-
-def _warn_of_skipped(reason: str, connection: str, flow: str, ids: Sequence[UUID]) -> None:
-    shown = [str(one) for one in ids[:MAX_IDS_LOGGED]]
-    log.warning("skipped", reason=reason, connection=connection, flow=flow, count=len(ids), ids=shown)

@@ -217,22 +217,26 @@ async def test_a_pull_reads_a_voucher_that_was_found_a_moment_ago(mirror: Mirror
     assert (await mirror.compare()).is_equal
 
 
-@pytest.mark.long
-async def test_what_a_discovery_finds_behind_the_first_pull_is_read_at_once(mirror: Mirror) -> None:
+@pytest.mark.parametrize(("pulls_first", "pulls"), [(False, 1), (True, 2)])
+async def test_what_the_first_discovery_finds_is_read_at_once_and_nothing_is_caught_up_with_before(
+    mirror: Mirror, pulls_first: bool, pulls: int
+) -> None:
+    """However long others keep it from discovering, as where thousands of hotels begin."""
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
-    jobs, stop = app.make_jobs(mirror.connection, mirror.settings()), asyncio.Event()
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
     schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600, 3600))
     while not schedule.slots.discoveries.locked():
         await schedule.slots.discoveries.acquire()
     with schedule.running():
-        running = asyncio.create_task(schedule.run(jobs, stop))
+        schedule.begin(jobs, pulls_first=pulls_first)
         async with asyncio.timeout(PATIENCE_S):
-            await jobs.has_pulled.wait()
-            jobs.cycle_completed.clear()
+            await (jobs.has_pulled.wait() if pulls_first else jobs.outbox.idle())
+            await jobs.idle()
+            assert jobs.take_caught_up() is None
             schedule.slots.discoveries.release()
             await jobs.cycle_completed.wait()
-        stop.set()
-        await running
+        await schedule.end(jobs)
+    assert jobs.health.runs["pull", False] == pulls
     assert (await mirror.compare()).is_equal
 
 

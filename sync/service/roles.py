@@ -23,7 +23,6 @@ from sync.postgres.schema_version import current_revision, refuse_unknown_revisi
 from sync.service.tables import outages, request_failures, runs, samples
 
 READER, WRITER, OPERATOR = "mews_reader", "mews_writer", "mews_operator"
-SEQUENCE = "mews.voucher_code_outbox_id_seq"
 INSERTED = [column.name for column in outbox.c]
 UPDATED = [name for name in INSERTED if name != outbox.c.id.name]
 """Mappers send every column that they know; the outbox's triggers say which change is right."""
@@ -51,12 +50,13 @@ TOLD_IN_PART = {
 }  # fmt: skip
 """Of these not all: no token, encrypted neither, and no record as the API sent it."""
 
+# With the sequences: `pg_dump` reads them, and mappers ask one for the number of the row that they have queued.
 _TABLES = text("""
 SELECT pg_catalog.format('%I.%I', namespace.nspname, class.relname) AS name,
        has_schema_privilege(:role, namespace.oid, 'USAGE')
        AND has_table_privilege(:role, class.oid, 'SELECT') AS readable
 FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
-WHERE namespace.nspname = 'mews' AND class.relkind IN ('r', 'v') AND class.relowner = namespace.nspowner
+WHERE namespace.nspname = 'mews' AND class.relkind IN ('r', 'v', 'S') AND class.relowner = namespace.nspowner
 ORDER BY name
 """)
 _FUNCTIONS = text("""
@@ -92,7 +92,6 @@ WHERE NOT (has_schema_privilege(:role, namespace.oid, 'USAGE')
            AND has_column_privilege(:role, class.oid, attnum, 'SELECT'))
 ORDER BY name
 """)
-_HAS_SEQUENCE = text("SELECT has_sequence_privilege(:role, 'mews.voucher_code_outbox_id_seq', 'SELECT')")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +137,11 @@ def look(connection: Connection) -> list[Role]:
         functions = connection.execute(_FUNCTIONS, {"role": name}).all()
         lacks += [f"EXECUTE on {function.name}" for function in functions if not function.callable]
         if name == WRITER:
-            lacks += _lacks_of_writer(connection)
+            lacks += _lacking(connection, WRITER, {"INSERT": INSERTED, "UPDATE": UPDATED})
         if name == OPERATOR:
             lacks += _lacks_of_operator(connection)
         found.append(Role(name, row.members, row.is_more_than_a_group, lacks))
     return found
-
-
-def _lacks_of_writer(connection: Connection) -> list[str]:
-    lacks = _lacking(connection, WRITER, {"INSERT": INSERTED, "UPDATE": UPDATED})
-    has_sequence = connection.execute(_HAS_SEQUENCE, {"role": WRITER}).scalar_one()
-    return lacks if has_sequence else [*lacks, f"SELECT on {SEQUENCE}"]
 
 
 def _lacks_of_operator(connection: Connection) -> list[str]:
@@ -238,13 +231,11 @@ def _grants(connection: Connection, names: Sequence[str], owner: str) -> list[st
         f"GRANT SELECT ON {tables} TO {roles}",
         f"GRANT EXECUTE ON FUNCTION {functions} TO {roles}",
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA mews GRANT SELECT ON TABLES TO {roles}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA mews GRANT SELECT ON SEQUENCES TO {roles}",
     ]
     if WRITER in names:
         inserted, updated = ", ".join(INSERTED), ", ".join(UPDATED)
-        grants += [
-            f"GRANT INSERT ({inserted}), UPDATE ({updated}) ON {outbox.fullname} TO {_quoted(WRITER)}",
-            f"GRANT SELECT ON SEQUENCE {SEQUENCE} TO {_quoted(WRITER)}",
-        ]
+        grants.append(f"GRANT INSERT ({inserted}), UPDATE ({updated}) ON {outbox.fullname} TO {_quoted(WRITER)}")
     if OPERATOR in names:
         whole = [name for name in TOLD if name not in TOLD_IN_PART]
         grants += [

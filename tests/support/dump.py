@@ -12,9 +12,9 @@ from sync.postgres.embedded.programs import psql_path
 from tests.support.postgres import database_of, in_database
 
 
-def dump(url: str, path: Path) -> Path:
+def dump(url: str, path: Path, *how: str) -> Path:
     """`pg_dump` of a database, as deploy/README.md has it."""
-    subprocess.run([psql_path().with_name("pg_dump"), "--format=custom", f"--file={path}", url], check=True)
+    subprocess.run([psql_path().with_name("pg_dump"), "--format=custom", *how, f"--file={path}", url], check=True)
     return path
 
 
@@ -33,6 +33,13 @@ def restore_part(url: str, path: Path, *how: str) -> None:
     """Restores a part of a dump into the database as it is."""
     program = str(psql_path().with_name("pg_restore"))
     subprocess.run([program, "--no-owner", "--exit-on-error", *how, f"--dbname={url}", str(path)], check=True)
+
+
+def restore_what_can_be(url: str, path: Path) -> str:
+    """Restores a dump as docs/bi.md has it; what it says of the rest."""
+    program = str(psql_path().with_name("pg_restore"))
+    command = [program, "--no-owner", "--no-privileges", f"--dbname={url}", str(path)]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stderr
 
 
 @contextmanager

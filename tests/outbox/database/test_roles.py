@@ -47,7 +47,8 @@ async def relations(outbox: Outbox, schema: str) -> list[str]:
     found = await rows(
         outbox.engine,
         "SELECT format('%I.%I', schemaname, name) AS name FROM (SELECT schemaname, tablename AS name FROM pg_tables "
-        "UNION ALL SELECT schemaname, viewname FROM pg_views) AS relation WHERE schemaname = :schema",
+        "UNION ALL SELECT schemaname, viewname FROM pg_views "
+        "UNION ALL SELECT schemaname, sequencename FROM pg_sequences) AS relation WHERE schemaname = :schema",
         schema=schema,
     )
     assert len(found) > 5

@@ -48,7 +48,7 @@ class MirrorFreshness:
 class Batch:
     """Claimed rows that go in one call. `server_utc` is the API's time when they were claimed, and not later.
 
-    `done` and `failed`: how many more were completed without a call, and `held`: by the delete guard. `refused`: how
+    `done` and `failed`: how many more were completed without a call, and `held`: for what reason soever. `refused`: how
     many rest, since something on the table refuses to have them changed; `set_aside`: those in which not even that can
     be noted. `has_more`: others may be due. `position`: the database's with this claim; None where nothing is sent.
     """

@@ -261,7 +261,7 @@ class OutboxJobs:
         report = self._pusher.take_report()
         self._note_pushed(report)
         if report.held:
-            log.warning("held", connection=self._connection.name, deletes=report.held)
+            log.warning("held", connection=self._connection.name, count=report.held)
         if report.refused:
             log.warning("changes_refused_by_table", connection=self._connection.name, count=report.refused)
         if report.failed:

@@ -52,6 +52,7 @@ async def test_deletes_that_are_held_are_told_with_what_to_do(mirror: Mirror, tm
                 "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
                 "SELECT 'delete', voucher_id, value FROM mews.voucher_codes"
             )
+            assert (await daemon.event("held"))["count"] == 3
             await told(receiver, "raised", "changes_held")
     told_last = receiver.calls[-1].json
     assert told_last["changes"][0]["summary"] == "changes held until somebody releases them: 3"

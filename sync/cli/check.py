@@ -43,14 +43,14 @@ def check(*, as_json: bool, name: str | None) -> None:
 
 
 def check_also(
-    also: Callable[[Settings], Coroutine[Any, Any, CheckLine]] | None, *, as_json: bool, name: str | None
+    also: Callable[[Settings], Coroutine[Any, Any, CheckLine | None]] | None, *, as_json: bool, name: str | None
 ) -> None:
-    """The same with one line more, found last."""
+    """The same with one line more, found last, if there is any."""
     passed_over: list[str] = []
     settings = load_settings(passed_over.append)
     findings = [*_check_names(passed_over), *asyncio.run(_check(settings, name))]
-    if also:
-        findings.append(asyncio.run(also(settings)))
+    if also and (last := asyncio.run(also(settings))):
+        findings.append(last)
     is_well = not any(finding.is_wrong for finding in findings)
     if as_json:
         lines = [CheckedLine(one.subject, not one.is_wrong, one.detail, one.to_do or None) for one in findings]

@@ -76,8 +76,10 @@ async def test_what_run_does_not_start_with_is_told(cli: Cli, mirror: Mirror, mo
     async with mirror.opened():
         settings = mirror.environment | {"NO_PROXY": "127.0.0.1"} | more
         lines = await told(cli, settings)
+        tried = await cli("check", "--alert", settings=settings)
         started = await cli("run", settings=settings)
     assert started.code == 2, "nothing to be told"
+    assert len(re.findall("^WRONG.* cannot be used", tried.stdout, re.MULTILINE)) <= 1, "one address is told of twice"
     assert [subject for subject, line in lines.items() if line.startswith("WRONG")] == [wrong]
     assert unnamed(lines) == []
 

@@ -5,6 +5,7 @@ alone: the mirror may lag, and whether the API's search counts deleted codes is 
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -13,6 +14,7 @@ from sync.core.api_errors import InvalidRequest, PayloadTooLarge, RequestTimedOu
 from sync.core.bisection import Bisection
 from sync.mews import operations
 from sync.mews.client import Client
+from sync.mews.limits import PageSize
 from sync.mews.rate_limiter import Priority
 from sync.mirror.windows import chunks
 from sync.outbox.bulk import staging
@@ -29,14 +31,13 @@ async def refuse_taken(tx: AsyncConnection, client: Client, on_progress: Callabl
     """
     refused = await staging.refuse_anywhere(tx)
     asked, left = 0, await staging.count_good(tx)
-    carriers: list[UUID] | None = None
+    search: _Search | None = None
     async for values in staging.good_values(tx, MAX_VALUES):
-        if carriers is None:
+        if search is None:
             hotels = [one.id async for page in operations.enterprises(client) for one in page.records]
             refused += await staging.refuse_unseen(tx, hotels)
-            carriers = await _carriers(client, hotels, values[0])
-        if taken := await _taken(client, carriers, values):
-            refused += await staging.refuse_values(tx, taken)
+            search = _Search(tx, client, await _carriers(client, hotels, values[0]))
+        refused += await search.refuse(values)
         asked += len(values)
         on_progress(asked, left)
     return refused
@@ -69,29 +70,82 @@ async def _carriers_among(client: Client, service_ids: Sequence[UUID], value: st
     return carriers
 
 
-async def _taken(client: Client, service_ids: Sequence[UUID], values: Sequence[str]) -> list[str]:
-    """Those of up to 1000 values that the API finds, each asked for until it stands alone.
+class _Search:
+    """Asks for values in the vouchers of services that can carry any, `carriers`."""
 
-    What is too much for the API in one call is halved, too: an import of hours must not end with one such answer.
-    """
-    taken: list[str] = []
-    bisection = Bisection(values)
-    while group := bisection.group:
-        try:
-            is_found = await _is_found(client, service_ids, group)
-        except (RequestTimedOut, PayloadTooLarge):
-            if len(group) == 1:
-                raise
-            is_found = True
-        if is_found and len(group) == 1:
-            taken += group
-        bisection.tell(went_through=not is_found)
-    return taken
+    def __init__(self, tx: AsyncConnection, client: Client, carriers: Sequence[UUID]) -> None:
+        self._tx, self._client, self._carriers = tx, client, carriers
+        self._listed = set[UUID]()
 
+    async def refuse(self, values: Sequence[str]) -> int:
+        """Mark lines with those of up to 1000 values that the API finds; how many, also of other values.
 
-async def _is_found(client: Client, service_ids: Sequence[UUID], values: Sequence[str]) -> bool:
-    for group in chunks(service_ids, operations.MAX_IDS):
-        page = await operations.vouchers_with_values(client, group, values, Priority.AUDIT, page_size=1)
-        if page.records or page.rejected:
-            return True
-    return False
+        It tells in which vouchers it finds any, not which: that is read off the newest codes of these, a thousand in a
+        call. What of the rest it finds is asked for until each stands alone, so nothing that it finds is passed over.
+        """
+        refused, left = 0, list(values)
+        while left:
+            holders = await self._holders(left)
+            if holders is None:
+                return refused
+            new = holders - self._listed
+            marked, left = await self._refuse_listed(sorted(new), left)
+            refused += marked
+            if not marked:
+                return refused + await staging.refuse_values(self._tx, await self._alone(left))
+        return refused
+
+    async def _holders(self, values: Sequence[str]) -> set[UUID] | None:
+        """Vouchers that have any of these values, as far as the API shows which; None: it finds none."""
+        holders, is_found = set[UUID](), False
+        for group in chunks(self._carriers, operations.MAX_IDS):
+            try:
+                page = await operations.vouchers_with_values(self._client, group, values, Priority.AUDIT)
+            except (RequestTimedOut, PayloadTooLarge):
+                is_found = True
+            else:
+                holders.update(voucher.id for voucher in page.records)
+                is_found = is_found or bool(page.records or page.rejected)
+        return holders if is_found else None
+
+    async def _refuse_listed(self, vouchers: Sequence[UUID], values: list[str]) -> tuple[int, list[str]]:
+        """Mark lines with values of these vouchers, from the newest codes on while there are any; how many, and what
+        of `values` is left."""
+        self._listed.update(vouchers)
+        refused, page_size = 0, PageSize()
+        for group in chunks(vouchers, operations.MAX_IDS):
+            # Too heavy, or deleted just now: then what is left of them is asked for.
+            with suppress(RequestTimedOut, InvalidRequest):
+                async for page in operations.all_voucher_codes(self._client, group, None, Priority.AUDIT, page_size):
+                    listed = {code.value for code in page.records if code.value is not None}
+                    marked = await staging.refuse_values(self._tx, list(listed))
+                    if not marked:
+                        break
+                    refused, values = refused + marked, [value for value in values if value not in listed]
+        return refused, values
+
+    async def _alone(self, values: Sequence[str]) -> list[str]:
+        """Those of values of which some are found that the API finds, each asked for until it stands alone.
+
+        What is too much for the API in one call is halved, too: an import of hours must not end with one such answer.
+        """
+        taken: list[str] = []
+        bisection = Bisection(values, is_refused=len(values) > 1)
+        while group := bisection.group:
+            try:
+                is_found = await self._is_found(group)
+            except (RequestTimedOut, PayloadTooLarge):
+                if len(group) == 1:
+                    raise
+                is_found = True
+            if is_found and len(group) == 1:
+                taken += group
+            bisection.tell(went_through=not is_found)
+        return taken
+
+    async def _is_found(self, values: Sequence[str]) -> bool:
+        for group in chunks(self._carriers, operations.MAX_IDS):
+            page = await operations.vouchers_with_values(self._client, group, values, Priority.AUDIT, page_size=1)
+            if page.records or page.rejected:
+                return True
+        return False

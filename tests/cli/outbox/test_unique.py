@@ -126,6 +126,33 @@ async def test_what_is_too_much_for_the_api_in_one_call_is_asked_for_in_smaller_
 
 
 @pytest.mark.long
+async def test_many_that_are_taken_are_read_off_the_codes_of_the_vouchers_that_have_them(
+    cli: Cli, portfolio: Mirror, tmp_path: Path
+) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    async with portfolio.opened():
+        asked = numbered(1500)
+        portfolio.world.add_codes(winter.id, asked[::5])
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", asked)
+    assert "Error: nothing is queued: 300 bad lines; --skip-bad would" in refused.stderr
+    assert [number for number in asked_for(portfolio) if number > 1] == [1000, 800, 400]
+    assert len(portfolio.requests(Operation.GET_CODES)) == 1
+
+
+@pytest.mark.long
+async def test_what_lies_deep_in_a_large_voucher_is_asked_for_until_it_stands_alone(
+    cli: Cli, portfolio: Mirror, tmp_path: Path
+) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    async with portfolio.opened():
+        portfolio.add_codes(winter, ["CODE-1700"], days_old=2)
+        portfolio.add_codes(winter, [f"OTHER-{number}" for number in range(3000)])
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", numbered(2500))
+    assert "Error: nothing is queued: 1 bad line; --skip-bad would" in refused.stderr
+    assert len(portfolio.requests(Operation.GET_CODES)) == 1
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("is_writer", [False, True])
 async def test_its_calls_are_of_the_budget_unless_its_user_sees_nothing_of_it(
     cli: Cli, portfolio: Mirror, tmp_path: Path, *, is_writer: bool

@@ -14,7 +14,7 @@ from sync.cli.connections.commands import connections
 from sync.cli.groups import Group
 from sync.cli.loading import loading
 from sync.cli.outbox.commands import outbox
-from sync.cli.outbox.options import WORDS, option_json
+from sync.cli.outbox.options import CONNECTION, WORDS, option_json
 
 
 class Seconds(click.FloatRange):
@@ -32,7 +32,7 @@ class Seconds(click.FloatRange):
 
 
 option_connection = click.option(
-    "--connection", "name", metavar="NAME", help="Work for this connection, and for no other."
+    "--connection", "name", metavar="NAME", type=CONNECTION, help="Work for this connection, and for no other."
 )
 
 
@@ -137,7 +137,9 @@ def check(alert: bool, as_json: bool, name: str | None) -> None:
     is_flag=True,
     help="Exit 3 where nothing fails, but changes are held or failed, it drifted, or nothing is there and at work.",
 )
-@click.option("--connection", "name", metavar="NAME", help="Tell everything of this connection, and of no other.")
+@click.option(
+    "--connection", "name", metavar="NAME", type=CONNECTION, help="Tell everything of this connection, and of no other."
+)
 def status(as_json: bool, healthy: bool, watch: bool, strict: bool, name: str | None) -> None:
     """Show how every connection is doing.
 

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sync.core.errors import VoucherSyncError
+from sync.core.names import composed
 from sync.fleet.changes import NewConnection, why_no_name
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _read(given: dict[str, str], surplus: int, checks: Checks, default_address: 
     if surplus > 0:
         raise ValueError("has more columns than the first line names")
     cells = {name: value.strip() for name, value in given.items()}
-    name = cells.get("name", "")
+    name = composed(cells.get("name", ""))
     if reason := why_no_name(name):
         raise ValueError(f"name: {reason}")
     client_token = cells.get("client_token", "")

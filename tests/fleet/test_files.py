@@ -34,6 +34,12 @@ def test_what_spreadsheets_write_is_read(content: str) -> None:
     assert names(content) == ["lake"]
 
 
+def test_names_that_look_the_same_are_one() -> None:
+    lines = [LINE.replace("lake", name, 1) for name in ("Cafe\u0301", "Caf\xe9")]
+    found, (bad,) = read_connections("\n".join(["name;access_token", *lines]), AS_GIVEN, "https://api.mews.com")
+    assert ([one.name for one in found], bad.reason) == (["Caf\xe9"], "name: line 2 has the same")
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

@@ -7,7 +7,7 @@ import click
 
 from sync.cli.groups import Group
 from sync.cli.loading import loading
-from sync.cli.outbox.options import WORDS, option_json
+from sync.cli.outbox.options import CONNECTION, WORDS, option_json
 
 FILE = click.Path(dir_okay=False, allow_dash=True)
 CLIENT_TOKEN_FILE = click.option(
@@ -32,7 +32,7 @@ def connections() -> None:
 
 
 @connections.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=CONNECTION)
 @_access_token_file
 @CLIENT_TOKEN_FILE
 @click.option("--platform-address", help="The API's base address. Default: MEWS_PLATFORM_ADDRESS.")
@@ -83,7 +83,7 @@ def list_connections(as_json: bool) -> None:
 
 
 @connections.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=CONNECTION)
 @click.option("--because", type=WORDS, help="Why, for people.")
 @option_json
 def pause(name: str, because: str | None, as_json: bool) -> None:
@@ -95,7 +95,7 @@ def pause(name: str, because: str | None, as_json: bool) -> None:
 
 
 @connections.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=CONNECTION)
 @option_json
 def resume(name: str, as_json: bool) -> None:
     """Go on with a paused connection, where it stopped."""
@@ -106,7 +106,7 @@ def resume(name: str, as_json: bool) -> None:
 
 
 @connections.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=CONNECTION)
 @_access_token_file
 @CLIENT_TOKEN_FILE
 @click.option("--accept-enterprises", is_flag=True, help="The new token sees other hotels, and that is meant.")
@@ -126,7 +126,7 @@ def rotate(
 
 
 @connections.command()
-@click.argument("name", type=WORDS)
+@click.argument("name", type=CONNECTION)
 @click.option("--purge", is_flag=True, help="Delete what it has mirrored, too, with its history.")
 @click.option("--yes", "is_meant", is_flag=True, help="With --purge: do it without asking.")
 @option_json

@@ -7,6 +7,7 @@ import click
 
 from sync.cli.loading import loading
 from sync.cli.outbox.options import (
+    CONNECTION,
     WORDS,
     WholeNumber,
     option_dry_run,
@@ -32,7 +33,10 @@ MAX_COUNT = 1_000_000
     help="Take values only that exist nowhere in what the token sees, in no voucher and no hotel.",
 )
 @click.option(
-    "--connection", metavar="NAME", type=WORDS, help="With --unique: whose token is asked. Default: the environment's."
+    "--connection",
+    metavar="NAME",
+    type=CONNECTION,
+    help="With --unique: whose token is asked. Default: the environment's.",
 )
 @click.option("--skip-bad", is_flag=True, help="Queue the good lines even if others are bad.")
 @click.option("--as-is", is_flag=True, help="Take codes that look as if a spreadsheet had damaged them.")

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 
 from sync.core.instants import parse_instant
+from sync.core.names import composed
 
 
 class Instant(click.ParamType[datetime]):
@@ -36,6 +37,16 @@ class Words(click.ParamType[str]):
         if re.search("[\ud800-\udfff]", value):
             self.fail("is not a text in UTF-8", param, ctx)
         return str(value)
+
+
+class ConnectionName(Words):
+    """What a connection is called."""
+
+    name = "connection"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Click's own way to ask for it."""
+        return composed(super().convert(value, param, ctx))
 
 
 class VoucherName(Words):
@@ -71,7 +82,8 @@ class RowNumber(WholeNumber):
     wanted = "row's number: see `voucher-sync outbox list`"
 
 
-INSTANT, WORDS, VOUCHER, ROW = Instant(), Words(), VoucherName(), RowNumber(1, 2**63 - 1)
+INSTANT, WORDS, CONNECTION, VOUCHER = Instant(), Words(), ConnectionName(), VoucherName()
+ROW = RowNumber(1, 2**63 - 1)
 
 
 def option_voucher(words: str, *, required: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from sync.core.names import composed
+
 MAX_BYTES = 64 * 1024
 """An event has some 500."""
 MAX_ID_LENGTH = 100
@@ -62,7 +64,7 @@ def _shown(name: Any) -> str | None:
     if not isinstance(name, str):
         return None
     shown = "".join(one if one.isprintable() else " " if one.isspace() else "" for one in name)
-    return " ".join(shown.split())[:MAX_NAME_LENGTH].strip() or None
+    return " ".join(composed(shown).split())[:MAX_NAME_LENGTH].strip() or None
 
 
 def _of(thing: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections
 from sync.core.api_errors import ApiError, Unauthorized
 from sync.core.errors import DatabaseError, SettingsError, VoucherSyncError
+from sync.core.names import composed
 from sync.fleet import changes
 from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of, why_no_name
 from sync.fleet.registry import StoredConnection
@@ -184,7 +185,7 @@ async def _name_for(tx: AsyncConnection, event: Event) -> str:
     for name, integration_id in taken.items():
         if integration_id == event.integration_id:
             return str(name)  # it was removed, and comes back
-    integration_id = event.integration_id.lstrip("- ")
+    integration_id = composed(event.integration_id).lstrip("- ")
     wanted = (event.enterprise_name or "").lstrip("- ")[:MAX_NAME_LENGTH].strip() or integration_id.strip()
     if wanted not in taken and not why_no_name(wanted):
         return wanted

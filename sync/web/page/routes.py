@@ -18,6 +18,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseError
+from sync.core.names import composed
 from sync.service import app
 from sync.service.running import Running
 from sync.service.status import words
@@ -168,7 +169,7 @@ def _read(request: web.Request) -> Asked:
     """What a request asks for; what cannot be meant is left out."""
     number = request.query.get("page", "")
     page = int(number) if number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAGE else 1
-    name, find = (request.query.get(key, "").strip()[:LONGEST_NAME] for key in ("connection", "find"))
+    name, find = (composed(request.query.get(key, "")).strip()[:LONGEST_NAME] for key in ("connection", "find"))
     return Asked(name or None, "" if name else find, max(1, page))
 
 

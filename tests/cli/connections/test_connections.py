@@ -78,6 +78,15 @@ async def test_a_command_that_is_told_can_be_given_to_a_shell(connections: Conne
 
 
 @pytest.mark.long
+async def test_a_name_is_the_same_in_each_form_of_unicode(connections: Connections) -> None:
+    assert (await connections("add", "Cafe\u0301", "--access-token-file", "lake")).code == 0
+    again = await connections("add", "Caf\xe9", "--access-token-file", "hill")
+    assert "there already: Caf\xe9" in again.stderr
+    assert [(await connections("pause", name)).code for name in ("Cafe\u0301", "Caf\xe9")] == [0, 0]
+    assert [one["name"] for one in await listed(connections)] == ["Caf\xe9"]
+
+
+@pytest.mark.long
 async def test_one_that_was_removed_comes_back_under_its_name(mirror: Mirror, connections: Connections) -> None:
     await connections("add", "lake", "--access-token-file", "lake")
     again = await connections("add", "lake", "--access-token-file", "hill")

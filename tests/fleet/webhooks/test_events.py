@@ -59,6 +59,7 @@ def test_what_is_no_event_is_refused(sent: bytes) -> None:
         ("\u200fמלון", "מלון"),
         ("a\x07b\ud800", "ab"),
         (" Hotel\n", "Hotel"),
+        ("Cafe\u0301", "Caf\xe9"),
         ("x" * 300, "x" * 255),
         ("\u200b", None),
         ("", None),

@@ -101,12 +101,14 @@ class Alerter:
 
     async def look(self) -> None:
         """Look once, and tell what is news."""
+        began_s = self._clock()
         try:
             async with asyncio.timeout(LOOK_TAKES_S):
                 untold = await in_transaction(self._engine, self._note)
                 self._told_meanwhile = {}
         except (DatabaseError, TimeoutError) as error:
-            untold = self._without_database(str(error) or f"the database does not answer within {LOOK_TAKES_S:.0f} s")
+            words = str(error) or f"the database does not answer within {LOOK_TAKES_S:.0f} s"
+            untold = self._without_database(words, began_s)
         for message, changes in messages_of(untold, self._host):
             await self._tell(message, changes)
 
@@ -123,11 +125,11 @@ class Alerter:
         await store.note(tx, self._known, present, undecided, since)
         return [] if self._webhook.rests else await store.claim(tx)
 
-    def _without_database(self, error: str) -> Sequence[Untold]:
-        """What is news although the database cannot be asked: that it cannot."""
+    def _without_database(self, error: str, asked_s: float) -> Sequence[Untold]:
+        """What is news although the database cannot be asked, by the clock when it was: that it cannot."""
         keys = {(one, Kind.FAILING) for one in self._connections()}
         told = self._told_meanwhile.keys() | {key for key, one in self._known.items() if one.told_level > ENDED}
-        undecided = self._lasting.undecided(keys, self._known, self._clock())
+        undecided = self._lasting.undecided(keys, self._known, asked_s)
         if self._webhook.rests:
             return []
         now, now_s = datetime.now(UTC), self._clock()

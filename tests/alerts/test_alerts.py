@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from sqlalchemy import text
 
+from sync.alerts import run
 from sync.alerts.conditions import LASTS_S
 from sync.alerts.post import NotTold, Poster
 from sync.alerts.run import Alerter, Webhook, ping
@@ -202,6 +203,22 @@ async def test_a_database_that_is_away_is_told_once_and_what_was_told_is_noted_w
     assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
     ended = datetime.fromisoformat(receiver.calls[1].json["changes"][0]["since"])
     assert ended > began, "not since the state that the database had noted before"
+
+
+async def test_a_database_that_hangs_is_away_since_it_was_asked_and_not_since_that_was_given_up(
+    mirror: Mirror, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LOOK_TAKES_S", 0.2)
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter, transaction(mirror.connection.engine) as tx:
+        await tx.execute(text("LOCK TABLE sync.alerts"))
+        for _ in range(2):
+            looking = asyncio.create_task(alerter.look())
+            await asyncio.sleep(0)  # it has begun
+            time.now_s += LASTS_S
+            await looking
+    began = datetime.fromisoformat(receiver.calls[0].json["changes"][0]["since"])
+    assert 2 * LASTS_S <= (datetime.now(UTC) - began).total_seconds() < 2 * LASTS_S + 10
 
 
 async def test_a_process_that_reads_nothing_says_so(mirror: Mirror, receiver: Receiver) -> None:

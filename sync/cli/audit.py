@@ -23,7 +23,7 @@ from sync.audit.run import audit as run_audit
 from sync.audit.store import require_begun
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
-from sync.cli.terminal import print_table, printable
+from sync.cli.terminal import as_cell, print_table
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.errors import Stopped, VoucherSyncError
@@ -138,7 +138,7 @@ def _print(report: AuditReport, names: Mapping[UUID, str]) -> None:
             differences = (Difference.EQUAL, Difference.DIFFERING, Difference.ONLY_MIRRORED, Difference.ONLY_LISTED)
             counts = [f"{voucher.counts[difference]:,}" for difference in differences]
             columns = ", ".join(f"{name} {count:,}" for name, count in sorted(voucher.columns.items()))
-            name = Text(printable(names.get(voucher.voucher_id, voucher.voucher_id)))
+            name = Text(as_cell(names.get(voucher.voucher_id, voucher.voucher_id)))
             table.add_row(name, *counts, f"{voucher.repaired:,}", columns)
         print_table(table)
         if len(drifted) > MAX_SHOWN:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from sync.core.plurals import plural
+from sync.core.printable import printable
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus, Daemon, Overview
 from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
@@ -26,6 +27,10 @@ def width_of(console: Console) -> int:
 
 def as_text(overview: Overview, lease_s: float, width: int) -> list[str]:
     """Lines; of one connection everything, of several a line for each, the most urgent first."""
+    return list(map(printable, _lines(overview, lease_s, width)))
+
+
+def _lines(overview: Overview, lease_s: float, width: int) -> list[str]:
     if not overview.connections:
         return [NOTHING, *_wrapped(f"The database is {overview.database}.", "", width), *_daemons(overview, width)]
     if len(overview.connections) == 1:

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 
+from sync.core.printable import printable
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -57,10 +59,10 @@ def for_json(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def printable(value: object) -> str:
-    """For a terminal or a line: notes and the API's messages may hold what would move the cursor, or break the line."""
+def as_cell(value: object) -> str:
+    """For a cell of a table or a line: notes, names and the API's messages may hold what is not printable."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return "".join(one if one.isprintable() else " " for one in str(value))
+    return printable(str(value))

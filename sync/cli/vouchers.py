@@ -8,7 +8,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.outbox.work import with_database
-from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, print_table, printable
+from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_table, print_table
 from sync.mirror.voucher_names import ListedVoucher, list_vouchers
 from sync.postgres.engine import transaction
 
@@ -27,7 +27,7 @@ def vouchers(*, with_deleted: bool, as_json: bool) -> None:
         for one in found:
             names = (one.id, one.name, one.service_name, one.enterprise_name)
             cells = (*names, one.active_codes, one.codes, one.external_identifier)
-            click.echo("\t".join(map(printable, cells)))
+            click.echo("\t".join(map(as_cell, cells)))
     elif found:
         _print_table(found)
     else:
@@ -37,8 +37,8 @@ def vouchers(*, with_deleted: bool, as_json: bool) -> None:
 def _print_table(found: list[ListedVoucher]) -> None:
     table = plain_table("name", "hotel", "service", "codes", "id")
     for one in found:
-        name = printable(one.name) + (f" ({printable(one.external_identifier)})" if one.external_identifier else "")
+        name = as_cell(one.name) + (f" ({as_cell(one.external_identifier)})" if one.external_identifier else "")
         name += "" if one.is_active else ", deleted"
         cells = (name, one.enterprise_name, one.service_name, f"{one.active_codes:,}", one.id)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        table.add_row(*(Text(as_cell(cell)) for cell in cells))
     print_table(table)

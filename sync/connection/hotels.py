@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from sync.core.plurals import plural
+from sync.core.printable import printable
 from sync.mews.address import same_address
 
 MAX_NAMED = 3
@@ -42,6 +43,6 @@ def why_foreign(
 
 
 def _named(enterprises: Mapping[UUID, str]) -> str:
-    names = sorted(enterprises.values())
+    names = sorted(map(printable, enterprises.values()))
     others = f" and {plural(len(names) - MAX_NAMED, 'other')}" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + others

@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import CommitUnknown, DatabaseError, DatabaseUnavailable
+from sync.core.printable import printable
 from sync.mirror.tables import vouchers
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED, outbox
@@ -110,7 +111,7 @@ async def doubtful_vouchers(tx: AsyncConnection, ids: Iterable[UUID]) -> list[st
     unknown = "voucher {} is not in the mirror; if Mews does not have it either, this will fail"
     deleted = "voucher {} ({}) is deleted in Mews, so this will probably fail"
     return [unknown.format(one) for one in wanted if one not in known] + [
-        deleted.format(row.name, row.id) for row in known.values() if not row.is_active
+        deleted.format(printable(row.name or "without a name"), row.id) for row in known.values() if not row.is_active
     ]
 
 

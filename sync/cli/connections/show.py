@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.cli.outbox.work import with_database
 from sync.cli.shapes import ListedConnections
-from sync.cli.terminal import echo_json, is_shown_to_somebody, plain_table, print_table, printable
+from sync.cli.terminal import as_cell, echo_json, is_shown_to_somebody, plain_table, print_table
 from sync.fleet.listing import ListedConnection, list_present
 from sync.postgres.engine import in_transaction
 from sync.service.status.load import load_overview
@@ -26,7 +26,7 @@ def list_connections(*, as_json: bool) -> None:
     else:
         for one in found:
             cells = (one.name, one.origin, one.state, one.late_s, one.owner, one.paused_because, one.platform_address)
-            click.echo("\t".join(printable(cell) for cell in cells))
+            click.echo("\t".join(as_cell(cell) for cell in cells))
 
 
 async def _load(tx: AsyncConnection) -> list[ListedConnection]:
@@ -51,5 +51,5 @@ def _show(found: list[ListedConnection]) -> None:
         late = "" if one.late_s is None else f"{one.late_s:,.0f} s"
         since = "" if one.state == "ok" else f"{one.since:%Y-%m-%d %H:%M}"
         why = one.paused_because if one.state == "paused" else one.error
-        table.add_row(*(Text(printable(cell)) for cell in (one.name, one.state, since, late, one.owner, why)))
+        table.add_row(*(Text(as_cell(cell)) for cell in (one.name, one.state, since, late, one.owner, why)))
     print_table(table)

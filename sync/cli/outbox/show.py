@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import with_database
-from sync.cli.terminal import for_json, is_shown_to_somebody, plain_table, print_table, printable
+from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_table, print_table
 from sync.core.errors import VoucherSyncError
 from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code
 from sync.outbox.rules import Status
@@ -52,17 +52,17 @@ def list_rows(*, limit: int, with_values: bool, as_json: bool, **asked: Any) -> 
 def _told_code(code: Mapping[str, Any]) -> str:
     state = "active" if code["is_active"] else "deleted"
     if code["missing_since"]:
-        state = f"missing in Mews since {printable(code['missing_since'])}"
-    validity = f", from {printable(code['validity_start_utc'])}" if code["validity_start_utc"] else ""
-    validity += f", to {printable(code['validity_end_utc'])}" if code["validity_end_utc"] else ""
-    return f"{state} in voucher {printable(code['voucher_name'])} ({code['voucher_id']}){validity}, id {code['id']}"
+        state = f"missing in Mews since {as_cell(code['missing_since'])}"
+    validity = f", from {as_cell(code['validity_start_utc'])}" if code["validity_start_utc"] else ""
+    validity += f", to {as_cell(code['validity_end_utc'])}" if code["validity_end_utc"] else ""
+    return f"{state} in voucher {as_cell(code['voucher_name'])} ({code['voucher_id']}){validity}, id {code['id']}"
 
 
 def _print(rows: Sequence[Mapping[str, Any]], *, with_values: bool) -> None:
     if not is_shown_to_somebody():
         columns = (*LISTED, *(["value"] if with_values else []), "voucher_name")
         for row in rows:
-            click.echo("\t".join(printable(row[name]) for name in columns))
+            click.echo("\t".join(as_cell(row[name]) for name in columns))
     elif rows:
         _print_table(rows, with_values=with_values)
 
@@ -77,7 +77,7 @@ def _print_table(rows: Sequence[Mapping[str, Any]], *, with_values: bool) -> Non
         when = f"{row['created_at'].astimezone(UTC):%m-%d %H:%M}"
         first = (row["id"], row["operation"], row["status"], when, row["attempts"], voucher)
         cells = (*first, *(row[name] for name in shown), row["last_error"])
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+        table.add_row(*(Text(as_cell(cell)) for cell in cells))
     print_table(table)
 
 
@@ -113,13 +113,13 @@ def show_reasons(*, as_json: bool, **asked: Any) -> None:
     elif not is_shown_to_somebody():
         for one in found:
             cells = (one.number, one.operation, one.status, one.last_id, one.last_at, one.reason)
-            click.echo("\t".join(map(printable, cells)))
+            click.echo("\t".join(map(as_cell, cells)))
     elif found:
         table = plain_table("rows", "operation", "status", "last row", "at", "reason")
         for one in found:
             when = f"{one.last_at.astimezone(UTC):%m-%d %H:%M}"
             told = (one.number, one.operation, one.status, one.last_id, when, one.reason)
-            table.add_row(*(Text(printable(cell)) for cell in told))
+            table.add_row(*(Text(as_cell(cell)) for cell in told))
         print_table(table)
     else:
         click.echo("No such row says why.")
@@ -128,4 +128,4 @@ def show_reasons(*, as_json: bool, **asked: Any) -> None:
 def _print_fields(row: Mapping[str, Any], indent: str) -> None:
     for name, value in row.items():
         if value is not None:
-            click.echo(f"{indent}{name}: {printable(value)}")
+            click.echo(f"{indent}{name}: {as_cell(value)}")

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Iterable
 
+from sync.core.printable import printable
+
 TAKEN_OUT = "…"
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|‘[^’]*’|«[^»]*»")
 ID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
@@ -23,7 +25,7 @@ def without_code(reason: str, value: str | None) -> str:
         reason = re.sub(own, TAKEN_OUT, reason, flags=re.IGNORECASE)
     for pattern in (QUOTED, ID):
         reason = pattern.sub(TAKEN_OUT, reason)
-    return "".join(one if one.isprintable() else " " for one in reason)
+    return printable(reason)
 
 
 def words(reasons: Iterable[str]) -> set[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sync.core.plurals import plural
+from sync.core.printable import printable
 from sync.outbox.rules import HeldBecause
 from sync.service.runs import Run
 from sync.service.status.facts import (
@@ -137,7 +138,7 @@ def done_in(reading: BackfillProgress) -> str:
 
 def reading(one: BackfillProgress) -> str:
     """What is being read."""
-    of = ", ".join(one.names) + (" ..." if one.vouchers > len(one.names) else "") if one.names else "vouchers"
+    of = _named(one.names, one.vouchers) if one.names else "vouchers"
     return f"{of}: changes from {one.start:%Y-%m-%d} to {one.end:%Y-%m-%d}"
 
 
@@ -247,10 +248,15 @@ def left_out(one: LeftOut) -> str:
 
 def left_out_names(one: LeftOut) -> str:
     """What is not read or stored."""
-    names = f" ({', '.join(one.names)}{' ...' if one.count > len(one.names) else ''})" if one.names else ""
+    names = f" ({_named(one.names, one.count)})" if one.names else ""
     # Resources of the API have a plural already.
     what = f"{one.count:,} {one.kind}" if one.kind.endswith("s") else plural(one.count, one.kind)
     return f"{what}{names}"
+
+
+def _named(names: Sequence[str], of: int) -> str:
+    """The names of some of so many."""
+    return ", ".join(map(printable, names)) + " ..." * (of > len(names))
 
 
 def outage(one: Outage) -> str:

@@ -13,7 +13,9 @@ from sync.cli import streams
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.outbox.work import with_database
+from sync.cli.terminal import is_shown_to_somebody
 from sync.core.plurals import plural
+from sync.core.printable import printable
 from sync.outbox.bulk.spreadsheets import as_text
 from sync.outbox.listing import EXPORTED, stream
 from sync.postgres.engine import transaction
@@ -25,6 +27,7 @@ UNREAD = 141
 def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
     """Write rows of the outbox as CSV, their codes and ids too, into a new file or to the standard output."""
     marked = 0
+    is_shown = output is None and is_shown_to_somebody()
     if output is None and streams.is_closed():
         raise click.UsageError("the standard output is closed, so no row would get anywhere: name a file with --output")
 
@@ -32,11 +35,11 @@ def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
         nonlocal marked
         if isinstance(value, datetime):
             return value.isoformat()
-        if as_is or not isinstance(value, str):
+        if not isinstance(value, str):
             return value
-        cell = as_text(value)
+        cell = value if as_is else as_text(value)
         marked += cell != value
-        return cell
+        return printable(cell) if is_shown else cell
 
     async def work(engine: AsyncEngine, file: TextIO) -> int:
         count, writer = 0, csv.writer(file)

@@ -39,7 +39,7 @@ TRACES = {
 }
 """By what a whole value looks like. A code may look so too: then somebody says that it is meant as it is."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """What spreadsheets take for a formula begins so."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sync.outbox.bulk.spreadsheets import damage
+from sync.outbox.bulk.spreadsheets import as_text, damage
 
 DATES = [
     "2027-01-03",
@@ -63,3 +63,9 @@ def test_another_country_s_writing_is_known_too(value: str) -> None:
 )
 def test_what_is_none_of_it_is_a_code(value: str) -> None:
     assert damage(value) == ""
+
+
+@pytest.mark.parametrize("first", "=+-@\t\r\n＝＋－＠")
+def test_what_would_begin_a_formula_is_marked_as_text(first: str) -> None:
+    """Excel takes the wide forms of its Japanese keyboard for the narrow ones."""
+    assert as_text(f"{first}1") == f"'{first}1"

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
 from sync.core.plurals import plural
@@ -17,6 +18,8 @@ LABEL = 18
 REFUSED = "refused for good: what waits is tried by itself, these are not before `voucher-sync outbox retry`"
 MAX_WIDTH = 120
 MAX_LISTED = 50
+MAX_NAME, LEAST_NAME, OTHER_COLUMNS = 30, 10, 56
+"""How wide the column of names is: characters of East Asia take two."""
 NOTHING = "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
 
 
@@ -52,32 +55,40 @@ def _head(verdict: Verdict, overview: Overview, width: int) -> Iterator[str]:
 
 
 def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
-    yield from _daemons(overview, width, with_settings=False)
+    yield from [*(daemons := list(_daemons(overview, width, with_settings=False))), *([""] if daemons else [])]
     verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
     urgent = by_urgency(overview.connections, verdicts)
-    longest = min(max(len(one.name) for one in urgent), 30)
-    yield ""
-    yield f"{'connection':<{longest}}  {'state':<9}  {'since':<16}  {'last pull':<12}  daemon"[:width].rstrip()
+    column = min(max(cell_len(one.name) for one in urgent), MAX_NAME, max(LEAST_NAME, width - OTHER_COLUMNS))
+    yield from _named("connection", f"{'state':<9}  {'since':<16}  {'last pull':<12}  daemon", column, width)
     for one in urgent[:MAX_LISTED]:
-        yield from _line(one, verdicts[one.name], longest, width)
+        yield from _line(one, verdicts[one.name], column, width)
     if len(urgent) > MAX_LISTED:
         yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
     if len(urgent) > SLOWEST:
         yield from ("", "furthest behind, since a pull last caught up:")
         for one in furthest_behind(urgent):
-            yield f"  {one.name:<{longest}}  {words.caught_up(one):<12}  {one.owner or ''}"[:width].rstrip()
+            yield from _named(one.name, f"{words.caught_up(one):<12}  {one.owner or ''}", column, width, indent="  ")
     yield "More of one: voucher-sync status --connection NAME"
 
 
-def _line(one: ConnectionStatus, verdict: Verdict, longest: int, width: int) -> Iterator[str]:
+def _line(one: ConnectionStatus, verdict: Verdict, column: int, width: int) -> Iterator[str]:
     """A connection, and below it why it is not well, and what is queued for it."""
     since = f"{verdict.since:%Y-%m-%d %H:%M}" if verdict.since and verdict.level is not Level.OK else ""
     late = words.caught_up(one)
-    yield f"{one.name:<{longest}}  {verdict.level.word:<9}  {since:<16}  {late:<12}  {one.owner or ''}"[:width].rstrip()
+    told = f"{verdict.level.word:<9}  {since:<16}  {late:<12}  {one.owner or ''}"
+    yield from _named(one.name, told, column, width)
     if verdict.level is not Level.OK:
         yield from _wrapped(verdict.cause or verdict.headline, "    ", width)
     if one.outbox:
         yield from _wrapped(f"outbox: {words.outbox(one)}", "    ", width)
+
+
+def _named(name: str, told: str, column: int, width: int, *, indent: str = "") -> Iterator[str]:
+    """What is told of a connection, behind its name; below it, where that is wider than its column."""
+    if cell_len(name) > column:
+        yield from textwrap.wrap(name, width - len(indent), initial_indent=indent, subsequent_indent=indent)
+        name = ""
+    yield set_cell_size(f"{indent}{set_cell_size(name, column)}  {told}", width).rstrip()
 
 
 def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) -> Iterator[str]:

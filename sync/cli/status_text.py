@@ -58,7 +58,8 @@ def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
     yield from [*(daemons := list(_daemons(overview, width, with_settings=False))), *([""] if daemons else [])]
     verdicts = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
     urgent = by_urgency(overview.connections, verdicts)
-    column = min(max(cell_len(one.name) for one in urgent), MAX_NAME, max(LEAST_NAME, width - OTHER_COLUMNS))
+    widest = min(max(cell_len(one.name) for one in urgent), MAX_NAME, width - OTHER_COLUMNS)
+    column = max(LEAST_NAME, widest)
     yield from _named("connection", f"{'state':<9}  {'since':<16}  {'last pull':<12}  daemon", column, width)
     for one in urgent[:MAX_LISTED]:
         yield from _line(one, verdicts[one.name], column, width)

@@ -28,8 +28,8 @@ def progress(*columns: ProgressColumn) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
-WIDE = frozenset({"voucher", "note", "value", "reason", "why", "name", "hotel", "service", "external identifier"})
-"""Columns whose words wrap where a terminal is narrow."""
+WIDE = frozenset({"voucher", "note", "value", "reason", "why", "name", "hotel", "service", "changed_by", "owner"})
+"""Columns that wrap where a terminal is narrow: nobody knows how long what people and machines are called."""
 
 
 LEAST_WIDTH = 80

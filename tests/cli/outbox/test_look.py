@@ -161,3 +161,13 @@ async def test_the_list_fits_80_columns(database_url: str, settings: dict[str, s
         assert max(map(len, shown.splitlines())) <= 80
         assert {"1234567", "uncertain"} <= set(shown.split())
         assert VOUCHER not in shown
+
+
+@pytest.mark.long
+async def test_a_long_name_of_who_changed_a_row_leaves_room_for_the_rest(
+    database_url: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    failed = add_row(database_url, SECRET, "failed", changed_by="reporting-of-the-hotels@project.example.iam")
+    say(database_url, failed, "refused, since the voucher is deleted")
+    shown = await run_on_terminal("outbox", "list", settings=settings | {"COLUMNS": "80"}, directory=tmp_path)
+    assert {"Winter", "refused,", "since", "voucher", "deleted"} <= set(without_colours(shown.stdout).split())

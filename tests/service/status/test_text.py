@@ -10,12 +10,13 @@ WIDE, LONG = "ホテル東京プリンス", "x" * 100
 
 
 @pytest.mark.parametrize("width", [62, 80, 120])
-def test_columns_stand_below_each_other_and_a_long_name_hides_none(width: int) -> None:
-    names = ("a", WIDE, "فندق الشام", "cafe\u0301", LONG)
+@pytest.mark.parametrize("names", [("a", "b"), ("a", WIDE, "فندق الشام", "cafe\u0301", LONG)], ids=["short", "odd"])
+def test_columns_stand_below_each_other_and_a_long_name_hides_none(names: tuple[str, ...], width: int) -> None:
     lines = as_text(overview(*(connection(name=name, paused_at=None) for name in names)), 30.0, width)
     (head,) = [number for number, line in enumerate(lines) if line.startswith("connection")]
     rows = [line for line in lines[head + 1 :] if " working " in f"{line} "]
     assert {cell_len(line.partition("working")[0]) for line in rows} == {cell_len(lines[head].partition("state")[0])}
     assert (len(rows), "daemon" in lines[head], "30 s ago" in rows[0]) == (len(names), True, True)
-    assert LONG in "".join(line.strip() for line in lines)
+    whole = "".join(line.strip() for line in lines)
+    assert [name for name in names if name not in whole] == []
     assert [line for line in lines if cell_len(line) > width] == []

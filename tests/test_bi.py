@@ -211,6 +211,14 @@ async def test_what_users_build_on_it_works_and_keeps_nobody_from_writing(
     assert await store(hotels, CODES[0]._replace(is_active=False, updated_utc=NOW)) == 1
 
 
+async def test_a_time_zone_is_one_that_the_server_has_by_that_name(engine: AsyncEngine) -> None:
+    """PostgreSQL takes others for rules of POSIX, by which what is written as east lies west."""
+    known = ["Europe/Prague", "Etc/GMT+5", "EST5EDT", "UTC"]
+    unknown = ["+05:30", "UTC+2", "<+03>-3", "Europe/Nowhere2", "12", "\x1b[31m", "Europe/Nowhere", ""]
+    asked = "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE mews.known_time_zone(name) = name"
+    assert [row["name"] for row in await rows(engine, asked, names=[*known, *unknown])] == known
+
+
 async def test_hotel_local_time_is_the_hotels_own(hotels: AsyncEngine) -> None:
     winter, summer = datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 7, 1, 12, tzinfo=UTC)
     await store(

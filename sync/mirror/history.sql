@@ -78,11 +78,16 @@ $$;
 
 
 -- The name of a time zone, or null where this server knows none of that name: a query that converts an instant by a name
--- which the API has told and the server does not know would fail as a whole.
+-- which the API has told and the server does not know would fail as a whole. What holds a digit must be in the list: any
+-- other is taken for a rule of POSIX, by which +05:30 is five and a half hours to the west.
 CREATE OR REPLACE FUNCTION mews.known_time_zone(name text) RETURNS text
 LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM now() AT TIME ZONE name;
+  IF name ~ '[0-9]' THEN
+    RETURN (SELECT zone.name FROM pg_timezone_names AS zone WHERE lower(zone.name) = lower(known_time_zone.name)
+            LIMIT 1);
+  END IF;
   RETURN name;
 EXCEPTION WHEN invalid_parameter_value THEN
   RETURN NULL;

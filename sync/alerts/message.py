@@ -17,6 +17,9 @@ from sync.setting_values import SIGNING_PREFIX
 
 TEAMS_HOSTS = ("office.com", "logic.azure.com", "api.powerplatform.com")
 """Where a Teams workflow takes its webhooks. It shows nothing but an Adaptive Card, which others do not know."""
+SLACK_HOSTS = ("slack.com", "slack-gov.com")
+"""It takes what stands in angle brackets for a command, as one that calls everybody, unless these are written so."""
+SLACK_WRITES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 MAX_NAMED = 5
 """So many changes are told in the text; all of them stand in `changes`."""
 
@@ -83,12 +86,18 @@ def body_for(url: str, message: Message) -> bytes:
     """The JSON that the receiver at `url` can take: `text`, as chat programs show it, beside the single fields."""
     body: dict[str, object] = {"id": message.id, **message.fields}
     host = urlsplit(url).hostname or ""
-    if any(host == one or host.endswith(f".{one}") for one in TEAMS_HOSTS):
+    if _is_among(SLACK_HOSTS, host):
+        body["text"] = str(message.fields["text"]).translate(SLACK_WRITES)
+    if _is_among(TEAMS_HOSTS, host):
         block = {"type": "TextBlock", "text": message.fields["text"], "wrap": True}
         card = {"type": "AdaptiveCard", "version": "1.4", "body": [block]}
         attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "content": card}
         body |= {"type": "message", "attachments": [attachment]}
     return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _is_among(hosts: Iterable[str], host: str) -> bool:
+    return any(host == one or host.endswith(f".{one}") for one in hosts)
 
 
 def signature_headers(secret: str | None, message: Message, body: bytes, now_s: int) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What is sent, to whom, and how it is signed."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +13,7 @@ from sync.alerts.store import Untold
 INSTANT = datetime(2026, 5, 1, 8, 30, tzinfo=UTC)
 RAISED = Untold("default", Kind.FAILING, 1, "fails: the API is away", INSTANT)
 OVER = Untold("default", Kind.FAILING, ENDED, "fails: the API is away", INSTANT)
-PLAIN = "https://alerts.example/hook"
+PLAIN, SLACK = "https://alerts.example/hook", "https://hooks.slack.com/services/T/B/x"
 
 
 def only(one: Untold) -> Message:
@@ -65,7 +66,14 @@ def test_teams_is_sent_the_card_that_it_shows(url: str) -> None:
     assert attachment["content"]["body"][0]["text"] == told["text"]
 
 
-@pytest.mark.parametrize("url", [PLAIN, "https://hooks.slack.com/services/T/B/x", "https://notoffice.com/x"])
+@pytest.mark.parametrize(("url", "shown"), [(SLACK, "Q&amp;A &lt;!channel&gt;"), (PLAIN, "Q&A <!channel>")])
+def test_slack_takes_no_name_for_a_command(url: str, shown: str) -> None:
+    told = json.loads(body_for(url, only(replace(RAISED, connection="Q&A <!channel>"))))
+    assert told["text"].startswith(f"⚠️ voucher-sync: {shown} fails")
+    assert told["changes"][0]["connection"] == "Q&A <!channel>"
+
+
+@pytest.mark.parametrize("url", [PLAIN, SLACK, "https://notoffice.com/x"])
 def test_others_are_not(url: str) -> None:
     assert "attachments" not in json.loads(body_for(url, only(RAISED)))
 

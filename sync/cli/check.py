@@ -28,6 +28,7 @@ from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
 from sync.service.heartbeat import touch
 from sync.service.opened import choose
+from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import count_without_rate, load_status
 from sync.settings import Settings, load_settings
@@ -188,7 +189,8 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     begins = Cron(cron).next_after(datetime.now(UTC))
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
     if not any(one.audited_since for one in statuses):
-        return CheckLine("audit", f"not every voucher was compared yet; {following}")
+        left = "not every voucher was compared yet" if any(one.vouchers for one in statuses) else words.NO_VOUCHER
+        return CheckLine("audit", f"{left}; {following}")
     never = [one.name for one in statuses if one.audited_since is None and one.paused_at is None]
     some = f" (not all of it yet: {', '.join(never[:MAX_NAMED])}{' ...' * (len(never) > MAX_NAMED)})" if never else ""
     drift = sum(one.audit_drift or 0 for one in statuses)

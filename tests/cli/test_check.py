@@ -169,7 +169,7 @@ async def test_before_the_first_audit_it_says_so_and_when_that_begins(cli: Cli, 
     async with mirror.served():
         found = await findings(cli, mirror.environment | {"SYNC_AUDIT_CRON": "30 4 * * 0"})
     detail = re.fullmatch(
-        r"not every voucher was compared yet; the next begins on Sunday, (\S+T04:30)Z \(SYNC_AUDIT_CRON\)",
+        r"no voucher is known yet; the next begins on Sunday, (\S+T04:30)Z \(SYNC_AUDIT_CRON\)",
         found["audit"].detail,
     )
     assert detail

@@ -24,6 +24,7 @@ from sync.service.status.facts import (
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 WAIT_STATUSES = ("pending", "sending", "uncertain")
+NO_VOUCHER = "no voucher is known yet"
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
@@ -100,7 +101,7 @@ def held_because(counts: Mapping[str, int]) -> str:
 def complete_through(one: ConnectionStatus) -> str:
     """Through which instant everything is mirrored."""
     if one.complete_through is None:
-        return "not all vouchers were read to their end yet" if one.vouchers else "no voucher is known yet"
+        return "not all vouchers were read to their end yet" if one.vouchers else NO_VOUCHER
     return f"{instant(one.complete_through)} by the API's clock: every change before it is mirrored"
 
 
@@ -177,7 +178,7 @@ def audit(one: ConnectionStatus) -> str:
     if one.audit_braked:
         return f"BRAKED: {one.audit_braked}"
     if one.audited_since is None:
-        return "not every voucher was audited yet"
+        return "not every voucher was audited yet" if one.vouchers else NO_VOUCHER
     found = f"all since {instant(one.audited_since)}, {plural(one.audit_drift or 0, 'code')} had drifted"
     return f"{found}, and {mended(one)}" if one.audit_drift else found
 

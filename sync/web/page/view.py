@@ -202,7 +202,7 @@ def _through(one: ConnectionStatus, overview: Overview) -> str:
         return f"complete through {words.moment(one.complete_through, overview.now)}"
     if one.caught_up_age_s is None:
         return "no pull has caught up so far"
-    return "a voucher that is new is being read" if one.vouchers else "no voucher is known yet"
+    return "a voucher that is new is being read" if one.vouchers else words.NO_VOUCHER
 
 
 def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:

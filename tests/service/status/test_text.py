@@ -6,6 +6,7 @@ from rich.cells import cell_len
 from sync.cli.status_text import as_text
 from tests.service.status.helpers import connection, overview
 
+NONE_KNOWN = "no voucher is known yet"
 WIDE, LONG = "ホテル東京プリンス", "x" * 100
 
 
@@ -20,3 +21,9 @@ def test_columns_stand_below_each_other_and_a_long_name_hides_none(names: tuple[
     whole = "".join(line.strip() for line in lines)
     assert [name for name in names if name not in whole] == []
     assert [line for line in lines if cell_len(line) > width] == []
+
+
+def test_of_a_hotel_without_vouchers_nothing_is_said_to_be_left() -> None:
+    one = connection(vouchers=0, voucher_codes=0, complete_through=None, audited_since=None)
+    told = {line[:18].strip(): line[18:] for line in as_text(overview(one), 30.0, 80)}
+    assert (told["audit"], told["complete through"]) == (NONE_KNOWN, NONE_KNOWN)

@@ -39,8 +39,8 @@ TRACES = {
 }
 """By what a whole value looks like. A code may look so too: then somebody says that it is meant as it is."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""What spreadsheets take for a formula begins so."""
+FORMULA = re.compile(r"\A(?=[=+\-@\t\r\n＝＋－＠])|(?<=[;\t\r\n])(?=[=+\-@＝＋－＠])")
+"""Where what spreadsheets take for a formula begins: in a cell, and where they may part one in two."""
 
 
 def damage(value: str) -> str:
@@ -53,7 +53,7 @@ def as_text(value: str) -> str:
 
     What stands in a code or a note anybody may have queued who may write the outbox, and a formula can call programs.
     """
-    return f"'{value}" if value.startswith(FORMULA) else value
+    return FORMULA.sub("'", value)
 
 
 def separator(line: str) -> str | None:

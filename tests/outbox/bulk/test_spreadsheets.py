@@ -69,3 +69,11 @@ def test_what_is_none_of_it_is_a_code(value: str) -> None:
 def test_what_would_begin_a_formula_is_marked_as_text(first: str) -> None:
     """Excel takes the wide forms of its Japanese keyboard for the narrow ones."""
     assert as_text(f"{first}1") == f"'{first}1"
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"), [("a;=1+1;b", "a;'=1+1;b"), ("a\n@SUM", "a\n'@SUM"), ("a;b-1=2\r\nc", "a;b-1=2\r\nc")]
+)
+def test_so_is_what_would_begin_one_where_a_cell_is_parted_in_two(value: str, cell: str) -> None:
+    """Spreadsheets of countries that part cells by semicolons see no quotes in the middle of one."""
+    assert as_text(value) == cell

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.core.api_errors import InvalidRequest, PayloadTooLarge, RequestTimedOut
+from sync.core.api_errors import InvalidRequest, PayloadTooLarge, RequestTimedOut, Unauthorized
 from sync.core.bisection import Bisection
 from sync.mews import operations
 from sync.mews.client import Client
@@ -114,8 +114,8 @@ class _Search:
         self._listed.update(vouchers)
         refused, page_size = 0, PageSize()
         for group in chunks(vouchers, operations.MAX_IDS):
-            # Too heavy, or deleted just now: then what is left of them is asked for.
-            with suppress(RequestTimedOut, InvalidRequest):
+            # Too heavy, deleted just now, or not permitted: then what is left of them is asked for.
+            with suppress(RequestTimedOut, InvalidRequest, Unauthorized):
                 async for page in operations.all_voucher_codes(self._client, group, None, Priority.AUDIT, page_size):
                     listed = {code.value for code in page.records if code.value is not None}
                     marked = await staging.refuse_values(self._tx, list(listed))

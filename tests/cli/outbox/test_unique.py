@@ -140,6 +140,16 @@ async def test_many_that_are_taken_are_read_off_the_codes_of_the_vouchers_that_h
 
 
 @pytest.mark.long
+async def test_where_codes_may_not_be_listed_each_is_asked_for(cli: Cli, portfolio: Mirror, tmp_path: Path) -> None:
+    voucher, winter = portfolio.add_voucher(), elsewhere(portfolio)
+    portfolio.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.GET_CODES})
+    async with portfolio.opened():
+        portfolio.world.add_codes(winter.id, ["TAKEN"])
+        refused = await unique(cli, portfolio, voucher, tmp_path / "codes.csv", ["NEW", "TAKEN"])
+    assert refused.stderr.splitlines()[0].startswith("line 3: value: exists already: the API finds it")
+
+
+@pytest.mark.long
 async def test_what_lies_deep_in_a_large_voucher_is_asked_for_until_it_stands_alone(
     cli: Cli, portfolio: Mirror, tmp_path: Path
 ) -> None:

@@ -31,9 +31,9 @@ from sync.core.plurals import plural
 from sync.mirror.voucher_names import names_of
 from sync.postgres.engine import in_transaction
 from sync.service import app
-from sync.service.heartbeat import is_daemon_heard
 from sync.service.history import History
 from sync.service.opened import open_connections, require_tokens
+from sync.service.states import is_daemon_heard
 from sync.service.stopping import stop_on
 from sync.settings import Settings, load_settings
 

@@ -26,8 +26,8 @@ from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection, load_present
 from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
-from sync.service.heartbeat import touch
 from sync.service.opened import choose
+from sync.service.states import touch
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import count_without_rate, load_status

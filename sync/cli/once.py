@@ -24,7 +24,7 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
-from sync.service import app, heartbeat
+from sync.service import app, states
 from sync.service.opened import open_connections, require_tokens
 from sync.service.outbox_worker import OutboxJobs
 from sync.service.stopping import stop_on
@@ -81,7 +81,7 @@ async def _cycle(settings: Settings, connection: Connection, *, shows_progress: 
     push_all = partial(jobs.outbox.push_all, partial(jobs.outbox.refresh, jobs.discover, jobs.pull_turn))
     pushed = await (_push(connection, jobs.outbox, push_all) if shows_progress else push_all())
     if pulled and pulled.caught_up:
-        note = partial(heartbeat.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
+        note = partial(states.note_caught_up, name=connection.name, caught_up=pulled.caught_up)
         await in_transaction(connection.engine, note)
     return Outcome(discovered, pulled, pushed, _each_once([*jobs.health.errors, *pushed.errors.values()]))
 

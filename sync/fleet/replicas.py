@@ -85,15 +85,6 @@ async def load_seen(tx: AsyncConnection) -> Sequence[Seen]:
     return [Seen(*row) for row in rows]
 
 
-async def note_alive(tx: AsyncConnection, replica: Replica) -> None:
-    """Note that a process is alive, without a beat by which others would wait for it."""
-    values = {name: getattr(replica, name) for name in Replica.__slots__}
-    heard = {"heartbeat_at": func.now()}
-    await tx.execute(
-        insert(daemons).values(values).on_conflict_do_update(index_elements=[daemons.c.process], set_=heard)
-    )
-
-
 async def note_end(tx: AsyncConnection, process: UUID) -> None:
     """Note that a replica ends, by leaving no row."""
     await tx.execute(delete(daemons).where(daemons.c.process == process))

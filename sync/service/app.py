@@ -37,10 +37,11 @@ from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.send import PushSettings
 from sync.postgres.engine import make_engine
 from sync.postgres.schema_version import known_revisions, require_schema
-from sync.service.jobs import Jobs
+from sync.service.jobs import Jobs, JobSettings
 from sync.service.ledgers import Ledgers, make_ledger
 from sync.service.looks import Looks, make_looks
 from sync.service.outbox_worker import OutboxSettings
+from sync.service.progress import late_after_s
 from sync.settings import Settings
 
 _rng = random.Random()  # noqa: S311 - spreads retries, keeps no secret; one for all, since each takes 2.5 kB
@@ -92,30 +93,6 @@ async def open_workplace(
         await engine.dispose()
 
 
-@asynccontextmanager
-async def open_connection(
-    settings: Settings,
-    database_url: str,
-    stop: asyncio.Event,
-    retry_policy: RetryPolicy = RetryPolicy(),
-    *,
-    accept_enterprises: bool = False,
-) -> AsyncIterator[Connection]:
-    """The connection of the environment, closed with its pools at the end. `SettingsError` if a token is missing.
-
-    `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far.
-    """
-    given = credentials(settings)
-    async with open_workplace(settings, database_url, stop, retry_policy) as place:
-        connection = make_connection(
-            place, CONNECTION_NAME, settings.mews_platform_address, given, accept_enterprises=accept_enterprises
-        )
-        try:
-            yield connection
-        finally:
-            await connection.client.aclose()
-
-
 def make_connection(
     place: Workplace,
     name: str,
@@ -127,7 +104,8 @@ def make_connection(
 ) -> Connection:
     """A connection of these tokens; whoever makes it closes its client. Nothing is asked or read yet.
 
-    `accept_enterprises` as for `open_connection`; `trust`: in a process that beats, which spends no call without.
+    `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far. `trust`: in
+    a process that beats, which spends no call without.
     """
     token = fingerprint(platform_address, given.access_token)
     is_stored = name != CONNECTION_NAME
@@ -209,16 +187,6 @@ def credentials(settings: Settings) -> Credentials:
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 
-@dataclass(frozen=True, slots=True)
-class JobSettings:
-    """What the jobs of all connections of a process go by, which holds a kilobyte."""
-
-    pull: PullSettings
-    outbox: OutboxSettings
-    audit: AuditSettings
-    audit_cron: Cron
-
-
 def job_settings(settings: Settings) -> JobSettings:
     """How the jobs do what they do."""
     push = PushSettings(
@@ -229,21 +197,15 @@ def job_settings(settings: Settings) -> JobSettings:
     )
     outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
-    return JobSettings(pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron))
+    late_s = late_after_s(settings.sync_pull_interval_s)
+    return JobSettings(pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron), late_s)
 
 
 def make_jobs(
-    connection: Connection,
-    settings: Settings,
-    looks: Looks | None = None,
-    daemon: Replica | None = None,
-    shared: JobSettings | None = None,
+    connection: Connection, settings: Settings, looks: Looks | None = None, shared: JobSettings | None = None
 ) -> Jobs:
-    """The jobs of a connection; `looks`, `daemon` and `shared` are those of all of a process that has several."""
-    shared = shared or job_settings(settings)
-    daemon = daemon or describe_replica(connection.process, settings)
-    looks = looks or make_looks(connection.engine)
-    return Jobs(connection, shared.pull, shared.outbox, shared.audit, shared.audit_cron, daemon=daemon, looks=looks)
+    """The jobs of a connection; `looks` and `shared` are those of all of a process that has several."""
+    return Jobs(connection, shared or job_settings(settings), looks or make_looks(connection.engine))
 
 
 def told_settings(settings: Settings) -> dict[str, Any]:

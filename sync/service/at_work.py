@@ -16,7 +16,6 @@ class Intervals:
 
     pull_s: float
     discovery_s: float
-    heartbeat_s: float
     push_poll_s: float
 
 
@@ -25,7 +24,7 @@ class Slots:
     """How much of each kind a process does at once, whatever the number of its connections; who asked first is first.
 
     A backfill takes hours and comes back for each turn, so that it keeps nobody from what is new. `others` ask the API
-    nothing: one that is slow must not keep back heartbeats.
+    nothing.
     """
 
     pulls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(128))
@@ -50,9 +49,8 @@ class AtWork:
         self, jobs: Jobs, retries: Retries, timetable: Timetable, kinds: "Kinds", *, pulls_first: bool
     ) -> None:
         self.jobs, self.retries, self._timetable, enter = jobs, retries, timetable, timetable.enter
-        beats = [] if jobs.is_owned else [enter(kinds.beat, self)]  # a replica tells of all that it owns at once
         self.reading = enter(kinds.pull, self, first_s=0.0 if pulls_first else math.inf)
-        self.regular = (*beats, self.reading, enter(kinds.discovery, self))
+        self.regular = (self.reading, enter(kinds.discovery, self))
         self.polls = tuple(enter(kind, self) for kind in kinds.polls)
         self.make_up = enter(kinds.make_up, self)
         self.audit = enter(kinds.audit, self, first_s=math.inf)
@@ -80,9 +78,6 @@ class Kinds:
 
     def __init__(self, timetable: Timetable, slots: Slots, intervals: Intervals) -> None:
         self._timetable, self._slots, once = timetable, slots, math.inf
-        self.beat: Kind[AtWork] = Kind(
-            intervals.heartbeat_s, lambda work: work.jobs.beat(), _again("heartbeat"), slots.others
-        )
         self.pull: Kind[AtWork] = Kind(intervals.pull_s, self._pull, _again("pull"), asks=_is_trusted)
         self.discovery: Kind[AtWork] = Kind(
             intervals.discovery_s, self._rediscover, _again("discovery"), slots.discoveries, _is_trusted

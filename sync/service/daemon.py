@@ -79,9 +79,9 @@ async def run(
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
         member = _membership(settings, place, beats)
-        intervals = _intervals(settings)
-        schedule = Schedule(Cron(settings.sync_audit_cron), Random(), intervals)  # noqa: S311 - spreads runs and retries
-        supervisor = Supervisor(place, member, schedule, intervals.heartbeat_s)
+        rng = Random()  # noqa: S311 - spreads runs and retries
+        schedule = Schedule(Cron(settings.sync_audit_cron), rng, _intervals(settings))
+        supervisor = Supervisor(place, member, schedule, settings.sync_lease_s / HEARTBEATS_PER_LEASE)
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
         is_tried = asyncio.Event()
@@ -157,7 +157,6 @@ def _intervals(settings: Settings) -> Intervals:
     return Intervals(
         pull_s=settings.sync_pull_interval_s,
         discovery_s=settings.sync_discovery_interval_s,
-        heartbeat_s=settings.sync_lease_s / HEARTBEATS_PER_LEASE,
         push_poll_s=settings.sync_push_poll_s,
     )
 

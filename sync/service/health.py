@@ -12,8 +12,8 @@ from sync.core.api_errors import CircuitOpen
 from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
-from sync.service import heartbeat
-from sync.service.heartbeat import Standing
+from sync.service import states
+from sync.service.states import Standing
 from sync.service.status import remedies
 
 DECISIVE = "pull"
@@ -93,7 +93,7 @@ class Health:
         if standing is not None and standing != self._saved:
             try:
                 name = self._connection.name
-                await in_transaction(self._connection.engine, lambda tx: heartbeat.set_state(tx, name, standing))
+                await in_transaction(self._connection.engine, lambda tx: states.note(tx, name, standing))
             except DatabaseError as unsaved:
                 self._set(UNSAVED, unsaved)
                 return

@@ -50,7 +50,7 @@ class Heartbeats:
             problem = error
             await self._each(all_jobs, lambda jobs: jobs.health.note("heartbeat", problem))
             return False
-        await self._each((jobs for jobs in all_jobs if jobs.has_to_tell(failing)), lambda jobs: jobs.beat())
+        await self._each((jobs for jobs in all_jobs if jobs.has_to_tell(failing)), lambda jobs: jobs.tell())
         return True
 
     def end(self, jobs: Jobs) -> None:
@@ -98,7 +98,7 @@ class Heartbeats:
         """Note what was done for these in the minutes that are over."""
         done = {jobs.connection.name: one for jobs in all_jobs if (one := jobs.sampler.due()) is not None}
         if done:
-            late_after_s = all_jobs[0].late_after_s
+            late_after_s = all_jobs[0].settings.late_after_s
             await in_transaction(self._engine, lambda tx: samples.note(tx, done, late_after_s))
         for jobs in all_jobs:
             jobs.sampler.noted()

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -15,8 +15,6 @@ from sync.connection.guard import verify
 from sync.connection.signals import Signal, Turn
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
-from sync.fleet import replicas
-from sync.fleet.replicas import Replica
 from sync.mirror import counts
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull import PullSettings, pull
@@ -24,18 +22,17 @@ from sync.mirror.pull_report import PullReport
 from sync.mirror.quiet import QuietPulls
 from sync.mirror.quiet_discovery import Discoveries
 from sync.mirror.watermarks import CaughtUp
-from sync.outbox import future_rows
 from sync.outbox.unfinished import Unfinished
 from sync.postgres.engine import in_transaction
 from sync.postgres.shared_look import Looked
-from sync.service import heartbeat, request_failures, samples
+from sync.service import request_failures, states
 from sync.service.audit_worker import AuditJobs
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.looks import Looks
 from sync.service.outbox_polls import OutboxPolls
 from sync.service.outbox_worker import OutboxJobs, OutboxSettings
-from sync.service.progress import Progress, late_after_s
+from sync.service.progress import Progress
 from sync.service.report_log import log_report
 from sync.service.runner import Runner
 from sync.service.samples import Done, Sampler
@@ -49,6 +46,20 @@ Slot = AbstractAsyncContextManager[object]
 ALWAYS: Slot = nullcontext()
 
 
+@dataclass(frozen=True, slots=True)
+class JobSettings:
+    """What the jobs of all connections of a process go by, which holds a kilobyte.
+
+    `late_after_s`: so long after it last caught up a connection does not get on.
+    """
+
+    pull: PullSettings
+    outbox: OutboxSettings
+    audit: AuditSettings
+    audit_cron: Cron
+    late_after_s: float
+
+
 class Jobs:
     """The flows of one connection: discovery and pull one at a time, and the outbox and the audit beside them.
 
@@ -57,40 +68,28 @@ class Jobs:
     """
 
     __slots__ = (
-        "_beating", "_caught_up", "_caught_up_by", "_daemon", "_discoveries", "_fired_s", "_has_not_discovered",
-        "_one_at_a_time", "_pull_settings", "_quiet", "_runner", "audit", "connection", "cycle_completed",
-        "has_pulled", "health", "history", "late_after_s", "outbox", "polls", "progress", "sampler",
+        "_caught_up", "_caught_up_by", "_discoveries", "_fired_s", "_has_not_discovered", "_one_at_a_time", "_quiet",
+        "_runner", "_telling", "audit", "connection", "cycle_completed", "has_pulled", "health", "history", "outbox",
+        "polls", "progress", "sampler", "settings",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        connection: Connection,
-        pull_settings: PullSettings,
-        outbox_settings: OutboxSettings,
-        audit_settings: AuditSettings,
-        audit_cron: Cron,
-        *,
-        daemon: Replica,
-        looks: Looks,
-    ) -> None:
+    def __init__(self, connection: Connection, settings: JobSettings, looks: Looks) -> None:
         self.health = Health(connection)
         self.history = History(connection)
         self.progress = Progress()
         self.cycle_completed, self.has_pulled = Signal(), Signal()
-        self.audit = AuditJobs(connection, audit_settings, audit_cron, self.health, self.history)
+        self.audit = AuditJobs(connection, settings.audit, settings.audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
-        self.outbox = OutboxJobs(connection, outbox_settings, self.health, self.history)
+        self.outbox = OutboxJobs(connection, settings.outbox, self.health, self.history)
         self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
         self._quiet = QuietPulls(connection, looks.versions)
         self._discoveries = Discoveries(connection, looks.versions, self._quiet)
-        self.connection = connection
-        self._daemon, self._pull_settings = daemon, pull_settings
+        self.connection, self.settings = connection, settings
         self._one_at_a_time = Turn()
-        self._beating = asyncio.Lock()
+        self._telling = asyncio.Lock()
         self._caught_up: CaughtUp | None = None
         self._caught_up_by: int | None = None
         self._fired_s, self._has_not_discovered = time.monotonic(), False
-        self.late_after_s = late_after_s(float(daemon.settings["SYNC_PULL_INTERVAL_S"]))
         self.sampler = Sampler(self._done)
 
     async def discover(self) -> DiscoverReport | None:
@@ -137,7 +136,7 @@ class Jobs:
             self.progress.begin()
             report = await pull(
                 self.connection,
-                self._pull_settings,
+                self.settings.pull,
                 tell,
                 is_turn_over=lambda: time.monotonic() >= ends_s,
                 quiet=self._quiet,
@@ -181,76 +180,48 @@ class Jobs:
         self._has_not_discovered = report is None
         return bool(had_nothing and report and report.written)
 
-    async def beat(self) -> None:
-        """Note in the database that this process is alive, how far it has caught up, and what it may spend.
+    async def tell(self) -> None:
+        """Note in the database what is told of this connection alone: its state, failed calls, and what it may spend.
 
-        Whoever owns the connection tells the first two of all of theirs, as `sync.service.heartbeats` does.
+        What is told of all of a replica's at once, as how far each has caught up, `sync.service.heartbeats` tells.
         """
-        async with self._beating:
+        async with self._telling:
             if self.connection.stop.is_set():
                 return
             try:
-                caught_up = None if self.is_owned else self._current_caught_up
-                await self._note_alive(caught_up)
+                await self._note_state()
                 await self.connection.client.rate_limiter.renew()
             except VoucherSyncError as error:
                 await self.health.note("heartbeat", error)
             else:
-                if caught_up is not None and self._caught_up is caught_up:
-                    self._caught_up = None  # noted once: again, it would undo that the server's clock was set back
                 await self.health.note("heartbeat", None)
             await self.outbox.tell_pushed()
 
-    async def _note_alive(self, caught_up: CaughtUp | None) -> None:
-        name, incarnation = self.connection.name, self.connection.incarnation
+    async def _note_state(self) -> None:
+        async def note(tx: AsyncConnection) -> None:
+            if standing:
+                await states.note(tx, self.connection.name, standing)
+            await request_failures.note(tx, self.connection.name, failed)
 
-        async def note(tx: AsyncConnection) -> int | None:
-            if (clock := self.outbox.watch.database_clock).is_new:  # before a heartbeat hides when the last one was
-                await future_rows.observe(tx, name, clock)
-            if not self.is_owned:
-                await heartbeat.beat(tx, name, caught_up, standing)
-                await replicas.note_alive(tx, self._daemon)
-            elif standing:
-                await heartbeat.set_state(tx, name, standing)
-            await request_failures.note(tx, name, failed)
-            if done is not None:
-                await samples.note(tx, {name: done}, self.late_after_s)
-            return await incarnation.advance(tx, seen) if moves_on else None
-
-        moves_on = incarnation.is_worked_with and not self.is_owned
-        seen = await incarnation.witnessed() if moves_on else None
-        standing = self.health.standing  # not before what is waited for: another job may have told of a new one since
-        done = None if self.is_owned else self.sampler.due()
-        failure_log = self.connection.client.failure_log
+        standing, failure_log = self.health.standing, self.connection.client.failure_log
         failed = failure_log.take()
         try:
-            position = await in_transaction(self.connection.engine, note)
+            await in_transaction(self.connection.engine, note)
         except BaseException:
             failure_log.put_back(failed)
             raise
-        if done is not None:
-            self.sampler.noted()
-        if position is not None:
-            await incarnation.remember(position)
-
-    @property
-    def is_owned(self) -> bool:
-        """Whether a replica works for the connection that others know of."""
-        return self.connection.tenure.epoch is not None
 
     def take_caught_up(self) -> CaughtUp | None:
-        """How far a pull has caught up since this was last asked; None: no further."""
-        reached, self._caught_up = self._current_caught_up, None
-        return reached
+        """How far a pull has caught up since this was last asked; None: no further.
 
-    @property
-    def _current_caught_up(self) -> CaughtUp | None:
-        """None too where the database was found anew since the pull began, and has lost what it went by."""
+        None too where the database was found anew since that pull began, and has lost what it went by.
+        """
+        reached, self._caught_up = self._caught_up, None
         finding = self.connection.incarnation.finding
-        return self._caught_up if finding is not None and self._caught_up_by == finding else None
+        return reached if finding is not None and self._caught_up_by == finding else None
 
     def has_to_tell(self, failing: Mapping[str, str | None]) -> bool:
-        """Whether a beat of its own has anything to note; `failing`: why connections fail, as their rows have it."""
+        """Whether `tell` has anything to note; `failing`: why connections fail, as their rows have it."""
         standing, client = self.health.standing, self.connection.client
         is_told = standing is None or standing.error == failing.get(self.connection.name)
         has_news = bool(client.failure_log) or self.outbox.has_pushed
@@ -265,7 +236,7 @@ class Jobs:
 
     async def idle(self) -> None:
         """Wait until nothing is running."""
-        async with self._one_at_a_time, self._beating:
+        async with self._one_at_a_time, self._telling:
             await self.audit.idle()
 
     async def wake_outbox(self) -> None:

@@ -53,7 +53,7 @@ async def open_connections(
     """All connections that are at work, or the one of this name; closed with their pools at the end.
 
     `SettingsError` where none has tokens. `VoucherSyncError` where there is none of the name, or all are paused.
-    `accept_enterprises` as for `app.open_connection`, `waits_for_others` as for `app.open_workplace`.
+    `accept_enterprises` as for `app.make_connection`, `waits_for_others` as for `app.open_workplace`.
     """
     workplace = app.open_workplace(settings, database_url, stop, retry_policy, waits_for_others=waits_for_others)
     async with workplace as place, AsyncExitStack() as closing:

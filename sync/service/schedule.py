@@ -66,14 +66,6 @@ class Schedule:
             following.cancel()
             self._scheduler.shutdown(wait=False)
 
-    async def run(self, jobs: Jobs, stop: asyncio.Event) -> None:
-        """Have all done for a connection until `stop`, and let what is in flight end."""
-        self.begin(jobs)
-        try:
-            await stop.wait()
-        finally:
-            await self.end(jobs)
-
     def begin(self, jobs: Jobs, *, pulls_first: bool = False) -> None:
         """Push, and fire every job at its intervals, until it is to `end`.
 
@@ -166,13 +158,6 @@ class Schedule:
         """Have what is due next fire then."""
         if (job := self._scheduler.get_job(TICK)) is not None:
             job.modify(next_run_time=job.trigger.planned(datetime.now(UTC), job.next_run_time))
-
-
-async def run_until_stopped(jobs: Jobs, intervals: Intervals, stop: asyncio.Event) -> None:
-    """The jobs of one connection that nobody else works for, until `stop`."""
-    schedule = Schedule(jobs.audit.cron, Random(), intervals)  # noqa: S311 - spreads runs and retries
-    with schedule.running():
-        await schedule.run(jobs, stop)
 
 
 async def follow_clocks(scheduler: AsyncIOScheduler) -> None:

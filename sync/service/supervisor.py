@@ -19,12 +19,12 @@ from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import OF_ENVIRONMENT, StoredConnection
 from sync.postgres.engine import in_transaction
-from sync.service import app
+from sync.service import app, states
 from sync.service.defects import outlived
 from sync.service.engagement import is_written_anew
-from sync.service.heartbeat import Standing, set_state
 from sync.service.heartbeats import Heartbeats
 from sync.service.schedule import Schedule
+from sync.service.states import Standing
 from sync.service.works import Works
 
 BEAT_TAKES_S = 3.0
@@ -169,7 +169,7 @@ class Supervisor:
             async with asyncio.timeout(LEAVE_S):
                 for name in names:
                     standing = Standing(why_unopened(name), SettingsError.__name__)
-                    await in_transaction(self._place.engine, partial(set_state, name=name, standing=standing))
+                    await in_transaction(self._place.engine, partial(states.note, name=name, standing=standing))
                     self._membership.unopened.told(name)
 
     async def _release(self) -> None:

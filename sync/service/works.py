@@ -19,15 +19,15 @@ from sync.fleet.assignment import Owned
 from sync.fleet.membership import Membership
 from sync.fleet.registry import StoredConnection
 from sync.postgres.engine import in_transaction
-from sync.service import app, heartbeat
+from sync.service import app, states
 from sync.service.defects import outlived
 from sync.service.engagement import Engagement, follow_owner
-from sync.service.heartbeat import Standing
 from sync.service.heartbeats import Heartbeats
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.schedule import Schedule
 from sync.service.start_queue import StartQueue
+from sync.service.states import Standing
 
 AFTER_DEFECT_S = 5.0
 UNKNOWN_EPOCH = -1
@@ -164,8 +164,8 @@ class Works:
         place = replace(self._place, stop=work.stop)
         work.given = address, given = app.open_stored(place.settings, stored)
         made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
-        connection, replica = replace(made, tenure=work.tenure), self._membership.replica
-        return app.make_jobs(connection, place.settings, self._looks, replica, self._job_settings)
+        connection = replace(made, tenure=work.tenure)
+        return app.make_jobs(connection, place.settings, self._looks, self._job_settings)
 
     async def _end(self, work: Engagement) -> None:
         """Let what is in flight end, and whoever is to have it next."""
@@ -197,4 +197,4 @@ class Works:
     async def _tell(self, name: str, error: VoucherSyncError) -> None:
         standing = Standing(str(error), type(error).__name__)
         with suppress(DatabaseError):
-            await in_transaction(self._place.engine, partial(heartbeat.set_state, name=name, standing=standing))
+            await in_transaction(self._place.engine, partial(states.note, name=name, standing=standing))

@@ -15,7 +15,7 @@ from sync.alerts.post import NotTold, Poster
 from sync.alerts.run import Alerter, Webhook, ping
 from sync.outbox.claims import as_daemon
 from sync.postgres.engine import make_engine, transaction
-from sync.service import heartbeat
+from sync.service import states
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 from tests.support.proxy import Proxy
@@ -56,7 +56,7 @@ async def alerting(
 async def set_state(mirror: Mirror, error: str | None) -> None:
     """Lets the connection work, or fail."""
     async with transaction(mirror.connection.engine) as tx:
-        await heartbeat.set_state(tx, "default", heartbeat.Standing(error, "ServerError" if error else None))
+        await states.note(tx, "default", states.Standing(error, "ServerError" if error else None))
 
 
 def told(receiver: Receiver) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Operation
-from tests.support.flows import beat
+from sync.service import app
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.two_tokens import KEY, second
 
@@ -109,7 +109,7 @@ async def test_it_uses_the_whole_budget_only_while_no_daemon_runs(
     async with mirror.opened():
         await mirror.once()
         if is_daemon_running:
-            await beat(mirror, await mirror.pull())
+            await mirror.beat(app.make_jobs(mirror.connection, mirror.settings()))
         mirror.simulator.on_request = on_request
         # What this process has spent of a budget without end would leave nothing of one of 8.
         await mirror.execute("DELETE FROM sync.reservations")

@@ -70,7 +70,7 @@ async def test_a_first_backfill_is_told_until_it_has_reached_the_present(cli: Cl
         await jobs.pull_turn(turn_s=-1)
         assert "5 of 5 windows are left to read; not all codes are here yet" in await told()
         await jobs.pull()
-        await jobs.beat()
+        await mirror.beat(jobs)
         shown = await told()
         assert ("first backfill" in shown, "ok since 20" in shown) == (False, True)
 

@@ -1,7 +1,7 @@
 """The daemon as a process on a machine whose wall clock is stepped."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,10 +35,20 @@ async def test_codes_are_mirrored_and_changes_made_once_whatever_the_machines_cl
                 id=voucher.id, value=f"ADD-{number}",
             )  # fmt: skip
             async with asyncio.timeout(PATIENCE_S):
+                before = await heard_at(mirror)
                 while not await is_through(mirror, pushed=number + 1):
+                    await daemon.event("pulled")
+                while await heard_at(mirror) == before:
                     await daemon.event("pulled")
     values = [code.value for code in mirror.world.codes.truth.values()]
     assert sorted(map(str, values)) == ["A", "ADD-0", "ADD-1", "NEW-0", "NEW-1"]
+
+
+async def heard_at(mirror: Mirror) -> datetime:
+    """When the daemon last reported for the connection, by the database's clock."""
+    (row,) = await mirror.rows("SELECT heartbeat_at FROM sync.connection_freshness")
+    instant: datetime = row["heartbeat_at"]
+    return instant
 
 
 async def is_through(mirror: Mirror, *, pushed: int) -> bool:

@@ -60,7 +60,7 @@ async def test_no_job_holds_one_session_while_it_asks_for_another(database_url: 
             await jobs.pull()
             await mirror.execute(QUEUE.replace("%s", f"'{voucher.id}'"))
             await mirror.execute("DELETE FROM mews.voucher_codes WHERE value LIKE 'CODE-1%'")
-            beats = [jobs.beat() for _ in range(3)]
+            beats = [mirror.beat(jobs) for _ in range(3)]
             await asyncio.gather(
                 jobs.pull(), jobs.audit.begin(), jobs.outbox.push_all(), jobs.discover(), jobs.prune(), *beats
             )

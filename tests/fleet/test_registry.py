@@ -9,8 +9,8 @@ from sync.connection.tables import CONNECTIONS_CHANNEL
 from sync.fleet import registry
 from sync.fleet.ownership import load_owned
 from sync.postgres.engine import in_transaction
-from sync.service import heartbeat
-from sync.service.heartbeat import Standing
+from sync.service import states
+from sync.service.states import Standing
 
 STORED = """
 INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at)
@@ -56,8 +56,8 @@ def test_another_set_of_connections_is_told(listener: psycopg.Connection, change
 @pytest.mark.direct
 async def test_how_a_connection_is_doing_is_told_nobody(listener: psycopg.Connection, engine: AsyncEngine) -> None:
     async def report(tx: AsyncConnection) -> None:
-        await heartbeat.beat(tx, "lake", None, Standing("it fails", "ApiError"))
-        await heartbeat.set_state(tx, "lake", Standing())
+        await states.note(tx, "lake", Standing("it fails", "ApiError"))
+        await states.note(tx, "lake", Standing())
         await store.remember(tx, "lake", "https://api.mews.com", b"token", [])
 
     with listener:

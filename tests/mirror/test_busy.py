@@ -61,7 +61,7 @@ async def test_each_job_gives_way_to_others_and_is_through_at_its_first_run(mirr
     await jobs.discover()  # which tells the time
     await jobs.pull()
     await jobs.audit.begin()
-    await jobs.beat()
+    await mirror.beat(jobs)
     await jobs.prune()
     assert jobs.health.errors == []
     assert (await mirror.compare()).is_equal

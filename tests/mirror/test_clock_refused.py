@@ -9,7 +9,7 @@ import pytest
 from sync.audit.run import audit
 from sync.core.errors import ClockRefused
 from sync.demo.simulator import Close, Operation
-from tests.support.flows import REPAIR, beat, honest, later, numbered, watermarks
+from tests.support.flows import REPAIR, honest, later, note_caught_up, numbered, watermarks
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox, active
 
@@ -79,7 +79,7 @@ async def test_a_machine_that_is_wrong_by_itself_stops_no_process_that_knows_the
     mirror.clock.shift = shift
     voucher = mirror.add_voucher()
     mirror.add_codes(voucher, numbered(5))
-    await beat(mirror, await mirror.once())
+    await note_caught_up(mirror, await mirror.once())
     async with mirror.connected(sync_clock_tolerance_s=DAY_S):
         mirror.world.add_codes(voucher.id, ["NEW"])
         await later(mirror)

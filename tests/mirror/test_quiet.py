@@ -30,7 +30,7 @@ async def pull_after(mirror: Mirror, jobs: Jobs, pause: timedelta = AFTER_OVERLA
     before = len(mirror.requests())
     await jobs.pull()
     made = len(mirror.requests()) - before
-    await jobs.beat()
+    await mirror.beat(jobs)
     return made
 
 

@@ -11,9 +11,9 @@ from tests.support.flows import (
     a_day_passes_for_refusals,
     add_hotel,
     add_voucher_to,
-    beat,
     ids,
     later,
+    note_caught_up,
     numbered,
     pull_later,
     skipped,
@@ -197,7 +197,7 @@ async def test_a_refusal_of_everything_refuses_no_voucher_of_a_small_hotel_eithe
 async def test_coverage_never_counts_a_skipped_voucher_as_caught_up(mirror: Mirror) -> None:
     _, (gone,) = await two_hotels(mirror, here=3, there=1)
     await later(mirror)
-    await beat(mirror, await later(mirror))
+    await note_caught_up(mirror, await later(mirror))
     lags = {row["voucher_id"]: row["complete_through"] for row in await mirror.rows("SELECT * FROM mews.coverage")}
     through = lags.pop(gone.id)
     assert all(through < other for other in lags.values())
@@ -206,7 +206,7 @@ async def test_coverage_never_counts_a_skipped_voucher_as_caught_up(mirror: Mirr
     await mirror.discover()
     (row,) = await mirror.rows("SELECT * FROM mews.coverage WHERE voucher_id = :id", id=gone.id)
     assert (row["complete_through"], row["skipped_because"]) == (through, None)
-    await beat(mirror, await pull_later(mirror))
-    await beat(mirror, await pull_later(mirror))
+    await note_caught_up(mirror, await pull_later(mirror))
+    await note_caught_up(mirror, await pull_later(mirror))
     (row,) = await mirror.rows("SELECT * FROM mews.coverage WHERE voucher_id = :id", id=gone.id)
     assert row["complete_through"] >= min(lags.values())

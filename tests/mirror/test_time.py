@@ -7,10 +7,10 @@ import pytest
 from sync.demo.simulator import Operation, OtherUsers, RequestRecord
 from tests.support.flows import (
     at_page,
-    beat,
     honest,
     interval,
     later,
+    note_caught_up,
     numbered,
     page_size,
     pull_later,
@@ -46,7 +46,7 @@ async def test_a_server_whose_clock_differs_from_ours_is_mirrored_all_the_same(
     for _ in range(4):
         await later(mirror, 30)
     mirror.simulator.on_answer = None
-    await beat(mirror, await later(mirror))
+    await note_caught_up(mirror, await later(mirror))
     assert (await mirror.compare()).is_equal
     assert (found, await honest(mirror)) == ([], [])
     now = mirror.clock()

@@ -8,7 +8,8 @@ STANDBY = "25006"
 OLDER = (
     "UPDATE mews.voucher_code_outbox SET next_attempt_at = next_attempt_at - %s",
     "UPDATE sync.attempts SET until = until - %s",
-    "UPDATE sync.connections SET state_since = state_since - %s, heartbeat_at = heartbeat_at - %s",
+    "UPDATE sync.connections SET state_since = state_since - %s",
+    "UPDATE sync.caught_up SET noted_at = noted_at - %s",
 )
 REFUSE = """
 CREATE TABLE public.trouble (code text);

@@ -89,20 +89,20 @@ async def pushing(mirror: Mirror, **settings: Any) -> AsyncIterator[Jobs]:
         mirror.stop.clear()
 
 
-async def round_of(jobs: Jobs) -> None:
+async def round_of(mirror: Mirror, jobs: Jobs) -> None:
     """What the daemon does in a minute, pushes apart: those go on beside it."""
     await jobs.discover()
     await jobs.pull()
     await jobs.outbox.look_up()
     await jobs.outbox.find_earlier()
-    await jobs.beat()
+    await mirror.beat(jobs)
 
 
 async def ended(mirror: Mirror, jobs: Jobs) -> None:
     """Lets minutes pass until every change has ended."""
     while set(await statuses(mirror)) & {"pending", "sending", "uncertain"}:
         await pass_time(mirror, ALL_OVER)
-        await round_of(jobs)
+        await round_of(mirror, jobs)
 
 
 async def told(mirror: Mirror, directory: Path) -> tuple[Ended, dict[str, Any], Ended]:

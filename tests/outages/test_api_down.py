@@ -73,21 +73,21 @@ async def test_two_days_without_the_api_are_caught_up_with(
     async with AsyncExitStack() as uptime:
         await uptime.enter_async_context(mirror.served())
         async with mirror.connected(), pushing(mirror) as jobs:
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             assert (await mirror.compare()).is_equal
             before = await watermarks(mirror)
             async with away(mirror, uptime, how):
                 began = datetime.now(UTC)
                 for step in range(STEPS):
                     await work_on(mirror, voucher, step)
-                    await round_of(jobs)
+                    await round_of(mirror, jobs)
                     await pass_time(mirror, STEP)
                     assert set(await statuses(mirror)) <= UNRECONCILED
                 assert (await watermarks(mirror), await honest(mirror)) == (before, [])
                 await it_is_told(mirror, tmp_path, words, began - STEPS * STEP)
             await ended(mirror, jobs)
             await pass_time(mirror, ALL_OVER)
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             await all_is_well(mirror, jobs)
 
 
@@ -121,17 +121,17 @@ async def test_a_process_that_starts_in_an_outage_does_not_say_that_all_is_well(
     mirror.add_voucher()
     mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)
     async with pushing(mirror) as jobs:
-        await round_of(jobs)
+        await round_of(mirror, jobs)
     await pass_time(mirror, STEP)
     (failing,) = await mirror.rows("SELECT state, state_since FROM sync.connections")
     async with pushing(mirror) as jobs:
         for _ in range(2):
-            await jobs.beat()
+            await mirror.beat(jobs)
             await jobs.outbox.look_up()
             assert await mirror.rows("SELECT state, state_since FROM sync.connections") == [failing]
-            await round_of(jobs)
+            await round_of(mirror, jobs)
         mirror.simulator.faults.stop()
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         # The pushes look at whose the tokens are for themselves.
         await until(mirror, "EXISTS (SELECT FROM sync.connections WHERE state = 'ok')")
 
@@ -140,7 +140,7 @@ async def test_a_process_that_starts_in_an_outage_does_not_say_that_all_is_well(
 async def test_a_lost_answer_that_is_found_by_a_look_fails_no_longer(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     async with pushing(mirror) as jobs:
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
         await queue_add(mirror, voucher, "A")
         jobs.outbox.wake.set()
@@ -154,12 +154,12 @@ async def test_a_lost_answer_that_is_found_by_a_look_fails_no_longer(mirror: Mir
 async def test_while_the_api_is_away_it_is_tried_with_one_change_at_a_time(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     async with pushing(mirror) as jobs:
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         mirror.simulator.faults.by_chance({Status(503): 1.0}, seed=1)
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         await queue_add(mirror, voucher, *numbered(40))
         for _ in range(5):
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             await pass_time(mirror, STEP)
         noted = await mirror.rows("SELECT count(*) AS rows FROM mews.voucher_code_outbox_attempts GROUP BY attempt_id")
         assert {one["rows"] for one in noted} == {1}
@@ -171,7 +171,7 @@ async def test_while_the_api_is_away_it_is_tried_with_one_change_at_a_time(mirro
     pending = {one["value"] for one in rows}
     async with pushing(mirror) as jobs:
         while set(await statuses(mirror)) != {"done"}:
-            await round_of(jobs)
+            await round_of(mirror, jobs)
     bodies = [one.body for one in mirror.requests(Operation.ADD_CODES)[before:]]
     calls = [[code["Value"] for code in body["VoucherCodeParameters"]] for body in bodies if body is not None]
     assert sorted(value for call in calls for value in call) == sorted(numbered(40))

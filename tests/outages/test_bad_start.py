@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from random import Random
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,13 +13,14 @@ from sync.postgres.migrations import migrate
 from sync.service import app
 from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
-from sync.service.schedule import run_until_stopped
+from sync.service.schedule import Schedule
 from tests.outages.helpers import until
+from tests.support.at_work import at_work
 from tests.support.flows import numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.proxy import Proxy
 
-SELDOM = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+SELDOM = Intervals(pull_s=3600, discovery_s=3600, push_poll_s=3600)
 """Within a test nothing runs twice, but what is tried again."""
 IS_WELL = "SELECT state = 'ok' FROM sync.connections"
 
@@ -27,12 +29,10 @@ IS_WELL = "SELECT state = 'ok' FROM sync.connections"
 async def scheduled(mirror: Mirror) -> AsyncIterator[Jobs]:
     """The daemon's jobs, fired by its scheduler."""
     jobs = app.make_jobs(mirror.connection, mirror.settings())
-    running = asyncio.create_task(run_until_stopped(jobs, SELDOM, mirror.stop))
-    try:
-        yield jobs
-    finally:
-        mirror.stop.set()
-        await running
+    schedule = Schedule(jobs.audit.cron, Random(1), SELDOM)
+    with schedule.running():
+        async with at_work(schedule, jobs):
+            yield jobs
 
 
 async def shown(mirror: Mirror, jobs: Jobs, *failing: str) -> None:
@@ -176,12 +176,12 @@ async def test_what_another_process_has_noted_is_set_right_by_the_next_heartbeat
     await jobs.pull()
     # As a `once` with another token leaves it.
     await mirror.execute("UPDATE sync.connections SET state = 'failing', error = 'not authorised (401)'")
-    await jobs.beat()
+    await mirror.beat(jobs)
     assert await mirror.rows("SELECT state, error FROM sync.connections") == [{"state": "ok", "error": None}]
 
 
 async def test_a_heartbeat_before_the_first_pull_leaves_what_an_earlier_process_saw_fail(mirror: Mirror) -> None:
     await mirror.execute("INSERT INTO sync.connections (name, state, error) VALUES ('default', 'failing', 'so')")
     jobs = app.make_jobs(mirror.connection, mirror.settings())
-    await jobs.beat()
+    await mirror.beat(jobs)
     assert await mirror.rows("SELECT state, error FROM sync.connections") == [{"state": "failing", "error": "so"}]

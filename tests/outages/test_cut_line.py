@@ -24,14 +24,14 @@ async def test_a_commit_whose_answer_is_lost_sends_nothing_twice(
         # Whatever is sent twice is added twice, and shows.
         mirror.simulator.behaviour.allow_duplicates = True
         async with mirror.opened(), pushing(mirror) as jobs:
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             proxy.cut_at_commit(statement, is_answered=is_answered)
             await queue_add(mirror, voucher, "A")
             jobs.outbox.wake.set()
             await proxy.was_cut.wait()
             await ended(mirror, jobs)
             await pass_time(mirror, ALL_OVER)
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             assert (await statuses(mirror), active(mirror)) == (["done"], {(voucher.id, "A"): 1})
             assert len(mirror.requests(Operation.ADD_CODES)) == 1
             assert ((await mirror.compare()).is_equal, jobs.health.errors) == (True, [])

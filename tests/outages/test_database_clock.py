@@ -98,7 +98,7 @@ async def test_a_step_while_an_answer_is_on_its_way_sends_nothing_again(
 
     hotel.simulator.on_request = on_request
     async with pushing(hotel, **QUICK) as jobs:
-        await round_of(jobs)
+        await round_of(hotel, jobs)
         await queue_add(hotel, voucher, *MANY)
         jobs.outbox.wake.set()
         await is_sent.wait()
@@ -118,7 +118,7 @@ async def test_a_step_after_a_lost_answer_sends_nothing_again(
 ) -> None:
     voucher = hotel.add_voucher()
     async with pushing(hotel, **QUICK) as jobs:
-        await round_of(jobs)
+        await round_of(hotel, jobs)
         await lose_an_answer(hotel, jobs, voucher)
         for step in steps:
             await step_clock(hotel, clock, step)
@@ -131,7 +131,7 @@ async def test_a_step_after_a_lost_answer_sends_nothing_again(
 async def test_a_step_between_two_processes_sends_nothing_again(hotel: Mirror, clock: ProcessClock) -> None:
     voucher = hotel.add_voucher()
     async with pushing(hotel, **QUICK) as jobs:
-        await round_of(jobs)
+        await round_of(hotel, jobs)
         await lose_an_answer(hotel, jobs, voucher)
     await step_clock(hotel, clock, DAY)
     async with pushing(hotel, **QUICK) as heir:
@@ -146,7 +146,7 @@ async def test_what_was_put_off_does_not_wait_for_a_clock_that_went_back_between
 ) -> None:
     voucher = hotel.add_voucher()
     async with pushing(hotel, **QUICK) as jobs:
-        await round_of(jobs)
+        await round_of(hotel, jobs)
         if is_sent:
             await lose_an_answer(hotel, jobs, voucher)
         else:
@@ -164,16 +164,16 @@ async def test_what_was_put_off_does_not_wait_for_a_clock_that_went_back_between
 async def test_what_was_put_off_long_after_it_was_sent_does_not_wait_either(hotel: Mirror, clock: ProcessClock) -> None:
     voucher = hotel.add_voucher()
     async with pushing(hotel, **QUICK) as jobs:
-        await round_of(jobs)
+        await round_of(hotel, jobs)
         await lose_an_answer(hotel, jobs, voucher)
         await step_clock(hotel, clock, 2 * HOUR)
         hotel.simulator.faults.script(Operation.GET_CODES, Status(500), times=100)
         while not await hotel.rows(LOOKED_UP_AGAIN):
             await jobs.outbox.look_up()
-        await jobs.beat()
+        await hotel.beat(jobs)
         hotel.simulator.faults.stop()
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
-        await heir.beat()
+        await hotel.beat(heir)
         await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}

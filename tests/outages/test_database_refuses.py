@@ -66,7 +66,7 @@ async def test_an_add_that_could_not_be_noted_is_not_sent_again(
 
     with capture_logs() as logs:
         async with pushing(mirror) as jobs:
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             before = await watermarks(mirror)
             mirror.simulator.on_answer = on_answer
             await queue_add(mirror, voucher, "A")
@@ -76,7 +76,7 @@ async def test_an_add_that_could_not_be_noted_is_not_sent_again(
                 mirror.world.add_codes(voucher.id, numbered(3, f"THEIRS-{hour}"))
                 mirror.clock.advance(AN_HOUR)
                 await database.pass_time(AN_HOUR)
-                await round_of(jobs)
+                await round_of(mirror, jobs)
                 assert set(await statuses(mirror)) <= {"sending", "uncertain"}
                 assert (await watermarks(mirror), await honest(mirror)) == (before, [])
             assert all(words in str(error) for error in jobs.health.errors)
@@ -89,10 +89,10 @@ async def test_an_add_that_could_not_be_noted_is_not_sent_again(
 
 async def it_is_made_once(mirror: Mirror, jobs: Jobs, voucher: Voucher) -> None:
     """Now that the database takes everything again, the add is proved, and both sides are equal."""
-    await round_of(jobs)
+    await round_of(mirror, jobs)
     await ended(mirror, jobs)
     await pass_time(mirror, ALL_OVER)
-    await round_of(jobs)
+    await round_of(mirror, jobs)
     assert (await statuses(mirror), active(mirror)[voucher.id, "A"]) == (["done"], 1)
     assert len(mirror.requests(Operation.ADD_CODES)) == 1
     assert ((await mirror.compare()).is_equal, await honest(mirror), jobs.health.errors) == (True, [], [])

@@ -56,7 +56,7 @@ async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
     mirror.add_codes(voucher, numbered(10))
     token = mirror.world.tokens[ACCESS_TOKEN]
     async with pushing(mirror) as jobs:
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         mirror.world.revoke(ACCESS_TOKEN)
         before = len(mirror.simulator.requests)
         for hour in range(HOURS):
@@ -64,7 +64,7 @@ async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
             watch.shift_s += AN_HOUR.total_seconds()
             mirror.world.add_codes(voucher.id, [f"THEIRS-{hour}"])
             await queue_add(mirror, voucher, *numbered(3, f"OURS-{hour}"))
-            await round_of(jobs)
+            await round_of(mirror, jobs)
             await until(
                 mirror, f"(SELECT count(DISTINCT attempt_id) FROM {ATTEMPTS} WHERE http_status = 401) = {hour} + 1"
             )
@@ -79,7 +79,7 @@ async def test_a_revoked_token_stops_both_directions_until_it_is_restored(
         watch.shift_s += AN_HOUR.total_seconds()
         await ended(mirror, jobs)
         await pass_time(mirror, ALL_OVER)
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         assert set(await statuses(mirror)) == {"done"}
         assert set(active(mirror).values()) == {1}
         assert ((await mirror.compare()).is_equal, await honest(mirror), jobs.health.errors) == (True, [], [])
@@ -95,7 +95,7 @@ async def test_a_change_that_waits_for_a_pull_does_not_spend_the_whole_budget_on
         monkeypatch.setattr(f"sync.service.outbox_worker.{pause}", 3600.0)
     mirror.add_voucher()
     async with pushing(mirror) as jobs:
-        await round_of(jobs)
+        await round_of(mirror, jobs)
         if is_revoked:
             mirror.world.revoke(ACCESS_TOKEN)
         await queue_delete_by_id(mirror, uuid4())

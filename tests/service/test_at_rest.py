@@ -36,12 +36,11 @@ async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> No
     settings, kept = mirror.settings(), list[Jobs]()
     given = [Credentials("client", f"{number:064}", "test") for number in range(NUMBER + 1)]
     async with app.open_workplace(settings, mirror.way, asyncio.Event()) as place:
-        looks, daemon = make_looks(place.engine), app.describe_replica(place.process, settings)
-        shared = app.job_settings(settings)
+        looks, shared = make_looks(place.engine), app.job_settings(settings)
 
         def make(one: Credentials) -> Jobs:
             connection = app.make_connection(place, one.access_token, mirror.address, one)
-            return app.make_jobs(connection, settings, looks, daemon, shared)
+            return app.make_jobs(connection, settings, looks, shared)
 
         kept.append(make(given[0]))  # and what all of them share
         gc.collect()
@@ -60,7 +59,6 @@ class Hotels:
 
     def __init__(self, mirror: Mirror, place: app.Workplace, looks: Looks, schedule: Schedule) -> None:
         self._mirror, self._place, self._looks, self._schedule = mirror, place, looks, schedule
-        self._daemon = app.describe_replica(place.process, place.settings)
         self._shared = app.job_settings(place.settings)
         self._queue = StartQueue()
         self._begun: list[Jobs] = []
@@ -69,7 +67,7 @@ class Hotels:
         """The jobs of one."""
         given = Credentials(CLIENT_TOKEN, name, "test")
         connection = app.make_connection(self._place, name, self._mirror.address, given)
-        return app.make_jobs(connection, self._place.settings, self._looks, self._daemon, self._shared)
+        return app.make_jobs(connection, self._place.settings, self._looks, self._shared)
 
     async def begin(self, name: str) -> None:
         """Have one at work that has discovered and pulled, and is at rest."""
@@ -104,7 +102,7 @@ async def test_a_hotel_at_rest_has_no_task_keeps_none_that_has_ended_and_takes_n
 ) -> None:
     settings = mirror.settings()
     async with app.open_workplace(settings, mirror.way, mirror.stop) as place:
-        hourly = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+        hourly = Intervals(pull_s=3600, discovery_s=3600, push_poll_s=3600)
         schedule = Schedule(Cron(settings.sync_audit_cron), Random(1), hourly)
         hotels = Hotels(mirror, place, make_looks(place.engine), schedule)
         with schedule.running():

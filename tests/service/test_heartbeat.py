@@ -6,18 +6,19 @@ from sync.service import app
 from sync.service.health import DECISIVE
 from sync.service.jobs import Jobs
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
+from tests.support.owner import Owner
 
 OUTAGES = "SELECT ended_at IS NULL AS is_open, error FROM sync.outages ORDER BY id"
 
 
 def jobs_of(mirror: Mirror) -> Jobs:
-    return app.make_jobs(mirror.connection, mirror.settings(sync_pull_interval_s=7))
+    return app.make_jobs(mirror.connection, mirror.settings())
 
 
 async def test_a_daemon_is_told_with_its_settings_and_without_a_secret(mirror: Mirror) -> None:
-    jobs = jobs_of(mirror)
+    owner = Owner(mirror.connection, mirror.settings(sync_pull_interval_s=7))
     for _ in range(2):
-        await jobs.beat()
+        await owner.beat([jobs_of(mirror)])
     (told,) = await mirror.rows(
         "SELECT process, pid, revision, settings, heartbeat_at > started_at AS lives FROM sync.daemons"
     )
@@ -30,7 +31,7 @@ async def test_a_daemon_is_told_with_its_settings_and_without_a_secret(mirror: M
 async def test_what_is_reserved_of_the_budget_bears_the_daemons_name(mirror: Mirror) -> None:
     jobs = jobs_of(mirror)
     await jobs.discover()
-    await jobs.beat()
+    await mirror.beat(jobs)
     (row,) = await mirror.rows("SELECT process FROM sync.reservations JOIN sync.daemons USING (process)")
     assert row["process"] == mirror.connection.process
 
@@ -54,7 +55,7 @@ async def test_an_outage_that_another_process_met_ends_with_the_next_beat(mirror
     jobs, other = jobs_of(mirror), jobs_of(mirror)
     await jobs.health.note(DECISIVE, None)
     await other.health.note(DECISIVE, NotConnected("enterprises/getAll"))
-    await jobs.beat()
+    await mirror.beat(jobs)
     assert [row["is_open"] for row in await mirror.rows(OUTAGES)] == [False]
     (row,) = await mirror.rows("SELECT state, error, error_kind FROM sync.connections")
     assert row == {"state": "ok", "error": None, "error_kind": None}
@@ -62,7 +63,7 @@ async def test_an_outage_that_another_process_met_ends_with_the_next_beat(mirror
 
 async def test_what_is_old_is_forgotten(mirror: Mirror) -> None:
     jobs = jobs_of(mirror)
-    await jobs.beat()
+    await mirror.beat(jobs)
     for age in (40, 400):
         ago = f"now() - interval '{age} days'"
         await mirror.execute(
@@ -89,7 +90,7 @@ async def test_calls_that_fail_are_counted_by_what_went_wrong(mirror: Mirror) ->
     mirror.world.revoke(ACCESS_TOKEN)
     for _ in range(2):
         await jobs.discover()
-        await jobs.beat()
+        await mirror.beat(jobs)
     rows = await mirror.rows("SELECT operation, problem, count, request_id FROM sync.request_failures ORDER BY problem")
     told = {(row["operation"], row["problem"]): row["count"] for row in rows}
     assert told[("enterprises/getAll", "not authorised (401)")] == 2

@@ -20,7 +20,8 @@ from sync.service import app
 from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
-from sync.service.schedule import Schedule, run_until_stopped
+from sync.service.schedule import Schedule
+from tests.support.at_work import at_work
 from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import Mirror
 from tests.support.statements import statements
@@ -88,20 +89,18 @@ async def test_the_scheduler_polls_an_outbox_whenever_anything_is_left_in_it(mir
             sent.put_nowait(body["VoucherCodeParameters"][0]["Value"])
 
     mirror.simulator.on_request = on_request
-    often = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=0.05)
-    running = asyncio.create_task(run_until_stopped(jobs, often, mirror.stop))
-    try:
-        for value in ("first", "second"):  # nobody listens here for notifications
-            await mirror.execute(
-                "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
-                "SELECT 'add', id, :value FROM mews.vouchers",
-                value=value,
-            )
-            async with asyncio.timeout(30):
-                assert await sent.get() == value
-    finally:
-        mirror.stop.set()
-        await running
+    often = Intervals(pull_s=3600, discovery_s=3600, push_poll_s=0.05)
+    schedule = Schedule(jobs.audit.cron, Random(1), often)
+    with schedule.running():
+        async with at_work(schedule, jobs):
+            for value in ("first", "second"):  # nobody listens here for notifications
+                await mirror.execute(
+                    "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+                    "SELECT 'add', id, :value FROM mews.vouchers",
+                    value=value,
+                )
+                async with asyncio.timeout(30):
+                    assert await sent.get() == value
 
 
 async def test_what_is_queued_while_a_call_has_no_answer_does_not_wait_for_it(mirror: Mirror, jobs: Jobs) -> None:
@@ -137,21 +136,20 @@ async def test_news_wake_no_outbox_of_many_but_the_one_that_they_are_for(mirror:
         app.make_jobs(replace(mirror.connection, name=f"hotel {number}"), mirror.settings(), looks)
         for number in range(9)
     ]
-    seldom = Intervals(pull_s=3600, discovery_s=3600, heartbeat_s=3600, push_poll_s=3600)
+    seldom = Intervals(pull_s=3600, discovery_s=3600, push_poll_s=3600)
     schedule = Schedule(jobs.audit.cron, Random(1), seldom)  # whose clock does not run
     for one in (jobs, *others):
         await poll(one)
     before = [pushes(one) + 1 for one in others]  # each looks once, as it begins
-    running = [asyncio.create_task(schedule.run(one, mirror.stop)) for one in (jobs, *others)]
-    await until(lambda: [pushes(one) for one in others] == before)
-    await mirror.execute(
-        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
-    )
-    await schedule.wake_outboxes()
-    await until(lambda: jobs.outbox.ended == 1)
-    assert [pushes(one) for one in others] == before
-    mirror.stop.set()
-    await asyncio.gather(*running)
+    async with at_work(schedule, jobs, *others):
+        await until(lambda: [pushes(one) for one in others] == before)
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'add', id, 'NEW' FROM mews.vouchers"
+        )
+        await schedule.wake_outboxes()
+        await until(lambda: jobs.outbox.ended == 1)
+        assert [pushes(one) for one in others] == before
 
 
 def pushes(jobs: Jobs) -> int:
@@ -224,7 +222,7 @@ async def test_what_the_first_discovery_finds_is_read_at_once_and_nothing_is_cau
     """However long others keep it from discovering, as where thousands of hotels begin."""
     mirror.add_codes(mirror.add_voucher(), ["A", "B"])
     jobs = app.make_jobs(mirror.connection, mirror.settings())
-    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600, 3600))
+    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600))
     while not schedule.slots.discoveries.locked():
         await schedule.slots.discoveries.acquire()
     with schedule.running():

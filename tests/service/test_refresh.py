@@ -18,6 +18,7 @@ from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
 from sync.service.schedule import Schedule
 from tests.outages.helpers import queue_delete_by_id
+from tests.support.at_work import at_work
 from tests.support.mirror import Mirror
 
 pytestmark = pytest.mark.long
@@ -35,18 +36,14 @@ async def scheduled(mirror: Mirror, schedule: Schedule, trust: Trust) -> AsyncIt
     connection = replace(mirror.connection, tenure=Tenure(trust=trust))
     jobs = app.make_jobs(connection, mirror.settings(sync_settle_after_s=1))
     with schedule.running():
-        running = asyncio.create_task(schedule.run(jobs, mirror.stop))
-        try:
+        async with at_work(schedule, jobs):
             yield jobs
-        finally:
-            mirror.stop.set()
-            await running
-            mirror.stop.clear()
+    mirror.stop.clear()
 
 
 def make_schedule(reads_every_s: float = NEVER_S) -> Schedule:
     """One in which jobs that read by themselves come once at most, or every few seconds."""
-    intervals = Intervals(pull_s=reads_every_s, discovery_s=reads_every_s, heartbeat_s=NEVER_S, push_poll_s=POLL_S)
+    intervals = Intervals(pull_s=reads_every_s, discovery_s=reads_every_s, push_poll_s=POLL_S)
     return Schedule(Cron("0 3 1 1 *"), Random(1), intervals)
 
 

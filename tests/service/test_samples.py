@@ -6,7 +6,7 @@ import pytest
 
 from sync.mirror.watermarks import CaughtUp
 from sync.postgres.engine import transaction
-from sync.service import app, heartbeat, samples
+from sync.service import app, samples, states
 from sync.service.samples import EVERY_S, Done, Sampler
 from sync.service.status.series import DONE, STANDS, Sample, draw, load_series, path
 from tests.support.flows import footprint
@@ -25,7 +25,7 @@ async def note(mirror: Mirror, done: Done = NOTHING) -> None:
 async def caught_up(mirror: Mirror, age: str) -> None:
     """Lets the last pull have caught up so long ago."""
     async with transaction(mirror.connection.engine) as tx:
-        await heartbeat.beat(tx, "default", CaughtUp(datetime.now(UTC), datetime.now(UTC)))
+        await states.note_caught_up(tx, "default", CaughtUp(datetime.now(UTC), datetime.now(UTC)))
     await mirror.execute(f"UPDATE sync.connections SET caught_up_as_of = now() - interval '{age}'")
 
 
@@ -60,11 +60,11 @@ async def test_a_daemon_writes_them_down_every_five_minutes(mirror: Mirror) -> N
     jobs.sampler = Sampler(jobs._done, lambda: now[0])
     await jobs.discover()
     await jobs.pull()
-    await jobs.beat()
+    await mirror.beat(jobs)
     assert await mirror.rows("SELECT FROM sync.samples") == []
     for _ in range(2):
         now[0] += EVERY_S
-        await jobs.beat()
+        await mirror.beat(jobs)
     (row,) = await mirror.rows("SELECT codes, requests, failed, waiting FROM sync.samples")
     assert row == {"codes": 2, "requests": len(mirror.simulator.requests), "failed": 0, "waiting": 0}
 

@@ -10,7 +10,7 @@ from sync.outbox.claims import as_daemon
 from tests.daemon.stress import unfinished, waiting
 from tests.simulation.daemon_process import DaemonProcess
 from tests.simulation.simulation import Simulation
-from tests.support.flows import a_day_passes_for_refusals, beat, honest
+from tests.support.flows import a_day_passes_for_refusals, honest, note_caught_up
 from tests.support.mirror import ACCESS_TOKEN, OVERLAP, Mirror
 from tests.support.oracle import Oracle, consult
 
@@ -82,7 +82,7 @@ async def _what_the_audit_left(simulation: Simulation) -> list[str]:
     mirror = simulation.mirror
     # What changed within the overlap is left to the pull.
     mirror.clock.advance(2 * OVERLAP)
-    await beat(mirror, await mirror.once())
+    await note_caught_up(mirror, await mirror.once())
     wrong = []
     # The first one finishes what one that was killed has left, and looks at no voucher twice.
     for _ in range(1 + await _free_audits(mirror)):

@@ -16,7 +16,7 @@ from sync.demo.simulator.wire import code as shown_code
 from sync.demo.simulator.wire import page as shown_page
 from sync.mirror.pull_report import PullReport
 from sync.postgres.engine import transaction
-from sync.service import heartbeat
+from sync.service import states
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 Interval = tuple[datetime, datetime]
@@ -69,10 +69,11 @@ async def pull_later(mirror: Mirror, seconds: float = 2) -> PullReport:
     return await mirror.pull()
 
 
-async def beat(mirror: Mirror, report: PullReport) -> None:
-    """Notes how far a pull has caught up, as the daemon does."""
-    async with transaction(mirror.connection.engine) as tx:
-        await heartbeat.beat(tx, mirror.connection.name, report.caught_up)
+async def note_caught_up(mirror: Mirror, report: PullReport) -> None:
+    """Notes how far a pull has caught up, if it has, as a single cycle does."""
+    if report.caught_up:
+        async with transaction(mirror.connection.engine) as tx:
+            await states.note_caught_up(tx, mirror.connection.name, report.caught_up)
 
 
 async def watermarks(mirror: Mirror) -> dict[UUID, datetime]:

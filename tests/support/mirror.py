@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -15,13 +16,16 @@ from sync.connection.connection import Connection
 from sync.core.retry import Backoff
 from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
+from sync.fleet.registry import CONNECTION_NAME
 from sync.mews.client import RetryPolicy
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport
 from sync.postgres.engine import transaction
 from sync.service import app
+from sync.service.jobs import Jobs
 from sync.settings import Settings
+from tests.support.owner import Owner
 from tests.support.pooler import QUICK_LOOKS, way_to
 
 CLIENT_TOKEN, ACCESS_TOKEN = "the-client-token", "the-access-token"
@@ -63,6 +67,7 @@ class Mirror:
         self.state_dir = STATE_DIR
         self.address = ""
         self.connection: Connection
+        self._owners: dict[UUID, Owner] = {}
 
     def move_to(self, database_url: str) -> None:
         """Another database has what this one had, or its server has another address."""
@@ -88,13 +93,22 @@ class Mirror:
         """
         before = vars(self).pop("connection", None)
         try:
-            async with app.open_connection(self.settings(**settings), self.way, self.stop, retry_policy) as opened:
-                self.connection = opened
+            async with self._opened_as(self.settings(**settings), retry_policy) as self.connection:
                 yield
         finally:
             del self.connection
             if before:
                 self.connection = before
+
+    @asynccontextmanager
+    async def _opened_as(self, settings: Settings, retry_policy: RetryPolicy) -> AsyncIterator[Connection]:
+        given = app.credentials(settings)
+        async with app.open_workplace(settings, self.way, self.stop, retry_policy) as place:
+            connection = app.make_connection(place, CONNECTION_NAME, self.address, given)
+            try:
+                yield connection
+            finally:
+                await connection.client.aclose()
 
     @property
     def port(self) -> int:
@@ -156,6 +170,13 @@ class Mirror:
         report = await self.pull()
         assert not report.errors, [str(error) for error in report.errors]
         return report
+
+    async def beat(self, *all_jobs: Jobs) -> None:
+        """Has a replica own the connections of these jobs, and tell of them."""
+        process = self.connection.process
+        if process not in self._owners:
+            self._owners[process] = Owner(self.connection, self.settings())
+        await self._owners[process].beat(all_jobs)
 
     async def compare(self) -> Comparison:
         """The mirror against the truth."""

@@ -17,6 +17,7 @@ from sync.service.jobs import Jobs
 from sync.service.running import Running
 from sync.web.server import serve
 from tests.support.mirror import Mirror
+from tests.support.owner import Owner
 
 MAX_BYTES = 2**20
 TOKEN = "a-token-of-many-characters"
@@ -39,11 +40,16 @@ class Answer:
 
 @dataclass(slots=True)
 class Site:
-    """A server on a port of 127.0.0.1, and the jobs that it tells of."""
+    """A server on a port of 127.0.0.1, the jobs that it tells of, and the replica that owns these."""
 
     port: int
     jobs: Jobs
+    owner: Owner
     logs: list[Any] = field(default_factory=list)
+
+    async def beat(self) -> None:
+        """Has the replica tell of the jobs."""
+        await self.owner.beat([self.jobs])
 
     async def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
         """What a path answers; a header's name is written with underscores."""
@@ -103,7 +109,7 @@ async def serving(
             while not logs:
                 await asyncio.wait([listening], timeout=0.01)
             port = int(logs[0]["address"].rstrip("/").rpartition(":")[2])
-            yield Site(port, jobs, logs)
+            yield Site(port, jobs, Owner(mirror.connection, all_settings), logs)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)

@@ -49,6 +49,7 @@ INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'p
 """
 AN_HOUR_AGO = (
     "UPDATE sync.connections SET state_since = now() - interval '1 hour', caught_up_as_of = now() - interval '1 hour'",
+    "UPDATE sync.caught_up SET as_of[1] = now() - interval '1 hour'",
     "UPDATE sync.outages SET began_at = now() - interval '1 hour' WHERE ended_at IS NULL",
 )
 DRIFT = """
@@ -89,7 +90,7 @@ async def working(mirror: Mirror, site: Site) -> None:
         mirror.add_codes(voucher, [VALUE.format(f"{voucher.name}-{number}") for number in range(400)])
     await site.jobs.discover()
     await site.jobs.pull()
-    await site.jobs.beat()
+    await site.beat()
     await _run(mirror, RUNS)
     await _run(mirror, LATELY)
 
@@ -109,7 +110,7 @@ async def first_backfill(mirror: Mirror, site: Site) -> None:
     mirror.add_codes(voucher, [VALUE.format(number) for number in range(50)], days_old=2000)
     await site.jobs.discover()
     await site.jobs.pull_turn(turn_s=-1)
-    await site.jobs.beat()
+    await site.beat()
     await mirror.execute("UPDATE sync.plans SET windows_planned = windows_planned + 60")
     await mirror.execute(
         "INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'pull', now() - "
@@ -122,7 +123,7 @@ async def degraded(mirror: Mirror, site: Site) -> None:
     await working(mirror, site)
     await _queued(mirror, "pending", 37, "'the API failed (503)'", due_in="42 s")
     await site.jobs.health.note("push", ServerError("voucherCodes/add", status=503, request_id="5d1e-44c0"))
-    await site.jobs.beat()
+    await site.beat()
 
 
 async def api_down(mirror: Mirror, site: Site) -> None:
@@ -162,7 +163,7 @@ async def many(mirror: Mirror, site: Site) -> None:
     """A thousand connections, of which some fail and some are paused."""
     await _run(mirror, REPLICAS)
     await _run(mirror, MANY.format(every=90, count=1000))
-    await site.jobs.beat()
+    await site.beat()
 
 
 async def fleet(mirror: Mirror, site: Site) -> None:
@@ -171,7 +172,7 @@ async def fleet(mirror: Mirror, site: Site) -> None:
     await _run(mirror, MANY.format(every=8, count=20))
     await _run(mirror, "UPDATE mews.vouchers SET connection = 'default' WHERE connection = 'hotel-0001'")
     await _queued(mirror, "held", 420, "'held: 420 deletes within 600 s'", because="'too_many_deletes'")
-    await site.jobs.beat()
+    await site.beat()
 
 
 async def paused(mirror: Mirror, site: Site) -> None:

@@ -72,7 +72,7 @@ async def worked(site: Site, mirror: Mirror, outbox: Outbox) -> None:
     await outbox.add(voucher, "SECRET-D")
     await site.jobs.outbox.push_all()
     await outbox.add(voucher, "SECRET-F")
-    await site.jobs.beat()
+    await site.beat()
 
 
 async def test_what_all_connections_ask_of_an_address_is_told(mirror: Mirror) -> None:
@@ -179,6 +179,7 @@ async def test_of_what_was_removed_nothing_is_told_and_of_what_is_paused_no_age(
             "UPDATE sync.connections SET removed_at = now(), access_token = NULL, owner = NULL "
             "WHERE name = 'hotel-0005'"
         )
+        await mirror.execute("UPDATE sync.connections SET owner = NULL WHERE name = 'hotel-0007'")
         await mirror.execute(
             "INSERT INTO sync.rejected_records (connection, digest, kind, raw, reason) "
             "VALUES ('hotel-0005', 'x', 'VoucherCodes', '{}', 'no')"
@@ -191,7 +192,7 @@ async def test_of_what_was_removed_nothing_is_told_and_of_what_is_paused_no_age(
     assert not {name for name in of_paused if name.endswith("_seconds") or name == "voucher_sync_owned"}
     assert told["hotel-0003", "voucher_sync_paused"] == 1
     assert told["hotel-0001", "voucher_sync_paused"] == 0
-    assert (told["hotel-0001", "voucher_sync_owned"], told["default", "voucher_sync_owned"]) == (1, 0)
+    assert (told["hotel-0001", "voucher_sync_owned"], told["hotel-0007", "voucher_sync_owned"]) == (1, 0)
     assert ("hotel-0001", "voucher_sync_freshness_seconds") in told
     assert told[None, "voucher_sync_replicas"] == 3
     assert told[None, "voucher_sync_replicas_silent"] == 1

@@ -19,7 +19,7 @@ from sync.mews.client import Client
 from sync.outbox.enqueue import user_transaction
 from sync.postgres.engine import in_transaction, make_engine, transaction
 from sync.postgres.schema_version import require_schema
-from sync.service.heartbeat import is_daemon_heard
+from sync.service.states import is_daemon_heard
 from sync.settings import load_settings
 
 Result = TypeVar("Result")

@@ -18,7 +18,7 @@ async def cycle(mirror: Mirror) -> Jobs:
     assert await jobs.discover()
     assert await jobs.pull_turn()
     await jobs.outbox.push_all()
-    await jobs.beat()
+    await mirror.beat(jobs)
     return jobs
 
 

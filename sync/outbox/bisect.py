@@ -116,7 +116,7 @@ class BatchBisection:
         if not moved:
             await claims.end_attempt(tx, attempt_id)
         mine = [replace(row, attempts=row.attempts + 1) for row in rows if row.id in moved]
-        return replace(batch, attempt_id=attempt_id, rows=mine, server_utc=server_utc)
+        return Batch(attempt_id, batch.lane, mine)
 
     def _take_verdict(self, rows: Sequence[Row], outcome: Outcome) -> None:
         """Take note of what is known of rows now, and of others by them."""

@@ -11,8 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.mews.rate_limiter import Permit, Priority
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claims import Lane, by_index, server_utc_for
-from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.each_row import at_once
 from sync.outbox.finder import DueFinder
 from sync.outbox.look import Seen
@@ -21,12 +22,12 @@ from sync.outbox.send import PushSettings, Sender
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A batch whose claim is committed, and the place that is held for its call.
+    """What was claimed and is committed, and the place that is held for its call.
 
     `since_s`: when it was claimed, or earlier, by the monotonic clock.
     """
 
-    batch: Batch
+    dispatched: Dispatched
     permit: Permit
     since_s: float
 
@@ -69,7 +70,7 @@ class Claimer:
         since_s = time.monotonic()
         async with AsyncExitStack() as taken:
 
-            async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Batch | None]:
+            async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Dispatched | None]:
                 seen = await self._finder.look(tx)
                 if server_utc is None or len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
                     return seen, None
@@ -78,9 +79,9 @@ class Claimer:
                     permits[0].is_used = False
                 return seen, await self._claim(tx, seen.lanes[0], server_utc, seen) if permits else None
 
-            seen, batch = await at_once(self._connection.engine, look_and_claim, by_index)
+            seen, dispatched = await at_once(self._connection.engine, look_and_claim, by_index)
             self._finder.take(seen)
-            yield Claimed(batch, permits[0], since_s) if batch else None
+            yield Claimed(dispatched, permits[0], since_s) if dispatched else None
 
     def _may_send_at_once(self) -> bool:
         return self._sender.may_send() and not self._sender.is_probing
@@ -90,17 +91,16 @@ class Claimer:
         clock = self._connection.client.server_clock
         return None if clock.needs_witness else clock.now()
 
-    async def _claim(self, tx: AsyncConnection, lane: Lane, server_utc: datetime, seen: Seen) -> Batch:
-        return await claim_due(
-            tx,
-            lane,
+    async def _claim(self, tx: AsyncConnection, lane: Lane, server_utc: datetime, seen: Seen) -> Dispatched:
+        terms = Terms(
             limit=self._sender.batch_size,
             lease=self._settings.lease,
             server_utc=server_utc,
             freshness=self._freshness(),
             incarnation=self._connection.incarnation,
-            rules=self._settings.delete_guards,
+            delete_guards=self._settings.delete_guards,
             without=self._connection.set_aside.row_ids(),
             seen=seen,
             tenure=self._connection.tenure,
         )
+        return await claim_due(tx, lane, terms)

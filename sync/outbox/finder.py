@@ -5,9 +5,9 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import followers, routing
 from sync.outbox.claims import as_daemon, by_index
-from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.look import NOTHING, Seen, has_earlier, look
 from sync.outbox.routing import Waiting
 from sync.postgres.engine import in_transaction

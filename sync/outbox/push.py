@@ -16,13 +16,14 @@ from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
 from sync.connection.signals import Wake
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import gap
 from sync.outbox.bisect import BatchBisection
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claimer import Claimed, Claimer
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
-from sync.outbox.dispatch import Batch, MirrorFreshness
+from sync.outbox.dispatch import Batch, Dispatched
 from sync.outbox.finder import DueFinder
 from sync.outbox.outcomes import Outcome, Waits, resolve
 from sync.outbox.routing import Waiting
@@ -166,8 +167,8 @@ class Pusher:
     async def _start_found(self, calls: asyncio.TaskGroup) -> list[Lane]:
         """Claim one batch of each lane in which something is found; the lanes in which there may be more."""
         may_claim_as_found = not self._slots.locked()
-        if may_claim_as_found and (batch := await self._start_batch(self._claimer.claimed_as_found(), calls)):
-            return [batch.lane] if batch.has_more else []
+        if may_claim_as_found and (found := await self._start_batch(self._claimer.claimed_as_found(), calls)):
+            return [found.batch.lane] if found.has_more else []
         seen = await self._finder.find(self._freshness(), is_looked=may_claim_as_found)
         self._completer.report.failed += self.waiting.failed
         lanes = await self._not_waiting_for_clock(seen.lanes)
@@ -214,31 +215,30 @@ class Pusher:
         """Claim one batch of a lane and send it; whether there may be more to come."""
         if not self._sender.may_send():
             return False
-        batch = await self._start_batch(self._claimer.claimed(lane), calls)
-        return batch is not None and batch.has_more
+        dispatched = await self._start_batch(self._claimer.claimed(lane), calls)
+        return dispatched is not None and dispatched.has_more
 
-    async def _start_batch(self, claim: Claim, calls: asyncio.TaskGroup) -> Batch | None:
+    async def _start_batch(self, claim: Claim, calls: asyncio.TaskGroup) -> Dispatched | None:
         """Claim one batch and send it, in a task of its own; what was claimed, as soon as it is."""
-        claimed: asyncio.Future[Batch | None] = asyncio.get_running_loop().create_future()
+        claimed: asyncio.Future[Dispatched | None] = asyncio.get_running_loop().create_future()
         is_probe = self._sender.is_probing
         call = calls.create_task(self._carry_out(claim, claimed))
-        batch = await claimed
+        dispatched = await claimed
         if is_probe:
             # Others would be sent for nothing, or at once in whole batches.
             await asyncio.wait([call])
-        return batch
+        return dispatched
 
-    async def _carry_out(self, claim: Claim, claimed: "asyncio.Future[Batch | None]") -> None:
+    async def _carry_out(self, claim: Claim, claimed: "asyncio.Future[Dispatched | None]") -> None:
         """Claim, send and complete one batch. What cannot be now, as without a database, is looked up later.
 
-        `claimed` gets the batch as soon as it is claimed, or why it could not be.
+        `claimed` gets what was claimed as soon as it is, or why it could not be.
         """
         try:
             async with self._slots:
                 with ExitStack() as in_flight:
-                    batch, outcome = await self._claim_and_send(claim, claimed, in_flight)
-                    if batch and batch.rows:
-                        await self._complete(batch, outcome)
+                    if sent := await self._claim_and_send(claim, claimed, in_flight):
+                        await self._complete(*sent)
         except VoucherSyncError as error:
             if claimed.done():
                 self._completer.report.note_error(error)
@@ -250,33 +250,34 @@ class Pusher:
             raise
 
     async def _claim_and_send(
-        self, claim: Claim, claimed: "asyncio.Future[Batch | None]", in_flight: ExitStack
-    ) -> tuple[Batch | None, Outcome]:
+        self, claim: Claim, claimed: "asyncio.Future[Dispatched | None]", in_flight: ExitStack
+    ) -> tuple[Batch, Outcome] | None:
+        """The batch that was sent, and its outcome; None where nothing was to be."""
         async with claim as one:
-            batch = one.batch if one else None
-            if batch:
-                in_flight.enter_context(self.watch.in_flight(batch.attempt_id))
-                self._note_claimed(batch)
+            if one:
+                in_flight.enter_context(self.watch.in_flight(one.dispatched.batch.attempt_id))
+                self._note_dispatched(one.dispatched)
             if not claimed.done():
-                claimed.set_result(batch)
-            if not one or not batch or not batch.rows:
-                return batch, Outcome(None)
+                claimed.set_result(one.dispatched if one else None)
+            if not one or not one.dispatched.batch.rows:
+                return None
             one.permit.is_used = True
-            if batch.position is not None:
+            batch, position = one.dispatched.batch, one.dispatched.position
+            if position is not None:
                 # A claim that the database loses after this is missed by the witness, and not sent again.
-                await self._connection.incarnation.remember(batch.position)
+                await self._connection.incarnation.remember(position)
             outcome = await self._sender.send(batch, one.since_s)
         return batch, await self._sender.learn(batch, outcome)
 
-    def _note_claimed(self, batch: Batch) -> None:
+    def _note_dispatched(self, dispatched: Dispatched) -> None:
         report = self._completer.report
-        report.held += batch.held
-        report.refused += batch.refused
-        report.done += batch.done
-        report.failed += batch.failed
-        self._completer.ended += batch.done + batch.failed
-        self._connection.set_aside.add(batch.set_aside)
-        self._finder.waiting = replace(self.waiting, pull=self.waiting.pull or batch.waiting > 0)
+        report.held += dispatched.held
+        report.refused += dispatched.refused
+        report.done += dispatched.done
+        report.failed += dispatched.failed
+        self._completer.ended += dispatched.done + dispatched.failed
+        self._connection.set_aside.add(dispatched.set_aside)
+        self._finder.waiting = replace(self.waiting, pull=self.waiting.pull or dispatched.waiting > 0)
 
     async def _complete(self, batch: Batch, outcome: Outcome) -> None:
         """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""

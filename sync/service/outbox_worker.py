@@ -16,12 +16,12 @@ from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.connection.signals import Wake
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.read_back import read_deleted
 from sync.outbox import left_over, retention
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
-from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings

@@ -12,8 +12,9 @@ import pytest
 
 from sync.connection.tenure import now_s
 from sync.demo.simulator import Close, Hang, Operation
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.dispatch import Batch, Terms, claim_due
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
 from sync.outbox.send import BlockedAlone, Sender
@@ -75,10 +76,8 @@ async def claimed_add(mirror: Mirror, outbox: Outbox) -> Batch:
     lane, incarnation = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id), mirror.connection.incarnation
     await incarnation.check(mirror.connection.engine)
     async with as_daemon(mirror.connection.engine) as tx:
-        return await claim_due(
-            tx, lane, limit=1, lease=SETTINGS.lease, server_utc=mirror.clock(), freshness=MirrorFreshness(),
-            incarnation=incarnation, rules=SETTINGS.delete_guards,
-        )  # fmt: skip
+        terms = Terms(1, SETTINGS.lease, mirror.clock(), MirrorFreshness(), incarnation, SETTINGS.delete_guards)
+        return (await claim_due(tx, lane, terms)).batch
 
 
 @pytest.mark.parametrize("how", ["its connection is another's", "it was not heard for long"])

@@ -11,13 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.incarnation import Incarnation
 from sync.connection.witness import Witness
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import claims as product
 from sync.outbox import expired_claims
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, as_daemon, by_index
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
-from sync.outbox.dispatch import Batch, MirrorFreshness, claim_due
+from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.each_row import at_once
 from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import Completion
@@ -98,23 +99,21 @@ async def claim_due_now(
     rule: DeleteGuardRule = NO_GUARD,
     without: Sequence[int] = (),
     seen: Seen = NOTHING,
-) -> Batch:
+) -> Dispatched:
     incarnation = Incarnation(Witness(None))
     await incarnation.check(outbox.engine)
-    claim = partial(
-        claim_due,
-        lane=lane,
+    terms = Terms(
         limit=limit,
         lease=LEASE,
         server_utc=SENT_UTC,
         freshness=freshness or MirrorFreshness(),
         incarnation=incarnation,
-        rules=[rule],
+        delete_guards=[rule],
         without=without,
         seen=seen,
     )
-    return await at_once(outbox.engine, claim, by_index)
+    return await at_once(outbox.engine, partial(claim_due, lane=lane, terms=terms), by_index)
 
 
-def sent(batch: Batch) -> list[int]:
-    return [row.id for row in batch.rows]
+def sent(dispatched: Dispatched) -> list[int]:
+    return [row.id for row in dispatched.batch.rows]

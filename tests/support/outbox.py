@@ -12,10 +12,10 @@ from sqlalchemy import text
 from sync.connection.signals import Wake
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, Voucher
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
-from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.expired_claims import signs_of_life
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile

@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
-from sync.outbox.dispatch import RECHECK_AFTER, MirrorFreshness
+from sync.outbox.dispatch import RECHECK_AFTER
 from sync.outbox.rules import Status
 from sync.postgres.engine import make_engine
 from tests.support.claims import BUSY, claim_due_now, complete_some, sent
 from tests.support.database import code, store, uuid
 from tests.support.instants import utc
-from tests.support.queue import ADDS, DELETES, OTHER_VOUCHER, SENT_UTC, Outbox, execute
+from tests.support.queue import ADDS, DELETES, OTHER_VOUCHER, Outbox, execute
 
 
 async def fresh(outbox: Outbox) -> MirrorFreshness:
@@ -24,12 +25,16 @@ async def fresh(outbox: Outbox) -> MirrorFreshness:
 
 async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox) -> None:
     row_ids = [await outbox.add() for _ in range(3)]
-    batch = await claim_due_now(outbox, ADDS, limit=2)
-    assert sent(batch) == row_ids[:2]
-    assert [row.attempts for row in batch.rows] == [1, 1]
-    assert (batch.done, batch.waiting, batch.held, batch.server_utc) == (0, 0, 0, SENT_UTC)
-    assert set(await outbox.open_attempts()) == {batch.attempt_id}
-    assert [(await outbox.row(one))["attempt_id"] for one in row_ids] == [batch.attempt_id, batch.attempt_id, None]
+    claimed = await claim_due_now(outbox, ADDS, limit=2)
+    assert sent(claimed) == row_ids[:2]
+    assert [row.attempts for row in claimed.batch.rows] == [1, 1]
+    assert (claimed.done, claimed.waiting, claimed.held) == (0, 0, 0)
+    assert set(await outbox.open_attempts()) == {claimed.batch.attempt_id}
+    assert [(await outbox.row(one))["attempt_id"] for one in row_ids] == [
+        claimed.batch.attempt_id,
+        claimed.batch.attempt_id,
+        None,
+    ]
     assert await outbox.statuses() == ["sending", "sending", "pending"]
 
 
@@ -52,8 +57,8 @@ async def test_a_claim_is_on_disk_before_anything_is_sent(
 
 @pytest.mark.parametrize("lane", [ADDS, DELETES])
 async def test_nothing_due_opens_no_attempt(outbox: Outbox, lane: Lane) -> None:
-    batch = await claim_due_now(outbox, lane)
-    assert (sent(batch), batch.done, batch.waiting, batch.held) == ([], 0, 0, 0)
+    claimed = await claim_due_now(outbox, lane)
+    assert (sent(claimed), claimed.done, claimed.waiting, claimed.held) == ([], 0, 0, 0)
     assert await outbox.open_attempts() == {}
 
 
@@ -63,8 +68,8 @@ async def test_a_delete_by_value_is_sent_for_its_one_active_code(outbox: Outbox,
     others = [code(2, **deleted), code(3, "WINTER"), code(4, voucher_id=OTHER_VOUCHER), code(5, "summer")]
     await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)), *others)
     delete = await outbox.delete("SUMMER")
-    batch = await claim_due_now(outbox, DELETES, await fresh(outbox) if is_fresh else None)
-    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(1))]
+    claimed = await claim_due_now(outbox, DELETES, await fresh(outbox) if is_fresh else None)
+    assert [(row.id, row.target_code_id) for row in claimed.batch.rows] == [(delete, uuid(1))]
     row = await outbox.row(delete)
     assert (row["target_code_id"], row["voucher_code_id"]) == (uuid(1), None)
 
@@ -72,30 +77,35 @@ async def test_a_delete_by_value_is_sent_for_its_one_active_code(outbox: Outbox,
 async def test_a_delete_by_value_that_had_no_effect_is_decided_anew(outbox: Outbox) -> None:
     await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)))
     delete = await outbox.delete("SUMMER")
-    batch = await claim_due_now(outbox, DELETES)
-    await complete_some(outbox, BUSY, delete, attempt_id=batch.attempt_id)
+    claimed = await claim_due_now(outbox, DELETES)
+    await complete_some(outbox, BUSY, delete, attempt_id=claimed.batch.attempt_id)
     await store(outbox.engine, code(1, is_active=False, updated_utc=utc(2026, 2, 1)), code(2))
     await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
-    batch = await claim_due_now(outbox, DELETES)
-    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(2))]
+    claimed = await claim_due_now(outbox, DELETES)
+    assert [(row.id, row.target_code_id) for row in claimed.batch.rows] == [(delete, uuid(2))]
 
 
 async def test_a_delete_by_id_is_sent_for_that_code_whatever_else_has_its_value(outbox: Outbox) -> None:
     await store(outbox.engine, code(1), code(2), code(3))
     delete = await outbox.queue("delete", voucher_code_id=uuid(2))
-    batch = await claim_due_now(outbox, DELETES)
-    assert [(row.id, row.target_code_id) for row in batch.rows] == [(delete, uuid(2))]
+    claimed = await claim_due_now(outbox, DELETES)
+    assert [(row.id, row.target_code_id) for row in claimed.batch.rows] == [(delete, uuid(2))]
 
 
 @pytest.mark.parametrize("is_fresh", [False, True])
 async def test_a_delete_of_several_active_codes_fails(outbox: Outbox, is_fresh: bool) -> None:
     await store(outbox.engine, code(1), code(2))
     delete = await outbox.delete("SUMMER")
-    batch = await claim_due_now(outbox, DELETES, await fresh(outbox) if is_fresh else None)
+    claimed = await claim_due_now(outbox, DELETES, await fresh(outbox) if is_fresh else None)
     row = await outbox.row(delete)
     assert (row["status"], row["attempts"], row["voucher_code_id"]) == ("failed", 0, None)
     assert row["last_error"] == "2 active codes have this value: name one by voucher_code_id"
-    assert (sent(batch), batch.failed, await outbox.open_attempts(), await outbox.attempts(delete)) == ([], 1, {}, [])
+    assert (sent(claimed), claimed.failed, await outbox.open_attempts(), await outbox.attempts(delete)) == (
+        [],
+        1,
+        {},
+        [],
+    )
 
 
 @pytest.mark.long
@@ -104,8 +114,8 @@ async def test_a_delete_of_what_the_mirror_may_not_have_seen_waits(outbox: Outbo
     by_value, by_deleted = await outbox.delete("SUMMER"), await outbox.delete("WINTER")
     await store(outbox.engine, code(1, "WINTER", is_active=False), code(2, "SUMMER", voucher_id=OTHER_VOUCHER))
     for freshness in (None, MirrorFreshness(discovered_as_of=await outbox.now()), stale):
-        batch = await claim_due_now(outbox, DELETES, freshness)
-        assert (sent(batch), batch.done, batch.waiting) == ([], 0, 2)
+        claimed = await claim_due_now(outbox, DELETES, freshness)
+        assert (sent(claimed), claimed.done, claimed.waiting) == ([], 0, 2)
         for row_id in (by_value, by_deleted):
             row, now = await outbox.row(row_id), await outbox.now()
             assert (row["status"], row["attempts"], row["attempt_id"]) == ("pending", 0, None)
@@ -141,10 +151,10 @@ async def test_a_delete_of_what_is_deleted_already_is_done(outbox: Outbox, by_id
         await execute(outbox.engine, "UPDATE mews.voucher_codes SET missing_since = now() WHERE id = :id", id=uuid(2))
     named: dict[str, Any] = {"voucher_code_id": uuid(2)} if by_id else {"value": "SUMMER"}
     delete = await outbox.queue("delete", **named)
-    batch = await claim_due_now(outbox, DELETES, await fresh(outbox))
+    claimed = await claim_due_now(outbox, DELETES, await fresh(outbox))
     row = await outbox.row(delete)
     assert (row["status"], row["voucher_code_id"], row["last_error"]) == ("done", uuid(2), None)
-    assert (sent(batch), batch.done, await outbox.attempts(delete)) == ([], 1, [])
+    assert (sent(claimed), claimed.done, await outbox.attempts(delete)) == ([], 1, [])
 
 
 async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
@@ -154,9 +164,9 @@ async def test_one_claim_decides_each_delete_by_itself(outbox: Outbox) -> None:
     early = [await outbox.delete(value) for value in ("ONE", "TWO", "GONE", "NONE", "ALSO")]
     freshness = await fresh(outbox)
     late = await outbox.delete("LATER")
-    batch = await claim_due_now(outbox, DELETES, freshness)
-    assert [(row.id, row.target_code_id) for row in batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
-    assert (batch.done, batch.failed, batch.waiting) == (1, 2, 1)
+    claimed = await claim_due_now(outbox, DELETES, freshness)
+    assert [(row.id, row.target_code_id) for row in claimed.batch.rows] == [(early[0], uuid(1)), (early[4], uuid(5))]
+    assert (claimed.done, claimed.failed, claimed.waiting) == (1, 2, 1)
     assert await outbox.statuses() == ["sending", "failed", "done", "failed", "sending", "pending"]
     assert (await outbox.row(late))["attempts"] == 0
 
@@ -166,7 +176,7 @@ async def test_the_guard_holds_what_would_have_been_claimed(outbox: Outbox) -> N
     for number in range(1, 4):
         await outbox.delete(f"{number}")
     rule = DeleteGuardRule(share=0.2, at_least=3, window=timedelta(minutes=10))
-    batch = await claim_due_now(outbox, ADDS, rule=rule)
-    assert (batch.held, await outbox.statuses()) == (0, ["pending"] * 3)
-    batch = await claim_due_now(outbox, DELETES, rule=rule)
-    assert (sent(batch), batch.held, await outbox.statuses()) == ([], 3, ["held"] * 3)
+    claimed = await claim_due_now(outbox, ADDS, rule=rule)
+    assert (claimed.held, await outbox.statuses()) == (0, ["pending"] * 3)
+    claimed = await claim_due_now(outbox, DELETES, rule=rule)
+    assert (sent(claimed), claimed.held, await outbox.statuses()) == ([], 3, ["held"] * 3)

@@ -62,8 +62,8 @@ async def test_where_nothing_is_due_it_goes_on_a_while_before_the_present(outbox
     row_id = await outbox.add()
     later = await seen(outbox, none)
     assert later.lanes == [ADDS]
-    batch = await claim_due_now(outbox, ADDS, seen=later)
-    assert sent(batch) == [row_id]
+    claimed = await claim_due_now(outbox, ADDS, seen=later)
+    assert sent(claimed) == [row_id]
 
 
 async def test_what_comes_to_lie_before_it_is_told_and_found_by_a_look_at_all(outbox: Outbox) -> None:

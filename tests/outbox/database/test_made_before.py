@@ -38,12 +38,12 @@ async def test_a_code_that_was_created_since_the_first_attempt_is_what_it_made(
 ) -> None:
     await store(outbox.engine, code(1, created_utc=created_utc))
     add = await sent_before(outbox)
-    batch = await claim_due_now(outbox, ADDS)
+    claimed = await claim_due_now(outbox, ADDS)
     row = await outbox.row(add)
     if is_made:
-        assert (row["status"], row["voucher_code_id"], sent(batch), batch.done) == ("done", uuid(1), [], 1)
+        assert (row["status"], row["voucher_code_id"], sent(claimed), claimed.done) == ("done", uuid(1), [], 1)
     else:
-        assert (row["status"], row["voucher_code_id"], sent(batch), batch.done) == ("sending", None, [add], 0)
+        assert (row["status"], row["voucher_code_id"], sent(claimed), claimed.done) == ("sending", None, [add], 0)
 
 
 @pytest.mark.parametrize("is_seen_since", [False, True])
@@ -102,8 +102,8 @@ async def test_a_code_that_the_api_made_since_an_add_was_queued_is_what_the_add_
     add = await outbox.add("SUMMER")
     await outbox.set(add, attempts=attempts, first_sent_utc=SENT_UTC)
     await store(outbox.engine, code(1, created_utc=SENT_UTC + SECOND))
-    batch = await claim_due_now(outbox, ADDS)
-    assert (sent(batch), batch.done, (await outbox.row(add))["voucher_code_id"]) == ([], 1, uuid(1))
+    claimed = await claim_due_now(outbox, ADDS)
+    assert (sent(claimed), claimed.done, (await outbox.row(add))["voucher_code_id"]) == ([], 1, uuid(1))
 
 
 @pytest.mark.parametrize(("updated_utc", "is_stamped"), [(SENT_UTC, True), (None, False)])
@@ -139,6 +139,6 @@ async def test_another_voucher_s_or_value_s_code_is_nothing_it_made(outbox: Outb
 
 async def test_an_add_that_is_claimed_again_counts_on(outbox: Outbox) -> None:
     add = await sent_before(outbox)
-    batch = await claim_due_now(outbox, ADDS)
-    assert [row.attempts for row in batch.rows] == [2]
+    claimed = await claim_due_now(outbox, ADDS)
+    assert [row.attempts for row in claimed.batch.rows] == [2]
     assert (await outbox.row(add))["attempts"] == 2

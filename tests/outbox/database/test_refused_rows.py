@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import retention, routing
 from sync.outbox import uncertain as outbox_uncertain
 from sync.outbox.claims import as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
-from sync.outbox.dispatch import MirrorFreshness
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Status
 from tests.support.claims import BAD, BUSY, DONE, LOST, claim, claim_due_now, complete_rows, expire_claims, sent
@@ -101,8 +101,8 @@ async def test_what_cannot_be_claimed_is_not_sent_and_says_why_and_its_neighbour
     first, refused_row, last = await queue_three(outbox)
     statements, words = REFUSALS[kind]
     await guarded(*statements)
-    batch = await claim_due_now(outbox, ADDS)
-    assert (sent(batch), list(batch.set_aside)) == ([first, last], [])
+    claimed = await claim_due_now(outbox, ADDS)
+    assert (sent(claimed), list(claimed.set_aside)) == ([first, last], [])
     row = await outbox.row(refused_row)
     assert row["status"] == "pending"
     assert words in row["last_error"]
@@ -115,8 +115,8 @@ async def test_what_cannot_be_claimed_is_not_sent_and_says_why_and_its_neighbour
 async def test_what_takes_no_note_of_anything_is_named_and_left_out(outbox: Outbox, guarded: Guard, act: str) -> None:
     first, refused_row, last = await queue_three(outbox)
     await guarded(*refusing(act=act))
-    batch = await claim_due_now(outbox, ADDS)
-    assert (sent(batch), list(batch.set_aside)) == ([first, last], [refused_row])
+    claimed = await claim_due_now(outbox, ADDS)
+    assert (sent(claimed), list(claimed.set_aside)) == ([first, last], [refused_row])
     again = await claim_due_now(outbox, ADDS, without=[refused_row])
     assert (sent(again), list(again.set_aside)) == ([], [])
 
@@ -198,8 +198,8 @@ async def test_deletes_are_held_around_one_that_is_refused_and_that_one_is_not_s
     row_ids = [await outbox.delete(value) for value in values]
     await guarded(*refusing("NEW.status = 'held'"))
     rule = DeleteGuardRule(share=0.2, at_least=3, window=timedelta(minutes=10))
-    batch = await claim_due_now(outbox, DELETES, MirrorFreshness(), rule=rule)
-    assert (sent(batch), batch.held, list(batch.set_aside)) == ([], 2, [row_ids[1]])
+    claimed = await claim_due_now(outbox, DELETES, MirrorFreshness(), rule=rule)
+    assert (sent(claimed), claimed.held, list(claimed.set_aside)) == ([], 2, [row_ids[1]])
     assert await outbox.statuses() == ["held", "pending", "held"]
 
 

@@ -95,6 +95,20 @@ def test_the_tree_has_every_folder_and_module_and_no_other() -> None:
     assert of_readme == {folder for folder in folders if folder.count("/") == 2}
 
 
+def test_the_tree_says_what_each_module_of_a_capability_is_for() -> None:
+    rows = dict(re.findall(r"^\| `(sync/[\w/]+)/` \| (.+) \|$", ARCHITECTURE, re.MULTILINE))
+    in_general = {"sync/cli", "sync/demo"}
+    untold = {
+        path.relative_to(ROOT).as_posix()
+        for folder, told in rows.items()
+        for path in (ROOT / folder).iterdir()
+        if path.suffix in {".py", ".sql"} and path.stem not in {"__init__", "tables"}
+        if not in_general & {folder, "/".join(folder.split("/")[:2])}
+        if not {path.stem, path.name} & set(re.findall(r"`([\w.]+)`", told))
+    }
+    assert untold == set()
+
+
 def test_every_suite_is_told_what_it_proves() -> None:
     suites = {f"{path.parts[0]}/{path.parts[1]}/" for path in files() if path.match("tests/*/**/test_*.py")}
     suites |= {f"{path.parent}/" for path in files() if path.match("tests/*/test_*.py")}

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.process_names import another_name
 from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tables import budgets, reservations
 from sync.connection.tenure import Trust
@@ -36,20 +37,6 @@ STANDSTILL_S = 10
 async def may_write(tx: AsyncConnection) -> bool:
     """Whether this user of the database may write calls down; a user who only queues changes may not."""
     return bool((await tx.execute(_MAY_WRITE)).scalar_one())
-
-
-KIN_BITS = 64
-"""Of a name, which all rows of one process have in common."""
-
-
-def kin(name: UUID) -> int:
-    """What the names of one process have in common."""
-    return name.int >> KIN_BITS
-
-
-def akin(process: UUID) -> UUID:
-    """Another name for a process, which no other has."""
-    return UUID(int=kin(process) << KIN_BITS | uuid4().int & ((1 << KIN_BITS) - 1))
 
 
 class BudgetLedger:
@@ -120,7 +107,7 @@ class BudgetLedger:
         though the API counts it on.
         """
         mine = (reservations.c.token_fingerprint == self._token, reservations.c.process == self._process)
-        await tx.execute(update(reservations).where(*mine).values(process=akin(self._process)))
+        await tx.execute(update(reservations).where(*mine).values(process=another_name(self._process)))
 
     async def _lock(self, tx: AsyncConnection) -> None:
         """Keep all others of the token from writing until the end of the transaction."""

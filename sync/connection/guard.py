@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from shlex import quote
 
-from sync.connection import store as db
+from sync.connection import store
 from sync.connection.connection import Connection
 from sync.connection.hotels import why_foreign
 from sync.core.errors import AnotherHotel
@@ -38,7 +38,7 @@ async def verify(connection: Connection) -> None:
     async with identity.verifying:
         if identity.is_verified:
             return
-        known = await in_transaction(connection.engine, partial(db.load, connection=connection.name))
+        known = await in_transaction(connection.engine, partial(store.load, connection=connection.name))
         if known.token == identity.token:
             identity.is_verified = True
             return
@@ -49,7 +49,7 @@ async def verify(connection: Connection) -> None:
 async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> None:
     """Take the hotels that a token sees for this connection's, or raise `AnotherHotel`."""
     identity, engine = connection.identity, connection.engine
-    known = await in_transaction(engine, partial(db.load, connection=connection.name))
+    known = await in_transaction(engine, partial(store.load, connection=connection.name))
     foreign = why_foreign(
         identity.platform_address,
         seen := {one.id: one.name for one in enterprises},
@@ -65,7 +65,7 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
     now = (identity.platform_address, identity.token, frozenset(seen))
     if seen and (known.platform_address, known.token, known.seen) != now:
         remember = partial(
-            db.remember,
+            store.remember,
             connection=connection.name,
             platform_address=identity.platform_address,
             token=identity.token,

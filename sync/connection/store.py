@@ -13,7 +13,7 @@ from sync.connection.tables import connections, enterprises
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Remembered:
     """What is remembered of a connection; `token` is a fingerprint, and the first three are None where nothing is.
 
     `seen`: the ids of the hotels that its token saw last, which another connection may mirror.
@@ -25,7 +25,7 @@ class Known:
     enterprises: dict[UUID, str]
 
 
-async def load(tx: AsyncConnection, connection: str) -> Known:
+async def load(tx: AsyncConnection, connection: str) -> Remembered:
     """What is remembered; the hotels are those that it mirrors, or has seen last."""
     columns = (connections.c.platform_address, connections.c.token_fingerprint, connections.c.enterprise_ids)
     row = (await tx.execute(select(*columns).where(connections.c.name == connection))).one_or_none()
@@ -35,7 +35,7 @@ async def load(tx: AsyncConnection, connection: str) -> Known:
     )
     hotels = select(enterprises.c.id, enterprises.c.name).where(is_its)
     names = {hotel.id: hotel.name for hotel in await tx.execute(hotels)}
-    return Known(address, token, None if seen is None else frozenset(seen), names)
+    return Remembered(address, token, None if seen is None else frozenset(seen), names)
 
 
 async def remember(

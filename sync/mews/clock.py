@@ -108,8 +108,8 @@ class ServerClock:
         """The server's time, aware, by the last reading that was believed; None before there is any."""
         return self.last.carried(self._clock()) if self.last else None
 
-    def even_until(self, now: datetime) -> datetime:
-        """From where to read on, once the server's clock is back at `now` from where something was read through.
+    def read_on_from(self, now: datetime) -> datetime:
+        """From where to read on once the server's clock shows `now`, and something was read through a later instant.
 
         While it was ahead, windows lay in a time to come: of what was changed meanwhile they held nothing.
         """

@@ -162,8 +162,8 @@ class _Round:
     async def _plan(self, tx: AsyncConnection, work: PendingReads, now: datetime) -> _Due:
         overlap = self._settings.overlap
         if _is_beyond(work, now):
-            even_until = self._connection.client.server_clock.even_until(now)
-            await watermarks.clamp_to_now(tx, self._connection.name, even_until)
+            read_on_from = self._connection.client.server_clock.read_on_from(now)
+            await watermarks.clamp_to_now(tx, self._connection.name, read_on_from)
         backfills = list(
             plan_backfill(work.candidates, now=now, overlap=overlap, backfill_from=self._settings.backfill_from)
         )

@@ -86,16 +86,16 @@ async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[W
     return [WindowRead(group, window) for window in to_read]
 
 
-async def clamp_to_now(transaction: AsyncConnection, connection: str, now: datetime) -> None:
-    """Move watermarks beyond `now` back to it: the server's clock was set back, and will pass there again."""
-    is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > now)
-    await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=now))
+async def clamp_to_now(transaction: AsyncConnection, connection: str, read_on_from: datetime) -> None:
+    """Move watermarks beyond an instant back to it: the server's clock was set back, and will pass there again."""
+    is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > read_on_from)
+    await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=read_on_from))
     is_noted_beyond = (
         connections.c.name == connection,
         freshness.c.name == connections.c.name,
-        freshness.c.caught_up_through > now,
+        freshness.c.caught_up_through > read_on_from,
     )
-    noted = {"caught_up_as_of": freshness.c.caught_up_as_of, "caught_up_through": now}
+    noted = {"caught_up_as_of": freshness.c.caught_up_as_of, "caught_up_through": read_on_from}
     await transaction.execute(update(connections).where(*is_noted_beyond).values(noted))
 
 

@@ -96,7 +96,8 @@ WHERE row.id = ANY (:ids)
 RETURNING row.id
 """).bindparams(IDS, bindparam("wait", type_=Interval))
 
-# Who dies in a search may leave one whose rows are all in another's.
+# A process that dies while it bisects a batch may leave the batch's attempt without rows: all of them are claimed for
+# the attempt of a group then.
 _FORGET_EMPTY = text("""
 DELETE FROM sync.attempts AS attempt
 USING unnest(CAST(:attempts AS uuid[]), CAST(:untils AS timestamptz[])) AS silent(id, until)

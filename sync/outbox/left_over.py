@@ -21,7 +21,7 @@ MAX_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Unsent:
+class LeftPending:
     """Rows that were not sent: how long until the first of them goes again, and whether one `waits_for_mirror`, as a
     delete of a code that no pull has shown yet.
     """
@@ -61,7 +61,9 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
     )
 
 
-async def find_unsent(tx: AsyncConnection, connection: str, without: Iterable[int], *, with_due: bool) -> Unsent | None:
+async def find_unsent(
+    tx: AsyncConnection, connection: str, without: Iterable[int], *, with_due: bool
+) -> LeftPending | None:
     """Rows that were given back or put off a while, but for those of `without`, those that something on the table
     refuses to have changed, and those behind another one for the same code; None: there are none.
 
@@ -76,7 +78,7 @@ async def find_unsent(tx: AsyncConnection, connection: str, without: Iterable[in
         "refuses": REFUSES,
     }
     row = (await tx.execute(_UNSENT, parameters)).one()
-    return None if row.wait_s is None else Unsent(timedelta(seconds=row.wait_s), row.waits_for_mirror)
+    return None if row.wait_s is None else LeftPending(timedelta(seconds=row.wait_s), row.waits_for_mirror)
 
 
 async def count_resting(tx: AsyncConnection, connection: str) -> int:

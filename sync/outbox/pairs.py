@@ -30,7 +30,7 @@ class CodeName:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NewCode:
     """What the new code is to be, beside its value. Without `start_utc` or `end_utc` it has those of the old code."""
 
     start_utc: datetime | None = None
@@ -42,7 +42,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Standing:
+class _StandingCode:
     """A code that stands in the mirror."""
 
     id: UUID
@@ -52,49 +52,49 @@ class _Standing:
     validity_end_utc: datetime | None
 
 
-async def queue_replacement(tx: AsyncConnection, old: CodeName, value: str, wanted: Wanted) -> tuple[Queued, Queued]:
+async def queue_replacement(tx: AsyncConnection, old: CodeName, value: str, new: NewCode) -> tuple[Queued, Queued]:
     """Queue an add of `value` in the voucher of `old`, and behind it the delete of `old`.
 
     Until the new code stands the old one does. Raises `VoucherSyncError` where the mirror shows no such code, several,
     or where both have one value.
     """
-    if queued := await _queued_before(tx, wanted.idempotency_key):
+    if queued := await _queued_before(tx, new.idempotency_key):
         return queued
     standing = await _standing(tx, old)
     if standing.value == value:
         raise VoucherSyncError("the new code is the old one: `voucher-sync outbox extend` gives it another validity")
-    return await _queue_pair(tx, _add(standing, value, wanted), _delete(standing), wanted)
+    return await _queue_pair(tx, _add(standing, value, new), _delete(standing), new)
 
 
-async def queue_extension(tx: AsyncConnection, old: CodeName, wanted: Wanted) -> tuple[Queued, Queued]:
+async def queue_extension(tx: AsyncConnection, old: CodeName, new: NewCode) -> tuple[Queued, Queued]:
     """Queue the delete of `old`, and behind it an add of the same value: a voucher holds a value once at a time.
 
     So in between there is no such code. Raises `VoucherSyncError` where the mirror shows no such code, or several.
     """
-    if queued := await _queued_before(tx, wanted.idempotency_key):
+    if queued := await _queued_before(tx, new.idempotency_key):
         return queued
     standing = await _standing(tx, old)
-    return await _queue_pair(tx, _delete(standing), _add(standing, standing.value, wanted), wanted)
+    return await _queue_pair(tx, _delete(standing), _add(standing, standing.value, new), new)
 
 
-def _add(standing: _Standing, value: str, wanted: Wanted) -> Change:
+def _add(standing: _StandingCode, value: str, new: NewCode) -> Change:
     return Change(
         operation=Operation.ADD,
         voucher_id=standing.voucher_id,
         value=value,
-        validity_start_utc=wanted.start_utc or standing.validity_start_utc,
-        validity_end_utc=wanted.end_utc or standing.validity_end_utc,
+        validity_start_utc=new.start_utc or standing.validity_start_utc,
+        validity_end_utc=new.end_utc or standing.validity_end_utc,
     )
 
 
-def _delete(standing: _Standing) -> Change:
+def _delete(standing: _StandingCode) -> Change:
     return Change(operation=Operation.DELETE, voucher_code_id=standing.id)
 
 
-async def _queue_pair(tx: AsyncConnection, first: Change, second: Change, wanted: Wanted) -> tuple[Queued, Queued]:
-    key = wanted.idempotency_key
-    first, second = (replace(one, note=wanted.note, priority=wanted.priority) for one in (first, second))
-    queued = await queue(tx, replace(first, not_before=wanted.not_before, idempotency_key=key))
+async def _queue_pair(tx: AsyncConnection, first: Change, second: Change, new: NewCode) -> tuple[Queued, Queued]:
+    key = new.idempotency_key
+    first, second = (replace(one, note=new.note, priority=new.priority) for one in (first, second))
+    queued = await queue(tx, replace(first, not_before=new.not_before, idempotency_key=key))
     behind = replace(second, after_id=queued.id, idempotency_key=key and key + SECOND_KEY)
     return queued, await queue(tx, behind)
 
@@ -115,17 +115,17 @@ async def _queued_before(tx: AsyncConnection, key: str | None) -> tuple[Queued, 
     return (found[keys[0]], found[keys[1]]) if len(found) == len(keys) else None
 
 
-async def _standing(tx: AsyncConnection, named: CodeName) -> _Standing:
+async def _standing(tx: AsyncConnection, named: CodeName) -> _StandingCode:
     conditions = [
-        column == wanted
-        for column, wanted in (
+        column == name
+        for column, name in (
             (voucher_codes.c.id, named.voucher_code_id),
             (voucher_codes.c.voucher_id, named.voucher_id),
             (voucher_codes.c.value, named.value),
         )
-        if wanted is not None
+        if name is not None
     ]
-    columns = (voucher_codes.c[name] for name in _Standing.__slots__)
+    columns = (voucher_codes.c[name] for name in _StandingCode.__slots__)
     is_usable = (voucher_codes.c.is_active, voucher_codes.c.missing_since.is_(None), voucher_codes.c.value.is_not(None))
     found = (await tx.execute(select(*columns).where(*conditions, *is_usable).limit(2))).mappings().all()
     if len(found) > 1:
@@ -134,4 +134,4 @@ async def _standing(tx: AsyncConnection, named: CodeName) -> _Standing:
         raise VoucherSyncError(
             "the mirror shows no such active code: see `voucher-sync outbox list --code`, or wait for the next pull"
         )
-    return _Standing(**found[0])
+    return _StandingCode(**found[0])

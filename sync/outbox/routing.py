@@ -164,7 +164,7 @@ LIMIT :limit
 FOR NO KEY UPDATE OF unassigned SKIP LOCKED
 """).bindparams(_DISCOVERED, _CAUGHT_UP)
 
-# Through `sending`, as every row that fails. What it names may have come to be known since the adoption just before.
+# Through `sending`, as every row that fails.
 _CLAIM_UNKNOWN = text("""
 UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid(), connection = :connection
 WHERE id = ANY (:ids)

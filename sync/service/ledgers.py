@@ -5,7 +5,8 @@ from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.connection.budget import BudgetLedger, akin
+from sync.connection.budget import BudgetLedger
+from sync.connection.process_names import another_name
 from sync.connection.tenure import Trust
 from sync.mews.rate_limiter import CAP_WAIT_S
 from sync.settings import Settings
@@ -27,7 +28,7 @@ class Ledgers:
     ) -> BudgetLedger:
         """A ledger for another connection of this token; `trust` as `BudgetLedger` says."""
         if token in self._in_its_name:
-            return make_ledger(token, settings, engine, akin(process))
+            return make_ledger(token, settings, engine, another_name(process))
         ledger = self._in_its_name[token] = make_ledger(token, settings, engine, process, trust)
         return ledger
 

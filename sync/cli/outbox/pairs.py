@@ -11,7 +11,7 @@ from sync.cli.shapes import QueuedRows, queued_row
 from sync.cli.terminal import echo_json
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.enqueue import Queued, doubtful_vouchers, user_transaction
-from sync.outbox.pairs import CodeName, Wanted, queue_extension, queue_replacement
+from sync.outbox.pairs import CodeName, NewCode, queue_extension, queue_replacement
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED
 from sync.postgres.engine import in_transaction
@@ -29,12 +29,15 @@ def queue_pair(
     **others: Any,
 ) -> None:
     """Replace a code by `new`, or without one give it another validity; tell the two rows."""
-    wanted = Wanted(validity_start_utc, validity_end_utc, **others)
+    new_code = NewCode(validity_start_utc, validity_end_utc, **others)
 
     async def insert(tx: AsyncConnection) -> tuple[tuple[Queued, Queued], list[str]]:
         voucher_id = await find_voucher(tx, voucher)
         named = CodeName(voucher_code_id, voucher_id, old)
-        pair = await (queue_extension(tx, named, wanted) if new is None else queue_replacement(tx, named, new, wanted))
+        if new is None:
+            pair = await queue_extension(tx, named, new_code)
+        else:
+            pair = await queue_replacement(tx, named, new, new_code)
         return pair, await doubtful_vouchers(tx, [voucher_id] if voucher_id else [])
 
     async def work(engine: AsyncEngine) -> None:

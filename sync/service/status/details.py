@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import TextClause
 
-from sync.connection.budget import kin
+from sync.connection.process_names import name_of_process
 from sync.core.cron import Cron
 from sync.service.runs import Run
 from sync.service.status.changes import load_changes
@@ -92,10 +92,10 @@ def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
 async def _load_shares(
     tx: AsyncConnection, names: Sequence[str], daemons: Sequence[Daemon]
 ) -> defaultdict[str, list[Share]]:
-    running = {kin(one.process): one for one in daemons if one.is_alive}
+    running = {name_of_process(one.process): one for one in daemons if one.is_alive}
     found: defaultdict[str, dict[UUID, Share]] = defaultdict(dict)
     for row in await tx.execute(_SHARES, {"names": list(names)}):
-        daemon = running.get(kin(row.process))
+        daemon = running.get(name_of_process(row.process))
         process = daemon.process if daemon else row.process
         before = found[row.name].get(process)
         calls, is_waiting = (before.calls, before.is_waiting) if before else (0, False)

@@ -30,17 +30,22 @@ class Engagement:
     is_given_back: bool = False
 
 
-def is_written_anew(work: Engagement, owned: Owned | None) -> bool:
+def is_written_anew(engagement: Engagement, owned: Owned | None) -> bool:
     """Whether a connection is this replica's as before, and its tokens or its address are not as they were."""
-    return owned is not None and work.owned is not None and owned != work.owned and owned.epoch == work.owned.epoch
+    return (
+        owned is not None
+        and engagement.owned is not None
+        and owned != engagement.owned
+        and owned.epoch == engagement.owned.epoch
+    )
 
 
-def follow_owner(work: Engagement, owned: Owned | None, *, is_given_back: bool) -> None:
+def follow_owner(engagement: Engagement, owned: Owned | None, *, is_given_back: bool) -> None:
     """Go on with a connection that this replica owns as before, and end what is another's, or has other tokens."""
-    if work.owned is None and owned is not None:
-        work.owned, work.tenure.epoch = owned, owned.epoch
-    if owned is None or work.owned is None or owned.epoch != work.owned.epoch:
-        work.is_lost = work.tenure.is_over = True
-    work.is_given_back = work.is_given_back or is_given_back
-    if work.is_lost or work.is_given_back or owned != work.owned:
-        work.stop.set()
+    if engagement.owned is None and owned is not None:
+        engagement.owned, engagement.tenure.epoch = owned, owned.epoch
+    if owned is None or engagement.owned is None or owned.epoch != engagement.owned.epoch:
+        engagement.is_lost = engagement.tenure.is_over = True
+    engagement.is_given_back = engagement.is_given_back or is_given_back
+    if engagement.is_lost or engagement.is_given_back or owned != engagement.owned:
+        engagement.stop.set()

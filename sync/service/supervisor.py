@@ -22,10 +22,10 @@ from sync.postgres.engine import in_transaction
 from sync.service import app, states
 from sync.service.defects import outlived
 from sync.service.engagement import is_written_anew
+from sync.service.engagements import Engagements
 from sync.service.heartbeats import Heartbeats
 from sync.service.schedule import Schedule
 from sync.service.states import Standing
-from sync.service.works import Works
 
 BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
@@ -52,8 +52,8 @@ class Supervisor:
         self._schedule = schedule
         self._heartbeat_s = heartbeat_s
         self._heartbeats = Heartbeats(place.engine, place.incarnation, membership.book)
-        self._works = Works(place, membership, schedule, self._heartbeats, self.wake)
-        self.jobs = self._works.jobs
+        self._engagements = Engagements(place, membership, schedule, self._heartbeats, self.wake)
+        self.jobs = self._engagements.jobs
         self._is_registered = False
         self._is_spare: bool | None = None
         self._has_beaten, self._has_news = asyncio.Event(), asyncio.Event()
@@ -97,8 +97,10 @@ class Supervisor:
 
     async def _beat(self) -> None:
         self._pause_s = BEAT_S
-        works = self._works
-        leaving = {name for name, work in works.by_name.items() if work.is_given_back} | works.to_release
+        engagements = self._engagements
+        leaving = {
+            name for name, engagement in engagements.by_name.items() if engagement.is_given_back
+        } | engagements.to_release
         try:
             async with asyncio.timeout(BEAT_TAKES_S):
                 await self._register()
@@ -106,9 +108,9 @@ class Supervisor:
                 stored = await self._load(found)
         except (DatabaseError, TimeoutError) as error:
             self._note_beat(error)
-            if not self._is_registered and not works.by_name and self._has_own_tokens:
+            if not self._is_registered and not engagements.by_name and self._has_own_tokens:
                 # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
-                works.begin(None, OF_ENVIRONMENT)
+                engagements.begin(None, OF_ENVIRONMENT)
             return
         self._note_beat(None)
         self._pause_s = min(BEAT_S, found.look_again_s)
@@ -123,7 +125,7 @@ class Supervisor:
         if error is None:
             log.info("beating_again")
         else:
-            tell = log.info if self._works.by_name else log.warning
+            tell = log.info if self._engagements.by_name else log.warning
             tell("not_beating", error=str(error) or f"no answer within {BEAT_TAKES_S:g} s")
 
     @property
@@ -138,9 +140,9 @@ class Supervisor:
 
     async def _load(self, found: Round) -> Mapping[str, StoredConnection]:
         """The connections that are to be begun, and those whose tokens are written anew."""
-        by_name = self._works.by_name
-        wanted = found.owned.keys() - by_name.keys() - self._works.to_release - set(found.give_back)
-        wanted |= {name for name, work in by_name.items() if is_written_anew(work, found.owned.get(name))}
+        by_name = self._engagements.by_name
+        wanted = found.owned.keys() - by_name.keys() - self._engagements.to_release - set(found.give_back)
+        wanted |= {name for name, engagement in by_name.items() if is_written_anew(engagement, found.owned.get(name))}
         if not wanted:
             return {}
         active = await in_transaction(self._place.engine, registry.load_active)
@@ -149,22 +151,22 @@ class Supervisor:
     def _follow(self, found: Round, stored: Mapping[str, StoredConnection]) -> None:
         """End what is to be ended, and begin what is to be begun."""
         self._place.pools.take_part(found.part)
-        works = self._works
-        for name, work in works.by_name.items():
-            if work.owned is None and name not in found.owned and not self._has_beaten.is_set():
+        engagements = self._engagements
+        for name, engagement in engagements.by_name.items():
+            if engagement.owned is None and name not in found.owned and not self._has_beaten.is_set():
                 continue  # what is nobody's yet is taken with the next beat
-            works.follow(name, found.owned.get(name), stored.get(name), is_given_back=name in found.give_back)
+            engagements.follow(name, found.owned.get(name), stored.get(name), is_given_back=name in found.give_back)
         self._has_beaten.set()
-        works.to_release |= set(found.give_back) - works.by_name.keys()
-        for name in stored.keys() - works.by_name.keys():
-            works.begin(found.owned[name], stored[name])
+        engagements.to_release |= set(found.give_back) - engagements.by_name.keys()
+        for name in stored.keys() - engagements.by_name.keys():
+            engagements.begin(found.owned[name], stored[name])
         is_spare = not found.owned
         if is_spare != self._is_spare:
             self._is_spare = is_spare
             log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
 
     async def _tell_unopened(self, names: Sequence[str]) -> None:
-        """Note that nobody opens these: whoever has the key to one takes it, and says that it works."""
+        """Note that nobody opens these: whoever has the key to one takes it, and says that it engagements."""
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 for name in names:
@@ -174,25 +176,25 @@ class Supervisor:
 
     async def _release(self) -> None:
         """Let others have what has ended here and is to move."""
-        names = set(self._works.to_release)
+        names = set(self._engagements.to_release)
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 await self._membership.release(names)
-                self._works.to_release -= names
+                self._engagements.to_release -= names
 
     async def _end_all(self) -> None:
         """End all that is under way, and let others have each connection as soon as it has."""
-        self._works.end_all()
+        self._engagements.end_all()
         try:
             with suppress(DatabaseError, TimeoutError):
                 async with asyncio.timeout(LEAVE_S):
                     await self._membership.begin_to_leave()
-            while tasks := self._works.tasks:
+            while tasks := self._engagements.tasks:
                 await asyncio.wait(tasks, timeout=RELEASE_S)
                 await self._release()
             await self._release()  # of what had ended before there was anything to wait for
         finally:
-            for task in (tasks := self._works.tasks):
+            for task in (tasks := self._engagements.tasks):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -208,14 +210,14 @@ class Supervisor:
         """Tell of all connections, soon after one was begun and at each beat of theirs."""
         await self._has_beaten.wait()  # which must have its session before others take what there are
         while True:
-            self._works.has_begun.clear()
+            self._engagements.has_begun.clear()
             is_told = False
             with outlived("heartbeat"):
-                is_told = await self._heartbeats.tell(list(self.jobs), list(self._works.starts.waiting))
+                is_told = await self._heartbeats.tell(list(self.jobs), list(self._engagements.starts.waiting))
             await asyncio.sleep(TELL_AGAIN_S)
             with suppress(TimeoutError):
                 pause_s = self._heartbeat_s if is_told else TELL_AGAIN_S
-                await asyncio.wait_for(self._works.has_begun.wait(), max(0.0, pause_s - TELL_AGAIN_S))
+                await asyncio.wait_for(self._engagements.has_begun.wait(), max(0.0, pause_s - TELL_AGAIN_S))
 
     async def _watch_trust(self) -> None:
         """End what reads while this replica does not know whether it still owns what it works for."""
@@ -224,7 +226,7 @@ class Supervisor:
             await asyncio.sleep(max(0.1, min(BEAT_S, trust.until_s - now_s())))
             is_good = trust.is_good()
             if was_good and not is_good:
-                log.info("owner_unknown", connections=len(self._works.by_name))
+                log.info("owner_unknown", connections=len(self._engagements.by_name))
                 self._schedule.cancel_asking()
             elif is_good and not was_good:
                 self._schedule.make_up()

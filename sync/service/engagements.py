@@ -36,7 +36,7 @@ UNKNOWN_EPOCH = -1
 log = structlog.get_logger()
 
 
-class Works:
+class Engagements:
     """`by_name`: what is done for each connection; `jobs`: those of all that have begun.
 
     `to_release`: the names of those that have ended and are to be another's. `has_begun` is set whenever one begins,
@@ -68,14 +68,14 @@ class Works:
     @property
     def tasks(self) -> set["asyncio.Task[None]"]:
         """What is beginning or ending."""
-        return {work.task for work in self.by_name.values() if work.task is not None}
+        return {engagement.task for engagement in self.by_name.values() if engagement.task is not None}
 
     def begin(self, owned: Owned | None, stored: StoredConnection) -> None:
         """Work for a connection from now on; `owned` is None while it is not known whose it is."""
         epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
         tenure = Tenure(self._place.process, epoch, self._membership.trust)
-        work = self.by_name[stored.name] = Engagement(stored.name, owned, tenure)
-        self._new.append((work, stored))
+        engagement = self.by_name[stored.name] = Engagement(stored.name, owned, tenure)
+        self._new.append((engagement, stored))
         if self._beginning is None or self._beginning.done():
             self._beginning = asyncio.create_task(self._begin_new())
 
@@ -84,72 +84,74 @@ class Works:
 
         `stored`: where it is written anew.
         """
-        work = self.by_name[name]
+        engagement = self.by_name[name]
         if stored is not None and owned is not None:
-            self._accept(work, owned, stored)
-        follow_owner(work, owned, is_given_back=is_given_back)
-        self._end_if_stopped(work)
+            self._accept(engagement, owned, stored)
+        follow_owner(engagement, owned, is_given_back=is_given_back)
+        self._end_if_stopped(engagement)
 
     def end_all(self) -> None:
         """End all, and let others have it."""
-        for work in self.by_name.values():
-            work.is_given_back = True
-            work.stop.set()
-            self._end_if_stopped(work)
+        for engagement in self.by_name.values():
+            engagement.is_given_back = True
+            engagement.stop.set()
+            self._end_if_stopped(engagement)
 
-    def _accept(self, work: Engagement, owned: Owned, stored: StoredConnection) -> None:
+    def _accept(self, engagement: Engagement, owned: Owned, stored: StoredConnection) -> None:
         """Go on with the same tokens under another key: what is encrypted anew is not begun anew."""
         with suppress(SettingsError):
-            if app.open_stored(self._place.settings, stored) == work.given:
-                work.owned = owned
+            if app.open_stored(self._place.settings, stored) == engagement.given:
+                engagement.owned = owned
 
-    def _do(self, work: Engagement, doing: Coroutine[None, None, None]) -> None:
-        work.task = asyncio.create_task(doing)
-        work.task.add_done_callback(lambda done: self._done(work, done))
+    def _do(self, engagement: Engagement, doing: Coroutine[None, None, None]) -> None:
+        engagement.task = asyncio.create_task(doing)
+        engagement.task.add_done_callback(lambda done: self._done(engagement, done))
 
-    def _done(self, work: Engagement, done: "asyncio.Task[None]") -> None:
-        if work.task is done:  # and not a step that this one has led to
-            work.task = None
+    def _done(self, engagement: Engagement, done: "asyncio.Task[None]") -> None:
+        if engagement.task is done:  # and not a step that this one has led to
+            engagement.task = None
         if not done.cancelled():  # else all ends at once
-            self._end_if_stopped(work)
+            self._end_if_stopped(engagement)
 
-    def _end_if_stopped(self, work: Engagement) -> None:
+    def _end_if_stopped(self, engagement: Engagement) -> None:
         """End what is to be ended, once it has begun."""
-        if work.stop.is_set() and work.task is None and self.by_name.get(work.name) is work:
-            self._do(work, self._end(work))
+        if engagement.stop.is_set() and engagement.task is None and self.by_name.get(engagement.name) is engagement:
+            self._do(engagement, self._end(engagement))
 
     async def _begin_new(self) -> None:
         """Begin each that is new, with a turn of the loop between two: there may be thousands."""
         while self._new:
-            work, stored = self._new.popleft()
-            if not work.stop.is_set():
-                self._do(work, self._take_step(work, partial(self._enter, work, stored)))
+            engagement, stored = self._new.popleft()
+            if not engagement.stop.is_set():
+                self._do(engagement, self._take_step(engagement, partial(self._enter, engagement, stored)))
             await asyncio.sleep(0)
 
-    async def _take_step(self, work: Engagement, step: Callable[[], None]) -> None:
+    async def _take_step(self, engagement: Engagement, step: Callable[[], None]) -> None:
         """Take a step of its beginning; a fault of ours ends it after a while, so that it is begun anew."""
         try:
-            with outlived("connection", but=(SettingsError,), connection=work.name) as ending:
+            with outlived("connection", but=(SettingsError,), connection=engagement.name) as ending:
                 step()
         except SettingsError as error:
-            log.warning("not_begun", connection=work.name, error=str(error))
-            await self._tell(work.name, error)
+            log.warning("not_begun", connection=engagement.name, error=str(error))
+            await self._tell(engagement.name, error)
             return
         if ending.error:
-            await self._tell(work.name, ending.error)
+            await self._tell(engagement.name, ending.error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(work.stop.wait(), AFTER_DEFECT_S)
-            work.stop.set()
+                await asyncio.wait_for(engagement.stop.wait(), AFTER_DEFECT_S)
+            engagement.stop.set()
 
-    def _enter(self, work: Engagement, stored: StoredConnection) -> None:
+    def _enter(self, engagement: Engagement, stored: StoredConnection) -> None:
         """Make its jobs, which begin once there is a place for them."""
-        jobs, pulls_first = self._make_jobs(work, stored), stored.caught_up_as_of is not None
-        work.jobs = jobs
+        jobs, pulls_first = self._make_jobs(engagement, stored), stored.caught_up_as_of is not None
+        engagement.jobs = jobs
         self.has_begun.set()
 
         def begin() -> None:
-            if not work.stop.is_set():
-                self._do(work, self._take_step(work, partial(self._begin_jobs, jobs, pulls_first=pulls_first)))
+            if not engagement.stop.is_set():
+                self._do(
+                    engagement, self._take_step(engagement, partial(self._begin_jobs, jobs, pulls_first=pulls_first))
+                )
 
         self.starts.enter(jobs, begin)
 
@@ -160,23 +162,23 @@ class Works:
         self.has_begun.set()
         self._schedule.begin(jobs, pulls_first=pulls_first)
 
-    def _make_jobs(self, work: Engagement, stored: StoredConnection) -> Jobs:
-        place = replace(self._place, stop=work.stop)
-        work.given = address, given = app.open_stored(place.settings, stored)
-        made = app.make_connection(place, stored.name, address, given, trust=work.tenure.trust)
-        connection = replace(made, tenure=work.tenure)
+    def _make_jobs(self, engagement: Engagement, stored: StoredConnection) -> Jobs:
+        place = replace(self._place, stop=engagement.stop)
+        engagement.given = address, given = app.open_stored(place.settings, stored)
+        made = app.make_connection(place, stored.name, address, given, trust=engagement.tenure.trust)
+        connection = replace(made, tenure=engagement.tenure)
         return app.make_jobs(connection, place.settings, self._looks, self._job_settings)
 
-    async def _end(self, work: Engagement) -> None:
+    async def _end(self, engagement: Engagement) -> None:
         """Let what is in flight end, and whoever is to have it next."""
         try:
-            with outlived("connection", connection=work.name):
-                if work.jobs is not None:
-                    await self._end_jobs(work.jobs)
+            with outlived("connection", connection=engagement.name):
+                if engagement.jobs is not None:
+                    await self._end_jobs(engagement.jobs)
         finally:
-            del self.by_name[work.name]
-            if work.is_given_back and not work.is_lost:
-                self.to_release.add(work.name)
+            del self.by_name[engagement.name]
+            if engagement.is_given_back and not engagement.is_lost:
+                self.to_release.add(engagement.name)
             self._wake.set()
 
     async def _end_jobs(self, jobs: Jobs) -> None:

@@ -14,6 +14,7 @@ from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.plurals import plural
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection, load_present
 from sync.fleet.tokens import TokenBox, TokenOf
+from sync.outbox.tables import IS_UNFINISHED
 
 MAX_NAME_LENGTH = 100
 MAX_NAMED = 5
@@ -81,9 +82,8 @@ async def _refuse_known_tokens(
         if (token := _readable(box, stored)) is not None and stored.platform_address is not None:
             known[fingerprint(stored.platform_address, token)] = stored.name
     for given in new:
-        if (
-            other := known.setdefault(fingerprint(given.platform_address, given.access_token), given.name)
-        ) != given.name:
+        other = known.setdefault(fingerprint(given.platform_address, given.access_token), given.name)
+        if other != given.name:
             raise VoucherSyncError(f"connection {given.name}: {other} has the same access token: one of them is enough")
 
 
@@ -294,7 +294,7 @@ _REENCRYPT = (
     .where(_OF_NAME)
     .values(access_token=bindparam("new_access_token"), client_token=bindparam("new_client_token"))
 )
-_UNFINISHED = text("""
+_UNFINISHED = text(f"""
 SELECT status, count(*) AS number FROM mews.voucher_code_outbox
-WHERE connection = :of_name AND status IN ('pending', 'sending', 'uncertain', 'held') GROUP BY status
-""")
+WHERE connection = :of_name AND {IS_UNFINISHED} GROUP BY status
+""")  # noqa: S608 - put together of constants

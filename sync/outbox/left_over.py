@@ -12,7 +12,7 @@ from sync.core.errors import DatabaseLocked
 from sync.core.plurals import plural
 from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.rules import Status
-from sync.outbox.tables import PUT_OFF_UNTIL, outbox
+from sync.outbox.tables import IS_UNFINISHED, PUT_OFF_UNTIL, outbox
 from sync.postgres.locks import blockers, describe
 from sync.postgres.metadata import TIMESTAMP
 
@@ -133,7 +133,7 @@ WHERE row.status = 'pending' AND row.connection = :connection AND row.id <> ALL 
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS earlier
     WHERE earlier.voucher_id = row.voucher_id AND earlier.value = row.value AND earlier.id < row.id
-      AND earlier.status IN ('pending', 'sending', 'uncertain', 'held')
+      AND earlier.{IS_UNFINISHED}
   )
 """).bindparams(  # noqa: S608 - put together of constants
     bindparam("connection", type_=Text),

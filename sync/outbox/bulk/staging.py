@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import NotAllowed
 from sync.outbox.bulk.files import BadLine, CodeLine
+from sync.outbox.tables import IS_UNFINISHED
 
 ROWS_PER_STATEMENT = 10_000
 
@@ -182,20 +183,20 @@ FROM (
 WHERE earlier.line = staged.line AND earlier.first_line < staged.line
 """)
 
-_REFUSE_QUEUED = text("""
+_REFUSE_QUEUED = text(f"""
 WITH found AS MATERIALIZED (
   SELECT line, (
     SELECT id FROM mews.voucher_code_outbox AS row
-    WHERE row.operation = 'add' AND row.status IN ('pending', 'sending', 'uncertain', 'held')
+    WHERE row.operation = 'add' AND row.{IS_UNFINISHED}
       AND row.voucher_id = staged.voucher_id AND row.value COLLATE "C" = staged.value LIMIT 1
   ) AS id FROM pg_temp.staged_adds AS staged WHERE refusal IS NULL
 )
 UPDATE pg_temp.staged_adds AS staged SET refusal = format('value: is queued already, as row %s of the outbox', found.id)
 FROM found WHERE found.line = staged.line AND found.id IS NOT NULL
-""")
+""")  # noqa: S608 - of constants
 
 # A code may come again for another time, or after a delete that is queued before it.
-_REFUSE_EXISTING = text("""
+_REFUSE_EXISTING = text(f"""
 UPDATE pg_temp.staged_adds AS staged SET refusal = 'value: exists already, as an active code for the same time'
 WHERE refusal IS NULL AND (
   SELECT true FROM mews.voucher_codes AS code
@@ -206,11 +207,10 @@ WHERE refusal IS NULL AND (
   LIMIT 1
 ) AND (
   SELECT true FROM mews.voucher_code_outbox AS row
-  WHERE row.operation = 'delete' AND row.status IN ('pending', 'sending', 'uncertain', 'held')
-    AND row.voucher_id = staged.voucher_id AND row.value = staged.value
-  LIMIT 1
+  WHERE row.operation = 'delete' AND row.{IS_UNFINISHED}
+    AND row.voucher_id = staged.voucher_id AND row.value = staged.value LIMIT 1
 ) IS NULL
-""")
+""")  # noqa: S608 - of constants
 
 _REFUSE_LONG_KEY = text("""
 UPDATE pg_temp.staged_adds AS staged
@@ -252,15 +252,15 @@ UPDATE pg_temp.staged_adds AS staged SET refusal = found.refusal
 FROM found WHERE found.line = staged.line AND found.refusal IS NOT NULL
 """)
 
-_REFUSE_QUEUED_ANYWHERE = text("""
+_REFUSE_QUEUED_ANYWHERE = text(f"""
 WITH queued AS MATERIALIZED (
   SELECT DISTINCT ON (value) value, id, voucher_id FROM mews.voucher_code_outbox
-  WHERE operation = 'add' AND status IN ('pending', 'sending', 'uncertain', 'held') ORDER BY value, id
+  WHERE operation = 'add' AND {IS_UNFINISHED} ORDER BY value, id
 )
 UPDATE pg_temp.staged_adds AS staged
 SET refusal = format('value: is queued already, as row %s of the outbox, for voucher %s', queued.id, queued.voucher_id)
 FROM queued WHERE queued.value = staged.value AND staged.refusal IS NULL
-""")
+""")  # noqa: S608 - of constants
 
 _REFUSE_SAME_VALUE = text("""
 UPDATE pg_temp.staged_adds AS staged

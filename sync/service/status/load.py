@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.fleet.tables import daemons
 from sync.mirror.skipped import is_in_force
 from sync.mirror.tables import skipped, voucher_assignments, vouchers
+from sync.outbox.tables import IS_UNFINISHED
 from sync.postgres.identity import place_of
 from sync.service.status.backlog import Backlog, load_backlogs
 from sync.service.status.codes import count_codes
@@ -107,14 +108,14 @@ _SKIPPED = (
 _NOW = text("SELECT now(), (SELECT version_num FROM sync.alembic_version)")
 
 # All connections at once: what is joined is grouped by connection, or found by an index for each.
-_CONNECTIONS = text("""
+_CONNECTIONS = text(f"""
 WITH covered AS MATERIALIZED (
   SELECT * FROM mews.connection_coverage
 ), known AS (
   SELECT name FROM sync.connections UNION SELECT connection FROM covered
   EXCEPT SELECT name FROM sync.connections WHERE removed_at IS NOT NULL AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS queued
-    WHERE queued.connection = connections.name AND queued.status IN ('pending', 'sending', 'uncertain', 'held'))
+    WHERE queued.connection = connections.name AND queued.{IS_UNFINISHED})
 ), opened AS (
   SELECT plan.connection, count(*) AS windows FROM sync.windows JOIN sync.plans AS plan ON plan.id = plan_id GROUP BY 1
 ), failed AS (
@@ -150,4 +151,4 @@ LEFT JOIN LATERAL (
   SELECT braked FROM sync.audits WHERE connection = known.name AND finished_at IS NOT NULL ORDER BY id DESC LIMIT 1
 ) AS audit ON true
 ORDER BY known.name
-""")
+""")  # noqa: S608 - put together of constants

@@ -55,17 +55,17 @@ class PendingReads:
 
 
 async def load_pending_reads(
-    transaction: AsyncConnection, connection: str, backfill_from: datetime | None = None
+    tx: AsyncConnection, connection: str, backfill_from: datetime | None = None
 ) -> PendingReads:
     """What is to be read for a connection; open windows come oldest first.
 
     A voucher that is mirrored from later than `backfill_from` on, which was set since, begins anew.
     """
-    readings = await _load_open(transaction, connection)
+    readings = await _load_open(tx, connection)
     planned = {voucher_id for reading in readings for voucher_id in reading.group.voucher_ids}
-    known = (await transaction.execute(_KNOWN_VOUCHERS, {"connection": connection})).all()
+    known = (await tx.execute(_KNOWN_VOUCHERS, {"connection": connection})).all()
     free = [row for row in known if row.id not in planned]
-    as_of, caught_up_through = (await transaction.execute(_NOTED, {"connection": connection})).one()
+    as_of, caught_up_through = (await tx.execute(_NOTED, {"connection": connection})).one()
     begun = [row for row in free if row.mirrored_from and not (backfill_from and backfill_from < row.mirrored_from)]
     begun_ids = {row.id for row in begun}
     return PendingReads(
@@ -77,12 +77,12 @@ async def load_pending_reads(
     )
 
 
-async def _load_open(transaction: AsyncConnection, connection: str) -> list[WindowRead]:
+async def _load_open(tx: AsyncConnection, connection: str) -> list[WindowRead]:
     groups = {
         row.id: Group(tuple(row.voucher_ids), ReadLimits(row.page_size, row.window_limit), row.id, row.end_utc)
-        for row in await transaction.execute(select(plans).where(plans.c.connection == connection))
+        for row in await tx.execute(select(plans).where(plans.c.connection == connection))
     }
-    rows = await transaction.execute(
+    rows = await tx.execute(
         select(windows).where(windows.c.plan_id.in_(groups)).order_by(windows.c.start_utc, windows.c.plan_id)
     )
     return [WindowRead(groups[row.plan_id], Window(row.start_utc, row.end_utc), row.cursor) for row in rows]

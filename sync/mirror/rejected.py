@@ -16,7 +16,7 @@ ALTERED = "00000"
 TABLES = {"VoucherCodes": voucher_codes, "Vouchers": vouchers, "Services": services, "Enterprises": enterprises}
 
 
-async def keep(transaction: AsyncConnection, connection: str, records: Sequence[Rejected]) -> int:
+async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]) -> int:
     """Keep records raw, each once however often it comes; how many were new."""
     if not records:
         return 0
@@ -32,15 +32,15 @@ async def keep(transaction: AsyncConnection, connection: str, records: Sequence[
         }
         for record in records
     ]
-    result = await transaction.execute(insert(rejected_records).values(rows).on_conflict_do_nothing())
+    result = await tx.execute(insert(rejected_records).values(rows).on_conflict_do_nothing())
     return result.rowcount
 
 
-async def forget_stored(transaction: AsyncConnection, connection: str) -> int:
+async def forget_stored(tx: AsyncConnection, connection: str) -> int:
     """Forget records that the database refused and has taken since; how many. Of what it alters only an audit knows."""
     of_connection = rejected_records.c.connection == connection
     aside = (of_connection, rejected_records.c.sqlstate.is_not(None), rejected_records.c.sqlstate != ALTERED)
-    kinds = (await transaction.execute(select(rejected_records.c.kind).where(*aside).distinct())).scalars().all()
+    kinds = (await tx.execute(select(rejected_records.c.kind).where(*aside).distinct())).scalars().all()
     # What cannot be read at all may have any id.
     record_id = cast(case((rejected_records.c.sqlstate.is_not(None), rejected_records.c.record_id)), UUID)
     forgotten = 0
@@ -51,31 +51,31 @@ async def forget_stored(transaction: AsyncConnection, connection: str) -> int:
         is_whole = [stored.c.updated_utc.is_not(None)] if stored is vouchers else []
         of_kind = rejected_records.c.kind == kind
         statement = delete(rejected_records).where(*aside, of_kind, *is_stored, *is_whole)
-        forgotten += (await transaction.execute(statement)).rowcount
+        forgotten += (await tx.execute(statement)).rowcount
     return forgotten
 
 
-async def forget(transaction: AsyncConnection, connection: str, kind: str, record_ids: Sequence[str]) -> None:
+async def forget(tx: AsyncConnection, connection: str, kind: str, record_ids: Sequence[str]) -> None:
     """Forget records of these ids that the database refused, since it has taken them."""
     of_kind = (rejected_records.c.connection == connection, rejected_records.c.kind == kind)
     ids = literal(list(record_ids), ARRAY(Text))
     is_taken = (rejected_records.c.sqlstate.is_not(None), rejected_records.c.record_id == any_(ids))
-    await transaction.execute(delete(rejected_records).where(*of_kind, *is_taken))
+    await tx.execute(delete(rejected_records).where(*of_kind, *is_taken))
 
 
-async def refused_before(transaction: AsyncConnection, connection: str, raws: Sequence[str]) -> set[str]:
+async def refused_before(tx: AsyncConnection, connection: str, raws: Sequence[str]) -> set[str]:
     """Those of the raw texts that the database refused before."""
     texts = {_digest(raw): raw for raw in raws}
     known = (rejected_records.c.connection == connection, rejected_records.c.sqlstate.is_not(None))
     digests = any_(literal(list(texts), ARRAY(LargeBinary)))
     found = select(rejected_records.c.digest).where(*known, rejected_records.c.digest == digests)
-    return {texts[digest] for digest in (await transaction.execute(found)).scalars()}
+    return {texts[digest] for digest in (await tx.execute(found)).scalars()}
 
 
-async def has_refused(transaction: AsyncConnection, connection: str) -> bool:
+async def has_refused(tx: AsyncConnection, connection: str) -> bool:
     """Whether anything is set aside that the database refused."""
     known = (rejected_records.c.connection == connection, rejected_records.c.sqlstate.is_not(None))
-    return bool((await transaction.execute(select(exists().where(*known)))).scalar_one())
+    return bool((await tx.execute(select(exists().where(*known)))).scalar_one())
 
 
 def _digest(raw: str) -> bytes:

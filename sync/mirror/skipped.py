@@ -40,49 +40,45 @@ REFUSAL_LASTS = timedelta(days=1)
 NOT_LISTED = "vouchers/getAll no longer lists it"
 
 
-async def refuse(
-    transaction: AsyncConnection, connection: str, kind: Kind, ids: Sequence[UUID], error: InvalidRequest
-) -> None:
+async def refuse(tx: AsyncConnection, connection: str, kind: Kind, ids: Sequence[UUID], error: InvalidRequest) -> None:
     """Leave out for a day what the API refused to read."""
     row = {"connection": connection, "kind": kind, "reason": error.api_message, "request_id": error.request_id}
-    await _skip(transaction, [{"id": one, "until": func.now() + REFUSAL_LASTS, **row} for one in ids])
+    await _skip(tx, [{"id": one, "until": func.now() + REFUSAL_LASTS, **row} for one in ids])
     if kind == "voucher":
-        await take_out_of_plans(transaction, connection, ids)
+        await take_out_of_plans(tx, connection, ids)
 
 
-async def _skip(transaction: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+async def _skip(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
     statement = insert(skipped).values(rows)
     new = statement.excluded
     changes = {"reason": new.reason, "request_id": new.request_id, "since": func.now(), "until": new.until}
-    await transaction.execute(
-        statement.on_conflict_do_update(index_elements=[skipped.c.connection, skipped.c.id], set_=changes)
-    )
+    await tx.execute(statement.on_conflict_do_update(index_elements=[skipped.c.connection, skipped.c.id], set_=changes))
 
 
-async def unlisted(transaction: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
+async def unlisted(tx: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
     """The vouchers that a whole discovery did not see, and that are not left out for that yet.
 
     A service that is refused at present hides its vouchers, which says nothing about them.
     """
     parameters = {"of_connection": connection, "listed": list(listed)}
-    return list((await transaction.execute(_UNLISTED, parameters)).scalars())
+    return list((await tx.execute(_UNLISTED, parameters)).scalars())
 
 
-async def follow_listing(transaction: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
+async def follow_listing(tx: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:
     """Leave out the vouchers that are unlisted, until they are listed; those that are left out from now on."""
-    await transaction.execute(_READ_AGAIN, {"of_connection": connection, "listed": list(listed)})
-    gone = await unlisted(transaction, connection, listed)
+    await tx.execute(_READ_AGAIN, {"of_connection": connection, "listed": list(listed)})
+    gone = await unlisted(tx, connection, listed)
     if gone:
         row = {"connection": connection, "kind": "voucher", "reason": NOT_LISTED, "request_id": None, "until": None}
-        await _skip(transaction, [{"id": one, **row} for one in gone])
-        await take_out_of_plans(transaction, connection, gone)
+        await _skip(tx, [{"id": one, **row} for one in gone])
+        await take_out_of_plans(tx, connection, gone)
     return gone
 
 
-async def skipped_ids(transaction: AsyncConnection, connection: str, kind: Kind) -> set[UUID]:
+async def skipped_ids(tx: AsyncConnection, connection: str, kind: Kind) -> set[UUID]:
     """What is to be left out now."""
     statement = select(skipped.c.id).where(skipped.c.connection == connection, skipped.c.kind == kind, is_in_force())
-    return set((await transaction.execute(statement)).scalars())
+    return set((await tx.execute(statement)).scalars())
 
 
 def is_skipped(connection: ColumnElement[str], one: ColumnElement[UUID]) -> Exists:
@@ -90,12 +86,12 @@ def is_skipped(connection: ColumnElement[str], one: ColumnElement[UUID]) -> Exis
     return exists().where(skipped.c.connection == connection, skipped.c.id == one, is_in_force())
 
 
-async def take_out_of_plans(transaction: AsyncConnection, connection: str, ids: Sequence[UUID]) -> None:
+async def take_out_of_plans(tx: AsyncConnection, connection: str, ids: Sequence[UUID]) -> None:
     """Have no window that is open read for these vouchers; one that is left without any goes."""
     # Back in the middle of a plan, a voucher would have missed the windows that ended meanwhile.
     parameters = {"of_connection": connection, "ids": list(ids)}
-    await transaction.execute(_TAKE_OUT, parameters)
-    await transaction.execute(_END_EMPTY_PLANS, parameters)
+    await tx.execute(_TAKE_OUT, parameters)
+    await tx.execute(_END_EMPTY_PLANS, parameters)
 
 
 def is_in_force() -> ColumnElement[bool]:

@@ -102,16 +102,16 @@ UPSERT_SERVICES = upsert(tables.services, Service.__slots__)
 UPSERT_ENTERPRISES = upsert(enterprises, Enterprise.__slots__)
 
 
-async def store_voucher_codes(transaction: AsyncConnection, connection: str, codes: Sequence[VoucherCode]) -> int:
+async def store_voucher_codes(tx: AsyncConnection, connection: str, codes: Sequence[VoucherCode]) -> int:
     """Bring the mirror up to a page of codes; how many rows that wrote."""
     if not codes:
         return 0
     columns = dict(zip(VoucherCode._fields, columns_of(codes), strict=True))
-    result = await transaction.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
+    result = await tx.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
     return result.rowcount
 
 
-async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_]) -> int:
+async def note_deleted(tx: AsyncConnection, code_ids: Sequence[UUID_]) -> int:
     """Note that codes were deleted, which the API has not shown yet; how many rows that wrote.
 
     When it was is for the API to say: `updated_utc` stays until it has been read. Pages on their way that were read
@@ -120,12 +120,10 @@ async def note_deleted(transaction: AsyncConnection, code_ids: Sequence[UUID_]) 
     table = tables.voucher_codes
     active = (table.c.id.in_(code_ids), table.c.is_active)
     values = {"is_active": False, "delete_noted_at": func.now(), **MIRRORED_NOW}
-    return (await transaction.execute(update(table).where(*active).values(values))).rowcount
+    return (await tx.execute(update(table).where(*active).values(values))).rowcount
 
 
-async def noted_deletes(
-    transaction: AsyncConnection, connection: str, least_age: timedelta
-) -> list[tuple[UUID_, UUID_]]:
+async def noted_deletes(tx: AsyncConnection, connection: str, least_age: timedelta) -> list[tuple[UUID_, UUID_]]:
     """Up to 1000 codes, each with its voucher, of which a delete was noted that the API has not shown yet."""
     table = tables.voucher_codes
     noted_at = table.c.delete_noted_at
@@ -135,31 +133,31 @@ async def noted_deletes(
     )
     of_these = (table.c.connection == connection, is_recent)
     query = select(table.c.id, table.c.voucher_id).where(*of_these).order_by(table.c.delete_noted_at, table.c.id)
-    return [(row.id, row.voucher_id) for row in await transaction.execute(query.limit(MAX_PAGE_SIZE))]
+    return [(row.id, row.voucher_id) for row in await tx.execute(query.limit(MAX_PAGE_SIZE))]
 
 
-async def store_vouchers(transaction: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:
+async def store_vouchers(tx: AsyncConnection, connection: str, vouchers: Sequence[Voucher]) -> int:
     """Bring the mirror up to a page of vouchers; how many rows that wrote."""
-    return await _store(transaction, UPSERT_VOUCHERS, Voucher.__slots__, connection, vouchers)
+    return await _store(tx, UPSERT_VOUCHERS, Voucher.__slots__, connection, vouchers)
 
 
-async def store_services(transaction: AsyncConnection, connection: str, services: Sequence[Service]) -> int:
+async def store_services(tx: AsyncConnection, connection: str, services: Sequence[Service]) -> int:
     """Bring the mirror up to a page of services; how many rows that wrote."""
-    return await _store(transaction, UPSERT_SERVICES, Service.__slots__, connection, services)
+    return await _store(tx, UPSERT_SERVICES, Service.__slots__, connection, services)
 
 
-async def store_enterprises(transaction: AsyncConnection, connection: str, enterprises: Sequence[Enterprise]) -> int:
+async def store_enterprises(tx: AsyncConnection, connection: str, enterprises: Sequence[Enterprise]) -> int:
     """Bring the mirror up to a page of enterprises; how many rows that wrote."""
-    return await _store(transaction, UPSERT_ENTERPRISES, Enterprise.__slots__, connection, enterprises)
+    return await _store(tx, UPSERT_ENTERPRISES, Enterprise.__slots__, connection, enterprises)
 
 
 async def _store(
-    transaction: AsyncConnection, statement: Insert, names: Sequence[str], connection: str, records: Sequence[object]
+    tx: AsyncConnection, statement: Insert, names: Sequence[str], connection: str, records: Sequence[object]
 ) -> int:
     if not records:
         return 0
     columns = {name: [getattr(record, name) for record in records] for name in names}
-    result = await transaction.execute(statement, {"connection": connection, **columns})
+    result = await tx.execute(statement, {"connection": connection, **columns})
     return result.rowcount
 
 
@@ -190,13 +188,13 @@ ADD_ASSIGNMENTS = _add_assignments()
 
 
 async def store_assignments(
-    transaction: AsyncConnection, voucher_ids: Sequence[Any], assignments: Sequence[VoucherAssignment]
+    tx: AsyncConnection, voucher_ids: Sequence[Any], assignments: Sequence[VoucherAssignment]
 ) -> int:
     """Make `assignments` the only ones of these vouchers; how many rows that wrote."""
     parameters = {
         "assigned_voucher_id": [one.voucher_id for one in assignments],
         "rate_id": [one.rate_id for one in assignments],
     }
-    dropped = await transaction.execute(DROP_OTHER_ASSIGNMENTS, {"voucher_ids": list(voucher_ids), **parameters})
-    added = await transaction.execute(ADD_ASSIGNMENTS, parameters)
+    dropped = await tx.execute(DROP_OTHER_ASSIGNMENTS, {"voucher_ids": list(voucher_ids), **parameters})
+    added = await tx.execute(ADD_ASSIGNMENTS, parameters)
     return dropped.rowcount + added.rowcount

@@ -55,12 +55,12 @@ class CaughtUp:
     through: datetime
 
 
-async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -> list[WindowRead]:
+async def open_plan(tx: AsyncConnection, connection: str, plan: Plan) -> list[WindowRead]:
     """Write a plan's windows down as open, and begin the watermarks of vouchers that have none."""
     group = Group(plan.voucher_ids, plan.read_limits)
-    await _save_group(transaction, connection, group, plan.windows)
+    await _save_group(tx, connection, group, plan.windows)
     if plan.is_backfill:
-        await transaction.execute(
+        await tx.execute(
             _BEGIN_WATERMARKS,
             {
                 "voucher_ids": list(plan.voucher_ids),
@@ -72,62 +72,60 @@ async def open_plan(transaction: AsyncConnection, connection: str, plan: Plan) -
     return [WindowRead(group, window) for window in plan.windows]
 
 
-async def extend(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[WindowRead]:
+async def extend(tx: AsyncConnection, group: Group, to_read: Sequence[Window]) -> list[WindowRead]:
     """Open more windows of a plan, up to a later end; one takes the place of an open window with the same start.
 
     None, where another process has read the plan to its end meanwhile.
     """
-    if await _lock_plan(transaction, group) is None:
+    if await _lock_plan(tx, group) is None:
         return []
     group.end = to_read[-1].end
-    opened = await _open_windows(transaction, group, to_read)
+    opened = await _open_windows(tx, group, to_read)
     longer = {"end_utc": group.end, "windows_planned": plans.c.windows_planned + len(opened)}
-    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(longer))
+    await tx.execute(update(plans).where(plans.c.id == group.plan_id).values(longer))
     return [WindowRead(group, window) for window in to_read]
 
 
-async def clamp_to_now(transaction: AsyncConnection, connection: str, read_on_from: datetime) -> None:
+async def clamp_to_now(tx: AsyncConnection, connection: str, read_on_from: datetime) -> None:
     """Move watermarks beyond an instant back to it: the server's clock was set back, and will pass there again."""
     is_beyond = (watermarks.c.connection == connection, watermarks.c.complete_through > read_on_from)
-    await transaction.execute(update(watermarks).where(*is_beyond).values(complete_through=read_on_from))
+    await tx.execute(update(watermarks).where(*is_beyond).values(complete_through=read_on_from))
     is_noted_beyond = (
         connections.c.name == connection,
         freshness.c.name == connections.c.name,
         freshness.c.caught_up_through > read_on_from,
     )
     noted = {"caught_up_as_of": freshness.c.caught_up_as_of, "caught_up_through": read_on_from}
-    await transaction.execute(update(connections).where(*is_noted_beyond).values(noted))
+    await tx.execute(update(connections).where(*is_noted_beyond).values(noted))
 
 
-async def keep_cursor(
-    transaction: AsyncConnection, connection: str, reading: WindowRead, cursor: UUID | None
-) -> WindowRead:
+async def keep_cursor(tx: AsyncConnection, connection: str, reading: WindowRead, cursor: UUID | None) -> WindowRead:
     """Note that a window goes on at `cursor`, or, with None, begins again at its newest page."""
     if reading.group.plan_id is None:
-        await _save_group(transaction, connection, reading.group, [reading.window])
-    await transaction.execute(_of_window(update(windows), reading).values(cursor=cursor))
+        await _save_group(tx, connection, reading.group, [reading.window])
+    await tx.execute(_of_window(update(windows), reading).values(cursor=cursor))
     return replace(reading, cursor=cursor)
 
 
-async def complete(transaction: AsyncConnection, reading: WindowRead) -> None:
+async def complete(tx: AsyncConnection, reading: WindowRead) -> None:
     """Note that a window is read to its end, and move the watermarks of its vouchers as far as that lets them."""
     group = reading.group
     if group.plan_id is None:
-        await _move_watermarks(transaction, group, reading.window.end)
+        await _move_watermarks(tx, group, reading.window.end)
         return
-    plan_end = await _lock_plan(transaction, group)
+    plan_end = await _lock_plan(tx, group)
     if plan_end is None:  # the plan went with its last voucher, skipped meanwhile
         return
-    await transaction.execute(_of_window(delete(windows), reading))
+    await tx.execute(_of_window(delete(windows), reading))
     of_plan = windows.c.plan_id == group.plan_id
-    oldest_open = (await transaction.execute(select(func.min(windows.c.start_utc)).where(of_plan))).scalar_one()
+    oldest_open = (await tx.execute(select(func.min(windows.c.start_utc)).where(of_plan))).scalar_one()
     if oldest_open is None:
-        await transaction.execute(delete(plans).where(plans.c.id == group.plan_id))
-    await _move_watermarks(transaction, group, oldest_open or plan_end)
+        await tx.execute(delete(plans).where(plans.c.id == group.plan_id))
+    await _move_watermarks(tx, group, oldest_open or plan_end)
 
 
 async def save_reduced(
-    transaction: AsyncConnection, connection: str, reading: WindowRead, read_limits: ReadLimits, parts: Sequence[Window]
+    tx: AsyncConnection, connection: str, reading: WindowRead, read_limits: ReadLimits, parts: Sequence[Window]
 ) -> list[WindowRead]:
     """Read a group within reduced limits from now on, this window in `parts` that each begin at their newest page.
 
@@ -135,19 +133,19 @@ async def save_reduced(
     """
     group = reading.group
     if group.plan_id is None:
-        await _save_group(transaction, connection, group, [reading.window])
-    if await _lock_plan(transaction, group) is None:  # another process has read it to its end meanwhile
+        await _save_group(tx, connection, group, [reading.window])
+    if await _lock_plan(tx, group) is None:  # another process has read it to its end meanwhile
         return []
     values = {"page_size": read_limits.page_size, "window_limit": read_limits.window_limit}
     more = {"windows_planned": plans.c.windows_planned + len(parts) - 1}
-    await transaction.execute(update(plans).where(plans.c.id == group.plan_id).values(**values, **more))
-    await transaction.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
-    await transaction.execute(_of_window(delete(windows), reading))
-    opened = await _open_windows(transaction, group, parts)
+    await tx.execute(update(plans).where(plans.c.id == group.plan_id).values(**values, **more))
+    await tx.execute(update(watermarks).where(_has_voucher_of(group)).values(**values, slowed_at=func.now()))
+    await tx.execute(_of_window(delete(windows), reading))
+    opened = await _open_windows(tx, group, parts)
     return [WindowRead(group, part) for part in parts if part.start in opened]
 
 
-async def _save_group(transaction: AsyncConnection, connection: str, group: Group, to_read: Sequence[Window]) -> None:
+async def _save_group(tx: AsyncConnection, connection: str, group: Group, to_read: Sequence[Window]) -> None:
     statement = plans.insert().values(
         connection=connection,
         voucher_ids=list(group.voucher_ids),
@@ -156,12 +154,12 @@ async def _save_group(transaction: AsyncConnection, connection: str, group: Grou
         window_limit=group.read_limits.window_limit,
         windows_planned=len(to_read),
     )
-    group.plan_id = (await transaction.execute(statement.returning(plans.c.id))).scalar_one()
+    group.plan_id = (await tx.execute(statement.returning(plans.c.id))).scalar_one()
     group.end = to_read[-1].end
-    await _open_windows(transaction, group, to_read)
+    await _open_windows(tx, group, to_read)
 
 
-async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Sequence[Window]) -> set[datetime]:
+async def _open_windows(tx: AsyncConnection, group: Group, to_read: Sequence[Window]) -> set[datetime]:
     """Write windows down as open; the starts of those that did not stand already, as long or longer.
 
     Two of a plan begin at one instant where a pull began in the very second in which the one before had ended. The
@@ -175,20 +173,20 @@ async def _open_windows(transaction: AsyncConnection, group: Group, to_read: Seq
         set_=longer,
         where=windows.c.end_utc < new.excluded.end_utc,
     )
-    return set((await transaction.execute(upsert.returning(windows.c.start_utc))).scalars())
+    return set((await tx.execute(upsert.returning(windows.c.start_utc))).scalars())
 
 
-async def _lock_plan(transaction: AsyncConnection, group: Group) -> datetime | None:
+async def _lock_plan(tx: AsyncConnection, group: Group) -> datetime | None:
     # Without this lock, the last two windows of a plan could end at once, each still seeing the other one open.
     statement = select(plans.c.end_utc).where(plans.c.id == group.plan_id).with_for_update()
-    end: datetime | None = (await transaction.execute(statement)).scalar_one_or_none()
+    end: datetime | None = (await tx.execute(statement)).scalar_one_or_none()
     return end
 
 
-async def _move_watermarks(transaction: AsyncConnection, group: Group, through: datetime) -> None:
+async def _move_watermarks(tx: AsyncConnection, group: Group, through: datetime) -> None:
     is_behind = watermarks.c.complete_through < through
     statement = update(watermarks).where(_has_voucher_of(group), is_behind).values(complete_through=through)
-    await transaction.execute(statement)
+    await tx.execute(statement)
 
 
 def _has_voucher_of(group: Group) -> ColumnElement[bool]:

@@ -28,6 +28,8 @@ _IS_UNDIVIDED = "writes_rows_undivided"
 KEPT = "something on the table of the outbox keeps this row as it is, without a word: look for triggers and policies"
 
 REFUSES = "something on the table of the outbox refuses to have this row changed"
+RESTS = "(starts_with(row.last_error, :refuses) OR row.last_error = :kept) IS TRUE"
+"""Whether a `row` is left alone for a while, for one of these two reasons."""
 ADVICE = f"once that is mended it goes on by itself, within {SET_ASIDE_FOR.total_seconds() / 60:.0f} minutes"
 
 Write = Callable[[Sequence[int]], Awaitable[Iterable[int]]]

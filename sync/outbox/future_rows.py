@@ -9,18 +9,20 @@ from functools import partial
 from sqlalchemy import Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.outbox.database_clock import DatabaseClock
-from sync.outbox.each_row import IDS, write_each, write_rows
+from sync.outbox.dispatch import RECHECK_AFTER
+from sync.outbox.each_row import IDS, KEPT, REFUSES, RESTS, write_each, write_rows
 
 
 async def observe(tx: AsyncConnection, connection: str, clock: DatabaseClock) -> None:
     """Have a process observe the database's clock. Its first time must come before its first heartbeat is written.
 
-    It reads then when others were last at work by that clock: what they put off would wait for as long as it went back
-    since they ended.
+    It reads then when others were last at work by that clock: what they put off, released or assigned would wait for as
+    long as it went back since.
     """
-    seen = (await tx.execute(_LAST_SEEN, {"connection": connection})).scalar_one() if clock.is_new else None
-    clock.observe((await tx.execute(_NOW)).scalar_one(), seen)
+    seen = (await tx.execute(_LAST_SEEN, _LAST_SEEN_OF | {"connection": connection})) if clock.is_new else None
+    clock.observe((await tx.execute(_NOW)).scalar_one(), seen.scalar_one() if seen else None)
 
 
 async def make_due(tx: AsyncConnection, connection: str) -> int:
@@ -48,18 +50,27 @@ async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedel
 
 _NOW = text("SELECT clock_timestamp()")
 
-# When a row was put off stands nowhere, but it was after it was sent, and mostly when its outcome was noted.
-_LAST_SEEN = text("""
+# When a row was put off stands nowhere. But one that was sent was put off after that, and mostly when its outcome was
+# noted, or by an operator; and one that was never sent, for so long at most.
+_LAST_SEEN = text(f"""
 SELECT greatest(
   (SELECT greatest(known.heartbeat_at, known.caught_up_as_of) FROM sync.connection_freshness AS known
    WHERE known.name = :connection),
-  max(row.sent_at),
-  max((SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt
-       WHERE attempt.outbox_id = row.id)))
+  max(CASE WHEN row.attempts = 0 THEN row.next_attempt_at - CASE WHEN {RESTS} THEN :rest ELSE :recheck END
+      ELSE greatest(row.sent_at, row.changed_at,
+                    (SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt
+                     WHERE attempt.outbox_id = row.id)) END))
 FROM mews.voucher_code_outbox AS row
-WHERE row.status IN ('pending', 'uncertain') AND row.connection = :connection AND row.attempts > 0
-  AND row.next_attempt_at > greatest(now(), row.not_before)
-""").bindparams(bindparam("connection", type_=Text))
+WHERE row.status IN ('pending', 'uncertain') AND (row.connection = :connection OR row.connection IS NULL)
+  AND row.next_attempt_at > greatest(now(), row.not_before) AND row.next_attempt_at < '9999-12-31 00:00+00'
+""").bindparams(  # noqa: S608 - put together of constants
+    bindparam("connection", type_=Text),
+    bindparam("refuses", type_=Text),
+    bindparam("kept", type_=Text),
+    bindparam("rest", type_=Interval),
+    bindparam("recheck", type_=Interval),
+)
+_LAST_SEEN_OF = {"refuses": REFUSES, "kept": KEPT, "rest": SET_ASIDE_FOR, "recheck": RECHECK_AFTER}
 
 # Where nothing went back this is all that is read, whatever the size of the outbox.
 _WENT_BACK = text("""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import DatabaseLocked
 from sync.core.plurals import plural
-from sync.outbox.each_row import KEPT, REFUSES
+from sync.outbox.each_row import KEPT, REFUSES, RESTS
 from sync.outbox.rules import Status
 from sync.outbox.tables import IS_UNFINISHED, PUT_OFF_UNTIL, outbox
 from sync.postgres.locks import blockers, describe
@@ -118,8 +118,6 @@ UNION ALL
 SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM free)
 """)
 
-_RESTS = "(starts_with(row.last_error, :refuses) OR row.last_error = :kept) IS TRUE"
-
 # An attempt that is noted, of a row that is pending, was without effect. And of what was never sent, a claim puts off
 # only what the mirror has yet to show. The row in front of another is told by itself, or held, or put off by its user.
 _UNSENT = text(f"""
@@ -129,7 +127,7 @@ FROM mews.voucher_code_outbox AS row
 WHERE row.status = 'pending' AND row.connection = :connection AND row.id <> ALL (:without)
   AND (row.attempts > 0 OR row.next_attempt_at > now() OR :with_due) AND row.next_attempt_at < :until
   AND (row.not_before IS NULL OR row.not_before <= now())
-  AND NOT {_RESTS}
+  AND NOT {RESTS}
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS earlier
     WHERE earlier.voucher_id = row.voucher_id AND earlier.value = row.value AND earlier.id < row.id
@@ -147,12 +145,12 @@ WHERE row.status = 'pending' AND row.connection = :connection AND row.id <> ALL 
 _COUNT_RESTING = text(f"""
 SELECT count(*) FROM (
   (SELECT FROM mews.voucher_code_outbox AS row
-   WHERE row.status = 'pending' AND row.connection = :connection AND {_RESTS}
+   WHERE row.status = 'pending' AND row.connection = :connection AND {RESTS}
    LIMIT :most)
 UNION ALL
   (SELECT FROM mews.voucher_code_outbox AS row
    JOIN mews.vouchers AS voucher ON voucher.id = row.voucher_id
-   WHERE row.connection IS NULL AND row.status = 'pending' AND voucher.connection = :connection AND {_RESTS}
+   WHERE row.connection IS NULL AND row.status = 'pending' AND voucher.connection = :connection AND {RESTS}
    LIMIT :most)
 ) AS resting
 """).bindparams(  # noqa: S608 - put together of constants

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
+from sqlalchemy import text
+
 from sync.demo.simulator import Close, Operation, Status, Voucher
+from sync.outbox import gap
+from sync.outbox.claims import as_daemon
 from sync.postgres.migrations import migrate
 from sync.service.jobs import Jobs
 from tests.outages.helpers import pushing, queue_add, round_of, statuses, until
@@ -26,6 +30,8 @@ QUICK = {"sync_lease_s": 10, "sync_settle_after_s": 2}
 MANY = numbered(20)
 PUT_OFF = "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'pending' OR attempts = 0)"
 LOOKED_UP_AGAIN = "SELECT FROM mews.voucher_code_outbox WHERE next_attempt_at > sent_at + interval '1 hour'"
+HOLD = "UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap'"
+RETRY = "UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status = 'failed'"
 PATIENCE_S = 60
 """What waits for the clock waits for ever."""
 
@@ -175,5 +181,33 @@ async def test_what_was_put_off_long_after_it_was_sent_does_not_wait_either(hote
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
         await hotel.beat(heir)
+        await at_rest(hotel, heir)
+    assert set(active(hotel).values()) == {1}
+
+
+@pytest.mark.parametrize("was_failed", [False, True], ids=["released by adopt", "retried"])
+async def test_what_somebody_made_due_does_not_wait_for_a_clock_that_went_back_since(
+    hotel: Mirror, clock: ProcessClock, was_failed: bool
+) -> None:
+    voucher = hotel.add_voucher()
+    await queue_add(hotel, voucher, *MANY)
+    engine = hotel.connection.engine
+    if was_failed:
+        hotel.simulator.faults.script(Operation.ADD_CODES, Status(400), times=100)
+        async with pushing(hotel, **QUICK) as jobs:
+            await round_of(jobs)
+            await until(hotel, "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'failed')")
+        hotel.simulator.faults.stop()
+        await step_clock(hotel, clock, HOUR)
+        await hotel.execute(RETRY)
+    else:
+        async with as_daemon(engine) as tx:
+            await tx.execute(text(HOLD))
+        await step_clock(hotel, clock, HOUR)
+        async with as_daemon(engine) as tx:
+            await gap.release(tx, [row.id for row in await gap.held_rows(tx, 0, len(MANY))])
+    await step_clock(hotel, clock, -HOUR)
+    async with pushing(hotel, **QUICK) as heir:
+        await round_of(heir)
         await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}

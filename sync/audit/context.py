@@ -25,7 +25,8 @@ COMPARED_AT_ONCE = 2
 """While the database compares one page, the next is made ready for it; more would keep sessions from other work."""
 GROUPS_AT_ONCE = 2
 """While the API makes a page of one group of vouchers, one of the other is worked off."""
-TOLD_ALIVE_EVERY_S = 10.0
+TOLD_ALIVE_EVERY_S = 2.0
+"""Sooner than another replica takes the connection of one that shows nothing: who is not dead hears of it."""
 
 CONCERNS_SOME = (InvalidRequest, RequestTimedOut, InvalidResponse)
 """What a listing fails with for one of its vouchers, while others may still be compared."""

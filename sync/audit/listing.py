@@ -41,6 +41,7 @@ async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
     whole = [one.listing for one in attempts if one.is_whole]
 
     async def note(tx: AsyncConnection) -> None:
+        await db.require_ours(tx, run.audit)
         # In one transaction: a pool of few may have no second session to write in.
         async for unlisted in pages.unlisted(tx, whole, listed):
             await candidates.note_candidates(tx, name, unlisted, is_listed=False)

@@ -31,7 +31,8 @@ async def audit(
 
     Raises `AuditRunning`, `DatabaseError`, `Stopped`, and `ApiError` where it concerns more than some vouchers.
     """
-    ours = await in_transaction(connection.engine, lambda tx: db.begin(tx, connection.name))
+    epoch = connection.tenure.epoch
+    ours = await in_transaction(connection.engine, lambda tx: db.begin(tx, connection.name, epoch))
     try:
         return await _audit(AuditRun(connection, settings, ours, on_progress))
     except BaseException:

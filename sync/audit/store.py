@@ -8,8 +8,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    and_,
     any_,
     bindparam,
+    cast,
     func,
     literal,
     or_,
@@ -22,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.compare import Difference, MirroredCode
 from sync.audit.tables import audit_candidates, audits, voucher_audits
-from sync.connection.tables import freshness
+from sync.connection.tables import connections, freshness
 from sync.core.errors import AuditRunning, VoucherSyncError
 from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
@@ -31,6 +33,8 @@ from sync.postgres.metadata import UNDER_WAY
 
 ALIVE_FOR = timedelta(minutes=5)
 """An audit that is silent for so long was left by its process, and may be taken over."""
+TENURE = "00000000-0000-8000-8000-"
+"""How the name of an owner begins who has the connection; its epoch follows, so that a later one's name is greater."""
 NOT_BEGUN = "nothing is mirrored yet, so there is nothing to compare: start `voucher-sync once`, or `run`"
 
 
@@ -53,9 +57,13 @@ class Scope:
     settled_before: datetime | None
 
 
-async def begin(tx: AsyncConnection, connection: str) -> Audit:
-    """Begin an audit, or take over one that was left; `AuditRunning` where one is under way."""
-    owner, alive_until = uuid4(), func.now() + ALIVE_FOR
+async def begin(tx: AsyncConnection, connection: str, epoch: int | None = None) -> Audit:
+    """Begin an audit, or take over one that was left; `AuditRunning` where one is under way.
+
+    `epoch`: of the tenure of a replica that has the connection; None for whoever works without owning it.
+    """
+    owner = uuid4() if epoch is None else UUID(f"{TENURE}{epoch:012x}")
+    alive_until = func.now() + ALIVE_FOR
     is_open = (audits.c.connection == connection, audits.c.finished_at.is_(None))
     taken = update(audits).where(*is_open, is_left())
     found = (await tx.execute(taken.values(owner=owner, alive_until=alive_until).returning(audits.c.id))).scalar()
@@ -73,9 +81,12 @@ async def begin(tx: AsyncConnection, connection: str) -> Audit:
 
 async def keep_alive(tx: AsyncConnection, audit: Audit) -> None:
     """Say that the audit goes on; `AuditRunning` where it was taken over meanwhile."""
-    mine = (audits.c.id == audit.id, audits.c.owner == audit.owner, audits.c.finished_at.is_(None))
-    if not (await tx.execute(update(audits).where(*mine).values(alive_until=func.now() + ALIVE_FOR))).rowcount:
-        raise AuditRunning("this audit was taken over by another process, since it had been silent for too long")
+    _require((await tx.execute(update(audits).where(*_is(audit)).values(alive_until=func.now() + ALIVE_FOR))).rowcount)
+
+
+async def require_ours(tx: AsyncConnection, audit: Audit) -> None:
+    """`AuditRunning` where it was taken over: what it had noted of pages may be forgotten."""
+    _require((await tx.execute(select(audits.c.id).where(*_is(audit)))).scalar())
 
 
 async def release(tx: AsyncConnection, audit: Audit) -> None:
@@ -85,10 +96,9 @@ async def release(tx: AsyncConnection, audit: Audit) -> None:
 
 
 async def finish(tx: AsyncConnection, audit: Audit, braked: str | None) -> None:
-    """End an audit."""
-    await tx.execute(
-        update(audits).where(audits.c.id == audit.id).values(finished_at=func.clock_timestamp(), braked=braked)
-    )
+    """End an audit; `AuditRunning` where it was taken over."""
+    ended = {"finished_at": func.clock_timestamp(), "braked": braked}
+    _require((await tx.execute(update(audits).where(*_is(audit)).values(ended))).rowcount)
 
 
 async def left_to_list(tx: AsyncConnection, audit: Audit) -> list[UUID]:
@@ -229,9 +239,24 @@ async def finish_vouchers(tx: AsyncConnection, audit: Audit, voucher_ids: Sequen
     await tx.execute(update(voucher_audits).where(*mine, *open_).values(finished_at=func.clock_timestamp()))
 
 
+def _is(audit: Audit) -> tuple[ColumnElement[bool], ...]:
+    return audits.c.id == audit.id, audits.c.owner == audit.owner, audits.c.finished_at.is_(None)
+
+
+def _require(found: object) -> None:
+    if not found:
+        raise AuditRunning("this audit was taken over by another process, which took this one for dead")
+
+
 def is_left() -> ColumnElement[bool]:
-    """Whether the owner of an audit counts as dead: silent for too long, or last heard by a clock that went back."""
-    return or_(audits.c.alive_until < func.now(), audits.c.alive_until > func.now() + ALIVE_FOR + UNDER_WAY)
+    """Whether the owner of an audit counts as dead: silent for too long, last heard by a clock that went back, or a
+    replica whose connection another one has by now, which only a dead one's, or one that was given back, becomes.
+    """
+    is_silent = or_(audits.c.alive_until < func.now(), audits.c.alive_until > func.now() + ALIVE_FOR + UNDER_WAY)
+    name = literal(TENURE) + func.lpad(func.to_hex(connections.c.epoch), 12, "0")
+    present = select(cast(name, UUID_TYPE)).where(connections.c.name == audits.c.connection).correlate(audits)
+    first = literal(UUID(f"{TENURE}{0:012x}"), UUID_TYPE)
+    return or_(is_silent, and_(audits.c.owner >= first, audits.c.owner < present.scalar_subquery()))
 
 
 def is_one_of(column: ColumnElement[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:

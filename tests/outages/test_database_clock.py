@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-
 from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status, Voucher

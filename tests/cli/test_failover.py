@@ -1,6 +1,7 @@
 """An asynchronous standby takes over, and has lost what its primary did last (invariant 14)."""
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,8 +10,10 @@ import pytest
 
 from sync.demo.simulator import Operation, RequestRecord
 from sync.postgres.migrations import migrate
-from tests.cli.test_lost_commits import QUEUE, made, statuses
+from tests.cli.test_lost_commits import CANCEL, LET_GO, PUT_OFF, QUEUE, made, statuses
+from tests.outages.helpers import until
 from tests.support.clusters import Cluster, Clusters, clusters
+from tests.support.daemon import running
 from tests.support.mirror import Mirror
 
 from .conftest import SHOWN_SOON, Cli
@@ -18,8 +21,11 @@ from .conftest import SHOWN_SOON, Cli
 pytestmark = pytest.mark.long
 
 VALUES = [f"NEW-{number:02}" for number in range(20)]
+TAKEN_BACK, WANTED = VALUES[:5], VALUES[5:]
 HIDDEN_S = 8.0
 """Within what is waited for by these settings, and longer than it takes another process to pull."""
+ALL_MIRRORED = f"(SELECT count(*) FROM mews.voucher_codes) = {len(VALUES)}"
+POSITION = "SELECT position FROM sync.incarnation"
 QUICK = {"SYNC_LEASE_S": "8", "SYNC_SETTLE_AFTER_S": "1", "SYNC_OVERLAP_S": "60"}
 
 
@@ -78,9 +84,9 @@ class Scene:
 
         self.mirror.simulator.on_answer = on_answer
 
-    async def reconcile(self) -> None:
-        """Whatever waits is adopted and sent."""
-        assert await self.run("adopt", "--release", **SHOWN_SOON) == 0
+    async def reconcile(self, rest: str = "--release") -> None:
+        """What waits is adopted, and the rest of it sent, or taken back."""
+        assert await self.run("adopt", rest, **SHOWN_SOON) == 0
         assert await self.run("once") == 0
         assert (await self.mirror.compare()).is_equal
 
@@ -117,18 +123,44 @@ async def test_what_was_queued_and_made_and_lost_is_mirrored(pair: Pair, cli: Cl
         await scene.reconcile()
 
 
-async def test_what_was_claimed_and_made_is_not_made_again(pair: Pair, cli: Cli) -> None:
+async def test_what_was_taken_back_before_a_claim_that_was_lost_is_not_made(pair: Pair, cli: Cli) -> None:
     mirror = Mirror(pair.url)
     async with mirror.opened():
         scene = await begun(pair, cli, mirror)
         await scene.queue(VALUES)
         await pair.cut()
+        await mirror.execute(CANCEL, values=TAKEN_BACK)
         assert await scene.run("once") == 0
         await pair.fail_over(mirror)
         await scene.run("once")
-        assert made(mirror) == Counter(VALUES)
+        assert (await statuses(mirror), made(mirror)) == ({"held": len(VALUES)}, Counter(WANTED))
+        await scene.reconcile("--cancel")
+        ended = {"done": len(WANTED), "cancelled": len(TAKEN_BACK)}
+        assert (await statuses(mirror), made(mirror)) == (ended, Counter(WANTED))
+
+
+async def test_what_was_taken_back_before_a_heartbeat_that_was_lost_is_not_made(
+    pair: Pair, cli: Cli, tmp_path: Path
+) -> None:
+    """Nothing was sent since, so only the heartbeat tells that commits are lost."""
+    mirror = Mirror(pair.url)
+    async with mirror.opened():
+        scene = await begun(pair, cli, mirror)
+        async with running(mirror, tmp_path, **QUICK) as daemon:
+            await daemon.event("working")
+            await mirror.execute(PUT_OFF, voucher=scene.voucher.id, values=VALUES)
+            await pair.cut()
+            await mirror.execute(CANCEL, values=TAKEN_BACK)
+            (before,) = await mirror.rows(POSITION)
+            await until(mirror, f"({POSITION}) > {before['position'] + 1}")  # the first may have begun before it
+            await pair.fail_over(mirror)
+            await mirror.execute(LET_GO)
+            await until(mirror, "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status = 'pending')")
+            assert await daemon.stopped(signal.SIGTERM) == 0
+        assert (await statuses(mirror), made(mirror)) == ({"held": len(VALUES)}, Counter())
+        await mirror.execute(CANCEL, values=TAKEN_BACK)
         await scene.reconcile()
-        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+        assert made(mirror) == Counter(WANTED)
 
 
 async def test_what_another_host_has_sent_to_the_primary_is_waited_for(pair: Pair, cli: Cli, tmp_path: Path) -> None:
@@ -153,12 +185,14 @@ async def test_a_primary_that_dies_with_a_call_under_way_makes_nothing_twice(pai
         scene = await begun(pair, cli, mirror)
         await scene.queue(VALUES)
         await pair.cut()
+        await mirror.execute(CANCEL, values=TAKEN_BACK)
         scene.at_add(lambda: pair.fail_over(mirror))
         await scene.run("once")
         await scene.run("once")
-        assert made(mirror) == Counter(VALUES)
-        await scene.reconcile()
-        assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
+        assert made(mirror) == Counter(WANTED)
+        await scene.reconcile("--cancel")
+        ended = {"done": len(WANTED), "cancelled": len(TAKEN_BACK)}
+        assert (await statuses(mirror), made(mirror)) == (ended, Counter(WANTED))
 
 
 async def test_a_claim_that_the_standby_has_without_its_answer_is_looked_up(pair: Pair, cli: Cli) -> None:
@@ -175,13 +209,17 @@ async def test_a_claim_that_the_standby_has_without_its_answer_is_looked_up(pair
         assert (await statuses(mirror), made(mirror)) == ({"done": len(VALUES)}, Counter(VALUES))
 
 
-async def test_a_watermark_that_was_lost_costs_no_code(pair: Pair, cli: Cli) -> None:
+async def test_a_watermark_that_was_lost_costs_no_code(pair: Pair, cli: Cli, tmp_path: Path) -> None:
+    """Also where who had read on, and remembers it, goes on through the failover."""
     mirror = Mirror(pair.url)
     async with mirror.opened():
         scene = await begun(pair, cli, mirror)
-        await pair.cut()
-        mirror.world.add_codes(scene.voucher.id, VALUES)
-        assert await scene.run("once") == 0
-        await pair.fail_over(mirror)
-        await scene.run("once")
+        async with running(mirror, tmp_path, **QUICK) as daemon:
+            await daemon.event("working")
+            await pair.cut()
+            mirror.world.add_codes(scene.voucher.id, VALUES)
+            await until(mirror, ALL_MIRRORED)
+            await pair.fail_over(mirror)
+            await until(mirror, ALL_MIRRORED)
+            assert await daemon.stopped(signal.SIGTERM) == 0
         assert (await mirror.compare()).is_equal

@@ -199,8 +199,8 @@ class Incarnation:
         if went_back_alone(known, facts):
             await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
         if gap and gap is not known.gap:
-            through = (await tx.execute(_LAST_QUEUED)).scalar_one()
-            values = {"gap": gap, "gap_at": func.now(), "gap_through": through}
+            queued = (await tx.execute(_BEFORE_GAP)).one()
+            values = {"gap": gap, "gap_at": queued.at, "gap_through": queued.through}
             # From here on this database's positions are beyond those that were lost.
             values["position"] = max(known.position, seen or 0) + 1
             await tx.execute(update(incarnation).values(values | _placed(facts)))
@@ -275,4 +275,9 @@ _IS_REFILLED = text("""
 SELECT EXISTS (SELECT FROM mews.voucher_code_outbox AS queued JOIN sync.incarnation AS known ON true
                WHERE queued.status = 'pending' AND queued.created_at < known.emptied_at)
 """)
-_LAST_QUEUED = text("SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox")
+# What was released before counts no more, also where the clock that told when went back since, or was another's.
+_BEFORE_GAP = text("""
+SELECT (SELECT coalesce(max(id), 0) FROM mews.voucher_code_outbox) AS through,
+       greatest(clock_timestamp(), (SELECT max(released_at) + interval '1 microsecond' FROM mews.voucher_code_outbox
+                                    WHERE status = 'pending')) AS at
+""")

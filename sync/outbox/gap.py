@@ -202,9 +202,11 @@ UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_ga
 WHERE id = ANY (:ids) RETURNING id
 """).bindparams(IDS, bindparam("reason", type_=Text))
 
+# After the gap, whatever the clock did since that was noticed: else it would be held again.
 _RELEASE = text("""
 UPDATE mews.voucher_code_outbox
-SET status = 'pending', held_because = NULL, released_at = clock_timestamp(), last_error = NULL,
+SET status = 'pending', held_because = NULL, last_error = NULL,
+    released_at = greatest(clock_timestamp(), (SELECT known.gap_at FROM sync.incarnation AS known)),
     next_attempt_at = greatest(now(), not_before)
 WHERE id = ANY (:ids) AND status = 'held' RETURNING id
 """).bindparams(IDS)

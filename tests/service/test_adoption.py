@@ -4,9 +4,12 @@ import asyncio
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from sync.cli.once_outcome import Outcome
 from sync.demo.simulator import Operation
+from sync.outbox import gap
+from sync.outbox.claims import as_daemon
 from sync.service import app
 from sync.service.adoption import Rest, adopt
 from tests.support.database import blocked
@@ -15,6 +18,11 @@ from tests.support.outbox import A_WHILE, Outbox
 
 ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 """As in a restored database."""
+HOLD = "UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'too_many_deletes'"
+RELEASE = "UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status = 'held'"
+AN_HOUR_AHEAD = "UPDATE mews.voucher_code_outbox SET released_at = released_at + interval '1 hour'"
+GAP_AN_HOUR_AHEAD = "UPDATE sync.incarnation SET gap_at = gap_at + interval '1 hour'"
+"""As of a clock of the database that went back since, or of another server's."""
 LOCK = "SELECT FROM mews.voucher_code_outbox FOR UPDATE"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
@@ -120,6 +128,46 @@ async def test_rows_that_come_into_a_copy_after_it_was_found_are_looked_up_too(m
         assert (adoption.done, adoption.released, adoption.adopted) == (1, 0, True)
         await jobs.outbox.push_all()
     assert mirror.requests(Operation.ADD_CODES) == []
+
+
+async def test_what_was_released_before_a_gap_by_a_clock_that_was_ahead_is_held_by_it(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(HOLD))
+    await mirror.execute(RELEASE)
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(AN_HOUR_AHEAD))
+    await mirror.execute(ELSEWHERE)
+    assert await held_by_gap(mirror) == 1
+
+
+async def test_what_adopt_has_released_is_not_held_again_though_the_clock_went_back(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    """Beside a daemon, which holds what was queued before a gap as long as nobody has closed it."""
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    await mirror.execute(ELSEWHERE)
+    assert await held_by_gap(mirror) == 1
+    await mirror.execute(GAP_AN_HOUR_AHEAD)
+    async with as_daemon(mirror.connection.engine) as tx:
+        await gap.release(tx, [row.id for row in await gap.held_rows(tx, 0, 1)])
+    assert await held_by_gap(mirror) == 0
+
+
+async def held_by_gap(mirror: Mirror) -> int:
+    """How many changes a process holds that finds a gap."""
+    async with mirror.connected():
+        engine, incarnation = mirror.connection.engine, mirror.connection.incarnation
+        await incarnation.check(engine)
+        assert incarnation.known
+        async with as_daemon(engine) as tx:
+            return len((await gap.hold_before_gap(tx, incarnation.known)).ids)
 
 
 @pytest.mark.parametrize("rest", [Rest.CANCEL, Rest.KEEP])

@@ -51,15 +51,15 @@ async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedel
 _NOW = text("SELECT clock_timestamp()")
 
 # When a row was put off stands nowhere. But one that was sent was put off after that, and mostly when its outcome was
-# noted, or by an operator; and one that was never sent, for so long at most.
+# noted, or by an operator; and one that was never sent, when it was released, or for so long at most.
 _LAST_SEEN = text(f"""
 SELECT greatest(
   (SELECT greatest(known.heartbeat_at, known.caught_up_as_of) FROM sync.connection_freshness AS known
    WHERE known.name = :connection),
+  max(greatest(row.sent_at, row.released_at, row.changed_at)),
   max(CASE WHEN row.attempts = 0 THEN row.next_attempt_at - CASE WHEN {RESTS} THEN :rest ELSE :recheck END
-      ELSE greatest(row.sent_at, row.changed_at,
-                    (SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt
-                     WHERE attempt.outbox_id = row.id)) END))
+      ELSE (SELECT max(attempt.settled_at) FROM mews.voucher_code_outbox_attempts AS attempt
+            WHERE attempt.outbox_id = row.id) END))
 FROM mews.voucher_code_outbox AS row
 WHERE row.status IN ('pending', 'uncertain') AND (row.connection = :connection OR row.connection IS NULL)
   AND row.next_attempt_at > greatest(now(), row.not_before) AND row.next_attempt_at < '9999-12-31 00:00+00'

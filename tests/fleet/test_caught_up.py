@@ -179,13 +179,14 @@ async def test_a_connection_that_its_replica_takes_anew_is_told_of_again(mirror:
 
 
 async def owned_jobs(mirror: Mirror, number: int) -> list[Jobs]:
-    """The jobs of so many connections that one replica owns, which have pulled once."""
+    """The jobs of so many connections that one replica owns, which have discovered and pulled once."""
     looks, process = make_looks(mirror.connection.engine), mirror.connection.process
     all_ = []
     for name in (f"hotel {n}" for n in range(number)):
         await add(mirror, name, owner=process)
         connection = replace(mirror.connection, name=name, tenure=Tenure(process, 0))
         jobs = app.make_jobs(connection, mirror.settings(), looks)
+        await jobs.discover()
         await jobs.pull()
         all_.append(jobs)
     return all_

@@ -194,7 +194,7 @@ async def test_what_somebody_made_due_does_not_wait_for_a_clock_that_went_back_s
     if was_failed:
         hotel.simulator.faults.script(Operation.ADD_CODES, Status(400), times=100)
         async with pushing(hotel, **QUICK) as jobs:
-            await round_of(jobs)
+            await round_of(hotel, jobs)
             await until(hotel, "NOT EXISTS (SELECT FROM mews.voucher_code_outbox WHERE status <> 'failed')")
         hotel.simulator.faults.stop()
         await step_clock(hotel, clock, HOUR)
@@ -207,6 +207,6 @@ async def test_what_somebody_made_due_does_not_wait_for_a_clock_that_went_back_s
             await gap.release(tx, [row.id for row in await gap.held_rows(tx, 0, len(MANY))])
     await step_clock(hotel, clock, -HOUR)
     async with pushing(hotel, **QUICK) as heir:
-        await round_of(heir)
+        await round_of(hotel, heir)
         await at_rest(hotel, heir)
     assert set(active(hotel).values()) == {1}

@@ -67,11 +67,6 @@ class Health:
         # What an earlier process saw fail may fail still, and `status` tells since when.
         return None if self._saved is None else Standing()
 
-    @property
-    def failing_jobs(self) -> list[str]:
-        """The jobs that failed when they last ran."""
-        return list(self._errors)
-
     def is_failing(self, *jobs: str) -> bool:
         """Whether one of these jobs failed when it last ran."""
         return any(job in self._errors for job in jobs)

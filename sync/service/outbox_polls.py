@@ -1,7 +1,8 @@
 """What the scheduler asks of a connection's outbox every few seconds, left out while nothing in it is unfinished.
 
-While anything fails, or the database has not been looked at yet, all is asked as if there were something: so troubles
-are told, and end, as they do without this.
+While the outbox fails, or the database has not been looked at yet, all is asked as if there were something: so troubles
+are told, and end, as they do without this. But not for a platform that answers nobody: thousands of connections that
+asked every few seconds, in vain, would take all sessions from what is to tell that this process lives.
 """
 
 import time
@@ -16,6 +17,8 @@ from sync.service.outbox_worker import OutboxJobs
 
 WHOLE_LOOK_S = 3600.0
 """So often what is unfinished is looked up whatever the common look says: rows of attempts that are not there."""
+JOBS = ("outbox", "push", "settle")
+"""What fails of an outbox is told by one of these, and ended by it."""
 ALL = "all"
 """Who polls all connections of a process together asks by this name."""
 
@@ -53,8 +56,8 @@ class OutboxPolls:
 
     def are_needless(self, looked: Looked[Unfinished] | None) -> bool:
         """Whether none of the polls would find anything, by a look for all."""
-        is_whole_look_due = self._connection.incarnation.checks != self._checks or self._clock() >= self._whole_look_s
-        if looked is None or is_whole_look_due or not self._may_be_finished():
+        is_new = self._connection.incarnation.checks != self._checks or self._clock() >= self._whole_look_s
+        if looked is None or (is_new and not self._health.is_platform_away) or not self._may_be_finished():
             return False
         return self._is_finished_by(looked)
 
@@ -91,7 +94,9 @@ class OutboxPolls:
 
     def _may_be_finished(self) -> bool:
         known = self._connection.incarnation.known
-        return not (known is None or known.id is None or known.gap or self._health.failing_jobs)
+        if known is None or known.id is None or known.gap:
+            return False
+        return self._health.is_platform_away or not self._health.is_failing(*JOBS)
 
     def _is_finished_by(self, looked: Looked[Unfinished]) -> bool:
         if not (clock := self._outbox.watch.database_clock).is_new:

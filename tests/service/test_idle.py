@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from sync.core.api_errors import NotConnected
 from sync.core.errors import Unreconciled
-from sync.demo.simulator import Operation
+from sync.demo.simulator import Close, Operation
 from sync.outbox.claims import as_daemon
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import transaction
@@ -21,9 +22,10 @@ from sync.service.at_work import Intervals
 from sync.service.jobs import Jobs
 from sync.service.looks import make_looks
 from sync.service.schedule import Schedule
+from tests.mews.helpers import fail
 from tests.support.at_work import at_work
 from tests.support.daemon import PATIENCE_S
-from tests.support.mirror import Mirror
+from tests.support.mirror import IMPATIENT, Mirror
 from tests.support.statements import statements
 
 
@@ -71,9 +73,37 @@ async def test_one_look_for_all_finds_whose_outbox_has_anything_to_do(mirror: Mi
     await mirror.execute(
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'NEW' FROM mews.vouchers"
     )
+    await other.health.note("pull", NotConnected("voucherCodes/getAll"))
     assert [one.is_to_be_polled(await other.polls.look()) for one in (jobs, other)] == [True, False]
     await other.health.note("push", Unreconciled("of 1 change it is not known"))
     assert other.is_to_be_polled(await other.polls.look())
+
+
+async def test_while_the_platform_answers_nobody_no_outbox_is_polled_in_which_nothing_is_left(mirror: Mirror) -> None:
+    mirror.add_voucher()
+    async with app.open_workplace(mirror.settings(), mirror.way, mirror.stop, IMPATIENT) as place:
+        looks, given = make_looks(place.engine), app.credentials(place.settings)
+        all_ = [
+            app.make_jobs(app.make_connection(place, name, mirror.address, given), place.settings, looks)
+            for name in ("lake", "hill", "park", "town")
+        ]
+        for jobs in all_:
+            await jobs.discover()
+            await jobs.pull()
+        mirror.simulator.faults.by_chance({Close(): 1.0}, seed=1)
+        async with asyncio.TaskGroup() as calls:
+            failing = [calls.create_task(fail(jobs.connection.client)) for jobs in all_]
+            await until(lambda: all(jobs.health.is_platform_away for jobs in all_))
+            for call in failing:
+                call.cancel()  # it would wait for the platform's return
+        for jobs in all_:
+            await jobs.health.note("settle", NotConnected("enterprises/getAll"))  # as where something was left
+        assert not any([jobs.is_to_be_polled(await jobs.polls.look()) for jobs in all_])
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'add', id, 'NEW' FROM mews.vouchers"
+        )
+        assert [jobs.is_to_be_polled(await jobs.polls.look()) for jobs in all_] == [True, False, False, False]
 
 
 async def test_an_outbox_that_nobody_has_looked_into_is_polled_whatever_the_look_for_all_finds(mirror: Mirror) -> None:

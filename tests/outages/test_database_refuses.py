@@ -38,17 +38,10 @@ WORDS = {
     STANDBY: "can only be read (25006)",
 }
 """The cause, and what to do."""
-LIKE_ANOTHER = ("53100", "53200", "53300")
-"""Refused as the mirror alone is for want of room."""
 
 
-@pytest.mark.parametrize(
-    ("code", "tables"),
-    [
-        ("53100", MIRROR_ALONE),
-        *(pytest.param(code, EVERYTHING, marks=[pytest.mark.long] * (code in LIKE_ANOTHER)) for code in WORDS),
-    ],
-)
+@pytest.mark.sampled
+@pytest.mark.parametrize(("code", "tables"), [("53100", MIRROR_ALONE), *((code, EVERYTHING) for code in WORDS)])
 async def test_an_add_that_could_not_be_noted_is_not_sent_again(
     mirror: Mirror, database: FailingDatabase, tmp_path: Path, code: str, tables: list[str]
 ) -> None:

@@ -77,7 +77,8 @@ def furnish(mirror: Mirror, seed: int) -> None:
             mirror.add_codes(voucher, values, days_old=days_old * rng.random())
 
 
-@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(4, 20))])
+@pytest.mark.sampled
+@pytest.mark.parametrize("seed", range(20))
 async def test_after_any_stress_one_cycle_makes_both_sides_equal(mirror: Mirror, seed: int) -> None:
     furnish(mirror, seed)
     stress = Stress(mirror, seed)

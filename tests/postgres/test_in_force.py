@@ -51,6 +51,7 @@ def test_a_migrated_database_is_as_it_was_made_and_takes_what_is_written(connect
     assert (gone(connection), refusals(connection, TABLES)) == ([], [])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
@@ -73,6 +74,7 @@ def test_what_guards_a_table_no_more_is_named(
 SAME_ADD = "voucher_code_outbox_same_add_queued_idx"
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "otherwise", ['INDEX {} ON {} (voucher_id, value COLLATE "C")', "UNIQUE INDEX {} ON {} (voucher_id, value)"]
 )

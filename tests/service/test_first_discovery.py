@@ -1,0 +1,35 @@
+"""A hotel that is new: what it is told to be, and what is read of it first."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from sync.service import app
+from sync.service.at_work import Intervals
+from sync.service.schedule import Schedule
+from tests.support.daemon import PATIENCE_S
+from tests.support.mirror import Mirror
+
+
+@pytest.mark.parametrize(("pulls_first", "pulls"), [(False, 1), (True, 2)])
+async def test_what_the_first_discovery_finds_is_read_at_once_and_nothing_is_caught_up_with_before(
+    mirror: Mirror, pulls_first: bool, pulls: int
+) -> None:
+    """However long others keep it from discovering, as where thousands of hotels begin."""
+    mirror.add_codes(mirror.add_voucher(), ["A", "B"])
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600))
+    while not schedule.slots.discoveries.locked():
+        await schedule.slots.discoveries.acquire()
+    with schedule.running():
+        schedule.begin(jobs, pulls_first=pulls_first)
+        async with asyncio.timeout(PATIENCE_S):
+            await (jobs.has_pulled.wait() if pulls_first else jobs.outbox.idle())
+            await jobs.idle()
+            assert jobs.take_caught_up() is None
+            schedule.slots.discoveries.release()
+            await jobs.cycle_completed.wait()
+        await schedule.end(jobs)
+    assert jobs.health.runs["pull", False] == pulls
+    assert (await mirror.compare()).is_equal

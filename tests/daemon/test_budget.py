@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from sync.demo.simulator import Operation, RateLimit, Status
+from sync.demo.simulator import Operation, RateLimit, RequestRecord
+from sync.mews.limits import MIN_PAGE_SIZE
 from tests.support.daemon import running
+from tests.support.flows import fail_where
 from tests.support.loaded import run, start
 from tests.support.mirror import Mirror
 from tests.support.process import end
@@ -18,14 +21,14 @@ YEARS = timedelta(days=4 * 365)
 QUICK = {"SYNC_LEASE_S": "1", "SYNC_REQUEST_TIMEOUT_S": "2", "SYNC_SETTLE_AFTER_S": "1"}
 
 
-def hotel(database_url: str, limit: RateLimit, *, halved: int) -> Mirror:
-    """A hotel whose past takes many calls, the more the oftener its pages were `halved`."""
+def hotel(database_url: str, limit: RateLimit, *, page: int, codes: int = 40) -> Mirror:
+    """A hotel whose past takes many calls: `codes` a voucher and month, and no larger `page` is made of them."""
     mirror = Mirror(database_url, rate_limit=limit, latency_s=0.01)
     vouchers = [mirror.add_voucher(f"Voucher {n}", days_old=YEARS.days) for n in range(5)]
     for days_old in range(1, YEARS.days, 30):
         for voucher in vouchers:
-            mirror.add_codes(voucher, [f"{voucher.name}-{days_old}-{n}" for n in range(40)], days_old=days_old)
-    mirror.simulator.faults.script(Operation.GET_CODES, Status(408), times=halved)
+            mirror.add_codes(voucher, [f"{voucher.name}-{days_old}-{n}" for n in range(codes)], days_old=days_old)
+    fail_where(mirror, lambda body: body["Limitation"]["Count"] > page, web.HTTPRequestTimeout)
     return mirror
 
 
@@ -37,16 +40,19 @@ def budget(limit: RateLimit) -> dict[str, str]:
 async def run_and_kill(mirror: Mirror, settings: dict[str, str], directory: Path, calls: int) -> int:
     """Runs `once` and kills it when so many calls have arrived; its exit code."""
     process = await start("once", settings=settings, directory=directory)
+    answers = mirror.simulator.on_request
+    assert answers
 
-    async def count_down(_operation: Operation, _body: Any) -> None:
+    async def count_down(operation: Operation, body: Any) -> None:
         nonlocal calls
         calls -= 1
         if calls == 0:
             process.kill()
+        await answers(operation, body)
 
     mirror.simulator.on_request = count_down
     ended = await end(process)
-    mirror.simulator.on_request = None
+    mirror.simulator.on_request = answers
     return ended.code
 
 
@@ -67,7 +73,7 @@ async def kill_again_and_again(mirror: Mirror, limit: RateLimit, directory: Path
 @pytest.mark.long
 async def test_a_backfill_that_is_killed_three_times_stays_within_the_budget(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(30, 5.0)
-    await kill_again_and_again(hotel(database_url, limit, halved=1), limit, tmp_path, starts=3, calls=12)
+    await kill_again_and_again(hotel(database_url, limit, page=500), limit, tmp_path, starts=3, calls=12)
 
 
 @pytest.mark.long
@@ -76,21 +82,23 @@ async def test_a_backfill_that_is_killed_twelve_times_stays_within_the_budget(
     database_url: str, tmp_path: Path
 ) -> None:
     limit = RateLimit(100, 30.0)
-    await kill_again_and_again(hotel(database_url, limit, halved=4), limit, tmp_path, starts=12, calls=12)
+    await kill_again_and_again(
+        hotel(database_url, limit, page=MIN_PAGE_SIZE, codes=100), limit, tmp_path, starts=12, calls=12
+    )
 
 
 @pytest.mark.long
 async def test_a_cycle_beside_a_daemon_stays_within_the_budget_of_both(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(30, 3.0)
-    mirror = hotel(database_url, limit, halved=1)
+    mirror = hotel(database_url, limit, page=500)
     async with mirror.opened():
         is_busy = asyncio.Event()
 
-        async def on_request(_operation: Operation, _body: Any) -> None:
+        async def on_answer(_record: RequestRecord) -> None:
             if len(mirror.simulator.requests) > limit.requests:
                 is_busy.set()
 
-        mirror.simulator.on_request = on_request
+        mirror.simulator.on_answer = on_answer
         settings = budget(limit)
         async with running(mirror, tmp_path, **settings):
             await is_busy.wait()
@@ -103,7 +111,7 @@ async def test_a_cycle_beside_a_daemon_stays_within_the_budget_of_both(database_
 @pytest.mark.long
 async def test_one_cycle_after_another_stays_within_the_budget(database_url: str, tmp_path: Path) -> None:
     limit = RateLimit(60, 6.0)
-    mirror = hotel(database_url, limit, halved=1)
+    mirror = hotel(database_url, limit, page=500)
     async with mirror.opened():
         settings = {**mirror.environment, **budget(limit)}
         for _ in range(2):

@@ -8,6 +8,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import Integer, Text
 
+from sync.outbox.rules import Status
 from sync.outbox.tables import outbox as outbox_table
 from tests.support.database import rows
 from tests.support.queue import VOUCHER, Outbox
@@ -94,6 +95,13 @@ async def test_batches_are_queued_whole(outbox: Outbox, app: psycopg.AsyncConnec
     assert await outbox.statuses() == ["pending"] * 20
 
 
+async def copy_in(app: psycopg.AsyncConnection, columns: list[str] | None, *lines: list[Any]) -> None:
+    listed = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
+    async with app.cursor() as cursor, cursor.copy(sql.SQL("COPY {} {} FROM STDIN").format(TABLE, listed)) as copy:
+        for line in lines:
+            await copy.write_row(line)
+
+
 @pytest.mark.parametrize(
     ("columns", "line"),
     [
@@ -105,10 +113,36 @@ async def test_batches_are_queued_whole(outbox: Outbox, app: psycopg.AsyncConnec
 async def test_rows_are_copied_in(
     outbox: Outbox, app: psycopg.AsyncConnection, columns: list[str] | None, line: list[Any]
 ) -> None:
-    listed = sql.SQL("({})").format(sql.SQL(", ").join(map(sql.Identifier, columns))) if columns else sql.SQL("")
-    async with app.cursor() as cursor, cursor.copy(sql.SQL("COPY {} {} FROM STDIN").format(TABLE, listed)) as copy:
-        await copy.write_row(line)
+    await copy_in(app, columns, line)
     assert await outbox.statuses() == ["pending"]
+
+
+async def test_of_rows_copied_in_none_is_queued_where_one_is_queued_already_and_the_error_names_it(
+    outbox: Outbox, app: psycopg.AsyncConnection
+) -> None:
+    await outbox.add("B")
+    with pytest.raises(psycopg.errors.UniqueViolation, match="same_add_queued"):
+        await copy_in(app, ["operation", "voucher_id", "value"], ["add", VOUCHER, "A"], ["add", VOUCHER, "B"])
+    assert await outbox.statuses() == ["pending"]
+
+
+MERGE_ANEW = """
+MERGE INTO mews.voucher_code_outbox AS row
+USING (VALUES ('add', %s::uuid, 'A'), ('add', %s::uuid, 'B')) AS wanted (operation, voucher_id, value)
+ON (row.voucher_id, row.value) = (wanted.voucher_id, wanted.value) AND row.status IN ('pending', 'sending')
+WHEN NOT MATCHED THEN INSERT (operation, voucher_id, value) VALUES (wanted.operation, wanted.voucher_id, wanted.value)
+"""
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING])
+async def test_merge_queues_what_is_not_queued_already(
+    outbox: Outbox, app: psycopg.AsyncConnection, status: Status
+) -> None:
+    if app.info.server_version < 150_000:
+        pytest.skip("MERGE came with PostgreSQL 15")
+    await outbox.bring(await outbox.add("A"), status)
+    await app.execute(MERGE_ANEW, [VOUCHER, VOUCHER])
+    assert await outbox.statuses() == [status, "pending"]
 
 
 MERGE = """

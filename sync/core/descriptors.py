@@ -1,5 +1,6 @@
 """How many files and connections this process may have open at once."""
 
+import os
 import resource
 import sys
 from contextlib import suppress
@@ -24,6 +25,15 @@ def room_for_calls(calls: int) -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (raised, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
             soft = raised
     return max(1, min(calls, soft - BESIDE_CALLS))
+
+
+def is_one_left() -> bool:
+    """Whether this process may open one more."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _or_none(limit: int) -> int:

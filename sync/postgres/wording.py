@@ -4,10 +4,14 @@ Its texts may quote a code's value: `Key (value)=(...) already exists`, what an 
 whatever the trigger of a user says.
 """
 
+import errno
+import os
 import re
 
 import psycopg
 from psycopg.errors import Diagnostic
+
+from sync.core.descriptors import is_one_left
 
 LINE = "08"
 """The class of errors of the connection: a pooler's own, which knows of no values."""
@@ -30,6 +34,8 @@ BLOCK = "inline_code_block"
 """What stands for the name of a block that is no function."""
 INTERRUPTIONS = ("ProcessInterrupts", "DeadLockReport")
 """Where PostgreSQL itself ends a function: somebody cancelled it, a time-out, a deadlock."""
+UNSAID = "no error details available"
+"""What the driver says where the operating system gave it no socket."""
 OUT_OF_ROOM = ("53100", "53200")
 RAISED = "exec_stmt_raise"
 """Where PostgreSQL itself raises what a function in PL/pgSQL has asked for."""
@@ -41,6 +47,8 @@ def words_of(cause: BaseException | None) -> str:
         return type(cause).__name__
     if cause.sqlstate is None:
         is_of_driver = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+        if UNSAID in str(cause) and not is_one_left():
+            return f"{os.strerror(errno.EMFILE)} (`ulimit -n`)"
         return str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
     is_of_the_line = cause.sqlstate.startswith(LINE) and cause.diag.context is None
     is_of_form = cause.sqlstate in OF_FORM and cause.diag.context is None

@@ -176,8 +176,8 @@ async def test_no_descriptors_left_is_told(mirror: Mirror, tmp_path: Path) -> No
     async with mirror.served():
         ended = await in_shell("ulimit -n 6; voucher-sync once", mirror.environment, tmp_path)
     assert ended.code == 1
-    assert "Too many open files" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+    assert "Too many open files" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.long

@@ -156,7 +156,7 @@ def _lines(metric: Metric, samples: Iterable[tuple[Sequence[str], float | Histog
         assert not isinstance(value, Histogram)  # noqa: S101 - as those of such a metric are
         pairs = zip(metric.labels, labels, strict=True)
         told = ",".join(f'{label}="{of.translate(_ESCAPED)}"' for label, of in pairs)
-        yield f"{name}{{{told}}} {float(value)}\n"
+        yield f"{name}{{{told}}} {float(value)}\n" if told else f"{name} {float(value)}\n"
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:

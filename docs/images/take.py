@@ -26,7 +26,7 @@ async def main() -> None:
     demo = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sync", "demo", cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )
-    assert demo.stdout is not None  # noqa: S101 - for the type checker
+    assert demo.stdout is not None  # noqa: S101 - it is piped
     lines = list[str]()
     try:
         while not any("made in the API, usually" in line for line in lines):  # by then its page is there, too

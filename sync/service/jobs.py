@@ -173,7 +173,7 @@ class Jobs:
     async def rediscover(self) -> bool:
         """A discovery; whether it found what is to be pulled at once, since until then nothing was known that could be.
 
-        So it is behind one that failed, and where many begin at once, whose pulls then come first.
+        So it is behind one that failed, and where a pull came first and had nothing to read.
         """
         had_nothing = self._has_not_discovered or not self.progress.totals["pages"]
         report = await self.discover()

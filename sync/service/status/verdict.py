@@ -55,7 +55,7 @@ LEVEL_WORDS = {
 }
 
 
-NO_VOUCHER = "The token has shown none so far, or the first look for them goes on."
+NO_VOUCHER = "The token has shown no voucher so far, or the first look for them goes on."
 REMOVED = "Changes were queued for it since it was removed, and nobody sends them"
 REMOVED_TO_DO = (
     "take them back with `voucher-sync outbox cancel`, or add the connection again with `voucher-sync connections add`"

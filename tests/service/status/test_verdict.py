@@ -36,7 +36,7 @@ from .helpers import NOW, connection, daemon, overview
         ({"gap": "behind"}, Level.FAILING, "Waiting to be adopted", "lost commits"),
         ({"state": "unknown", "state_since": None}, Level.READING, "Just begun", "no run has told"),
         ({"caught_up_age_s": None, "open_windows": 5}, Level.READING, "Working on the first backfill", "5 windows"),
-        ({"caught_up_age_s": None, "vouchers": 0}, Level.READING, "No voucher is known yet", "none so far"),
+        ({"caught_up_age_s": None, "vouchers": 0}, Level.READING, "No voucher is known yet", "no voucher so far"),
         ({"open_windows": 3}, Level.READING, "Working, and reading more of the past", "3 windows are left"),
         ({"outbox": {"held": 12}}, Level.ATTENTION, "Working, and changes are held", "12 changes held"),
         ({"outbox": {"failed": 1}}, Level.ATTENTION, "Working, and changes were refused", "1 change refused"),

@@ -40,7 +40,7 @@ VOUCHER_CODES: Listing[VoucherCode] = Listing(
 VOUCHER_CODE_IDS: Listing[UUID] = Listing("VoucherCodes", wire.BareVoucherCodeWire, required=True)
 """As `VOUCHER_CODES`, where nothing but their ids is asked for: read in a third of the time."""
 
-SERVICE_IDS, VOUCHER_IDS, VOUCHER_ID = "ServiceIds", "VoucherIds", "VoucherId"
+SERVICE_IDS, VOUCHER_IDS = "ServiceIds", "VoucherIds"
 """As the API names a parameter that it refuses: `Invalid VoucherIds`."""
 MAX_IDS = 1000
 """Ids in one request."""

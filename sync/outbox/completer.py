@@ -92,6 +92,8 @@ class Completer:
         In the same transaction stands what the call, of which this is the `outcome`, has done to codes: `done` means
         that it stands in the mirror. Rows that stay claimed go back to `returning`.
         """
+        if outcome:
+            self.report.note_fault(outcome)
         left = await self._write(batch, resolved, outcome, returning)
         for wait_s in LOCKED_WAITS_S:
             if not left:

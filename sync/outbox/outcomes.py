@@ -1,36 +1,33 @@
-"""What becomes of rows by the outcome of their call, or by a look at the API: pure decisions, which others write down.
+"""What becomes of a batch's rows by the outcomes of its calls: pure decisions, which others write down.
 
-`resolve` has a case for each outcome. How long a row waits is told as a length of time: by the database's clock, which
-alone decides what is due, it begins when the decision is committed.
+`resolve` has a case for each outcome, and `Resolution` takes those of a batch's calls in turn. How long a row waits is
+told as a length of time: by the database's clock, which alone decides what is due, it begins with the commit.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import NamedTuple
 from uuid import UUID
 
-from sync.core.api_errors import ApiError
+from sync.core.api_errors import ApiError, InvalidRequest
+from sync.core.bisection import Bisection
 from sync.core.retry import Backoff
 from sync.mews.records import Rejected, VoucherCode
-from sync.outbox.rules import TOGETHER, Decision, Fail, Operation, Row, Stands, Status, Uncertain, Uncertainty, Verdict
+from sync.outbox.rules import Decision, Fail, Operation, Row, Stands, Status, Uncertain, Uncertainty, Verdict
 
 RETRY = Backoff(base_s=1.0, cap_s=60.0)
-MAX_BLOCKS = 5
-"""A proxy may block any call now and then; so many times alone, with growing pauses between them, are no chance."""
-ALONE_AGAIN = timedelta(minutes=1)
-"""How soon a change is sent again that goes alone by now and whose outcome is unknown all the same."""
+MAX_REFUSED = 50
+"""After so many changes that were refused alone, others get their turn, and the rest of the batch another one."""
+VOUCHER_ID = "VoucherId"
+"""As the API names the parameter that it refuses: `Invalid VoucherId`."""
 
 AMONG_OTHERS = "refused among others"
 """A call that was refused as a whole, which proves nothing of each change in it."""
 NOT_LISTED = "the answer does not list it"
 BESIDE_REFUSED = "not sent yet: the call that was to carry it was refused for other changes in it"
-BLOCKED_ALONE = (
-    "something between here and the API, as a proxy or firewall, lets all but this change through; have this one let "
-    "through, then retry it"
-)
 SET_ASIDE = "done in Mews; the mirror does not show it, since something on its table refuses the row"
 
 
@@ -64,7 +61,6 @@ class Completion:
 
 Resolved = tuple[Sequence[Row | Uncertain], Completion]
 """Rows, and what becomes of them."""
-LookedUp = tuple[Sequence[Uncertain], Completion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +89,52 @@ class Waits:
     retry: Backoff = RETRY
 
 
+class Resolution:
+    """Decides over a batch, call after call: `while group: take(its outcome)`. The first group is the whole batch.
+
+    `group`: what to send next; empty where nothing more of the batch is sent this time. `left`: then, what becomes of
+    rows of which no call told. They are proved to be refused as well, or go another time.
+    """
+
+    def __init__(self, rows: Sequence[Row], waits: Waits) -> None:
+        self.group = rows
+        self.left: list[Resolved] = []
+        self._waits = waits
+        self._bisection = Bisection(rows)
+        self._untold = {row.id: row for row in rows}
+        self._refused = 0
+
+    def take(self, sent: Sequence[Row], outcome: Outcome) -> list[Resolved]:
+        """What becomes of the rows of the group that its call carried: all but those that are another attempt's."""
+        is_refused = outcome.verdict is Verdict.REFUSED
+        if not is_refused:
+            self._note_told(self.group)
+        elif len(self.group) == 1:
+            self._take_refusal(self.group[0], outcome)
+        self._bisection.tell(went_through=not is_refused)
+        self.group = () if self._is_over(outcome) else self._bisection.group
+        if not self.group:
+            self.left += _untold([*self._untold.values()], outcome, self._waits)
+        return resolve(sent, outcome, self._waits)
+
+    def _is_over(self, outcome: Outcome) -> bool:
+        return self._refused >= MAX_REFUSED or outcome.verdict in {Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED}
+
+    def _note_told(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            del self._untold[row.id]
+
+    def _take_refusal(self, row: Row, outcome: Outcome) -> None:
+        """A change that is refused for its voucher alone proves that every other one of that voucher would be."""
+        self._refused += 1
+        self._note_told([row])
+        if isinstance(outcome.error, InvalidRequest) and outcome.error.names(VOUCHER_ID):
+            proved = [other for other in self._untold.values() if other.voucher_id == row.voucher_id]
+            self._note_told(proved)
+            self._bisection.drop(proved)
+            self.left += _fail(proved, _failed(outcome), self._waits)
+
+
 def resolve(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
     """What becomes of the rows that a call carried, by its outcome."""
     match outcome.verdict:
@@ -107,31 +149,13 @@ def resolve(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolve
             return [(rows, _blocked(rows, outcome, waits))]
         case Verdict.REFUSED if len(rows) > 1:
             # Without effect, for something in it: the rows stay claimed, and go in smaller groups.
-            return [(rows, stay_claimed(outcome))]
+            return [(rows, _completion(Status.SENDING, AMONG_OTHERS, outcome.error))]
         case Verdict.REFUSED:
             # Without effect, for this very change.
             return _refused(rows[0], outcome, waits)
         case Verdict.NOT_PROCESSED | Verdict.NOT_ALLOWED as verdict:
             # Without effect, for a reason that is in none of the changes: they go again later.
             return [(rows, _again(rows, verdict, outcome.error, waits))]
-
-
-def stay_claimed(outcome: Outcome) -> Completion:
-    """Rows of a call that was refused as a whole, or of which it is to be seen yet what the refusal means."""
-    return _completion(Status.SENDING, AMONG_OTHERS, outcome.error)
-
-
-def resolve_proved(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
-    """Rows that the refusal of another one alone proves to be refused as well fail without being sent."""
-    return _fail(rows, _failed(outcome), waits)
-
-
-def resolve_left(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
-    """Rows of a refused call that are not sent this time go again later. `outcome`: of the last call that was made."""
-    if not rows:
-        return []
-    again = _again(rows, Verdict.NOT_PROCESSED, outcome.error, waits)
-    return [(rows, replace(again, error=BESIDE_REFUSED) if outcome.verdict is Verdict.REFUSED else again)]
 
 
 def resolve_unsent(rows: Sequence[Row], decisions: Mapping[int, Decision]) -> list[Resolved]:
@@ -148,31 +172,12 @@ def resolve_unsent(rows: Sequence[Row], decisions: Mapping[int, Decision]) -> li
     ]
 
 
-def resolve_lookup(
-    rows: Sequence[Uncertain],
-    code_ids: Mapping[int, UUID],
-    *,
-    hidden: Collection[int] = (),
-    unknown: Collection[int] = (),
-) -> list[LookedUp]:
-    """What becomes of uncertain rows by a look at the API; rows of which it tells nothing else had no effect.
-
-    `code_ids`: the code in which each stands that had its effect, `hidden` those of them that the mirror cannot show.
-    `unknown`: deletes whose code the API does not know.
-    """
-    of_rows = defaultdict[Completion, list[Uncertain]](list)
-    for row in rows:
-        if row.id in code_ids:
-            # Its effect stands.
-            completion = Completion(Status.DONE, "done", SET_ASIDE if row.id in hidden else None, code_ids=code_ids)
-        elif row.id in unknown:
-            # There is nothing to delete, and nobody knows whether there ever was.
-            words = "looked up: the API does not know the code"
-            completion = Completion(Status.FAILED, Verdict.REFUSED, words, blocks=Blocks(0, 0))
-        else:
-            completion = _without_effect(row)
-        of_rows[completion].append(row)
-    return [(same, completion) for completion, same in of_rows.items()]
+def _untold(rows: Sequence[Row], outcome: Outcome, waits: Waits) -> list[Resolved]:
+    """Rows of a refused call that are not sent this time go again later. `outcome`: of the last call that was made."""
+    if not rows:
+        return []
+    again = _again(rows, Verdict.NOT_PROCESSED, outcome.error, waits)
+    return [(rows, replace(again, error=BESIDE_REFUSED) if outcome.verdict is Verdict.REFUSED else again)]
 
 
 def _unknown(outcome: Outcome, waits: Waits) -> Completion:
@@ -225,25 +230,6 @@ def _fail(rows: Sequence[Row], failed: Completion, waits: Waits) -> list[Resolve
         [row for row in rows if bool(row.unknown_since_utc) is is_unknown] for is_unknown in (True, False)
     )
     return [(unknown, looked_up), (known, failed)]
-
-
-def _without_effect(row: Uncertain) -> Completion:
-    match row.uncertain_because:
-        case Uncertainty.UNLISTED:
-            # Sent again, it would be made twice if the API has changed its value.
-            words = "the API said that it was done, and lists no code of this value: look at the voucher's codes before"
-            return Completion(Status.FAILED, Uncertainty.UNLISTED, f"{words} you retry", blocks=Blocks(0, 0))
-        case Uncertainty.REFUSED:
-            # So the refusal stands, which came after the attempt that was looked up.
-            return Completion(Status.FAILED, Verdict.REFUSED, row.last_error, blocks=Blocks(0, 0))
-        case Uncertainty.UNKNOWN if row.blocked_alone >= MAX_BLOCKS and row.singled_out:
-            # It is this change that is never let through: a proxy that blocks a call by chance must not fail one for
-            # good, and one that blocks everything proves nothing of a single change.
-            words = f"{BLOCKED_ALONE}: {row.last_error}"
-            return Completion(Status.FAILED, Verdict.BLOCKED, words, blocks=Blocks(0, 0))
-        case Uncertainty.UNKNOWN | Uncertainty.EXPIRED | Uncertainty.UNWRITTEN:
-            wait = timedelta() if row.attempts < len(TOGETHER) else ALONE_AGAIN
-            return Completion(Status.PENDING, Verdict.NOT_PROCESSED, "looked up: it had no effect", wait=wait)
 
 
 def _again(rows: Sequence[Row], outcome: str, error: ApiError | None, waits: Waits) -> Completion:

@@ -18,16 +18,16 @@ from sync.connection.signals import Wake
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import gap
-from sync.outbox.bisect import BatchBisection
+from sync.outbox.bisect import Bisector
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claimer import Claimed, Claimer
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, Dispatched
 from sync.outbox.finder import DueFinder
-from sync.outbox.outcomes import Outcome, Waits, resolve
+from sync.outbox.outcomes import Outcome, Waits
 from sync.outbox.routing import Waiting
-from sync.outbox.rules import Operation, Verdict
+from sync.outbox.rules import Operation
 from sync.outbox.send import PushSettings, Sender
 from sync.postgres.engine import in_transaction
 
@@ -62,6 +62,7 @@ class Pusher:
         self._wake = wake
         self._sender = Sender(connection, settings)
         self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
+        self._bisector = Bisector(connection, self._sender, self._completer, settings.lease, watch)
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
         self._finder = DueFinder(connection)
@@ -280,16 +281,7 @@ class Pusher:
         self._finder.waiting = replace(self.waiting, pull=self.waiting.pull or dispatched.waiting > 0)
 
     async def _complete(self, batch: Batch, outcome: Outcome) -> None:
-        """Complete the rows that a call carried; where it was refused as a whole, after sending them in groups."""
         try:
-            if outcome.verdict is Verdict.REFUSED and len(batch.rows) > 1:
-                bisection = BatchBisection(
-                    self._connection, self._sender, self._completer, self._settings.lease, batch, watch=self.watch
-                )
-                await bisection.run(outcome)
-            else:
-                self._completer.report.note_fault(outcome)
-                resolved = resolve(batch.rows, outcome, self._completer.waits)
-                await self._completer.apply(batch, resolved, outcome)
+            await self._bisector.complete(batch, outcome)
         finally:
             self._wake.set()

@@ -26,7 +26,8 @@ from sync.outbox import claims, expired_claims, future_rows, lookups, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, complete
-from sync.outbox.outcomes import LookedUp, Resolved, resolve_lookup
+from sync.outbox.lookup_outcomes import LookedUp, resolve_lookup
+from sync.outbox.outcomes import Resolved
 from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Uncertain
 from sync.postgres.engine import in_transaction
 

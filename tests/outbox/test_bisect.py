@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from sync.demo.simulator import Close, Operation, Status
-from sync.outbox.bisect import MAX_REFUSED
 from sync.outbox.claims import as_daemon
+from sync.outbox.outcomes import MAX_REFUSED
 from sync.outbox.push import CALLS_IN_FLIGHT
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from sync.demo.simulator import Operation, Status
 from sync.demo.simulator.faults import RawBody
-from sync.outbox.outcomes import MAX_BLOCKS
+from sync.outbox.lookup_outcomes import MAX_BLOCKS
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox, active, look_again

@@ -1,4 +1,4 @@
-"""What becomes of rows: a case for each outcome of a call, and for what a look at the API finds."""
+"""What becomes of rows: a case for each outcome of a call, and all calls of a refused batch together."""
 
 import random
 from collections.abc import Sequence
@@ -11,25 +11,19 @@ import pytest
 from sync.core import api_errors
 from sync.mews.records import VoucherCode
 from sync.outbox.outcomes import (
-    ALONE_AGAIN,
     AMONG_OTHERS,
     BESIDE_REFUSED,
-    BLOCKED_ALONE,
-    MAX_BLOCKS,
+    MAX_REFUSED,
     RETRY,
-    SET_ASIDE,
     Blocks,
     Completion,
     Outcome,
+    Resolution,
     Waits,
     resolve,
-    resolve_left,
-    resolve_lookup,
-    resolve_proved,
     resolve_unsent,
 )
 from sync.outbox.rules import (
-    TOGETHER,
     Decision,
     Fail,
     Operation,
@@ -49,7 +43,6 @@ ADD = Row(1, Operation.ADD, VOUCHER, "A", None, None, None, None, 1, NOON, None,
 OTHER = replace(ADD, id=2, value="B")
 DELETE = replace(ADD, operation=Operation.DELETE, target_code_id=CODE)
 WORDS = "the API's words"
-LOOKED_UP = Uncertain(1, Operation.ADD, UUID(int=9), 1, VOUCHER, None, NOON, Uncertainty.UNKNOWN, WORDS, 0, 0)
 
 
 def refusal(**fields: object) -> Outcome:
@@ -136,31 +129,60 @@ def test_what_something_on_the_way_answered_is_looked_up_and_counted_for_a_chang
     assert only(resolve([ADD, OTHER], blocked, WAITS)).blocks is None
 
 
-@pytest.mark.parametrize("singled_out", [0, 1])
-@pytest.mark.parametrize("blocked", [MAX_BLOCKS - 1, MAX_BLOCKS])
-def test_a_blocked_change_fails_after_so_many_blocks_at_one_of_which_others_went_through(
-    blocked: int, singled_out: int
-) -> None:
-    row = replace(LOOKED_UP, blocked_alone=blocked, singled_out=singled_out, last_error="its words")
-    completion = only(resolve_lookup([row], {}))
-    if blocked >= MAX_BLOCKS and singled_out:
-        assert (completion.status, completion.blocks) == (Status.FAILED, Blocks(0, 0))
-        assert completion.error == f"{BLOCKED_ALONE}: its words"
-    else:
-        assert (completion.status, completion.blocks) == (Status.PENDING, None)
+def test_a_batch_that_had_its_effect_is_told_of_by_one_call() -> None:
+    resolution = Resolution([ADD, OTHER], WAITS)
+    assert resolution.group == [ADD, OTHER]
+    done = only(resolution.take([ADD, OTHER], Outcome(None, codes=[code("A", 3), code("B", 4)])))
+    assert done.status is Status.DONE
+    assert not resolution.group
+    assert not resolution.left
 
 
-def test_what_a_refusal_of_others_leaves_goes_again_and_says_so() -> None:
-    assert resolve_left([], refusal(), WAITS) == []
-    assert only(resolve_left([ADD], refusal(), WAITS)).error == BESIDE_REFUSED
-    away = replace(refusal(), verdict=Verdict.NOT_PROCESSED)
-    assert only(resolve_left([ADD], away, WAITS)).error == "the API's words"
+def test_a_refused_batch_is_told_of_group_by_group() -> None:
+    rows = [replace(ADD, id=number, value=str(number)) for number in range(8)]
+    resolution, became = Resolution(rows, WAITS), dict[int, Status]()
+    while group := resolution.group:
+        is_refused = any(row.id in {2, 5} for row in group)
+        outcome = refusal() if is_refused else Outcome(None, codes=[code(str(row.id), row.id) for row in group])
+        became |= {row.id: one.status for same, one in resolution.take(group, outcome) for row in same}
+    assert became == {row.id: Status.FAILED if row.id in {2, 5} else Status.DONE for row in rows}
+    assert resolution.left == []
 
 
-def test_what_another_refusal_proves_fails_unless_its_past_is_unknown() -> None:
-    unknown = replace(OTHER, unknown_since_utc=NOON)
-    statuses = {row.id: one.status for rows, one in resolve_proved([ADD, unknown], refusal(), WAITS) for row in rows}
-    assert statuses == {1: Status.FAILED, 2: Status.UNCERTAIN}
+@pytest.mark.parametrize("verdict", [Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED])
+def test_what_is_not_sent_after_a_refusal_goes_another_time_and_says_so(verdict: Verdict) -> None:
+    rows = [replace(ADD, id=number) for number in range(4)]
+    resolution = Resolution(rows, WAITS)
+    resolution.take(rows, refusal())
+    resolution.take(resolution.group, replace(refusal(), verdict=verdict))
+    assert resolution.group == ()
+    assert [row.id for row in resolution.left[0][0]] == [2, 3]
+    assert (only(resolution.left).status, only(resolution.left).error) == (Status.PENDING, "the API's words")
+
+
+def test_after_many_that_were_refused_alone_the_rest_goes_another_time() -> None:
+    rows = [replace(ADD, id=number) for number in range(2 * MAX_REFUSED)]
+    resolution, failed = Resolution(rows, WAITS), 0
+    while group := resolution.group:
+        failed += any(one.status is Status.FAILED for _, one in resolution.take(group, refusal()))
+    assert failed == MAX_REFUSED
+    assert len(resolution.left[0][0]) == MAX_REFUSED
+    assert only(resolution.left).error == BESIDE_REFUSED
+
+
+def test_what_a_refused_voucher_proves_of_its_other_changes_is_not_sent_and_fails_unless_its_past_is_unknown() -> None:
+    unknown, third = replace(OTHER, unknown_since_utc=NOON), replace(ADD, id=3)
+    elsewhere = replace(ADD, id=4, voucher_id=UUID(int=7))
+    resolution = Resolution([ADD, unknown, third, elsewhere], WAITS)
+    resolution.take(resolution.group, refusal())
+    resolution.take(resolution.group, refusal())
+    of_voucher = refusal(error=api_errors.InvalidRequest("voucherCodes/add", "Invalid VoucherId", status=400))
+    assert resolution.group == [ADD]
+    resolution.take(resolution.group, of_voucher)
+    assert resolution.group == [elsewhere]
+    resolution.take(resolution.group, Outcome(None))
+    statuses = {row.id: one.status for same, one in resolution.left for row in same}
+    assert statuses == {2: Status.UNCERTAIN, 3: Status.FAILED}
 
 
 def test_what_needs_no_call_is_completed_by_what_was_decided_and_leaves_no_attempt() -> None:
@@ -174,38 +196,3 @@ def test_what_needs_no_call_is_completed_by_what_was_decided_and_leaves_no_attem
     ]
     assert resolved[0][1].code_ids == {1: CODE}
     assert not any(one.was_sent for _, one in resolved)
-
-
-def test_a_look_completes_what_it_finds_and_says_what_the_mirror_cannot_show() -> None:
-    rows = [LOOKED_UP, replace(LOOKED_UP, id=2)]
-    shown, hidden = (one for _, one in resolve_lookup(rows, {1: CODE, 2: CODE}, hidden={2}))
-    assert (shown.status, shown.error, hidden.status, hidden.error) == (Status.DONE, None, Status.DONE, SET_ASIDE)
-
-
-def test_a_delete_of_a_code_that_the_api_does_not_know_fails() -> None:
-    assert only(resolve_lookup([LOOKED_UP], {}, unknown={1})).status is Status.FAILED
-
-
-NOT_FOUND = {
-    Uncertainty.UNKNOWN: (Status.PENDING, "looked up: it had no effect"),
-    Uncertainty.EXPIRED: (Status.PENDING, "looked up: it had no effect"),
-    Uncertainty.UNWRITTEN: (Status.PENDING, "looked up: it had no effect"),
-    Uncertainty.REFUSED: (Status.FAILED, "the API's words"),
-    Uncertainty.UNLISTED: (
-        Status.FAILED,
-        "the API said that it was done, and lists no code of this value: look at the voucher's codes before you retry",
-    ),
-}
-
-
-@pytest.mark.parametrize("because", Uncertainty)
-def test_why_it_is_uncertain_decides_over_what_a_look_does_not_find(because: Uncertainty) -> None:
-    completion = only(resolve_lookup([replace(LOOKED_UP, uncertain_because=because)], {}))
-    assert (completion.status, completion.error) == NOT_FOUND[because]
-
-
-def test_what_stays_unknown_though_it_goes_alone_waits_before_it_goes_again() -> None:
-    waits = [
-        only(resolve_lookup([replace(LOOKED_UP, attempts=attempts)], {})).wait for attempts in range(len(TOGETHER) + 2)
-    ]
-    assert waits == [timedelta()] * len(TOGETHER) + [ALONE_AGAIN] * 2

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Close, Operation, RawBody, Status
-from sync.outbox.outcomes import ALONE_AGAIN
+from sync.outbox.lookup_outcomes import ALONE_AGAIN
 from sync.outbox.rules import TOGETHER
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror

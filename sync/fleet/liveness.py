@@ -33,6 +33,13 @@ class ReplicaWatch:
     def __init__(self) -> None:
         self._signs: dict[UUID, _Sign] = {}
         self._looked_s: float | None = None
+        self._locks_tell_from_s = -math.inf
+
+    def note_lock(self, *, is_held: bool, now_s: float) -> None:
+        """Take that this process got its own lock, or has lost it: all locks end with the server, which may be back
+        sooner than whoever lives has its lock again, or has shown another beat.
+        """
+        self._locks_tell_from_s = now_s + MISSED_S if is_held else math.inf
 
     def observe(self, beats: Mapping[UUID, int | None], now_s: float) -> None:
         """Take what all beats are now; None of a process that owns something and is not there."""
@@ -57,7 +64,8 @@ class ReplicaWatch:
         """Those that are taken for dead. `unlocked` had a lock that is free now, and `gone` of these ran on this
         machine and do so no more.
         """
-        return self.silent(DEAD_AFTER_S, now_s) | (self.silent(MISSED_S, now_s) & set(unlocked)) | set(gone)
+        without_lock = set(unlocked) if now_s >= self._locks_tell_from_s else set[UUID]()
+        return self.silent(DEAD_AFTER_S, now_s) | (self.silent(MISSED_S, now_s) & without_lock) | set(gone)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Round:
 class Membership:
     """`takes`: whose tokens this replica has; `box`: its keys to those that are stored.
 
-    `holds_lock` is set while a session of its own keeps its lock. `trust` is what its connections' tenures go by;
+    `holds_lock`: whether a session of its own keeps its lock. `trust` is what its connections' tenures go by;
     `book` is what it tells of how far they have caught up, by what was read of the database that `incarnation` found.
     """
 
@@ -82,6 +82,12 @@ class Membership:
         self._take_again_s = TAKE_AGAIN_S
         self._refused: Set[str] = frozenset()
         self._known: tuple[int | None, Sequence[Owned]] = (None, ())
+
+    def note_lock(self, *, is_held: bool) -> None:
+        """Take whether a session of this replica's keeps its lock by now."""
+        if is_held != self.holds_lock:
+            self.holds_lock = is_held
+            self._watch.note_lock(is_held=is_held, now_s=now_s())
 
     async def beat(self, leaving: Collection[str] = ()) -> Round:
         """Show that this replica lives, and take what is free of its share. Raises `DatabaseError`.

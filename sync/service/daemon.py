@@ -142,7 +142,7 @@ def _listener(supervisor: Supervisor, member: Membership) -> Listener:
     """Whom notifications wake, and who is told whether others would hear this process die."""
 
     def on_lock(is_held: bool) -> None:
-        member.holds_lock = is_held
+        member.note_lock(is_held=is_held)
 
     return Listener(
         supervisor.wake_outboxes,

@@ -113,7 +113,7 @@ async def test_a_lock_that_is_free_makes_it_three_seconds(
     engines: list[AsyncEngine], database_url: str, time: Time
 ) -> None:
     dead, heir = joining(engines[0]), joining(engines[1])
-    dead.holds_lock = True
+    dead.note_lock(is_held=True)
     key = replicas.lock_key(dead.replica.process)
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as session:
         await session.execute("SELECT pg_advisory_lock(%s)", [key])
@@ -127,9 +127,28 @@ async def test_a_lock_that_is_free_makes_it_three_seconds(
 
 
 @pytest.mark.direct
+async def test_a_lock_that_is_free_since_the_server_began_anew_takes_nobody_for_dead(
+    engines: list[AsyncEngine], time: Time
+) -> None:
+    """All sessions end with a server: who is back first would take everything from who beats a moment later."""
+    other, me = joining(engines[0]), joining(engines[1])
+    for one in (other, me):
+        one.note_lock(is_held=True)
+    await share(other, me)
+    time.now_s += liveness.MISSED_S
+    me.note_lock(is_held=False)
+    assert len((await me.beat()).owned) == 5
+    me.note_lock(is_held=True)
+    time.now_s += liveness.MISSED_S - 0.1
+    assert len((await me.beat()).owned) == 5
+    time.now_s += 0.1
+    assert len((await me.beat()).owned) == HOTELS, "it has shown nothing for as long as it takes to be back"
+
+
+@pytest.mark.direct
 async def test_a_process_that_ended_on_this_machine_is_followed_at_once(engines: list[AsyncEngine], time: Time) -> None:
     dead, heir = joining(engines[0], pid_space="here"), joining(engines[1], pid_space="here")
-    dead.holds_lock = True
+    dead.note_lock(is_held=True)
     await dead.beat()
     assert len((await heir.beat()).owned) == HOTELS
 
@@ -143,7 +162,7 @@ async def test_of_two_of_the_same_host_and_number_one_whose_session_ended_lives_
     members = [joining(engine, pid_space=space) for engine, space in zip(engines, spaces, strict=False)]
     await share(*members)
     for one in members:
-        one.holds_lock = True  # it has not seen yet that the session has ended
+        one.note_lock(is_held=True)  # it has not seen yet that the session has ended
     await share(*members)
     assert sorted((await owners(engines[0])).values()) == [5, 5]
     async with engines[0].connect() as connection:

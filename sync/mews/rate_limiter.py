@@ -102,6 +102,11 @@ class RateLimiter:
             Priority.AUDIT: Quota(max(1, limit // AUDIT_SHARE)),
         }
 
+    @property
+    def limit(self) -> int:
+        """As many calls may count within a window."""
+        return self._limit
+
     @contextmanager
     def backlogged(self) -> Iterator[None]:
         """While the block runs, there is more to push than the budget lets through."""

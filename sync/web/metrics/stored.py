@@ -1,6 +1,8 @@
 """What the database says, by one statement that reads no code and counts no finished change."""
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.service.status.backlog import STUCK, of_stuck
 from sync.service.status.load import DEFAULT_LEASE_S
 from sync.web.metrics import names
-from sync.web.metrics.counted import Sample
+from sync.web.metrics.counted import Told
 from sync.web.metrics.names import Metric
 
 GOOD_FOR_S = 5.0
@@ -67,8 +69,12 @@ UNION ALL SELECT 'outbox_stuck', name, NULL, number FROM ({STUCK}) AS stuck
 UNION ALL SELECT 'outbox_oldest_pending_seconds', pending.connection, NULL, extract(epoch FROM now() - created_at)
 FROM pending JOIN mews.voucher_code_outbox ON id = oldest_id
 )
-SELECT told.* FROM told LEFT JOIN sync.connections AS noted ON noted.name = told.connection
+SELECT told.metric, told.status, array_agg(told.connection ORDER BY told.connection) AS names,
+       array_agg(told.value ORDER BY told.connection) AS values
+FROM told LEFT JOIN sync.connections AS noted ON noted.name = told.connection
 WHERE noted.removed_at IS NULL AND (noted.paused_at IS NULL OR told.metric <> ALL (CAST(:of_work AS text[])))
+  AND told.value IS NOT NULL
+GROUP BY told.metric, told.status
 """)  # noqa: S608 - put together from constants
 BY_NAME = {metric.name: metric for metric in names.OF_DATABASE}
 STATUSES = ("pending", "sending", "uncertain", "held", "failed")
@@ -78,23 +84,42 @@ OF_WORK = [
     for metric in (names.OWNED, names.HEARTBEAT, names.FRESHNESS, names.LAG, names.OUTBOX_AGE, names.AUDIT_AGE)
 ]
 """What is told of a connection only while somebody is to work for it."""
-COUNTED = (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED, names.STUCK)
+COUNTED = (
+    *((metric, None) for metric in (names.OPEN_WINDOWS, names.REJECTED, names.SKIPPED, names.STUCK)),
+    *((names.OUTBOX, status) for status in STATUSES),
+)
+"""Of what there is none of a connection, is told as 0."""
 
 
-async def load_stored(transaction: AsyncConnection) -> list[Sample]:
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Values of one metric and status, by their connections' names: a number each, of thousands of connections."""
+
+    metric: Metric
+    status: str | None
+    names: Sequence[str | None]
+    values: Sequence[float]
+
+    def __iter__(self) -> Iterator[Told]:
+        """Each with the values of its labels."""
+        many = len(self.metric.labels)
+        for name, value in zip(self.names, self.values, strict=True):
+            yield (name or "", self.status or "")[:many], value
+
+
+Stored = Mapping[Metric, Sequence[Column]]
+
+
+async def load_stored(transaction: AsyncConnection) -> Stored:
     """Each metric of the database, for each of its connections. What is not known is left out; of what is none, 0."""
-    found = {
-        (metric := BY_NAME[row.metric], (row.connection or "", row.status)[: len(metric.labels)]): float(row.value)
-        for row in await transaction.execute(STORED, {"of_work": OF_WORK, **of_stuck()})
-        if row.value is not None
-    }
-    known = sorted({labels[0] for _, labels in found if labels})
-    return [
-        (metric, labels, value) for (metric, labels), value in {**dict.fromkeys(_zeros(known), 0.0), **found}.items()
-    ]
-
-
-def _zeros(connections: Sequence[str]) -> Iterator[tuple[Metric, tuple[str, ...]]]:
-    for name in connections:
-        yield from ((metric, (name,)) for metric in COUNTED)
-        yield from ((names.OUTBOX, (name, status)) for status in STATUSES)
+    rows = await transaction.execute(STORED, {"of_work": OF_WORK, **of_stuck()})
+    found = {(BY_NAME[row.metric], row.status): Column(BY_NAME[row.metric], *row[1:]) for row in rows}
+    known = sorted({name for column in found.values() for name in column.names if name is not None})
+    for metric, status in COUNTED:
+        some = found.get((metric, status), Column(metric, status, (), ()))
+        counted = dict(zip(some.names, some.values, strict=True))
+        found[metric, status] = Column(metric, status, known, [counted.get(name, 0.0) for name in known])
+    stored = defaultdict[Metric, list[Column]](list)
+    for column in found.values():
+        stored[column.metric].append(column)
+    return stored

@@ -65,13 +65,14 @@ class Permit:
 class RateLimiter:
     """A sliding-window log of requests, first come first served among those of one priority.
 
-    `clock` gives seconds that only go forward; `pause` waits for some seconds, and may raise to end the waiting.
-    Without a `ledger` the whole budget is this process's, and without `capped` there is no cap.
+    `limit`: as many calls may count within a window. `clock` gives seconds that only go forward; `pause` waits for some
+    seconds, and may raise to end the waiting. Without a `ledger` the whole budget is this process's, and without
+    `capped` there is no cap.
     """
 
     __slots__ = (
-        "_allowance", "_backlogged", "_capped", "_clock", "_free_at", "_in_flight", "_limit", "_pause", "_shares",
-        "_silent_until", "_turn", "_window_s",
+        "_allowance", "_backlogged", "_capped", "_clock", "_free_at", "_in_flight", "_pause", "_shares",
+        "_silent_until", "_turn", "_window_s", "limit",
     )  # fmt: skip
 
     def __init__(
@@ -84,7 +85,7 @@ class RateLimiter:
         ledger: Ledger | None = None,
         capped: Caller | None = None,
     ) -> None:
-        self._limit = limit
+        self.limit = limit
         self._window_s = window_s * CLOCK_TOLERANCE
         self._clock = clock
         self._pause = pause
@@ -101,11 +102,6 @@ class RateLimiter:
             Priority.PULL: Quota(max(1, limit // PUSHES_PER_PULL)),
             Priority.AUDIT: Quota(max(1, limit // AUDIT_SHARE)),
         }
-
-    @property
-    def limit(self) -> int:
-        """As many calls may count within a window."""
-        return self._limit
 
     @contextmanager
     def backlogged(self) -> Iterator[None]:
@@ -254,7 +250,7 @@ class RateLimiter:
         free_those_of(self._free_at, now)
         if now < self._silent_until:
             return self._silent_until - now
-        if self._counted < self._limit:
+        if self._counted < self.limit:
             return 0.0
         # With every place in flight, the first is free no sooner than a whole window from now.
         return self._free_at[0] - now if self._free_at else self._window_s

@@ -4,7 +4,8 @@ import re
 
 MAX_DEPTH = 100
 """Nothing of the API's is nested deeper than five levels."""
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+# A text without an end is one, too: to look for that again from each quote in it would take hours for a few megabytes.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{\]}]', re.DOTALL)
 
 
 def prune(text: str) -> str:

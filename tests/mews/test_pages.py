@@ -1,6 +1,7 @@
 """The API's pages become records; what cannot be stored is kept, and never spoils its neighbours."""
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -157,3 +158,11 @@ def test_what_is_nested_too_deeply_spoils_its_own_record_at_most() -> None:
     page = VOUCHER_CODES.decode(body(unknown, spoiled).replace(b'"@deep@"', deep.encode()))
     assert [str(one.id) for one in page.records] == [ID]
     assert [one.record_id for one in page.rejected] == ["22222222-2222-2222-2222-222222222222"]
+
+
+def test_a_text_without_an_end_below_what_is_nested_too_deeply_keeps_the_loop_no_longer_than_any_answer() -> None:
+    answer = b'{"VoucherCodes": ' + b"[" * 5000 + b'"' + b'\\"' * 20_000
+    began_s = time.process_time()
+    with pytest.raises(UNREADABLE):
+        VOUCHER_CODES.decode(answer)
+    assert time.process_time() - began_s < 2  # milliseconds, where each quote in it costs the same

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from sync.core.errors import VoucherSyncError
+from sync.core.errors import Stopped, VoucherSyncError
 from sync.mews.ledger import Entry, Ledger, Others
 
 PORTIONS = 10
@@ -102,10 +102,14 @@ class Allowance:
         self._unspent += 1
 
     async def refill(self) -> None:
-        """Reserve calls, as many as others leave. Raises `DatabaseError`."""
+        """Reserve calls, as many as others leave. Raises `DatabaseError`; `Stopped` where they are handed over."""
         self._begin_writing()
-        if self._writing is not None:
-            await asyncio.shield(self._writing)
+        if (writing := self._writing) is not None:
+            await asyncio.wait([writing])
+            # Its cancellation would end whoever waits here, as what probes for all connections of an address.
+            if writing.cancelled():
+                raise Stopped("nothing was reserved: the connection is closed")
+            writing.result()
 
     async def renew(self) -> None:
         """Reserve anew before the reservation ends, so that a call after a quiet time need not wait."""

@@ -14,8 +14,10 @@ from sync.core import api_errors
 from sync.demo.simulator import Close, Fault, Hang, Status
 from sync.mews.client import SILENCE, Client
 from sync.mews.platform_circuit import PROBES, SEVERAL, PlatformCircuit
+from sync.mews.rate_limiter import RateLimiter
 from sync.mews.transport import HttpPools
 from tests.mews.helpers import ONCE, fail, opened, read, script
+from tests.mews.ledgers import WINDOW_S, LedgerInMemory, Ledgers
 from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
@@ -91,6 +93,30 @@ def test_one_probe_goes_every_few_seconds_in_turn_and_a_return_is_found_soon(han
         await asyncio.sleep(60)
         assert away.returned_at[0] - began_s <= FOUND_S
         assert (len(away.returned_at), away.circuit.is_open) == (1, False)
+
+    run_in_virtual_time(main())
+
+
+class ClosedInItsProbe(Token):
+    """One whose connection is closed while its probe waits for the ledger."""
+
+    async def probe(self) -> None:
+        ledger = LedgerInMemory(Ledgers(), self._away.now_s, random.Random(1))
+        rate_limiter = RateLimiter(200, WINDOW_S, clock=self._away.now_s, pause=asyncio.sleep, ledger=ledger)
+        closing = asyncio.create_task(rate_limiter.hand_over())
+        async with rate_limiter.permit():
+            await closing
+
+
+def test_a_connection_that_is_closed_in_the_middle_of_its_probe_leaves_the_others_to_find_the_return() -> None:
+    async def main() -> None:
+        away, _ = await went_away(SEVERAL - 1)
+        ClosedInItsProbe(away).fails()
+        assert away.circuit.is_open
+        await asyncio.sleep(60)
+        away.is_back = True
+        await asyncio.sleep(60)
+        assert not away.circuit.is_open
 
     run_in_virtual_time(main())
 

@@ -176,10 +176,11 @@ class RateLimiter:
         return turn
 
     async def _is_granted(self, turn: Turn, priority: Priority) -> bool:
-        """Whether a place under the cap came in time; if not, that of the budget is given back."""
+        """Whether a place under the cap came in time, and before a silence; if not, the budget's is given back."""
         is_granted = False
         try:
-            is_granted = await comes_in_time(turn.ask(), CAP_WAIT_S, clock=self._clock, pause=self._pause)
+            is_in_time = await comes_in_time(turn.ask(), CAP_WAIT_S, clock=self._clock, pause=self._pause)
+            is_granted = is_in_time and not self.silent_s()
         finally:
             if not is_granted:
                 self._free(priority, is_used=False)
@@ -220,9 +221,8 @@ class RateLimiter:
                 break
             elif self._allowance:
                 await self._allowance.refill()
-                if self._has_allowance():
-                    break
-                await self._pause(self._allowance.wait_s)
+                if not self._allowance.has(self._counted):
+                    await self._pause(self._allowance.wait_s)
         self._in_flight += 1
 
     def _has_allowance(self) -> bool:

@@ -185,6 +185,22 @@ async def lose_ledger() -> None:
     raise AssertionError("a reservation that is over was spent")
 
 
+def test_no_call_goes_into_a_silence_that_was_asked_for_while_it_was_written_down() -> None:
+    run_in_virtual_time(be_silent())
+
+
+async def be_silent() -> None:
+    shared, arrivals = Ledgers(), list[float]()
+    rate_limiter = process(shared, 200)
+    async with shared.lock:
+        waiting = asyncio.create_task(call(rate_limiter, arrivals))
+        await asyncio.sleep(1)
+        rate_limiter.be_silent(60)
+        ends_s = asyncio.get_running_loop().time() + 60
+    await waiting
+    assert arrivals[0] >= ends_s
+
+
 def test_a_call_after_a_quiet_time_need_not_wait_where_the_reservation_is_renewed() -> None:
     run_in_virtual_time(renew())
 

@@ -199,6 +199,25 @@ def test_a_place_of_the_budget_that_waits_for_long_is_given_back_and_taken_anew(
     run_in_virtual_time(main())
 
 
+def test_who_gets_a_place_after_the_api_has_asked_for_silence_waits_for_its_end() -> None:
+    async def main() -> None:
+        cap, loop = cap_of(1, 1_000_000), asyncio.get_running_loop()
+        hanging, silenced, other = Connection(cap), Connection(cap), Connection(cap)
+        call = asyncio.create_task(hanging.call(5.0))
+        await turns(2)
+        waiting = asyncio.create_task(silenced.call())
+        await asyncio.sleep(1.0)
+        began_s = loop.time()
+        silenced.limiter.be_silent(60.0)
+        await call
+        await asyncio.wait_for(other.call(), 1.0)  # which has the place meanwhile
+        await waiting
+        assert silenced.arrivals == [pytest.approx(began_s + 60.0, abs=0.1)]
+        assert (cap.in_flight, cap.waiting, silenced.limiter.spent()) == (0, 0, 1)
+
+    run_in_virtual_time(main())
+
+
 def test_who_waits_for_so_long_that_it_takes_its_budget_anew_keeps_its_turn() -> None:
     """Else whoever asks at the right moment goes first, and the ones that wait longest go last."""
 

@@ -17,8 +17,8 @@ from sync.cli.terminal import is_shown_to_somebody
 from sync.core.plurals import plural
 from sync.core.printable import printable
 from sync.outbox.bulk.spreadsheets import as_text
+from sync.outbox.enqueue import user_transaction
 from sync.outbox.listing import EXPORTED, stream
-from sync.postgres.engine import transaction
 
 UNREAD = 141
 """Exit code where whoever read it has gone before its end, as if SIGPIPE had ended it: not all rows are out."""
@@ -43,7 +43,7 @@ def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
 
     async def work(engine: AsyncEngine, file: TextIO) -> int:
         count, writer = 0, csv.writer(file)
-        async with transaction(engine) as tx:
+        async with user_transaction(engine) as tx:
             wanted = await find_wanted(tx, asked)
             writer.writerow(EXPORTED)
             async for row in stream(tx, wanted):

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sync.cli.outbox.export import export
 from tests.cli.conftest import Cli
 from tests.cli.outbox.helpers import OTHER, VOUCHER, add_row, query, without_colours
 from tests.support.process import run_on_terminal
@@ -171,3 +172,14 @@ async def test_a_long_name_of_who_changed_a_row_leaves_room_for_the_rest(
     say(database_url, failed, "refused, since the voucher is deleted")
     shown = await run_on_terminal("outbox", "list", settings=settings | {"COLUMNS": "80"}, directory=tmp_path)
     assert {"Winter", "refused,", "since", "voucher", "deleted"} <= set(without_colours(shown.stdout).split())
+
+
+def test_an_export_lasts_as_long_as_its_reader_takes(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_row(database_url, SECRET)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setattr("sync.postgres.engine.TRANSACTION_TIMEOUT_S", 0)  # any reader takes longer
+    export(output=tmp_path / "all.csv", as_is=False)
+    (row,) = csv.DictReader((tmp_path / "all.csv").read_text(encoding="utf-8").splitlines())
+    assert row["value"] == SECRET

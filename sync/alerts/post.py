@@ -17,6 +17,10 @@ class NotTold(VoucherSyncError):
     """A webhook or a ping was not taken. The address is not in the message."""
 
 
+class NotReached(NotTold):
+    """Nothing answered there."""
+
+
 class Poster:
     """POSTs to one address, with a bearer `token` if there is one.
 
@@ -44,7 +48,7 @@ class Poster:
         await self._http.aclose()
 
     async def post(self, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        """One POST. Raises `NotTold` unless it is taken, with a status from 200 to 299."""
+        """One POST. Raises `NotTold` unless it is taken, with a status from 200 to 299; `NotReached` without any."""
         try:
             # httpx counts anew from each byte that comes: who sends them one by one would be waited for without an end.
             async with (
@@ -53,6 +57,6 @@ class Poster:
             ):
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
-            raise NotTold(f"{self.host} cannot be reached ({type(error).__name__})") from None
+            raise NotReached(f"{self.host} cannot be reached ({type(error).__name__})") from None
         if not 200 <= status < 300:
             raise NotTold(f"{self.host} answered with HTTP {status}")

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.alerts import store
 from sync.alerts.conditions import ENDED, Condition, Key, Kind, Lasting, conditions_of
 from sync.alerts.message import Message, body_for, messages_of, signature_headers
-from sync.alerts.post import NotTold, Poster
+from sync.alerts.post import NotReached, NotTold, Poster
 from sync.alerts.store import Known, Untold
 from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
@@ -33,6 +33,9 @@ log = structlog.get_logger()
 class Webhook:
     """Sends messages to one address, signed with `secret` if there is one; after a failure it rests, longer each time.
 
+    Of what is sent while it rests no failure counts, and nothing is tried where nobody was reached just before: what is
+    told at one look would take longer than the claims on it are good for.
+
     Clocks come in: `clock` tells seconds that only grow, `now` the time that a receiver compares with its own.
     """
 
@@ -47,6 +50,7 @@ class Webhook:
         self._poster, self._secret, self._rng = poster, secret, rng
         self._clock, self._now = clock, now
         self._failures = 0
+        self._is_away = False
         self._rests_until_s = clock()
 
     @property
@@ -56,19 +60,26 @@ class Webhook:
 
     async def send(self, message: Message) -> None:
         """Send a message. Raises `NotTold`."""
+        if self._is_away and self.rests:
+            raise NotReached(f"{self._poster.host} could not be reached just before")
         body = body_for(self._poster.url, message)
         headers = signature_headers(self._secret, message, body, int(self._now()))
         try:
             await self._poster.post(body, {"Content-Type": "application/json", **headers})
         except NotTold as error:
-            self._failures += 1
-            self._rests_until_s = self._clock() + AGAIN_AFTER.pause_s(self._failures, self._rng)
-            if self._failures == 1:
-                log.warning("alert_not_sent", error=str(error))
+            self._is_away = isinstance(error, NotReached)
+            if not self.rests:
+                self._note_failure(error)
             raise
         if self._failures:
             log.info("alerts_sent_again", failures=self._failures)
-        self._failures = 0
+        self._failures, self._is_away = 0, False
+
+    def _note_failure(self, error: NotTold) -> None:
+        self._failures += 1
+        self._rests_until_s = self._clock() + AGAIN_AFTER.pause_s(self._failures, self._rng)
+        if self._failures == 1:
+            log.warning("alert_not_sent", error=str(error))
 
 
 class Alerter:
@@ -150,15 +161,8 @@ class Alerter:
         # A claim ends by itself, and what was told is noted at the next look.
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(LOOK_TAKES_S):
-                await in_transaction(self._engine, partial(_for_each, done, changes))
+                await in_transaction(self._engine, partial(done, changes=changes))
                 self._told_meanwhile = {}
-
-
-async def _for_each(
-    done: Callable[[AsyncConnection, Untold], Awaitable[None]], changes: Sequence[Untold], tx: AsyncConnection
-) -> None:
-    for one in changes:
-        await done(tx, one)
 
 
 async def ping(poster: Poster, completed: Callable[[], Awaitable[None]]) -> None:

@@ -1,16 +1,16 @@
 """What holds and what was told of it, kept in the database: a restart tells nothing twice, nor do several processes."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Update, and_, case, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Text, TextClause, and_, bindparam, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.alerts.conditions import ENDED, Condition, Key, Kind
 from sync.alerts.tables import alerts
-from sync.postgres.metadata import UNDER_WAY
+from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 
 CLAIM = timedelta(seconds=60)
 """A process has so long to tell what it has claimed: longer than a webhook is waited for, with its tries."""
@@ -58,33 +58,32 @@ async def note(
     `since`: when it began or ended, where that is known to have been after what was noted before; else it is now.
     """
     holding = {one.key: one for one in present}
-    for key, one in holding.items():
-        noted = before[key].level if key in before else ENDED
-        if key not in undecided and noted != one.level:
-            await _set(tx, key, one.level, one.summary, since.get(key))
-    for key, was in before.items():
-        if key not in holding and key not in undecided and was.level != ENDED:
-            await tx.execute(_row(key).values(level=ENDED, since=_known_since(since.get(key))))
+    ended = {key for key, was in before.items() if key not in holding and was.level != ENDED}
+    begun = {key for key, one in holding.items() if one.level != (before[key].level if key in before else ENDED)}
+    await _set(tx, [(*key, holding[key].level, holding[key].summary, since.get(key)) for key in begun - set(undecided)])
+    ended_since = [(*key, since.get(key)) for key in ended - set(undecided)]
+    await _for_all(tx, _END, ("connections", "kinds", "since"), ended_since)
 
 
-async def note_told_meanwhile(tx: AsyncConnection, told: Iterable[Untold]) -> None:
+async def note_told_meanwhile(tx: AsyncConnection, told: Collection[Untold]) -> None:
     """Note what was told while the database could not be asked."""
-    for one in told:
-        await _set(tx, one.key, one.level, one.summary, one.since)
-        await note_told(tx, one)
+    await _set(tx, [(*one.key, one.level, one.summary, one.since) for one in told])
+    await note_told(tx, told)
 
 
-async def _set(tx: AsyncConnection, key: Key, level: int, summary: str, since: datetime | None) -> None:
-    new = {"level": level, "summary": summary}
-    statement = insert(alerts).values(connection=key[0], kind=key[1], since=func.coalesce(since, func.now()), **new)
-    changed = new | {"since": _known_since(since)}
-    keys = [alerts.c.connection, alerts.c.kind]
-    await tx.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed))
+async def _set(tx: AsyncConnection, rows: Iterable[tuple[str, str, int, str, datetime | None]]) -> None:
+    # In one order: else two processes that note the same outage would wait for each other's rows.
+    in_order = sorted(rows, key=lambda row: row[:2])
+    await _for_all(tx, _SET, ("connections", "kinds", "levels", "summaries", "since"), in_order)
 
 
-def _known_since(since: datetime | None) -> ColumnElement[datetime]:
-    # The database tells of nothing that happened while it was away: what it has from before is about something else.
-    return func.now() if since is None else case((alerts.c.since < since, since), else_=func.now())
+async def _for_all(
+    tx: AsyncConnection, statement: TextClause, names: Sequence[str], rows: Sequence[tuple[object, ...]]
+) -> None:
+    """One statement for all rows, whose columns are the parameters of these names: thousands of hotels fail at once."""
+    if rows:
+        columns = map(list, zip(*rows, strict=True))
+        await tx.execute(statement, dict(zip(names, columns, strict=True)))
 
 
 async def claim(tx: AsyncConnection) -> list[Untold]:
@@ -99,15 +98,50 @@ async def claim(tx: AsyncConnection) -> list[Untold]:
     return [Untold(row.connection, Kind(row.kind), *row[2:]) for row in await tx.execute(claimed)]
 
 
-async def note_told(tx: AsyncConnection, one: Untold) -> None:
+async def note_told(tx: AsyncConnection, changes: Iterable[Untold]) -> None:
     """Note that somebody was told."""
-    await tx.execute(_row(one.key).values(told_level=one.level, told_at=func.now(), claimed_until=None))
+    await _for_all(tx, _TOLD, ("connections", "kinds", "levels"), [(*one.key, one.level) for one in changes])
 
 
-async def give_back(tx: AsyncConnection, one: Untold) -> None:
+async def give_back(tx: AsyncConnection, changes: Iterable[Untold]) -> None:
     """Note that nobody could be told: whoever comes next may try."""
-    await tx.execute(_row(one.key).values(claimed_until=None))
+    await _for_all(tx, _GIVE_BACK, ("connections", "kinds"), [one.key for one in changes])
 
 
-def _row(key: Key) -> Update:
-    return update(alerts).where(alerts.c.connection == key[0], alerts.c.kind == key[1])
+# The database tells of nothing that happened while it was away: what it has from before is about something else.
+_SET = text("""
+INSERT INTO sync.alerts AS known (connection, kind, level, summary, since)
+SELECT connection, kind, level, summary, coalesce(since, now())
+FROM unnest(:connections, :kinds, :levels, :summaries, :since) AS told (connection, kind, level, summary, since)
+ON CONFLICT (connection, kind) DO UPDATE SET level = excluded.level, summary = excluded.summary,
+  since = CASE WHEN known.since < excluded.since THEN excluded.since ELSE now() END
+""").bindparams(
+    bindparam("connections", type_=ARRAY(Text)),
+    bindparam("kinds", type_=ARRAY(Text)),
+    bindparam("levels", type_=ARRAY(BigInteger)),
+    bindparam("summaries", type_=ARRAY(Text)),
+    bindparam("since", type_=ARRAY(TIMESTAMP)),
+)
+_END = text("""
+UPDATE sync.alerts AS known SET level = 0, since = CASE WHEN known.since < told.since THEN told.since ELSE now() END
+FROM unnest(:connections, :kinds, :since) AS told (connection, kind, since)
+WHERE known.connection = told.connection AND known.kind = told.kind
+""").bindparams(
+    bindparam("connections", type_=ARRAY(Text)),
+    bindparam("kinds", type_=ARRAY(Text)),
+    bindparam("since", type_=ARRAY(TIMESTAMP)),
+)
+_TOLD = text("""
+UPDATE sync.alerts AS known SET told_level = told.level, told_at = now(), claimed_until = NULL
+FROM unnest(:connections, :kinds, :levels) AS told (connection, kind, level)
+WHERE known.connection = told.connection AND known.kind = told.kind
+""").bindparams(
+    bindparam("connections", type_=ARRAY(Text)),
+    bindparam("kinds", type_=ARRAY(Text)),
+    bindparam("levels", type_=ARRAY(BigInteger)),
+)
+_GIVE_BACK = text("""
+UPDATE sync.alerts AS known SET claimed_until = NULL
+FROM unnest(:connections, :kinds) AS told (connection, kind)
+WHERE known.connection = told.connection AND known.kind = told.kind
+""").bindparams(bindparam("connections", type_=ARRAY(Text)), bindparam("kinds", type_=ARRAY(Text)))

@@ -1,67 +1,19 @@
 """Each change is told once, whoever tells it and whatever is away meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from random import Random
 
 import pytest
 from sqlalchemy import text
 
 from sync.alerts import run
 from sync.alerts.conditions import LASTS_S
-from sync.alerts.post import NotTold, Poster
-from sync.alerts.run import Alerter, Webhook, ping
-from sync.outbox.claims import as_daemon
-from sync.postgres.engine import make_engine, transaction
-from sync.service import states
+from sync.postgres.engine import transaction
+from tests.alerts.helpers import Time, alerting, hold_one, set_state, told
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 from tests.support.proxy import Proxy
-from tests.support.receiver import Receiver, receiving
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    """Who is told."""
-    async with receiving() as receiver:
-        yield receiver
-
-
-class Time:
-    """Seconds that only grow, by hand."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@asynccontextmanager
-async def alerting(
-    database_url: str, receiver: Receiver, time: Time, stuck: Callable[[], list[str]] = list
-) -> AsyncIterator[Alerter]:
-    """A process that tells, with an engine of its own."""
-    engine = make_engine(database_url)
-    async with Poster(receiver.url) as poster:
-        webhook = Webhook(poster, None, Random(1), time)
-        try:
-            yield Alerter(engine, lambda: ["default"], webhook, host="a-host", stuck=stuck, clock=time)
-        finally:
-            await engine.dispose()
-
-
-async def set_state(mirror: Mirror, error: str | None) -> None:
-    """Lets the connection work, or fail."""
-    async with transaction(mirror.connection.engine) as tx:
-        await states.note(tx, "default", states.Standing(error, "ServerError" if error else None))
-
-
-def told(receiver: Receiver) -> list[tuple[str, str]]:
-    """What was told, in order."""
-    return [(call.json["event"], call.json["condition"]) for call in receiver.calls]
+from tests.support.receiver import Receiver
 
 
 async def test_a_failure_is_told_once_it_has_lasted_and_so_is_its_end(mirror: Mirror, receiver: Receiver) -> None:
@@ -144,15 +96,6 @@ async def test_of_many_processes_one_tells(mirror: Mirror, outbox: Outbox, recei
     assert told(receiver) == [("raised", "changes_held")]
 
 
-async def hold_one(mirror: Mirror, outbox: Outbox) -> None:
-    """Queues a change, and holds it as the brake does."""
-    voucher = mirror.add_voucher()
-    await mirror.discover()
-    await outbox.add(voucher, "HUSH-HUSH")
-    async with as_daemon(mirror.connection.engine) as tx:
-        await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'held'"))
-
-
 async def test_what_is_held_is_told_at_once_and_without_any_code(
     mirror: Mirror, outbox: Outbox, receiver: Receiver
 ) -> None:
@@ -162,22 +105,6 @@ async def test_what_is_held_is_told_at_once_and_without_any_code(
     (call,) = receiver.calls
     assert call.json["changes"][0]["summary"] == "changes held until somebody releases them: 1"
     assert b"HUSH" not in call.body
-
-
-async def test_a_webhook_that_is_away_is_told_later_with_the_same_id(
-    mirror: Mirror, outbox: Outbox, receiver: Receiver
-) -> None:
-    await hold_one(mirror, outbox)
-    receiver.statuses = [500, 302]
-    time = Time()
-    async with alerting(mirror.database_url, receiver, time) as alerter:
-        await alerter.look()
-        await alerter.look()
-        assert len(receiver.calls) == 1, "it rests after a failure"
-        for time.now_s in (1000, 2000, 3000):
-            await alerter.look()
-    assert [call.json["event"] for call in receiver.calls] == ["raised"] * 3
-    assert len({call.headers["webhook-id"] for call in receiver.calls}) == 1
 
 
 async def test_a_database_that_is_away_is_told_once_and_what_was_told_is_noted_when_it_is_back(
@@ -236,47 +163,3 @@ async def test_a_look_that_finds_nothing_new_writes_nothing(mirror: Mirror, outb
         before = await mirror.rows("SELECT xmin, ctid FROM sync.alerts")
         await alerter.look()
     assert await mirror.rows("SELECT xmin, ctid FROM sync.alerts") == before
-
-
-async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver) -> None:
-    completed = asyncio.Event()
-
-    async def complete() -> None:
-        await completed.wait()
-        completed.clear()
-
-    async with Poster(receiver.url, "the-token") as poster:
-        pinging = asyncio.create_task(ping(poster, complete))
-        completed.set()
-        call = await receiver.call(1)
-        assert call.headers["authorization"] == "Bearer the-token"
-        receiver.statuses = [503]
-        completed.set()
-        await receiver.call(2)
-        completed.set()
-        await receiver.call(3)
-        pinging.cancel()
-        await asyncio.gather(pinging, return_exceptions=True)
-    assert len(receiver.calls) == 3
-
-
-async def test_a_receiver_that_answers_byte_by_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sync.alerts.post.TIMEOUT_S", 0.2)
-    is_given_up = asyncio.Event()
-
-    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\nX: ")
-        with suppress(ConnectionError):
-            while True:
-                writer.write(b"a")
-                await writer.drain()
-                await asyncio.sleep(0.05)
-        writer.close()
-        is_given_up.set()
-
-    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with Poster(f"http://127.0.0.1:{port}/the-secret-path") as poster, asyncio.timeout(30):
-            with pytest.raises(NotTold, match=r"^127\.0\.0\.1 cannot be reached \(TimeoutError\)$"):
-                await poster.post()
-            await is_given_up.wait()

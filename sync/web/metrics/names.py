@@ -75,6 +75,13 @@ PLATFORM_CIRCUIT_OPEN = Metric(
     "1 if the address answers no connection, so that all wait for one that asks now and then.",
     ("platform_address",),
 )
+REQUEST_SECONDS = Metric(
+    "request_duration_seconds",
+    "histogram",
+    "Duration of the API's calls, of whichever connection.",
+    ("platform_address", "operation"),
+    unit="seconds",
+)
 
 HAS_SECRET_KEY = Metric("has_secret_key", "gauge", "1 if it has a key to the tokens in the database, else 0.")
 
@@ -108,13 +115,6 @@ REQUESTS = _of_connection(
     "Calls of the API; status is the answer's, or not_connected, connection_lost, timed_out, cancelled or failed.",
     "operation",
     "status",
-)
-REQUEST_SECONDS = Metric(
-    "request_duration_seconds",
-    "histogram",
-    "Duration of the API's calls, of whichever connection.",
-    ("platform_address", "operation"),
-    unit="seconds",
 )
 RETRIES = _of_connection("request_retries", "counter", "Reads that were tried once more.", "operation")
 BUDGET_USED = _of_connection(
@@ -175,10 +175,11 @@ AUDIT_STOPPED = _of_connection("audit_stopped", "gauge", "1 if the last audit mi
 OF_PROCESS = (BUILD, LOOP_LAG, SESSIONS, SESSIONS_LIMIT, DATABASE_UP, HAS_SECRET_KEY)
 OF_PLATFORM = (
     PLATFORM_IN_FLIGHT, PLATFORM_WAITING, PLATFORM_IN_FLIGHT_LIMIT, PLATFORM_PER_SECOND_LIMIT, PLATFORM_CIRCUIT_OPEN,
+    REQUEST_SECONDS,
 )  # fmt: skip
 OF_CONNECTION = (
     FAILING, RUNS, POLL_AGE, WINDOWS, PAGES, CODES, CALLS_OF_PUSH, CHANGES,
-    REQUESTS, REQUEST_SECONDS, RETRIES, BUDGET_USED, BUDGET_LIMIT, SILENCE, CIRCUIT_OPEN,
+    REQUESTS, RETRIES, BUDGET_USED, BUDGET_LIMIT, SILENCE, CIRCUIT_OPEN,
 )  # fmt: skip
 """Counted by the process that works for a connection."""
 OF_DATABASE = (

@@ -5,7 +5,6 @@ import json
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
-from datetime import datetime
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.cli import streams
 from sync.cli.database import open_database
 from sync.cli.status_text import as_text, width_of
-from sync.cli.terminal import is_shown_to_somebody
+from sync.cli.terminal import for_json, is_shown_to_somebody
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
 from sync.postgres.engine import make_engine, transaction
@@ -46,7 +45,7 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
     if healthy:
         sys.exit(0 if _is_healthy(overview, lease_s) else 1)
     if as_json:
-        click.echo(json.dumps([_for_json(one, overview, lease_s) for one in overview.connections], default=_plain))
+        click.echo(json.dumps([_for_json(one, overview, lease_s) for one in overview.connections], default=for_json))
     else:
         click.echo("\n".join(as_text(overview, lease_s, width_of(Console()))))
     sys.exit(_exit_code(overview, lease_s, strict=strict))
@@ -131,7 +130,3 @@ def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict
     daemons = [asdict(daemon) for daemon in overview.daemons]
     details = values.pop("details")
     return {**values, **details, "verdict": told, "daemons": daemons, "revision": overview.revision}
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -54,7 +54,7 @@ class DatabaseLook(Generic[T]):
                 # One that failed is no measure: a database that is back is to be seen soon.
                 self._took_s = 0.0 if isinstance(self._found, DatabaseError) else self._looked_s - began_s
         if isinstance(self._found, DatabaseError):
-            raise self._found
+            raise self._found.with_traceback(None)  # else it would grow by all who are told, and keep their frames
         return self._found
 
     def _has_free_session(self) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from traceback import walk_tb
 
 import pytest
 from sqlalchemy import text
@@ -88,3 +89,16 @@ async def test_what_failed_is_looked_at_again(engine: AsyncEngine) -> None:
     with pytest.raises(DatabaseUnavailable):
         await look()
     assert await look() == "back"
+
+
+async def test_however_many_are_told_why_it_fails_it_keeps_nothing_of_any_of_them(engine: AsyncEngine) -> None:
+    async def fail(_tx: AsyncConnection) -> int:
+        raise DatabaseUnavailable("away")
+
+    look = DatabaseLook(engine, fail, good_for_s=5, clock=StopWatch())
+    frames = set()
+    for _ in range(10):
+        with pytest.raises(DatabaseUnavailable) as raised:
+            await look()
+        frames.add(len(list(walk_tb(raised.value.__traceback__))))
+    assert len(frames) == 1, frames

@@ -15,7 +15,8 @@ from sync.core import api_errors, errors
 from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection
 from sync.mews import operations
-from sync.mews.client import Client, RetryPolicy
+from sync.mews.client import Client
+from sync.mews.client_settings import RetryPolicy
 from sync.mews.records import Service, Voucher
 from sync.mirror.windows import split
 from sync.postgres.engine import make_engine, transaction
@@ -68,7 +69,8 @@ async def _check_connection(settings: Settings, one: StoredConnection, engine: A
     try:
         # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
         policy = RetryPolicy(max_attempts=2)
-        client = app.make_client(settings, asyncio.Event(), policy, engine, platform_address=address, given=given)
+        ledger = None if engine is None else app.new_ledger(settings, engine, address, given)
+        client = app.make_client(settings, asyncio.Event(), address, given, ledger, retry_policy=policy)
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
         return [CheckLine("surroundings", str(error), f"mend or unset {variable}")]

@@ -4,18 +4,16 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from sync.core import api_errors, errors
-from sync.core.retry import Backoff
 from sync.mews import bodies, failures
 from sync.mews.circuit import TokenCircuit
-from sync.mews.clock import TOLERANCE, ServerClock, wall_clock
+from sync.mews.client_settings import ClientSettings, Credentials
+from sync.mews.clock import ServerClock, wall_clock
 from sync.mews.ledger import Ledger
 from sync.mews.pages import UNREADABLE
 from sync.mews.platform_cap import CappedCaller
@@ -47,31 +45,6 @@ HOLDING = (api_errors.RateLimited, api_errors.ServerError)
 """What may ask, by `Retry-After`, for silence from the whole token."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How often a read is tried, and how long the pauses are.
-
-    A pause longer than `max_pause_s` is left to the caller, who can do something else meanwhile; without
-    `waits_for_platform` so is one until an address is back that answers nobody.
-    """
-
-    max_attempts: int = 6
-    max_pause_s: float = 30.0
-    waits_for_platform: bool = True
-    backoff: Backoff = Backoff(base_s=0.5, cap_s=5.0)
-    circuit_backoff: Backoff = Backoff(base_s=1.0, cap_s=7.0, least=0.5)
-    """An API that is back is found within its cap, and one that is away asked once in five seconds on average."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What every call's body carries; the tokens never show in a representation."""
-
-    client_token: str = field(repr=False)
-    access_token: str = field(repr=False)
-    client: str
-
-
 class Client:
     """One access token on one platform address.
 
@@ -84,37 +57,37 @@ class Client:
         self,
         platform_address: str,
         credentials: Credentials,
+        settings: ClientSettings,
         *,
-        budget_requests: int,
-        budget_window_s: float,
-        read_timeout_s: float,
-        max_response_bytes: int,
         clock: Callable[[], float],
         rng: random.Random,
         stop: asyncio.Event,
-        retry_policy: RetryPolicy = RetryPolicy(),
-        clock_tolerance: timedelta = TOLERANCE,
         ledger: Ledger | None = None,
         pool: HttpPool | None = None,
     ) -> None:
         self._credentials = credentials
-        self._read_timeout_s = read_timeout_s
+        self._read_timeout_s = settings.read_timeout_s
         self._rng = rng
         self._stop = stop
-        self._retry_policy = retry_policy
-        limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": max_response_bytes}
+        self._retry_policy = retry_policy = settings.retry_policy
+        limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": settings.max_response_bytes}
         self._transport = Transport(platform_address, **limits, pool=pool)
         platform = pool.circuit if pool else None
         self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock, platform=platform, prober=self)
         self._now_s = clock
         self.traffic, self.failure_log = self._transport.traffic, self._circuit.failure_log
-        self._silence_s = max(LEAST_SILENCE_S, SILENCE * read_timeout_s)
+        self._silence_s = max(LEAST_SILENCE_S, SILENCE * self._read_timeout_s)
         self._one_beside = asyncio.Lock()
         capped = CappedCaller(pool.cap) if pool and pool.cap else None
         self.rate_limiter = RateLimiter(
-            budget_requests, budget_window_s, clock=clock, pause=self._pause, ledger=ledger, capped=capped
+            settings.budget_requests,
+            settings.budget_window_s,
+            clock=clock,
+            pause=self._pause,
+            ledger=ledger,
+            capped=capped,
         )
-        self.server_clock = ServerClock(clock, clock_tolerance)
+        self.server_clock = ServerClock(clock, settings.clock_tolerance)
 
     async def read(
         self,

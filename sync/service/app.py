@@ -29,7 +29,8 @@ from sync.core.errors import SettingsError
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection
 from sync.fleet.replicas import Replica, find_pid_space
 from sync.fleet.tokens import TokenBox, TokenOf
-from sync.mews.client import Client, Credentials, RetryPolicy
+from sync.mews.client import Client
+from sync.mews.client_settings import ClientSettings, Credentials, RetryPolicy
 from sync.mews.platform_cap import PlatformLimits
 from sync.mews.transport import HttpPool, HttpPools
 from sync.mirror.pull import PullSettings
@@ -110,10 +111,10 @@ def make_connection(
     token = fingerprint(platform_address, given.access_token)
     is_stored = name != CONNECTION_NAME
     identity = Identity(platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
+    ledger = place.ledgers.of(token, place.settings, place.engine, place.process, trust)
     client = make_client(
-        place.settings, place.stop, place.retry_policy, platform_address=platform_address, given=given,
-        pool=place.pools.of(platform_address),
-        ledger=place.ledgers.of(token, place.settings, place.engine, place.process, trust),
+        place.settings, place.stop, platform_address, given, ledger,
+        retry_policy=place.retry_policy, pool=place.pools.of(platform_address),
     )  # fmt: skip
     return Connection(name, client, place.engine, place.stop, identity, place.incarnation, process=place.process)
 
@@ -146,36 +147,28 @@ def client_token_of(settings: Settings, stored: StoredConnection) -> str:
 def make_client(
     settings: Settings,
     stop: asyncio.Event,
-    retry_policy: RetryPolicy = RetryPolicy(),
-    engine: AsyncEngine | None = None,
+    platform_address: str,
+    given: Credentials,
+    ledger: BudgetLedger | None,
     *,
-    platform_address: str | None = None,
-    given: Credentials | None = None,
+    retry_policy: RetryPolicy = RetryPolicy(),
     pool: HttpPool | None = None,
-    ledger: BudgetLedger | None = None,
 ) -> Client:
-    """The API's client, of the environment's tokens if none are given.
-
-    Its calls are written down by the `ledger`, or by a new one in the database; without either, its budget is its own.
-    """
-    address, tokens = platform_address or settings.mews_platform_address, given or credentials(settings)
-    if ledger is None and engine is not None:
-        ledger = make_ledger(fingerprint(address, tokens.access_token), settings, engine)
-    return Client(
-        address,
-        tokens,
+    """A client of these tokens, whose calls a `ledger` writes down; without one its budget is its own."""
+    how = ClientSettings(
         budget_requests=settings.sync_rate_limit_requests,
         budget_window_s=settings.sync_rate_limit_window_s,
         read_timeout_s=settings.sync_request_timeout_s,
         max_response_bytes=settings.sync_max_response_mb * 2**20,
-        clock=time.monotonic,
-        rng=_rng,
-        stop=stop,
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
-        pool=pool,
-        ledger=ledger,
     )
+    return Client(platform_address, given, how, clock=time.monotonic, rng=_rng, stop=stop, ledger=ledger, pool=pool)
+
+
+def new_ledger(settings: Settings, engine: AsyncEngine, platform_address: str, given: Credentials) -> BudgetLedger:
+    """What writes down the calls of a client that is no connection's, in the name of nobody."""
+    return make_ledger(fingerprint(platform_address, given.access_token), settings, engine)
 
 
 def credentials(settings: Settings) -> Credentials:

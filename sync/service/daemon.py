@@ -21,7 +21,7 @@ from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import lock_key
 from sync.fleet.tokens import TokenBox
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
 from sync.service import app

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from sync.connection.signals import Signal
 from sync.connection.tenure import Tenure
 from sync.fleet.assignment import Owned
-from sync.mews.client import Credentials
+from sync.mews.client_settings import Credentials
 from sync.service.jobs import Jobs
 
 

@@ -13,7 +13,7 @@ from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import Receiver, work_off
 from sync.mews import operations
-from sync.mews.client import Credentials, RetryPolicy
+from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.mews.transport import HttpPools
 from sync.postgres.engine import in_transaction
 from sync.service import app
@@ -42,10 +42,10 @@ def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event, 
             own = client_token.get_secret_value()
         else:
             raise SettingsError("MEWS_CLIENT_TOKEN is not set, so that no token can be verified")
-        client = app.make_client(
-            settings, stop, RetryPolicy(max_attempts=2, waits_for_platform=False), engine,
-            given=Credentials(own, access_token, settings.mews_client), pool=pools.of(settings.mews_platform_address),
-        )  # fmt: skip
+        address, given = settings.mews_platform_address, Credentials(own, access_token, settings.mews_client)
+        ledger = app.new_ledger(settings, engine, address, given)
+        policy = RetryPolicy(max_attempts=2, waits_for_platform=False)
+        client = app.make_client(settings, stop, address, given, ledger, retry_policy=policy, pool=pools.of(address))
         try:
             return frozenset([one.id async for page in operations.enterprises(client) for one in page.records])
         finally:

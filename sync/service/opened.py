@@ -9,7 +9,7 @@ from shlex import quote
 from sync.connection.connection import Connection
 from sync.core.errors import DatabaseUnavailable, NotMigrated, SettingsError, Unsuitable, VoucherSyncError
 from sync.fleet.registry import CONNECTION_NAME, OF_ENVIRONMENT, StoredConnection, load_present, revive_environment
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.app import Workplace

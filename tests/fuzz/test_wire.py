@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sync.core import api_errors
-from sync.mews.client import Client, Credentials, RetryPolicy
+from sync.mews.client import Client
+from sync.mews.client_settings import ClientSettings, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN
 
@@ -117,14 +118,10 @@ async def opened(server: Server, read_timeout_s: float = TIMEOUT_S) -> AsyncIter
         client = Client(
             f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}",
             Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test"),
-            budget_requests=100,
-            budget_window_s=30,
-            read_timeout_s=read_timeout_s,
-            max_response_bytes=MAX_BYTES,
+            ClientSettings(100, 30.0, read_timeout_s, MAX_BYTES, RetryPolicy(max_attempts=1)),
             clock=time.monotonic,
             rng=random.Random(1),
             stop=asyncio.Event(),
-            retry_policy=RetryPolicy(max_attempts=1),
         )
         yield client
         await client.aclose()

@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from aiohttp import web
 from sync.core import api_errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Fault, Operation
-from sync.mews.client import Client, Credentials, RetryPolicy
+from sync.mews.client import Client
+from sync.mews.client_settings import ClientSettings, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 
@@ -22,6 +24,8 @@ PATIENT = RetryPolicy(backoff=Backoff(base_s=1000, cap_s=1000), max_pause_s=1000
 """Pauses for so long that no test would see their end."""
 LONG_S = 10.0
 """The time of a read that none of these waits for, but for a tenth of it."""
+MAX_BYTES = 1_000_000
+HOW = {one.name for one in fields(ClientSettings)}
 CREDENTIALS = Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test")
 
 
@@ -34,20 +38,23 @@ class StopWatch:
         return self.now_s
 
 
-@asynccontextmanager
-async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIterator[Client]:
-    """A client of the API with its tokens and no budget to speak of."""
-    usual: dict[str, Any] = {
+def client_settings(retry_policy: RetryPolicy, others: Mapping[str, Any]) -> ClientSettings:
+    """How a client calls without a budget to speak of, but for what `others` say."""
+    usual = {
         "budget_requests": 1_000_000,
         "budget_window_s": 30.0,
         "read_timeout_s": 30.0,
-        "max_response_bytes": 1_000_000,
-        "clock": time.monotonic,
-        "rng": random.Random(1),
-        "stop": api.stop,
-        "retry_policy": IMPATIENT,
+        "max_response_bytes": MAX_BYTES,
     }
-    client = Client(address or api.address, CREDENTIALS, **(usual | options))
+    return ClientSettings(**(usual | {"retry_policy": retry_policy} | dict(others)))
+
+
+@asynccontextmanager
+async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIterator[Client]:
+    """A client of the API with its tokens and no budget to speak of."""
+    usual: dict[str, Any] = {"clock": time.monotonic, "rng": random.Random(1), "stop": api.stop}
+    settings = client_settings(IMPATIENT, {name: options.pop(name) for name in HOW & options.keys()})
+    client = Client(address or api.address, CREDENTIALS, settings, **(usual | options))
     try:
         yield client
     finally:

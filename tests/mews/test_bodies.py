@@ -9,13 +9,14 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
-from typing import Any
 
 import pytest
 
 from sync.core import api_errors
-from sync.mews.client import Client, Credentials, RetryPolicy
+from sync.mews.client import Client
+from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
+from tests.mews.helpers import ONCE, client_settings
 
 MAX_BYTES = 1_000_000
 IN_FLIGHT_BYTES = 16_000_000
@@ -63,23 +64,15 @@ class Talker:
 
 @asynccontextmanager
 async def calling(
-    head: Iterable[str], parts: Callable[[], Iterable[bytes]], **options: Any
+    head: Iterable[str], parts: Callable[[], Iterable[bytes]], retry_policy: RetryPolicy = ONCE
 ) -> AsyncIterator[tuple[Client, Talker]]:
     """A client of such a server, which takes answers of up to `MAX_BYTES`."""
     talker = Talker(head, parts)
     server = await asyncio.start_server(talker.accept, "127.0.0.1", 0)
-    usual: dict[str, Any] = {
-        "budget_requests": 1_000_000,
-        "budget_window_s": 30.0,
-        "read_timeout_s": 30.0,
-        "max_response_bytes": MAX_BYTES,
-        "clock": time.monotonic,
-        "rng": random.Random(1),
-        "stop": asyncio.Event(),
-        "retry_policy": RetryPolicy(max_attempts=1),
-    }
+    settings = client_settings(retry_policy, {"max_response_bytes": MAX_BYTES})
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    client = Client(address, Credentials("client-token", "access-token", "test"), **(usual | options))
+    given, rng = Credentials("client-token", "access-token", "test"), random.Random(1)
+    client = Client(address, given, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
     async with server:
         try:
             yield client, talker

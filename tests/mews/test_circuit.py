@@ -7,7 +7,7 @@ import pytest
 from sync.core import api_errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from tests.mews.helpers import ONCE, Gate, StopWatch, fail, opened, read, script
 from tests.support.mirror import Mirror
 

@@ -10,8 +10,10 @@ import pytest
 from sync.core.api_errors import InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.demo.simulator import Operation, RawBody, Status
 from sync.mews import operations
-from sync.mews.client import Client, Credentials
+from sync.mews.client import Client
+from sync.mews.client_settings import Credentials
 from sync.mews.limits import Window
+from tests.mews.helpers import client_settings
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
 
 ID = "8c364829-c7ae-4972-b67f-93ea704d7228"
@@ -31,14 +33,10 @@ async def client(api: Mirror) -> AsyncIterator[Client]:
     client = Client(
         api.address,
         Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test"),
-        budget_requests=1_000_000,
-        budget_window_s=30,
-        read_timeout_s=30,
-        max_response_bytes=1_000_000,
+        client_settings(IMPATIENT, {}),
         clock=time.monotonic,
         rng=random.Random(1),
         stop=api.stop,
-        retry_policy=IMPATIENT,
     )
     yield client
     await client.aclose()

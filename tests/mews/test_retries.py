@@ -4,7 +4,7 @@ import pytest
 
 from sync.core import api_errors
 from sync.demo.simulator import Close, Fault, HtmlPage, MalformedJson, RawBody, RetryAfter, Status, TruncatedBody
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.mews.operations import ENTERPRISES_GET_ALL
 from tests.mews.helpers import ONCE, fail, opened, read, script
 from tests.support.mirror import IMPATIENT, Mirror

@@ -10,7 +10,7 @@ from sync.core.api_errors import NotFound, ServerError, Unauthorized
 from sync.core.errors import DatabaseUnavailable
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, RequestRecord, Status
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.postgres.urls import libpq_url
 from tests.support.flows import (
     at_page,

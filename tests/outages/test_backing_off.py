@@ -9,7 +9,8 @@ from itertools import pairwise
 import pytest
 
 from sync.core.api_errors import ApiError
-from sync.mews.client import Client, Credentials
+from sync.mews.client import Client
+from sync.mews.client_settings import ClientSettings, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
 from tests.outages.virtual_clock import run_in_virtual_time
 
@@ -71,10 +72,7 @@ def patient_client(port: int) -> Client:
     return Client(
         f"http://127.0.0.1:{port}",
         Credentials("client", "access", "test"),
-        budget_requests=200,
-        budget_window_s=30.0,
-        read_timeout_s=60.0,
-        max_response_bytes=2**20,
+        ClientSettings(200, 30.0, read_timeout_s=60.0, max_response_bytes=2**20),
         clock=asyncio.get_running_loop().time,
         rng=random.Random(1),
         stop=asyncio.Event(),

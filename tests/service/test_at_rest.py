@@ -11,7 +11,7 @@ import pytest
 
 import sync
 from sync.core.cron import Cron
-from sync.mews.client import Credentials
+from sync.mews.client_settings import Credentials
 from sync.mirror.windows import Watermark
 from sync.service import app
 from sync.service.at_work import Intervals

@@ -7,7 +7,7 @@ import pytest
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation
 from sync.demo.simulator.faults import Status
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.service import app
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox

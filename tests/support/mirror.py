@@ -17,7 +17,7 @@ from sync.core.retry import Backoff
 from sync.demo.comparison import Comparison, compare
 from sync.demo.simulator import UNLIMITED, Code, Operation, RequestRecord, Simulator, Voucher, World
 from sync.fleet.registry import CONNECTION_NAME
-from sync.mews.client import RetryPolicy
+from sync.mews.client_settings import RetryPolicy
 from sync.mirror.discover import DiscoverReport, discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.pull_report import PullReport

@@ -10,7 +10,7 @@ from sync.connection.witness import Witness
 from sync.fleet import changes
 from sync.fleet.changes import NewConnection
 from sync.fleet.tokens import TokenBox
-from sync.mews.client import Credentials
+from sync.mews.client_settings import Credentials
 from sync.mews.transport import HttpPools
 from sync.postgres.engine import in_transaction
 from sync.service import app

@@ -19,7 +19,7 @@ from sync.fleet.changes import NewConnection
 from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.mews import operations
-from sync.mews.client import Credentials, RetryPolicy
+from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.settings import Settings, load_settings
@@ -98,9 +98,8 @@ async def _hotels_of(
     client_token = new.client_token or app.client_token_of(settings, stored)
     given = Credentials(client_token, new.access_token, settings.mews_client)
     policy = RetryPolicy(max_attempts=2)  # somebody waits for the answer
-    client = app.make_client(
-        settings, asyncio.Event(), policy, engine, platform_address=new.platform_address, given=given
-    )
+    ledger = app.new_ledger(settings, engine, new.platform_address, given)
+    client = app.make_client(settings, asyncio.Event(), new.platform_address, given, ledger, retry_policy=policy)
     try:
         return {one.id async for page in operations.enterprises(client) for one in page.records}
     finally:

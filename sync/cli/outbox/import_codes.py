@@ -28,7 +28,8 @@ from sync.core.encodings import encoding_of
 from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.plurals import plural
 from sync.fleet.registry import load_present
-from sync.mews.client import Client, Credentials
+from sync.mews.client import Client
+from sync.mews.client_settings import Credentials
 from sync.mirror.voucher_names import find_voucher
 from sync.outbox.bulk.campaign import staged_by_hotel
 from sync.outbox.bulk.files import BadLine, CodeLine, Layout, numbered_lines, read_lines, skip_to_layout
@@ -184,8 +185,8 @@ async def _asked(asked: Asked, engine: AsyncEngine) -> AsyncIterator[Client | No
     address, tokens = await _tokens(settings, engine, asked.connection)
     async with user_transaction(engine) as tx:
         is_shared = await may_write(tx)
-    shared = engine if is_shared else None
-    client = app.make_client(settings, asyncio.Event(), engine=shared, platform_address=address, given=tokens)
+    ledger = app.new_ledger(settings, engine, address, tokens) if is_shared else None
+    client = app.make_client(settings, asyncio.Event(), address, tokens, ledger)
     try:
         yield client
     finally:

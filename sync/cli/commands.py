@@ -13,8 +13,8 @@ from click.shell_completion import get_completion_class
 from sync.cli.connections.commands import connections
 from sync.cli.groups import Group
 from sync.cli.loading import loading
+from sync.cli.options import CONNECTION, WORDS, option_json
 from sync.cli.outbox.commands import outbox
-from sync.cli.outbox.options import CONNECTION, WORDS, option_json
 
 
 class Seconds(click.FloatRange):

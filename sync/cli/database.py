@@ -1,14 +1,23 @@
 """The database of a command: the one in the settings, or the embedded one."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import click
+from psycopg.errors import Diagnostic
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.extra import require_extra
 from sync.core.errors import SettingsError
+from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
-from sync.settings import Settings
+from sync.postgres.schema_version import require_schema
+from sync.settings import Settings, load_settings
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -36,6 +45,32 @@ def open_database(settings: Settings, *, may_create: bool = False) -> Iterator[s
     with embedded.embedded_postgres(directory) as url:
         migrate(url)
         yield url
+
+
+def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    """Does `work` with the database of the settings."""
+    with open_database(load_settings()) as url:
+        return asyncio.run(_with_engine(url, work))
+
+
+async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+    engine = make_engine(url)
+    require_schema(engine)
+    event.listen(engine.sync_engine, "connect", _tell_warnings)
+    try:
+        return await work(engine)
+    finally:
+        await engine.dispose()
+
+
+def _tell_warnings(dbapi_connection: Any, _record: object) -> None:
+    """What the outbox's triggers say of rows that are queued all the same."""
+
+    def tell(diagnostic: Diagnostic) -> None:
+        if diagnostic.severity_nonlocalized == "WARNING":
+            click.echo(f"Note: {diagnostic.message_primary}", err=True)
+
+    dbapi_connection.driver_connection.add_notice_handler(tell)
 
 
 def revive_embedded() -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.service.erasure import ERASED, Erasure, erase
 
 WORDS = {

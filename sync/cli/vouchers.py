@@ -7,7 +7,7 @@ import click
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_table, print_table
 from sync.mirror.voucher_names import ListedVoucher, list_vouchers
 from sync.postgres.engine import transaction

@@ -10,7 +10,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.cli.connections.given import CHECKS, read_address, read_file, read_token
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.cli.shapes import AddedConnections, BadCode, ChangedConnection, Reencrypted
 from sync.cli.terminal import echo_json
 from sync.core.plurals import plural

@@ -7,7 +7,7 @@ import click
 
 from sync.cli.groups import Group
 from sync.cli.loading import loading
-from sync.cli.outbox.options import CONNECTION, WORDS, option_json
+from sync.cli.options import CONNECTION, WORDS, option_json
 
 FILE = click.Path(dir_okay=False, allow_dash=True)
 CLIENT_TOKEN_FILE = click.option(

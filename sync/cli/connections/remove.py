@@ -5,7 +5,7 @@ import sys
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.cli.shapes import RemovedConnection
 from sync.cli.terminal import echo_json
 from sync.core.plurals import plural

@@ -8,7 +8,7 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.connections.given import read_token
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.cli.shapes import RotatedConnection
 from sync.cli.terminal import echo_json
 from sync.connection import store

@@ -6,7 +6,7 @@ import click
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.cli.outbox.work import with_database
+from sync.cli.database import with_database
 from sync.cli.shapes import ListedConnections
 from sync.cli.terminal import as_cell, echo_json, is_shown_to_somebody, plain_table, print_table
 from sync.fleet.listing import ListedConnection, list_present

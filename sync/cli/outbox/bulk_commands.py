@@ -6,14 +6,12 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
+from sync.cli.options import CONNECTION, WORDS, option_json
 from sync.cli.outbox.options import (
-    CONNECTION,
-    WORDS,
     WholeNumber,
     option_dry_run,
     option_forecast,
     option_from,
-    option_json,
     option_not_before,
     option_note,
     option_priority,

@@ -10,9 +10,9 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli import streams
+from sync.cli.database import with_database
 from sync.cli.outbox.new_file import new_file, save
 from sync.cli.outbox.wanted import find_wanted
-from sync.cli.outbox.work import with_database
 from sync.cli.terminal import is_shown_to_somebody
 from sync.core.plurals import plural
 from sync.core.printable import printable

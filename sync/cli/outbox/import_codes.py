@@ -12,6 +12,7 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.cli.database import with_database
 from sync.cli.outbox.forecast import load_forecast, tell_forecast
 from sync.cli.outbox.work import (
     OnProgress,
@@ -19,7 +20,6 @@ from sync.cli.outbox.work import (
     note_doubtful,
     note_silence,
     progress_bar,
-    with_database,
 )
 from sync.cli.shapes import BadCode, Imported
 from sync.cli.terminal import echo_json

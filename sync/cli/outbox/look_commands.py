@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import INSTANT, ROW, WORDS, WholeNumber, option_json, option_voucher
+from sync.cli.options import WORDS, option_json
+from sync.cli.outbox.options import (
+    INSTANT,
+    ROW,
+    WholeNumber,
+    option_voucher,
+)
 from sync.outbox.rules import Operation, Status
 
 option_operation = click.option(

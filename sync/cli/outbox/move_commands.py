@@ -7,7 +7,8 @@ from uuid import UUID
 import click
 
 from sync.cli.loading import loading
-from sync.cli.outbox.options import ROW, option_json, option_voucher
+from sync.cli.options import option_json
+from sync.cli.outbox.options import ROW, option_voucher
 
 
 def _mover(name: str, explanation: str) -> click.Command:

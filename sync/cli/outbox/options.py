@@ -1,6 +1,5 @@
 """The options that the commands of `voucher-sync outbox` share."""
 
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -8,8 +7,8 @@ from uuid import UUID
 
 import click
 
+from sync.cli.options import WORDS, Words
 from sync.core.instants import parse_instant
-from sync.core.names import composed
 
 
 class Instant(click.ParamType[datetime]):
@@ -25,28 +24,6 @@ class Instant(click.ParamType[datetime]):
             return parse_instant(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
-
-
-class Words(click.ParamType[str]):
-    """A text that the database can hold."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Click's own way to ask for it."""
-        if re.search("[\ud800-\udfff]", value):
-            self.fail("is not a text in UTF-8", param, ctx)
-        return str(value)
-
-
-class ConnectionName(Words):
-    """What a connection is called."""
-
-    name = "connection"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Click's own way to ask for it."""
-        return composed(super().convert(value, param, ctx))
 
 
 class VoucherName(Words):
@@ -82,7 +59,7 @@ class RowNumber(WholeNumber):
     wanted = "row's number: see `voucher-sync outbox list`"
 
 
-INSTANT, WORDS, CONNECTION, VOUCHER = Instant(), Words(), ConnectionName(), VoucherName()
+INSTANT, VOUCHER = Instant(), VoucherName()
 ROW = RowNumber(1, 2**63 - 1)
 
 
@@ -110,7 +87,6 @@ option_forecast = click.option(
     is_flag=True,
     help="Queue nothing: tell calls, time and share of the budget, and what to tell Mews before a campaign.",
 )
-option_json = click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 option_key = click.option(
     "--key",
     "idempotency_key",

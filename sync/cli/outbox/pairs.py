@@ -6,7 +6,8 @@ from uuid import UUID
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.outbox.work import note_doubtful, note_silence, with_database
+from sync.cli.database import with_database
+from sync.cli.outbox.work import note_doubtful, note_silence
 from sync.cli.shapes import QueuedRows, queued_row
 from sync.cli.terminal import echo_json
 from sync.mirror.voucher_names import find_voucher

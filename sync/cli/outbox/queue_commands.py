@@ -5,11 +5,10 @@ from typing import Any
 import click
 
 from sync.cli.loading import loading
+from sync.cli.options import WORDS, option_json
 from sync.cli.outbox.options import (
-    WORDS,
     option_after,
     option_from,
-    option_json,
     option_key,
     option_not_before,
     option_note,

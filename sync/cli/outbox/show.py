@@ -10,8 +10,8 @@ import click
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli.database import with_database
 from sync.cli.outbox.wanted import find_wanted
-from sync.cli.outbox.work import with_database
 from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_table, print_table
 from sync.core.errors import VoucherSyncError
 from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code

@@ -1,24 +1,19 @@
 """What the work of the `voucher-sync outbox` commands shares."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
-from psycopg.errors import Diagnostic
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.cli.database import open_database
 from sync.cli.progress import PerSecond
 from sync.cli.terminal import progress
 from sync.core.errors import DatabaseError
 from sync.mews.client import Client
 from sync.outbox.enqueue import user_transaction
-from sync.postgres.engine import in_transaction, make_engine, transaction
-from sync.postgres.schema_version import require_schema
+from sync.postgres.engine import in_transaction, transaction
 from sync.service.states import is_daemon_heard
 from sync.settings import load_settings
 
@@ -29,32 +24,6 @@ AGAIN_FOR_S = 600.0
 
 OnProgress = Callable[[str, int, int | None], None]
 """Takes what is being done, how much of it is done, and of how much, if that is known."""
-
-
-def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
-    """Does `work` with the database of the settings."""
-    with open_database(load_settings()) as url:
-        return asyncio.run(_with_engine(url, work))
-
-
-async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
-    engine = make_engine(url)
-    require_schema(engine)
-    event.listen(engine.sync_engine, "connect", _tell_warnings)
-    try:
-        return await work(engine)
-    finally:
-        await engine.dispose()
-
-
-def _tell_warnings(dbapi_connection: Any, _record: object) -> None:
-    """What the outbox's triggers say of rows that are queued all the same."""
-
-    def tell(diagnostic: Diagnostic) -> None:
-        if diagnostic.severity_nonlocalized == "WARNING":
-            click.echo(f"Note: {diagnostic.message_primary}", err=True)
-
-    dbapi_connection.driver_connection.add_notice_handler(tell)
 
 
 async def in_one_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[Result]]) -> Result:

@@ -17,7 +17,7 @@ from sync.fleet.registry import StoredConnection
 from sync.mews import operations
 from sync.mews.client import Client
 from sync.mews.client_settings import RetryPolicy
-from sync.mews.records import Service, Voucher
+from sync.mews.records import Enterprise, Service, Voucher
 from sync.mirror.windows import split
 from sync.postgres.engine import make_engine, transaction
 from sync.service import app
@@ -80,9 +80,12 @@ async def _check_connection(settings: Settings, one: StoredConnection, engine: A
         if engine is not None:
             async with transaction(engine) as tx:
                 client.server_clock.expect(await server_time.expected(tx, one.name))
-        findings += [finding async for finding in _check_api(client, stored)]
+        hotels, credentials = await _check_credentials(client, stored)
+        findings.append(credentials)
+        if not credentials.is_wrong:
+            findings += [finding async for finding in _check_operations(client, hotels, stored)]
         if engine is not None and not any(finding.is_wrong for finding in findings):
-            findings += await _check_hotels(one, address, engine, client)
+            findings += await _check_hotels(one, address, engine, hotels)
         clock = client.server_clock
         if clock.last or clock.refused or not any(finding.is_wrong for finding in findings):
             findings.append(_check_clock(client))
@@ -98,19 +101,24 @@ def database_line(error: errors.VoucherSyncError) -> CheckLine:
     return CheckLine("database", str(error), remedies.DATABASE.get(type(error).__name__, remedies.SEE_SERVER))
 
 
-async def _check_api(client: Client, stored: str | None) -> AsyncIterator[CheckLine]:
-    """What the token may do, call by call, each with what the one before it found; `stored`: whose of the database."""
+async def _check_credentials(client: Client, stored: str | None) -> tuple[Sequence[Enterprise], CheckLine]:
+    """The hotels that the token sees, and what is told of it; `stored`: whose it is of the database's."""
     try:
-        enterprises = [one async for page in operations.enterprises(client) for one in page.records]
-        yield CheckLine("credentials", f"accepted; hotels: {len(enterprises)} ({remedies.tokens(stored)})")
+        hotels = [one async for page in operations.enterprises(client) for one in page.records]
     except api_errors.ApiError as error:
-        yield CheckLine("credentials", str(error), _to_do(error, stored))
-        return
-    if not enterprises:
+        return [], CheckLine("credentials", str(error), _to_do(error, stored))
+    return hotels, CheckLine("credentials", f"accepted; hotels: {len(hotels)} ({remedies.tokens(stored)})")
+
+
+async def _check_operations(
+    client: Client, hotels: Sequence[Enterprise], stored: str | None
+) -> AsyncIterator[CheckLine]:
+    """What the token may do, call by call, each with what the one before it found."""
+    if not hotels:
         to_do = f"ask Mews which hotel the token is for; {remedies.tokens(stored)} takes another"
         yield CheckLine("enterprises/getAll", "the token sees no hotel", to_do)
         return
-    ids = [one.id for one in enterprises][: operations.MAX_IDS]
+    ids = [one.id for one in hotels][: operations.MAX_IDS]
     try:
         services = [one async for page in operations.services(client, ids) for one in page.records]
         yield CheckLine("services/getAll", f"permitted; {plural(len(services), 'service')}")
@@ -129,14 +137,16 @@ def _to_do(error: api_errors.ApiError, stored: str | None) -> str:
     return remedies.of_answer(type(error).__name__, stored)
 
 
-async def _check_hotels(one: StoredConnection, address: str, engine: AsyncEngine, client: Client) -> list[CheckLine]:
+async def _check_hotels(
+    one: StoredConnection, address: str, engine: AsyncEngine, hotels: Sequence[Enterprise]
+) -> list[CheckLine]:
     """Whether the tokens are for the hotels that this connection mirrors; nothing where they are."""
     is_stored = one.access_token is not None
     async with transaction(engine) as tx:
         known = await store.load(tx, one.name)
     foreign = why_foreign(
         address,
-        {hotel.id: hotel.name async for page in operations.enterprises(client) for hotel in page.records},
+        {hotel.id: hotel.name for hotel in hotels},
         known_address=known.platform_address,
         known_enterprises=known.enterprises,
         stored_as=one.name if is_stored else None,

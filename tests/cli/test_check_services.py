@@ -1,9 +1,10 @@
-"""`check`, where services cannot carry vouchers: it says how far there is anything to mirror."""
+"""What `check` asks the API: each thing once, and of services without vouchers how far there is anything to mirror."""
 
 import json
 
 import pytest
 
+from sync.demo.simulator import Operation, Status
 from tests.support.mirror import Mirror
 
 from .conftest import Cli
@@ -31,3 +32,11 @@ async def test_that_no_service_has_vouchers_is_told(cli: Cli, database_url: str)
     for name in ("Restaurant", "Spa"):
         hotel.world.add_service(hotel.hotel.id, name, carries_vouchers=False)
     assert (await vouchers_line(cli, hotel)).startswith("refused for each of 2 services")
+
+
+@pytest.mark.long
+async def test_the_hotels_are_asked_for_once_so_that_a_failure_later_ends_nothing(cli: Cli, mirror: Mirror) -> None:
+    mirror.simulator.faults.script(Operation.GET_ENTERPRISES, None, *[Status(500)] * 9)
+    async with mirror.served():
+        ended = await cli("check", "--json", settings=mirror.environment)
+    assert [one["subject"] for one in json.loads(ended.stdout)["lines"] if not one["ok"]] == []

@@ -122,12 +122,12 @@ ORDER BY row_id, updated_utc DESC NULLS LAST, id
     bindparam("named_values", type_=ARRAY(Text)),
 )
 
+# Of codes among `codes` that count from when on (`is_since`), those that no row has made and none deleted `was_before`.
 _MADE = """
 SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row
 JOIN {codes} AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
-WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
-  AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)
+WHERE row.id = ANY (:ids) AND {is_since}
   AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only AND code.first_seen_at >= row.created_at)
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
@@ -137,41 +137,32 @@ WHERE row.id = ANY (:ids) AND row.unknown_since_utc IS NOT NULL
   AND NOT EXISTS (
     SELECT FROM mews.voucher_code_outbox AS other
     WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
-      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.finished_at < row.first_sent_at
+      AND other.status = 'done' AND other.voucher_code_id = code.id AND {was_before}
   )
-ORDER BY row.id, code.is_active DESC, code.created_utc, code.id
+ORDER BY row.id, {is_first} DESC, code.created_utc, code.id
 """
 _OF_ROWS = (
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("usable_only", type_=Boolean),
     bindparam("skew", type_=Interval),
 )
-_MADE_FOR = text(_MADE.format(codes="mews.voucher_codes")).bindparams(*_OF_ROWS)
+_SINCE_SENT = {
+    "is_since": """row.unknown_since_utc IS NOT NULL
+  AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)""",
+    "was_before": "other.finished_at < row.first_sent_at",
+    "is_first": "code.is_active",
+}
+_SINCE_QUEUED = {
+    "is_since": """coalesce(
+    code.created_utc >= least(row.created_at, row.created_at + (:server_utc - now())) - :skew,
+    code.first_seen_at >= row.created_at)""",
+    "was_before": "other.id < row.id",
+    "is_first": "code.is_active AND code.missing_since IS NULL",
+}
+_MADE_FOR = text(_MADE.format(codes="mews.voucher_codes", **_SINCE_SENT)).bindparams(*_OF_ROWS)
 
-_MADE_SINCE_QUEUED = text("""
-SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
-FROM mews.voucher_code_outbox AS row
-JOIN mews.voucher_codes AS code ON code.voucher_id = row.voucher_id AND code.value = row.value
-WHERE row.id = ANY (:ids)
-  AND (code.is_active AND code.missing_since IS NULL OR NOT :usable_only AND code.first_seen_at >= row.created_at)
-  AND coalesce(code.created_utc >= least(row.created_at, row.created_at + (:server_utc - now())) - :skew,
-               code.first_seen_at >= row.created_at)
-  AND NOT EXISTS (
-    SELECT FROM mews.voucher_code_outbox AS other
-    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'add'
-      AND other.status = 'done' AND other.voucher_code_id = code.id
-  )
-  AND NOT EXISTS (
-    SELECT FROM mews.voucher_code_outbox AS other
-    WHERE other.voucher_id = code.voucher_id AND other.value = code.value AND other.operation = 'delete'
-      AND other.status = 'done' AND other.voucher_code_id = code.id AND other.id < row.id
-  )
-ORDER BY row.id, code.is_active AND code.missing_since IS NULL DESC, code.created_utc, code.id
-""").bindparams(
-    bindparam("ids", type_=ARRAY(BigInteger)),
-    bindparam("usable_only", type_=Boolean),
-    bindparam("server_utc", type_=TIMESTAMP),
-    bindparam("skew", type_=Interval),
+_MADE_SINCE_QUEUED = text(_MADE.format(codes="mews.voucher_codes", **_SINCE_QUEUED)).bindparams(
+    *_OF_ROWS, bindparam("server_utc", type_=TIMESTAMP)
 )
 
 _MADE_ANEW = text(
@@ -207,7 +198,7 @@ _GIVEN = """(
   FROM unnest(:code_ids, :voucher_ids, :named_values, :created, :active)
        AS given(id, voucher_id, value, created_utc, is_active)
 )"""
-_MADE_AMONG = text(_MADE.format(codes=_GIVEN)).bindparams(
+_MADE_AMONG = text(_MADE.format(codes=_GIVEN, **_SINCE_SENT)).bindparams(
     *_OF_ROWS,
     bindparam("code_ids", type_=ARRAY(UUID_TYPE)),
     bindparam("voucher_ids", type_=ARRAY(UUID_TYPE)),

@@ -58,6 +58,17 @@ def _quieten_libraries() -> None:
     # which may be a collector's secret.
     for chatty in ("apscheduler", "psycopg", "opentelemetry.util.re"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    logging.getLogger("asyncio").addFilter(_without_quotes)
+
+
+def _without_quotes(record: logging.LogRecord) -> bool:
+    """Lets a record pass. Below and behind its words asyncio quotes the error of a task that nobody waited for, and
+    what a callback was given; of which kind the error is, and where it arose, the traceback says.
+    """
+    words, *quoted = record.getMessage().split("\n")
+    if quoted:
+        record.msg, record.args = words.partition("(")[0], None
+    return True
 
 
 def _takes_colours() -> bool:

@@ -1,5 +1,7 @@
 """Logs as an operator's tools get them: one JSON object a line, and nothing in it that is secret or no news."""
 
+import asyncio
+import gc
 import json
 import logging
 import sys
@@ -153,3 +155,25 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = capsys.readouterr().err.splitlines()
     assert "failing" in line
     assert "the API cannot be reached" in line
+
+
+def test_what_nobody_waited_for_is_told_without_the_text_of_its_error(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("json", "info")
+
+    async def fail() -> None:
+        fail_with_secrets_around()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(fail())
+        loop.call_soon(int, "hush-hush")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    asyncio.run(main())
+    told = lines(capsys)
+    assert {line["event"] for line in told} == {"Exception in callback int", "Task exception was never retrieved"}
+    assert all("ValueError" in line["exception"] for line in told)
+    assert "hush-hush" not in json.dumps(told)

@@ -21,7 +21,7 @@ from sync.connection.tables import budgets, reservations
 from sync.connection.tenure import Trust
 from sync.connection.uptime import Uptime, read_uptime
 from sync.mews.ledger import Entry, Others
-from sync.postgres.engine import in_transaction
+from sync.postgres.engine import STANDSTILL_S, in_transaction
 
 # The fleet's table, of which nothing here is to be known but that a process counts in it while it lives.
 _DAEMONS = table("daemons", column("process", UUID_TYPE), column("beat", BigInteger), schema="sync")
@@ -30,8 +30,6 @@ STANDING_S = 600.0
 long after a crash: of the documented budget, five calls of 200."""
 STANDING_OF_REPLICA_S = 6 * 3600.0
 """The same where they do, since it ends with them. The release before 0036, which sees none, counts it for so long."""
-STANDSTILL_S = 10
-"""A transaction that does nothing for so long is ended by the database; it takes milliseconds."""
 
 
 async def may_write(tx: AsyncConnection) -> bool:

@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from sync.mews.ledger import Others
+from sync.mews.ledger import CLOCK_TOLERANCE, Others
 
-CLOCK_TOLERANCE = 1.001
-"""Whatever is waited for lasts a thousandth longer here, so that a clock a little faster than others frees nothing."""
 WAITS_FOR_S = 5.0
 """Who gets nothing asks again every second: one that no longer does waits no longer."""
 

@@ -17,7 +17,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sync.mews.rate_limiter import CLOCK_TOLERANCE, Priority
+from sync.mews.ledger import CLOCK_TOLERANCE
+from sync.mews.rate_limiter import Priority
 
 SECOND_S = 1.0 * CLOCK_TOLERANCE
 IN_FLIGHT_PER_FREE = 1 / 4

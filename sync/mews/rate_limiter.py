@@ -23,11 +23,9 @@ from typing import Protocol
 
 from sync.mews.allowance import Allowance, Usage
 from sync.mews.cap_wait import Turn, comes_in_time
-from sync.mews.ledger import Ledger
+from sync.mews.ledger import CLOCK_TOLERANCE, Ledger
 from sync.mews.quota import RECHECK_AFTER_S, Quota, free_those_of
 
-CLOCK_TOLERANCE = 1.001
-"""A window lasts a thousandth longer here, so that a clock a little faster than the server's stays within the limit."""
 PUSHES_PER_PULL = 40
 """One place in 41 goes to a pull: half of the 5 % by which a push may take longer than its calls alone."""
 AUDIT_SHARE = 4

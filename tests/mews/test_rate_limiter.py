@@ -6,7 +6,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync.mews.rate_limiter import CLOCK_TOLERANCE, Priority, RateLimiter
+from sync.mews.ledger import CLOCK_TOLERANCE
+from sync.mews.rate_limiter import Priority, RateLimiter
 
 
 class StopWatch:

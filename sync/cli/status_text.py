@@ -39,10 +39,10 @@ def _lines(overview: Overview, lease_s: float, width: int) -> list[str]:
     if len(overview.connections) == 1:
         (one,) = overview.connections
         return [*_one(one, overview, lease_s, width), *_daemons(overview, width)]
-    return [*_head(judge(overview, lease_s), overview, width), "", *_many(overview, lease_s, width)]
+    return [*_head(judge(overview, lease_s), width), "", *_many(overview, lease_s, width)]
 
 
-def _head(verdict: Verdict, overview: Overview, width: int) -> Iterator[str]:
+def _head(verdict: Verdict, width: int) -> Iterator[str]:
     since = f", since {words.instant(verdict.since)}" if verdict.since else ""
     yield from _wrapped(f"{verdict.headline}{since}", "", width)
     if verdict.cause:
@@ -94,7 +94,7 @@ def _named(name: str, told: str, column: int, width: int, *, indent: str = "") -
 
 def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) -> Iterator[str]:
     verdict = judge_connection(one, overview, lease_s)
-    yield from _head(verdict, overview, width)
+    yield from _head(verdict, width)
     yield ""
     facts = {
         "connection": one.name,

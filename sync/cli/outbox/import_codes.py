@@ -82,7 +82,10 @@ def import_codes(*, file: BinaryIO, **options: Any) -> None:
         return report
 
     report = with_database(work)
-    (_tell_json if asked.as_json else _tell)(report, skip_bad=asked.skip_bad, dry_run=asked.dry_run)
+    if asked.as_json:
+        _tell_json(report, skip_bad=asked.skip_bad)
+    else:
+        _tell(report, skip_bad=asked.skip_bad, dry_run=asked.dry_run)
 
 
 async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked) -> "Report":
@@ -223,8 +226,7 @@ async def _note_refused(tx: AsyncConnection, report: Report, refused: int) -> No
     report.bad = sorted({*report.bad, *await first_refused(tx, MAX_LISTED)})[:MAX_LISTED]
 
 
-def _tell_json(report: Report, *, skip_bad: bool, dry_run: bool) -> None:
-    """As `_tell`; `dry_run` changes no word of it."""
+def _tell_json(report: Report, *, skip_bad: bool) -> None:
     bad = [BadCode(line.line, line.reason) for line in report.bad]
     echo_json(Imported(report.queued, report.good, report.repeated, report.bad_count, bad, report.forecast))
     note_doubtful(report.doubtful)

@@ -19,6 +19,7 @@ from sync.alerts.store import Known, Untold
 from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
 from sync.postgres.engine import in_transaction
+from sync.service.defects import outlived
 from sync.service.status.load import load_status
 
 LOOK_S = 10.0
@@ -107,7 +108,8 @@ class Alerter:
     async def run(self) -> None:
         """Look again and again, until cancelled."""
         while True:
-            await self.look()
+            with outlived("alerts"):
+                await self.look()
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:

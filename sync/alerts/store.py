@@ -15,6 +15,9 @@ from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 CLAIM = timedelta(seconds=60)
 """A process has so long to tell what it has claimed: longer than a webhook is waited for, with its tries."""
 
+# A newer release that works on the same database tells of more.
+_IS_OURS = alerts.c.kind.in_([*Kind])
+
 
 @dataclass(frozen=True, slots=True)
 class Untold:
@@ -41,8 +44,9 @@ class Known:
 
 
 async def known(tx: AsyncConnection) -> dict[Key, Known]:
-    """Everything that was ever noted."""
-    rows = await tx.execute(select(alerts.c.connection, alerts.c.kind, alerts.c.level, alerts.c.told_level))
+    """Everything that was ever noted, of the kinds that this release has."""
+    columns = (alerts.c[name] for name in ("connection", "kind", "level", "told_level"))
+    rows = await tx.execute(select(*columns).where(_IS_OURS))
     return {(row.connection, Kind(row.kind)): Known(row.level, row.told_level) for row in rows}
 
 
@@ -94,7 +98,7 @@ async def claim(tx: AsyncConnection) -> list[Untold]:
     # transaction waited for the row is from its future, too.
     is_free = or_(alerts.c.claimed_until.is_(None), ~alerts.c.claimed_until.between(now, now + CLAIM + UNDER_WAY))
     columns = (alerts.c[name] for name in ("connection", "kind", "level", "summary", "since"))
-    claimed = update(alerts).where(is_news, is_free).values(claimed_until=now + CLAIM).returning(*columns)
+    claimed = update(alerts).where(_IS_OURS, is_news, is_free).values(claimed_until=now + CLAIM).returning(*columns)
     return [Untold(row.connection, Kind(row.kind), *row[2:]) for row in await tx.execute(claimed)]
 
 

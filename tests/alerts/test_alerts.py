@@ -163,3 +163,36 @@ async def test_a_look_that_finds_nothing_new_writes_nothing(mirror: Mirror, outb
         before = await mirror.rows("SELECT xmin, ctid FROM sync.alerts")
         await alerter.look()
     assert await mirror.rows("SELECT xmin, ctid FROM sync.alerts") == before
+
+
+async def test_what_a_newer_release_tells_of_is_left_to_it(mirror: Mirror, outbox: Outbox, receiver: Receiver) -> None:
+    await hold_one(mirror, outbox)
+    await mirror.execute(
+        "INSERT INTO sync.alerts (connection, kind, level, summary, since) "
+        "VALUES ('default', 'of_tomorrow', 1, '', now())"
+    )
+    async with alerting(mirror.database_url, receiver, Time()) as alerter:
+        await alerter.look()
+    assert told(receiver) == [("raised", "changes_held")]
+    (left,) = await mirror.rows("SELECT level, claimed_until FROM sync.alerts WHERE kind = 'of_tomorrow'")
+    assert left == {"level": 1, "claimed_until": None}
+
+
+async def test_a_look_that_meets_a_fault_of_ours_is_not_the_last_one(
+    mirror: Mirror, outbox: Outbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LOOK_S", 0.01)
+    faults = [KeyError("unforeseen")]
+
+    def stuck() -> list[str]:
+        if faults:
+            raise faults.pop()
+        return []
+
+    await hold_one(mirror, outbox)
+    async with alerting(mirror.database_url, receiver, Time(), stuck) as alerter:
+        looking = asyncio.create_task(alerter.run())
+        await asyncio.wait([looking, asyncio.create_task(receiver.call(1))], return_when=asyncio.FIRST_COMPLETED)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+    assert told(receiver) == [("raised", "changes_held")]

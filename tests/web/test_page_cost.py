@@ -12,6 +12,10 @@ from .page_states import STATES
 
 CLIENTS, ROUNDS = 20, 5
 MOST_MS = 50.0
+MORE = """
+INSERT INTO sync.connections (name, state, error, error_kind)
+SELECT 'another ' || n, 'failing', 'the API cannot be reached', 'NotConnected' FROM generate_series(1, 3000) AS n
+"""
 
 
 async def longest_turn_ms(site: Site) -> float:
@@ -28,9 +32,10 @@ async def longest_turn_ms(site: Site) -> float:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("never_kept")
-async def test_twenty_who_look_at_a_thousand_connections_hold_the_loop_up_for_less_than_50_ms(mirror: Mirror) -> None:
+async def test_twenty_who_look_at_thousands_of_connections_hold_the_loop_up_for_less_than_50_ms(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["many"](mirror, site)
+        await mirror.execute(MORE)
         assert (await site.get("/fragment")).status == 200
         turns_ms = [await longest_turn_ms(site) for _ in range(ROUNDS)]
     assert min(turns_ms) < MOST_MS, turns_ms  # others share the caches of the processor

@@ -1,5 +1,6 @@
 """Everything that is told, out of the database: a few statements, whose time does not grow with codes or changes."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -21,6 +22,8 @@ from sync.service.status.details import load_details
 from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, Overview
 
 DEFAULT_LEASE_S = 30.0
+AT_ONCE = 500
+"""Connections that are looked through in one turn of the loop."""
 TOLD_OF_DAEMONS = ("process", "host", "pid", "version", "revision", "settings", "started_at")
 
 
@@ -40,13 +43,17 @@ async def load_overview(
     left_out = {row.connection: row.number for row in await tx.execute(_SKIPPED)}
     backlogs = await load_backlogs(tx, names)
     codes, is_estimate = await count_codes(tx, names)
-    with_owners = [{**row, "owner": owners.get(row["owner"])} for row in rows]
-    statuses = [_status(row, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate) for row in with_owners]
+    statuses = list[ConnectionStatus]()
+    for row in rows:
+        told = {**row, "owner": owners.get(row["owner"])}
+        statuses.append(_status(told, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate))
+        if len(statuses) % AT_ONCE == 0:
+            await asyncio.sleep(0)  # others in the loop have their turn: of thousands this takes long
     is_alone = of_the_only_one and len(statuses) == 1
     wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
     details = await load_details(tx, wanted, now, running)
-    told = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
-    return Overview(now, await place_of(tx), revision, told, running)
+    connections = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
+    return Overview(now, await place_of(tx), revision, connections, running)
 
 
 async def load_status(tx: AsyncConnection) -> list[ConnectionStatus]:

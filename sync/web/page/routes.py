@@ -3,6 +3,7 @@
 Nothing here writes, or names a code.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
@@ -80,7 +81,7 @@ class _Page:
         self._settings = {name: str(value) for name, value in app.told_settings(running.settings).items()}
         self._facts = Kept[str | None, Remembered[Facts]]()
         self._charts = Kept[tuple[str, str], DatabaseLook[Series]]()
-        self._bodies = Kept[tuple[str, Asked], tuple[Told, str]]()
+        self._bodies = Kept[tuple[str, Asked], tuple[Told, asyncio.Task[str]]]()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -118,20 +119,25 @@ class _Page:
         await facts.refresh()
         if name is not None and facts.found and not facts.trouble and look_at(facts.found[0], name) is None:
             raise web.HTTPNotFound
-        # However many look at the same, it is written out once.
-        told, key = (facts.found, facts.trouble), (template, asked)
+        # However many look at the same, it is written out once, in a thread: of thousands of hotels that takes long.
+        told, key, away_s = (facts.found, facts.trouble), (template, asked), self._away_s(facts)
         if key not in self._bodies or not _is_same(self._bodies[key][0], told):
             self._bodies.pop(key, None)
-        return self._bodies.get_or(key, lambda: (told, self._render(template, asked, facts)))[1]
 
-    def _render(self, template: str, asked: Asked, facts: Remembered[Facts]) -> str:
-        overview, day = facts.found or (Overview(datetime.now(UTC), "", "unknown", [], []), None)
+        def write() -> tuple[Told, asyncio.Task[str]]:
+            return told, asyncio.create_task(asyncio.to_thread(self._render, template, asked, told, away_s))
+
+        return await asyncio.shield(self._bodies.get_or(key, write)[1])
+
+    def _render(self, template: str, asked: Asked, told: Told, away_s: float) -> str:
+        found, trouble = told
+        overview, day = found or (Overview(datetime.now(UTC), "", "unknown", [], []), None)
         view = make_view(
             overview,
             asked,
             lease_s=self._running.settings.sync_lease_s,
             settings=self._settings,
-            trouble=Trouble(facts.trouble, datetime.now(UTC), self._away_s(facts)) if facts.trouble else None,
+            trouble=Trouble(trouble, datetime.now(UTC), away_s) if trouble else None,
             day=day,
         )
         links = {

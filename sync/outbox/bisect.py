@@ -1,6 +1,5 @@
 """Completing a batch by its outcome; a refused one is sent in groups until what is refused stands alone."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.connection.tenure import now_s
 from sync.mews.rate_limiter import Priority
 from sync.outbox import claims
 from sync.outbox.claim_watch import ClaimWatch
@@ -59,7 +59,7 @@ class Bisector:
         client = self._connection.client
         server_utc = await claims.server_utc_for(self._connection, batch.lane.operation)
         async with client.rate_limiter.permit(Priority.PUSH) as permit:
-            claimed_s = time.monotonic()
+            claimed_s = now_s()
             claim = partial(self._claim, batch=batch, attempt_id=attempt_id, rows=rows, server_utc=server_utc)
             group = await in_transaction(self._connection.engine, claim, as_daemon)
             permit.is_used = bool(group.rows)

@@ -1,6 +1,5 @@
 """Claiming a batch while a place of the budget is held, so that what is claimed is sent at once."""
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import partial
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
+from sync.connection.tenure import now_s
 from sync.mews.rate_limiter import Permit, Priority
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claims import Lane, by_index, server_utc_for
@@ -24,7 +24,7 @@ from sync.outbox.send import PushSettings, Sender
 class Claimed:
     """What was claimed and is committed, and the place that is held for its call.
 
-    `since_s`: when it was claimed, or earlier, by the monotonic clock.
+    `since_s`: when it was claimed, or earlier, by `now_s`.
     """
 
     dispatched: Dispatched
@@ -55,7 +55,7 @@ class Claimer:
         server_utc = await server_utc_for(self._connection, lane.operation)
         async with self._connection.client.rate_limiter.permit(Priority.PUSH) as permit:
             permit.is_used = False
-            since_s = time.monotonic()
+            since_s = now_s()
             claim = partial(self._claim, lane=lane, server_utc=server_utc, seen=self._finder.seen)
             yield Claimed(await at_once(self._connection.engine, claim, by_index), permit, since_s)
 
@@ -67,7 +67,7 @@ class Claimer:
         """
         limiter, server_utc = self._connection.client.rate_limiter, self._known_server_utc()
         permits: list[Permit] = []
-        since_s = time.monotonic()
+        since_s = now_s()
         async with AsyncExitStack() as taken:
 
             async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Dispatched | None]:

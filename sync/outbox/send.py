@@ -7,6 +7,7 @@ from datetime import timedelta
 from http import HTTPStatus
 
 from sync.connection.connection import Connection
+from sync.connection.tenure import now_s
 from sync.core.api_errors import ApiError, InvalidRequest, NotFromApi, PayloadTooLarge, RequestTimedOut
 from sync.core.errors import Stopped
 from sync.core.retry import Backoff
@@ -107,12 +108,12 @@ class Sender:
         self._rests_until_s = time.monotonic() + RESTS_S
 
     async def send(self, batch: Batch, claimed_s: float) -> Outcome:
-        """One call, within a place of the budget that the caller holds. `claimed_s`: when it was claimed."""
+        """One call, within a place of the budget that the caller holds. `claimed_s`: when it claimed, by `now_s`."""
         settings = self._settings
-        is_late = time.monotonic() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s
+        is_late = now_s() - claimed_s > settings.lease.total_seconds() - settings.write_timeout_s
         if is_late or not self._connection.tenure.is_trusted():
-            # The call could outlive its claim, and its rows be looked up while it is still under way; or another
-            # process has the connection by now.
+            # The call could outlive its claim, and its rows be looked up while it is still under way, or may have been
+            # while this machine slept; or another process has the connection by now.
             return Outcome(Verdict.NOT_PROCESSED)
         self.calls += 1
         try:

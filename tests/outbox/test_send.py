@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -89,19 +88,32 @@ async def test_who_is_trusted_no_longer_sends_nothing_that_it_has_claimed(
     tenure.is_over, tenure.trust.until_s = how == "its connection is another's", now_s() + 3600
     if not tenure.is_over:
         tenure.trust.until_s = now_s()
-    lost = await sender.send(batch, time.monotonic())
+    lost = await sender.send(batch, now_s())
     assert (lost.verdict, outbox.calls(), sender.may_send()) == (Verdict.NOT_PROCESSED, 0, False)
     tenure.is_over, tenure.trust.until_s = False, math.inf
-    assert ((await sender.send(batch, time.monotonic())).verdict, outbox.calls()) == (None, 1)
+    assert ((await sender.send(batch, now_s())).verdict, outbox.calls()) == (None, 1)
 
 
 async def test_a_claim_that_has_too_little_time_left_is_not_sent(mirror: Mirror, outbox: Outbox) -> None:
     batch = await claimed_add(mirror, outbox)
     sender, half_a_lease_s = Sender(mirror.connection, SETTINGS), SETTINGS.lease.total_seconds() / 2
-    too_late = await sender.send(batch, time.monotonic() - half_a_lease_s)
+    too_late = await sender.send(batch, now_s() - half_a_lease_s)
     assert (too_late.verdict, outbox.calls()) == (Verdict.NOT_PROCESSED, 0)
-    in_time = await sender.send(batch, time.monotonic())
+    in_time = await sender.send(batch, now_s())
     assert (in_time.verdict, outbox.calls()) == (None, 1)
+
+
+async def test_a_machine_that_sleeps_behind_its_claim_sends_nothing_when_it_wakes(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take its claim for expired meanwhile. A clock that stands still in a sleep tells nothing of it."""
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    slept_s = SETTINGS.lease.total_seconds()
+    monkeypatch.setattr("sync.outbox.send.now_s", lambda: now_s() + slept_s)
+    report = await outbox.pusher.push()
+    assert (report.given_back, outbox.calls()) == (1, 0)
 
 
 @pytest.mark.long

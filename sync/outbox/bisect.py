@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.tenure import now_s
+from sync.core.bisection import Bisection
 from sync.mews.rate_limiter import Priority
 from sync.outbox import claims
 from sync.outbox.claim_watch import ClaimWatch
@@ -40,7 +41,8 @@ class Bisector:
 
         Raises `DatabaseError`, `ApiError`, `Stopped`.
         """
-        resolution = Resolution(batch.rows, self._completer.waits)
+        bisection = Bisection(batch.rows)
+        resolution = Resolution(bisection, self._completer.waits)
         resolved = resolution.take(batch.rows, outcome)
         await self._completer.apply(batch, resolved, outcome)
         if not resolution.group:

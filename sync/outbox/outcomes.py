@@ -90,18 +90,18 @@ class Waits:
 
 
 class Resolution:
-    """Decides over a batch, call after call: `while group: take(its outcome)`. The first group is the whole batch.
+    """Decides over a batch, call after call: `while group: take(its outcome)`. A bisection begins with all of it.
 
     `group`: what to send next; empty where nothing more of the batch is sent this time. `left`: then, what becomes of
     rows of which no call told. They are proved to be refused as well, or go another time.
     """
 
-    def __init__(self, rows: Sequence[Row], waits: Waits) -> None:
-        self.group = rows
+    def __init__(self, bisection: Bisection[Row], waits: Waits) -> None:
+        self.group = bisection.group
         self.left: list[Resolved] = []
         self._waits = waits
-        self._bisection = Bisection(rows)
-        self._untold = {row.id: row for row in rows}
+        self._bisection = bisection
+        self._untold = {row.id: row for row in bisection.group}
         self._refused = 0
 
     def take(self, sent: Sequence[Row], outcome: Outcome) -> list[Resolved]:

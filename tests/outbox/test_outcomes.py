@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from sync.core import api_errors
+from sync.core.bisection import Bisection
 from sync.mews.records import VoucherCode
 from sync.outbox.outcomes import (
     AMONG_OTHERS,
@@ -130,7 +131,7 @@ def test_what_something_on_the_way_answered_is_looked_up_and_counted_for_a_chang
 
 
 def test_a_batch_that_had_its_effect_is_told_of_by_one_call() -> None:
-    resolution = Resolution([ADD, OTHER], WAITS)
+    resolution = Resolution(Bisection([ADD, OTHER]), WAITS)
     assert resolution.group == [ADD, OTHER]
     done = only(resolution.take([ADD, OTHER], Outcome(None, codes=[code("A", 3), code("B", 4)])))
     assert done.status is Status.DONE
@@ -140,7 +141,7 @@ def test_a_batch_that_had_its_effect_is_told_of_by_one_call() -> None:
 
 def test_a_refused_batch_is_told_of_group_by_group() -> None:
     rows = [replace(ADD, id=number, value=str(number)) for number in range(8)]
-    resolution, became = Resolution(rows, WAITS), dict[int, Status]()
+    resolution, became = Resolution(Bisection(rows), WAITS), dict[int, Status]()
     while group := resolution.group:
         is_refused = any(row.id in {2, 5} for row in group)
         outcome = refusal() if is_refused else Outcome(None, codes=[code(str(row.id), row.id) for row in group])
@@ -152,7 +153,7 @@ def test_a_refused_batch_is_told_of_group_by_group() -> None:
 @pytest.mark.parametrize("verdict", [Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED])
 def test_what_is_not_sent_after_a_refusal_goes_another_time_and_says_so(verdict: Verdict) -> None:
     rows = [replace(ADD, id=number) for number in range(4)]
-    resolution = Resolution(rows, WAITS)
+    resolution = Resolution(Bisection(rows), WAITS)
     resolution.take(rows, refusal())
     resolution.take(resolution.group, replace(refusal(), verdict=verdict))
     assert resolution.group == ()
@@ -162,7 +163,7 @@ def test_what_is_not_sent_after_a_refusal_goes_another_time_and_says_so(verdict:
 
 def test_after_many_that_were_refused_alone_the_rest_goes_another_time() -> None:
     rows = [replace(ADD, id=number) for number in range(2 * MAX_REFUSED)]
-    resolution, failed = Resolution(rows, WAITS), 0
+    resolution, failed = Resolution(Bisection(rows), WAITS), 0
     while group := resolution.group:
         failed += any(one.status is Status.FAILED for _, one in resolution.take(group, refusal()))
     assert failed == MAX_REFUSED
@@ -173,7 +174,7 @@ def test_after_many_that_were_refused_alone_the_rest_goes_another_time() -> None
 def test_what_a_refused_voucher_proves_of_its_other_changes_is_not_sent_and_fails_unless_its_past_is_unknown() -> None:
     unknown, third = replace(OTHER, unknown_since_utc=NOON), replace(ADD, id=3)
     elsewhere = replace(ADD, id=4, voucher_id=UUID(int=7))
-    resolution = Resolution([ADD, unknown, third, elsewhere], WAITS)
+    resolution = Resolution(Bisection([ADD, unknown, third, elsewhere]), WAITS)
     resolution.take(resolution.group, refusal())
     resolution.take(resolution.group, refusal())
     of_voucher = refusal(error=api_errors.InvalidRequest("voucherCodes/add", "Invalid VoucherId", status=400))

@@ -82,8 +82,11 @@ class Timetable:
     async def tick(self) -> None:
         """Begin all that is due."""
         self._ticked_s = now_s = self._clock()
+        due = []
         while self._due and self._due[0][0] <= now_s:
-            due_s, _, entry = heapq.heappop(self._due)
+            due.append(heapq.heappop(self._due))
+        # Only then are they put back: an interval shorter than the clock can tell would be due again at once, for ever.
+        for due_s, _, entry in due:
             if entry.is_removed or due_s != entry.due_s:
                 continue  # it was put elsewhere since
             kind = entry.kind

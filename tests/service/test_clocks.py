@@ -83,6 +83,17 @@ async def test_a_job_runs_at_its_interval_and_once_for_all_that_it_missed() -> N
     assert 60 * (1 - JITTER) <= runs.timetable.wait_s() <= 60 * (1 + JITTER)
 
 
+async def test_a_tick_ends_also_where_an_interval_is_shorter_than_the_clock_can_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs, rng = Runs(), Random(1)
+    once = iter([1.0])  # what came again in the same tick would do so for ever
+    monkeypatch.setattr(rng, "uniform", lambda *_: next(once))
+    runs.timetable = Timetable(rng, lambda: None, lambda: runs.now_s)
+    runs.timetable.every(1e-300, runs)
+    assert await runs.counted_after(0) == 1
+
+
 async def test_a_run_is_hastened_and_never_put_off() -> None:
     runs = Runs()
     entry = runs.timetable.every(60, runs)

@@ -13,7 +13,8 @@ import click
 
 from sync.alerts.post import Poster
 from sync.cli.check_database import check_database
-from sync.cli.check_line import CheckLine
+from sync.cli.check_line import NO_START, CheckLine
+from sync.cli.check_listening import check_listening
 from sync.cli.check_token import check_tokens, database_line
 from sync.cli.database import open_database
 from sync.cli.shapes import Checked, CheckedLine
@@ -35,7 +36,6 @@ from sync.settings import Settings, load_settings
 from sync.web.access import bind_address, integration_address
 
 MAX_NAMED = 3
-NO_START = "until then `voucher-sync run` does not start"
 
 
 def check(*, as_json: bool, name: str | None) -> None:
@@ -79,6 +79,8 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
             url = open_until_the_end.enter_context(open_database(settings))
             of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
             findings += of_database
+            if settings.listen_url:
+                findings.append(await asyncio.to_thread(check_listening, settings.listen_url, url))
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
                 migrated_url, (statuses, without_rate, present) = url, await _look_at(url)
                 findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]

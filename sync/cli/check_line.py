@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+NO_START = "until then `voucher-sync run` does not start"
+
 
 @dataclass(frozen=True, slots=True)
 class CheckLine:

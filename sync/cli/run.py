@@ -9,6 +9,7 @@ from sync.alerts.start import telling
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.loading import loading
 from sync.cli.log_lines import written_beside
+from sync.postgres.urls import read_url
 from sync.service import daemon
 from sync.service.opened import require_tokens
 from sync.service.running import Running
@@ -21,6 +22,8 @@ def run() -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = load_settings()
     require_tokens(settings)
+    if settings.listen_url:
+        read_url(settings.listen_url, "SYNC_LISTEN_URL")
     beside = _beside(settings)
     with written_beside() as writer:
         logs.configure(settings.sync_log_format, settings.sync_log_level, writer)

@@ -111,9 +111,9 @@ def make_engine(
     return engine
 
 
-def connect_options(database_url: str) -> dict[str, Any]:
-    """Connection parameters by libpq's own reading of the URL, so that everything libpq understands works."""
-    options = read_url(database_url)
+def connect_options(database_url: str, setting: str = "DATABASE_URL") -> dict[str, Any]:
+    """Connection parameters by libpq's own reading of the setting's URL, so that everything libpq understands works."""
+    options = read_url(database_url, setting)
     options.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     options.setdefault("application_name", "voucher-sync")
     # Without these, a line that was cut silently (a failover, a router that forgot it) is noticed after hours.

@@ -29,12 +29,17 @@ FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.rel
 WHERE space.nspname = ANY (:schemas)
 """)
 
-# A trigger before the row may fill such a column in.
+# A trigger before the row may fill such a column in. A domain may forbid null too, or one that it is made of.
 _MUST_BE_GIVEN = text("""
+WITH RECURSIVE not_null (oid) AS (
+  SELECT oid FROM pg_type WHERE typtype = 'd' AND typnotnull
+  UNION SELECT made.oid FROM pg_type AS made JOIN not_null ON made.typbasetype = not_null.oid
+)
 SELECT space.nspname || '.' || relation.relname AS of_table, own.attname AS name
 FROM pg_attribute AS own JOIN pg_class AS relation ON relation.oid = own.attrelid
-JOIN pg_namespace AS space ON space.oid = relation.relnamespace
-WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND own.attnum > 0 AND own.attnotnull
+JOIN pg_namespace AS space ON space.oid = relation.relnamespace JOIN pg_type AS kind ON kind.oid = own.atttypid
+WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND own.attnum > 0
+  AND (own.attnotnull OR own.atttypid IN (SELECT oid FROM not_null)) AND kind.typdefault IS NULL
   AND NOT own.atthasdef AND own.attidentity = '' AND NOT own.attisdropped AND NOT EXISTS (
     SELECT FROM pg_trigger AS filling WHERE filling.tgrelid = relation.oid AND filling.tgtype & 7 = 7)
 ORDER BY 1, 2

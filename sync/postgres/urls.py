@@ -1,4 +1,4 @@
-"""What DATABASE_URL says, by libpq's own reading of it, and what is wrong with it.
+"""What DATABASE_URL and SYNC_LISTEN_URL say, by libpq's own reading of them, and what is wrong with one.
 
 No message shows any part of it that may belong to a password. That a password may be anywhere, as soon as an @ or a /
 in it is not encoded, is why such a URL is refused before libpq would take a part of it for a host, and name that.
@@ -28,20 +28,20 @@ MAX_LABEL = 63
 """Of a name between two dots; Python's encoding of names fails on longer ones."""
 
 
-def read_url(database_url: str) -> dict[str, Any]:
-    """libpq's parameters. `SettingsError` for what neither libpq nor psycopg can use."""
+def read_url(database_url: str, setting: str = "DATABASE_URL") -> dict[str, Any]:
+    """libpq's parameters. `SettingsError` for what neither libpq nor psycopg can use, with the setting's name."""
     url = libpq_url(database_url.strip())
     if url.startswith(('"', "'")):
-        raise SettingsError("DATABASE_URL stands in quotes: take them away")  # as `docker run --env-file` hands it on
-    _refuse_ambiguous(url)
+        raise SettingsError(f"{setting} stands in quotes: take them away")  # as `docker run --env-file` hands it on
+    _refuse_ambiguous(url, setting)
     try:
         options = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         # Not chained: libpq's message may quote the URL.
-        raise SettingsError(f"DATABASE_URL cannot be read: {FORM}; {_unknown_parameter(url) or ENCODED}") from None
+        raise SettingsError(f"{setting} cannot be read: {FORM}; {_unknown_parameter(url) or ENCODED}") from None
     except UnicodeError:
-        raise SettingsError(f"DATABASE_URL holds what is no text in UTF-8, or becomes so by a %: {ENCODED}") from None
-    _refuse_unusable(options)
+        raise SettingsError(f"{setting} holds what is no text in UTF-8, or becomes so by a %: {ENCODED}") from None
+    _refuse_unusable(options, setting)
     return options
 
 
@@ -64,12 +64,12 @@ def also_read() -> str:
     return f" (what is set here and counts too: {', '.join(beside)})" if beside else ""
 
 
-def _refuse_ambiguous(url: str) -> None:
+def _refuse_ambiguous(url: str, setting: str) -> None:
     _, separator, rest = url.partition("://")
     if separator and ("@" in rest.partition("@")[2] or ("/" in rest.partition("@")[0] and "@" in rest)):
-        raise SettingsError(f"DATABASE_URL is ambiguous: {ENCODED}")
+        raise SettingsError(f"{setting} is ambiguous: {ENCODED}")
     if re.search(r"[\x00-\x1f\x7f]", url):
-        raise SettingsError("DATABASE_URL holds a line end or another control character: take it out")
+        raise SettingsError(f"{setting} holds a line end or another control character: take it out")
 
 
 def _unknown_parameter(url: str) -> str:
@@ -86,17 +86,17 @@ def _unknown_parameter(url: str) -> str:
     return ""
 
 
-def _refuse_unusable(options: Mapping[str, Any]) -> None:
+def _refuse_unusable(options: Mapping[str, Any], setting: str) -> None:
     for port in str(options.get("port") or "").split(","):
         if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-            raise SettingsError(f"DATABASE_URL: the port must be a number from 1 to 65535; {ENCODED}")
+            raise SettingsError(f"{setting}: the port must be a number from 1 to 65535; {ENCODED}")
     timeout = str(options.get("connect_timeout") or "0")
     digits = timeout.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) < MAX_DIGITS):
-        raise SettingsError("DATABASE_URL: connect_timeout must be a number of seconds")
+        raise SettingsError(f"{setting}: connect_timeout must be a number of seconds")
     hosts = str(options.get("host") or "").split(",")
     if any(_has_odd_label(host) for host in hosts if not host.startswith(("/", "@"))):
-        raise SettingsError(f"DATABASE_URL: its host is no name that there can be; {FORM}; {ENCODED}")
+        raise SettingsError(f"{setting}: its host is no name that there can be; {FORM}; {ENCODED}")
 
 
 def _has_odd_label(host: str) -> bool:

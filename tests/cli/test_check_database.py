@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sync.cli import check_database as module
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
+from sync.cli.check_listening import check_listening
 from sync.core.errors import DatabaseError, Unsuitable
 from sync.postgres.facts import Facts, load_facts
 from sync.postgres.migrations import migrate
@@ -21,6 +22,8 @@ from sync.service import roles
 from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
 from tests.support.postgres import database_of, in_database
+
+from .conftest import PASSWORD
 
 ALL = ["server", "privileges", "sessions", "database", "tables", "roles"]
 POOL = 5
@@ -207,10 +210,32 @@ def test_a_column_of_somebodys_that_nobody_fills_in(database_url: str, table: st
         assert not found(database_url)["tables"].is_wrong
 
 
+def test_so_may_a_column_be_that_only_its_domain_forbids_to_be_null(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("CREATE DOMAIN public.named AS text NOT NULL; CREATE DOMAIN public.tenant AS public.named")
+        admin.execute("ALTER TABLE mews.voucher_codes ADD COLUMN tenant public.tenant")
+        detail = found(database_url)["tables"].detail
+        assert detail == "no INSERT of ours fills in what may not be null: tenant of mews.voucher_codes"
+        admin.execute("ALTER TABLE mews.voucher_codes DROP COLUMN tenant")
+        admin.execute("CREATE DOMAIN public.filled_in AS public.named DEFAULT 'a'")
+        admin.execute("ALTER TABLE mews.voucher_codes ADD COLUMN tenant public.filled_in NOT NULL")
+        assert not found(database_url)["tables"].is_wrong
+
+
 def test_such_a_column_of_the_outbox_is_for_those_who_queue(database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute(OWN.format("mews.voucher_code_outbox").encode())
     assert not found(database_url)["tables"].is_wrong
+
+
+def test_a_way_to_listen_leads_to_the_same_database(
+    database_url: str, empty_database_url: str, unreachable_url: str
+) -> None:
+    assert not check_listening(database_url, database_url).is_wrong
+    assert "leads to another database" in check_listening(empty_database_url, database_url).detail
+    gone = check_listening(unreachable_url, database_url)
+    assert gone.detail.startswith("by SYNC_LISTEN_URL nobody answers: ")
+    assert PASSWORD not in gone.detail
 
 
 def test_triggers_that_do_not_fire(database_url: str) -> None:

@@ -68,6 +68,7 @@ async def test_where_all_is_well(cli: Cli, mirror: Mirror) -> None:
     [
         ({"SYNC_INTEGRATION_BIND": "127.0.0.1:8322"}, "integration"),
         ({"SYNC_HTTP_BIND": "0.0.0.0:8321"}, "http"),
+        ({"SYNC_LISTEN_URL": "postgresql://user:the@password@db/vouchers"}, "listen"),
         ({"SYNC_PING_URL": "https://ping.example/x", "ALL_PROXY": "socks5://127.0.0.1:9"}, "alert"),
         ({"SYNC_ALERT_WEBHOOK_URL": "https://hook.example/x", "ALL_PROXY": "socks5://127.0.0.1:9"}, "alert"),
     ],

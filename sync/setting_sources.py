@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
+from typing import BinaryIO
 
 from dotenv.parser import parse_stream
 
@@ -68,10 +69,9 @@ def _secret(name: str, given: str) -> str:
     shown = str(path) if path.is_absolute() else "what it names (a path from / on would be shown here)"
     try:
         with open(path, "rb", opener=_open_at_once) as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(mode):
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
                 raise SettingsError(f"{name}: {shown} cannot be read: it is a device")
-            content = _from_pipe(name, shown, file.fileno()) if stat.S_ISFIFO(mode) else file.read(MAX_BYTES + 1)
+            content = _content(name, shown, file)
     except OSError as error:
         raise SettingsError(f"{name}: {shown} cannot be read: {error.strerror}") from None
     secret, setting = _text(name, shown, content).strip(), name.removesuffix("_FILE")
@@ -83,6 +83,11 @@ def _secret(name: str, given: str) -> str:
 def _open_at_once(path: str, flags: int) -> int:
     """A pipe into which nobody writes would be waited for without an end."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _content(name: str, path: str, file: BinaryIO) -> bytes:
+    is_pipe = stat.S_ISFIFO(os.fstat(file.fileno()).st_mode)
+    return _from_pipe(name, path, file.fileno()) if is_pipe else file.read(MAX_BYTES + 1)
 
 
 def _from_pipe(name: str, path: str, descriptor: int) -> bytes:
@@ -117,7 +122,7 @@ def _dot_env(tell: Callable[[str], None]) -> dict[str, str]:
                     f"and its directory belong to you or root, and that nobody else may write there"
                 )
                 return {}
-            text = _text("settings", str(DOT_ENV), file.read(MAX_BYTES + 1))
+            text = _text("settings", str(DOT_ENV), _content("settings", str(DOT_ENV), file))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return {}  # a directory of this name is a virtual environment of Python's
     except OSError as error:

@@ -17,6 +17,8 @@ from sync.cli.commands import voucher_sync
 from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.outages import refusal
 
+LOST = "; what was to be printed is lost, and what was asked for may be done: look before you do it again"
+
 
 def run_command() -> None:
     """Run a command; what ends it is a message and an exit code, never a traceback."""
@@ -36,7 +38,7 @@ def run_command() -> None:
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except OSError as error:
-        code = _end(refusal(error), 1)
+        code = _end(f"{refusal(error)}{LOST if streams.is_lost() else ''}", 1)
     except ImportError as error:
         code = _end(
             f"a library cannot be used: {error}; install voucher-sync again, and see PYTHON* and PSYCOPG_IMPL", 1

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _closed = set[str]()
 NAMES = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+STDERR = 2
 MEASURE = re.compile("[1-9][0-9]{0,3}")
 """What a terminal may be wide or high."""
 
@@ -59,15 +60,20 @@ class _Unbreakable(io.FileIO):
     """
 
     is_read = True
+    is_lost = False
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """All of it, once its reader has gone."""
+        """All of it, once its reader has gone. What is told beside, on stderr, ends no work either for want of room."""
         try:
             return super().write(data)
         except BrokenPipeError:
             self.is_read = False
             forget(self.fileno())
-            return memoryview(data).nbytes
+        except OSError:
+            if self.fileno() != STDERR:
+                self.is_lost = True
+                raise
+        return memoryview(data).nbytes
 
 
 def _unbreakable(stream: io.TextIOWrapper) -> io.TextIOWrapper:
@@ -85,8 +91,17 @@ def _unbreakable(stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 def is_read() -> bool:
     """Whether somebody may still read what is printed, as far as has been noticed: for what goes on only for that."""
+    return getattr(_raw_output(), "is_read", True)
+
+
+def is_lost() -> bool:
+    """Whether something was printed for which there was no room."""
+    return getattr(_raw_output(), "is_lost", False)
+
+
+def _raw_output() -> object:
     buffer = getattr(sys.stdout, "buffer", None)
-    return getattr(getattr(buffer, "raw", buffer), "is_read", True)
+    return getattr(buffer, "raw", buffer)
 
 
 def is_closed() -> bool:

@@ -152,7 +152,16 @@ async def test_rows_that_would_get_nowhere_are_not_said_to_be_exported(mirror: M
 async def test_a_full_output_is_told(tmp_path: Path) -> None:
     ended = await in_shell("voucher-sync --version >/dev/full", {}, tmp_path)
     assert ended.code == 1
-    assert ended.stderr == "Error: the operating system refused: No space left on device\n"
+    assert ended.stderr.startswith("Error: the operating system refused: No space left on device; ")
+    assert ended.stderr.endswith("what was asked for may be done: look before you do it again\n")
+
+
+@pytest.mark.long
+async def test_a_note_for_which_there_is_no_room_is_no_failure(mirror: Mirror, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": mirror.database_url}
+    noted = f"voucher-sync outbox delete --voucher {uuid4()} A"
+    ended = await in_shell(f"{noted} 2>/dev/full", settings, tmp_path)
+    assert (ended.code, ended.stdout) == (0, "Row 1 is pending\n")
 
 
 async def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ _RULE = re.compile(r"([-=_*~#+.])\1{2,}")
 
 AS_TEXT = "save the column as text, or give --as-is if the code is meant so"
 UNBROKEN = "no field, as a note, may hold a line break"
+_TOO_LONG = f"has more than {MAX_LINE_LENGTH:,} characters"
 _NOT_UTF8 = "is not a text in UTF-8: save the file as CSV in UTF-8"
 
 
@@ -110,7 +111,9 @@ def read_layout(first: str | None, delimiters: str = DELIMITERS) -> Layout:
 
     A first line that names no column is a code already, in a file that holds one on each line.
     """
-    if first is None or _UNREADABLE.search(first) or "\0" in first:
+    if first is None:
+        raise VoucherSyncError(f"the file's first line {_TOO_LONG}: give the file a line for each code")
+    if _UNREADABLE.search(first) or "\0" in first:
         raise VoucherSyncError(f"the file's first line {_NOT_UTF8}")
     # The one that stands there most often first: a tab behind a single name would be taken for a blank by the others.
     for delimiter in sorted(delimiters, key=first.count, reverse=True):
@@ -149,7 +152,7 @@ def read_lines(
     opened: int | None = None
     for number, text in lines:
         if text is None:
-            yield BadLine(number, f"has more than {MAX_LINE_LENGTH:,} characters")
+            yield BadLine(number, _TOO_LONG)
         elif _BLANK.fullmatch(text):
             continue
         elif opened is None:

@@ -53,7 +53,7 @@ def test_the_first_line_tells_the_layout(first: str, layout: Layout) -> None:
 @pytest.mark.parametrize(
     ("first", "words"),
     [
-        (None, "not a text in UTF-8"),
+        (None, f"has more than {MAX_LINE_LENGTH:,} characters"),
         ("\udcff\udcfev", "not a text in UTF-8"),
         ("v\0a", "not a text in UTF-8"),
         ("SECRET;2027-01-01", "names no column `value`"),

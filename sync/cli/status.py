@@ -19,6 +19,7 @@ from sync.cli.status_text import as_text, width_of
 from sync.cli.terminal import for_json, is_shown_to_somebody
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.postgres.engine import make_engine, transaction
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
@@ -26,6 +27,7 @@ from sync.service.status.verdict import Level, is_served, judge_connection
 from sync.settings import Settings, load_settings
 
 WATCH_EVERY_S = 2.0
+EVERY = f"Every {WATCH_EVERY_S:g} s; Ctrl-C ends it."
 NEEDS_SOMEBODY = 3
 """Exit code of `--strict` where nothing fails and something is held, failed or drifted."""
 
@@ -74,8 +76,11 @@ async def _watch(url: str, settings: Settings, name: str | None) -> None:
     try:
         with live or nullcontext():
             while streams.is_read():
-                shown = "\n".join(await _shown(engine, settings, name, console))
-                live.update(Text(shown), refresh=True) if live else click.echo(f"{shown}\n")
+                lines = await _shown(engine, settings, name, console)
+                if live:
+                    live.update(_screenful(lines, console), refresh=True)
+                else:
+                    click.echo("\n".join([*lines, "", f"{EVERY}\n"]))
                 await asyncio.sleep(WATCH_EVERY_S)
     finally:
         await engine.dispose()
@@ -83,10 +88,17 @@ async def _watch(url: str, settings: Settings, name: str | None) -> None:
 
 async def _shown(engine: AsyncEngine, settings: Settings, name: str | None, console: Console) -> list[str]:
     try:
-        lines = as_text(await _load(engine, name, settings.sync_audit_cron), settings.sync_lease_s, width_of(console))
+        return as_text(await _load(engine, name, settings.sync_audit_cron), settings.sync_lease_s, width_of(console))
     except VoucherSyncError as error:
-        lines = [f"Error: {error}"]
-    return [*lines, "", f"Every {WATCH_EVERY_S:g} s; Ctrl-C ends it."]
+        return [f"Error: {error}"]
+
+
+def _screenful(lines: list[str], console: Console) -> Text:
+    """As many lines as the screen has room for, of which the first are the most urgent, and how many it has not."""
+    rows = Text("\n".join(lines)).wrap(console, console.width)
+    left_out = len(rows) - console.height + 2
+    more = f"... {plural(left_out, 'more line')}, shown without --watch. " if left_out > 0 else ""
+    return Text("\n").join([*rows[: console.height - 2], Text(), Text(f"{more}{EVERY}", no_wrap=True)])
 
 
 async def _load_once(url: str, name: str | None, cron: str, *, is_whole: bool) -> Overview:

@@ -1,9 +1,9 @@
 """What `voucher-sync status` prints for people, in lines of a terminal's width."""
 
-import textwrap
+import re
 from collections.abc import Iterator
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
 
 from sync.core.plurals import plural
@@ -16,10 +16,11 @@ from sync.settings import Settings
 
 LABEL = 18
 REFUSED = "refused for good: what waits is tried by itself, these are not before `voucher-sync outbox retry`"
-MAX_WIDTH = 120
+MAX_WIDTH, LEAST_TEXT = 120, 20
 MAX_LISTED = 50
 MAX_NAME, LEAST_NAME, OTHER_COLUMNS = 30, 10, 56
 """How wide the column of names is: characters of East Asia take two."""
+WORDS = re.compile(r"\s*\S+")
 NOTHING = "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
 
 
@@ -87,7 +88,7 @@ def _line(one: ConnectionStatus, verdict: Verdict, column: int, width: int) -> I
 def _named(name: str, told: str, column: int, width: int, *, indent: str = "") -> Iterator[str]:
     """What is told of a connection, behind its name; below it, where that is wider than its column."""
     if cell_len(name) > column:
-        yield from textwrap.wrap(name, width - len(indent), initial_indent=indent, subsequent_indent=indent)
+        yield from (f"{indent}{part}" for part in chop_cells(name, width - len(indent)))
         name = ""
     yield set_cell_size(f"{indent}{set_cell_size(name, column)}  {told}", width).rstrip()
 
@@ -170,19 +171,30 @@ def _own_settings(daemon: Daemon) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(own.items()))
 
 
-def _row(label: str, text: str, width: int) -> Iterator[str]:
-    first, *more = textwrap.wrap(text, max(20, width - LABEL)) or [""]
-    yield f"{label:<{LABEL}}{first}".rstrip()
-    yield from (f"{'':<{LABEL}}{line}" for line in more)
+def _row(label: str, text: str, width: int) -> list[str]:
+    return _filled(text, f"{label:<{LABEL}}", " " * LABEL, max(width, LABEL + LEAST_TEXT))
 
 
 def _wrapped(text: str, indent: str, width: int) -> list[str]:
-    # A command is broken between its words alone, so that it can be copied.
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return _filled(text, indent, f"{indent}  ", width)
+
+
+def _filled(text: str, first: str, following: str, width: int) -> list[str]:
+    """Lines of so many cells at most, behind what the first of them begins with and what the following do."""
+    lines, line, indent = list[str](), "", first
+    for piece in _pieces(text, width - len(following)):
+        if line and cell_len(f"{indent}{line}{piece}") > width:
+            lines.append(f"{indent}{line}")
+            line, indent = "", following
+        line += piece if line else piece.lstrip()
+    return [*lines, f"{indent}{line}".rstrip()]
+
+
+def _pieces(text: str, room: int) -> Iterator[str]:
+    """Words, with the blanks before them: a command is broken between these alone, so that it can be copied.
+
+    What is written without blanks, as Japanese, is broken where it has to be.
+    """
+    for word in WORDS.findall(text):
+        is_sentence = cell_len(word) > max(room, len(word))
+        yield from chop_cells(word.lstrip(), room) if is_sentence else [word]

@@ -1,5 +1,6 @@
 """`voucher-sync status --watch`: at a terminal, in the same place, until Ctrl-C."""
 
+import re
 from pathlib import Path
 
 import psycopg
@@ -11,6 +12,9 @@ from .conftest import Cli
 
 CLEAN_SCREEN = "\x1b[?1049h"
 """The screen beside the one with the shell's lines, which are there again in the end."""
+
+LINES_OF_A_TERMINAL = 25
+"""Of one that does not say how large it is."""
 
 
 @pytest.mark.long
@@ -26,6 +30,30 @@ async def test_it_is_drawn_again_in_the_same_place_with_what_has_changed(databas
         shown.type(INTERRUPT)
         ended = await shown.end()
     assert (ended.code, ended.stdout.count(CLEAN_SCREEN), "Traceback" in ended.stdout) == (0, 1, False)
+
+
+@pytest.mark.long
+async def test_of_a_list_that_is_longer_than_the_screen_it_says_how_much_is_left_out(
+    database_url: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "INSERT INTO sync.connections (name, state, heartbeat_at, caught_up_as_of) "
+            "SELECT 'hotel-' || n, 'ok', now(), now() FROM generate_series(1, 40) AS n"
+        )
+    async with terminal("status", "--watch", settings={"DATABASE_URL": database_url}, directory=tmp_path) as shown:
+        await shown.until("Ctrl-C ends it.")
+        shown.type(INTERRUPT)
+        ended = await shown.end()
+    screen = ended.stdout.partition(CLEAN_SCREEN)[2].partition("Ctrl-C")[0]
+    listed = {line.split()[0] for line in screen.splitlines() if line.startswith("hotel-")}
+    told = re.search(r"(\d+) more lines", screen)
+    assert told is not None, screen
+    assert (len(listed) + int(told[1]) > 40, "All 40 connections work" in screen, len(screen.splitlines())) == (
+        True,
+        True,
+        LINES_OF_A_TERMINAL,
+    )
 
 
 @pytest.mark.long

@@ -123,6 +123,7 @@ async def degraded(mirror: Mirror, site: Site) -> None:
     await working(mirror, site)
     await _queued(mirror, "pending", 37, "'the API failed (503)'", due_in="42 s")
     await site.jobs.health.note("push", ServerError("voucherCodes/add", status=503, request_id="5d1e-44c0"))
+    await _run(mirror, "UPDATE sync.connections SET state_since = now() - interval '10 minutes'")
     await site.beat()
 
 

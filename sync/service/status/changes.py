@@ -66,7 +66,9 @@ def _waiting(rows: list[tuple[Any, str]]) -> list[WaitingGroup]:
 def _why(row: Any, reason: str) -> str:
     if row.status != "pending":
         return f"{UNDER_WAY[row.status]} ({reason})" if row.status == "uncertain" and reason else UNDER_WAY[row.status]
-    if row.connection is None and not (reason.startswith(REFUSES) or reason == KEPT):
+    if reason.startswith(REFUSES) or reason == KEPT:
+        return reason
+    if row.connection is None:
         return UNKNOWN_VOUCHER
     if row.is_due:
         return DUE

@@ -1,9 +1,12 @@
 """What somebody must look at while all goes on, and what to do; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 from sync.core.plurals import plural
+from sync.outbox.each_row import KEPT, REFUSES
+from sync.outbox.reconcile import NOT_SHOWN
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus
 
@@ -22,6 +25,9 @@ DRIFT_TO_DO = (
     "nothing for a single time; where it comes again, somebody changes the mirror's rows by hand, or codes change "
     "without a new `UpdatedUtc`, which only an audit sees"
 )
+
+STUCK = (REFUSES, KEPT, NOT_SHOWN)
+LONGEST_REASON = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +50,11 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"), what)
     if count := one.outbox.get("failed"):
         text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
+        text += _reason([group.reason for group in one.details.failed])
         yield Note(text, FAILED_TO_DO, "changes were refused")
     if one.stuck:
         text = f"{words.changes(one.stuck)} stuck until somebody mends what keeps them"
+        text += _reason([group.why for group in one.details.waiting if any(why in group.why for why in STUCK)])
         yield Note(text, STUCK_TO_DO, "changes are stuck")
     if one.audit_drift and not one.audit_braked:
         is_mended = one.audit_repaired >= one.audit_drift
@@ -55,5 +63,13 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         yield Note(text, to_do, "codes had drifted")
     if one.rejected_records:
         text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
+        text += _reason([left_out.reason for left_out in one.details.rejected_because])
         to_do = "see sync.rejected_records for the reasons; the rest goes on"
         yield Note(text, to_do, "records cannot be stored")
+
+
+def _reason(reasons: Sequence[str]) -> str:
+    """The first of them, which most have; empty where reasons are not told, as of one connection of many."""
+    if not reasons:
+        return ""
+    return f"; {'most often' if len(reasons) > 1 else 'the reason'}: {shorten(reasons[0], LONGEST_REASON)}"

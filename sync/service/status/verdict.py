@@ -219,8 +219,9 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
         headline = remedies.headline(one.error_kind)
         if one.caught_up_age_s is None or is_late:
             return Verdict(Level.FAILING, headline, one.error or "", one.state_since, to_do)
-        goes_on = f"{headline}, while pulls still work"
-        return Verdict(Level.DEGRADED, goes_on, one.error or "", one.state_since, to_do)
+        pulled_at = overview.now - timedelta(seconds=one.caught_up_age_s)
+        goes_on = ", while pulls still work" if one.state_since is None or pulled_at > one.state_since else ""
+        return Verdict(Level.DEGRADED, f"{headline}{goes_on}", one.error or "", one.state_since, to_do)
     since = overview.now - timedelta(seconds=one.caught_up_age_s or 0)
     if one.heartbeat_age_s is None and (one.caught_up_age_s or 0) > CYCLES_WITHIN_S:
         cause = f"No cycle has caught up for {words.lasting(one.caught_up_age_s)}, and no daemon was ever seen here"

@@ -177,8 +177,9 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
     calls, limit, window_s = _budget(one.details, overview)
     through = _through(one, overview)
     number = "unknown" if one.voucher_codes is None else words.codes(one)
-    is_begun = bool(one.audited_since or one.audit_drift or one.details.audits)
-    drift = f"{one.audit_drift or 0:,} drifted" if is_begun else "never audited"
+    is_begun = bool(one.audited_since or one.audit_drift or one.audit_braked or one.details.audits)
+    found = "changed nothing" if one.audit_braked else f"{one.audit_drift or 0:,} drifted"
+    drift = found if is_begun else "never audited"
     mended = f"{words.mended(one)}, " if one.audit_drift else ""
     last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
     last = "not all vouchers yet, next" if is_begun and not one.audited_since else last

@@ -22,16 +22,18 @@ async def cycle(mirror: Mirror) -> Jobs:
     return jobs
 
 
-async def told(mirror: Mirror) -> tuple[Level, list[str], list[Kind]]:
+async def told(mirror: Mirror) -> tuple[Level, list[tuple[str, bool]], list[Kind]]:
     async with transaction(mirror.connection.engine) as tx:
         overview = await load_overview(tx)
     verdict = judge(overview)
+    parts = [note.text.partition("; the reason: ") for note in verdict.notes]
+    notes = [(text, bool(reason)) for text, _, reason in parts]
     kinds = [condition.kind for one in overview.connections for condition in conditions_of(one)]
-    return verdict.level, [note.text for note in verdict.notes], kinds
+    return verdict.level, notes, kinds
 
 
-STUCK = (Level.ATTENTION, ["1 change stuck until somebody mends what keeps them"], [Kind.STUCK])
-WELL = (Level.OK, list[str](), list[Kind]())
+STUCK = (Level.ATTENTION, [("1 change stuck until somebody mends what keeps them", True)], [Kind.STUCK])
+WELL = (Level.OK, list[tuple[str, bool]](), list[Kind]())
 
 
 @pytest.mark.long

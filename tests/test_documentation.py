@@ -17,10 +17,17 @@ LINKING = [DOCS / "llms.txt", *(ROOT / path for path in files() if path.suffix =
 """Whatever may link to something: every page of the repository."""
 TEXTS = {str(path.relative_to(DOCS)): path.read_text(encoding="utf-8") for path in PAGES}
 GUIDES = [name for name in TEXTS if name.startswith("how-to/") or name in {"tutorial.md", "explanation.md"}]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+VOUCHER, CODE = (f"(SELECT min(id::text)::uuid FROM mews.{table})" for table in ("vouchers", "voucher_codes"))
+OF_README = [
+    re.sub(r"'\.\.\.'", CODE if "(operation, voucher_code_id)" in one else VOUCHER, one)
+    for block in blocks(README, "sql")
+    for one in re.split(r"(?<=;)\n+", block.strip())
+]
 STATEMENTS = [(name, one) for name in GUIDES for one in blocks(TEXTS[name], "sql")]
+STATEMENTS += [("README.md", one) for one in OF_README]
 COMMANDS = sorted(
-    {one for name in GUIDES for one in commands(TEXTS[name])}
-    | set(commands(re.sub(r"(?m)^\|.*", "", (ROOT / "README.md").read_text(encoding="utf-8"))))
+    {one for name in GUIDES for one in commands(TEXTS[name])} | set(commands(re.sub(r"(?m)^\|.*", "", README)))
 )
 ROWS = """
 INSERT INTO mews.enterprises (id, name, connection) VALUES (gen_random_uuid(), 'Prague', 'default');
@@ -105,6 +112,7 @@ def test_the_tutorial_s_chart_has_each_month_and_0_where_no_code_was_made(databa
 def test_the_checks_see_what_they_are_to_check() -> None:
     assert len(STATEMENTS) > 25
     assert len(COMMANDS) > 25
+    assert len(OF_README) > 10
 
 
 def test_what_an_application_does_in_python_queues_once(database_url: str) -> None:

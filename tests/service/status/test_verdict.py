@@ -9,14 +9,11 @@ import pytest
 from sync.cli.status_text import as_text
 from sync.core import api_errors, errors
 from sync.service.status import remedies
-from sync.service.status.facts import Details, FailedGroup, HeldGroup, LeftOut, WaitingGroup
+from sync.service.status.facts import Details, HeldGroup, WaitingGroup
 from sync.service.status.order import by_urgency, furthest_behind
 from sync.service.status.verdict import Level, judge, judge_connection
 
 from .helpers import NOW, connection, daemon, overview
-
-REFUSED = FailedGroup("it exists", 8, NOW, 7, None)
-FAILING = {"state": "failing", "error": "voucherCodes/add: the API failed (503)", "error_kind": "ServerError"}
 
 
 @pytest.mark.parametrize(
@@ -72,25 +69,6 @@ FAILING = {"state": "failing", "error": "voucherCodes/add: the API failed (503)"
             "half is missing",
         ),
         ({"is_removed": True, "paused_at": NOW}, Level.ATTENTION, "Removed, and changes wait", "nobody sends them"),
-        (
-            {"outbox": {"failed": 9}, "details": Details(failed=[REFUSED, replace(REFUSED, reason="too long")])},
-            Level.ATTENTION,
-            "Working, and changes were refused",
-            "9 changes refused for good, so not tried again; most often: it exists",
-        ),
-        (
-            {"rejected_records": 2, "details": Details(rejected_because=[LeftOut("VoucherCodes", "no Id", 2, [])])},
-            Level.ATTENTION,
-            "Working, and records cannot be stored",
-            "2 records of the API cannot be stored; the reason: no Id",
-        ),
-        (FAILING | {"state_since": NOW - timedelta(seconds=29)}, Level.DEGRADED, "The API is failing", "503"),
-        (
-            FAILING | {"state_since": NOW - timedelta(seconds=31)},
-            Level.DEGRADED,
-            "The API is failing, while pulls still work",
-            "503",
-        ),
         ({"rejected_records": 2}, Level.ATTENTION, "Working, and records cannot be stored", "2 records"),
     ],
 )

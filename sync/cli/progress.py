@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
 from sync.cli.terminal import progress
@@ -24,27 +25,33 @@ class Show(Protocol):
         """Show it."""
 
 
+def _whole() -> Column:
+    """One that is not broken: on a narrow terminal the bar is shorter."""
+    return Column(no_wrap=True)
+
+
 class PerSecond(ProgressColumn):
     """How many of something so far, and how many a second; empty where it is not counted."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        super().__init__()
+        super().__init__(_whole())
 
     def render(self, task: Task) -> Text:
         number: int | None = task.fields[self._name]
         if number is None:
             return Text()
         rate = number / task.elapsed if task.elapsed else 0.0
-        return Text(f"{number:,} {self._name}, {rate:,.1f}/s", style="progress.data.speed")
+        a_second = f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+        return Text(f"{number:,} {self._name}, {a_second}/s", style="progress.data.speed")
 
 
 @contextmanager
 def call_progress(doing: str, unit: str, client: Client) -> Iterator[Show]:
     """A bar on a terminal for work with the API, whose calls are the client's from here on."""
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(table_column=_whole()), TextColumn(unit))
     before = client.traffic.calls.total()
-    with progress(*columns, PerSecond("codes"), PerSecond("calls"), TimeRemainingColumn()) as bar:
+    with progress(*columns, PerSecond("codes"), PerSecond("calls"), TimeRemainingColumn(table_column=_whole())) as bar:
         task = bar.add_task(doing, total=None, codes=None, calls=0)
 
         def show(done: int, of: int | None, codes: int | None = None) -> None:

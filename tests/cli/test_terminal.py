@@ -28,7 +28,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 @pytest.mark.long
 async def test_long_work_tells_codes_calls_and_what_is_left(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
     async with mirror.opened():
-        on_terminal = mirror.environment | SHOWN_SOON | {"COLUMNS": "160", "NO_COLOR": "1"}
+        on_terminal = mirror.environment | SHOWN_SOON | {"COLUMNS": "66", "NO_COLOR": "1"}
         pulled = without_colours((await run_on_terminal("once", settings=on_terminal, directory=tmp_path)).stdout)
         assert re.search(r"Pulling .*(\d+)/\1 windows +3 codes, [\d.]+/s +\d+ calls, [\d.]+/s ", pulled)
         for value in ("X", "Y"):

@@ -148,7 +148,9 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     urgent = _kept_from(one) or _unserved(one, overview, lease_s) or _failing(one, overview)
     if urgent:
         return Verdict(urgent.level, urgent.headline, urgent.cause, urgent.since, urgent.to_do, notes)
-    if reading := _reading(one, overview):
+    # Of what has caught up before, windows are open for moments whenever a voucher is new.
+    is_first = one.caught_up_age_s is None
+    if (reading := _reading(one, overview)) and (is_first or not notes):
         return Verdict(reading.level, reading.headline, reading.cause, reading.since, reading.to_do, notes)
     if notes:
         more = f", and {len(notes) - 1} more to look at" if len(notes) > 1 else ""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync.service.status.facts import Details, FailedGroup, LeftOut
-from sync.service.status.verdict import judge
+from sync.service.status.verdict import Level, judge
 
 from .helpers import NOW, connection, overview
 
@@ -29,6 +29,17 @@ REFUSED = FailedGroup("it exists", 8, NOW, 7, None)
 )
 def test_what_somebody_must_look_at_comes_with_its_reason(facts: dict[str, Any], cause: str) -> None:
     assert judge(overview(connection(**facts))).cause == cause
+
+
+@pytest.mark.parametrize(
+    ("caught_up_age_s", "level"), [(30.0, Level.ATTENTION), (None, Level.READING)], ids=["later", "first backfill"]
+)
+def test_what_somebody_must_look_at_comes_before_what_is_read_beside(
+    caught_up_age_s: float | None, level: Level
+) -> None:
+    one = connection(open_windows=3, outbox={"held": 12}, caught_up_age_s=caught_up_age_s)
+    verdict = judge(overview(one))
+    assert (verdict.level, [note.what for note in verdict.notes]) == (level, ["changes are held"])
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,6 @@ def _pieces(text: str, room: int) -> Iterator[str]:
 
     What is written without blanks, as Japanese, is broken where it has to be.
     """
-    for word in WORDS.findall(text):
+    for word in WORDS.findall(printable(text)):
         is_sentence = cell_len(word) > max(room, len(word))
         yield from chop_cells(word.lstrip(), room) if is_sentence else [word]

@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    and_,
     any_,
     bindparam,
-    cast,
     func,
     literal,
     or_,
@@ -22,19 +20,16 @@ from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.audit import owners
 from sync.audit.compare import Difference, MirroredCode
+from sync.audit.owners import ALIVE_FOR
 from sync.audit.tables import audit_candidates, audits, voucher_audits
-from sync.connection.tables import connections, freshness
+from sync.connection.tables import freshness
 from sync.core.errors import AuditRunning, VoucherSyncError
 from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, voucher_codes, vouchers
-from sync.postgres.metadata import UNDER_WAY
 
-ALIVE_FOR = timedelta(minutes=5)
-"""An audit that is silent for so long was left by its process, and may be taken over."""
-TENURE = "00000000-0000-8000-8000-"
-"""How the name of an owner begins who has the connection; its epoch follows, so that a later one's name is greater."""
 NOT_BEGUN = "nothing is mirrored yet, so there is nothing to compare: start `voucher-sync once`, or `run`"
 
 
@@ -62,19 +57,22 @@ async def begin(tx: AsyncConnection, connection: str, epoch: int | None = None) 
 
     `epoch`: of the tenure of a replica that has the connection; None for whoever works without owning it.
     """
-    owner = uuid4() if epoch is None else UUID(f"{TENURE}{epoch:012x}")
-    alive_until = func.now() + ALIVE_FOR
+    owner = owners.name(epoch)
+    values = {"owner": owner, "alive_until": func.now() + ALIVE_FOR, "owner_process": owners.describe(owner)}
     is_open = (audits.c.connection == connection, audits.c.finished_at.is_(None))
-    taken = update(audits).where(*is_open, is_left())
-    found = (await tx.execute(taken.values(owner=owner, alive_until=alive_until).returning(audits.c.id))).scalar()
+    known = (await tx.execute(select(audits.c.owner, owners.process_told()).where(*is_open))).one_or_none()
+    gone = known.owner if known and owners.is_gone(known.process) else None
+    taken = update(audits).where(*is_open, or_(owners.is_left(), audits.c.owner == gone))
+    found = (await tx.execute(taken.values(values).returning(audits.c.id))).scalar()
     if found is not None:
         return Audit(found, connection, owner, is_resumed=True)
-    new = insert(audits).values(connection=connection, owner=owner, alive_until=alive_until)
+    new = insert(audits).values(values | {"connection": connection})
     begun = (await tx.execute(new.on_conflict_do_nothing().returning(audits.c.id))).scalar()
     if begun is None:
         raise AuditRunning(
             "an audit of this connection is under way: wait for its end, which `voucher-sync status` shows; one whose "
-            f"process has died is taken over after {ALIVE_FOR.total_seconds() / 60:g} minutes"
+            "process has died is taken over at once on the same machine, and from another one after "
+            f"{ALIVE_FOR.total_seconds() / 60:g} minutes"
         )
     return Audit(begun, connection, owner, is_resumed=False)
 
@@ -246,17 +244,6 @@ def _is(audit: Audit) -> tuple[ColumnElement[bool], ...]:
 def _require(found: object) -> None:
     if not found:
         raise AuditRunning("this audit was taken over by another process, which took this one for dead")
-
-
-def is_left() -> ColumnElement[bool]:
-    """Whether the owner of an audit counts as dead: silent for too long, last heard by a clock that went back, or a
-    replica whose connection another one has by now, which only a dead one's, or one that was given back, becomes.
-    """
-    is_silent = or_(audits.c.alive_until < func.now(), audits.c.alive_until > func.now() + ALIVE_FOR + UNDER_WAY)
-    name = literal(TENURE) + func.lpad(func.to_hex(connections.c.epoch), 12, "0")
-    present = select(cast(name, UUID_TYPE)).where(connections.c.name == audits.c.connection).correlate(audits)
-    first = literal(UUID(f"{TENURE}{0:012x}"), UUID_TYPE)
-    return or_(is_silent, and_(audits.c.owner >= first, audits.c.owner < present.scalar_subquery()))
 
 
 def is_one_of(column: ColumnElement[UUID], ids: Sequence[UUID]) -> ColumnElement[bool]:

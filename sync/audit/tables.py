@@ -19,6 +19,11 @@ audits = Table(
     Column("finished_at", TIMESTAMP, comment="When it ended; null: it goes on."),
     Column("owner", UUID, nullable=False, comment="Who carries it out."),
     Column("alive_until", TIMESTAMP, nullable=False, comment="After this its owner counts as dead."),
+    Column(
+        "owner_process",
+        Text,
+        comment="The owner's name, and which process that is of which machine; null, or another's name: not known.",
+    ),
     Column("braked", Text, comment="Why it changed nothing, although it found drift."),
     Index(None, "connection", "id"),
     Index("audits_open_idx", "connection", unique=True, postgresql_where=text("finished_at IS NULL")),

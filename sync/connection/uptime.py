@@ -38,13 +38,13 @@ def read_uptime() -> Uptime | None:
         told_s = float((_PROC / "uptime").read_text().split()[0])
         now_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         boot = UUID((_PROC / "sys/kernel/random/boot_id").read_text().strip())
-        namespace = _time_namespace()
+        namespace = time_namespace()
     except (OSError, ValueError, IndexError):
         return None
     return Uptime(uuid5(boot, namespace), int(now_s * 1000)) if abs(now_s - told_s) < TOLERANCE_S else None
 
 
-def _time_namespace() -> str:
+def time_namespace() -> str:
     """The name of this process's time namespace, and by how much its clocks are shifted."""
     try:
         # Of one that has ended the kernel gives the name to the next one at once, however that is shifted.

@@ -1,10 +1,8 @@
 """The replicas: each writes one row every two seconds, however many connections it works for, and reads the others'."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +10,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.os_process import is_gone
 from sync.fleet.assignment import Member
 from sync.fleet.tables import daemons
 
@@ -49,24 +48,7 @@ class Seen:
             return False
         if self.pid == pid:  # as in a container, in which every process has the number of the one before
             return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
-        return False
-
-
-def find_pid_space() -> str:
-    """Where this process's number is no other's: a boot of this machine, and a namespace; empty where nothing tells.
-
-    Of two containers that live the namespaces differ; one that is started anew may be given that of the one before.
-    """
-    try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
+        return is_gone(self.pid)
 
 
 async def beat(tx: AsyncConnection, replica: Replica, me: Member, *, holds_lock: bool) -> None:

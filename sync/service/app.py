@@ -21,13 +21,14 @@ from sync.connection.budget import BudgetLedger
 from sync.connection.connection import Connection, Identity
 from sync.connection.hotels import fingerprint
 from sync.connection.incarnation import PATIENCE_S, Incarnation
+from sync.connection.os_process import find_pid_space
 from sync.connection.tenure import Trust
 from sync.connection.witness import Witness, state_directory
 from sync.core.cron import Cron
 from sync.core.descriptors import room_for_calls
 from sync.core.errors import SettingsError
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection
-from sync.fleet.replicas import Replica, find_pid_space
+from sync.fleet.replicas import Replica
 from sync.fleet.tokens import TokenBox, TokenOf
 from sync.mews.client import Client
 from sync.mews.client_settings import ClientSettings, Credentials, RetryPolicy

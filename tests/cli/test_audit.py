@@ -1,14 +1,18 @@
 """`voucher-sync audit`: what it says, and its exit code."""
 
+import asyncio
 import json
+import signal
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sync.demo.simulator import Operation
 from sync.service import app
+from tests.support import process
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.two_tokens import KEY, second
 
@@ -160,3 +164,32 @@ async def test_json_does_not_call_well_what_has_a_connection_that_was_not_compar
     told = json.loads(ended.stdout)
     assert (ended.code, told["ok"], len(told["errors"])) == (1, False, 1)
     assert "connection other: " in told["errors"][0]
+
+
+@pytest.mark.long
+async def test_one_whose_process_was_killed_is_gone_on_with_at_once_and_one_that_stands_still_is_not(
+    cli: Cli, mirror: Mirror, tmp_path: Path
+) -> None:
+    is_asked, is_answered = asyncio.Event(), asyncio.Event()
+
+    async def on_request(operation: Operation, body: Any) -> None:
+        if operation is Operation.GET_CODES and "UpdatedUtc" not in body:
+            is_asked.set()
+            await is_answered.wait()
+
+    async with mirror.opened():
+        await mirror.once()
+        await mirror.execute("UPDATE mews.voucher_codes SET value = 'WRONG' WHERE value = 'A'")
+        mirror.simulator.on_request = on_request
+        first = await process.start("audit", settings=mirror.environment, directory=tmp_path)
+        await is_asked.wait()
+        first.send_signal(signal.SIGSTOP)
+        is_answered.set()
+        refused = await cli("audit", "--repair", settings=mirror.environment)
+        first.kill()
+        await first.communicate()
+        ended = await cli("audit", "--repair", settings=mirror.environment)
+        audits = await mirror.rows("SELECT finished_at IS NULL AS is_open FROM sync.audits")
+    assert (refused.code, "an audit of this connection is under way" in refused.stderr) == (1, True)
+    assert (ended.code, ended.stdout.splitlines()[-1]) == (0, "3 codes of 1 voucher compared: 1 drifted, 1 repaired.")
+    assert audits == [{"is_open": False}]

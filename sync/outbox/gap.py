@@ -54,7 +54,8 @@ class Concerned:
 
 
 async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = False) -> Written:
-    """Hold what is pending and was queued before the gap, but for what somebody has released since.
+    """Hold what is pending and was queued before the gap, but for what somebody has released since, by whatever clock:
+    a gap holds each row once.
 
     Of a copy that is all: it may have been found while rows of the original were still being restored into it. What
     others have locked is held the next time, unless it `waits`, as whoever closes the gap must.
@@ -64,7 +65,7 @@ async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = Fa
     through = None if known.gap is Gap.COPY else known.gap_through
     parameters = {"through": through, "since": known.gap_at}
     row_ids = (await tx.execute(_TO_HOLD if waits else _FREE_TO_HOLD, parameters)).scalars().all()
-    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON))
+    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
 
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
@@ -191,18 +192,21 @@ _ROWS_OF_GAP = select(*ROW_COLUMNS).where(_IS_OF_GAP).order_by(outbox.c.id).with
 _PENDING_BEFORE_GAP = """
 SELECT id FROM mews.voucher_code_outbox
 WHERE status = 'pending' AND (id <= :through OR :through IS NULL) AND (released_at IS NULL OR released_at < :since)
+  AND held_by_gap IS DISTINCT FROM :since
 FOR NO KEY UPDATE
 """
-_OF_GAP = (bindparam("through", type_=BigInteger), bindparam("since", type_=TIMESTAMP))
+_SINCE = bindparam("since", type_=TIMESTAMP)
+_OF_GAP = (bindparam("through", type_=BigInteger), _SINCE)
 _TO_HOLD = text(_PENDING_BEFORE_GAP).bindparams(*_OF_GAP)
 _FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} SKIP LOCKED").bindparams(*_OF_GAP)
 
 _HOLD = text("""
-UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', last_error = :reason
+UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', last_error = :reason,
+  held_by_gap = :since
 WHERE id = ANY (:ids) RETURNING id
-""").bindparams(IDS, bindparam("reason", type_=Text))
+""").bindparams(IDS, bindparam("reason", type_=Text), _SINCE)
 
-# After the gap, whatever the clock did since that was noticed: else it would be held again.
+# After the gap, whatever the clock did since that was noticed: else the release before would hold it again.
 _RELEASE = text("""
 UPDATE mews.voucher_code_outbox
 SET status = 'pending', held_because = NULL, last_error = NULL,

@@ -13,7 +13,7 @@ from sync.mirror.tables import voucher_codes, vouchers
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import outbox, outbox_attempts
 
-NOT_SHOWN = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out")
+NOT_SHOWN = ("first_sent_at", "uncertain_because", "blocked_alone", "singled_out", "held_by_gap")
 _SHOWN: list[Column[Any]] = [one for one in outbox.c if one.name not in NOT_SHOWN]
 """What the daemon reckons with is no part of what these commands tell, which others parse."""
 EXPORTED = (

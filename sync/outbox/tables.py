@@ -136,6 +136,10 @@ outbox = Table(
     Column("changed_at", TIMESTAMP, comment="When that was."),
     Column("changed_how", Text, comment="How: released, retried, cancelled, edited, or taken back by a delete."),
     Column("erased_at", TIMESTAMP, comment="When the code's text was erased; value says so in its place."),
+    Column(
+        "held_by_gap", TIMESTAMP,
+        comment="When the loss or copy was noticed for which it was last held before_a_gap: each holds it once.",
+    ),
     CheckConstraint(_one_of("operation", Operation), name="operation"),
     CheckConstraint(_one_of("status", Status), name="status"),
     CheckConstraint(

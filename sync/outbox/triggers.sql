@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0043_went_back_alone.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0046_owners_and_gaps.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -104,6 +104,7 @@ BEGIN
       OR NEW.uncertain_because IS NOT NULL OR NEW.blocked_alone <> 0 OR NEW.singled_out <> 0
       OR NEW.held_because IS NOT NULL OR NEW.took_back_id IS NOT NULL OR NEW.changed_by IS NOT NULL
       OR NEW.changed_at IS NOT NULL OR NEW.changed_how IS NOT NULL OR NEW.erased_at IS NOT NULL
+      OR NEW.held_by_gap IS NOT NULL
       THEN 'insert only operation, voucher_id, value, validity_start_utc, validity_end_utc, voucher_code_id, '
            'idempotency_key, not_before, after_id and note: voucher-sync fills the other columns'
     WHEN NEW.id > last_number OR NEW.id < 1
@@ -337,14 +338,16 @@ BEGIN
          NEW.created_at, NEW.sent_at, NEW.finished_at, NEW.queued_by, NEW.connection, NEW.enterprise_id, NEW.attempt_id,
          NEW.first_sent_utc, NEW.unknown_since_utc, NEW.target_code_id, NEW.released_at,
          NEW.first_sent_at, NEW.uncertain_because, NEW.blocked_alone, NEW.singled_out, NEW.after_id,
-         NEW.held_because, NEW.took_back_id, NEW.changed_by, NEW.changed_at, NEW.changed_how, NEW.erased_at)
+         NEW.held_because, NEW.took_back_id, NEW.changed_by, NEW.changed_at, NEW.changed_how, NEW.erased_at,
+         NEW.held_by_gap)
      IS DISTINCT FROM
      ROW(OLD.id, OLD.operation, OLD.voucher_id, OLD.value, OLD.validity_start_utc, OLD.validity_end_utc,
          OLD.voucher_code_id, OLD.idempotency_key, OLD.attempts, OLD.next_attempt_at, OLD.last_error, OLD.request_id,
          OLD.created_at, OLD.sent_at, OLD.finished_at, OLD.queued_by, OLD.connection, OLD.enterprise_id, OLD.attempt_id,
          OLD.first_sent_utc, OLD.unknown_since_utc, OLD.target_code_id, OLD.released_at,
          OLD.first_sent_at, OLD.uncertain_because, OLD.blocked_alone, OLD.singled_out, OLD.after_id,
-         OLD.held_because, OLD.took_back_id, OLD.changed_by, OLD.changed_at, OLD.changed_how, OLD.erased_at)
+         OLD.held_because, OLD.took_back_id, OLD.changed_by, OLD.changed_at, OLD.changed_how, OLD.erased_at,
+         OLD.held_by_gap)
   THEN
     RAISE EXCEPTION USING ERRCODE = 'check_violation',
       MESSAGE = format('row %s: only status, not_before, note and priority may be changed', OLD.id),

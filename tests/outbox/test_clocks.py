@@ -16,6 +16,13 @@ from tests.support.outbox import Outbox, active
 STEPPED = "UPDATE sync.attempts SET until = until - interval '1 day', started_at = started_at - interval '1 day'"
 """What stands in the database is a day older then, as after a step forward of its clock."""
 
+HELD = "UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap'"
+RELEASED_AN_HOUR_AHEAD = """
+UPDATE mews.voucher_code_outbox
+SET status = 'pending', held_because = NULL, released_at = now() + interval '1 hour',
+    next_attempt_at = now() + interval '1 hour'
+"""
+
 
 @pytest.fixture
 def outbox(mirror: Mirror) -> Outbox:
@@ -81,6 +88,20 @@ async def test_a_row_queued_just_before_the_databases_clock_goes_back_is_not_kep
     now, later = await outbox.rows()
     assert (now["status"], later["status"]) == ("done", "pending")
     assert later["next_attempt_at"] == later["not_before"]
+
+
+async def test_a_row_released_before_the_databases_clock_went_back_is_due_to_a_process_that_begins_then(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "RELEASED")
+    async with as_daemon(mirror.connection.engine) as tx:
+        for statement in (HELD, RELEASED_AN_HOUR_AHEAD):
+            await tx.execute(text(statement))
+    await outbox.reconcile()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"]
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -160,6 +160,21 @@ async def test_what_adopt_has_released_is_not_held_again_though_the_clock_went_b
     assert await held_by_gap(mirror) == 0
 
 
+async def test_what_a_user_has_released_is_not_held_again_though_the_clock_went_back(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    await mirror.execute(ELSEWHERE)
+    async with mirror.connected():
+        await mirror.connection.incarnation.check(mirror.connection.engine)
+    await mirror.execute(GAP_AN_HOUR_AHEAD)
+    assert await held_by_gap(mirror) == 1
+    await mirror.execute(RELEASE)
+    assert await held_by_gap(mirror) == 0
+
+
 async def held_by_gap(mirror: Mirror) -> int:
     """How many changes a process holds that finds a gap."""
     async with mirror.connected():

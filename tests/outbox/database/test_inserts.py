@@ -40,6 +40,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "finished_at": SENT_UTC,
             "attempt_id": uuid(1),
             "released_at": SENT_UTC,
+            "held_by_gap": SENT_UTC,
             "next_attempt_at": SENT_UTC,
             "connection": CONNECTION,
             "enterprise_id": HOTEL,

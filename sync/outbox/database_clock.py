@@ -6,26 +6,33 @@ due by that clock is looked up before this process has seen it go evenly for as 
 that, nobody here knows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 STEP = timedelta(seconds=2)
 """A smaller one is no more than an answer that was slow on its way."""
+
+PutOff = Mapping[int, tuple[datetime, timedelta]]
+"""Rows by number: until when each was put off, and by how much less it is to wait, unless it is put off anew."""
+NOTHING: PutOff = MappingProxyType({})
 
 
 class DatabaseClock:
     """Compares the instants that the database tells. `clock` gives seconds that only go forward.
 
-    `went_back` is how far the database's clock went back, all in all, since what waits by it was last brought forward.
+    `went_back` is how far the database's clock went back, all in all, since what waits by it was last brought forward;
+    `missed` is what somebody had locked then.
     """
 
-    __slots__ = ("_clock", "_even_since_s", "_last", "went_back")
+    __slots__ = ("_clock", "_even_since_s", "_last", "missed", "went_back")
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last: tuple[datetime, float] | None = None
         self._even_since_s: float | None = None
         self.went_back = timedelta()
+        self.missed = NOTHING
 
     @property
     def is_new(self) -> bool:
@@ -48,6 +55,11 @@ class DatabaseClock:
         if self._even_since_s is None or abs(step) >= STEP:
             self._even_since_s = now_s
             self.went_back = max(timedelta(), self.went_back - step)
+
+    def note_brought(self, by: timedelta, missed: PutOff) -> None:
+        """Count no more by how much rows were brought forward, but for those that were missed."""
+        self.went_back = max(timedelta(), self.went_back - by)
+        self.missed = missed
 
     def wait_s(self, even_for: timedelta) -> float:
         """Seconds until the clock may have been seen to go evenly for so long; 0 if it has."""

@@ -3,14 +3,16 @@
 Rows that wait for another one wait for no clock: see `sync.outbox.followers`.
 """
 
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Interval, Text, bindparam, text
+from sqlalchemy import Interval, Text, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.set_aside import SET_ASIDE_FOR
-from sync.outbox.database_clock import DatabaseClock
+from sync.outbox.database_clock import DatabaseClock, PutOff
 from sync.outbox.dispatch import RECHECK_AFTER
 from sync.outbox.each_row import IDS, KEPT, REFUSES, RESTS, write_each, write_rows
 
@@ -36,16 +38,36 @@ async def make_due(tx: AsyncConnection, connection: str) -> int:
     return len((await write_each(tx, row_ids, partial(write_rows, tx, _MAKE_DUE))).ids)
 
 
-async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedelta) -> int:
-    """Have rows that were put off wait as much less as the database's clock `went_back` meanwhile; how many.
+async def bring_forward(tx: AsyncConnection, connection: str, went_back: timedelta, missed: PutOff) -> PutOff:
+    """Have rows that were put off wait as much less as the database's clock `went_back` meanwhile.
+
+    `missed`: what this returned the last time, which is what others had locked.
 
     What was put off since then goes sooner than was meant, which a look-up waits for all the same: see
     `sync.outbox.database_clock`. A user's `not_before` is wall time, and stays.
     """
-    if not went_back:
-        return 0
-    row_ids = (await tx.execute(_LOCK_PUT_OFF, {"connection": connection})).scalars().all()
-    return len((await write_each(tx, row_ids, partial(write_rows, tx, _BRING_FORWARD, went_back=went_back))).ids)
+    if not went_back and not missed:
+        return {}
+
+    def less(row_id: int, until: datetime) -> timedelta:
+        before, owed = missed.get(row_id, (None, timedelta()))
+        return went_back + owed if before == until else went_back
+
+    put_off = await _until(tx, _PUT_OFF, connection)
+    free = await _until(tx, _FREE_PUT_OFF, connection)
+    by = {row_id: less(row_id, until) for row_id, until in free.items()}
+
+    async def write(row_ids: Sequence[int]) -> Iterable[int]:
+        given = {"ids": list(row_ids), "by": [by[row_id] for row_id in row_ids]}
+        return (await tx.execute(_BRING_FORWARD, given)).scalars()
+
+    await write_each(tx, [row_id for row_id, one in by.items() if one], write)
+    left = {row_id: (until, less(row_id, until)) for row_id, until in put_off.items() if row_id not in free}
+    return {row_id: one for row_id, one in left.items() if one[1]}
+
+
+async def _until(tx: AsyncConnection, statement: TextClause, connection: str) -> dict[int, datetime]:
+    return {row.id: row.next_attempt_at for row in await tx.execute(statement, {"connection": connection})}
 
 
 _NOW = text("SELECT clock_timestamp()")
@@ -92,19 +114,21 @@ WHERE row.status = 'pending' AND (row.connection = :connection OR row.connection
 FOR NO KEY UPDATE SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text))
 
-_LOCK_PUT_OFF = text("""
-SELECT row.id FROM mews.voucher_code_outbox AS row
+_ROWS_PUT_OFF = """
+SELECT row.id, row.next_attempt_at FROM mews.voucher_code_outbox AS row
 WHERE row.status IN ('pending', 'uncertain') AND (row.connection = :connection OR row.connection IS NULL)
   AND row.next_attempt_at > greatest(now(), row.not_before) AND row.next_attempt_at < '9999-12-31 00:00+00'
-FOR NO KEY UPDATE SKIP LOCKED
-""").bindparams(bindparam("connection", type_=Text))
+"""
+_PUT_OFF = text(_ROWS_PUT_OFF).bindparams(bindparam("connection", type_=Text))
+_FREE_PUT_OFF = text(f"{_ROWS_PUT_OFF} FOR NO KEY UPDATE SKIP LOCKED").bindparams(bindparam("connection", type_=Text))
 
 _BRING_FORWARD = text("""
 UPDATE mews.voucher_code_outbox AS row
-SET next_attempt_at = greatest(now(), row.not_before, row.next_attempt_at - :went_back)
-WHERE row.id = ANY (:ids)
+SET next_attempt_at = greatest(now(), row.not_before, row.next_attempt_at - given.by)
+FROM unnest(:ids, :by) AS given (id, by)
+WHERE row.id = given.id
 RETURNING row.id
-""").bindparams(IDS, bindparam("went_back", type_=Interval))
+""").bindparams(IDS, bindparam("by", type_=ARRAY(Interval)))
 
 _MAKE_DUE = text("""
 UPDATE mews.voucher_code_outbox AS row SET next_attempt_at = greatest(now(), row.not_before)

@@ -26,6 +26,7 @@ from sync.outbox import claims, expired_claims, future_rows, lookups, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, complete
+from sync.outbox.database_clock import PutOff
 from sync.outbox.lookup_outcomes import LookedUp, resolve_lookup
 from sync.outbox.outcomes import Resolved
 from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Uncertain
@@ -62,22 +63,24 @@ async def reconcile(connection: Connection, watch: ClaimWatch, read_after_write_
     """Look up what is due to be looked up. Raises `DatabaseError` and `Stopped`."""
     report, clock = ReconcileReport(), watch.database_clock
 
-    async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain]]:
+    async def take(tx: AsyncConnection) -> tuple[int, list[Uncertain], timedelta, PutOff]:
         await future_rows.make_due(tx, connection.name)
         rescued = await expired_claims.expire_claims(
             tx, connection.name, watch, read_after_write_delay, with_orphans=with_orphans
         )
         await future_rows.observe(tx, connection.name, clock)
-        await future_rows.bring_forward(tx, connection.name, clock.went_back)
+        went_back = clock.went_back
+        missed = await future_rows.bring_forward(tx, connection.name, went_back, clock.missed)
         if clock.wait_s(even_for=read_after_write_delay):
-            return rescued, []  # what is due by that clock may have been sent a moment ago
-        return rescued, await uncertain.load_uncertain(
+            return rescued, [], went_back, missed  # what is due by that clock may have been sent a moment ago
+        rows = await uncertain.load_uncertain(
             tx, connection.name, connection.set_aside.row_ids(), with_orphans=with_orphans
         )
+        return rescued, rows, went_back, missed
 
     with_orphans = watch.is_time_for_orphans()
-    report.rescued, rows = await in_transaction(connection.engine, take, as_daemon)
-    clock.went_back = timedelta()  # only now, since a transaction that is begun anew has brought nothing forward
+    report.rescued, rows, went_back, missed = await in_transaction(connection.engine, take, as_daemon)
+    clock.note_brought(went_back, missed)  # only now: a transaction that is begun anew has brought nothing forward
     for group in _groups(rows):
         look_up = _look_up_adds if group[0].operation is Operation.ADD else _look_up_deletes
         try:

@@ -16,6 +16,7 @@ from tests.support.outbox import Outbox, active
 STEPPED = "UPDATE sync.attempts SET until = until - interval '1 day', started_at = started_at - interval '1 day'"
 """What stands in the database is a day older then, as after a step forward of its clock."""
 
+PUT_OFF = "UPDATE mews.voucher_code_outbox SET next_attempt_at = now() + interval '1 hour'"
 HELD = "UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap'"
 RELEASED_AN_HOUR_AHEAD = """
 UPDATE mews.voucher_code_outbox
@@ -102,6 +103,26 @@ async def test_a_row_released_before_the_databases_clock_went_back_is_due_to_a_p
     await outbox.reconcile()
     await outbox.pusher.push()
     assert await outbox.statuses() == ["done"]
+
+
+async def test_a_row_that_somebody_had_locked_when_the_clock_went_back_waits_no_longer_once_it_is_free(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "FREE", "LOCKED", "PUT OFF ANEW")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(PUT_OFF))
+    await outbox.reconcile()
+    async with mirror.connection.engine.begin() as user:
+        await user.execute(text("SELECT FROM mews.voucher_code_outbox WHERE value <> 'FREE' FOR UPDATE"))
+        outbox.later_s += 3600  # the clock of the process goes on, and that of the database is where it was
+        await outbox.reconcile()
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(f"{PUT_OFF} WHERE value = 'PUT OFF ANEW'"))
+    await outbox.reconcile()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done", "done", "pending"]
 
 
 @pytest.mark.parametrize("is_known", [True, False])

@@ -62,3 +62,13 @@ def test_what_others_saw_ahead_of_the_first_look_is_how_far_it_went_back(
     assert (clock.went_back, clock.wait_s(DELAY)) == (timedelta(seconds=went_back_s), 15)
     clock.observe(NOON, NOON + timedelta(days=1))
     assert clock.went_back == timedelta(seconds=went_back_s)
+
+
+def test_a_step_that_was_seen_while_rows_were_brought_forward_is_counted_still() -> None:
+    clock = DatabaseClock(lambda: 0.0)
+    clock.observe(NOON)
+    clock.observe(NOON - timedelta(hours=1))
+    by = clock.went_back
+    clock.observe(NOON - timedelta(hours=3))
+    clock.note_brought(by, {})
+    assert clock.went_back == timedelta(hours=2)

@@ -52,13 +52,7 @@ def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed
     """
     if known.gap is Gap.COPY or known.id is None:
         return known.gap
-    pairs = (
-        (known.system_identifier, facts.system_identifier),
-        (known.database_oid, facts.database_oid),
-        (known.table_oid, facts.table_oid),
-        (known.outbox_oid, facts.outbox_oid),
-    )
-    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+    if lies_elsewhere(known, facts):
         return Gap.COPY
     is_same_server = known.started_at == facts.started_at
     if seen is not None and known.position < seen:
@@ -68,6 +62,17 @@ def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed
     # A witness from before they were kept would not miss what was done after that.
     is_followed = seen is not None and (has_followed or seen == known.position)
     return known.gap if is_same_server or is_followed else Gap.COPY
+
+
+def lies_elsewhere(known: Known, facts: ServerFacts) -> bool:
+    """Whether a database, its outbox or what it says of itself is not where it was when this was last noted."""
+    pairs = (
+        (known.system_identifier, facts.system_identifier),
+        (known.database_oid, facts.database_oid),
+        (known.table_oid, facts.table_oid),
+        (known.outbox_oid, facts.outbox_oid),
+    )
+    return any(None not in pair and pair[0] != pair[1] for pair in pairs)
 
 
 def went_back_alone(known: Known, facts: ServerFacts) -> bool:

@@ -17,7 +17,8 @@ from sqlalchemy import BigInteger, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.connection.gaps import Gap, Known, as_on_same_server, did_last_of_it, find_gap, is_promoted, went_back_alone
+from sync.connection import gaps
+from sync.connection.gaps import Gap, Known, find_gap, is_promoted, lies_elsewhere
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
@@ -187,18 +188,19 @@ class Incarnation:
         seen = self.witness.read(known.id)
         if before is not None:
             seen = max(before.position, seen or 0)
-        has_followed = before is not None or did_last_of_it(known, self.witness.place, seen)
+        has_followed = before is not None or gaps.did_last_of_it(known, self.witness.place, seen)
         gap = find_gap(known, facts, seen, has_followed=has_followed)
         if gap is None and known.emptied_at and (await tx.execute(_IS_REFILLED)).scalar_one():
             gap = Gap.BEHIND
-        is_unvouched = gap is Gap.COPY and find_gap(as_on_same_server(known, facts), facts, seen) is not gap
+        is_unvouched = gap is Gap.COPY and find_gap(gaps.as_on_same_server(known, facts), facts, seen) is not gap
         if is_promoted(before or known, facts):  # also where others vouch for it first: it looks the same then
             self._shows_from_s = self._clock() + self._shows_after_s
         if self._waits_for_others(is_unvouched=is_unvouched):
             return replace(known, gap=gap, gap_at=None, gap_through=None)
-        if went_back_alone(known, facts):
+        if gaps.went_back_alone(known, facts):
             await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
-        if gap and gap is not known.gap:
+        if gap and (gap is not known.gap or lies_elsewhere(known, facts)):  # of a copy there may be another copy
+            await tx.execute(_NUMBER_ON)
             queued = (await tx.execute(_BEFORE_GAP)).one()
             values = {"gap": gap, "gap_at": queued.at, "gap_through": queued.through}
             # From here on this database's positions are beyond those that were lost.
@@ -274,6 +276,14 @@ UPDATE sync.incarnation SET outbox_oid = :outbox_oid
 _IS_REFILLED = text("""
 SELECT EXISTS (SELECT FROM mews.voucher_code_outbox AS queued JOIN sync.incarnation AS known ON true
                WHERE queued.status = 'pending' AND queued.created_at < known.emptied_at)
+""")
+# What is queued from now on comes after what was queued before, also where the numbers were restored without their
+# sequence, or are a logical replica's, which has none of it.
+_NUMBER_ON = text("""
+SELECT setval('mews.voucher_code_outbox_id_seq', newest.id)
+FROM (SELECT max(id) AS id FROM mews.voucher_code_outbox) AS newest
+WHERE newest.id > (SELECT last_value FROM mews.voucher_code_outbox_id_seq)
+  AND has_sequence_privilege('mews.voucher_code_outbox_id_seq', 'UPDATE')
 """)
 # What was released before counts no more, also where the clock that told when went back since, or was another's.
 _BEFORE_GAP = text("""

@@ -175,6 +175,29 @@ async def test_what_a_user_has_released_is_not_held_again_though_the_clock_went_
     assert await held_by_gap(mirror) == 0
 
 
+async def test_what_was_released_in_a_copy_is_held_in_a_copy_of_that(mirror: Mirror, outbox: Outbox) -> None:
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    for _ in range(2):
+        await mirror.execute(ELSEWHERE)
+        assert await held_by_gap(mirror) == 1
+        await mirror.execute(RELEASE)
+        assert await held_by_gap(mirror) == 0
+
+
+async def test_what_is_queued_after_a_gap_is_numbered_after_what_was_before_it(mirror: Mirror, outbox: Outbox) -> None:
+    """A logical replica has the rows and not where their numbers stand, and so has a restore of the table alone."""
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "OLD", "OLDER")
+    await mirror.execute("SELECT setval('mews.voucher_code_outbox_id_seq', 1, false)")
+    await mirror.execute(ELSEWHERE)
+    assert await held_by_gap(mirror) == 2
+    await outbox.add(voucher, "NEW")
+    assert [row["value"] for row in await outbox.rows()] == ["OLD", "OLDER", "NEW"]
+
+
 async def held_by_gap(mirror: Mirror) -> int:
     """How many changes a process holds that finds a gap."""
     async with mirror.connected():

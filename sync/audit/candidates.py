@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, column, delete, func, literal, select
+from sqlalchemy import ColumnElement, and_, column, delete, false, func, join, literal, outerjoin, select
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.audit.store import is_one_of
 from sync.audit.tables import audit_candidates
+from sync.mirror.tables import voucher_codes, vouchers
 
 SLICE = 10_000
 
@@ -26,6 +27,18 @@ class Candidate:
     voucher_id: UUID
     code_id: UUID
     is_listed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """A code that the API did not list. `is_found_by_value`: were it there as it is mirrored, a search would find it,
+    and were it changed, a window would show it.
+    """
+
+    voucher_id: UUID
+    service_id: UUID
+    value: str | None
+    is_found_by_value: bool
 
 
 async def clear_slice(tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID]) -> bool:
@@ -59,6 +72,17 @@ async def unlisted_of(tx: AsyncConnection, connection: str, voucher_ids: Sequenc
     """The codes of vouchers that the API did not list."""
     query = select(audit_candidates.c.code_id).where(*_unlisted_of(connection), _is_of(voucher_ids))
     return set((await tx.execute(query)).scalars())
+
+
+async def load_unlisted(tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID]) -> list[Unlisted]:
+    """The codes of vouchers that the API did not list, as they are mirrored."""
+    code, vouchers_ = voucher_codes.c, audit_candidates.c.voucher_id
+    is_found = and_(code.is_active, func.coalesce(code.value, "") != "", code.updated_utc.is_not(None))
+    of_voucher = join(audit_candidates, vouchers, vouchers.c.id == vouchers_)
+    of_code = outerjoin(of_voucher, voucher_codes, code.id == audit_candidates.c.code_id)
+    columns = (vouchers_, vouchers.c.service_id, code.value, func.coalesce(is_found, false()))
+    query = select(*columns).select_from(of_code).where(*_unlisted_of(connection), _is_of(voucher_ids))
+    return [Unlisted(*row) for row in await tx.execute(query)]
 
 
 async def drop_listed_after_all(tx: AsyncConnection, connection: str, code_ids: Sequence[UUID]) -> None:

@@ -4,7 +4,7 @@ Each batch is forgotten in the transaction that counts it, so that a process tha
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,7 @@ from sync.audit import store as db
 from sync.audit.candidates import Candidate
 from sync.audit.compare import Comparison, Difference, MirroredCode, columns_that_differ
 from sync.audit.context import CONCERNS_SOME, AuditRun
+from sync.audit.gone import left_to_list_again
 from sync.audit.listing import Scopes, list_again
 from sync.audit.repair import refused_before, repair
 from sync.core.api_errors import ApiError
@@ -25,10 +26,16 @@ from sync.mirror.read_back import read_codes
 MAX_BY_ID = 500
 
 
-async def confirm_group(run: AuditRun, scopes: Scopes) -> None:
-    """Look once more at what seems to have drifted in up to 1000 vouchers, and mend what has."""
+async def confirm_group(run: AuditRun, scopes: Scopes, sizes: Mapping[UUID, int]) -> None:
+    """Look once more at what seems to have drifted in up to 1000 vouchers, and mend what has.
+
+    `sizes`: how many codes each is known to have.
+    """
     if not run.report.braked:
         unlisted = await run.do(lambda tx: seen.with_unlisted(tx, run.connection.name, list(scopes)))
+        if unlisted:
+            codes = sum(sizes.get(one, 0) for one in unlisted)
+            unlisted = await left_to_list_again(run, {one: scopes[one] for one in unlisted}, codes)
         if unlisted:
             await list_again(run, {one: scopes[one] for one in unlisted})
 

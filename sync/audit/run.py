@@ -61,7 +61,7 @@ async def _audit(run: AuditRun) -> AuditReport:
     scopes = {scope.voucher_id: scope for scope in await run.do(lambda tx: db.left_to_confirm(tx, run.audit))}
 
     async def confirm_some(group: list[UUID]) -> None:
-        await confirm_group(run, {one: scopes[one] for one in group})
+        await confirm_group(run, {one: scopes[one] for one in group}, sizes)
 
     await for_each(group_vouchers(list(scopes), sizes), confirm_some)
 

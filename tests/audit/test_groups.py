@@ -66,6 +66,46 @@ async def test_codes_missing_from_many_vouchers_are_looked_for_in_one_listing(mi
     assert all(report.vouchers[voucher.id].counts[Difference.ONLY_MIRRORED] == 1 for voucher, _ in made)
 
 
+@pytest.mark.long
+async def test_what_is_gone_from_many_vouchers_costs_no_second_listing(mirror: Mirror) -> None:
+    """Neither does what moved to a page behind us, also where it was deleted meanwhile."""
+    made = await filled(mirror, 10, 1000)
+    for _, codes in made:
+        mirror.world.hard_delete_code(codes[0].id)
+    moved, deleted = on_pages([code for _, codes in made for code in codes[1:]])[-2:]
+
+    def move(_record: RequestRecord) -> None:
+        mirror.world.edit_code(moved.id, value="MOVED")
+        mirror.world.delete_code(deleted.id)
+
+    at_page(mirror, 1, move)
+    before = len(mirror.requests())
+    report = await audit(mirror.connection, REPAIR)
+    assert len(mirror.requests()) - before <= 10 + 3
+    assert (report.drift, report.repaired) == (10, 10)
+    assert all(report.vouchers[voucher.id].counts[Difference.ONLY_MIRRORED] == 1 for voucher, _ in made)
+
+
+@pytest.mark.long
+async def test_what_a_listing_left_out_is_not_gone(mirror: Mirror) -> None:
+    """As by an API that pages by something that is not distinct: its codes stand as they were, active or not."""
+    made = await filled(mirror, 5, 1000)
+    mirror.world.delete_code(made[0][1][0].id)
+    await later(mirror)
+    left_out = [mirror.world.codes.truth[codes[0].id] for _, codes in made]
+
+    async def on_answer(record: RequestRecord) -> None:
+        if len(calls_of_an_audit(mirror)) >= 5:
+            mirror.simulator.on_answer = None
+            mirror.world.codes.put(left_out)
+
+    for code in left_out:
+        mirror.world.hard_delete_code(code.id)
+    mirror.simulator.on_answer = on_answer
+    report = await audit(mirror.connection, REPAIR)
+    assert report.drift == 0
+
+
 @pytest.mark.parametrize("most", [250, 1000], ids=["a smaller page", "fewer vouchers"])
 async def test_what_is_too_heavy_is_asked_for_in_smaller_parts(mirror: Mirror, most: int) -> None:
     await filled(mirror, 8, 60)

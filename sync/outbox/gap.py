@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.gaps import Gap, Known
@@ -19,6 +20,7 @@ from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Status
 from sync.outbox.tables import ROW_COLUMNS, outbox
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.postgres.metadata import TIMESTAMP
 
 REASON = (
@@ -62,8 +64,7 @@ async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = Fa
     """
     if not known.gap_at:  # nor where others may still vouch for it
         return Written()
-    through = None if known.gap is Gap.COPY else known.gap_through
-    parameters = {"through": through, "since": known.gap_at}
+    parameters = {"through": _through(known), "since": known.gap_at}
     row_ids = (await tx.execute(_TO_HOLD if waits else _FREE_TO_HOLD, parameters)).scalars().all()
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
 
@@ -79,6 +80,16 @@ async def count_held(tx: AsyncConnection) -> Left:
         func.count().filter(outbox.c.operation == operation) for operation in (Operation.ADD, Operation.DELETE)
     )
     return Left(*(await tx.execute(select(adds, deletes).where(_IS_OF_GAP))).one())
+
+
+async def count_open(tx: AsyncConnection, known: Known, names: Collection[str]) -> int:
+    """How many changes of connections that were queued before the gap may be under way, or are still to be looked up.
+
+    What the API does not show of them is pending then, and held. Those whose voucher it does not show are left out:
+    what became of them nobody learns, and none of them is sent.
+    """
+    parameters = {"through": _through(known), "names": list(names), "not_shown": NOT_SHOWN}
+    return int((await tx.execute(_COUNT_OPEN, parameters)).scalar_one())
 
 
 async def load_concerned(tx: AsyncConnection) -> Concerned:
@@ -180,6 +191,10 @@ async def cancel(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     return await write_each(tx, row_ids, partial(write_rows, tx, _CANCEL))
 
 
+def _through(known: Known) -> int | None:
+    return None if known.gap is Gap.COPY else known.gap_through
+
+
 async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
     found = (await tx.execute(statement)).mappings()
     return [Row(**{**row, "operation": Operation(row["operation"])}) for row in found]
@@ -199,6 +214,12 @@ _SINCE = bindparam("since", type_=TIMESTAMP)
 _OF_GAP = (bindparam("through", type_=BigInteger), _SINCE)
 _TO_HOLD = text(_PENDING_BEFORE_GAP).bindparams(*_OF_GAP)
 _FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} SKIP LOCKED").bindparams(*_OF_GAP)
+
+_COUNT_OPEN = text("""
+SELECT count(*) FROM mews.voucher_code_outbox
+WHERE status IN ('sending', 'uncertain') AND (id <= :through OR :through IS NULL) AND connection = ANY (:names)
+  AND last_error IS DISTINCT FROM :not_shown
+""").bindparams(_OF_GAP[0], bindparam("names", type_=ARRAY(Text)), bindparam("not_shown", type_=Text))
 
 _HOLD = text("""
 UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', last_error = :reason,

@@ -30,16 +30,13 @@ from sync.outbox.database_clock import PutOff
 from sync.outbox.lookup_outcomes import LookedUp, resolve_lookup
 from sync.outbox.outcomes import Resolved
 from sync.outbox.rules import CLOCK_SKEW, Operation, Status, Uncertain
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.postgres.engine import in_transaction
 
 RECHECK_AFTER = timedelta(seconds=10)
 LOOK_AHEAD = timedelta(minutes=1)
 """How far beyond the present, as it is known here, a look reads: mostly once is enough then."""
 REFUSED_RECHECK_AFTER = timedelta(minutes=5)
-NOT_SHOWN = (
-    "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
-    "ask for access to the voucher again"
-)
 
 
 @dataclass(slots=True)

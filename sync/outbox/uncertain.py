@@ -21,6 +21,11 @@ from sync.outbox.tables import attempts, outbox
 
 MAX_UNCERTAIN = 5000
 
+NOT_SHOWN = (
+    "it is unknown whether this was done, and the API does not show its voucher, so it is looked up every 5 minutes: "
+    "ask for access to the voucher again"
+)
+
 
 async def load_uncertain(
     tx: AsyncConnection, connection: str, without: Iterable[int] = (), *, with_orphans: bool = True

@@ -14,6 +14,7 @@ from sync.connection.connection import Connection
 from sync.connection.gaps import Known
 from sync.connection.server_time import server_now
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mews.limits import MAX_VOUCHERS
 from sync.mirror.read_back import read_everything
 from sync.mirror.windows import chunks
@@ -29,8 +30,16 @@ LEFT_OUT = (
     "changes of connections that are paused, removed or without tokens here cannot be looked up: {names}; resume them, "
     "or cancel their changes with `voucher-sync outbox cancel`"
 )
+NOT_LOOKED_UP = (
+    "{changes} from before are not looked up yet, so what became of them is not known: run `voucher-sync adopt` again "
+    "in a minute"
+)
+LOOKS = 4
+"""One sees what is claimed, the next that those claims are over, and the third what became of them."""
 AT_ONCE = 1000
 """Rows of one transaction."""
+
+Pause = Callable[[], Awaitable[None]]
 
 
 class Rest(StrEnum):
@@ -63,11 +72,7 @@ class Adoption:
 
 
 async def adopt(
-    connection: Connection,
-    jobs: Jobs,
-    rest: Rest | None,
-    pause: Callable[[], Awaitable[None]],
-    others: Sequence[Jobs] = (),
+    connection: Connection, jobs: Jobs, rest: Rest | None, pause: Pause, others: Sequence[Jobs] = ()
 ) -> Adoption:
     """Make the database the one to work with; without `rest` only look what is left. Raises `VoucherSyncError`.
 
@@ -75,7 +80,8 @@ async def adopt(
     up, so nothing is adopted as long as there is any. Whoever has nothing held is not asked.
 
     `pause` ends once the API must show whatever was sent before it began: what a lost claim has just added does not
-    show at once, and would be released and made twice. It is only asked for where adds are held.
+    show at once, and would be released and made twice. It is only asked for where adds are held, or changes may be
+    under way: these are looked up first, since what is not done of them is held with the others.
 
     Ended at any point it can be begun anew: each step leaves the rows where the next run finds them. What somebody has
     locked, another adoption too, is waited for: left out, it would be sent as if it had been looked up.
@@ -85,9 +91,11 @@ async def adopt(
     if known is None or known.gap is None:
         return Adoption(None, adopted=True)
     adoption = Adoption(known.gap)
-    await in_transaction(connection.engine, partial(gap.hold_before_gap, known=known, waits=True), as_daemon)
+    has_waited = await _hold(connection.engine, [jobs, *others], known, pause, adoption)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
-    if adoption.left.adds:
+    if adoption.errors:
+        return adoption
+    if adoption.left.adds and not has_waited:
         await pause()
     readers = await _read_concerned(connection.engine, [jobs, *others], adoption)
     if readers is None:
@@ -100,6 +108,31 @@ async def adopt(
         await _record(connection)
         adoption.adopted = True
     return adoption
+
+
+async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pause: Pause, adoption: Adoption) -> bool:
+    """Hold what was queued before the gap, also what is under way or unknown, once it is known not to be done.
+
+    Whether it has waited for that; the adoption has the errors where it could not be known.
+    """
+    hold = partial(gap.hold_before_gap, known=known, waits=True)
+    count_open = partial(gap.count_open, known=known, names=[one.connection.name for one in everybody])
+    await in_transaction(engine, hold, as_daemon)
+    looks = 0
+    while count := await in_transaction(engine, count_open):
+        if looks == LOOKS:
+            adoption.errors = [VoucherSyncError(NOT_LOOKED_UP.format(changes=plural(count, "change")))]
+            break
+        if looks:
+            await pause()
+        looks += 1
+        for one in everybody:
+            await one.outbox.look_up()
+        await in_transaction(engine, hold, as_daemon)
+        if errors := [error for one in everybody for error in one.health.errors]:
+            adoption.errors = errors
+            break
+    return looks > 1
 
 
 async def _read_concerned(

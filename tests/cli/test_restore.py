@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from sync.demo.simulator import Close, Operation
 from tests.support.dump import copy_of, dump, restore
 from tests.support.mirror import Mirror
-from tests.support.outbox import active
+from tests.support.outbox import A_WHILE, Outbox, active
 
 from .conftest import SHOWN_SOON, Cli
 
 pytestmark = pytest.mark.long
 
 ADDS, CANCELLED, DELETES = 60, 10, 20
+ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
+"""As in a restored database."""
 QUEUE = (
     "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT :operation, :voucher, unnest(:values)"
 )
@@ -138,3 +141,26 @@ async def test_to_look_at_a_copy_adopts_it_not_even_where_nothing_waits(
             assert (await cli("once", settings=of_copy)).code == 1
             assert (await cli("adopt", settings=of_copy)).code == 0
             assert (await cli("once", settings=of_copy)).code == 0
+
+
+@pytest.mark.parametrize(("choice", "is_processed"), [("--cancel", True), ("--cancel", False), ("--keep", False)])
+async def test_what_had_an_unknown_outcome_in_the_backup_is_looked_up_and_not_sent_behind_whoever_adopts_it(
+    cli: Cli, mirror: Mirror, choice: str, *, is_processed: bool
+) -> None:
+    """It may have been found not to be done since, and taken back."""
+    (voucher,) = mirror.world.vouchers.values()
+    async with mirror.opened():
+        outbox = Outbox(mirror)
+        await outbox.refresh()
+        await outbox.add(voucher, "NEW")
+        mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=is_processed))
+        await outbox.pusher.push()
+        assert await outbox.statuses() == ["uncertain"]
+        await mirror.execute(ELSEWHERE)
+        mirror.clock.advance(A_WHILE)
+        await outbox.be_due()
+        adopted = await cli("adopt", choice, settings=mirror.environment | SHOWN_SOON)
+        await cli("once", settings=mirror.environment | SHOWN_SOON)
+        left = "cancelled" if choice == "--cancel" else "held"
+        assert (adopted.code, await outbox.statuses()) == (0, ["done" if is_processed else left])
+    assert len(mirror.requests(Operation.ADD_CODES)) == 1

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.each_row import KEPT, REFUSES
-from sync.outbox.reconcile import NOT_SHOWN
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status.facts import COUNTED_TO
 
 

@@ -6,7 +6,7 @@ from textwrap import shorten
 
 from sync.core.plurals import plural
 from sync.outbox.each_row import KEPT, REFUSES
-from sync.outbox.reconcile import NOT_SHOWN
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus
 

@@ -98,7 +98,7 @@ class Kinds:
 
     async def _rediscover(self, work: AtWork) -> None:
         has_found = await work.jobs.rediscover()
-        if has_found or not work.jobs.has_pulled.is_set():
+        if has_found or not work.reading.is_planned:  # its outbox may have had it pulled meanwhile, once
             self._timetable.hasten(work.reading, 0.0)  # and not here, where others wait to discover
 
     async def _audit(self, work: AtWork) -> None:

@@ -45,6 +45,11 @@ class Entry:
     is_removed: bool = False
     is_missed: bool = False
 
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is due at any time; one that is only hastened begins without."""
+        return self.due_s < math.inf
+
 
 class Timetable:
     """`plan` is called whenever something is due sooner than `wait_s` said before."""

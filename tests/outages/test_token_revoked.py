@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from sync.connection.tenure import now_s
 from sync.demo.simulator import Operation
 from tests.outages.helpers import (
     ALL_OVER,
@@ -43,8 +44,10 @@ class StopWatch:
 def watch(monkeypatch: pytest.MonkeyPatch) -> StopWatch:
     """What a push tells its pauses by."""
     watch = StopWatch()
-    for module in ("push", "claimer", "send"):
+    for module in ("push", "send"):
         monkeypatch.setattr(f"sync.outbox.{module}.time", watch)
+    for module in ("claimer", "send"):
+        monkeypatch.setattr(f"sync.outbox.{module}.now_s", lambda: now_s() + watch.shift_s)
     return watch
 
 

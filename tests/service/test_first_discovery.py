@@ -33,3 +33,21 @@ async def test_what_the_first_discovery_finds_is_read_at_once_and_nothing_is_cau
         await schedule.end(jobs)
     assert jobs.health.runs["pull", False] == pulls
     assert (await mirror.compare()).is_equal
+
+
+async def test_a_hotel_that_its_outbox_had_pulled_before_its_first_discovery_is_pulled_on(mirror: Mirror) -> None:
+    """That discovery finds nothing new then, and would leave the hotel as it is until a restart."""
+    mirror.add_codes(mirror.add_voucher(), ["A", "B"])
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    await jobs.discover()
+    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(0.01, 3600, 3600))
+    while not schedule.slots.discoveries.locked():
+        await schedule.slots.discoveries.acquire()
+    with schedule.running():
+        schedule.begin(jobs, pulls_first=False)
+        await jobs.pull()
+        jobs.cycle_completed.clear()
+        schedule.slots.discoveries.release()
+        async with asyncio.timeout(PATIENCE_S):
+            await jobs.cycle_completed.wait()
+        await schedule.end(jobs)

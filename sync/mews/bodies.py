@@ -1,12 +1,12 @@
 """Bodies of answers, unpacked, and read no further than they may be long.
 
 httpx keeps whatever comes, and unpacks each piece of it whole: a few megabytes of gzip become gigabytes. So each answer
-gets another stream for its body, through httpx's own hook, before anything of it is read. The stream only ends early:
-sending, closing and cancelling stay httpx's, which then closes a connection that has more to say.
+gets another stream for its body, before anything of it is read. The stream only ends early: sending, closing and
+cancelling stay httpx's, which then closes a connection that has more to say.
 """
 
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import cast
 
 import httpx
@@ -16,20 +16,16 @@ ACCEPTED = "gzip"
 GZIP_WINDOW = zlib.MAX_WBITS | 16
 
 
-def limit(max_bytes: int) -> Callable[[httpx.Response], Awaitable[None]]:
-    """A response hook for httpx: a body has at most so many bytes, as it came and unpacked."""
-
-    async def on_response(response: httpx.Response) -> None:
-        # httpx would unpack by this header, with any codec that happens to be installed.
-        encoding = response.headers.pop("Content-Encoding", "")
-        response.stream = _Body(
-            cast("httpx.AsyncByteStream", response.stream),  # the hook is an asynchronous client's
-            max_bytes,
-            announced_bytes=int(response.headers.get("Content-Length", 0)),
-            is_packed=encoding.lower() == ACCEPTED,
-        )
-
-    return on_response
+def limit(response: httpx.Response, max_bytes: int) -> None:
+    """Let the body of an answer, which is still unread, have `max_bytes` at most, as it comes and unpacked."""
+    # httpx would unpack by this header, with any codec that happens to be installed.
+    encoding = response.headers.pop("Content-Encoding", "")
+    response.stream = _Body(
+        cast("httpx.AsyncByteStream", response.stream),  # an asynchronous transport's
+        max_bytes,
+        announced_bytes=int(response.headers.get("Content-Length", 0)),
+        is_packed=encoding.lower() == ACCEPTED,
+    )
 
 
 def is_cut(response: httpx.Response) -> bool:

@@ -1,9 +1,13 @@
-"""HTTP connections of which each is a client of httpx's own, and the one that was used last is used again.
+"""HTTP connections of which each is a transport of httpx's own, and the one that was used last is used again.
 
 httpcore goes through all of a pool's connections at every request, and asks the system about each that is idle: of the
 time that a request takes with forty of them, that is half. And it can lose a pool's slot for ever when a request is
 cancelled while it waits for a connection or makes one (httpcore 1.0.9, encode/httpcore issue 1093): a total time-out is
-a cancellation too. A client that has one connection, and is closed when its request is cancelled, has neither trouble.
+a cancellation too. A transport that has one connection, and is closed when its request is cancelled, has neither of
+both.
+
+What httpx's client does above its transport is left out. It merges addresses, headers and cookies, and looks for logins
+and redirects; the API has none of these, and that is two fifths of the processor time of a request.
 """
 
 import asyncio
@@ -15,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TypeVar
 
@@ -36,7 +40,15 @@ if "sniffio" not in sys.modules and find_spec("sniffio") is None:
 T = TypeVar("T")
 
 PATH_PREFIX = "/api/connector/v1/"
-CONNECT_TIMEOUT_S = 10.0
+EXTENSIONS = {"timeout": httpx.Timeout(None, connect=10.0).as_dict()}
+HEADERS = httpx.Headers(
+    {
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "Accept-Encoding": bodies.ACCEPTED,
+        "User-Agent": f"voucher-sync/{version('voucher-sync')}",
+    }
+)
 KEPT_ALIVE = 100
 """Idle connections of a pool, which many tokens share."""
 KEPT_ALIVE_S = 5.0
@@ -67,8 +79,9 @@ class HttpPool:
     ) -> None:
         self.cap, self.circuit = cap, circuit
         self.durations_s = no_durations()
-        self._platform_address = platform_address
-        self._limit = bodies.limit(max_response_bytes)
+        self._platform_address = platform_address.rstrip("/")
+        self._urls: dict[str, httpx.URL] = {}
+        self._max_response_bytes = max_response_bytes
         # Reading the system's certificates takes tens of milliseconds, too long to repeat for every connection.
         self._tls = tls_context(platform_address)
         self._proxy = proxy_for(platform_address)
@@ -79,16 +92,25 @@ class HttpPool:
         """One POST, which the caller cancels when time runs out. Raises `httpx.HTTPError` as httpx does."""
         await self._close_idle(self._idle, KEPT_ALIVE)
         idle = self._idle
-        http = idle.pop().http if idle else self.connect()
+        connection = idle.pop().connection if idle else self.connect()
         try:
-            answer = await http.post(path, content=body)
+            answer = await self._ask(connection, path, body)
         except BaseException:
-            await asyncio.shield(http.aclose())
+            await asyncio.shield(connection.aclose())
             raise
         if idle is self._idle:
-            idle.append(_Idle(http, self._clock()))
+            idle.append(_Idle(connection, self._clock()))
         else:
-            await asyncio.shield(http.aclose())
+            await asyncio.shield(connection.aclose())
+        return answer
+
+    async def _ask(self, connection: httpx.AsyncHTTPTransport, path: str, body: bytes) -> httpx.Response:
+        if (url := self._urls.get(path)) is None:
+            url = self._urls[path] = httpx.URL(self._platform_address + path)
+        request = httpx.Request("POST", url, headers=HEADERS, content=body, extensions=EXTENSIONS)
+        answer = await connection.handle_async_request(request)
+        bodies.limit(answer, self._max_response_bytes)
+        await answer.aread()
         return answer
 
     async def renew(self) -> None:
@@ -103,29 +125,16 @@ class HttpPool:
     async def _close_idle(self, idle: "deque[_Idle]", kept: int) -> None:
         """Close what nobody has used for long, and what is more than are `kept`."""
         while len(idle) > kept or (idle and idle[0].since_s < self._clock() - KEPT_ALIVE_S):
-            await asyncio.shield(idle.popleft().http.aclose())
+            await asyncio.shield(idle.popleft().connection.aclose())
 
-    def connect(self) -> httpx.AsyncClient:
-        """A client for one connection, which it makes when it is first used."""
-        return httpx.AsyncClient(
-            base_url=self._platform_address,
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-                "Accept-Encoding": bodies.ACCEPTED,
-            },
-            event_hooks={"response": [self._limit]},
-            # The API has no sessions: what is set on the way would be sent for ever, more of it with each answer.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
-            transport=httpx.AsyncHTTPTransport(
-                verify=self._tls,
-                limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_S),
-                proxy=self._proxy,
-                trust_env=False,  # what it says is read already
-                socket_options=[FORGETS_AT_CLOSE],
-            ),
-            trust_env=False,
+    def connect(self) -> httpx.AsyncHTTPTransport:
+        """One connection, which is made when it is first used."""
+        return httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            limits=httpx.Limits(max_connections=1, keepalive_expiry=KEPT_ALIVE_S),
+            proxy=self._proxy,
+            trust_env=False,  # what it says is read already
+            socket_options=[FORGETS_AT_CLOSE],
         )
 
 
@@ -235,7 +244,7 @@ class Transport:
 class _Idle:
     """A connection that nobody has used since an instant of the pool's clock."""
 
-    http: httpx.AsyncClient
+    connection: httpx.AsyncHTTPTransport
     since_s: float
 
 

@@ -257,8 +257,9 @@ async def test_certificates_are_verified_whatever_the_environment_says(monkeypat
         monkeypatch.setenv(name, value)
     transport = Transport("https://api.example", max_connections=POOL, max_response_bytes=MAX_BYTES)
     # Nothing public tells what a connection of httpx would be opened with, and no certificate is at hand to refuse.
-    async with transport._pool.connect() as http:
-        context = http._transport._pool._ssl_context  # type: ignore[attr-defined]
+    async with transport._pool.connect() as connection:
+        context = connection._pool._ssl_context
+    assert context is not None
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
     await transport.aclose()
 

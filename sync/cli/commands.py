@@ -47,13 +47,14 @@ def voucher_sync() -> None:
 
 @voucher_sync.command()
 def run() -> None:
-    """Run the daemon until SIGTERM or Ctrl-C.
+    """Run the daemon until SIGTERM, Ctrl-C or the end of its terminal.
 
     It keeps the mirror up to date. What waits in the outbox is sent: codes are added to the hotel and deleted there.
 
     The first signal, SIGTERM or Ctrl-C, ends it cleanly: what is under way at the API is finished and written down, the
     rest is given back, and it ends with 0; after 10 seconds it ends even so, with 1. A second one ends it at once, with
-    130. Either way nothing is lost or made twice: what was cut short is looked up in the API by whoever works next.
+    130. The end of its terminal (SIGHUP) is a first signal too, unless it was started by `nohup`. Either way nothing is
+    lost or made twice: what was cut short is looked up in the API by whoever works next.
     """
     with loading():
         from sync.cli.run import run as work

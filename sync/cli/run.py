@@ -19,7 +19,7 @@ from sync.web.access import bind_address, integration_address
 
 
 def run() -> None:
-    """Run the daemon until SIGTERM or Ctrl-C."""
+    """Run the daemon until SIGTERM, Ctrl-C or the end of its terminal."""
     settings = load_settings()
     require_tokens(settings)
     if settings.listen_url:

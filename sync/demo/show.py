@@ -26,6 +26,7 @@ from sync.postgres.migrations import migrate
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
+from sync.service.stopping import is_hang_up_heeded
 
 SEED = 2027
 CHANGE_EVERY_S = 0.25
@@ -197,7 +198,7 @@ def _page_address() -> str:
 
 
 def _stop_signal() -> asyncio.Event:
-    """Set by the first Ctrl-C or SIGTERM; a second one cancels the demo."""
+    """Set by the first Ctrl-C or SIGTERM, or by its terminal's end; a second one cancels the demo."""
     stop, loop, main = asyncio.Event(), asyncio.get_running_loop(), asyncio.current_task()
 
     def on_signal() -> None:
@@ -207,6 +208,8 @@ def _stop_signal() -> asyncio.Event:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
+    if is_hang_up_heeded():
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     return stop
 
 

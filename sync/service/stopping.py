@@ -23,6 +23,8 @@ def stop_on(
 ) -> None:
     """Set `stop` at the first of these signals, and cancel the task that calls this at the second one. Whatever is
     waited for then, the process ends.
+
+    A terminal that is closed ends it too, but never at once: its shell and the system say so one after the other.
     """
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -42,8 +44,21 @@ def stop_on(
         if main is not None:
             main.cancel()
 
+    def on_hang_up() -> None:
+        if not stop.is_set():
+            on_signal(signal.SIGHUP.name)
+
     for number in numbers:
         loop.add_signal_handler(number, on_signal, number.name)
+    if is_hang_up_heeded():
+        loop.add_signal_handler(signal.SIGHUP, on_hang_up)
+
+
+def is_hang_up_heeded() -> bool:
+    """Whether the end of its terminal (SIGHUP) is to end this process; not where it was started to outlive that, as by
+    `nohup`, which a handler would undo.
+    """
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
 def _end_now(event: str, after_s: float, code: int = 1) -> None:

@@ -141,3 +141,10 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         await demo.line("nobody changes anything now")
         demo.process.send_signal(signal.SIGINT)
         assert await demo.ended() == 130
+
+
+@pytest.mark.long
+async def test_with_its_terminal_ends_all_that_it_has_started(tmp_path: Path) -> None:
+    async with running(directory=tmp_path) as demo:
+        demo.process.send_signal(signal.SIGHUP)
+        assert await demo.ended() == 0

@@ -41,7 +41,8 @@ class Known:
     """Another one where a release has moved it since that does not say who it is."""
     outbox_oid: int | None = None
     emptied_at: datetime | None = None
-    """When the outbox was last emptied by TRUNCATE: what was queued before is there again only from a backup."""
+    """When the outbox was last emptied by TRUNCATE, or was empty before anybody had worked with the database: what was
+    queued before comes from elsewhere, as from a backup."""
 
 
 def find_gap(known: Known, facts: ServerFacts, seen: int | None, *, has_followed: bool = False) -> Gap | None:

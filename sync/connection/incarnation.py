@@ -183,7 +183,14 @@ class Incarnation:
         facts = await load_server_facts(tx)
         self.is_new = known.id is None
         if known.id is None:
-            return await record(tx, known, facts)
+            # Rows that are older than its outbox were put in from another database, as by a dump of data alone.
+            is_refilled = known.emptied_at is not None and (await tx.execute(_IS_REFILLED)).scalar_one()
+            new = await record(tx, known, facts)
+            if not is_refilled:
+                return new
+            self.is_new = False
+            await _open_gap(tx, Gap.BEHIND, new.position + 1, facts)
+            return await load(tx)
         before = self._found if self._found and self._found.id == known.id else None
         seen = self.witness.read(known.id)
         if before is not None:
@@ -200,12 +207,8 @@ class Incarnation:
         if gaps.went_back_alone(known, facts):
             await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
         if gap and (gap is not known.gap or lies_elsewhere(known, facts)):  # of a copy there may be another copy
-            await tx.execute(_NUMBER_ON)
-            queued = (await tx.execute(_BEFORE_GAP)).one()
-            values = {"gap": gap, "gap_at": queued.at, "gap_through": queued.through}
             # From here on this database's positions are beyond those that were lost.
-            values["position"] = max(known.position, seen or 0) + 1
-            await tx.execute(update(incarnation).values(values | _placed(facts)))
+            await _open_gap(tx, gap, max(known.position, seen or 0) + 1, facts)
         elif gap:
             await tx.execute(_HELD_FOR_GOOD)
         elif _is_elsewhere(known, facts):
@@ -228,6 +231,14 @@ async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known
     values = {"id": uuid4(), "position": known.position + 1, **closed, **_placed(facts)}
     await tx.execute(update(incarnation).values(values))
     return await load(tx)
+
+
+async def _open_gap(tx: AsyncConnection, gap: Gap, position: int, facts: ServerFacts) -> None:
+    """Note that what is queued by now may be done or cancelled already."""
+    await tx.execute(_NUMBER_ON)
+    queued = (await tx.execute(_BEFORE_GAP)).one()
+    values = {"gap": gap, "gap_at": queued.at, "gap_through": queued.through, "position": position}
+    await tx.execute(update(incarnation).values(values | _placed(facts)))
 
 
 def _tell(known: Known) -> None:

@@ -148,7 +148,8 @@ incarnation = Table(
     Column(
         "emptied_at",
         TIMESTAMP,
-        comment="When the outbox was emptied by TRUNCATE: what was queued before is there again only from a backup.",
+        comment="When the outbox was emptied by TRUNCATE, or was empty before its first work: what was queued before comes "
+        "from elsewhere.",
     ),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0046_owners_and_gaps.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0047_first_rows.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -86,12 +86,24 @@ BEGIN
   END IF;
 
   -- 3. Mappers send every column that they know: null is as good as left out, and so is the empty text that some send
-  -- for a text which may not be null.
+  -- for a text that nobody has given. An empty idempotency_key stays what it is, and is refused: whoever means to give
+  -- keys and gives none must learn of it.
   NEW.status := coalesce(nullif(NEW.status, ''), 'pending');
   NEW.attempts := coalesce(NEW.attempts, 0);
   NEW.priority := coalesce(NEW.priority, 0);
   NEW.blocked_alone := coalesce(NEW.blocked_alone, 0);
   NEW.singled_out := coalesce(NEW.singled_out, 0);
+  NEW.last_error := nullif(NEW.last_error, '');
+  NEW.request_id := nullif(NEW.request_id, '');
+  NEW.connection := nullif(NEW.connection, '');
+  NEW.queued_by := nullif(NEW.queued_by, '');
+  NEW.uncertain_because := nullif(NEW.uncertain_because, '');
+  NEW.held_because := nullif(NEW.held_because, '');
+  NEW.changed_by := nullif(NEW.changed_by, '');
+  NEW.changed_how := nullif(NEW.changed_how, '');
+  IF NEW.operation = 'delete' AND NEW.voucher_code_id IS NOT NULL THEN
+    NEW.value := nullif(NEW.value, '');
+  END IF;
 
   -- 4. The rules for input; of several that are broken, the first is the error. There is none for created_at: what a
   -- mapper sends for it is replaced below.

@@ -85,3 +85,29 @@ async def test_what_is_queued_in_an_outbox_that_was_emptied_is_sent_as_ever(
         assert (await cli("once", settings=mirror.environment)).code == 0
         assert await statuses(mirror) == {"done": 1}
         assert (await cli("check", settings=mirror.environment)).code == 0
+
+
+async def test_rows_of_a_dump_of_data_alone_in_a_database_that_is_new_are_held_and_looked_up(
+    cli: Cli, database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    """As somebody moves house: `migrate`, and then the rows, with triggers disabled since they refuse what is done."""
+    mirror = Mirror(database_url)
+    async with mirror.opened():
+        mirror.simulator.behaviour.allow_duplicates = True
+        await queue_all(mirror, cli)
+        path = dump(database_url, tmp_path / "dump")
+        await mirror.execute(CANCEL, values=NEW[:CANCELLED])
+        assert (await cli("once", settings=mirror.environment)).code == 0
+        mirror.clock.advance(timedelta(hours=1))
+        moved = mirror.environment | {"DATABASE_URL": empty_database_url}
+        assert (await cli("migrate", settings=moved)).code == 0
+        restore_part(empty_database_url, path, "--data-only", "--disable-triggers", "--schema=mews")
+        mirror.move_to(empty_database_url)
+        async with mirror.connected():
+            await cli("once", settings=moved)
+            assert set(await statuses(mirror)) == {"held"}
+            assert (await cli("adopt", "--cancel", settings=moved | SHOWN_SOON)).code == 0
+            assert (await cli("once", settings=moved)).code == 0
+            assert (await statuses(mirror))["cancelled"] == CANCELLED
+            assert made(mirror) == Counter(NEW[CANCELLED:])
+            assert (await mirror.compare()).is_equal

@@ -181,16 +181,12 @@ class Incarnation:
     async def _look(self, tx: AsyncConnection) -> Known:
         known = await load(tx, lock=True)
         facts = await load_server_facts(tx)
-        self.is_new = known.id is None
+        self.is_new = False
         if known.id is None:
             # Rows that are older than its outbox were put in from another database, as by a dump of data alone.
-            is_refilled = known.emptied_at is not None and (await tx.execute(_IS_REFILLED)).scalar_one()
+            self.is_new = not (await tx.execute(_IS_REFILLED)).scalar_one()
             new = await record(tx, known, facts)
-            if not is_refilled:
-                return new
-            self.is_new = False
-            await _open_gap(tx, Gap.BEHIND, new.position + 1, facts)
-            return await load(tx)
+            return new if self.is_new else await _open_gap(tx, Gap.BEHIND, new.position + 1, facts)
         before = self._found if self._found and self._found.id == known.id else None
         seen = self.witness.read(known.id)
         if before is not None:
@@ -207,7 +203,6 @@ class Incarnation:
         if gaps.went_back_alone(known, facts):
             await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
         if gap and (gap is not known.gap or lies_elsewhere(known, facts)):  # of a copy there may be another copy
-            # From here on this database's positions are beyond those that were lost.
             await _open_gap(tx, gap, max(known.position, seen or 0) + 1, facts)
         elif gap:
             await tx.execute(_HELD_FOR_GOOD)
@@ -233,12 +228,13 @@ async def record(tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known
     return await load(tx)
 
 
-async def _open_gap(tx: AsyncConnection, gap: Gap, position: int, facts: ServerFacts) -> None:
-    """Note that what is queued by now may be done or cancelled already."""
+async def _open_gap(tx: AsyncConnection, gap: Gap, position: int, facts: ServerFacts) -> Known:
+    """Note that what is queued by now may be done already; `position`: beyond all that were lost."""
     await tx.execute(_NUMBER_ON)
     queued = (await tx.execute(_BEFORE_GAP)).one()
     values = {"gap": gap, "gap_at": queued.at, "gap_through": queued.through, "position": position}
     await tx.execute(update(incarnation).values(values | _placed(facts)))
+    return await load(tx)
 
 
 def _tell(known: Known) -> None:

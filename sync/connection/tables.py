@@ -148,8 +148,8 @@ incarnation = Table(
     Column(
         "emptied_at",
         TIMESTAMP,
-        comment="When the outbox was emptied by TRUNCATE, or was empty before its first work: what was queued before comes "
-        "from elsewhere.",
+        comment="When the outbox was emptied by TRUNCATE, or was empty before its first work: what was queued before "
+        "comes from elsewhere.",
     ),
     CheckConstraint('"only"', name="one_row"),
     CheckConstraint("gap IN ('copy', 'behind')", name="gap"),

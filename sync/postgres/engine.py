@@ -256,7 +256,8 @@ async def _with_blockers(engine: AsyncEngine, locked: DatabaseLocked, waited: ti
 
 
 def _is_told_full(cause: BaseException | None) -> bool:
-    return _is_without_session(cause) and any(words in str(cause) for words in FULL_WORDS)
+    is_of_the_line = _is_without_session(cause) or getattr(cause, "sqlstate", None) == PROTOCOL
+    return is_of_the_line and any(words in str(cause) for words in FULL_WORDS)
 
 
 def _is_one_too_many(cause: BaseException | None, engine: AsyncEngine) -> bool:
@@ -273,7 +274,8 @@ def _is_without_session(cause: BaseException | None) -> bool:
 def _full(cause: BaseException | None) -> DatabaseFull:
     return DatabaseFull(
         f"the database takes no more connections ({FULL}): {words_of(cause)}; end other sessions, raise the CONNECTION "
-        "LIMIT of role or database or its max_connections, or set SYNC_DATABASE_POOL=2, then it works again"
+        "LIMIT of role or database, its max_connections or a pooler's default_pool_size, or set SYNC_DATABASE_POOL=2, "
+        "then it works again"
     )
 
 

@@ -27,12 +27,13 @@ PASSING = {
     "25P04": ("ended the session", "raise its transaction_timeout"),
     "57P01": ("ended the session", "start it again if it was stopped"),
     "57P02": ("has crashed", "see its log"),
+    "58P01": ("misses a file of its own", "start it anew if its programs were upgraded while it ran, or see its log"),
     "57P03": ("is starting or shutting down", "see its log if that takes long"),
 }
 """What ends without anything being done here: what the database says, and what somebody can do about it there."""
 FULL_WORDS = (
     *("too many connections for", "too many clients already", "remaining connection slots are reserved"),
-    "no more connections allowed",  # PgBouncer's
+    *("no more connections allowed", "query_wait_timeout"),  # PgBouncer's
     *("zu viele Verbindungen", "die verbleibenden Verbindungen sind"),
     *("demasiadas conexiones", "demasiados clientes", "las conexiones restantes están"),
     *("trop de connexions", "trop de clients", "emplacements de connexions restants"),

@@ -165,3 +165,10 @@ def test_a_function_is_known_in_whatever_language_the_server_speaks(line: str) -
 )
 def test_a_line_that_may_hold_a_value_names_no_function(line: str) -> None:
     assert function_of(line) is None
+
+
+async def test_a_server_whose_programs_were_replaced_while_it_ran_is_told_as_one(engine: AsyncEngine) -> None:
+    """Then a new session finds no library any more; here there was never one."""
+    missing = "CREATE FUNCTION pg_temp.missing() RETURNS int LANGUAGE c AS '/nowhere/at_all'"
+    with pytest.raises(DatabaseError, match=r"misses a file of its own \(58P01\); start it anew"):
+        await execute(engine, missing)

@@ -6,9 +6,26 @@ of a group of vouchers are not listed; those rows are nobody else's.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, column, delete, false, func, join, literal, outerjoin, select
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    case,
+    column,
+    delete,
+    exists,
+    func,
+    join,
+    literal,
+    or_,
+    outerjoin,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,16 +46,24 @@ class Candidate:
     is_listed: bool
 
 
+class Usable(StrEnum):
+    """When a code may be used: a search that finds one by its value may not find others."""
+
+    NOW = "now"
+    NO_MORE = "no more"
+    NOT_YET = "not yet"
+
+
 @dataclass(frozen=True, slots=True)
-class Unlisted:
-    """A code that the API did not list. `is_found_by_value`: were it there as it is mirrored, a search would find it,
-    and were it changed, a window would show it.
+class Mirrored:
+    """A code of a voucher, as it is mirrored. `usable` is None where nothing tells that a search by value finds it, or
+    that a window shows it once it has changed.
     """
 
     voucher_id: UUID
     service_id: UUID
     value: str | None
-    is_found_by_value: bool
+    usable: Usable | None
 
 
 async def clear_slice(tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID]) -> bool:
@@ -74,15 +99,37 @@ async def unlisted_of(tx: AsyncConnection, connection: str, voucher_ids: Sequenc
     return set((await tx.execute(query)).scalars())
 
 
-async def load_unlisted(tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID]) -> list[Unlisted]:
-    """The codes of vouchers that the API did not list, as they are mirrored."""
+async def load_unlisted(
+    tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID], server_utc: datetime
+) -> list[Mirrored]:
+    """The codes of vouchers that the API did not list; `server_utc` is its time."""
     code, vouchers_ = voucher_codes.c, audit_candidates.c.voucher_id
-    is_found = and_(code.is_active, func.coalesce(code.value, "") != "", code.updated_utc.is_not(None))
     of_voucher = join(audit_candidates, vouchers, vouchers.c.id == vouchers_)
     of_code = outerjoin(of_voucher, voucher_codes, code.id == audit_candidates.c.code_id)
-    columns = (vouchers_, vouchers.c.service_id, code.value, func.coalesce(is_found, false()))
+    columns = (vouchers_, vouchers.c.service_id, code.value, _usable(server_utc))
     query = select(*columns).select_from(of_code).where(*_unlisted_of(connection), _is_of(voucher_ids))
-    return [Unlisted(*row) for row in await tx.execute(query)]
+    return [_mirrored(row) for row in await tx.execute(query)]
+
+
+async def load_listed(
+    tx: AsyncConnection, connection: str, voucher_ids: Sequence[UUID], usable: Usable, server_utc: datetime
+) -> list[Mirrored]:
+    """Of each of these vouchers a code that the API did list, and may be used when `usable` says, if it has any whose
+    value no other code has.
+    """
+    code, other = voucher_codes.c, voucher_codes.alias().c
+    is_candidate = exists().where(
+        audit_candidates.c.connection == connection,
+        audit_candidates.c.voucher_id == code.voucher_id,
+        audit_candidates.c.code_id == code.id,
+    )
+    has_same_value = exists().where(other.value == code.value, other.id != code.id)
+    is_listed = (code.missing_since.is_(None), ~is_candidate, ~has_same_value)
+    of_voucher = (code.voucher_id == vouchers.c.id, _usable(server_utc) == usable)
+    one = select(code.value).where(*of_voucher, *is_listed).limit(1).lateral()
+    columns = (vouchers.c.id, vouchers.c.service_id, one.c.value, literal(str(usable)))
+    query = select(*columns).select_from(join(vouchers, one, true())).where(is_one_of(vouchers.c.id, voucher_ids))
+    return [_mirrored(row) for row in await tx.execute(query)]
 
 
 async def drop_listed_after_all(tx: AsyncConnection, connection: str, code_ids: Sequence[UUID]) -> None:
@@ -127,3 +174,22 @@ def _is_of(voucher_ids: Sequence[UUID]) -> ColumnElement[bool]:
 
 def _unlisted_of(connection: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return audit_candidates.c.connection == connection, ~audit_candidates.c.is_listed
+
+
+def _usable(server_utc: datetime) -> ColumnElement[str | None]:
+    """As `Mirrored.usable`. A day of a hotel may have begun or ended sooner or later than the API's clock shows."""
+    code, day = voucher_codes.c, timedelta(days=1)
+    starts, ends = code.validity_start_utc, code.validity_end_utc
+    is_found = and_(code.is_active, func.coalesce(code.value, "") != "", code.updated_utc.is_not(None))
+    has_begun = or_(starts.is_(None), starts < server_utc - day)
+    return case(
+        (~is_found, None),
+        (ends < server_utc - day, Usable.NO_MORE),
+        (starts > server_utc + day, Usable.NOT_YET),
+        (and_(has_begun, or_(ends.is_(None), ends > server_utc + day)), Usable.NOW),
+    )
+
+
+def _mirrored(row: Sequence[Any]) -> Mirrored:
+    voucher_id, service_id, value, usable = row
+    return Mirrored(voucher_id, service_id, value, usable and Usable(usable))

@@ -1,6 +1,8 @@
 """An audit costs pages, not vouchers, and a voucher that cannot be listed does not cost the others."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -22,6 +24,37 @@ async def filled(mirror: Mirror, vouchers: int, codes: int) -> list[tuple[Vouche
         made.append((voucher, mirror.add_codes(voucher, numbered(codes, f"OF-{number}"))))
     await later(mirror)
     return made
+
+
+class Validity(StrEnum):
+    """When a code may be used."""
+
+    USABLE = "usable"
+    OVER = "over"
+    TO_COME = "to come"
+
+
+def make_valid(mirror: Mirror, code: Code, validity: Validity) -> None:
+    """The hotel changes when a code may be used."""
+    week = timedelta(days=7)
+    if validity is Validity.OVER:
+        mirror.world.edit_code(code.id, validity_end_utc=mirror.clock() - week)
+    elif validity is Validity.TO_COME:
+        mirror.world.edit_code(code.id, validity_start_utc=mirror.clock() + week)
+
+
+def leave_out_of_a_listing(mirror: Mirror, codes: Sequence[Code], pages: int) -> None:
+    """Have the API not show codes on the next pages without a window, and then again, as they were."""
+    last = len(calls_of_an_audit(mirror)) + pages
+
+    async def on_answer(_record: RequestRecord) -> None:
+        if len(calls_of_an_audit(mirror)) >= last:
+            mirror.simulator.on_answer = None
+            mirror.world.codes.put(codes)
+
+    for code in codes:
+        mirror.world.hard_delete_code(code.id)
+    mirror.simulator.on_answer = on_answer
 
 
 def calls_of_an_audit(mirror: Mirror) -> list[RequestRecord]:
@@ -81,29 +114,43 @@ async def test_what_is_gone_from_many_vouchers_costs_no_second_listing(mirror: M
     at_page(mirror, 1, move)
     before = len(mirror.requests())
     report = await audit(mirror.connection, REPAIR)
-    assert len(mirror.requests()) - before <= 10 + 3
+    assert len(mirror.requests()) - before <= 10 + 4
     assert (report.drift, report.repaired) == (10, 10)
     assert all(report.vouchers[voucher.id].counts[Difference.ONLY_MIRRORED] == 1 for voucher, _ in made)
 
 
 @pytest.mark.long
-async def test_what_a_listing_left_out_is_not_gone(mirror: Mirror) -> None:
-    """As by an API that pages by something that is not distinct: its codes stand as they were, active or not."""
+@pytest.mark.parametrize("validity", Validity, ids=str)
+async def test_what_a_listing_left_out_is_not_gone(mirror: Mirror, validity: Validity) -> None:
+    """As by an API that pages by something that is not distinct: its codes stand as they were, active or not. Nor if
+    its search by value finds no code that is of no use at present.
+    """
+    mirror.simulator.behaviour.values_usable_only = validity is not Validity.USABLE
     made = await filled(mirror, 5, 1000)
     mirror.world.delete_code(made[0][1][0].id)
+    for _, codes in made[1:]:
+        make_valid(mirror, codes[0], validity)
     await later(mirror)
     left_out = [mirror.world.codes.truth[codes[0].id] for _, codes in made]
-
-    async def on_answer(record: RequestRecord) -> None:
-        if len(calls_of_an_audit(mirror)) >= 5:
-            mirror.simulator.on_answer = None
-            mirror.world.codes.put(left_out)
-
-    for code in left_out:
-        mirror.world.hard_delete_code(code.id)
-    mirror.simulator.on_answer = on_answer
+    leave_out_of_a_listing(mirror, left_out, pages=5)
     report = await audit(mirror.connection, REPAIR)
     assert report.drift == 0
+
+
+@pytest.mark.long
+async def test_a_search_that_finds_what_is_over_saves_the_second_listing_of_that_too(mirror: Mirror) -> None:
+    made = await filled(mirror, 10, 1000)
+    for _, codes in made:
+        for code in codes[:2]:
+            make_valid(mirror, code, Validity.OVER)
+        make_valid(mirror, codes[2], Validity.TO_COME)
+    await later(mirror)
+    for _, codes in made:
+        mirror.world.hard_delete_code(codes[0].id)
+    before = len(mirror.requests())
+    report = await audit(mirror.connection, REPAIR)
+    assert len(mirror.requests()) - before <= 10 + 4
+    assert (report.drift, report.repaired) == (10, 10)
 
 
 @pytest.mark.parametrize("most", [250, 1000], ids=["a smaller page", "fewer vouchers"])

@@ -53,7 +53,7 @@ def _carry_out(world: World, behaviour: Behaviour, call: Call, fault: Fault | No
         case GetServices():
             return reads.services(world, token, request)
         case GetVouchers():
-            return reads.vouchers(world, token, request, behaviour.activity, any_case=behaviour.values_any_case)
+            return reads.vouchers(world, token, request, behaviour)
         case GetCodes():
             return reads.codes(world, token, request, behaviour.activity)
         case AddCodes():

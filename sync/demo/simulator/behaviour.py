@@ -17,6 +17,7 @@ class Behaviour:
     `hide_writes_for_s`: what is written through the API becomes readable so much later, by the world's clock.
     `date_ahead_s`: by how much the clock behind the `Date` header is ahead of the one that stamps records.
     `values_any_case`: `VoucherCodeValues` takes upper and lower case for the same.
+    `values_usable_only`: `VoucherCodeValues` finds only codes that are active and may be used now.
     `refused_values`: an add that holds one of these values is refused by a business rule (403).
     """
 
@@ -29,5 +30,6 @@ class Behaviour:
     hide_writes_for_s: float = 0.0
     date_ahead_s: float = 0.0
     values_any_case: bool = False
+    values_usable_only: bool = False
     refused_values: set[str] = field(default_factory=set)
     max_body_bytes: int = 4 * 1024 * 1024

@@ -110,6 +110,11 @@ class Code(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     updated_utc: datetime | None = None
     is_active: bool = True
 
+    def is_usable(self, at: datetime) -> bool:
+        """Whether it is active, and within its validity."""
+        has_begun = self.validity_start_utc is None or self.validity_start_utc <= at
+        return self.is_active and has_begun and (self.validity_end_utc is None or at < self.validity_end_utc)
+
 
 @dataclass(slots=True)
 class Token:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sync.demo.simulator import paging, wire
 from sync.demo.simulator.answers import Answer, Refused
+from sync.demo.simulator.behaviour import Behaviour
 from sync.demo.simulator.entities import Code, Dated, Enterprise, Owned, Token
 from sync.demo.simulator.requests import GetCodes, GetEnterprises, GetServices, GetVouchers, Listing
 from sync.demo.simulator.wire import Activity
@@ -32,7 +33,7 @@ def services(world: World, token: Token, request: GetServices) -> Answer:
     return _answer({"Services": [wire.service(record) for record in page]}, page)
 
 
-def vouchers(world: World, token: Token, request: GetVouchers, activity: Activity, *, any_case: bool) -> Answer:
+def vouchers(world: World, token: Token, request: GetVouchers, behaviour: Behaviour) -> Answer:
     """`vouchers/getAll`. One service that cannot carry vouchers spoils the whole call."""
     homes = _chosen_enterprises(world, token, request)
     carriers = _chosen(world.services, request.service_ids, token, "ServiceIds")
@@ -47,12 +48,15 @@ def vouchers(world: World, token: Token, request: GetVouchers, activity: Activit
         and ("Active" if voucher.is_active else "Deleted") in states
     ]
     if request.voucher_code_values is not None:
-        holders = world.codes.readable().holders(request.voucher_code_values, any_case=any_case)
+        usable_at = world.clock() if behaviour.values_usable_only else None
+        holders = world.codes.readable().holders(
+            request.voucher_code_values, any_case=behaviour.values_any_case, usable_at=usable_at
+        )
         matching = [voucher for voucher in matching if voucher.id in holders]
     page = _page(matching, world.vouchers, token, request)
     lists: wire.Lists = {}
     if request.extent.vouchers:
-        lists["Vouchers"] = [wire.voucher(record, activity) for record in page]
+        lists["Vouchers"] = [wire.voucher(record, behaviour.activity) for record in page]
     if request.extent.voucher_assignments:
         assigned = [assignment for record in page for assignment in world.assignments.get(record.id, ())]
         lists["VoucherAssignments"] = [wire.assignment(record) for record in assigned]

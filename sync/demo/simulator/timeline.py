@@ -3,6 +3,7 @@
 import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sync.demo.simulator.entities import Code
@@ -29,11 +30,12 @@ class Timeline:
         """All codes of a voucher, the oldest first."""
         return [self._code_at[place] for place in self._positions.get(voucher_id, ())]
 
-    def holders(self, values: Iterable[str], *, any_case: bool) -> set[UUID]:
-        """The vouchers that have a code, active or not, of one of these values."""
+    def holders(self, values: Iterable[str], *, any_case: bool, usable_at: datetime | None) -> set[UUID]:
+        """The vouchers that have a code of one of these values: one that may be used at that instant; None: any."""
         same = str.casefold if any_case else str
         wanted = {same(value) for value in values}
-        return {one.voucher_id for one in self._code_at.values() if one.value is not None and same(one.value) in wanted}
+        found = [one for one in self._code_at.values() if one.value is not None and same(one.value) in wanted]
+        return {one.voucher_id for one in found if usable_at is None or one.is_usable(usable_at)}
 
     def put(self, codes: Iterable[Code]) -> None:
         """Adds codes, or moves those that are there to where their new version stands."""

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.process_names import another_name
 from sync.connection.reservations import Reservation, ReservationWatch
 from sync.connection.tables import budgets, reservations
-from sync.connection.tenure import Trust
+from sync.connection.tenure import Trust, now_s
 from sync.connection.uptime import Uptime, read_uptime
 from sync.mews.ledger import Entry, Others
 from sync.postgres.engine import STANDSTILL_S, in_transaction
@@ -81,6 +81,10 @@ class BudgetLedger:
     def term(self) -> int | None:
         """As `Ledger` says; the same for ever where others see no signs of life."""
         return 0 if self._trust is None else self._trust.term
+
+    def now_s(self) -> float:
+        """As `Ledger` says."""
+        return now_s()
 
     async def write(self, decide: Callable[[Others], Entry]) -> None:
         """Write what `decide` makes of the others' reservations, as `Ledger` says."""

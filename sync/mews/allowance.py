@@ -81,7 +81,7 @@ class Allowance:
     def has(self, counted: int) -> bool:
         """Whether a call may begin, beside so many that the API may count."""
         left, cap = (math.inf, self._portion) if self._stands else (self._unspent, self._cap)
-        is_good = self._clock() < self._ends_s and self._term is not None and self._term == self._ledger.term
+        is_good = self._ledger.now_s() < self._ends_s and self._term is not None and self._term == self._ledger.term
         return left > 0 and counted < cap and is_good
 
     def take(self, counted: int) -> bool:
@@ -119,7 +119,7 @@ class Allowance:
     @property
     def is_to_renew(self) -> bool:
         """Whether the half of its time is over."""
-        return self._ends_s - self._clock() < self._good_for_s / 2
+        return self._ends_s - self._ledger.now_s() < self._good_for_s / 2
 
     @property
     def wait_s(self) -> float:
@@ -154,7 +154,7 @@ class Allowance:
             self._writing = None  # what has ended keeps a kilobyte
 
     async def _write(self) -> None:
-        began_s, term = self._clock(), self._ledger.term
+        began_s, term = self._ledger.now_s(), self._ledger.term
         await self._ledger.write(self._decide)
         self._term = term
         # Of what was left, calls may have begun since: the new reservation counts them.

@@ -54,6 +54,9 @@ class Ledger(Protocol):
         What was reserved in another term is not to be spent.
         """
 
+    def now_s(self) -> float:
+        """Seconds that go on while this machine sleeps, as those of others do who take a reservation for over."""
+
     async def write(self, decide: Callable[[Others], Entry]) -> None:
         """Write what `decide` makes of the others' entries, while none of them writes.
 

@@ -29,7 +29,10 @@ class Ledgers:
 
 
 class LedgerInMemory:
-    """A process's own view of them, by a clock of its own; each writing takes a while, before and after it stands."""
+    """A process's own view of them, by a clock of its own; each writing takes a while, before and after it stands.
+
+    `slept_s`: for so long its machine slept, of which the clock knows nothing.
+    """
 
     good_for_s = GOOD_FOR_S
 
@@ -44,6 +47,10 @@ class LedgerInMemory:
         self._process = uuid4()
         self._watch = ReservationWatch(WINDOW_S, GOOD_FOR_S)
         self.is_killed = self.is_cut_off = False
+        self.slept_s = 0.0
+
+    def now_s(self) -> float:
+        return self._clock() + self.slept_s
 
     @property
     def term(self) -> int | None:
@@ -100,7 +107,7 @@ def begin(
     loop, offset = asyncio.get_running_loop(), rng.uniform(0, 1e6)
 
     def clock() -> float:
-        return loop.time() + offset
+        return loop.time() + offset - ledger.slept_s
 
     trust = None if trusted_s is None else Trust(lasts_s=trusted_s, clock=clock)
     ledger = LedgerInMemory(shared, clock, rng, trust)

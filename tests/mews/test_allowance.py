@@ -112,6 +112,25 @@ async def crash() -> None:
     assert len(shared.entries) == 1
 
 
+def test_what_was_reserved_before_a_sleep_of_the_machine_is_not_spent_after_it() -> None:
+    run_in_virtual_time(sleep_and_wake())
+
+
+async def sleep_and_wake() -> None:
+    """Meanwhile another process, on another machine, takes that for over, and spends the whole budget."""
+    shared, arrivals = Ledgers(), list[float]()
+    (sleeper, machine), awake = begin(shared, 200, 1), process(shared, 200, seed=2)
+    await call(sleeper, arrivals)
+    await call(awake, arrivals)
+    machine.slept_s = 3 * COUNTS_FOR_S
+    await asyncio.sleep(machine.slept_s)
+    for _ in range(200):
+        await call(awake, arrivals)
+    for _ in range(10):
+        await call(sleeper, arrivals)
+    assert most_in_any_window(arrivals) <= 200
+
+
 @pytest.mark.long
 def test_two_that_have_much_to_do_share_the_budget_and_one_alone_has_all_of_it() -> None:
     run_in_virtual_time(share())

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ import structlog
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.connection.signals import Wake
+from sync.core.api_errors import ApiError
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.read_back import read_deleted
@@ -220,9 +221,16 @@ class OutboxJobs:
         are left. The report has no errors if nothing is left of them.
         """
         total = await PushAll(self._connection, self._settings.push, self._pusher, self.look_up, refresh).run()
+        # What it leaves for another reason is no failure of the connection, as what somebody has locked.
+        await self._note_calls(total, [one for one in total.errors.values() if isinstance(one, ApiError)])
         self._note_pushed(total)
         await self.tell_pushed()
         return total
+
+    async def _note_calls(self, report: PushReport, errors: Sequence[VoucherSyncError]) -> None:
+        """Note whether calls fail, if any was answered or failed."""
+        if errors or report.done:
+            await self._health.note("push", next(iter(errors), None))
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -266,8 +274,7 @@ class OutboxJobs:
             log.warning("changes_refused_by_table", connection=self._connection.name, count=report.refused)
         if report.failed:
             log.warning("changes_failed", connection=self._connection.name, count=report.failed)
-        if report.errors or report.done:
-            await self._health.note("push", next(iter(report.errors.values()), None))
+        await self._note_calls(report, [*report.errors.values()])
         waiting = self._pusher.waiting
         if (waiting.discovery or waiting.pull) and time.monotonic() >= self._next_refresh_s:
             self.ask_refresh()

@@ -1,5 +1,6 @@
 """What `voucher-sync once` leaves behind of the outbox: it is told with 1 where it was due, and only there."""
 
+import json
 from uuid import uuid4
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import text
 from sync.demo.simulator import Operation, Status
 from sync.outbox.claims import as_daemon
 from sync.postgres.engine import transaction
-from tests.support.mirror import Mirror
+from tests.support.mirror import ACCESS_TOKEN, Mirror
 
 from .conftest import Cli
 from .test_once import QUICK, errors_of, queue
@@ -120,3 +121,26 @@ async def test_what_waits_behind_a_held_change_is_no_failure(cli: Cli, mirror: M
         before = len(mirror.simulator.requests)
         ended = await cli("once", settings=mirror.environment)
     assert (ended.code, errors_of(ended.stderr), len(mirror.simulator.requests) - before <= 5) == (0, [], True)
+
+
+@pytest.mark.long
+async def test_what_the_api_refuses_of_a_push_is_told_by_status_until_it_is_made(cli: Cli, mirror: Mirror) -> None:
+    """As the daemon does: who runs single cycles by a timer reads `status`, and not what each of them ended with."""
+
+    async def fault() -> str | None:
+        told = json.loads((await cli("status", "--json", settings=mirror.environment | QUICK)).stdout)
+        error: str | None = told[0]["error"]
+        return error
+
+    async with mirror.opened():
+        settings = mirror.environment | QUICK
+        assert (await cli("once", settings=settings)).code == 0
+        await queue(mirror, "NEW")
+        mirror.world.permit(ACCESS_TOKEN, set(Operation) - {Operation.ADD_CODES})
+        assert (await cli("once", settings=settings)).code == 1
+        refused = await fault()
+        mirror.world.permit(ACCESS_TOKEN, set(Operation))
+        async with as_daemon(mirror.connection.engine) as tx:
+            await tx.execute(text("UPDATE mews.voucher_code_outbox SET next_attempt_at = now()"))
+        assert (await cli("once", settings=settings)).code == 0
+        assert ("(401)" in (refused or ""), await fault()) == (True, None)

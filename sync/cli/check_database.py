@@ -8,7 +8,7 @@ from sync.cli.roles import describe_role
 from sync.outbox.tables import outbox
 from sync.postgres.engine import translate
 from sync.postgres.facts import Facts, load_facts
-from sync.postgres.in_force import must_be_given, not_in_force, refusals, unlogged
+from sync.postgres.in_force import inheriting, must_be_given, not_in_force, refusals, unlogged
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.requirements import NEWEST, OLDEST
 from sync.postgres.schema_version import current_revision, known_revisions
@@ -111,6 +111,9 @@ def _check_tables(connection: Connection) -> CheckLine:
     if emptied := unlogged(connection, tables):
         detail = f"a crash of the server would empty what is UNLOGGED: {_first(emptied)}"
         return CheckLine("tables", detail, "ALTER TABLE ... SET LOGGED")
+    if others := inheriting(connection, tables):
+        detail = f"rows of others' tables count as ours, and no key or trigger of ours holds for them: {_first(others)}"
+        return CheckLine("tables", detail, "ALTER TABLE ... NO INHERIT ...")
     # Into the outbox others insert, who may well know what to give.
     if unfilled := must_be_given(connection, [table for table in tables if table is not outbox]):
         detail = f"no INSERT of ours fills in what may not be null: {_first(unfilled)}"

@@ -50,6 +50,14 @@ FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.rel
 WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND relation.relpersistence = 'u' ORDER BY 1
 """)
 
+_INHERITING = text("""
+SELECT space.nspname || '.' || relation.relname AS of_table, theirs.nspname || '.' || heir.relname AS name
+FROM pg_inherits JOIN pg_class AS relation ON relation.oid = inhparent
+JOIN pg_namespace AS space ON space.oid = relation.relnamespace
+JOIN pg_class AS heir ON heir.oid = inhrelid JOIN pg_namespace AS theirs ON theirs.oid = heir.relnamespace
+WHERE space.nspname = ANY (:schemas) ORDER BY 1, 2
+""")
+
 
 def not_in_force(connection: Connection, tables: Sequence[Table], triggers: Iterable[tuple[str, str]]) -> list[str]:
     """Indexes and constraints of `tables`, and `triggers` (table, name), that are gone, disabled, not valid,
@@ -85,6 +93,15 @@ def unlogged(connection: Connection, tables: Sequence[Table]) -> list[str]:
     """Which tables a crash of the server empties, other than those that were made so."""
     lasting = {table.fullname for table in tables if not table.info.get(IS_UNLOGGED)}
     return [name for name in connection.execute(_UNLOGGED, _schemas(tables)).scalars() if name in lasting]
+
+
+def inheriting(connection: Connection, tables: Sequence[Table]) -> list[str]:
+    """Which tables of somebody else's inherit one of these, so that their rows count as its own: no key, constraint to
+    another table or trigger of it holds for them.
+    """
+    found = connection.execute(_INHERITING, _schemas(tables))
+    names = {table.fullname for table in tables}
+    return [f"{row.name} (of {row.of_table})" for row in found if row.of_table in names]
 
 
 def must_be_given(connection: Connection, tables: Sequence[Table]) -> list[str]:

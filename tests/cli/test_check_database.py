@@ -192,6 +192,20 @@ def test_a_table_that_a_crash_would_empty(database_url: str) -> None:
         assert "SET LOGGED" in tables.to_do
 
 
+def test_a_table_of_somebodys_whose_rows_count_as_ours(database_url: str) -> None:
+    """What is queued there is sent, and cannot be noted as done: it stays uncertain."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute("CREATE TABLE public.campaign (name text) INHERITS (mews.voucher_code_outbox)")
+        tables = found(database_url)["tables"]
+        assert tables.detail == (
+            "rows of others' tables count as ours, and no key or trigger of ours holds for them: "
+            "public.campaign (of mews.voucher_code_outbox)"
+        )
+        assert tables.to_do == "ALTER TABLE ... NO INHERIT ..."
+        admin.execute("ALTER TABLE public.campaign NO INHERIT mews.voucher_code_outbox")
+        assert not found(database_url)["tables"].is_wrong
+
+
 OWN = "ALTER TABLE {} ADD COLUMN tenant text NOT NULL"
 FILLED_IN = """
 CREATE FUNCTION public.fill_in() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.tenant := 'a'; RETURN NEW; END $$;

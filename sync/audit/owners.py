@@ -40,6 +40,18 @@ def is_gone(process: str | None) -> bool:
     return known is not None and known.is_gone()
 
 
+def describe_silence(process: str | None, left_in: timedelta) -> str:
+    """Who carries out an audit, when that was last heard of, and when another one may go on with it; for people."""
+    known = OsProcess.parse(process.partition(" ")[2]) if process else None
+    where = "this machine" if known and known.is_here else "another machine or container"
+    who = f"process {known.pid} of {where}" if known else "its process"
+    silent_s, left_s = (one.total_seconds() for one in (ALIVE_FOR - left_in, left_in))
+    return (
+        f"; {who} carries it out, and was last heard of {max(0.0, silent_s):.0f} s ago; if it has died, it is taken "
+        f"over from its own machine at once, and from another one in {max(0.0, left_s):.0f} s"
+    )
+
+
 def is_left() -> ColumnElement[bool]:
     """Whether the owner of an audit counts as dead: silent for too long, last heard by a clock that went back, or a
     replica whose connection another one has by now, which only a dead one's, or one that was given back, becomes.

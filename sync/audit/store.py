@@ -30,6 +30,7 @@ from sync.mews.records import VoucherCode
 from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import coverage, voucher_codes, vouchers
 
+UNDER_WAY = "an audit of this connection is under way: wait for its end, which `voucher-sync status` shows"
 NOT_BEGUN = "nothing is mirrored yet, so there is nothing to compare: start `voucher-sync once`, or `run`"
 
 
@@ -60,7 +61,8 @@ async def begin(tx: AsyncConnection, connection: str, epoch: int | None = None) 
     owner = owners.name(epoch)
     values = {"owner": owner, "alive_until": func.now() + ALIVE_FOR, "owner_process": owners.describe(owner)}
     is_open = (audits.c.connection == connection, audits.c.finished_at.is_(None))
-    known = (await tx.execute(select(audits.c.owner, owners.process_told()).where(*is_open))).one_or_none()
+    told = (audits.c.owner, owners.process_told(), (audits.c.alive_until - func.now()).label("left_in"))
+    known = (await tx.execute(select(*told).where(*is_open))).one_or_none()
     gone = known.owner if known and owners.is_gone(known.process) else None
     taken = update(audits).where(*is_open, or_(owners.is_left(), audits.c.owner == gone))
     found = (await tx.execute(taken.values(values).returning(audits.c.id))).scalar()
@@ -69,11 +71,7 @@ async def begin(tx: AsyncConnection, connection: str, epoch: int | None = None) 
     new = insert(audits).values(values | {"connection": connection})
     begun = (await tx.execute(new.on_conflict_do_nothing().returning(audits.c.id))).scalar()
     if begun is None:
-        raise AuditRunning(
-            "an audit of this connection is under way: wait for its end, which `voucher-sync status` shows; one whose "
-            "process has died is taken over at once on the same machine, and from another one after "
-            f"{ALIVE_FOR.total_seconds() / 60:g} minutes"
-        )
+        raise AuditRunning(UNDER_WAY + (owners.describe_silence(known.process, known.left_in) if known else ""))
     return Audit(begun, connection, owner, is_resumed=False)
 
 

@@ -34,9 +34,14 @@ class OsProcess:
     def __str__(self) -> str:
         return f"{self.space} pid {self.pid} {self.started}"
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is known to be, or to have been, of this machine since that was started."""
+        return bool(self.space) and self.space == _find_space()
+
     def is_gone(self) -> bool:
         """Whether it is known to have ended, on this machine; one of another machine never is."""
-        if not self.space or self.space != _find_space():
+        if not self.is_here:
             return False
         started = _started(self.pid)
         return is_gone(self.pid) or (bool(self.started and started) and self.started != started)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -186,10 +187,22 @@ async def test_one_whose_process_was_killed_is_gone_on_with_at_once_and_one_that
         first.send_signal(signal.SIGSTOP)
         is_answered.set()
         refused = await cli("audit", "--repair", settings=mirror.environment)
+        await mirror.execute(
+            "UPDATE sync.audits SET owner_process = replace(owner_process, ' pid ', '-elsewhere pid ')"
+        )
+        elsewhere = await cli("audit", "--repair", settings=mirror.environment)
+        await mirror.execute(
+            "UPDATE sync.audits SET owner_process = replace(owner_process, '-elsewhere pid ', ' pid ')"
+        )
         first.kill()
         await first.communicate()
         ended = await cli("audit", "--repair", settings=mirror.environment)
         audits = await mirror.rows("SELECT finished_at IS NULL AS is_open FROM sync.audits")
     assert (refused.code, "an audit of this connection is under way" in refused.stderr) == (1, True)
+    assert f"process {first.pid} of this machine carries it out, and was last heard of" in refused.stderr
+    assert f"process {first.pid} of another machine or container carries it out" in elsewhere.stderr
+    assert re.search(
+        r"taken over from its own machine at once, and from another one in (2\d\d|300) s", elsewhere.stderr
+    )
     assert (ended.code, ended.stdout.splitlines()[-1]) == (0, "3 codes of 1 voucher compared: 1 drifted, 1 repaired.")
     assert audits == [{"is_open": False}]

@@ -197,10 +197,7 @@ def test_a_table_of_somebodys_whose_rows_count_as_ours(database_url: str) -> Non
     with psycopg.connect(database_url, autocommit=True) as admin:
         admin.execute("CREATE TABLE public.campaign (name text) INHERITS (mews.voucher_code_outbox)")
         tables = found(database_url)["tables"]
-        assert tables.detail == (
-            "rows of others' tables count as ours, and no key or trigger of ours holds for them: "
-            "public.campaign (of mews.voucher_code_outbox)"
-        )
+        assert tables.detail.endswith("holds for them: public.campaign (of mews.voucher_code_outbox)")
         assert tables.to_do == "ALTER TABLE ... NO INHERIT ..."
         admin.execute("ALTER TABLE public.campaign NO INHERIT mews.voucher_code_outbox")
         assert not found(database_url)["tables"].is_wrong

@@ -146,9 +146,12 @@ _OF_ROWS = (
     bindparam("usable_only", type_=Boolean),
     bindparam("skew", type_=Interval),
 )
+# As `load_uncertain` reads it.
+_SENT_SINCE = """coalesce(row.unknown_since_utc,
+    CASE WHEN row.status = 'uncertain' THEN coalesce(row.first_sent_utc, row.created_at) END)"""
 _SINCE_SENT = {
-    "is_since": """row.unknown_since_utc IS NOT NULL
-  AND coalesce(code.created_utc >= row.unknown_since_utc - :skew, code.first_seen_at >= row.created_at)""",
+    "is_since": f"""{_SENT_SINCE} IS NOT NULL
+  AND coalesce(code.created_utc >= {_SENT_SINCE} - :skew, code.first_seen_at >= row.created_at)""",
     "was_before": "other.finished_at < row.first_sent_at",
     "is_first": "code.is_active",
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     FromClause,
     Select,
     any_,
@@ -34,7 +35,11 @@ async def load_uncertain(
 
     `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is passed.
     """
-    due = select(*(outbox.c[name] for name in Uncertain.__slots__), outbox.c.next_attempt_at).where(
+    columns: dict[str, ColumnElement[Any]] = {name: outbox.c[name] for name in Uncertain.__slots__}
+    # What somebody has put in past the triggers may say nothing of when it was sent.
+    since = func.coalesce(outbox.c.unknown_since_utc, outbox.c.first_sent_utc, outbox.c.created_at)
+    columns["unknown_since_utc"] = since.label("unknown_since_utc")
+    due = select(*columns.values(), outbox.c.next_attempt_at).where(
         outbox.c.status == Status.UNCERTAIN,
         outbox.c.connection == connection,
         outbox.c.next_attempt_at <= func.now(),

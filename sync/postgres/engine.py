@@ -27,6 +27,7 @@ from sync.core.errors import (
 )
 from sync.core.retry import Backoff
 from sync.postgres.arrays import send_binary
+from sync.postgres.instants import read_all_instants
 from sync.postgres.locks import blockers, describe
 from sync.postgres.places import place, places
 from sync.postgres.requirements import NOT_CONVERTED, other_encoding, refuse_at_connect
@@ -295,3 +296,4 @@ def _sqlstate(cause: BaseException | None, statement: str | None) -> str | None:
 
 def _prepare(dbapi_connection: Any, _record: object) -> None:
     send_binary(dbapi_connection.driver_connection)
+    read_all_instants(dbapi_connection.driver_connection)

@@ -277,7 +277,7 @@ async def test_a_port_where_nobody_listens_means_unavailable() -> None:
 
 async def test_what_the_driver_cannot_read_does_not_mean_unavailable(engine: AsyncEngine) -> None:
     with pytest.raises(DatabaseError) as caught:
-        await rows(engine, "SELECT '10000-01-01Z'::timestamptz")
+        await rows(engine, "SELECT '10000-01-01'::date")
     assert not isinstance(caught.value, DatabaseUnavailable)
 
 

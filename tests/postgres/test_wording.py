@@ -91,7 +91,7 @@ async def test_of_a_refusal_the_code_and_names_are_told(
 async def test_what_the_driver_does_not_send_or_cannot_read_is_not_told(engine: AsyncEngine) -> None:
     for statement, parameters in (
         ("SELECT :value", {"value": f"{VALUE}\0"}),
-        ("SELECT '10000-12-24Z'::timestamptz", {}),
+        ("SELECT '10000-12-24'::date", {}),
     ):
         with pytest.raises(DatabaseError, match=r"DataError$") as caught:
             await rows(engine, statement, **parameters)

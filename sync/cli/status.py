@@ -23,6 +23,7 @@ from sync.core.plurals import plural
 from sync.postgres.engine import make_engine, transaction
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
+from sync.service.status.reasons import with_reasons
 from sync.service.status.verdict import Level, is_served, judge_connection
 from sync.settings import Settings, load_settings
 
@@ -113,7 +114,8 @@ async def _load(engine: AsyncEngine, name: str | None, cron: str, *, is_whole: b
     """What there is; `is_whole`: with the details of each connection, else of the one that is named or alone."""
     detailed = None if is_whole and name is None else [] if name is None else [name]
     async with transaction(engine) as tx:
-        overview = _with_next_audits(await load_overview(tx, detailed, of_the_only_one=True), cron)
+        overview = await load_overview(tx, detailed, of_the_only_one=True)
+        overview = _with_next_audits(overview if name else await with_reasons(tx, overview), cron)
     if name is None:
         return overview
     named = [one for one in overview.connections if one.name == name]

@@ -21,9 +21,11 @@ NO_REASON = "no reason was given"
 UNDER_WAY = {"sending": "being sent", "uncertain": "its answer was lost: it is looked up in the API first"}
 
 
-async def load_changes(tx: AsyncConnection, names: Sequence[str]) -> defaultdict[str, dict[str, Any]]:
-    """`waiting`, `held_for` and `failed` of `Details`, by connection."""
-    parameters = {"names": list(names), "looked_at": LOOKED_AT}
+async def load_changes(
+    tx: AsyncConnection, names: Sequence[str], looked_at: int = LOOKED_AT
+) -> defaultdict[str, dict[str, Any]]:
+    """`waiting`, `held_for` and `failed` of `Details`, by connection, of so many changes of each sort."""
+    parameters = {"names": list(names), "looked_at": looked_at}
     rows = (await tx.execute(_ROWS, parameters)).all()
     told = [(row, without_code(row.last_error or "", row.value)) for row in rows]
     codes = await _codes_in(tx, {reason for _, reason in told})

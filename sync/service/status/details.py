@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -45,7 +46,7 @@ async def load_details(
 
     runs, audits, outages = await load(_RUNS, Run), await load(_AUDITS, Audit), await load(_OUTAGES, Outage)
     readings, requests = await load(_READINGS, BackfillProgress), await load(_REQUESTS, RequestFailure)
-    skipped, rejected = await load(_SKIPPED, LeftOut), await load(_REJECTED, LeftOut)
+    skipped, rejected = await load(_SKIPPED, LeftOut), await load_rejected(tx, names)
     shares = await _load_shares(tx, names, daemons)
     missed = {row.name: row.finished_at for row in await tx.execute(_MISSED, {"names": names})}
     changes = await load_changes(tx, names)
@@ -62,7 +63,7 @@ async def load_details(
             request_failures=requests[name],
             outages=outages[name],
             skipped_because=skipped[name],
-            rejected_because=_readable(rejected[name]),
+            rejected_because=rejected[name],
             **changes[name],
         )
         for name in names
@@ -78,9 +79,15 @@ def _by_name(rows: Any, kind: type[F]) -> defaultdict[str, list[F]]:
     return found
 
 
-def _readable(rejected: list[LeftOut]) -> list[LeftOut]:
-    """Reasons that may quote what is wrong in a record, without it."""
-    return [LeftOut(one.kind, without_code(one.reason, None), one.count, one.names) for one in rejected]
+async def load_rejected(
+    tx: AsyncConnection, names: Sequence[str], looked_at: int = COUNTED_TO
+) -> defaultdict[str, list[LeftOut]]:
+    """`rejected_because` of `Details`, by connection, of so many records: reasons without what they quote of them."""
+    rows = await tx.execute(_REJECTED, {"names": list(names), "looked_at": looked_at})
+    found: defaultdict[str, list[LeftOut]] = defaultdict(list)
+    for name, some in _by_name(rows, LeftOut).items():
+        found[name] = [replace(one, reason=without_code(one.reason, None)) for one in some]
+    return found
 
 
 def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
@@ -166,17 +173,21 @@ FROM sync.reservations AS entry JOIN sync.connections AS connection USING (token
 WHERE connection.name = ANY (CAST(:names AS text[])) ORDER BY calls DESC, entry.process
 """)
 _SKIPPED = text("""
-SELECT connection AS of_connection, kind, reason, count(*), (array_agg(DISTINCT name ORDER BY name))[1:3] AS names
-FROM (
-  SELECT skipped.connection, skipped.kind, skipped.reason, coalesce(voucher.name, service.name, 'unnamed') AS name
-  FROM sync.skipped LEFT JOIN mews.vouchers AS voucher ON voucher.id = skipped.id AND skipped.kind = 'voucher'
-  LEFT JOIN mews.services AS service ON service.id = skipped.id AND skipped.kind = 'service'
-  WHERE skipped.connection = ANY (CAST(:names AS text[])) AND coalesce(skipped.until > now(), true) LIMIT :cap
-) AS few GROUP BY connection, kind, reason ORDER BY count(*) DESC LIMIT 20
+SELECT known.name AS of_connection, part.*
+FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT kind, reason, count(*), (array_agg(DISTINCT name ORDER BY name))[1:3] AS names FROM (
+    SELECT skipped.kind, skipped.reason, coalesce(voucher.name, service.name, 'unnamed') AS name
+    FROM sync.skipped LEFT JOIN mews.vouchers AS voucher ON voucher.id = skipped.id AND skipped.kind = 'voucher'
+    LEFT JOIN mews.services AS service ON service.id = skipped.id AND skipped.kind = 'service'
+    WHERE skipped.connection = known.name AND coalesce(skipped.until > now(), true) LIMIT :cap
+  ) AS few GROUP BY kind, reason ORDER BY count(*) DESC LIMIT 20
+) AS part
 """)
 _REJECTED = text("""
-SELECT connection AS of_connection, kind, reason, count(*), ARRAY[]::text[] AS names FROM (
-  SELECT connection, kind, reason FROM sync.rejected_records
-  WHERE connection = ANY (CAST(:names AS text[])) LIMIT :cap
-) AS few GROUP BY connection, kind, reason ORDER BY count(*) DESC LIMIT 20
+SELECT known.name AS of_connection, part.*
+FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT kind, reason, count(*), ARRAY[]::text[] AS names FROM (
+    SELECT kind, reason FROM sync.rejected_records WHERE connection = known.name LIMIT :looked_at
+  ) AS few GROUP BY kind, reason ORDER BY count(*) DESC LIMIT 20
+) AS part
 """)

@@ -69,7 +69,7 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
 
 
 def _reason(reasons: Sequence[str]) -> str:
-    """The first of them, which most have; empty where reasons are not told, as of one connection of many."""
+    """The first of them, which most have; empty where none are told, as of the last of very many connections."""
     if not reasons:
         return ""
     return f"; {'most often' if len(reasons) > 1 else 'the reason'}: {shorten(reasons[0], LONGEST_REASON)}"

@@ -25,6 +25,7 @@ from sync.service.running import Running
 from sync.service.status import words
 from sync.service.status.facts import Overview
 from sync.service.status.load import load_overview
+from sync.service.status.reasons import with_reasons
 from sync.service.status.series import SPANS, Series, load_series
 from sync.web.answers import finished
 from sync.web.database_look import DatabaseLook
@@ -186,5 +187,6 @@ def _is_same(one: Told, other: Told) -> bool:
 async def _load(tx: AsyncConnection, *, name: str | None) -> Facts:
     """Everything, and the last day of the connection that is looked at."""
     overview = await load_overview(tx, [] if name is None else [name], of_the_only_one=True)
-    one = look_at(overview, name)
-    return overview, await load_series(tx, one.name, "day") if one else None
+    if (one := look_at(overview, name)) is None:
+        return await with_reasons(tx, overview), None
+    return overview, await load_series(tx, one.name, "day")

@@ -5,8 +5,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from sync.service.status.facts import ConnectionStatus, Daemon, Overview
 
+VOUCHER = "11111111-1111-1111-1111-111111111111"
+ROW = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, status, connection, last_error, request_id,
+  created_at, next_attempt_at, finished_at, attempt_id, uncertain_because, held_because,
+  attempts)
+VALUES ('add', %(voucher_id)s, %(value)s, %(status)s, %(connection)s, %(error)s, %(request_id)s,
+  now() - interval '1 hour', now() + %(due_in)s * interval '1 s',
+  CASE WHEN %(status)s IN ('failed', 'done', 'cancelled') THEN now() END,
+  CASE WHEN %(status)s IN ('sending', 'uncertain') THEN gen_random_uuid() END,
+  CASE WHEN %(status)s = 'uncertain' THEN 'unknown' END,
+  CASE WHEN %(status)s = 'held' THEN 'too_many_deletes' END, 1)
+"""
 NOW = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 WELL = ConnectionStatus(
     name="default",
@@ -69,3 +83,9 @@ def connection(**values: Any) -> ConnectionStatus:
 def overview(*connections: ConnectionStatus, daemons: tuple[Daemon, ...] = (daemon(),)) -> Overview:
     """These connections, and a daemon that serves them."""
     return Overview(NOW, "voucher_sync at db:5432", "0019", list(connections), list(daemons))
+
+
+def queue(sql: psycopg.Connection, value: str, status: str, **more: Any) -> None:
+    """A change that stands so."""
+    row = {"voucher_id": VOUCHER, "connection": "default", "error": None, "request_id": None, "due_in": -1} | more
+    sql.execute(ROW, {"value": value, "status": status, **row})

@@ -1,8 +1,6 @@
 """What stands in a database is told as facts: counted up to a bound, grouped by reason, and without codes."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -13,36 +11,7 @@ from sync.service.status import backlog, codes
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
 
-VOUCHER = "11111111-1111-1111-1111-111111111111"
-ROW = """
-INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, status, connection, last_error, request_id,
-  created_at, next_attempt_at, finished_at, attempt_id, uncertain_because, held_because,
-  attempts)
-VALUES ('add', %(voucher_id)s, %(value)s, %(status)s, %(connection)s, %(error)s, %(request_id)s,
-  now() - interval '1 hour', now() + %(due_in)s * interval '1 s',
-  CASE WHEN %(status)s IN ('failed', 'done', 'cancelled') THEN now() END,
-  CASE WHEN %(status)s IN ('sending', 'uncertain') THEN gen_random_uuid() END,
-  CASE WHEN %(status)s = 'uncertain' THEN 'unknown' END,
-  CASE WHEN %(status)s = 'held' THEN 'too_many_deletes' END, 1)
-"""
-
-
-@pytest.fixture
-def sql(database_url: str) -> Iterator[psycopg.Connection]:
-    """A session to write with past the outbox's triggers, on a database that knows one connection."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("SET session_replication_role = replica")
-        connection.execute(
-            "INSERT INTO sync.connections (name, state, heartbeat_at, caught_up_as_of, token_fingerprint) "
-            "VALUES ('default', 'ok', now(), now(), 'x')"
-        )
-        yield connection
-
-
-def queue(sql: psycopg.Connection, value: str, status: str, **more: Any) -> None:
-    """A change that stands so."""
-    row = {"voucher_id": VOUCHER, "connection": "default", "error": None, "request_id": None, "due_in": -1} | more
-    sql.execute(ROW, {"value": value, "status": status, **row})
+from .helpers import VOUCHER, queue
 
 
 async def load(engine: AsyncEngine) -> Overview:

@@ -1,6 +1,7 @@
 """The pages of docs/ for users: all are found, links lead somewhere, command lines can be typed, and SQL runs."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import click
@@ -62,6 +63,26 @@ def test_every_link_leads_to_a_heading_that_is_there(path: Path) -> None:
     assert [str(target) for target, _ in linked(path) if not target.exists()] == []
     to_headings = [(target, anchor) for target, anchor in linked(path) if anchor]
     assert [(target.name, anchor) for target, anchor in to_headings if anchor not in anchors(target)] == []
+
+
+def test_no_link_names_a_heading_that_a_page_has_twice() -> None:
+    # Viewers number the second one differently, and a built site links to nothing.
+    named = {anchor for path in LINKING for _, anchor in linked(path)}
+    assert [anchor for anchor in sorted(named) if re.search(r"-\d+$", anchor)] == []
+
+
+def test_a_site_has_whatever_its_pages_link_to() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    folder = ROOT / site["docs_dir"]
+
+    def is_on_it(path: Path) -> bool:
+        name = path.relative_to(folder).as_posix()
+        return not any(re.search(pattern, name) for pattern in site["plugins"]["exclude"]["regex"])
+
+    pages = [path for path in LINKING if path.suffix == ".md" and is_on_it(path)]
+    assert {*PAGES, ROOT / "README.md", ROOT / "deploy" / "runbook.md"} <= set(pages)
+    targets = {target for path in pages for target, _ in linked(path)}
+    assert [target for target in sorted(targets) if target.is_file() and not is_on_it(target)] == []
 
 
 def test_a_program_that_reads_is_told_of_every_page() -> None:

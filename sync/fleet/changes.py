@@ -214,7 +214,7 @@ async def require(tx: AsyncConnection, name: str) -> StoredConnection:
     query = select(*columns).where(*of_name).with_for_update()
     row = (await tx.execute(query)).mappings().one_or_none()
     if row is None:
-        raise VoucherSyncError(f"there is no connection {name}: see `voucher-sync connections list`")
+        raise VoucherSyncError(f"there is no connection {name!r}: see `voucher-sync connections list`")
     return StoredConnection(**row)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import overload
+from typing import NamedTuple, overload
 from uuid import UUID
 
 from sqlalchemy import any_, func, literal, or_, select, true
@@ -12,7 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import enterprises
 from sync.core.errors import VoucherSyncError
+from sync.core.names import composed
 from sync.core.plurals import plural
+from sync.core.printable import printable
 from sync.mirror.tables import services, voucher_codes, vouchers
 
 MAX_NAMED = 5
@@ -33,36 +35,70 @@ class ListedVoucher:
     codes: int
 
 
-@overload
-async def find_voucher(tx: AsyncConnection, named: UUID | str) -> UUID: ...
+class _Called(NamedTuple):
+    id: UUID
+    is_active: bool
+    name: str | None
+    external_identifier: str | None
 
 
 @overload
-async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | None: ...
+async def find_voucher(tx: AsyncConnection, named: str) -> UUID: ...
 
 
-async def find_voucher(tx: AsyncConnection, named: UUID | str | None) -> UUID | None:
-    """The id of a voucher that is named by its external identifier, its name or, whether it is known or not, its id.
+@overload
+async def find_voucher(tx: AsyncConnection, named: str | None) -> UUID | None: ...
+
+
+async def find_voucher(tx: AsyncConnection, named: str | None) -> UUID | None:
+    """The id of a voucher that is named by its id, its external identifier or its name; and an id that is not known.
 
     `VoucherSyncError` where there is none of that name, or more than one of which none or several are active.
     """
-    if not isinstance(named, str):
-        return named
-    is_called_so = or_(vouchers.c.external_identifier == named, vouchers.c.name == named)
-    found = (await tx.execute(select(vouchers.c.id, vouchers.c.is_active).where(is_called_so))).all()
-    active = [row.id for row in found if row.is_active]
+    if named is None:
+        return None
+    given = _as_id(named)
+    found = await _called(tx, named, given)
+    if given in {one.id for one in found}:
+        return given
+    active = [one.id for one in found if one.is_active]
     if len(active) == 1 or len(found) == 1:
-        voucher_id: UUID = active[0] if active else found[0].id
-        return voucher_id
+        return active[0] if active else found[0].id
+    if not found and given:
+        return given
     if not found:
         raise VoucherSyncError(
             "the mirror knows no voucher of this name or external identifier: see `voucher-sync vouchers`"
         )
-    several = ", ".join(str(row.id) for row in found[:MAX_NAMED])
+    several = ", ".join(str(one.id) for one in found[:MAX_NAMED])
     raise VoucherSyncError(
         f"{plural(len(found), 'voucher')} have this name or external identifier; name one by its id: {several}"
         f"{', ...' if len(found) > MAX_NAMED else ''}"
     )
+
+
+async def _called(tx: AsyncConnection, named: str, given: UUID | None) -> list[_Called]:
+    """The vouchers that have this id, or are called so; where none is, those that look so."""
+    columns = (vouchers.c.id, vouchers.c.is_active, vouchers.c.name, vouchers.c.external_identifier)
+    is_called_so = or_(vouchers.c.id == given, vouchers.c.external_identifier == named, vouchers.c.name == named)
+    if exact := (await tx.execute(select(*columns).where(is_called_so))).all():
+        return [_Called(*row) for row in exact]
+    if not (looks := _as_shown(named)):
+        return []
+    every = [_Called(*row) for row in await tx.execute(select(*columns))]
+    return [one for one in every if looks in {_as_shown(one.name or ""), _as_shown(one.external_identifier or "")}]
+
+
+def _as_id(named: str) -> UUID | None:
+    try:
+        return UUID(named.strip())
+    except ValueError:
+        return None
+
+
+def _as_shown(name: str) -> str:
+    """A name as somebody may have it from a list: blanks at its ends, or several, are seen by nobody."""
+    return " ".join(composed(printable(name)).split())
 
 
 async def names_of(tx: AsyncConnection, voucher_ids: Collection[UUID]) -> dict[UUID, str]:

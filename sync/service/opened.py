@@ -107,4 +107,4 @@ def _named(connections: list[StoredConnection], name: str) -> StoredConnection:
             raise VoucherSyncError(
                 f"connection {name} is paused: `voucher-sync connections resume {quote(name)}` first"
             )
-    raise VoucherSyncError(f"there is no connection {name}: see `voucher-sync connections list`")
+    raise VoucherSyncError(f"there is no connection {name!r}: see `voucher-sync connections list`")

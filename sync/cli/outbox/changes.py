@@ -3,7 +3,6 @@
 import sys
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -52,7 +51,7 @@ def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
     with_database(work)
 
 
-def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None, *, as_json: bool) -> None:
+def move(name: str, ids: tuple[int, ...], voucher: str | None, *, as_json: bool) -> None:
     """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
     kind, done = MOVES[name]
 
@@ -72,7 +71,7 @@ def move(name: str, ids: tuple[int, ...], voucher: UUID | str | None, *, as_json
     sys.exit(1 if moved.unmoved else 0)
 
 
-async def _move(move: Move, ids: tuple[int, ...], voucher: UUID | str | None, tx: AsyncConnection) -> Moved:
+async def _move(move: Move, ids: tuple[int, ...], voucher: str | None, tx: AsyncConnection) -> Moved:
     if ids:
         return await move_rows(tx, move, list(dict.fromkeys(ids)))
     return await move_all(tx, move, await find_voucher(tx, voucher))

@@ -43,7 +43,7 @@ CODES_PER_REPORT = 5_000
 class Order:
     """What is to be made."""
 
-    voucher: UUID | str
+    voucher: str
     pattern: CodePattern
     count: int
     validity_start_utc: datetime | None

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader, RawIOBase, TextIOWrapper
 from typing import Any, BinaryIO, cast
-from uuid import UUID
 
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -59,7 +58,7 @@ LINES_PER_REPORT = 5_000
 class Asked:
     """What the command was asked for, beside the file. `is_forecast`: nothing is queued, as with `dry_run`."""
 
-    voucher: UUID | str | None
+    voucher: str | None
     unique: str | None
     connection: str | None
     skip_bad: bool

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 import click
 
@@ -14,7 +13,7 @@ from sync.cli.outbox.options import ROW, option_voucher
 def _mover(name: str, explanation: str) -> click.Command:
     """A command that moves rows. The three differ in their words only."""
 
-    def run(ids: tuple[int, ...], is_all: bool, voucher: UUID | str | None, as_json: bool) -> None:
+    def run(ids: tuple[int, ...], is_all: bool, voucher: str | None, as_json: bool) -> None:
         if bool(ids) == is_all or (voucher and not is_all):
             raise click.UsageError("give the rows' numbers, or --all, or --all --voucher")
         with loading():

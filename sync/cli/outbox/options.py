@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import click
 
@@ -27,16 +26,15 @@ class Instant(click.ParamType[datetime]):
 
 
 class VoucherName(Words):
-    """A voucher's id, or a text by which the database is asked for it: its name, or its external identifier."""
+    """A text by which the database is asked for a voucher: its id, its external identifier or its name."""
 
     name = "voucher"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Click's own way to ask for it: a `UUID` or a text."""
-        try:
-            return UUID(str(value))
-        except ValueError:
-            return super().convert(value, param, ctx)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Click's own way to ask for it; what a shell has no value for names no voucher, though the API may."""
+        if not value.strip():
+            self.fail("is empty", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class WholeNumber(click.IntRange):

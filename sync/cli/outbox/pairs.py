@@ -21,7 +21,7 @@ from sync.postgres.engine import in_transaction
 def queue_pair(
     *,
     voucher_code_id: UUID | None,
-    voucher: UUID | str | None,
+    voucher: str | None,
     old: str | None,
     new: str | None,
     validity_start_utc: Any,

@@ -137,7 +137,7 @@ async def test_a_call_that_is_wrong_says_so(connections: Connections, words: lis
 @pytest.mark.parametrize("command", ["pause", "resume", "remove"])
 async def test_one_that_is_not_there_is_told(connections: Connections, command: str) -> None:
     ended = await connections(command, "nowhere")
-    assert (ended.code, "there is no connection nowhere" in ended.stderr) == (1, True)
+    assert (ended.code, "there is no connection 'nowhere'" in ended.stderr) == (1, True)
 
 
 @pytest.mark.long

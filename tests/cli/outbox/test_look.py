@@ -89,6 +89,8 @@ async def test_a_name_that_is_no_voucher_s_or_of_several_is_refused(
     none = await cli("outbox", "add", "--voucher", "Spring", SECRET, settings=settings)
     assert (none.code, none.stdout) == (1, "")
     assert none.stderr.startswith("Error: the mirror knows no voucher of this name or external identifier: see")
+    nothing = await cli("outbox", "add", "--voucher", "", SECRET, settings=settings)
+    assert (nothing.code, "Invalid value for '--voucher': is empty" in nothing.stderr) == (2, True)
     query(database_url, KNOWN, OTHER, "Winter", None)
     several = await cli("outbox", "add", "--voucher", "Winter", SECRET, settings=settings)
     assert several.code == 1

@@ -148,6 +148,7 @@ Connection = _shape(
     [
         *_all_of(ConnectionStatus, "details"), *_all_of(Details), ("verdict", Judged), ("daemons", list[Daemon]),
         ("revision", str),
+        ("unassigned", dict[str, int]),
     ],
 )  # fmt: skip
 

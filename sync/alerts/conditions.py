@@ -40,6 +40,11 @@ class Kind(StrEnum):
     """The last audit missed more than `SYNC_AUDIT_MAX_LOSS` of the codes, and changed nothing."""
 
 
+LEFT = (
+    (Kind.HELD, Status.HELD, "changes held until somebody releases them"),
+    (Kind.FAILED, Status.FAILED, "changes refused for good"),
+)
+NO_CONNECTION = ""
 Key = tuple[str, Kind]
 """A connection's name and what holds of it: there is one of each."""
 PASSING = {Kind.FAILING, Kind.NO_PROGRESS}
@@ -82,10 +87,7 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
     if one.gap:
         lost = "was restored or copied, so nothing is sent" if one.gap == "copy" else "has lost commits"
         yield Condition(one.name, Kind.NOT_ADOPTED, 1, f"the database {lost}")
-    for kind, status, what in (
-        (Kind.HELD, Status.HELD, "changes held until somebody releases them"),
-        (Kind.FAILED, Status.FAILED, "changes refused for good"),
-    ):
+    for kind, status, what in LEFT:
         yield from _counted(one.name, kind, one.outbox.get(status, 0), what)
     yield from _counted(one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them")
     yield from _counted(one.name, Kind.REJECTED, one.rejected_records, "records of the API that cannot be stored")
@@ -95,6 +97,12 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         # Each audit is news of its own; that a voucher is new, which none has compared yet, is none.
         found = f"{plural(one.audit_drift, 'code')} had drifted when last compared, and {words.mended(one)}"
         yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()) if one.audited_since else 1, found)
+
+
+def conditions_of_none(unassigned: Mapping[str, int]) -> Iterator[Condition]:
+    """What holds of changes whose voucher none of several connections knows, by how many there are of each status."""
+    for kind, status, what in LEFT:
+        yield from _counted(NO_CONNECTION, kind, unassigned.get(status, 0), f"(no connection knows the voucher) {what}")
 
 
 def _counted(connection: str, kind: Kind, count: int, what: str) -> Iterator[Condition]:

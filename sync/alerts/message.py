@@ -45,7 +45,7 @@ def messages_of(changes: Iterable[Untold], host: str) -> Iterator[tuple[Message,
 
 
 def _message(kind: Kind, changes: Sequence[Untold], host: str, *, has_ended: bool) -> Message:
-    named = [f"{one.connection} {one.summary}" for one in changes[:MAX_NAMED]]
+    named = [f"{one.connection} {one.summary}".strip() for one in changes[:MAX_NAMED]]
     more = f"; and {len(changes) - MAX_NAMED:,} more connections" if len(changes) > MAX_NAMED else ""
     what_to_do = "" if has_ended else WHAT_TO_DO[kind]
     said = f"{'; '.join(named)}{more}"

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.alerts import store
-from sync.alerts.conditions import ENDED, Condition, Key, Kind, Lasting, conditions_of
+from sync.alerts.conditions import ENDED, Condition, Key, Kind, Lasting, conditions_of, conditions_of_none
 from sync.alerts.message import Message, body_for, messages_of, signature_headers
 from sync.alerts.post import NotReached, NotTold, Poster
 from sync.alerts.store import Known, Untold
@@ -20,7 +20,7 @@ from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
 from sync.postgres.engine import in_transaction
 from sync.service.defects import outlived
-from sync.service.status.load import load_status
+from sync.service.status.load import load_overview
 
 LOOK_S = 10.0
 """With what has to last before it is told, and a call's time-out, somebody knows within a minute."""
@@ -128,8 +128,10 @@ class Alerter:
     async def _note(self, tx: AsyncConnection) -> Sequence[Untold]:
         await store.note_told_meanwhile(tx, self._told_meanwhile.values())
         self._known = await store.known(tx)
-        status = await load_status(tx)
+        overview = await load_overview(tx, ())
+        status = overview.connections
         present = [condition for one in status for condition in conditions_of(one)]
+        present += conditions_of_none(overview.unassigned)
         since = {(one.name, Kind.FAILING): one.paused_at or one.state_since for one in status}
         present += [
             Condition(one, Kind.NO_PROGRESS, 1, "has read nothing for three intervals") for one in self._stuck()

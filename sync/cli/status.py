@@ -23,6 +23,7 @@ from sync.core.plurals import plural
 from sync.postgres.engine import make_engine, transaction
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
+from sync.service.status.notes import notes_on_unassigned
 from sync.service.status.reasons import with_reasons
 from sync.service.status.verdict import Level, is_served, judge_connection
 from sync.settings import Settings, load_settings
@@ -66,7 +67,8 @@ def _exit_code(overview: Overview, lease_s: float, *, strict: bool) -> int:
     if worst >= Level.DEGRADED:
         return 1
     # Nothing there and nobody at work: the database may be the wrong one.
-    needs_somebody = any(verdict.notes for verdict in verdicts) or not (verdicts or overview.alive)
+    has_notes = any(verdict.notes for verdict in verdicts) or any(notes_on_unassigned(overview.unassigned))
+    needs_somebody = has_notes or not (verdicts or overview.alive)
     return NEEDS_SOMEBODY if strict and needs_somebody else 0
 
 
@@ -143,4 +145,5 @@ def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict
     told = {**asdict(verdict), "level": verdict.level.name.lower()}
     daemons = [asdict(daemon) for daemon in overview.daemons]
     details = values.pop("details")
-    return {**values, **details, "verdict": told, "daemons": daemons, "revision": overview.revision}
+    of_all = {"daemons": daemons, "revision": overview.revision, "unassigned": overview.unassigned}
+    return {**values, **details, "verdict": told, **of_all}

@@ -66,6 +66,10 @@ def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
         yield from _line(one, verdicts[one.name], column, width)
     if len(urgent) > MAX_LISTED:
         yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
+    if overview.unassigned:
+        yield from _wrapped(
+            f"of vouchers that no connection knows: {words.statuses(overview.unassigned, ())}", "", width
+        )
     if len(urgent) > SLOWEST:
         yield from ("", "furthest behind, since a pull last caught up:")
         for one in furthest_behind(urgent):

@@ -73,7 +73,7 @@ async def note(tx: AsyncConnection, done: Mapping[str, Done], late_after_s: floa
 
     One that caught up within `late_after_s` counts as up to date.
     """
-    backlogs = await load_backlogs(tx, list(done))
+    backlogs = await load_backlogs(tx, list(done), (await tx.execute(_THE_ONLY_ONE)).scalar_one_or_none())
     counts = [backlogs.get(name, Backlog()).counts for name in done]
     await tx.execute(
         _SAMPLE,
@@ -95,6 +95,7 @@ async def thin(tx: AsyncConnection) -> None:
     await tx.execute(_THIN, {"whole_for": WHOLE_FOR, "thinned_for": THINNED_FOR})
 
 
+_THE_ONLY_ONE = text("SELECT min(name) FROM sync.connections WHERE removed_at IS NULL HAVING count(*) = 1")
 _SAMPLE = text("""
 INSERT INTO sync.samples (connection, at, behind_since, waiting, attention, drift, codes, requests, failed)
 SELECT noted.name, now(), present.behind_since, done.waiting, done.attention, present.drift,

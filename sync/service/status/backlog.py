@@ -40,13 +40,15 @@ class Backlog:
             self.oldest_age_s = max(oldest_age_s, self.oldest_age_s or 0.0)
 
 
-async def load_backlogs(tx: AsyncConnection, names: Sequence[str]) -> dict[str, Backlog]:
-    """The changes of each connection; those that no connection knows yet count for each."""
-    backlogs: defaultdict[str, Backlog] = defaultdict(Backlog)
+async def load_backlogs(
+    tx: AsyncConnection, names: Sequence[str], the_only_one: str | None = None
+) -> dict[str | None, Backlog]:
+    """The changes of each connection; those whose voucher none knows are the only one's, or stand under None."""
+    backlogs: defaultdict[str | None, Backlog] = defaultdict(Backlog)
     rows = await tx.execute(_COUNTED, {"names": list(names), "cap": COUNTED_TO + 1})
     for row in rows:
-        for name in names if row.name is None else [row.name]:
-            backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
+        name = the_only_one if row.name is None else row.name
+        backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
     for row in await tx.execute(_STUCK, {"names": list(names), **of_stuck()}):
         backlogs[row.name].stuck = row.number
     return backlogs

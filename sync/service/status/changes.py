@@ -24,7 +24,10 @@ UNDER_WAY = {"sending": "being sent", "uncertain": "its answer was lost: it is l
 async def load_changes(
     tx: AsyncConnection, names: Sequence[str], looked_at: int = LOOKED_AT
 ) -> defaultdict[str, dict[str, Any]]:
-    """`waiting`, `held_for` and `failed` of `Details`, by connection, of so many changes of each sort."""
+    """`waiting`, `held_for` and `failed` of `Details`, by connection, of so many changes of each sort.
+
+    Those whose voucher no connection knows are told with the only one there is.
+    """
     parameters = {"names": list(names), "looked_at": looked_at}
     rows = (await tx.execute(_ROWS, parameters)).all()
     told = [(row, without_code(row.last_error or "", row.value)) for row in rows]
@@ -97,10 +100,12 @@ def _failed(rows: list[tuple[Any, str]]) -> list[FailedGroup]:
 
 
 # Of the outbox of each connection, some rows of each sort that somebody may ask about; those of an unknown connection
-# are told with each. The first that are due, and the last to fail, come first: each in the order of an index, without
-# which the whole outbox may be read for a connection that has nothing in it.
+# are told where there is one alone. The first that are due, and the last to fail, come first: each in the order of an
+# index, without which the whole outbox may be read for a connection that has nothing in it.
 _ROWS = text("""
-WITH known AS (SELECT unnest(CAST(:names AS text[])) AS name)
+WITH known AS (
+  SELECT name, (SELECT count(*) FROM sync.connections WHERE removed_at IS NULL) <= 1 AS is_alone
+  FROM unnest(CAST(:names AS text[])) AS given(name))
 SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at,
           next_attempt_at <= now() AS is_due
@@ -120,10 +125,11 @@ SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
    WHERE connection = known.name AND status IN ('sending', 'uncertain') LIMIT :looked_at)
   UNION ALL
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at, false
-   FROM mews.voucher_code_outbox WHERE connection IS NULL AND status IN ('pending', 'held') LIMIT :looked_at)
+   FROM mews.voucher_code_outbox WHERE known.is_alone AND connection IS NULL AND status IN ('pending', 'held')
+   LIMIT :looked_at)
   UNION ALL
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at, false
-   FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'failed'
+   FROM mews.voucher_code_outbox WHERE known.is_alone AND connection IS NULL AND status = 'failed'
    ORDER BY finished_at DESC LIMIT :looked_at)
 ) AS part
 """)

@@ -166,13 +166,13 @@ class ConnectionStatus:
     `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
     `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are; `stuck` is how
-    many nothing can become of until somebody mends what keeps them. Changes that no connection knows yet count for
-    each. `gap`: `copy` or `behind` for a database that is to be adopted. `voucher_codes_estimated`: their number is
-    PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or `command` or `webhook` for those that the
-    database keeps. `owner`: the machine and the process of the daemon that works for it, if one does that is alive.
-    `paused_at`: since when nothing is done for it; `is_removed`: never again, and changes wait that were queued for it
-    since. `failed_request_age_s`: since a call of the API last failed. `audit_repaired`: how many of those that had
-    drifted are mended.
+    many nothing can become of until somebody mends what keeps them. Changes whose voucher no connection knows count for
+    the only one there is. `gap`: `copy` or `behind` for a database that is to be adopted. `voucher_codes_estimated`:
+    their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or `command` or `webhook` for
+    those that the database keeps. `owner`: the machine and the process of the daemon that works for it, if one does
+    that is alive. `paused_at`: since when nothing is done for it; `is_removed`: never again, and changes wait that were
+    queued for it since. `failed_request_age_s`: since a call of the API last failed. `audit_repaired`: how many of
+    those that had drifted are mended.
     """
 
     name: str
@@ -228,7 +228,8 @@ class ConnectionStatus:
 class Overview:
     """Everything, at the database's `now`: connections by name, and daemons, those that are alive first.
 
-    `database`: its name and where it is.
+    `database`: its name and where it is. `unassigned` counts, where there are several connections, the changes whose
+    voucher none of them knows, by status, and up to `COUNTED_TO`.
     """
 
     now: datetime
@@ -236,6 +237,7 @@ class Overview:
     revision: str
     connections: list[ConnectionStatus]
     daemons: list[Daemon]
+    unassigned: dict[str, int] = field(default_factory=dict)
 
     @property
     def alive(self) -> list[Daemon]:

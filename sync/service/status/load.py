@@ -41,7 +41,7 @@ async def load_overview(
     owners = {one.process: one.name for one in running if one.is_alive}
     names = [row["name"] for row in rows]
     left_out = {row.connection: row.number for row in await tx.execute(_SKIPPED)}
-    backlogs = await load_backlogs(tx, names)
+    backlogs = await load_backlogs(tx, names, names[0] if len(names) == 1 else None)
     codes, is_estimate = await count_codes(tx, names)
     statuses = list[ConnectionStatus]()
     for row in rows:
@@ -53,7 +53,8 @@ async def load_overview(
     wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
     details = await load_details(tx, wanted, now, running)
     connections = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
-    return Overview(now, await place_of(tx), revision, connections, running)
+    unassigned = backlogs.get(None, Backlog()).counts
+    return Overview(now, await place_of(tx), revision, connections, running, unassigned)
 
 
 async def load_status(tx: AsyncConnection) -> list[ConnectionStatus]:

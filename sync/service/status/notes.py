@@ -1,6 +1,6 @@
 """What somebody must look at while all goes on, and what to do; pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -8,7 +8,7 @@ from sync.core.plurals import plural
 from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status import remedies, words
-from sync.service.status.facts import ConnectionStatus
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus
 
 HELD_TO_DO = (
     "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
@@ -16,6 +16,10 @@ HELD_TO_DO = (
 )
 FAILED_TO_DO = (
     "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
+    "leave them"
+)
+UNKNOWN_TO_DO = (
+    "see `voucher-sync outbox list --status failed`: queue them again with a voucher of `voucher-sync vouchers`, or "
     "leave them"
 )
 STUCK_TO_DO = (
@@ -66,6 +70,19 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         text += _reason([left_out.reason for left_out in one.details.rejected_because])
         to_do = "see sync.rejected_records for the reasons; the rest goes on"
         yield Note(text, to_do, "records cannot be stored")
+
+
+def notes_on_unassigned(counts: Mapping[str, int]) -> Iterator[Note]:
+    """What somebody must look at of changes that are no connection's, where there are several."""
+    for status, what, to_do in (
+        ("failed", "refused for good", UNKNOWN_TO_DO),
+        ("held", "held until somebody looks", HELD_TO_DO),
+    ):
+        if count := counts.get(status):
+            text = f"{words.changes(count, count >= COUNTED_TO)} {what}, of vouchers that no connection knows"
+            yield Note(
+                text, to_do, f"changes of unknown vouchers {'were refused' if status == 'failed' else 'are held'}"
+            )
 
 
 def _reason(reasons: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Overview
-from sync.service.status.notes import Note, notes_on
+from sync.service.status.notes import Note, notes_on, notes_on_unassigned
 
 DEFAULT_PULL_INTERVAL_S = 60.0
 DEFAULT_LEASE_S = 30.0
@@ -103,6 +103,15 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
         return Verdict(Level.NOTHING, "Nothing has been mirrored yet", cause, to_do=START)
     if len(verdicts) == 1:
         return next(iter(verdicts.values()))
+    told, of_none = _judge_many(verdicts, overview), list(notes_on_unassigned(overview.unassigned))
+    if of_none and told.level < Level.ATTENTION:
+        return Verdict(Level.ATTENTION, f"{told.headline}, and {of_none[0].what}", of_none[0].text, None,
+                       of_none[0].to_do, [*of_none, *told.notes])  # fmt: skip
+    return replace(told, notes=[*of_none, *told.notes])
+
+
+def _judge_many(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
+    """Of several connections, as they are by themselves."""
     counts = Counter(verdict.level for verdict in verdicts.values())
     paused = counts.pop(Level.PAUSED, 0)
     if not counts:

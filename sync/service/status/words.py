@@ -1,6 +1,6 @@
 """The words for facts: `status` and the page say the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from sync.core.plurals import plural
@@ -147,9 +147,12 @@ def outbox(one: ConnectionStatus) -> str:
     """What is queued, by status."""
     if not one.outbox:
         return "nothing waits"
-    return ", ".join(
-        f"{count(number, status in one.outbox_at_least)} {status}" for status, number in sorted(one.outbox.items())
-    )
+    return statuses(one.outbox, one.outbox_at_least)
+
+
+def statuses(counts: Mapping[str, int], at_least: Collection[str]) -> str:
+    """How many of each status; of those in `at_least` there are more."""
+    return ", ".join(f"{count(number, status in at_least)} {status}" for status, number in sorted(counts.items()))
 
 
 def state(one: ConnectionStatus) -> str:

@@ -118,7 +118,8 @@ async def load_stored(transaction: AsyncConnection) -> Stored:
     for metric, status in COUNTED:
         some = found.get((metric, status), Column(metric, status, (), ()))
         counted = dict(zip(some.names, some.values, strict=True))
-        found[metric, status] = Column(metric, status, known, [counted.get(name, 0.0) for name in known])
+        of = [None, *known] if metric is names.OUTBOX else known  # a change whose voucher nobody knows is of none
+        found[metric, status] = Column(metric, status, of, [counted.get(name, 0.0) for name in of])
     stored = defaultdict[Metric, list[Column]](list)
     for column in found.values():
         stored[column.metric].append(column)

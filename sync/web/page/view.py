@@ -217,8 +217,9 @@ def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
     all_ = overview.connections
     if not all_:
         return []
-    waiting = sum(one.outbox.get(status, 0) for one in all_ for status in words.WAIT_STATUSES)
-    held, failed = (sum(one.outbox.get(status, 0) for one in all_) for status in ("held", "failed"))
+    changes = [*(one.outbox for one in all_), overview.unassigned]
+    waiting = sum(one.get(status, 0) for one in changes for status in words.WAIT_STATUSES)
+    held, failed = (sum(one.get(status, 0) for one in changes) for status in ("held", "failed"))
     failing = sum(one.level >= Level.DEGRADED for one in verdicts.values())
     paused = sum(one.paused_at is not None for one in all_)
     beside = f", {paused:,} paused" if paused else ""

@@ -172,12 +172,16 @@ def new_ledger(settings: Settings, engine: AsyncEngine, platform_address: str, g
     return make_ledger(fingerprint(platform_address, given.access_token), settings, engine)
 
 
+OR_KEY = "; where the database keeps the tokens of hotels, set SYNC_SECRET_KEY, or SYNC_SECRET_KEY_FILE, in its place"
+
+
 def credentials(settings: Settings) -> Credentials:
     """The tokens of the environment, or `SettingsError`."""
     client_token, access_token = settings.mews_client_token, settings.mews_access_token
     if client_token is None or access_token is None:
         missing = "MEWS_CLIENT_TOKEN" if client_token is None else "MEWS_ACCESS_TOKEN"
-        raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE, to the token that Mews issued")
+        or_key = OR_KEY if missing == "MEWS_ACCESS_TOKEN" and not settings.secret_keys else ""
+        raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE, to the token that Mews issued{or_key}")
     return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
 
 

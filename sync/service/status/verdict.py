@@ -2,12 +2,13 @@
 
 import math
 import shlex
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from sync.core.plurals import plural
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
@@ -142,13 +143,19 @@ def _told_of(alike: dict[str, Verdict]) -> Verdict:
 
 
 def _notes_of_many(verdicts: dict[str, Verdict], cause: str) -> Iterator[Note]:
-    """What of each connection's is not told yet, of the most urgent first; of how many more."""
+    """What of each connection's is not told yet, of the most urgent first: of a kind once, and of how many."""
     by_urgency = sorted(verdicts.items(), key=lambda one: -one[1].level)
-    notes = [Note(f"{name}: {note.text}", note.to_do) for name, verdict in by_urgency for note in verdict.notes]
-    left = [note for note in notes if note.text not in cause]
-    yield from left[:MAX_NOTES]
-    if len(left) > MAX_NOTES:
-        yield Note(f"{len(left) - MAX_NOTES:,} more of other connections", "see each of them")
+    alike = defaultdict[str, list[Note]](list)
+    for name, verdict in by_urgency:
+        for note in verdict.notes:
+            if f"{name}: {note.text}" not in cause:
+                alike[note.what].append(replace(note, text=f"{name}: {note.text}"))
+    kinds = list(alike.values())
+    for notes in kinds[:MAX_NOTES]:
+        others = f"; and {plural(len(notes) - 1, 'more connection')}" if len(notes) > 1 else ""
+        yield replace(notes[0], text=f"{notes[0].text}{others}")
+    if left := sum(map(len, kinds[MAX_NOTES:])):
+        yield Note(f"{left:,} more of other connections", "see each of them")
 
 
 def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float = DEFAULT_LEASE_S) -> Verdict:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import BigInteger, Boolean, Interval, Text, and_, bindparam, exists, func, or_, select, text
+from sqlalchemy import BigInteger, Boolean, Interval, Text, and_, bindparam, exists, func, or_, select, text, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +13,7 @@ from sync.core.plurals import plural
 from sync.outbox.each_row import KEPT, REFUSES, RESTS
 from sync.outbox.rules import Status
 from sync.outbox.tables import IS_UNFINISHED, PUT_OFF_UNTIL, outbox
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.postgres.locks import blockers, describe
 from sync.postgres.metadata import TIMESTAMP
 
@@ -30,12 +31,16 @@ class LeftPending:
     waits_for_mirror: bool
 
 
-async def has_backlog(tx: AsyncConnection, connection: str) -> bool:
-    """Whether anything is due, or was sent and is not finished."""
+async def has_backlog(tx: AsyncConnection, connection: str, *, with_hidden: bool = True) -> bool:
+    """Whether anything is due, or was sent and is not finished.
+
+    Without what is hidden: looked up in vain, since the API does not show its voucher.
+    """
     is_waiting = and_(
         outbox.c.status == Status.PENDING, or_(outbox.c.attempts > 0, outbox.c.next_attempt_at <= func.now())
     )
-    is_unreconciled = outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN])
+    is_shown = true() if with_hidden else outbox.c.last_error.is_distinct_from(NOT_SHOWN)
+    is_unreconciled = and_(outbox.c.status.in_([Status.SENDING, Status.UNCERTAIN]), is_shown)
     backlog = exists().where(outbox.c.connection == connection, or_(is_waiting, is_unreconciled))
     return bool((await tx.execute(select(backlog))).scalar_one())
 

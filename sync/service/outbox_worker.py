@@ -222,7 +222,8 @@ class OutboxJobs:
         """
         total = await PushAll(self._connection, self._settings.push, self._pusher, self.look_up, refresh).run()
         # What it leaves for another reason is no failure of the connection, as what somebody has locked.
-        await self._note_calls(total, [one for one in total.errors.values() if isinstance(one, ApiError)])
+        failed = [one for one in total.errors.values() if isinstance(one, ApiError)]
+        await self._note_calls(total, failed if await self._is_anything_left() else [])
         self._note_pushed(total)
         await self.tell_pushed()
         return total
@@ -282,8 +283,9 @@ class OutboxJobs:
 
     async def _is_push_mended(self) -> bool:
         """Whether nothing is left of a push that failed: after a look that found a lost answer, no push follows."""
-        return self._health.is_failing("push") and not await self._has_backlog()
+        return self._health.is_failing("push") and not await self._is_anything_left()
 
-    async def _has_backlog(self) -> bool:
-        has_backlog = partial(left_over.has_backlog, connection=self._connection.name)
-        return await in_transaction(self._connection.engine, has_backlog)
+    async def _is_anything_left(self) -> bool:
+        # Of a change whose voucher is hidden no other call may ever tell that calls do not fail any more.
+        left = partial(left_over.has_backlog, connection=self._connection.name, with_hidden=False)
+        return await in_transaction(self._connection.engine, left)

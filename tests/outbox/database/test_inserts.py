@@ -34,8 +34,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for name, value in {
             "status": "held",
             "attempts": 1,
-            "last_error": "",
-            "request_id": "",
+            "last_error": "as an API says",
+            "request_id": "1",
             "sent_at": SENT_UTC,
             "finished_at": SENT_UTC,
             "attempt_id": uuid(1),

@@ -11,13 +11,14 @@ import pytest
 from psycopg import AsyncConnection
 from sqlalchemy import text
 
-from sync.demo.simulator import Operation, Voucher
+from sync.demo.simulator import Close, Operation, Voucher
 from sync.postgres.urls import libpq_url
 from tests.support.daemon import Daemon, running
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.pooler import QUICK_LOOKS
 from tests.support.proxy import Proxy
 
+SOON = {"SYNC_PUSH_POLL_S": "0.2", "SYNC_SETTLE_AFTER_S": "0.2"}
 NO_POLL = {"SYNC_PUSH_POLL_S": "3600", "SYNC_PULL_INTERVAL_S": "3600", "SYNC_DISCOVERY_INTERVAL_S": "3600"}
 """What is pushed then, a notification has brought about."""
 
@@ -188,3 +189,23 @@ async def test_no_value_of_a_code_is_logged(mirror: Mirror, tmp_path: Path) -> N
         await done(mirror, rows=1)
         await daemon.stopped(signal.SIGTERM)
     assert value not in str(daemon.logs)
+
+
+@pytest.mark.long
+async def test_a_lost_answer_of_which_nothing_can_become_is_no_failure_that_stays(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    """Its voucher is hidden since, so that no later call ends what the lost one began."""
+    hidden = voucher_of(mirror)
+
+    async def hide(operation: Operation, _body: Any) -> None:
+        if operation is Operation.ADD_CODES:
+            mirror.world.vouchers.pop(hidden.id, None)
+
+    async with mirror.opened(), ready(mirror, tmp_path, **SOON) as daemon:
+        mirror.simulator.on_request = hide
+        mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+        await mirror.execute(ADD, voucher=hidden.id, value="LOST")
+        await daemon.event("failing")
+        await daemon.event("recovered")
+        assert await statuses(mirror) == ["uncertain"]

@@ -7,7 +7,7 @@ a cancellation too. A transport that has one connection, and is closed when its 
 both.
 
 What httpx's client does above its transport is left out. It merges addresses, headers and cookies, and looks for logins
-and redirects; the API has none of these, and that is two fifths of the processor time of a request.
+and redirects; the API has none of these, and that is a third of the processor time of a request.
 """
 
 import asyncio

@@ -34,7 +34,7 @@ class LeftPending:
 async def has_backlog(tx: AsyncConnection, connection: str, *, with_hidden: bool = True) -> bool:
     """Whether anything is due, or was sent and is not finished.
 
-    Without what is hidden: looked up in vain, since the API does not show its voucher.
+    `with_hidden`: also what was looked up in vain, since the API does not show its voucher.
     """
     is_waiting = and_(
         outbox.c.status == Status.PENDING, or_(outbox.c.attempts > 0, outbox.c.next_attempt_at <= func.now())

@@ -97,7 +97,6 @@ def make_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        pool_pre_ping=True,
         use_native_hstore=False,  # looks for a type, wherever the session looks for names
         hide_parameters=True,  # values of codes must not reach an error's text
         execution_options={"preserve_rowcount": True, **places(pool_size)},  # without it an INSERT's row count is -1

@@ -15,6 +15,7 @@ from functools import partial
 from types import MappingProxyType
 
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import DBAPIError
 
 LOCK_TIMEOUT_S = 30
 """Somebody else's lock is waited for so long; shorter than a transaction may take, so that it is told as what it is."""
@@ -84,8 +85,20 @@ def begin_again(connection: Connection) -> None:
 
 
 def begin_by_statement(engine: Engine, more: Mapping[str, str] = NO_MORE) -> None:
-    """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode."""
-    event.listen(engine, "begin", partial(_begin, more=more))
+    """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode.
+
+    A session that ended while the pool kept it is found out by this first statement, and not by one before it.
+    """
+    event.listen(engine, "begin", partial(_begin_in_any_session, more=more))
+
+
+def _begin_in_any_session(connection: Connection, more: Mapping[str, str] = NO_MORE) -> None:
+    try:
+        _begin(connection, more)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        _begin(connection, more)  # in a new one: the pool gives out none that is older than this failure
 
 
 def _begin(connection: Connection, more: Mapping[str, str] = NO_MORE) -> None:

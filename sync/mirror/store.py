@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 from uuid import UUID, uuid4
 
 import msgspec
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.connection import Connection
 from sync.connection.tables import enterprises
@@ -17,7 +17,7 @@ from sync.core.errors import StatementRefused
 from sync.mews.pages import Page
 from sync.mews.records import Enterprise, Record, Rejected, Service, Voucher, VoucherCode
 from sync.mirror import tables, upsert
-from sync.postgres.engine import Opened, in_transaction, transaction
+from sync.postgres.engine import in_transaction
 from sync.postgres.refused_rows import Target, sort_out
 
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -25,6 +25,13 @@ EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
+
+
+class Run(Protocol):
+    """Has something done in a transaction, as `in_transaction` does."""
+
+    async def __call__(self, engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]], /) -> T:
+        """What `work` returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +102,21 @@ async def store_page(
     kind: Kind[R],
     page: Page[R],
     work: Callable[[AsyncConnection, Page[R], int], Awaitable[T]],
-    opened: Opened = transaction,
+    run: Run = in_transaction,
 ) -> T:
-    """What `work` returns, which stores a page's records and keeps its rejected ones, in one transaction.
+    """What `work` returns, which stores a page's records and keeps its rejected ones, in one transaction of `run`.
 
     Where the database refuses that, it is called again with what is refused among the rejected records, and with how
     many rows were written meanwhile. Raises `StatementRefused` where it is not for single records.
     """
     engine, page = connection.engine, connection.refusals.leave_out(kind.name, page)
     try:
-        return await in_transaction(engine, lambda tx: work(tx, page, 0), opened)
+        return await run(engine, lambda tx: work(tx, page, 0))
     except StatementRefused as refusal:
         found = await sort_out(engine, target_of(connection, kind), page.records, refusal)
     rejected = [set_aside(connection, kind, record, error) for record, error in found.refused]
     rest = replace(page, records=found.stored, rejected=[*page.rejected, *rejected])
-    return await in_transaction(engine, lambda tx: work(tx, rest, found.written), opened)
+    return await run(engine, lambda tx: work(tx, rest, found.written))
 
 
 def target_of(connection: Connection, kind: Kind[R]) -> Target[R]:

@@ -18,6 +18,7 @@ from sync.mirror.store import CODES, DELETED_CODES, DeletedCode, R, store_page
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.dispatch import Batch
+from sync.outbox.each_row import at_once
 from sync.outbox.outcomes import Outcome, Resolved, Waits
 from sync.outbox.rules import Operation, Status, Verdict
 
@@ -117,12 +118,13 @@ class Completer:
             await DELETED_CODES.store(tx, self._connection.name, page.records)
             return await write(tx, hidden=_refused(page))
 
+        run = partial(at_once, opened=as_daemon)
         if batch.lane.operation is Operation.DELETE:
             deleted = Page(_deleted(resolved), [], None)
-            completed = await store_page(self._connection, DELETED_CODES, deleted, store_deleted, as_daemon)
+            completed = await store_page(self._connection, DELETED_CODES, deleted, store_deleted, run)
         else:
             made = Page([*outcome.codes] if outcome else [], [*outcome.rejected] if outcome else [], None)
-            completed = await store_page(self._connection, CODES, made, store_made, as_daemon)
+            completed = await store_page(self._connection, CODES, made, store_made, run)
         self.report.count(completed)
         self.ended += len(completed.ended)
         return completed.left

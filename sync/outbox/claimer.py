@@ -1,6 +1,6 @@
 """Claiming a batch while a place of the budget is held, so that what is claimed is sent at once."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +17,7 @@ from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.each_row import at_once
 from sync.outbox.finder import DueFinder
 from sync.outbox.look import Seen
+from sync.outbox.rules import Row
 from sync.outbox.send import PushSettings, Sender
 
 
@@ -71,13 +72,13 @@ class Claimer:
         async with AsyncExitStack() as taken:
 
             async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Dispatched | None]:
-                seen = await self._finder.look(tx)
+                seen, due = await self._finder.look_and_lock(tx, self._connection.set_aside.row_ids())
                 if server_utc is None or len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
                     return seen, None
                 if not permits and limiter.is_free:  # so that this transaction waits for nothing
                     permits.append(await taken.enter_async_context(limiter.permit(Priority.PUSH)))
                     permits[0].is_used = False
-                return seen, await self._claim(tx, seen.lanes[0], server_utc, seen) if permits else None
+                return seen, await self._claim(tx, seen.lanes[0], server_utc, seen, due) if permits else None
 
             seen, dispatched = await at_once(self._connection.engine, look_and_claim, by_index)
             self._finder.take(seen)
@@ -91,7 +92,9 @@ class Claimer:
         clock = self._connection.client.server_clock
         return None if clock.needs_witness else clock.now()
 
-    async def _claim(self, tx: AsyncConnection, lane: Lane, server_utc: datetime, seen: Seen) -> Dispatched:
+    async def _claim(
+        self, tx: AsyncConnection, lane: Lane, server_utc: datetime, seen: Seen, locked: Sequence[Row] | None = None
+    ) -> Dispatched:
         terms = Terms(
             limit=self._sender.batch_size,
             lease=self._settings.lease,
@@ -102,5 +105,6 @@ class Claimer:
             without=self._connection.set_aside.row_ids(),
             seen=seen,
             tenure=self._connection.tenure,
+            locked=locked,
         )
         return await claim_due(tx, lane, terms)

@@ -39,7 +39,7 @@ class Terms:
     """What a claim goes by: how many rows it takes at most, for how long, and what is known.
 
     `server_utc`: the API's time, and not later. `without`: rows that are left alone. `seen`: by the look that found the
-    lane.
+    lane; `locked`: what it has locked, of this lane alone, where it was taken in the same transaction.
     """
 
     limit: int
@@ -51,6 +51,7 @@ class Terms:
     without: Collection[int] = ()
     seen: Seen = NOTHING
     tenure: Tenure = field(default_factory=Tenure)
+    locked: Sequence[Row] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched
     """
     attempt_id, witnessed = uuid4(), terms.incarnation.witnessed()
     held = await _hold(tx, lane, terms)
-    due = await _lock_due(tx, lane, terms, held.refused)
+    due = await _lock_due(tx, lane, terms, held)
     rows = send_together(due)
     decisions = await _decide(tx, lane.operation, rows, terms) if rows else {}
     waiting, refused = await _postpone(tx, decisions)
@@ -119,9 +120,14 @@ async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> Written:
     return Written(held.ids | suspicious.ids, held.refused | suspicious.refused)
 
 
-async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, refused: Collection[int]) -> list[Row]:
-    without, seen = {*terms.without, *refused}, terms.seen
-    due = await outbox_due.lock_due(tx, lane, terms.limit, without, since=seen.since, are_few=seen.are_few)
+async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written) -> list[Row]:
+    """What may go, less what was `held` just now, and what that is refused for."""
+    locked, seen = terms.locked, terms.seen
+    if locked is not None and seen.are_few and len(locked) < terms.limit:
+        due = [row for row in locked if row.id not in held.ids | held.refused.keys()]
+    else:
+        without = {*terms.without, *held.refused}
+        due = await outbox_due.lock_due(tx, lane, terms.limit, without, since=seen.since, are_few=seen.are_few)
     terms.incarnation.refuse_put_back(row.created_at for row in due)
     return due
 

@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import LateralFromClause
 
 from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, Lane, Position
@@ -66,9 +67,7 @@ async def _lock_all(
     """All due rows of a lane, what has a higher priority first; None where they are not fewer than `limit`."""
     parameters = {"without": list(without), "limit": limit, **_parameters(lane, since)}
     rows = (await tx.execute(_all_due(has_hotel=lane.enterprise_id is not None), parameters)).mappings().all()
-    if len(rows) == limit:
-        return None
-    return [_row(row) for row in sorted(rows, key=lambda row: -row["priority"])]
+    return None if len(rows) == limit else in_order(rows)
 
 
 async def _lock_in_turn(
@@ -117,13 +116,14 @@ def _pending(*, has_hotel: bool) -> tuple[ColumnElement[bool], ...]:
     return (literal_column(IS_IN_TURN.text, Boolean), *_of_lane(has_hotel=has_hotel))
 
 
-def _is_from_since_on() -> ColumnElement[bool]:
+def is_from_since_on() -> ColumnElement[bool]:
+    """Whether a row is not before the position of the parameters `since_at` and `since_id`."""
     return tuple_(outbox.c.next_attempt_at, outbox.c.id) >= tuple_(_SINCE_AT, _SINCE_ID)
 
 
 def _may_go() -> tuple[ColumnElement[bool], ...]:
     return (
-        _is_from_since_on(),
+        is_from_since_on(),
         outbox.c.next_attempt_at <= func.now(),
         ~(outbox.c.id == any_(bindparam("without", type_=ARRAY(BigInteger)))),
         ~_waits(outbox),
@@ -131,11 +131,28 @@ def _may_go() -> tuple[ColumnElement[bool], ...]:
     )
 
 
+def in_order(found: Iterable[RowMapping]) -> list[Row]:
+    """Rows of a lane that fit in a call, what has a higher priority first."""
+    return [_row(row) for row in sorted(found, key=lambda row: -row["priority"])]
+
+
+def locked_one(row_id: ColumnElement[int]) -> LateralFromClause:
+    """The row of an id, locked as `lock_due` does, beside whatever the id comes from; nothing where it may not go."""
+    # Said so, no index of what is pending is taken for the one to find it by.
+    is_pending = outbox.c.status.concat("") == Status.PENDING
+    return (
+        select(*_columns())
+        .where(outbox.c.id == row_id, is_pending, *_may_go())
+        .with_for_update(key_share=True, skip_locked=True)
+        .lateral("locked")
+    )
+
+
 # To build one of these statements takes longer than all that the database does for a claim, so each is built once.
 @cache
 def _all_due(*, has_hotel: bool) -> Select[Any]:
     return (
-        select(outbox.c.priority, *ROW_COLUMNS, _is_mirrored().label("may_be_mirrored"))
+        select(*_columns())
         .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(has_hotel=has_hotel), *_may_go())
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
         .limit(bindparam("limit", type_=Integer))
@@ -159,7 +176,7 @@ def _due_turns(*, has_hotel: bool) -> Select[Any]:
     following = first(is_next).correlate(turns).lateral("following")
     turns = turns.union_all(select(following).select_from(turns.join(following, true())))
     of_turn = (outbox.c.priority == turns.c.priority, turns.c.queuer == _QUEUER)
-    longest_due = select(outbox.c.next_attempt_at).where(*pending, *of_turn, _is_from_since_on())
+    longest_due = select(outbox.c.next_attempt_at).where(*pending, *of_turn, is_from_since_on())
     longest_due = longest_due.order_by(*_TURN_ORDER, outbox.c.next_attempt_at, outbox.c.id).limit(1).correlate(turns)
     due = select(turns.c.priority, turns.c.queuer).where(longest_due.scalar_subquery() <= func.now())
     return due.order_by(turns.c.priority.desc())
@@ -207,6 +224,10 @@ async def _lock_shares(
     for row in (await tx.execute(due, turn | _parameters(lane, since))).mappings():
         shares[row["queuer"]].append(_row(row))
     return shares
+
+
+def _columns() -> list[ColumnElement[Any]]:
+    return [outbox.c.priority, *ROW_COLUMNS, _is_mirrored().label("may_be_mirrored")]
 
 
 def _row(row: RowMapping) -> Row:

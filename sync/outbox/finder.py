@@ -1,5 +1,6 @@
 """Finding what is due for one connection, turn after turn, and what rows wait for that cannot go yet."""
 
+from collections.abc import Iterable
 from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -8,8 +9,9 @@ from sync.connection.connection import Connection
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import followers, routing
 from sync.outbox.claims import as_daemon, by_index
-from sync.outbox.look import NOTHING, Seen, has_earlier, look
+from sync.outbox.look import NOTHING, Seen, has_earlier, look, look_and_lock
 from sync.outbox.routing import Waiting
+from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
 
 WAITS_FOR_NOTHING = Waiting(discovery=False, pull=False)
@@ -49,11 +51,9 @@ class DueFinder:
             self.seen = await self._looked()
         return self.seen
 
-    async def look(self, tx: AsyncConnection) -> Seen:
-        """What is due now; to be taken once the transaction is committed."""
-        if self._is_to_look_back:
-            self.seen, self._is_to_look_back = NOTHING, False
-        return await look(tx, self._connection.name, self.seen)
+    async def look_and_lock(self, tx: AsyncConnection, without: Iterable[int]) -> tuple[Seen, list[Row]]:
+        """What is due now, to be taken once the transaction is committed, and of few rows those that may go, locked."""
+        return await look_and_lock(tx, self._connection.name, self._before(), without)
 
     def take(self, seen: Seen) -> None:
         """Go on from what a look has seen."""
@@ -61,8 +61,16 @@ class DueFinder:
         if not seen.has_waiting:
             self.waiting, self._followers_seen = WAITS_FOR_NOTHING, None
 
+    def _before(self) -> Seen:
+        if self._is_to_look_back:
+            self.seen, self._is_to_look_back = NOTHING, False
+        return self.seen
+
     async def _looked(self) -> Seen:
-        return await in_transaction(self._connection.engine, self.look, by_index)
+        async def look_on(tx: AsyncConnection) -> Seen:
+            return await look(tx, self._connection.name, self._before())
+
+        return await in_transaction(self._connection.engine, look_on, by_index)
 
     async def _sort_out(self, freshness: MirrorFreshness) -> None:
         """Have rows go, or fail, that wait for a voucher or code to become known, or for another row."""

@@ -6,15 +6,33 @@ So a look begins where the last one saw the first row that was due. What comes t
 that was open for long, is found by `has_earlier`, which reads all of it: seldom, and beside the push.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
+from uuid import UUID
 
-from sqlalchemy import BigInteger, Integer, Row, Text, bindparam, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.claims import BEGINNING, Lane, Position
-from sync.outbox.rules import Operation
+from sync.outbox.due import in_order, is_from_since_on, locked_one
+from sync.outbox.rules import Operation, Row
+from sync.outbox.tables import IS_NEXT, outbox
 from sync.postgres.metadata import TIMESTAMP
 
 FEW = 100
@@ -50,11 +68,24 @@ NOTHING = Seen([], BEGINNING, are_few=False, now=datetime.min.replace(tzinfo=UTC
 
 async def look(tx: AsyncConnection, connection: str, before: Seen) -> Seen:
     """What is due now, of what was not done at the look before; in a transaction that is opened `by_index`."""
-    seen = await _look(tx, connection, before.since)
-    if seen.now < before.now:
+    return (await _look_on(tx, connection, before, None))[0]
+
+
+async def look_and_lock(
+    tx: AsyncConnection, connection: str, before: Seen, without: Iterable[int]
+) -> tuple[Seen, list[Row]]:
+    """The same, and what `lock_due` finds of few rows, in the same trip to the database: of all lanes at once."""
+    return await _look_on(tx, connection, before, without)
+
+
+async def _look_on(
+    tx: AsyncConnection, connection: str, before: Seen, without: Iterable[int] | None
+) -> tuple[Seen, list[Row]]:
+    found = await _look(tx, connection, before.since, without)
+    if found[0].now < before.now:
         # The database's clock was put back: what is queued by it lies before all that was seen.
-        seen = await _look(tx, connection, BEGINNING)
-    return seen
+        found = await _look(tx, connection, BEGINNING, without)
+    return found
 
 
 async def has_earlier(tx: AsyncConnection, connection: str, since: Position) -> bool:
@@ -66,48 +97,75 @@ async def has_earlier(tx: AsyncConnection, connection: str, since: Position) -> 
 async def due_lanes(tx: AsyncConnection, connection: str, since: Position = BEGINNING) -> list[Lane]:
     """The lanes in which something is due, from a position on, however much it is."""
     parameters = {"connection": connection, "at": since.at, "id": since.id}
-    return [_lane(connection, row) for row in await tx.execute(_DUE_LANES, parameters)]
+    return [_lane(connection, *row) for row in await tx.execute(_DUE_LANES, parameters)]
 
 
-async def _look(tx: AsyncConnection, connection: str, since: Position) -> Seen:
-    parameters = {"connection": connection, "at": since.at, "id": since.id, "most": FEW}
-    rows = (await tx.execute(_DUE, parameters)).all()
-    due = [row for row in rows if row.id is not None]
+async def _look(
+    tx: AsyncConnection, connection: str, since: Position, without: Iterable[int] | None
+) -> tuple[Seen, list[Row]]:
+    parameters: dict[str, Any] = {"due_of": connection, "since_at": since.at, "since_id": since.id, "most": FEW}
+    if without is not None:
+        parameters["without"] = list(without)
+    rows = (await tx.execute(_due(locks=without is not None), parameters)).mappings().all()
+    due = [row for row in rows if row["due_id"] is not None]
     are_few = len(due) < FEW
-    lanes = list(dict.fromkeys(_lane(connection, row) for row in due))
-    return Seen(
+    lanes = list(dict.fromkeys(_lane(connection, row["due_operation"], row["due_hotel"]) for row in due))
+    now = rows[0]["now"]
+    seen = Seen(
         lanes if are_few else await due_lanes(tx, connection, since),
-        min([Position(rows[0].now - COMMITTED_WITHIN, 0), *(Position(row.next_attempt_at, row.id) for row in due)]),
+        min([Position(now - COMMITTED_WITHIN, 0), *(Position(row["due_at"], row["due_id"]) for row in due)]),
         are_few,
-        rows[0].now,
-        rows[0].has_unassigned,
-        rows[0].has_followers,
+        now,
+        rows[0]["has_unassigned"],
+        rows[0]["has_followers"],
     )
+    return seen, in_order(row for row in due if row.get("id") is not None)
 
 
-def _lane(connection: str, row: Row[Any]) -> Lane:
-    return Lane(connection, Operation(row.operation), row.enterprise_id)
+def _lane(connection: str, operation: str, enterprise_id: UUID | None) -> Lane:
+    return Lane(connection, Operation(operation), enterprise_id)
 
-
-_FROM = (bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP), bindparam("id", type_=BigInteger))
 
 # The condition on `status` is that of the index alone which is in this order. What is seldom there is asked for in the
 # same trip, and by the first entry of an index.
-_DUE = text("""
-SELECT now() AS now, due.*,
-  (SELECT unassigned.id FROM mews.voucher_code_outbox AS unassigned
-   WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held')
-   ORDER BY unassigned.voucher_id LIMIT 1) IS NOT NULL AS has_unassigned,
-  (SELECT waiting.id FROM mews.voucher_code_outbox AS waiting
-   WHERE right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL
-   ORDER BY waiting.after_id LIMIT 1) IS NOT NULL AS has_followers
-FROM (SELECT 1) AS look LEFT JOIN LATERAL (
-  SELECT row.operation, row.enterprise_id, row.next_attempt_at, row.id FROM mews.voucher_code_outbox AS row
-  WHERE left(row.status, 7) = 'pending' AND row.connection = :connection
-    AND (row.next_attempt_at, row.id) >= (:at, :id) AND row.next_attempt_at <= now()
-  ORDER BY row.next_attempt_at, row.id LIMIT :most
-) AS due ON true
-""").bindparams(*_FROM, bindparam("most", type_=Integer))
+@cache
+def _due(*, locks: bool) -> Select[Any]:
+    due = (
+        select(outbox.c.operation, outbox.c.enterprise_id, outbox.c.next_attempt_at, outbox.c.id)
+        .where(literal_column(IS_NEXT.text, Boolean), outbox.c.connection == bindparam("due_of"))
+        .where(is_from_since_on(), outbox.c.next_attempt_at <= func.now())
+        .order_by(outbox.c.next_attempt_at, outbox.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .lateral("due")
+    )
+    found = select(literal_column("1").label("one")).subquery("look").outerjoin(due, true())
+    columns: list[ColumnElement[Any]] = [func.now().label("now"), _HAS_UNASSIGNED, _HAS_FOLLOWERS]
+    columns += [due.c.operation.label("due_operation"), due.c.enterprise_id.label("due_hotel")]
+    columns += [due.c.next_attempt_at.label("due_at"), due.c.id.label("due_id")]
+    if locks:
+        locked = locked_one(due.c.id)
+        return select(*columns, *locked.c).select_from(found.outerjoin(locked, true()))
+    return select(*columns).select_from(found)
+
+
+_HAS_UNASSIGNED = literal_column(
+    """(
+  SELECT unassigned.id FROM mews.voucher_code_outbox AS unassigned
+  WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held')
+  ORDER BY unassigned.voucher_id LIMIT 1
+) IS NOT NULL""",
+    Boolean,
+).label("has_unassigned")
+_HAS_FOLLOWERS = literal_column(
+    """(
+  SELECT waiting.id FROM mews.voucher_code_outbox AS waiting
+  WHERE right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL
+  ORDER BY waiting.after_id LIMIT 1
+) IS NOT NULL""",
+    Boolean,
+).label("has_followers")
+
+_FROM = (bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP), bindparam("id", type_=BigInteger))
 
 _HAS_EARLIER = text("""
 SELECT EXISTS (

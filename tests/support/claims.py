@@ -1,6 +1,6 @@
 """Claiming and completing, as the daemon does, in a transaction of their own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -15,19 +15,22 @@ from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import claims as product
 from sync.outbox import expired_claims
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import Lane, as_daemon, by_index
+from sync.outbox.claims import BEGINNING, Lane, Position, as_daemon, by_index
 from sync.outbox.completion import Completed, Returning, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Dispatched, Terms, claim_due
+from sync.outbox.due import lock_due
 from sync.outbox.each_row import at_once
-from sync.outbox.look import NOTHING, Seen
+from sync.outbox.look import FEW, NOTHING, Seen, look_and_lock
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Row, Status, Uncertainty
-from tests.support.database import uuid
+from tests.support.database import CONNECTION, uuid
 from tests.support.queue import ADDS, LEASE, SENT_UTC, Outbox
 
 ONE, OTHER = uuid(1), uuid(2)
 SECOND = timedelta(seconds=1)
+Lock = Callable[..., Awaitable[list[Row]]]
+"""One of the ways to find what may go: `in_turn`, `as_few` or `by_the_look`."""
 NO_GUARD = DeleteGuardRule(share=1.0, at_least=10**9, window=timedelta(minutes=10))
 DONE = Completion(Status.DONE, "done", None, 200, "request 2")
 LOST = Completion(
@@ -35,6 +38,32 @@ LOST = Completion(
 )
 BUSY = Completion(Status.PENDING, "not processed", "too many requests", 429, "request 1", timedelta(seconds=30))
 BAD = Completion(Status.FAILED, "refused", "Invalid Value", 400, "request 3")
+
+
+async def in_turn(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
+    """What may go of the adds, as where there is much."""
+    return await lock_due(tx, ADDS, FEW, since=since)
+
+
+async def as_few(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
+    """The same, as where all of it fits in a call."""
+    return await lock_due(tx, ADDS, FEW, since=since, are_few=True)
+
+
+async def by_the_look(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
+    """The same, as where it is all that is found due."""
+    return (await look_and_lock(tx, CONNECTION, replace(NOTHING, since=since), without=[]))[1]
+
+
+async def may_go(outbox: Outbox, lane: Lane = ADDS, limit: int = 100) -> list[int]:
+    """What could be claimed now, which is found by a look too, beside that of other lanes."""
+    async with as_daemon(outbox.engine) as tx:
+        found = [row.id for row in await lock_due(tx, lane, limit)]
+    async with by_index(outbox.engine) as tx:
+        seen, locked = await look_and_lock(tx, lane.connection, NOTHING, without=[])
+    looked = {row.id for row in locked}
+    assert looked >= {*found} if set(seen.lanes) - {lane} or len(found) == limit else looked == {*found}
+    return found
 
 
 async def claim(
@@ -98,8 +127,9 @@ async def claim_due_now(
     limit: int = 100,
     rule: DeleteGuardRule = NO_GUARD,
     without: Sequence[int] = (),
-    seen: Seen = NOTHING,
+    seen: Seen | None = None,
 ) -> Dispatched:
+    """Claims as the daemon does: what was `seen` before, or in one transaction with a look."""
     incarnation = Incarnation(Witness(None))
     await incarnation.check(outbox.engine)
     terms = Terms(
@@ -110,9 +140,16 @@ async def claim_due_now(
         incarnation=incarnation,
         delete_guards=[rule],
         without=without,
-        seen=seen,
+        seen=seen or NOTHING,
     )
-    return await at_once(outbox.engine, partial(claim_due, lane=lane, terms=terms), by_index)
+
+    async def look_and_claim(tx: AsyncConnection) -> Dispatched:
+        found, locked = await look_and_lock(tx, lane.connection, NOTHING, without)
+        is_all = found.lanes == [lane]
+        return await claim_due(tx, lane, replace(terms, seen=found, locked=locked) if is_all else terms)
+
+    claim_seen = partial(claim_due, lane=lane, terms=terms)
+    return await at_once(outbox.engine, claim_seen if seen else look_and_claim, by_index)
 
 
 def sent(dispatched: Dispatched) -> list[int]:

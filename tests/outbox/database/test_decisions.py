@@ -180,3 +180,4 @@ async def test_the_guard_holds_what_would_have_been_claimed(outbox: Outbox) -> N
     assert (claimed.held, await outbox.statuses()) == (0, ["pending"] * 3)
     claimed = await claim_due_now(outbox, DELETES, rule=rule)
     assert (sent(claimed), claimed.held, await outbox.statuses()) == ([], 3, ["held"] * 3)
+    assert claimed.refused == 0, "nothing more was to be done with what is held"

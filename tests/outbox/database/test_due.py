@@ -12,7 +12,7 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.due import lock_due
 from sync.outbox.look import due_lanes
 from sync.outbox.rules import Operation, Row, Status
-from tests.support.claims import ONE, OTHER
+from tests.support.claims import ONE, OTHER, Lock, as_few, by_the_look, in_turn, may_go
 from tests.support.database import CONNECTION, PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
 from tests.support.queue import (
@@ -31,20 +31,14 @@ from tests.support.queue import (
 )
 
 
-async def due(outbox: Outbox, lane: Lane = ADDS, limit: int = 100) -> list[int]:
-    """What could be claimed now."""
-    async with as_daemon(outbox.engine) as tx:
-        return [row.id for row in await lock_due(tx, lane, limit)]
-
-
 async def test_rows_are_claimed_the_longest_due_first(outbox: Outbox) -> None:
     row_ids = [await outbox.add() for _ in range(5)]
     for row_id, day in zip(row_ids, (3, 1, 2, 1, 3), strict=True):
         await outbox.set(row_id, next_attempt_at=utc(2026, 1, day))
     expected = [row_ids[number] for number in (1, 3, 2, 0, 4)]
-    assert await due(outbox) == expected
+    assert await may_go(outbox) == expected
     for limit in range(1, 6):
-        assert await due(outbox, limit=limit) == expected[:limit]
+        assert await may_go(outbox, limit=limit) == expected[:limit]
 
 
 async def test_a_row_holds_what_was_queued(outbox: Outbox) -> None:
@@ -66,12 +60,12 @@ async def test_only_pending_rows_are_due_and_none_before_its_time(outbox: Outbox
     waiting = await outbox.add()
     await outbox.set(waiting, next_attempt_at=utc(2099, 1, 1))
     delayed = await outbox.add(not_before=utc(2099, 1, 1))
-    (pending,) = await due(outbox)
+    (pending,) = await may_go(outbox)
     assert await outbox.status(pending) is Status.PENDING
     await outbox.change(delayed, not_before=utc(2020, 1, 1))
-    assert await due(outbox) == [pending, delayed]
+    assert await may_go(outbox) == [pending, delayed]
     await outbox.set(waiting, next_attempt_at=utc(2020, 1, 1))
-    assert await due(outbox) == [waiting, pending, delayed]
+    assert await may_go(outbox) == [waiting, pending, delayed]
 
 
 async def test_each_lane_has_its_own_rows(outbox: Outbox) -> None:
@@ -91,8 +85,8 @@ async def test_each_lane_has_its_own_rows(outbox: Outbox) -> None:
             )
     await outbox.add(voucher_id=UNKNOWN_VOUCHER)
     for lane, row_id in lanes.items():
-        assert await due(outbox, lane) == [row_id]
-    assert await due(outbox, Lane("other", Operation.ADD, None)) == []
+        assert await may_go(outbox, lane) == [row_id]
+    assert await may_go(outbox, Lane("other", Operation.ADD, None)) == []
 
 
 async def test_a_row_waits_for_every_unfinished_one_before_it_for_the_same_code(outbox: Outbox) -> None:
@@ -101,55 +95,55 @@ async def test_a_row_waits_for_every_unfinished_one_before_it_for_the_same_code(
         await outbox.set(add, attempts=1)  # else the delete would take it back
         await outbox.bring(add, status)
         after_add = await outbox.delete(f"ADD {status}")
-        assert (after_add in await due(outbox, DELETES)) == (status in FINISHED)
+        assert (after_add in await may_go(outbox, DELETES)) == (status in FINISHED)
 
         delete = await outbox.delete(f"DELETE {status}")
         await outbox.bring(delete, status)
         after_delete = await outbox.add(f"DELETE {status}")
-        assert (after_delete in await due(outbox)) == (status in FINISHED)
+        assert (after_delete in await may_go(outbox)) == (status in FINISHED)
 
         second_delete = await outbox.delete(f"TWICE {status}")
         await outbox.bring(second_delete, status)
         after_second = await outbox.delete(f"TWICE {status}")
-        assert (after_second in await due(outbox, DELETES)) == (status in FINISHED)
+        assert (after_second in await may_go(outbox, DELETES)) == (status in FINISHED)
 
 
 async def test_a_row_waits_for_one_that_is_not_due_yet(outbox: Outbox) -> None:
     await outbox.delete("SUMMER", not_before=utc(2099, 1, 1))
     add = await outbox.add("SUMMER")
-    assert await due(outbox) == []
+    assert await may_go(outbox) == []
     await execute(outbox.engine, "UPDATE mews.voucher_code_outbox SET not_before = NULL WHERE operation = 'delete'")
-    assert await due(outbox) == []
+    assert await may_go(outbox) == []
     await execute(outbox.engine, "UPDATE mews.voucher_code_outbox SET status = 'cancelled' WHERE operation = 'delete'")
-    assert await due(outbox) == [add]
+    assert await may_go(outbox) == [add]
 
 
 async def test_a_delete_that_another_user_has_put_off_keeps_nobody_waiting(outbox: Outbox, writer: Outbox) -> None:
     delete = await writer.delete("SUMMER", not_before=utc(2099, 1, 1))
     again = await outbox.delete("SUMMER")
-    assert await due(outbox, DELETES) == [again]
+    assert await may_go(outbox, DELETES) == [again]
     add = await outbox.add("SUMMER")
-    assert await due(outbox) == []  # behind one's own, as ever
+    assert await may_go(outbox) == []  # behind one's own, as ever
     await outbox.change(again, status="cancelled")
-    assert await due(outbox) == [add]
+    assert await may_go(outbox) == [add]
     await outbox.change(add, status="cancelled")
     await outbox.change(delete, not_before=None)
-    assert await due(outbox, DELETES) == [delete]
+    assert await may_go(outbox, DELETES) == [delete]
 
 
 async def test_an_add_that_another_user_has_put_off_is_waited_for_by_its_delete(outbox: Outbox, writer: Outbox) -> None:
     await outbox.add("SUMMER", not_before=utc(2099, 1, 1))
     await writer.delete("SUMMER")
-    assert await due(outbox, DELETES) == []
+    assert await may_go(outbox, DELETES) == []
 
 
 async def test_a_delete_by_id_waits_for_the_add_of_its_value(outbox: Outbox) -> None:
     await store(outbox.engine, code(1, "SUMMER"))
     add = await outbox.add("SUMMER")
     delete = await outbox.queue("delete", voucher_code_id=uuid(1))
-    assert await due(outbox, DELETES) == []
+    assert await may_go(outbox, DELETES) == []
     await outbox.bring(add, Status.DONE)
-    assert await due(outbox, DELETES) == [delete]
+    assert await may_go(outbox, DELETES) == [delete]
 
 
 async def test_nobody_waits_for_a_later_row_another_value_or_another_voucher(outbox: Outbox) -> None:
@@ -157,8 +151,8 @@ async def test_nobody_waits_for_a_later_row_another_value_or_another_voucher(out
     first = await outbox.delete("SUMMER")
     others = [await outbox.add("WINTER"), await outbox.add("SUMMER", voucher_id=OTHER_VOUCHER)]
     await outbox.add("SUMMER")
-    assert await due(outbox, DELETES) == [first]
-    assert await due(outbox) == others
+    assert await may_go(outbox, DELETES) == [first]
+    assert await may_go(outbox) == others
 
 
 # Two claimers.
@@ -172,16 +166,16 @@ async def test_two_claimers_share_what_is_due_and_wait_for_nobody(outbox: Outbox
             await product.claim(other, ADDS, OTHER, dict.fromkeys(second), lease=LEASE, server_utc=SENT_UTC)
             await product.claim(one, ADDS, ONE, dict.fromkeys(first), lease=LEASE, server_utc=SENT_UTC)
     assert [first, second, rest] == [row_ids[:2], row_ids[2:5], row_ids[5:]]
-    assert await due(outbox) == rest
+    assert await may_go(outbox) == rest
 
 
-@pytest.mark.parametrize("are_few", [False, True])
-async def test_a_row_that_somebody_has_locked_keeps_no_other_waiting(outbox: Outbox, are_few: bool) -> None:
+@pytest.mark.parametrize("lock", [in_turn, as_few, by_the_look])
+async def test_a_row_that_somebody_has_locked_keeps_no_other_waiting(outbox: Outbox, lock: Lock) -> None:
     row_ids = [await outbox.add() for _ in range(3)]
     async with asyncio.timeout(PATIENCE_S), as_daemon(outbox.engine) as theirs, as_daemon(outbox.engine) as ours:
         locked = {"id": row_ids[1]}
         await theirs.execute(text("SELECT FROM mews.voucher_code_outbox WHERE id = :id FOR UPDATE"), locked)
-        found = [row.id for row in await lock_due(ours, ADDS, 100, are_few=are_few)]
+        found = [row.id for row in await lock(ours)]
     assert found == [row_ids[0], row_ids[2]]
 
 
@@ -198,7 +192,7 @@ async def test_many_claimers_at_once_never_get_the_same_row(outbox: Outbox) -> N
             async with as_daemon(outbox.engine) as tx:
                 found = [row.id for row in await lock_due(tx, ADDS, 7)]
                 await product.claim(tx, ADDS, uuid4(), dict.fromkeys(found), lease=LEASE, server_utc=SENT_UTC)
-            if not found and not await due(outbox):
+            if not found and not await may_go(outbox):
                 return
             claimed.extend(found)
 
@@ -213,10 +207,10 @@ async def test_a_row_waits_for_one_that_somebody_is_about_to_claim(outbox: Outbo
     await outbox.add("SUMMER")
     async with as_daemon(outbox.engine) as tx:
         assert [row.id for row in await lock_due(tx, DELETES, 1)] == [first]
-        assert await due(outbox) == []
+        assert await may_go(outbox) == []
         await product.claim(tx, DELETES, ONE, {first: ONE}, lease=LEASE, server_utc=SENT_UTC)
-        assert await due(outbox) == []
-    assert await due(outbox) == []
+        assert await may_go(outbox) == []
+    assert await may_go(outbox) == []
 
 
 async def lanes(outbox: Outbox, connection: str = CONNECTION) -> list[Lane]:

@@ -9,7 +9,6 @@ from sync.connection.gaps import Gap, Known
 from sync.core.errors import DatabaseError
 from sync.outbox import followers
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.due import lock_due
 from sync.outbox.followers import move_followers, move_some
 from sync.outbox.future_rows import bring_forward, make_due
 from sync.outbox.gap import hold_before_gap, release
@@ -17,6 +16,7 @@ from sync.outbox.look import due_lanes
 from sync.outbox.retention import prune
 from sync.outbox.rules import Status
 from sync.outbox.tables import PUT_OFF_UNTIL
+from tests.support.claims import may_go
 from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.instants import utc
 from tests.support.queue import ADDS, DELETES, KEY, Outbox, as_user, change
@@ -26,8 +26,7 @@ NOT_DONE = [status for status in Status if status not in {Status.DONE, Status.CA
 
 async def due(outbox: Outbox, lane: Lane = DELETES) -> list[int]:
     """What could be claimed now."""
-    async with as_daemon(outbox.engine) as tx:
-        return [row.id for row in await lock_due(tx, lane, 100)]
+    return await may_go(outbox, lane)
 
 
 async def look(outbox: Outbox) -> None:

@@ -18,7 +18,7 @@ from sync.outbox.due import lock_due
 from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier
 from sync.outbox.rules import Operation, Status
 from sync.postgres.engine import make_engine
-from tests.support.claims import claim_due_now, sent
+from tests.support.claims import Lock, as_few, by_the_look, claim_due_now, in_turn, sent
 from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.instants import utc
 from tests.support.postgres import new_database
@@ -109,19 +109,20 @@ async def test_every_lane_is_found_however_much_is_due(outbox: Outbox, rows: int
     assert set(found.lanes) == {ADDS, DELETES, Lane(CONNECTION, Operation.ADD, uuid(3001))}
 
 
-async def test_of_few_rows_what_has_a_higher_priority_goes_first(outbox: Outbox) -> None:
+@pytest.mark.parametrize("lock", [as_few, by_the_look])
+async def test_of_few_rows_what_has_a_higher_priority_goes_first(outbox: Outbox, lock: Lock) -> None:
     row_ids = [await outbox.add(priority=priority) for priority in (0, 2, 1, 2)]
     async with by_index(outbox.engine) as tx:
-        due = await lock_due(tx, ADDS, FEW, are_few=True)
+        due = await lock(tx)
     assert [row.id for row in due] == [row_ids[number] for number in (1, 3, 2, 0)]
 
 
 async def test_of_few_rows_it_is_told_of_which_the_mirror_may_have_a_code(outbox: Outbox) -> None:
     await store(outbox.engine, code(1, "SUMMER", is_active=False))
     row_ids = [await outbox.add(value) for value in ("SUMMER", "WINTER")]
-    for are_few, expected in ((True, [True, False]), (False, [True, True])):
+    for lock, expected in ((as_few, [True, False]), (by_the_look, [True, False]), (in_turn, [True, True])):
         async with by_index(outbox.engine) as tx:
-            due = await lock_due(tx, ADDS, FEW, are_few=are_few)
+            due = await lock(tx)
         assert {row.id: row.may_be_mirrored for row in due} == dict(zip(row_ids, expected, strict=True))
 
 
@@ -132,12 +133,12 @@ async def test_what_was_taken_for_few_and_is_more_goes_in_turn(outbox: Outbox) -
     assert [row.id for row in due] == [row_ids[2], row_ids[0]]
 
 
-@pytest.mark.parametrize("are_few", [False, True])
-async def test_a_claim_takes_nothing_that_lies_before(outbox: Outbox, are_few: bool) -> None:
+@pytest.mark.parametrize("lock", [in_turn, as_few, by_the_look])
+async def test_a_claim_takes_nothing_that_lies_before(outbox: Outbox, lock: Lock) -> None:
     older, old = await due_at(outbox, OLDER), await due_at(outbox, OLD)
     for since, expected in ((Position(OLDER, older), [older, old]), (Position(OLDER, older + 1), [old])):
         async with by_index(outbox.engine) as tx:
-            due = await lock_due(tx, ADDS, 10, since=since, are_few=are_few)
+            due = await lock(tx, since)
         assert [row.id for row in due] == expected
 
 
@@ -196,7 +197,8 @@ async def everything_that_is_done_for_a_row(tx: AsyncConnection, before: Seen, r
     watch = ClaimWatch(LEASE)
     await expired_claims.expire_claims(tx, CONNECTION, watch, LEASE, with_orphans=False)
     await uncertain.load_uncertain(tx, CONNECTION, with_orphans=False)
-    due = await lock_due(tx, ADDS, FEW, since=found.since, are_few=found.are_few)
+    due = await as_few(tx, found.since)
+    assert await by_the_look(tx, found.since) == due
     await lock_due(tx, ADDS, 1, since=found.since)  # as with a backlog
     assert [row.id for row in due] == [row_id]
     await followers.move_followers(tx, [row_id])

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.core.errors import DatabaseError, SettingsError
+from sync.core.errors import DatabaseError, SettingsError, Stopped
 from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
@@ -17,6 +17,7 @@ from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.mews.transport import HttpPools
 from sync.postgres.engine import in_transaction
 from sync.service import app
+from sync.service.defects import outlived
 from sync.settings import Settings
 
 LEAST_PAUSE_S = 1.0
@@ -55,16 +56,22 @@ def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event, 
 
 
 async def work_off_all(receiver: Receiver, wake: asyncio.Event, pause_s: float = LEAST_PAUSE_S) -> None:
-    """Work off events as they come, until cancelled. `wake` is set by whoever has accepted one."""
+    """Work off events as they come, until cancelled or stopped. `wake` is set by whoever has accepted one.
+
+    A fault of ours ends one event's turn, which comes again, and no other's.
+    """
     loop = asyncio.get_running_loop()
     prune_at_s = loop.time()
     while True:
         has_more = False
         try:
-            has_more = await work_off(receiver)
-            if loop.time() >= prune_at_s:
-                await in_transaction(receiver.engine, store.prune)
-                prune_at_s = loop.time() + PRUNE_EVERY.total_seconds()
+            with outlived("integration_events", but=(DatabaseError, Stopped)):
+                has_more = await work_off(receiver)
+                if loop.time() >= prune_at_s:
+                    await in_transaction(receiver.engine, store.prune)
+                    prune_at_s = loop.time() + PRUNE_EVERY.total_seconds()
+        except Stopped:
+            return
         except DatabaseError as error:
             log.warning("integration_events_wait", error=str(error))
         if has_more:

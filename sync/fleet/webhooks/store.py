@@ -117,6 +117,12 @@ async def put_off(tx: AsyncConnection, event_id: int, pause: timedelta, why: str
     await tx.execute(update(integration_events).where(*_waits(event_id)).values(later))
 
 
+async def give_back(tx: AsyncConnection, event_id: int) -> None:
+    """Let whoever comes next try an event at once: who took it ends before it has tried."""
+    as_before = {"attempts": integration_events.c.attempts - 1, "next_attempt_at": func.now()}
+    await tx.execute(update(integration_events).where(*_waits(event_id)).values(as_before))
+
+
 async def reencrypt(tx: AsyncConnection, box: TokenBox) -> None:
     """Encrypt the tokens of what waits with the first key, but those that no key reads: they are tried as they are."""
     kept = select(integration_events.c.id, integration_events.c.access_token).where(

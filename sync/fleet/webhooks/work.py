@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.hotels import fingerprint
 from sync.connection.tables import connections
 from sync.core.api_errors import ApiError, Unauthorized
-from sync.core.errors import DatabaseError, SettingsError, VoucherSyncError
+from sync.core.errors import DatabaseError, SettingsError, Stopped, VoucherSyncError
 from sync.core.names import composed
 from sync.fleet import changes
 from sync.fleet.changes import MAX_NAME_LENGTH, NewConnection, access_token_of, why_no_name
@@ -34,7 +34,8 @@ FIRST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(hours=1)
 
 Ask = Callable[[str, StoredConnection | None], Awaitable[frozenset[UUID]]]
-"""Which hotels the API shows for an access token, that of a connection if there is one. Raises `ApiError`."""
+"""Which hotels the API shows for an access token, that of a connection if there is one. Raises `ApiError`, and
+`Stopped` where the process ends."""
 
 log = structlog.get_logger()
 
@@ -50,7 +51,8 @@ class Receiver:
 
 
 async def work_off(receiver: Receiver) -> bool:
-    """Verify the next event and do what it counts for; False: none is due. Raises `DatabaseError`.
+    """Verify the next event and do what it counts for; False: none is due. Raises `DatabaseError`, and `Stopped` where
+    the process ends, which leaves the event to whoever comes next.
 
     What fails for now, as where no key reads its token, is put off: it keeps no other event back, and is not lost.
     """
@@ -59,6 +61,9 @@ async def work_off(receiver: Receiver) -> bool:
         return False
     try:
         step, words = await _verify(receiver, waiting)
+    except Stopped:
+        await in_transaction(receiver.engine, partial(store.give_back, event_id=waiting.id))
+        raise
     except ApiError as error:
         step, words = Step.AGAIN, type(error).__name__
     except DatabaseError as error:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
-from sync.core.api_errors import InvalidResponse, RequestTimedOut
+from sync.core.api_errors import ApiError, InvalidRequest, InvalidResponse, RequestTimedOut
 from sync.core.errors import ClockRefused
 from sync.mews import wire
 from sync.mews.client import Client
@@ -105,12 +105,18 @@ async def vouchers_with_values(
 ) -> Page[Voucher]:
     """Vouchers of up to 1000 services that have a code of one of up to 1000 values; an empty page if none has.
 
-    `voucher_ids`: of these up to 1000 vouchers only. `InvalidRequest` if one of the services cannot carry vouchers.
-    Whether the API counts deleted codes, and upper or lower case, it does not say.
+    `voucher_ids`: of these up to 1000 vouchers only. `InvalidRequest` if one of the services cannot carry vouchers; any
+    other error comes without the API's words, which may quote the values: daemons log it. Whether the API counts
+    deleted codes, and upper or lower case, it does not say.
     """
     of_vouchers = {} if voucher_ids is None else {"VoucherIds": voucher_ids}
     asked = {"Extent": {"Vouchers": True}, "ServiceIds": service_ids, "VoucherCodeValues": values, **of_vouchers}
-    return await client.read(VOUCHERS_GET_ALL, {**asked, **limitation(page_size, None)}, VOUCHERS.decode, priority)
+    try:
+        return await client.read(VOUCHERS_GET_ALL, {**asked, **limitation(page_size, None)}, VOUCHERS.decode, priority)
+    except InvalidRequest:
+        raise
+    except ApiError as error:
+        raise (error if error.status is None else error.redacted()) from None
 
 
 async def voucher_codes(

@@ -28,7 +28,9 @@ log = structlog.get_logger()
 class AuditJobs:
     """Audits beside the other jobs, since each takes hours; one at a time. `cron` says when."""
 
-    __slots__ = ("_auditing", "_connection", "_health", "_history", "_is_owed", "_runner", "_settings", "cron")
+    __slots__ = (
+        "_auditing", "_connection", "_health", "_history", "_is_owed", "_runner", "_settings", "_told_after", "cron",
+    )  # fmt: skip
 
     def __init__(
         self, connection: Connection, settings: AuditSettings, cron: Cron, health: Health, history: History
@@ -41,6 +43,7 @@ class AuditJobs:
         self._runner = Runner(connection, health, history)
         self._auditing = asyncio.Lock()
         self._is_owed = False
+        self._told_after: datetime | None = None
 
     async def begin(self) -> None:
         """Compare the whole mirror with the API now, since it is time; one that is under way is as good."""
@@ -74,7 +77,9 @@ class AuditJobs:
         if standing.is_left:
             await self._audit()
         elif missed_at := self._missed(standing):
-            await self._tell_missed(missed_at)
+            if standing.last_at != self._told_after:  # else it is tried once more, after a failure that was told
+                self._told_after = standing.last_at
+                await self._tell_missed(missed_at)
             await self._audit()
         elif self._health.is_outage("audit"):
             await self._health.note("audit", None)
@@ -98,7 +103,7 @@ class AuditJobs:
         log.warning("audit_missed", connection=self._connection.name, due_at=due_at.isoformat())
         missed = AuditMissed(
             f"the audit of {due_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC did not begin, since no daemon was running, "
-            "this connection was paused or the database was away; it is made up for now"
+            "this connection was paused or the database or the API could not be used; it is made up for now"
         )
         await self._history.note("audit", time.monotonic(), {}, missed, is_news=True)
 

@@ -90,6 +90,19 @@ async def standings(jobs: Jobs) -> Mapping[str, Standing]:
     return found
 
 
+async def test_one_that_cannot_begin_is_told_once_however_often_it_is_tried(mirror: Mirror) -> None:
+    await mirrored_since(mirror, 2 * A_DAY)
+    other = mirror.world.add_enterprise("Hotel B")
+    mirror.world.add_token("token-b", name="token-b", enterprise_ids=[other.id])
+    async with mirror.connected(mews_access_token="token-b"):
+        jobs = daily(mirror, ago=AN_HOUR)
+        for _ in range(4):
+            await jobs.audit.make_up()
+        errors = [row["error"] for row in await audits(mirror)]
+    assert ["did not begin" in one for one in errors] == [True, False]
+    assert "MEWS_ACCESS_TOKEN is for Hotel B" in errors[1]
+
+
 async def test_an_audit_at_its_time_is_not_repeated(mirror: Mirror) -> None:
     await mirrored_since(mirror, 2 * A_DAY)
     await audited(mirror, timedelta(minutes=50))

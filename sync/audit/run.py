@@ -74,7 +74,7 @@ async def _audit(run: AuditRun) -> AuditReport:
         # With what the process compared that had begun this audit.
         voucher = run.voucher(voucher_id)
         voucher.counts, voucher.repaired = +Counter(found), repaired
-    await run.do(counts.correct)
+    await run.do(lambda tx: counts.correct(tx, name))
     return report
 
 

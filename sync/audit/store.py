@@ -143,7 +143,7 @@ async def begin_vouchers(tx: AsyncConnection, voucher_ids: Sequence[UUID], overl
 
 async def count_codes(tx: AsyncConnection, connection: str) -> dict[UUID, int]:
     """How many codes the mirror has of each voucher."""
-    counted = select(voucher_codes.c.voucher_id, func.count()).where(voucher_codes.c.connection == connection)
+    counted = select(voucher_codes.c.voucher_id, func.count()).where(_is_own(connection))
     return {row[0]: row[1] for row in await tx.execute(counted.group_by(voucher_codes.c.voucher_id))}
 
 
@@ -160,7 +160,7 @@ async def mirrored(tx: AsyncConnection, code_ids: Sequence[UUID]) -> dict[UUID, 
 
 async def count_mirrored(tx: AsyncConnection, connection: str) -> int:
     """Codes of a connection that the API had when it was last asked."""
-    present = (voucher_codes.c.connection == connection, voucher_codes.c.missing_since.is_(None))
+    present = (_is_own(connection), voucher_codes.c.missing_since.is_(None))
     return int((await tx.execute(select(func.count()).where(*present))).scalar_one())
 
 
@@ -233,6 +233,11 @@ async def finish_vouchers(tx: AsyncConnection, audit: Audit, voucher_ids: Sequen
     mine = (voucher_audits.c.audit_id == audit.id, is_one_of(voucher_audits.c.voucher_id, voucher_ids))
     open_ = (voucher_audits.c.finished_at.is_(None), ~has_candidates)
     await tx.execute(update(voucher_audits).where(*mine, *open_).values(finished_at=func.clock_timestamp()))
+
+
+def _is_own(connection: str) -> ColumnElement[bool]:
+    """Whether a code is of a connection's vouchers, by which an index leads to it: there are those of all hotels."""
+    return voucher_codes.c.voucher_id.in_(select(vouchers.c.id).where(vouchers.c.connection == connection))
 
 
 def _is(audit: Audit) -> tuple[ColumnElement[bool], ...]:

@@ -27,11 +27,13 @@ FROM gone GROUP BY 1, 2 HAVING sum(gone.issued) <> 0 OR sum(gone.active) <> 0 OR
 """)
 # One statement sees codes and counts as of the same instant, since both are committed together: what it adds is right
 # whoever writes meanwhile, and it locks nothing.
+_OWN = "IN (SELECT id FROM mews.vouchers WHERE connection = :connection)"
 _CORRECT = text(f"""
 INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
 SELECT count.voucher_id, count.created_month, sum(count.issued), sum(count.active), sum(count.deleted)
-FROM ({COUNTED}
-  UNION ALL SELECT voucher_id, created_month, -issued, -active, -deleted FROM sync.code_counts) AS count
+FROM ({COUNTED.replace("GROUP BY", f"WHERE code.voucher_id {_OWN} GROUP BY")}
+  UNION ALL SELECT voucher_id, created_month, -issued, -active, -deleted FROM sync.code_counts
+  WHERE voucher_id {_OWN}) AS count
 GROUP BY 1, 2 HAVING sum(count.issued) <> 0 OR sum(count.active) <> 0 OR sum(count.deleted) <> 0
 """)  # noqa: S608 - a statement of our own
 
@@ -41,6 +43,6 @@ async def merge(tx: AsyncConnection) -> int:
     return (await tx.execute(_MERGE, {"least": WORTH_MERGING})).rowcount
 
 
-async def correct(tx: AsyncConnection) -> int:
-    """Count every code anew; how many counts were wrong, as after triggers were disabled."""
-    return (await tx.execute(_CORRECT)).rowcount
+async def correct(tx: AsyncConnection, connection: str) -> int:
+    """Count the codes of a connection's vouchers anew; how many counts were wrong, as after triggers were disabled."""
+    return (await tx.execute(_CORRECT, {"connection": connection})).rowcount

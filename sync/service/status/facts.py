@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -224,12 +225,14 @@ class ConnectionStatus:
         return self.state == "failing" and is_later
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Overview:
     """Everything, at the database's `now`: connections by name, and daemons, those that are alive first.
 
     `database`: its name and where it is. `unassigned` counts, where there are several connections, the changes whose
     voucher none of them knows, by status, and up to `COUNTED_TO`.
+
+    What is made of the daemons is made once: it is asked of each of thousands of connections.
     """
 
     now: datetime
@@ -239,21 +242,26 @@ class Overview:
     daemons: list[Daemon]
     unassigned: dict[str, int] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def alive(self) -> list[Daemon]:
         """The daemons that were heard of within their lease."""
         return [daemon for daemon in self.daemons if daemon.is_alive]
 
-    @property
+    @cached_property
     def left_behind(self) -> list[Daemon]:
         """The silent daemons of a release before the one that has migrated the database, the last heard of first."""
-        silent = [one for one in self.daemons if not one.is_alive and one.revision < self.revision]
-        return sorted(silent, key=lambda one: one.heartbeat_age_s)
+        return [one for one in self._silent if one.revision < self.revision]
 
-    @property
+    @cached_property
     def gone(self) -> list[Daemon]:
         """The other silent daemons that nobody has started anew on their machine since, the last heard of first."""
-        begun = [(one.host, (self.now - one.started_at).total_seconds()) for one in self.alive]
-        silent = [one for one in self.daemons if not one.is_alive and one not in self.left_behind]
-        gone = [one for one in silent if not any(h == one.host and s <= one.heartbeat_age_s for h, s in begun)]
-        return sorted(gone, key=lambda one: one.heartbeat_age_s)
+        begun_s: dict[str, float] = {}
+        for one in self.alive:
+            age_s = (self.now - one.started_at).total_seconds()
+            begun_s[one.host] = min(age_s, begun_s.get(one.host, math.inf))
+        others = (one for one in self._silent if one.revision >= self.revision)
+        return [one for one in others if begun_s.get(one.host, math.inf) > one.heartbeat_age_s]
+
+    @property
+    def _silent(self) -> list[Daemon]:
+        return sorted((one for one in self.daemons if not one.is_alive), key=lambda one: one.heartbeat_age_s)

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import socket
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,6 +13,7 @@ from pydantic import SecretStr
 from sync.alerts.post import Poster
 from sync.alerts.run import Alerter, Webhook, ping
 from sync.service.daemon import Beside
+from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s
 from sync.service.running import Running
 from sync.settings import Settings
@@ -44,8 +44,10 @@ def _text(secret: SecretStr | None) -> str | None:
 async def _alert(running: Running, poster: Poster, secret: str | None) -> None:
     async with poster:
         webhook = Webhook(poster, secret, random.Random())  # noqa: S311 - spreads tries, keeps no secret
-        stuck = partial(_stuck, running, late_after_s(running.settings.sync_pull_interval_s), time.monotonic())
-        await Alerter(running.engine, partial(_names, running), webhook, host=socket.gethostname(), stuck=stuck).run()
+        are_stuck = partial(stuck, running.jobs, late_after_s(running.settings.sync_pull_interval_s))
+        await Alerter(
+            running.engine, partial(_names, running), webhook, host=socket.gethostname(), stuck=are_stuck
+        ).run()
 
 
 async def _ping(running: Running, poster: Poster) -> None:
@@ -71,9 +73,7 @@ def _cycles(running: Running) -> list[asyncio.Event]:
     return [jobs.cycle_completed for jobs in running.jobs]
 
 
-def _stuck(running: Running, late_s: float, began_s: float) -> Sequence[str]:
+def stuck(all_jobs: Sequence[Jobs], late_s: float) -> Sequence[str]:
     """Names of connections that have read nothing for `late_s` seconds, although none of their jobs fails."""
-    since_start_s = time.monotonic() - began_s
-    ages_s = ((jobs, jobs.progress.age_s()) for jobs in running.jobs)
-    late = (jobs for jobs, age_s in ages_s if (since_start_s if age_s is None else age_s) > late_s)
+    late = (jobs for jobs in all_jobs if jobs.progress.silent_s() > late_s)
     return [jobs.connection.name for jobs in late if not jobs.health.errors]

@@ -23,14 +23,18 @@ class Progress:
     `totals` counts what pulls read and wrote since the process began, by the names of `PullReport`.
     """
 
-    __slots__ = ("_clock", "_counted", "_last_s", "_pages", "totals")
+    __slots__ = ("_begun_s", "_clock", "_counted", "_last_s", "_pages", "totals")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.totals: Counter[str] = Counter()
-        self._clock = clock
+        self._clock, self._begun_s = clock, clock()
         self._last_s: float | None = None
         self._counted: Counter[str] = Counter()
         self._pages = 0
+
+    def expect(self) -> None:
+        """From now on pulls of this connection are to get on: its work begins, maybe long after the process did."""
+        self._begun_s = self._clock()
 
     def begin(self) -> None:
         """A pull begins, and has read nothing yet."""
@@ -56,3 +60,7 @@ class Progress:
     def age_s(self) -> float | None:
         """Seconds since; None where there was nothing of that so far."""
         return None if self._last_s is None else self._clock() - self._last_s
+
+    def silent_s(self) -> float:
+        """The same; where there was nothing of that so far, seconds since that was to be expected."""
+        return self._clock() - (self._begun_s if self._last_s is None else self._last_s)

@@ -71,6 +71,7 @@ class Schedule:
 
         `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
         """
+        jobs.progress.expect()
         retries = Retries(jobs.health, self._rng)
         self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
         self._begin_common()

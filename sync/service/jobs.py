@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -196,6 +197,14 @@ class Jobs:
             else:
                 await self.health.note("heartbeat", None)
             await self.outbox.tell_pushed()
+
+    async def tell_last(self) -> None:
+        """Note what nobody learns once its work has ended: what was pushed, and which calls failed."""
+        await self.outbox.tell_pushed()
+        if failed := self.connection.client.failure_log.take():
+            note = partial(request_failures.note, connection=self.connection.name, failed=failed)
+            with suppress(VoucherSyncError):
+                await in_transaction(self.connection.engine, note)
 
     async def _note_state(self) -> None:
         async def note(tx: AsyncConnection) -> None:

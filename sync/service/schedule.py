@@ -79,14 +79,16 @@ class Schedule:
 
     async def end(self, jobs: Jobs) -> None:
         """Begin nothing more for a connection, and let what is in flight end."""
-        work = self._at_work[jobs]
+        work, tenure = self._at_work[jobs], jobs.connection.tenure
         try:
             self.timetable.remove(work.entries)
-            if not jobs.connection.tenure.is_trusted():
+            if not tenure.is_trusted():
                 self.timetable.cancel(work.asking)  # whoever has the connection now reads it
             async with asyncio.timeout(GRACE_S):
                 await jobs.idle()
                 await jobs.outbox.idle()
+                if not tenure.is_over:  # else it may have been removed, with all that was noted of it
+                    await jobs.tell_last()
         except TimeoutError:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:

@@ -97,3 +97,27 @@ async def test_old_runs_are_forgotten(mirror: Mirror, jobs: Jobs) -> None:
     await mirror.execute("UPDATE sync.runs SET finished_at = finished_at - :age", age=timedelta(days=31))
     await jobs.prune()
     assert await runs(mirror) == []
+
+
+AUDITS = """
+INSERT INTO sync.audits (connection, owner, alive_until, began_at, finished_at)
+SELECT name, gen_random_uuid(), now(), now() - days * interval '1 day', now() - days * interval '1 day'
+FROM (VALUES ('default', 200), ('default', 91), ('default', 89), ('default', 1), ('yearly', 400), ('yearly', 300))
+     AS ended (name, days)
+UNION ALL SELECT 'yearly', gen_random_uuid(), now(), now(), NULL
+"""
+
+
+async def test_audits_of_a_year_do_not_stay_but_for_the_last_of_each_connection(mirror: Mirror, jobs: Jobs) -> None:
+    """Each connection has one a day; by the last one it is known when the next is due."""
+    await mirror.execute(AUDITS)
+    await jobs.prune()
+    left = await mirror.rows(
+        "SELECT connection, extract(day FROM now() - finished_at)::int AS days FROM sync.audits ORDER BY id"
+    )
+    assert [(row["connection"], row["days"]) for row in left] == [
+        ("default", 89),
+        ("default", 1),
+        ("yearly", 300),
+        ("yearly", None),
+    ]

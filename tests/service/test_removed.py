@@ -6,11 +6,14 @@ from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
+from sync.mirror.pull import PullSettings, pull
 from sync.postgres.engine import in_transaction, transaction
+from sync.service.status import codes
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
 from tests.outbox.database.test_hints import told
-from tests.support.mirror import Mirror
+from tests.support.flows import add_voucher_to, numbered
+from tests.support.mirror import OVERLAP, Mirror
 from tests.support.two_tokens import second
 
 
@@ -33,6 +36,23 @@ async def test_a_removed_connection_is_no_longer_told_of(mirror: Mirror) -> None
         await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
     assert await names(mirror) == []
     assert await mirror.rows("SELECT connection FROM mews.vouchers") == [{"connection": "lake"}]
+
+
+async def test_what_a_removed_connection_has_mirrored_counts_for_no_other(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codes, "COUNTED_UP_TO_BYTES", 0)
+    mirror.add_codes(mirror.add_voucher(), numbered(7))
+    await mirror.once()
+    hotel = mirror.world.add_enterprise("Hotel B")
+    voucher = add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay"))
+    mirror.add_codes(voucher, numbered(3, "OF-B"))
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        await pull(lake, PullSettings(OVERLAP))
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+    assert await mirror.rows("SELECT count(*) AS number FROM mews.voucher_codes") == [{"number": 10}]
+    assert [(one.name, one.voucher_codes) for one in await statuses(mirror)] == [("default", 7)]
 
 
 async def test_who_queues_for_a_removed_connection_is_told_at_once_and_in_the_row(mirror: Mirror) -> None:

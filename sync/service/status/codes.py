@@ -19,7 +19,7 @@ async def count_codes(tx: AsyncConnection, names: Sequence[str]) -> tuple[dict[s
         counted = select(voucher_codes.c.connection, func.count().label("number")).group_by(voucher_codes.c.connection)
         return dict.fromkeys(names, 0) | {row.connection: row.number for row in await tx.execute(counted)}, False
     if len(names) == 1:
-        return {names[0]: int((await tx.execute(_KEPT)).scalar_one())}, False
+        return {names[0]: int((await tx.execute(_KEPT, {"name": names[0]})).scalar_one())}, False
     if size.reltuples <= 0 or not size.relpages:
         return {}, True
     total = size.reltuples * (size.bytes / size.block) / size.relpages
@@ -40,7 +40,11 @@ _SIZE = text("""
 SELECT pg_relation_size(oid) AS bytes, reltuples, relpages, current_setting('block_size')::integer AS block
 FROM pg_class WHERE oid = CAST('mews.voucher_codes' AS regclass)
 """)
-_KEPT = text("SELECT coalesce(sum(issued), 0) FROM sync.code_counts")
+# Not of all: what a connection that was removed has mirrored may have stayed.
+_KEPT = text("""
+SELECT coalesce(sum(issued), 0) FROM sync.code_counts AS count JOIN mews.vouchers AS voucher ON voucher.id = voucher_id
+WHERE voucher.connection = :name
+""")
 _SHARES = text("""
 SELECT CAST(CAST(most_common_vals AS text) AS text[]) AS names, most_common_freqs AS frequencies FROM pg_stats
 WHERE schemaname = 'mews' AND tablename = 'voucher_codes' AND attname = 'connection'

@@ -29,6 +29,7 @@ from sync.service.app import Workplace
 from sync.service.at_work import Intervals
 from sync.service.defects import outlived
 from sync.service.jobs import Jobs
+from sync.service.progress import stands_still_after_s
 from sync.service.running import Running
 from sync.service.schedule import Schedule
 from sync.service.stopping import stop_on
@@ -38,8 +39,6 @@ from sync.settings import Settings
 HEARTBEATS_PER_LEASE = 3
 """Two may be missed before a daemon counts as silent."""
 ALIVE = "WATCHDOG=1"
-MISSED_POLLS = 3
-"""So many polls of the outbox the scheduler may miss before the watchdog is no longer fed."""
 LEAST_PAUSE_S = 0.1
 """Between two of these: what asks for more is a slip, and would keep a core busy."""
 REVIVE_AFTER_S = 2.0
@@ -83,7 +82,7 @@ async def run(
         schedule = Schedule(Cron(settings.sync_audit_cron), rng, _intervals(settings))
         supervisor = Supervisor(place, member, schedule, settings.sync_lease_s / HEARTBEATS_PER_LEASE)
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
-        moving = partial(schedule.timetable.is_moving, MISSED_POLLS * settings.sync_push_poll_s)
+        moving = partial(schedule.timetable.is_moving, stands_still_after_s(settings.sync_push_poll_s))
         is_tried = asyncio.Event()
         running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools)
         all_beside = {

@@ -1,4 +1,7 @@
-"""Whether a connection's pulls get on, page by page: a pull that never ends, and never reads anything, does not."""
+"""Whether a connection's pulls get on, page by page: a pull that never ends, and never reads anything, does not.
+
+And for how long a process may begin no job.
+"""
 
 import time
 from collections import Counter
@@ -10,6 +13,15 @@ COUNTED = ("windows_done", "pages", "codes", "written", "rejected")
 INTERVALS = 3
 LEAST_LATE_S = 30.0
 """However short the interval is: a call of the API may take as long."""
+
+MISSED_POLLS = 3
+LEAST_STILL_S = 10.0
+"""However often outboxes are polled: a process without a connection fires once a second, and a look may take long."""
+
+
+def stands_still_after_s(push_poll_s: float) -> float:
+    """Seconds after which a process that begins no job counts as stuck: three polls of the outbox that it missed."""
+    return max(MISSED_POLLS * push_poll_s, LEAST_STILL_S)
 
 
 def late_after_s(pull_interval_s: float) -> float:

@@ -12,6 +12,8 @@ from itertools import count
 from random import Random
 from typing import Any, Generic, TypeVar
 
+LEAST_ROOM = 1000
+"""So many times at least are kept before those are dropped that count no more."""
 JITTER = 0.1
 """Share of an interval by which its runs are spread, so that many services do not call at the same second."""
 
@@ -60,6 +62,7 @@ class Timetable:
         self._clock = clock
         self._due: list[tuple[float, int, Entry]] = []
         self._number = count()
+        self._room = LEAST_ROOM
         self._ticked_s = clock()
 
     def enter(self, kind: Kind[Subject], of: Subject, *, first_s: float = 0.0) -> Entry:
@@ -157,3 +160,11 @@ class Timetable:
     def _put(self, entry: Entry) -> None:
         if entry.due_s < math.inf:  # else it is only hastened, and what is left of each time would stay for ever
             heapq.heappush(self._due, (entry.due_s, next(self._number), entry))
+            if len(self._due) > self._room:
+                self._drop_former()
+
+    def _drop_former(self) -> None:
+        """Drop the times of what was hastened since: each try of what fails would leave one, for its whole interval."""
+        self._due = [one for one in self._due if one[0] == one[2].due_s and not one[2].is_removed]
+        heapq.heapify(self._due)
+        self._room = max(LEAST_ROOM, 2 * len(self._due))

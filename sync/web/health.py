@@ -13,12 +13,10 @@ from sync.core.errors import DatabaseError, MigratedFurther
 from sync.core.plurals import plural
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs
-from sync.service.progress import late_after_s
+from sync.service.progress import late_after_s, stands_still_after_s
 from sync.service.running import Running
 from sync.web.database_look import DatabaseLook
 
-MISSED_POLLS = 3
-"""So many polls of the outbox may be missed before the process counts as stuck, as for systemd's watchdog."""
 REMEMBERED_S = 2.0
 """However many ask, and however often, the database is asked no more often than that."""
 
@@ -44,7 +42,7 @@ class _Health:
         self._database = DatabaseLook(running.engine, _load_revision, good_for_s=REMEMBERED_S)
 
     async def alive(self, _request: web.Request) -> web.Response:
-        within_s = MISSED_POLLS * self._running.settings.sync_push_poll_s
+        within_s = stands_still_after_s(self._running.settings.sync_push_poll_s)
         if all(jobs.is_moving(within_s) for jobs in self._running.jobs):
             return web.json_response({"status": "alive"})
         try:

@@ -7,7 +7,7 @@ import pytest
 from sync.core.api_errors import Unauthorized
 from sync.demo.simulator import Operation, Status
 from sync.mirror.pull import READERS
-from sync.service import app
+from sync.service import app, progress
 from sync.service.jobs import Jobs
 from sync.service.progress import Progress
 from sync.web.health import check_progress
@@ -16,7 +16,8 @@ from tests.support.proxy import Proxy
 from tests.web.helpers import serving
 
 
-async def test_alive_is_a_daemon_whose_jobs_are_begun(mirror: Mirror) -> None:
+async def test_alive_is_a_daemon_whose_jobs_are_begun(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LEAST_STILL_S", 0.0)
     async with serving(mirror) as site:
         alive = await site.get("/healthz")
     async with serving(mirror, sync_push_poll_s=1e-9) as site:
@@ -26,7 +27,8 @@ async def test_alive_is_a_daemon_whose_jobs_are_begun(mirror: Mirror) -> None:
 
 
 @pytest.mark.long
-async def test_alive_is_a_daemon_whose_database_hangs(database_url: str) -> None:
+async def test_alive_is_a_daemon_whose_database_hangs(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LEAST_STILL_S", 0.0)
     async with Proxy(database_url).served() as proxy:
         mirror = Mirror(proxy.url)
         async with mirror.opened(), serving(mirror, sync_push_poll_s=1e-9) as site:

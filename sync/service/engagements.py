@@ -29,7 +29,8 @@ from sync.service.schedule import Schedule
 from sync.service.start_queue import StartQueue
 from sync.service.states import Standing
 
-AFTER_DEFECT_S = 5.0
+AGAIN_AFTER_S = 5.0
+"""So long after a fault of ours it is begun anew, and told of again what the database has not taken."""
 UNKNOWN_EPOCH = -1
 """Of a connection that may be another's: no row has it, so nothing is claimed."""
 
@@ -133,12 +134,11 @@ class Engagements:
                 step()
         except SettingsError as error:
             log.warning("not_begun", connection=engagement.name, error=str(error))
-            await self._tell(engagement.name, error)
+            await self._tell(engagement, error)
             return
         if ending.error:
-            await self._tell(engagement.name, ending.error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(engagement.stop.wait(), AFTER_DEFECT_S)
+            await self._tell(engagement, ending.error)
+            await self._wait(engagement)
             engagement.stop.set()
 
     def _enter(self, engagement: Engagement, stored: StoredConnection) -> None:
@@ -196,7 +196,16 @@ class Engagements:
             self.jobs.remove(jobs)
             self._heartbeats.end(jobs)
 
-    async def _tell(self, name: str, error: VoucherSyncError) -> None:
-        standing = Standing(str(error), type(error).__name__)
-        with suppress(DatabaseError):
-            await in_transaction(self._place.engine, partial(states.note, name=name, standing=standing))
+    async def _tell(self, engagement: Engagement, error: VoucherSyncError) -> None:
+        """Note why it does not work, as often as it takes: it has no jobs that would tell of it."""
+        standing, is_told = Standing(str(error), type(error).__name__), False
+        while not (is_told or engagement.stop.is_set()):
+            with suppress(DatabaseError):
+                await in_transaction(self._place.engine, partial(states.note, name=engagement.name, standing=standing))
+                is_told = True
+            if not is_told:
+                await self._wait(engagement)
+
+    async def _wait(self, engagement: Engagement) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(engagement.stop.wait(), AGAIN_AFTER_S)

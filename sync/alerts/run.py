@@ -20,6 +20,7 @@ from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
 from sync.postgres.engine import in_transaction
 from sync.service.defects import outlived
+from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_overview
 
 LOOK_S = 10.0
@@ -137,8 +138,13 @@ class Alerter:
             Condition(one, Kind.NO_PROGRESS, 1, "has read nothing for three intervals") for one in self._stuck()
         ]
         undecided = self._lasting.undecided({one.key for one in present}, self._known, self._clock())
-        await store.note(tx, self._known, present, undecided, since)
+        await store.note(tx, self._known, present, undecided | self._seen_by_others(status), since)
         return [] if self._webhook.rests else await store.claim(tx)
+
+    def _seen_by_others(self, status: Sequence[ConnectionStatus]) -> set[Key]:
+        """What stands in no database, of connections of another process that is alive: it alone sees that it ends."""
+        theirs = {one.name for one in status if one.owner is not None} - {*self._connections()}
+        return {key for key in self._known if key[1] is Kind.NO_PROGRESS and key[0] in theirs}
 
     def _without_database(self, error: str, asked_s: float) -> Sequence[Untold]:
         """What is news although the database cannot be asked, by the clock when it was: that it cannot."""

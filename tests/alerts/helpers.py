@@ -28,14 +28,18 @@ class Time:
 
 @asynccontextmanager
 async def alerting(
-    database_url: str, receiver: Receiver, time: Time, stuck: Callable[[], list[str]] = list
+    database_url: str,
+    receiver: Receiver,
+    time: Time,
+    stuck: Callable[[], list[str]] = list,
+    connections: Callable[[], list[str]] = lambda: ["default"],
 ) -> AsyncIterator[Alerter]:
-    """A process that tells, with an engine of its own."""
+    """A process that tells, with an engine of its own; these `connections` are its own."""
     engine = make_engine(database_url)
     async with Poster(receiver.url) as poster:
         webhook = Webhook(poster, None, Random(1), time)
         try:
-            yield Alerter(engine, lambda: ["default"], webhook, host="a-host", stuck=stuck, clock=time)
+            yield Alerter(engine, connections, webhook, host="a-host", stuck=stuck, clock=time)
         finally:
             await engine.dispose()
 

@@ -75,6 +75,7 @@ async def _confirm_some(run: AuditRun, scopes: Scopes, candidates: Sequence[Cand
         run.voucher(voucher_id).repaired += count
 
     async def note(tx: AsyncConnection) -> None:
+        await db.require_ours(tx, run.audit)
         await db.add_confirmed(tx, counts, repaired)
         await seen.drop_candidates(tx, run.connection.name, candidates)
 

@@ -81,7 +81,7 @@ async def keep_alive(tx: AsyncConnection, audit: Audit) -> None:
 
 
 async def require_ours(tx: AsyncConnection, audit: Audit) -> None:
-    """`AuditRunning` where it was taken over: what it had noted of pages may be forgotten."""
+    """`AuditRunning` where it was taken over: what it had noted of pages may be forgotten, what it found be counted."""
     _require((await tx.execute(select(audits.c.id).where(*_is(audit)))).scalar())
 
 
@@ -180,9 +180,10 @@ async def save_listed(
     counts: Mapping[UUID, Mapping[Difference, int]],
     error: str | None = None,
 ) -> None:
-    """Note that vouchers were listed, or why they could not be."""
+    """Note that vouchers were listed, or why they could not be; `AuditRunning` where the audit was taken over."""
     if not scopes:
         return
+    await require_ours(tx, audit)
     values = [
         {
             "voucher_id": scope.voucher_id,

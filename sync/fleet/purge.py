@@ -67,8 +67,8 @@ _THE_REST = (
     *(
         f"DELETE FROM sync.{table} WHERE connection = :name"  # noqa: S608 - as above
         for table in (
-            "skipped", "plans", "rejected_records", "voucher_audits", "audit_seen", "audit_candidates", "audits",
-            "runs", "outages", "request_failures", "samples", "alerts",
+            "skipped", "plans", "rejected_records", "voucher_audits", "audit_pages", "audit_seen", "audit_candidates",
+            "audits", "runs", "outages", "request_failures", "samples", "alerts",
         )
     ),
     "DELETE FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL AND NOT EXISTS "

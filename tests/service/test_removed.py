@@ -2,17 +2,19 @@
 
 import pytest
 
+from sync.audit.run import audit
 from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
 from sync.mirror.pull import PullSettings, pull
 from sync.postgres.engine import in_transaction, transaction
+from sync.postgres.metadata import metadata
 from sync.service.status import codes
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
 from tests.outbox.database.test_hints import told
-from tests.support.flows import add_voucher_to, numbered
+from tests.support.flows import REPAIR, add_voucher_to, numbered
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.two_tokens import second
 
@@ -99,3 +101,26 @@ async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not
         await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'cancelled'")
         assert await statuses(mirror) == []
         await purge(lake.engine, "lake")
+
+
+async def test_a_purge_leaves_nothing_of_it_where_the_daemon_keeps_its_own(mirror: Mirror) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    voucher = add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay"))
+    mirror.add_codes(voucher, numbered(3))
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        await pull(lake, PullSettings(OVERLAP))
+        await audit(lake, REPAIR)
+        # As an audit leaves them whose process was killed.
+        await mirror.execute(
+            "INSERT INTO sync.audit_pages (connection, listing, code_ids) VALUES ('lake', :id, '{}')", id=voucher.id
+        )
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        await purge(lake.engine, "lake")
+    of_connections = [table for table in metadata.sorted_tables if table.schema == "sync" and "connection" in table.c]
+    left = {
+        table.name: await mirror.rows(f"SELECT FROM {table.fullname} WHERE connection = 'lake'")
+        for table in of_connections
+    }
+    assert [name for name, rows in left.items() if rows] == []
+    assert len(left) >= 10

@@ -14,7 +14,7 @@ from sync.core.errors import SettingsError, VoucherSyncError
 from sync.core.plurals import plural
 from sync.fleet.registry import CONNECTION_NAME, StoredConnection, load_present
 from sync.fleet.tokens import TokenBox, TokenOf
-from sync.outbox.tables import IS_UNFINISHED
+from sync.fleet.unfinished import refuse_unfinished
 
 MAX_NAME_LENGTH = 100
 MAX_NAMED = 5
@@ -139,6 +139,7 @@ async def _refuse_known_names(tx: AsyncConnection, new: Sequence[NewConnection],
 async def pause(tx: AsyncConnection, name: str, because: str | None) -> bool:
     """Stop all work for a connection; whether it was at work. `VoucherSyncError` where there is none of the name."""
     await require(tx, name)
+    await tx.execute(_END_OUTAGE, {"of_name": name})
     return bool((await tx.execute(_PAUSE, {"of_name": name, "because": because})).rowcount)
 
 
@@ -171,18 +172,8 @@ async def remove(tx: AsyncConnection, name: str) -> None:
     """
     await require(tx, name)
     await refuse_unfinished(tx, name)
+    await tx.execute(_END_OUTAGE, {"of_name": name})
     await tx.execute(_REMOVE, {"of_name": name})
-
-
-async def refuse_unfinished(tx: AsyncConnection, name: str) -> None:
-    """`VoucherSyncError` where changes that are queued for a connection are not finished."""
-    counts = {row.status: row.number for row in await tx.execute(_UNFINISHED, {"of_name": name})}
-    if counts:
-        told = ", ".join(f"{number:,} {status}" for status, number in sorted(counts.items()))
-        raise VoucherSyncError(
-            f"connection {name}: changes that are queued for it are not finished ({told}): let the daemon finish them, "
-            f"or take them back with `voucher-sync outbox cancel`; `voucher-sync connections pause` stops it meanwhile"
-        )
 
 
 async def reencrypt(tx: AsyncConnection, box: TokenBox) -> int:
@@ -289,12 +280,10 @@ _REMOVE = (
         },
     )
 )
+# From here on nobody tries whether it fails still: it would be told as one that goes on, for months or for ever.
+_END_OUTAGE = text("UPDATE sync.outages SET ended_at = now() WHERE connection = :of_name AND ended_at IS NULL")
 _REENCRYPT = (
     update(connections)
     .where(_OF_NAME)
     .values(access_token=bindparam("new_access_token"), client_token=bindparam("new_client_token"))
 )
-_UNFINISHED = text(f"""
-SELECT status, count(*) AS number FROM mews.voucher_code_outbox
-WHERE connection = :of_name AND {IS_UNFINISHED} GROUP BY status
-""")  # noqa: S608 - put together of constants

@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
-from sync.fleet.changes import refuse_unfinished
+from sync.fleet.unfinished import refuse_unfinished
 from sync.postgres.engine import in_transaction
 
 CODES_AT_ONCE = 10_000

@@ -7,7 +7,10 @@ from sync.service.tables import outages
 
 
 async def note(tx: AsyncConnection, connection: str, error: str | None) -> None:
-    """Note that a connection fails, with its latest cause, or, with None, that it works. Writes only a change."""
+    """Note that a connection fails, with its latest cause, or, with None, that it works. Writes only a change.
+
+    Of one that is paused or removed no outage begins, which nobody would end: what was under way for it may fail yet.
+    """
     is_open = (outages.c.connection == connection, outages.c.ended_at.is_(None))
     if error is None:
         await tx.execute(update(outages).where(*is_open).values(ended_at=func.now()))
@@ -16,7 +19,8 @@ async def note(tx: AsyncConnection, connection: str, error: str | None) -> None:
 
 
 _GOES_ON = text("""
-INSERT INTO sync.outages (connection, error) VALUES (:connection, :error)
+INSERT INTO sync.outages (connection, error)
+SELECT name, :error FROM sync.connections WHERE name = :connection AND paused_at IS NULL AND removed_at IS NULL
 ON CONFLICT (connection) WHERE ended_at IS NULL
 DO UPDATE SET error = excluded.error WHERE outages.error <> excluded.error
 """)

@@ -1,5 +1,8 @@
 """What is told of connections that nobody works for: of a removed one nothing but what waits for it still."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 
 from sync.audit.run import audit
@@ -10,6 +13,8 @@ from sync.mirror.discover import discover
 from sync.mirror.pull import PullSettings, pull
 from sync.postgres.engine import in_transaction, transaction
 from sync.postgres.metadata import metadata
+from sync.service import states
+from sync.service.states import Standing
 from sync.service.status import codes
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.load import load_status
@@ -17,6 +22,8 @@ from tests.outbox.database.test_hints import told
 from tests.support.flows import REPAIR, add_voucher_to, numbered
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.two_tokens import second
+
+GOING_ON = "SELECT connection FROM sync.outages WHERE ended_at IS NULL"
 
 
 async def statuses(mirror: Mirror) -> list[ConnectionStatus]:
@@ -124,3 +131,17 @@ async def test_a_purge_leaves_nothing_of_it_where_the_daemon_keeps_its_own(mirro
     }
     assert [name for name, rows in left.items() if rows] == []
     assert len(left) >= 10
+
+
+@pytest.mark.parametrize("end", [lambda tx: changes.pause(tx, "lake", "sold"), lambda tx: changes.remove(tx, "lake")])
+async def test_an_outage_ends_where_nobody_tries_any_more_whether_it_goes_on(mirror: Mirror, end: Any) -> None:
+    failing = partial(states.note, name="lake", standing=Standing("the API refuses the token", "Unauthorized"))
+    hotel = mirror.world.add_enterprise("Hotel B")
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await in_transaction(lake.engine, failing)
+        assert await mirror.rows("SELECT connection FROM sync.outages WHERE ended_at IS NULL") == [
+            {"connection": "lake"}
+        ]
+        await in_transaction(lake.engine, end)
+        await in_transaction(lake.engine, failing)  # what was under way
+    assert await mirror.rows(GOING_ON) == []

@@ -115,16 +115,16 @@ class Alerter:
 
     async def look(self) -> None:
         """Look once, and tell what is news."""
-        began_s = self._clock()
+        began_s, is_claimed = self._clock(), True
         try:
             async with asyncio.timeout(LOOK_TAKES_S):
                 untold = await in_transaction(self._engine, self._note)
                 self._told_meanwhile = {}
         except (DatabaseError, TimeoutError) as error:
             words = str(error) or f"the database does not answer within {LOOK_TAKES_S:.0f} s"
-            untold = self._without_database(words, began_s)
+            untold, is_claimed = self._without_database(words, began_s), False
         for message, changes in messages_of(untold, self._host):
-            await self._tell(message, changes)
+            await self._tell(message, changes, is_claimed=is_claimed)
 
     async def _note(self, tx: AsyncConnection) -> Sequence[Untold]:
         await store.note_told_meanwhile(tx, self._told_meanwhile.values())
@@ -159,7 +159,8 @@ class Alerter:
             for key in sorted(keys - told - undecided)
         ]
 
-    async def _tell(self, message: Message, changes: Sequence[Untold]) -> None:
+    async def _tell(self, message: Message, changes: Sequence[Untold], *, is_claimed: bool) -> None:
+        """Send a message, and note what of it stands in the database. What does not is noted with the next look."""
         try:
             await self._webhook.send(message)
         except NotTold:
@@ -168,11 +169,14 @@ class Alerter:
             log.info("alert_sent", condition=changes[0].kind.value, is_over=changes[0].level == ENDED)
             done = store.note_told
             self._told_meanwhile |= {one.key: one for one in changes}
+        if not is_claimed:
+            return
         # A claim ends by itself, and what was told is noted at the next look.
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(LOOK_TAKES_S):
                 await in_transaction(self._engine, partial(done, changes=changes))
-                self._told_meanwhile = {}
+            for one in changes:
+                self._told_meanwhile.pop(one.key, None)
 
 
 async def ping(poster: Poster, completed: Callable[[], Awaitable[None]]) -> None:

@@ -98,7 +98,9 @@ async def _complete_all(
     for row_id, reason in written.refused.items():
         status, because = Status.PENDING, None
         if completion.was_sent:
-            status, because = Status.UNCERTAIN, Uncertainty.UNWRITTEN
+            # What the API said was done is not sent again, whatever keeps that from being written.
+            is_unlisted = completion.outcome == Uncertainty.UNLISTED
+            status, because = Status.UNCERTAIN, Uncertainty.UNLISTED if is_unlisted else Uncertainty.UNWRITTEN
         rests = Completion(
             status, completion.outcome, reason, wait=SET_ASIDE_FOR, was_sent=False, uncertain_because=because
         )

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psycopg
 import pytest
 
+from sync.demo.simulator import Operation, PartialAnswer, RequestRecord
 from tests.support.mirror import Mirror
 from tests.support.outbox import A_WHILE, Outbox, active
 
@@ -115,3 +116,31 @@ async def test_a_row_that_is_refused_costs_no_call_while_it_is(mirror: Mirror, o
         await outbox.pusher.push()
     assert len(mirror.requests()) == before
     assert await outbox.statuses() == ["sending"]
+
+
+async def test_what_the_api_keeps_under_another_value_is_not_made_again_once_it_may_be_noted(
+    mirror: Mirror, outbox: Outbox, guard: Guard
+) -> None:
+    mirror.simulator.behaviour.allow_duplicates = True
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, REFUSED_ROW)
+
+    async def in_small_letters(record: RequestRecord) -> None:
+        for code in [*mirror.world.codes.truth.values()] if record.operation is Operation.ADD_CODES else []:
+            mirror.world.edit_code(code.id, value=REFUSED_ROW.lower())
+
+    mirror.simulator.on_answer = in_small_letters
+    mirror.simulator.faults.script(Operation.ADD_CODES, PartialAnswer(listed=0))
+    await guard("NEW.status = 'failed'")
+    await outbox.pusher.push()
+    await look_again(mirror, outbox)
+    (row,) = await outbox.rows()
+    assert (row["status"], row["uncertain_because"]) == ("uncertain", "unlisted")
+    assert "refuses to have this row changed" in row["last_error"]
+
+    await guard("")
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["failed"]
+    assert active(mirror) == {(voucher.id, REFUSED_ROW.lower()): 1}

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.tables import enterprises
 from sync.mews.records import Rejected
 from sync.mirror.tables import rejected_records, services, voucher_codes, vouchers
+from sync.mirror.windows import chunks
+from sync.postgres.metadata import ROWS_PER_STATEMENT
 
 ALTERED = "00000"
 """In place of a code, where a trigger or rule drops or alters a row without an error."""
@@ -18,8 +20,6 @@ TABLES = {"VoucherCodes": voucher_codes, "Vouchers": vouchers, "Services": servi
 
 async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]) -> int:
     """Keep records raw, each once however often it comes; how many were new."""
-    if not records:
-        return 0
     rows = [
         {
             "connection": connection,
@@ -32,8 +32,10 @@ async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]
         }
         for record in records
     ]
-    result = await tx.execute(insert(rejected_records).values(rows).on_conflict_do_nothing())
-    return result.rowcount
+    new = 0
+    for some in chunks(rows, ROWS_PER_STATEMENT):
+        new += (await tx.execute(insert(rejected_records).values(some).on_conflict_do_nothing())).rowcount
+    return new
 
 
 async def forget_stored(tx: AsyncConnection, connection: str) -> int:

@@ -31,7 +31,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from sync.core.api_errors import InvalidRequest
 from sync.mirror.tables import plans, skipped, vouchers
-from sync.postgres.metadata import UNDER_WAY
+from sync.mirror.windows import chunks
+from sync.postgres.metadata import ROWS_PER_STATEMENT, UNDER_WAY
 
 Kind = Literal["service", "voucher"]
 
@@ -49,10 +50,12 @@ async def refuse(tx: AsyncConnection, connection: str, kind: Kind, ids: Sequence
 
 
 async def _skip(tx: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
-    statement = insert(skipped).values(rows)
-    new = statement.excluded
-    changes = {"reason": new.reason, "request_id": new.request_id, "since": func.now(), "until": new.until}
-    await tx.execute(statement.on_conflict_do_update(index_elements=[skipped.c.connection, skipped.c.id], set_=changes))
+    for some in chunks(rows, ROWS_PER_STATEMENT):
+        statement = insert(skipped).values(some)
+        new = statement.excluded
+        changes = {"reason": new.reason, "request_id": new.request_id, "since": func.now(), "until": new.until}
+        key = [skipped.c.connection, skipped.c.id]
+        await tx.execute(statement.on_conflict_do_update(index_elements=key, set_=changes))
 
 
 async def unlisted(tx: AsyncConnection, connection: str, listed: Collection[UUID]) -> list[UUID]:

@@ -18,6 +18,8 @@ TIMESTAMP = DateTime(timezone=True)
 UNDER_WAY = timedelta(minutes=1)
 """What others noted while a transaction is under way lies in its future by so much at most; more of it was noted before
 the database's clock went back."""
+ROWS_PER_STATEMENT = 1000
+"""Of rows whose values are parameters, of which a statement may have 65,535."""
 IS_UNLOGGED = "is_unlogged"
 """In a table's `info`: a crash of the database's server may empty it."""
 BYTEWISE = 'COLLATE "C"'

@@ -180,6 +180,18 @@ async def test_vouchers_that_are_no_longer_listed_are_left_out_without_a_refused
 
 
 @pytest.mark.long
+async def test_more_vouchers_than_a_statement_has_parameters_for_are_left_out_at_once(mirror: Mirror) -> None:
+    mirror.add_codes(mirror.add_voucher(), ["A"])
+    await mirror.once()
+    await mirror.execute(
+        "INSERT INTO mews.vouchers (id, service_id, is_active, connection) "
+        "SELECT gen_random_uuid(), gen_random_uuid(), true, 'default' FROM generate_series(1, 11000)"
+    )
+    assert len((await mirror.discover()).unlisted) == 11_000
+    assert (await mirror.compare()).is_equal
+
+
+@pytest.mark.long
 async def test_vouchers_that_are_listed_again_go_on_from_where_they_were(mirror: Mirror) -> None:
     hotel, _ = await hotel_that_is_lost(mirror, vouchers=3)
     await later(mirror)

@@ -1,9 +1,11 @@
 """A record that cannot be stored is kept as it came, once, and stops neither its page nor the pull."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from sync.demo.simulator import Code, Operation, RawBody, Voucher
 from tests.support.flows import footprint, later, mirrored, numbered, on_pages, page_of, watermarks
@@ -144,3 +146,22 @@ async def test_a_record_that_the_json_parser_refuses_does_not_spoil_its_page(mir
     mirror.simulator.faults.script(Operation.GET_CODES, *[RawBody(page_of(good).replace(b'"OTHER"', value))] * 6)
     report = await mirror.pull()
     assert (report.errors, report.rejected) == ([], 1)
+
+
+@pytest.mark.long
+async def test_more_unreadable_assignments_than_a_statement_has_parameters_for_stop_nothing(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    code, *_ = mirror.add_codes(voucher, ["A"])
+    unreadable = [{"VoucherId": str(voucher.id), "RateId": number} for number in range(10_000)]
+    shown = [{"Id": str(voucher.id), "ServiceId": str(voucher.service_id), "IsActive": True}]
+    body = json.dumps({"Vouchers": shown, "VoucherAssignments": unreadable, "Cursor": None})
+
+    async def on_request(operation: Operation, _body: Mapping[str, Any]) -> None:
+        if operation is Operation.GET_VOUCHERS:
+            raise web.HTTPOk(text=body, content_type="application/json")
+
+    mirror.simulator.on_request = on_request
+    assert (await mirror.discover()).rejected == 10_000
+    assert (await mirror.discover()).rejected == 0
+    assert (await mirror.pull()).errors == []
+    assert await mirrored(mirror) == {code.id}

@@ -156,6 +156,8 @@ class WindowReader:
             if group.voucher_ids != tried:
                 return [reading]
             refused = await refused_among(self._connection.client, tried, reading.window)
+            if not refused:
+                raise error  # none of them is by now, as where the API has just come to know one that it lists
             await self._noted(group, lambda tx: skipped.refuse(tx, self._connection.name, "voucher", refused, error))
             group.voucher_ids = tuple(one for one in tried if one not in refused)
         self._report.refused += refused

@@ -193,6 +193,20 @@ async def test_a_refusal_of_everything_refuses_no_voucher_of_a_small_hotel_eithe
     assert [error.status for error in report.errors if isinstance(error, ApiError)] == [400]
 
 
+async def test_a_voucher_that_the_api_comes_to_know_while_it_is_searched_for_is_refused_by_nobody(
+    mirror: Mirror,
+) -> None:
+    for number in range(3):
+        mirror.add_codes(mirror.add_voucher(f"Voucher {number}"), [f"A-{number}"])
+    await mirror.discover()
+    mirror.simulator.faults.script(Operation.GET_CODES, Status(400, "Invalid VoucherIds"))
+    report = await mirror.pull()
+    assert [error.status for error in report.errors if isinstance(error, ApiError)] == [400]
+    assert (report.refused, await skipped(mirror)) == ([], {})
+    assert (await mirror.pull()).errors == []
+    assert (await mirror.compare()).is_equal
+
+
 @pytest.mark.long
 async def test_coverage_never_counts_a_skipped_voucher_as_caught_up(mirror: Mirror) -> None:
     _, (gone,) = await two_hotels(mirror, here=3, there=1)

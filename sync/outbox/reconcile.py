@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
-from sync.core.api_errors import ApiError, InvalidRequest
+from sync.core.api_errors import ApiError, InvalidRequest, PayloadTooLarge, RequestTimedOut
 from sync.core.errors import ClockRefused, StatementRefused, VoucherSyncError
 from sync.mews import operations
 from sync.mews.limits import MAX_VOUCHERS
@@ -111,8 +111,8 @@ async def _hidden_from_windows(connection: Connection, rows: Sequence[Uncertain]
         for asked in chunks(values, operations.MAX_IDS):
             try:
                 page = await search(services, asked, voucher_ids=_vouchers(rows))
-            except InvalidRequest:
-                return _vouchers(rows)  # as one of a service that the API has come to refuse
+            except (InvalidRequest, RequestTimedOut, PayloadTooLarge):
+                return _vouchers(rows)  # one of a service that the API has come to refuse, or more than it can search
             if page.rejected:
                 return _vouchers(rows)
             found |= {one.id for one in page.records}

@@ -34,7 +34,11 @@ async def test_a_code_in_no_window_is_found_before_it_would_be_sent_again(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("search", [None, Status(400, message="Invalid VoucherCodeValues")], ids=["found", "refused"])
+@pytest.mark.parametrize(
+    "search",
+    [None, Status(400, message="Invalid VoucherCodeValues"), Status(408), Status(413)],
+    ids=["found", "refused", "too heavy", "too large"],
+)
 async def test_a_code_in_no_window_is_found_though_the_api_stamped_what_it_made_before(
     mirror: Mirror, outbox: Outbox, search: Status | None
 ) -> None:

@@ -114,7 +114,8 @@ async def _read_of_shown(connection: Connection, codes: Sequence[tuple[UUID, UUI
     """Read codes, each given with its voucher, but for those whose vouchers the API refuses."""
     voucher_ids: Sequence[UUID] = sorted({voucher_id for _, voucher_id in codes})
     while voucher_ids:
-        of_these = [code_id for code_id, voucher_id in codes if voucher_id in set(voucher_ids)]
+        shown = set(voucher_ids)
+        of_these = [code_id for code_id, voucher_id in codes if voucher_id in shown]
         try:
             await read_codes(connection, voucher_ids, of_these)
         except InvalidRequest as error:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Text, func, select, text
+from sqlalchemy import Column, ColumnElement, Select, Text, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.mirror.tables import voucher_codes, vouchers
@@ -97,21 +97,16 @@ async def counts(tx: AsyncConnection, wanted: Wanted) -> dict[Status, int]:
 async def reasons(tx: AsyncConnection, wanted: Wanted) -> list[Reason]:
     """Why such rows failed or wait, the most frequent first. The code's text, ids and numbers are taken out."""
     reason = _without_differences(func.replace(outbox.c.last_error, func.coalesce(outbox.c.value, ""), HIDDEN))
-    number = func.count().label("number")
-    when = func.max(func.coalesce(outbox.c.finished_at, outbox.c.sent_at, outbox.c.created_at))
-    query = (
-        select(
-            outbox.c.status,
-            outbox.c.operation,
-            reason.label("reason"),
-            number,
-            func.max(outbox.c.id).label("last_id"),
-            when.label("last_at"),
-        )
+    when = func.coalesce(outbox.c.finished_at, outbox.c.sent_at, outbox.c.created_at)
+    # In a query of its own: by its bare name it could be a column that a user has added to the table.
+    told = (
+        select(outbox.c.status, outbox.c.operation, reason.label("reason"), outbox.c.id, when.label("at"))
         .where(*wanted.conditions(), outbox.c.last_error.is_not(None))
-        .group_by(outbox.c.status, outbox.c.operation, text("reason"))
-        .order_by(number.desc(), text("reason"))
+        .subquery("told")
     )
+    alike, number = (told.c.status, told.c.operation, told.c.reason), func.count().label("number")
+    last = (func.max(told.c.id).label("last_id"), func.max(told.c.at).label("last_at"))
+    query = select(*alike, number, *last).group_by(*alike).order_by(number.desc(), told.c.reason)
     return [
         Reason(**{**row, "status": Status(row["status"]), "operation": Operation(row["operation"])})
         for row in (await tx.execute(query)).mappings()

@@ -107,14 +107,14 @@ _NAMED_BY = text("""
 WITH named AS (
   SELECT * FROM unnest(:ids, :code_ids, :voucher_ids, :named_values) AS given(row_id, code_id, voucher_id, value)
 ), codes AS (
-  SELECT named.row_id, code.* FROM named JOIN mews.voucher_codes AS code ON code.id = named.code_id
+  SELECT named.row_id, code.id, code.is_active AND code.missing_since IS NULL AS is_usable, code.updated_utc
+  FROM named JOIN mews.voucher_codes AS code ON code.id = named.code_id
 UNION ALL
-  SELECT named.row_id, code.* FROM named
-  JOIN mews.voucher_codes AS code ON code.voucher_id = named.voucher_id AND code.value = named.value
+  SELECT named.row_id, code.id, code.is_active AND code.missing_since IS NULL, code.updated_utc
+  FROM named JOIN mews.voucher_codes AS code ON code.voucher_id = named.voucher_id AND code.value = named.value
   WHERE named.code_id IS NULL
 )
-SELECT row_id, id, is_active AND missing_since IS NULL AS is_usable FROM codes
-ORDER BY row_id, updated_utc DESC NULLS LAST, id
+SELECT row_id, id, is_usable FROM codes ORDER BY row_id, updated_utc DESC NULLS LAST, id
 """).bindparams(
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("code_ids", type_=ARRAY(UUID_TYPE)),

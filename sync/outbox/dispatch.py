@@ -158,12 +158,13 @@ async def _decide(tx: AsyncConnection, operation: Operation, rows: Sequence[Row]
         made = await lookups.made_since_queued(tx, [row.id for row in mirrored], terms.server_utc)
         made |= await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
-    named = await lookups.named_by(tx, rows)
-    as_of = terms.freshness.complete_as_of
-    return {
-        row.id: resolve_delete(*named[row.id], mirror_is_fresh=as_of is not None and row.created_at <= as_of)
-        for row in rows
-    }
+    named, as_of = await lookups.named_by(tx, rows), terms.freshness.complete_as_of
+    return {row.id: resolve_delete(*named[row.id], mirror_is_fresh=_is_fresh_for(row, as_of)) for row in rows}
+
+
+def _is_fresh_for(row: Row, as_of: datetime | None) -> bool:
+    """Whether the mirror shows what there was when a row was queued, or last retried: it was not before then."""
+    return as_of is not None and max(row.created_at, row.changed_at or row.created_at) <= as_of
 
 
 async def _complete_unsent(

@@ -133,7 +133,7 @@ class Row:
     `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
     `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.
     `blocked_alone`: how often it was blocked alone since it last failed, at `singled_out` of which others went through.
-    `may_be_mirrored`: False where the mirror was seen to have no code of its voucher and value.
+    `may_be_mirrored`: False where the mirror was seen to have no code of its voucher and value. `changed_at`: by hand.
     """
 
     id: int
@@ -150,6 +150,7 @@ class Row:
     blocked_alone: int
     singled_out: int
     may_be_mirrored: bool = True
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

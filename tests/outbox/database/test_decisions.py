@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from sync.mews.records import VoucherCode
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.delete_guard import DeleteGuardRule
@@ -140,6 +141,22 @@ async def test_a_mirror_is_fresh_from_the_very_instant_on(outbox: Outbox) -> Non
     await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
     await claim_due_now(outbox, DELETES, MirrorFreshness(None, created_at))
     assert await outbox.status(delete) is Status.FAILED
+
+
+@pytest.mark.parametrize("codes", [[], [code(1, is_active=False)]], ids=["none", "deleted"])
+async def test_a_delete_that_is_retried_waits_for_what_was_added_before_that(
+    outbox: Outbox, codes: list[VoucherCode]
+) -> None:
+    delete = await outbox.delete("SUMMER")
+    await outbox.bring(delete, Status.FAILED)
+    await store(outbox.engine, *codes)
+    stale = await fresh(outbox)
+    await outbox.change(delete, status="pending")
+    assert (await claim_due_now(outbox, DELETES, stale)).waiting == 1
+    await store(outbox.engine, code(2, updated_utc=utc(2026, 2, 1)))
+    await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
+    claimed = await claim_due_now(outbox, DELETES, await fresh(outbox))
+    assert [row.target_code_id for row in claimed.batch.rows] == [uuid(2)]
 
 
 @pytest.mark.parametrize("by_id", [False, True])

@@ -23,6 +23,7 @@ UNKNOWN = (
     "it is not known whether this was done: see `voucher-sync outbox list` before you do it again, once the database "
     "answers"
 )
+KEPT_OUT = "something on the table of the outbox keeps this change out, without a word: look for triggers and policies"
 REFUSALS = (psycopg.errors.IntegrityError, psycopg.errors.InsufficientPrivilege)
 
 
@@ -79,27 +80,31 @@ async def queue(tx: AsyncConnection, change: Change) -> Queued:
     """Insert one row. `DatabaseError` where the same add is queued already without the same key."""
     columns = (outbox.c.id, outbox.c.status, outbox.c.last_error)
     statement = insert(outbox).values(**asdict(change)).on_conflict_do_nothing().returning(*columns)
-    row = (await tx.execute(statement)).one_or_none()
-    if row is not None:
-        return Queued(row.id, Status(row.status), row.last_error, is_new=True)
+    for _ in range(2):  # the second time the trigger sees, and compares, what another transaction has queued meanwhile
+        row = (await tx.execute(statement)).one_or_none()
+        if row is not None:
+            return Queued(row.id, Status(row.status), row.last_error, is_new=True)
     before = select(*columns).where(
         outbox.c.idempotency_key.collate("C") == change.idempotency_key,
         outbox.c.queued_by.collate("C") == func.session_user(),
     )
     row = (await tx.execute(before)).one_or_none() if change.idempotency_key is not None else None
     if row is None:
-        raise DatabaseError(await _name_same_add(tx, change))
+        raise DatabaseError(await _why_not(tx, change))
     return Queued(row.id, Status(row.status), row.last_error, is_new=False)
 
 
-async def _name_same_add(tx: AsyncConnection, change: Change) -> str:
+async def _why_not(tx: AsyncConnection, change: Change) -> str:
+    """What keeps a change from being queued, of which the database told nothing."""
     same = select(func.min(outbox.c.id)).where(
         outbox.c.operation == Operation.ADD,
         outbox.c.voucher_id == change.voucher_id,
         outbox.c.value.collate("C") == change.value,
         outbox.c.status.in_(UNFINISHED),
     )
-    row_id = (await tx.execute(same)).scalar()
+    row_id = (await tx.execute(same)).scalar() if change.operation is Operation.ADD else None
+    if row_id is None:
+        return KEPT_OUT
     return f"the same add is queued already, as row {row_id}. Wait until it is done, or cancel it first."
 
 

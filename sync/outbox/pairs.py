@@ -5,9 +5,10 @@ The API has no operation to change a code (docs/mews-api.md, *Voucher codes*).
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import VoucherSyncError
@@ -58,7 +59,7 @@ async def queue_replacement(tx: AsyncConnection, old: CodeName, value: str, new:
     Until the new code stands the old one does. Raises `VoucherSyncError` where the mirror shows no such code, several,
     or where both have one value.
     """
-    if queued := await _queued_before(tx, new.idempotency_key):
+    if queued := await _queued_before(tx, Operation.ADD, old, value, new):
         return queued
     standing = await _standing(tx, old)
     if standing.value == value:
@@ -71,7 +72,7 @@ async def queue_extension(tx: AsyncConnection, old: CodeName, new: NewCode) -> t
 
     So in between there is no such code. Raises `VoucherSyncError` where the mirror shows no such code, or several.
     """
-    if queued := await _queued_before(tx, new.idempotency_key):
+    if queued := await _queued_before(tx, Operation.DELETE, old, None, new):
         return queued
     standing = await _standing(tx, old)
     return await _queue_pair(tx, _delete(standing), _add(standing, standing.value, new), new)
@@ -99,20 +100,47 @@ async def _queue_pair(tx: AsyncConnection, first: Change, second: Change, new: N
     return queued, await queue(tx, behind)
 
 
-async def _queued_before(tx: AsyncConnection, key: str | None) -> tuple[Queued, Queued] | None:
-    """A pair that this user has queued under the same key: once it is done, its old code stands no more."""
-    if key is None:
+async def _queued_before(
+    tx: AsyncConnection, first: Operation, old: CodeName, value: str | None, new: NewCode
+) -> tuple[Queued, Queued] | None:
+    """A pair that this user has queued under the same key: once it is done, its old code stands no more.
+
+    `first`: the operation of its first half. `value`: of the new code; None: that of the old one. `VoucherSyncError`
+    where the pair asks for something else.
+    """
+    if (key := new.idempotency_key) is None:
         return None
-    columns = (outbox.c.id, outbox.c.status, outbox.c.last_error, outbox.c.idempotency_key)
     keys = [key, key + SECOND_KEY]
-    statement = select(*columns).where(
+    statement = select(outbox).where(
         outbox.c.queued_by.collate("C") == func.session_user(), outbox.c.idempotency_key.collate("C").in_(keys)
     )
-    found = {
-        row.idempotency_key: Queued(row.id, Status(row.status), row.last_error, is_new=False)
-        for row in await tx.execute(statement)
-    }
-    return (found[keys[0]], found[keys[1]]) if len(found) == len(keys) else None
+    found = {row.idempotency_key: row for row in await tx.execute(statement)}
+    if len(found) < len(keys):
+        return None
+    pair = [found[one] for one in keys]
+    add, delete = pair if first is Operation.ADD else reversed(pair)
+    if not _asks_for(add, delete, old, value, new):
+        raise VoucherSyncError(
+            f"idempotency_key: rows {pair[0].id} and {pair[1].id} have the same key and ask for something else; give "
+            "each change a key of its own"
+        )
+    halves = [Queued(row.id, Status(row.status), row.last_error, is_new=False) for row in pair]
+    return halves[0], halves[1]
+
+
+def _asks_for(add: Row[Any], delete: Row[Any], old: CodeName, value: str | None, new: NewCode) -> bool:
+    """Whether rows are the halves of such a pair. What was not given, the new code has of the old one."""
+    asked = (
+        (add.operation, Operation.ADD),
+        (delete.operation, Operation.DELETE),
+        (delete.voucher_code_id, old.voucher_code_id),
+        (delete.voucher_id, old.voucher_id),
+        (delete.value, old.value),
+        (add.value, delete.value if value is None else value),
+        (add.validity_start_utc, new.start_utc),
+        (add.validity_end_utc, new.end_utc),
+    )
+    return all(wanted is None or queued == wanted for queued, wanted in asked)
 
 
 async def _standing(tx: AsyncConnection, named: CodeName) -> _StandingCode:

@@ -83,6 +83,25 @@ async def test_the_same_call_with_its_key_queues_nothing_again(cli: Cli, known: 
 
 @pytest.mark.sampled
 @pytest.mark.parametrize(
+    ("call", "other"),
+    [
+        ("replace --voucher Summer A NEW", "replace --voucher Summer B NEWER"),
+        ("replace --voucher Summer A NEW", "replace --voucher Summer A NEWER"),
+        ("replace --voucher Summer A NEW", "replace --voucher Summer B NEW"),
+        ("replace --voucher Summer A NEW", "extend --voucher Summer A --to 2027-10-01"),
+        ("extend --voucher Summer A --to 2027-10-01", "extend --voucher Summer A --to 2028-10-01"),
+        ("extend --voucher Summer A --to 2027-10-01", f"extend --code {OTHER} --to 2027-10-01"),
+    ],
+)
+async def test_a_key_belongs_to_one_pair(cli: Cli, known: Mirror, call: str, other: str) -> None:
+    assert (await cli("outbox", *call.split(), "--key", "order 17", settings=known.environment)).code == 0
+    ended = await cli("outbox", *other.split(), "--key", "order 17", settings=known.environment)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert "rows 1 and 2 have the same key and ask for something else" in ended.stderr
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize(
     ("call", "words"),
     [
         ("replace --voucher Summer GONE NEW", "the mirror shows no such active code"),

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from sync.core.errors import DatabaseError
-from sync.outbox.rules import Status
+from sync.outbox import enqueue
+from sync.outbox.enqueue import Change
+from sync.outbox.rules import Operation, Status
 from tests.support.database import code, store, uuid
 from tests.support.queue import (
     ADD,
@@ -183,6 +185,41 @@ async def test_a_retry_beside_its_first_queues_nothing(outbox: Outbox, suffix: s
         with pytest.raises(DatabaseError, match="23505"):
             await task
     assert await outbox.statuses() == ["pending"]
+
+
+@pytest.mark.parametrize(("value", "words"), [("SUMMER", None), ("WINTER", "has the same key and asks for something")])
+async def test_a_command_is_told_what_another_has_queued_under_its_key_beside_it(
+    outbox: Outbox, value: str, words: str | None
+) -> None:
+    change = Change(operation=Operation.ADD, voucher_id=VOUCHER, value=value, **KEY)
+    async with as_user(outbox.engine) as tx:
+        row_id = await queue(tx, **ADD, **KEY)
+        async with second(outbox, lambda other: enqueue.queue(other, change)) as task:
+            await tx.commit()
+    if words is None:
+        queued = await task
+        assert (queued.id, queued.is_new) == (row_id, False)
+    else:
+        with pytest.raises(DatabaseError, match=words):
+            await task
+
+
+@pytest.mark.parametrize("operation", Operation)
+async def test_a_command_is_told_that_something_keeps_its_change_out_without_a_word(
+    outbox: Outbox, operation: Operation
+) -> None:
+    await execute(
+        outbox.engine,
+        "CREATE FUNCTION public.keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER keep_out BEFORE INSERT ON mews.voucher_code_outbox "
+        "FOR EACH ROW EXECUTE FUNCTION public.keep_out()",
+    )
+    try:
+        with pytest.raises(DatabaseError, match="keeps this change out, without a word"):
+            async with as_user(outbox.engine) as tx:
+                await enqueue.queue(tx, Change(operation=operation, voucher_id=VOUCHER, value="SUMMER"))
+    finally:
+        await execute(outbox.engine, "DROP FUNCTION public.keep_out CASCADE")
 
 
 async def test_rows_without_a_key_are_no_retries(outbox: Outbox) -> None:

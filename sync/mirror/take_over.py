@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.core.errors import StatementRefused
 from sync.mirror import skipped
 from sync.postgres.engine import in_transaction
 
@@ -35,21 +36,32 @@ async def take_over(
     """Take what the connection lists and nobody else mirrors any more.
 
     Each voucher is one transaction, behind those of its codes: whoever is interrupted goes on at the next discovery.
+    `StatementRefused`, once all others are taken, where something on a table refuses a row of one.
     """
     find = partial(_find, connection=connection, listed=list(listed))
     free, left = await in_transaction(engine, find)
-    taken = 0
+    taken, refusal = 0, None
     for voucher_id, owner in free:
-        while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
-            pass
-        move = partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
-        if await in_transaction(engine, move):
-            taken += 1
-        else:
-            left.append(voucher_id)
+        try:
+            if await _take(engine, connection, voucher_id, owner):
+                taken += 1
+            else:
+                left.append(voucher_id)
+        except StatementRefused as error:
+            refusal = error
     if taken:
         await in_transaction(engine, partial(_move_hotels, connection=connection, hotels=list(hotels)))
+    if refusal is not None:
+        raise refusal
     return TakenOver(taken, left)
+
+
+async def _take(engine: AsyncEngine, connection: str, voucher_id: UUID, owner: str) -> bool:
+    """One voucher; False where it is free no more."""
+    while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
+        pass
+    move = partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
+    return await in_transaction(engine, move)
 
 
 async def _find(
@@ -130,6 +142,16 @@ UPDATE sync.watermarks SET connection = :of_connection, first_saved_at = now() W
     text("""
 UPDATE mews.voucher_code_outbox SET connection = :of_connection, next_attempt_at = greatest(next_attempt_at, now())
 WHERE voucher_id = :voucher_id AND connection = :owner AND status IN ('pending', 'uncertain', 'held', 'failed')
+"""),
+    # What has calls of unknown outcome is told by these: the new connection would look at none of them for an hour.
+    text("""
+UPDATE sync.attempts AS attempt SET connection = :of_connection
+WHERE attempt.connection = :owner
+  AND EXISTS (SELECT FROM mews.voucher_code_outbox AS row
+              WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain'))
+  AND NOT EXISTS (SELECT FROM mews.voucher_code_outbox AS row
+                  WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain')
+                    AND row.connection <> :of_connection)
 """),
 )
 _HOTELS = text(f"""

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from sync.connection.connection import Connection
-from sync.core.errors import VoucherSyncError
-from sync.demo.simulator import Operation, Voucher
+from sync.core.errors import StatementRefused, VoucherSyncError
+from sync.demo.simulator import Close, Operation, Voucher
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
@@ -19,6 +19,7 @@ from sync.outbox.claims import as_daemon
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
+from tests.support.outbox import A_WHILE, Outbox
 from tests.support.two_tokens import second
 
 WHOSE = "SELECT DISTINCT connection FROM mews.{} ORDER BY 1"
@@ -133,6 +134,40 @@ async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_don
         await tx.execute(text(ENDED))
     await discoveries.discover()
     assert (await whose(mirror))["vouchers"] == ["group"]
+
+
+async def test_what_became_of_a_change_is_looked_up_by_who_takes_its_voucher_over(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=True))
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["uncertain"]
+    jobs = app.make_jobs(group, mirror.settings(sync_settle_after_s=0.001))
+    await jobs.polls.look_up()  # what is looked at once an hour
+    await leave(mirror, "paused")
+    await discover(group)
+    mirror.clock.advance(A_WHILE)
+    await outbox.be_due()
+    await jobs.polls.look_up()
+    assert await outbox.statuses() == ["done"]
+
+
+async def test_a_voucher_that_something_refuses_keeps_no_other_from_being_taken_over(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    other = mirror.add_voucher("Other")
+    mirror.add_codes(other, ["D"])
+    await mirror.once()
+    await mirror.execute("ALTER TABLE mews.voucher_codes ADD CONSTRAINT own CHECK (value <> 'B') NOT VALID")
+    await leave(mirror, "removed")
+    with pytest.raises(StatementRefused, match=r"constraint own of mews\.voucher_codes"):
+        await discover(group)
+    assert await mirror.rows("SELECT id FROM mews.vouchers WHERE connection = 'group'") == [{"id": other.id}]
+    await mirror.execute("ALTER TABLE mews.voucher_codes DROP CONSTRAINT own")
+    await discover(group)
+    assert await whose(mirror) == {name: ["group"] for name in TABLES}
 
 
 async def test_a_connection_with_changes_that_are_not_finished_is_not_removed(

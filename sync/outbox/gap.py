@@ -119,7 +119,8 @@ async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc
     adds = [row.id for row in rows if row.operation is Operation.ADD]
     named = await lookups.named_by(tx, deletes) if deletes else {}
     for row_id, code_id in await lookups.made_anew(tx, list(named), server_utc):
-        named[row_id][0].remove(code_id)
+        if code_id in named[row_id][0]:  # else a pull has brought it since
+            named[row_id][0].remove(code_id)
     made = await lookups.made_since_queued(tx, adds, server_utc, usable_only=False)
     stands = _standing(rows, made, named)
     attempt_id = uuid4()

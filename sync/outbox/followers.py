@@ -46,10 +46,10 @@ async def _has_any(tx: AsyncConnection) -> bool:
 
 
 async def _load(tx: AsyncConnection, statement: TextClause, **parameters: Any) -> list[Follower]:
-    # By statistics of an outbox that was empty, to read and sort the whole of it seems as cheap as the index.
-    await tx.execute(_BY_INDEX, {"switch": "off"})
+    # By statistics of an outbox that was empty, to sort the whole of it seems as cheap as the index.
+    before = (await tx.execute(_UNSORTED)).scalar_one()
     rows = (await tx.execute(statement, {"until": PUT_OFF_UNTIL, **parameters})).mappings().all()
-    await tx.execute(_BY_INDEX, {"switch": "on"})
+    await tx.execute(_AS_BEFORE, {"before": before})
     return [Follower(**{**row, "first_status": Status(row["first_status"])}) for row in rows]
 
 
@@ -66,7 +66,8 @@ async def _move(tx: AsyncConnection, rows: Sequence[Follower]) -> None:
         await write_each(tx, list(told), partial(write_rows, tx, statement, **parameters))
 
 
-_BY_INDEX = text("SELECT set_config('enable_sort', :switch, true), set_config('enable_seqscan', :switch, true)")
+_UNSORTED = text("SELECT current_setting('enable_sort') AS before, set_config('enable_sort', 'off', true)")
+_AS_BEFORE = text("SELECT set_config('enable_sort', :before, true)")
 
 # The order has it read the first of the index, and the condition is no other index's, whatever there is of statistics.
 _ANY = text("""

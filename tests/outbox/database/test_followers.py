@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from sync.connection.gaps import Gap, Known
 from sync.core.errors import DatabaseError
 from sync.outbox import followers
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Lane, as_daemon, by_index
 from sync.outbox.followers import move_followers, move_some
 from sync.outbox.future_rows import bring_forward, make_due
 from sync.outbox.gap import hold_before_gap, release
@@ -16,6 +17,7 @@ from sync.outbox.look import due_lanes
 from sync.outbox.retention import prune
 from sync.outbox.rules import Status
 from sync.outbox.tables import PUT_OFF_UNTIL
+from sync.postgres.engine import Opened
 from tests.support.claims import may_go
 from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.instants import utc
@@ -95,6 +97,16 @@ async def test_what_waits_for_one_that_is_cancelled_is_cancelled_and_so_on(outbo
         assert (row["status"], row["attempts"]) == ("cancelled", 0)
         assert row["last_error"] == f"cancelled, since row {before} was, which was to be done before it"
         assert row["finished_at"] is not None
+
+
+@pytest.mark.parametrize("opened", [as_daemon, by_index])
+async def test_a_look_leaves_a_transaction_s_ways_of_reading_as_they_were(outbox: Outbox, opened: Opened) -> None:
+    await outbox.delete("OLD", after_id=await outbox.add("NEW"))
+    ways = text("SELECT current_setting('enable_seqscan'), current_setting('enable_sort')")
+    async with opened(outbox.engine) as tx:
+        before = (await tx.execute(ways)).one()
+        await move_some(tx, None)
+        assert (await tx.execute(ways)).one() == before
 
 
 async def test_a_look_finds_what_was_queued_while_the_first_was_completed(outbox: Outbox) -> None:

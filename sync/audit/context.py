@@ -51,7 +51,7 @@ OnProgress = Callable[[AuditReport], None]
 
 @dataclass(slots=True)
 class AuditRun:
-    """An audit that is under way. `has_refused`: codes of this connection were refused by the database before.
+    """An audit that is under way. `has_rejected`: records of this connection could not be stored before.
 
     `slots`: for pages that the database is at work on, of all listings.
     """
@@ -61,7 +61,7 @@ class AuditRun:
     audit: Audit
     on_progress: OnProgress
     report: AuditReport = field(default_factory=AuditReport)
-    has_refused: bool = False
+    has_rejected: bool = False
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(COMPARED_AT_ONCE))
     clock: Callable[[], float] = time.monotonic
     _told_alive_s: float = float("-inf")

@@ -113,8 +113,8 @@ class _Comparing:
         drifted = [(code.voucher_id, code.id) for code, difference in found if difference in DRIFT]
         if drifted:
             await candidates.note_candidates(tx, name, drifted, is_listed=True)
-        if self._run.has_refused:
-            others = {code.id for code, difference in found if difference is not Difference.EQUAL}
+        if self._run.has_rejected:
+            others = {*beside, *(code.id for code, difference in found if difference is not Difference.EQUAL)}
             stand = [str(code.id) for code in listed if code.id not in others]
             await rejected.forget(tx, name, CODES.name, stand)
         return found

@@ -43,7 +43,7 @@ async def audit(
 async def _audit(run: AuditRun) -> AuditReport:
     report, name = run.report, run.connection.name
     run.connection.refusals.forget()
-    run.has_refused = await run.do(lambda tx: rejected.has_refused(tx, name))
+    run.has_rejected = await run.do(lambda tx: rejected.has_any(tx, name))
     sizes = await run.do(lambda tx: db.count_codes(tx, name))
     voucher_ids = await run.do(lambda tx: db.left_to_list(tx, run.audit))
     report.vouchers_left = len(voucher_ids)

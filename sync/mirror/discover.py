@@ -33,6 +33,8 @@ from sync.mirror.windows import chunks
 from sync.postgres.engine import in_transaction
 
 ASSIGNMENTS = "VoucherAssignments"
+LISTED = (ENTERPRISES.name, SERVICES.name, VOUCHERS.name, ASSIGNMENTS)
+"""What a discovery lists, as the API names it."""
 
 Listing = tuple[list[Voucher], list[VoucherAssignment], list[Rejected]]
 """Vouchers, their assignments, and what of both cannot be read."""
@@ -43,7 +45,8 @@ class DiscoverReport:
     """What one discovery saw, how many rows it wrote, which services it found refused, and which vouchers are gone.
 
     `as_of` is when it began, by the database's clock; `listed` a digest of all that the API listed, of services that
-    were not to be `left_out`; `left_for_now`: vouchers to take over once no change of them is being sent.
+    were not to be `left_out`; `left_for_now`: vouchers to take over once no change of them is being sent. `unreadable`:
+    the digests of records that could not be read.
     """
 
     as_of: datetime
@@ -58,6 +61,7 @@ class DiscoverReport:
     left_out: Sequence[UUID] = ()
     listed: bytes = b""
     left_for_now: Sequence[UUID] = ()
+    unreadable: frozenset[bytes] = frozenset()
 
 
 async def discover(connection: Connection) -> DiscoverReport:
@@ -74,6 +78,9 @@ async def discover(connection: Connection) -> DiscoverReport:
     report.written += taken_over.taken
     report.left_for_now = taken_over.left
     await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
+    await in_transaction(
+        connection.engine, lambda tx: rejected.forget_unlisted(tx, connection.name, LISTED, report.unreadable)
+    )
     return report
 
 
@@ -91,6 +98,7 @@ async def _store(connection: Connection, kind: Kind[R], page: Page[R], report: D
         return written, new, [one for one in page.rejected if one.sqlstate is not None]
 
     written, new, refused = await store_page(connection, kind, page, store)
+    report.unreadable |= {rejected.digest(one.raw) for one in page.rejected}
     report.written += written
     report.rejected += new
     return refused

@@ -72,7 +72,15 @@ def _as_it_stands(report: DiscoverReport) -> DiscoverReport:
     """What is reported of a discovery that finds all as this one has left it."""
     left_out = tuple(report.left_out)
     return replace(
-        report, written=0, rejected=0, refused=(), unlisted=(), enterprise_ids=(), left_out=left_out, left_for_now=()
+        report,
+        written=0,
+        rejected=0,
+        refused=(),
+        unlisted=(),
+        enterprise_ids=(),
+        left_out=left_out,
+        left_for_now=(),
+        unreadable=frozenset(),
     )
 
 

@@ -1,7 +1,7 @@
 """Records from the API that the mirror cannot hold, kept as they came."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import LargeBinary, Text, any_, case, cast, delete, exists, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY, UUID, insert
@@ -23,7 +23,7 @@ async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]
     rows = [
         {
             "connection": connection,
-            "digest": _digest(record.raw),
+            "digest": digest(record.raw),
             "kind": record.kind,
             "record_id": record.record_id,
             "raw": record.raw,
@@ -58,27 +58,35 @@ async def forget_stored(tx: AsyncConnection, connection: str) -> int:
 
 
 async def forget(tx: AsyncConnection, connection: str, kind: str, record_ids: Sequence[str]) -> None:
-    """Forget records of these ids that the database refused, since it has taken them."""
+    """Forget records of these ids, since they could be read, and the database has taken them."""
     of_kind = (rejected_records.c.connection == connection, rejected_records.c.kind == kind)
-    ids = literal(list(record_ids), ARRAY(Text))
-    is_taken = (rejected_records.c.sqlstate.is_not(None), rejected_records.c.record_id == any_(ids))
-    await tx.execute(delete(rejected_records).where(*of_kind, *is_taken))
+    is_taken = rejected_records.c.record_id == any_(literal(list(record_ids), ARRAY(Text)))
+    await tx.execute(delete(rejected_records).where(*of_kind, is_taken))
+
+
+async def forget_unlisted(
+    tx: AsyncConnection, connection: str, kinds: Collection[str], unreadable: Collection[bytes]
+) -> None:
+    """Forget what could not be read of these kinds and is listed no more; `unreadable`: by digest, what still is."""
+    of_kinds = (rejected_records.c.connection == connection, rejected_records.c.kind.in_(kinds))
+    is_listed = rejected_records.c.digest == any_(literal(list(unreadable), ARRAY(LargeBinary)))
+    await tx.execute(delete(rejected_records).where(*of_kinds, rejected_records.c.sqlstate.is_(None), ~is_listed))
 
 
 async def refused_before(tx: AsyncConnection, connection: str, raws: Sequence[str]) -> set[str]:
     """Those of the raw texts that the database refused before."""
-    texts = {_digest(raw): raw for raw in raws}
+    texts = {digest(raw): raw for raw in raws}
     known = (rejected_records.c.connection == connection, rejected_records.c.sqlstate.is_not(None))
     digests = any_(literal(list(texts), ARRAY(LargeBinary)))
     found = select(rejected_records.c.digest).where(*known, rejected_records.c.digest == digests)
-    return {texts[digest] for digest in (await tx.execute(found)).scalars()}
+    return {texts[one] for one in (await tx.execute(found)).scalars()}
 
 
-async def has_refused(tx: AsyncConnection, connection: str) -> bool:
-    """Whether anything is set aside that the database refused."""
-    known = (rejected_records.c.connection == connection, rejected_records.c.sqlstate.is_not(None))
-    return bool((await tx.execute(select(exists().where(*known)))).scalar_one())
+async def has_any(tx: AsyncConnection, connection: str) -> bool:
+    """Whether anything is kept that could not be stored."""
+    return bool((await tx.execute(select(exists().where(rejected_records.c.connection == connection)))).scalar_one())
 
 
-def _digest(raw: str) -> bytes:
+def digest(raw: str) -> bytes:
+    """By which a record is told from others."""
     return hashlib.sha256(raw.encode()).digest()

@@ -165,3 +165,26 @@ async def test_more_unreadable_assignments_than_a_statement_has_parameters_for_s
     assert (await mirror.discover()).rejected == 0
     assert (await mirror.pull()).errors == []
     assert await mirrored(mirror) == {code.id}
+
+
+@pytest.mark.long
+async def test_what_a_discovery_lists_no_more_or_can_read_again_is_kept_no_longer(mirror: Mirror) -> None:
+    voucher, other = mirror.add_voucher("Summer"), mirror.add_voucher("Winter")
+    await mirror.discover()
+    unreadable = {
+        one.id: {"Id": str(one.id), "ServiceId": str(one.service_id), "IsActive": True, "Name": 7}
+        for one in (voucher, other)
+    }
+    assignment = {"VoucherId": str(voucher.id), "RateId": 7}
+    for vouchers, assignments, left in (
+        ([*unreadable.values()], [assignment], 3),
+        ([unreadable[other.id]], [assignment], 2),
+        ([unreadable[other.id]], [], 1),
+    ):
+        body = json.dumps({"Vouchers": vouchers, "VoucherAssignments": assignments, "Cursor": None}).encode()
+        mirror.simulator.faults.script(Operation.GET_VOUCHERS, RawBody(body), RawBody(body))
+        await mirror.discover()
+        mirror.simulator.faults.stop()
+        assert len(await kept(mirror)) == left
+    await mirror.discover()
+    assert await kept(mirror) == []

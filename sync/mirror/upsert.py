@@ -28,6 +28,7 @@ from sync.connection.tables import enterprises
 from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode, columns_of
 from sync.mirror import tables
+from sync.mirror.skipped import is_skipped
 from sync.postgres import arrays
 from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 
@@ -124,14 +125,15 @@ async def note_deleted(tx: AsyncConnection, code_ids: Sequence[UUID_]) -> int:
 
 
 async def noted_deletes(tx: AsyncConnection, connection: str, least_age: timedelta) -> list[tuple[UUID_, UUID_]]:
-    """Up to 1000 codes, each with its voucher, of which a delete was noted that the API has not shown yet."""
+    """Up to 1000 codes, each with its voucher, of which a delete was noted that the API has not shown yet; not those
+    whose vouchers are left out, which would have each look refused for an hour."""
     table = tables.voucher_codes
     noted_at = table.c.delete_noted_at
     # One that lies ahead was noted before the database's clock went back, and does not wait for it.
     is_recent = or_(
         noted_at.between(func.now() - READ_BACK_FOR, func.now() - least_age), noted_at > func.now() + UNDER_WAY
     )
-    of_these = (table.c.connection == connection, is_recent)
+    of_these = (table.c.connection == connection, is_recent, ~is_skipped(table.c.connection, table.c.voucher_id))
     query = select(table.c.id, table.c.voucher_id).where(*of_these).order_by(table.c.delete_noted_at, table.c.id)
     return [(row.id, row.voucher_id) for row in await tx.execute(query.limit(MAX_PAGE_SIZE))]
 

@@ -161,9 +161,7 @@ async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _S
     if row.access_token != stored.row.access_token:
         return False
     if event.access_token is not None and row.integration_id is None and step is not Step.AGAIN:
-        # It was added by a command; from now on it follows its integration.
-        known = update(connections).where(connections.c.name == name)
-        await tx.execute(known.values(integration_id=event.integration_id))
+        await _follow_integration(tx, row, event.integration_id)
     if step is Step.ROTATE and event.access_token is not None:
         await changes.rotate(tx, receiver.box, row, NewConnection(name, receiver.platform_address, event.access_token))
     if step in (Step.RESUME, Step.ROTATE) and is_paused_by_mews(row):
@@ -173,6 +171,18 @@ async def _act(tx: AsyncConnection, receiver: Receiver, event: Event, stored: _S
     if step is Step.REMOVE:
         await _remove(tx, row)
     return True
+
+
+async def _follow_integration(tx: AsyncConnection, row: StoredConnection, integration_id: str) -> None:
+    """Have a connection that was added by a command follow its integration from now on.
+
+    One that was removed and had come with it lets go of it: no two can have it, and this one's hotel would join anew.
+    """
+    of_address = (connections.c.platform_address == row.platform_address, connections.c.removed_at.is_not(None))
+    gone = update(connections).where(*of_address, connections.c.integration_id == integration_id)
+    await tx.execute(gone.values(integration_id=None))
+    known = update(connections).where(connections.c.name == row.name)
+    await tx.execute(known.values(integration_id=integration_id))
 
 
 async def _remove(tx: AsyncConnection, row: StoredConnection) -> None:

@@ -10,11 +10,13 @@ import pytest
 import structlog
 
 from sync.demo.simulator import Operation
+from sync.fleet import changes
 from sync.fleet.changes import why_no_name
 from sync.fleet.tokens import TokenBox, TokenOf, new_key
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import work_off
 from sync.mirror.discover import discover
+from sync.postgres.engine import in_transaction
 from tests.fleet.webhooks.vendor import Vendor, state
 from tests.support.mirror import CLIENT_TOKEN, Mirror
 from tests.support.two_tokens import second
@@ -112,6 +114,21 @@ async def test_a_connection_that_a_command_added_follows_its_integration(vendor:
         await vendor.created("the-token-of-lake", "Hotel C")
         await vendor.work_off_all()
     assert await vendor.states() == [state(name="lake", origin="command")]
+
+
+async def test_it_does_so_too_where_one_that_had_come_with_it_was_removed(vendor: Vendor, hotel: str) -> None:
+    await vendor.created(hotel)
+    await vendor.work_off_all()
+    await in_transaction(vendor.receiver.engine, lambda tx: changes.remove(tx, "Hotel B"))
+    hotels = [one.id for one in vendor.mirror.world.enterprises.values() if one.name == "Hotel B"]
+    async with second(vendor.mirror, "lake", hotels) as connection:
+        await discover(connection)
+        await vendor.created("the-token-of-lake")
+        await vendor.work_off_all()
+    assert await vendor.states() == [
+        state(integration_id=None, is_removed=True),
+        state(name="lake", origin="command"),
+    ]
 
 
 @pytest.mark.long

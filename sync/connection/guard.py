@@ -70,5 +70,6 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
             platform_address=identity.platform_address,
             token=identity.token,
             seen=seen,
+            is_stored=identity.is_stored,
         )
         await in_transaction(engine, remember)

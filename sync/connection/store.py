@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import any_, literal, or_, select
+from sqlalchemy import any_, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,9 +39,22 @@ async def load(tx: AsyncConnection, connection: str) -> Remembered:
 
 
 async def remember(
-    tx: AsyncConnection, connection: str, platform_address: str, token: bytes, seen: Iterable[UUID]
+    tx: AsyncConnection, connection: str, platform_address: str, token: bytes, seen: Iterable[UUID], *, is_stored: bool
 ) -> None:
-    """Remember an address and a token that are this connection's, and which hotels it sees."""
+    """Remember an address and a token that are this connection's, and which hotels it sees; nothing of one that was
+    purged."""
     values = {"platform_address": platform_address, "token_fingerprint": token, "enterprise_ids": sorted(seen)}
-    statement = insert(connections).values(name=connection, state="ok", **values)
-    await tx.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=values))
+    if await is_there(tx, connection, is_stored=is_stored):
+        await tx.execute(update(connections).where(connections.c.name == connection).values(values))
+
+
+async def is_there(tx: AsyncConnection, connection: str, *, is_stored: bool) -> bool:
+    """Whether a connection is known, which stays so until the transaction ends; the environment's is made known.
+
+    One that was purged is not made anew by whoever was still at work for it: a row without tokens would keep its name,
+    and what it has seen, from every other.
+    """
+    if not is_stored:
+        await tx.execute(insert(connections).values(name=connection, state="ok").on_conflict_do_nothing())
+    known = select(connections.c.name).where(connections.c.name == connection)
+    return (await tx.execute(known.with_for_update(read=True, key_share=True))).first() is not None

@@ -1,20 +1,26 @@
 """Deletes what a removed connection has mirrored, some codes at a time; what another connection sees as well stays."""
 
+from functools import partial
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
 from sync.fleet.unfinished import refuse_unfinished
+from sync.outbox.claims import as_daemon
+from sync.outbox.each_row import IDS, write_each, write_rows
 from sync.postgres.engine import in_transaction
 
 CODES_AT_ONCE = 10_000
 """A transaction of so many takes about a second, and holds nothing for longer."""
+CHANGES_AT_ONCE = 1000
 
 
 async def purge(engine: AsyncEngine, name: str) -> int:
     """Delete all rows of a connection that is removed, and then its own; how many codes that were.
 
-    It may be begun again after it was interrupted. Finished changes stay in the outbox for as long as any do.
+    It may be begun again after it was interrupted. Finished changes stay in the outbox for as long as any do; what
+    failed is nobody's then, so that it goes by whichever connection sees its voucher by the time that it is retried.
     `VoucherSyncError` where the connection is not removed, or changes were queued for it since that are not finished.
     """
 
@@ -25,16 +31,31 @@ async def purge(engine: AsyncEngine, name: str) -> int:
         parameters = {"name": name, "most": CODES_AT_ONCE}
         return (await tx.execute(_SOME_CODES, parameters)).rowcount
 
+    async def leave_some(tx: AsyncConnection) -> int:
+        failed = (await tx.execute(_SOME_FAILED, {"name": name, "most": CHANGES_AT_ONCE})).scalars().all()
+        return len((await write_each(tx, failed, partial(write_rows, tx, _LEAVE))).ids)
+
     async def delete_the_rest(tx: AsyncConnection) -> None:
+        await tx.execute(_IS_REMOVED, {"name": name})  # whoever notes something of it still does so before, or not
         for statement in _THE_REST:
             await tx.execute(text(statement), {"name": name})
 
     total = 0
     while deleted := await in_transaction(engine, delete_some):
         total += deleted
+    while await in_transaction(engine, leave_some, as_daemon):
+        pass
     await in_transaction(engine, delete_the_rest)
     return total
 
+
+_SOME_FAILED = text("""
+SELECT id FROM mews.voucher_code_outbox WHERE connection = :name AND status = 'failed' LIMIT :most
+FOR NO KEY UPDATE SKIP LOCKED
+""")
+_LEAVE = text("""
+UPDATE mews.voucher_code_outbox SET connection = NULL, enterprise_id = NULL WHERE id = ANY (:ids) RETURNING id
+""").bindparams(IDS)
 
 _IS_REMOVED = text("SELECT name FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL FOR UPDATE")
 

@@ -1,4 +1,8 @@
-"""Rows whose voucher no connection knows yet: assigned once one does, and failed where no reading shows it."""
+"""Rows whose voucher no connection knows yet: assigned once one does, and failed where no reading shows it.
+
+So are rows of a connection that nobody works for, whose voucher another one mirrors: they were queued by a transaction
+that stayed open while the other took the voucher over, which could not see them.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +42,15 @@ async def assign(tx: AsyncConnection, connection: str) -> bool:
     assigned = await write_each(tx, known, partial(write_rows, tx, _ASSIGN, refuses=REFUSES, kept=KEPT))
     await _note_refused(tx, known, assigned)
     return bool(assigned.ids) and max(len(named), len(known)) == MAX_UNASSIGNED
+
+
+async def take_left_behind(tx: AsyncConnection, connection: str) -> bool:
+    """Give the connection rows of its vouchers that wait for another one, for which nobody works; whether any were."""
+    left = {"connection": connection, "limit": MAX_UNASSIGNED, "refuses": REFUSES, "kept": KEPT}
+    found = (await tx.execute(_LOCK_LEFT_BEHIND, left)).scalars().all()
+    taken = await write_each(tx, found, partial(write_rows, tx, _ASSIGN, refuses=REFUSES, kept=KEPT))
+    await _note_refused(tx, found, taken)
+    return bool(taken.ids)
 
 
 async def fail_unknown(
@@ -101,6 +114,39 @@ WHERE unassigned.connection IS NULL AND unassigned.status IN ('pending', 'held')
        OR (starts_with(unassigned.last_error, :refuses) OR unassigned.last_error = :kept) IS NOT TRUE)
 LIMIT :limit
 FOR NO KEY UPDATE OF unassigned SKIP LOCKED
+""").bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
+
+# Each step of the recursion finds the next connection in an index, however many rows one has; of those for which nobody
+# works, the rows of this one's hotels are looked at.
+_LOCK_LEFT_BEHIND = text("""
+WITH RECURSIVE pending AS (
+  (SELECT row.connection FROM mews.voucher_code_outbox AS row
+   WHERE left(row.status, 7) = 'pending' AND row.connection IS NOT NULL
+   ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1)
+UNION ALL
+  SELECT (
+    SELECT row.connection FROM mews.voucher_code_outbox AS row
+    WHERE left(row.status, 7) = 'pending' AND row.connection > pending.connection
+    ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1
+  ) FROM pending WHERE pending.connection IS NOT NULL
+), nobodys AS MATERIALIZED (
+  SELECT pending.connection FROM pending
+  WHERE pending.connection <> :connection AND NOT EXISTS (
+    SELECT FROM sync.connections AS known
+    WHERE known.name = pending.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+), hotel AS MATERIALIZED (
+  SELECT DISTINCT enterprise_id FROM mews.vouchers WHERE connection = :connection AND EXISTS (SELECT FROM nobodys)
+)
+SELECT row.id
+FROM nobodys CROSS JOIN hotel CROSS JOIN pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
+JOIN mews.voucher_code_outbox AS row
+  ON row.status = 'pending' AND row.connection = nobodys.connection AND row.operation = kind.operation
+  AND row.enterprise_id = hotel.enterprise_id
+JOIN mews.vouchers AS voucher ON voucher.id = row.voucher_id AND voucher.connection = :connection
+WHERE row.next_attempt_at <= now()
+  OR (starts_with(row.last_error, :refuses) OR row.last_error = :kept) IS NOT TRUE
+LIMIT :limit
+FOR NO KEY UPDATE OF row SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 
 # From now on it is due: a look begins where the last one has seen what was due then. A trigger may leave it as it is.

@@ -19,16 +19,18 @@ from sync.postgres.shared_look import SharedLook
 class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
-    `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `now` is the database's clock.
+    `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `left_behind`: who may mirror
+    what changes are for that wait for another connection, for which nobody works. `now` is the database's clock.
     """
 
     connections: frozenset[str]
     has_unassigned: bool
+    left_behind: frozenset[str]
     now: datetime
 
     def concerns(self, connection: str) -> bool:
         """Whether anything of it is, or may be, this connection's."""
-        return self.has_unassigned or connection in self.connections
+        return self.has_unassigned or connection in self.connections or connection in self.left_behind
 
 
 async def load_unfinished(tx: AsyncConnection) -> Unfinished:
@@ -36,7 +38,7 @@ async def load_unfinished(tx: AsyncConnection) -> Unfinished:
     # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
     await tx.exec_driver_sql("SET LOCAL enable_sort = off")
     row = (await tx.execute(_UNFINISHED, {"read_back_for": READ_BACK_FOR})).one()
-    return Unfinished(frozenset(row.connections), row.has_unassigned, row.now)
+    return Unfinished(frozenset(row.connections), row.has_unassigned, frozenset(row.left_behind), row.now)
 
 
 def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
@@ -45,7 +47,8 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
 
 
 # Each step of a recursion finds the next connection in an index: a million rows of one cost one step. What is sent and
-# not completed has an attempt; rows of attempts that are not there are looked for by each connection, now and then.
+# not completed has an attempt; rows of attempts that are not there are looked for by each connection, now and then. Of
+# what nobody works for, whose hotels others see is found in the same way: the next hotel is a step.
 _UNFINISHED = text("""
 WITH RECURSIVE pending AS (
   (SELECT row.connection FROM mews.voucher_code_outbox AS row
@@ -57,6 +60,23 @@ UNION ALL
     WHERE left(row.status, 7) = 'pending' AND row.connection > pending.connection
     ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1
   ) FROM pending WHERE pending.connection IS NOT NULL
+), left_behind AS (
+  SELECT pending.connection, kind.operation, (
+    SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
+    WHERE row.status = 'pending' AND row.connection = pending.connection AND row.operation = kind.operation
+    ORDER BY row.enterprise_id LIMIT 1
+  ) AS enterprise_id
+  FROM pending CROSS JOIN pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
+  WHERE pending.connection IS NOT NULL AND NOT EXISTS (
+    SELECT FROM sync.connections AS known
+    WHERE known.name = pending.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+UNION ALL
+  SELECT hotel.connection, hotel.operation, (
+    SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
+    WHERE row.status = 'pending' AND row.connection = hotel.connection AND row.operation = hotel.operation
+      AND row.enterprise_id > hotel.enterprise_id
+    ORDER BY row.enterprise_id LIMIT 1
+  ) FROM left_behind AS hotel WHERE hotel.enterprise_id IS NOT NULL
 ), deleted AS (
   (SELECT code.connection FROM mews.voucher_codes AS code WHERE code.delete_noted_at IS NOT NULL
    ORDER BY code.connection, code.delete_noted_at LIMIT 1)
@@ -77,5 +97,10 @@ SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection I
        EXISTS (
          SELECT FROM mews.voucher_code_outbox AS row WHERE row.connection IS NULL AND row.status IN ('pending', 'held')
        ) AS has_unassigned,
+       ARRAY(
+         SELECT DISTINCT voucher.connection FROM left_behind AS hotel
+         JOIN mews.vouchers AS voucher
+           ON voucher.enterprise_id = hotel.enterprise_id AND voucher.connection <> hotel.connection
+       ) AS left_behind,
        clock_timestamp() AS now
 """).bindparams(bindparam("read_back_for", type_=Interval))

@@ -69,8 +69,11 @@ class OutboxPolls:
             self._outbox.wake.set()
 
     async def find_earlier(self) -> None:
-        """Find what is due and no look has seen."""
-        if not await self._is_finished("find_earlier"):
+        """Find what is due and no look has seen, and what waits for a connection that nobody works for."""
+        looked = await self._looked("find_earlier")
+        if looked is not None and self._connection.name in looked.found.left_behind:
+            await self._outbox.take_left_behind()
+        if looked is None or not self._is_finished_by(looked):
             await self._outbox.find_earlier()
 
     async def look_up(self) -> None:
@@ -84,13 +87,17 @@ class OutboxPolls:
             self._checks, self._whole_look_s = checks, self._clock() + WHOLE_LOOK_S
 
     async def _is_finished(self, poll: str) -> bool:
+        looked = await self._looked(poll)
+        return looked is not None and self._is_finished_by(looked)
+
+    async def _looked(self, poll: str) -> Looked[Unfinished] | None:
+        """What the common look tells; None where it is not to be gone by."""
         if not self._may_be_finished():
-            return False
+            return None
         try:
-            looked = await self._look.ask((self._connection.name, poll))
+            return await self._look.ask((self._connection.name, poll))
         except DatabaseError:
-            return False  # whoever asks next meets the same, and tells it
-        return self._is_finished_by(looked)
+            return None  # whoever asks next meets the same, and tells it
 
     def _may_be_finished(self) -> bool:
         known = self._connection.incarnation.known

@@ -19,7 +19,7 @@ from sync.core.api_errors import ApiError
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.read_back import read_deleted
-from sync.outbox import left_over, retention
+from sync.outbox import left_over, retention, routing
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
@@ -198,6 +198,13 @@ class OutboxJobs:
         """Find what is due and no look has seen."""
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
             await self._pusher.find_earlier()
+
+    async def take_left_behind(self) -> None:
+        """Take changes of its vouchers that wait for a connection that nobody works for."""
+        take = partial(routing.take_left_behind, connection=self._connection.name)
+        with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs, every few seconds
+            if await in_transaction(self._connection.engine, take, as_daemon):
+                self.wake.set()
 
     async def refresh(self, discover: Refresh, pull: Refresh) -> bool:
         """Make the mirror fresh for rows that wait for it; whether that went well."""

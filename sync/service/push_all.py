@@ -12,7 +12,7 @@ from sync.connection.connection import Connection
 from sync.core.errors import IncarnationChanged, Stopped, Unreconciled, Unsent, VoucherSyncError
 from sync.core.plurals import plural
 from sync.mirror.read_back import read_deleted
-from sync.outbox import left_over
+from sync.outbox import left_over, routing
 from sync.outbox.claims import as_daemon
 from sync.outbox.completer import PushReport
 from sync.outbox.push import Pusher
@@ -63,6 +63,8 @@ class PushAll:
     async def run(self) -> PushReport:
         """Push until nothing is left, or nothing more can be done soon; the report has no errors if nothing is left."""
         try:
+            take = partial(routing.take_left_behind, connection=self._connection.name)
+            await in_transaction(self._connection.engine, take, as_daemon)
             await self._push()
             await self._read_all_deleted()
             await self._note_if_ended()

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import case, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection import store
 from sync.connection.tables import connections, freshness
+from sync.fleet.registry import CONNECTION_NAME
 from sync.mirror.watermarks import CaughtUp
 from sync.service import outages
 
@@ -21,25 +22,22 @@ class Standing:
 
 
 async def note(tx: AsyncConnection, name: str, standing: Standing) -> None:
-    """Note that a connection works, or why it does not. Writes only a change."""
+    """Note that a connection works, or why it does not. Writes only a change, and nothing of one that was purged."""
+    if not await store.is_there(tx, name, is_stored=name != CONNECTION_NAME):
+        return
     state = "failing" if standing.error else "ok"
     since = case((connections.c.state == state, connections.c.state_since), else_=func.now())
-    values = {"state": state, "error": standing.error, "error_kind": standing.kind}
+    values = {"state": state, "error": standing.error, "error_kind": standing.kind, "state_since": since}
     is_new = or_(connections.c.state != state, connections.c.error.is_distinct_from(standing.error))
-    statement = insert(connections).values(name=name, **values)
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=[connections.c.name], set_=values | {"state_since": since}, where=is_new
-        )
-    )
+    await tx.execute(update(connections).where(connections.c.name == name, is_new).values(values))
     await outages.note(tx, name, standing.error)
 
 
 async def note_caught_up(tx: AsyncConnection, name: str, caught_up: CaughtUp) -> None:
     """Note how far a single cycle has caught up, which leaves no daemon behind."""
     reached = {"caught_up_as_of": caught_up.as_of, "caught_up_through": caught_up.through}
-    statement = insert(connections).values(name=name, state="ok", **reached)
-    await tx.execute(statement.on_conflict_do_update(index_elements=[connections.c.name], set_=reached))
+    if await store.is_there(tx, name, is_stored=name != CONNECTION_NAME):
+        await tx.execute(update(connections).where(connections.c.name == name).values(reached))
 
 
 async def touch(tx: AsyncConnection) -> None:

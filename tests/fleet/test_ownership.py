@@ -54,7 +54,7 @@ async def test_what_a_process_notes_of_the_environment_s_connection_is_no_other_
         await registry.register_environment(tx)
 
     async def remember(tx: AsyncConnection) -> None:
-        await store.remember(tx, "default", "https://api.mews.com", b"token", [])
+        await store.remember(tx, "default", "https://api.mews.com", b"token", [], is_stored=False)
 
     one = Membership(engines[0], Replica(uuid4(), "h", 1, "1", "0031", {}), [ENVIRONMENT], Incarnation(Witness(None)))
     await in_transaction(engines[0], note)

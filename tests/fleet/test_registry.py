@@ -58,7 +58,7 @@ async def test_how_a_connection_is_doing_is_told_nobody(listener: psycopg.Connec
     async def report(tx: AsyncConnection) -> None:
         await states.note(tx, "lake", Standing("it fails", "ApiError"))
         await states.note(tx, "lake", Standing())
-        await store.remember(tx, "lake", "https://api.mews.com", b"token", [])
+        await store.remember(tx, "lake", "https://api.mews.com", b"token", [], is_stored=True)
 
     with listener:
         await in_transaction(engine, report)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import text
 
@@ -114,6 +115,25 @@ async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Conne
     assert {record.token for record in mirror.requests(Operation.ADD_CODES)} == {"group"}
 
 
+@pytest.mark.parametrize("by", ["poll", "cycle"])
+@pytest.mark.parametrize("how", ["paused", "removed"])
+async def test_what_is_queued_by_a_transaction_that_began_before_goes_with_its_voucher(
+    mirror: Mirror, group: Connection, voucher: Voucher, how: str, by: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(mirror.database_url) as user:
+        queue = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, 'NEW')"
+        await user.execute(queue, [voucher.id])
+        await leave(mirror, how)
+        await discover(group)
+    jobs = app.make_jobs(group, mirror.settings())
+    await group.incarnation.check(group.engine)
+    if by == "poll":
+        await jobs.polls.find_earlier()
+        assert await mirror.rows("SELECT connection FROM mews.voucher_code_outbox") == [{"connection": "group"}]
+    pushed = await jobs.outbox.push_all()
+    assert (pushed.done, pushed.errors) == (1, {})
+
+
 @pytest.mark.long
 async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(
     mirror: Mirror, group: Connection, voucher: Voucher
@@ -168,6 +188,24 @@ async def test_a_voucher_that_something_refuses_keeps_no_other_from_being_taken_
     await mirror.execute("ALTER TABLE mews.voucher_codes DROP CONSTRAINT own")
     await discover(group)
     assert await whose(mirror) == {name: ["group"] for name in TABLES}
+
+
+async def test_what_had_failed_before_a_purge_is_retried_by_whoever_sees_the_hotel_then(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
+        voucher_id=voucher.id,
+    )
+    async with as_daemon(group.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid()"))
+        await tx.execute(text(ENDED))
+    await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
+    await purge(group.engine, "default")
+    await once(group)
+    await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending'")
+    pushed = await app.make_jobs(group, mirror.settings()).outbox.push_all()
+    assert (pushed.done, pushed.errors) == (1, {})
 
 
 async def test_a_connection_with_changes_that_are_not_finished_is_not_removed(

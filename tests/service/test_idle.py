@@ -80,6 +80,7 @@ async def test_one_look_for_all_finds_whose_outbox_has_anything_to_do(mirror: Mi
 
 async def test_while_the_platform_answers_nobody_no_outbox_is_polled_in_which_nothing_is_left(mirror: Mirror) -> None:
     mirror.add_voucher()
+    await mirror.execute("INSERT INTO sync.connections SELECT unnest('{lake,hill,park,town}'::text[]), 'ok'")
     async with app.open_workplace(mirror.settings(), mirror.way, mirror.stop, IMPATIENT) as place:
         looks, given = make_looks(place.engine), app.credentials(place.settings)
         all_ = [

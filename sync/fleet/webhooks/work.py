@@ -70,11 +70,11 @@ async def work_off(receiver: Receiver) -> bool:
         step, words = Step.AGAIN, str(error)
     except SettingsError as error:
         step, words = again_or_nothing(waiting.attempts, str(error), MAX_ATTEMPTS_OF_TOKEN)
-    except VoucherSyncError as error:
-        step, words = Step.NOTHING, str(error)
-    again = FIRST_PAUSE * 2 ** min(waiting.attempts, 10)
+    except VoucherSyncError as error:  # also of two hotels of one name that join at once, of which the other was first
+        step, words = again_or_nothing(waiting.attempts, str(error))
     if step is Step.AGAIN:
-        note = partial(store.put_off, event_id=waiting.id, pause=min(again, LONGEST_PAUSE), why=words)
+        pause = min(FIRST_PAUSE * 2 ** min(waiting.attempts, 10), LONGEST_PAUSE)
+        note = partial(store.put_off, event_id=waiting.id, pause=pause, why=words)
     else:
         note = partial(store.finish, event_id=waiting.id, outcome=f"{step}: {words}")
     await in_transaction(receiver.engine, note)

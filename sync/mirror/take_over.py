@@ -143,15 +143,20 @@ UPDATE sync.watermarks SET connection = :of_connection, first_saved_at = now() W
 UPDATE mews.voucher_code_outbox SET connection = :of_connection, next_attempt_at = greatest(next_attempt_at, now())
 WHERE voucher_id = :voucher_id AND connection = :owner AND status IN ('pending', 'uncertain', 'held', 'failed')
 """),
-    # What has calls of unknown outcome is told by these: the new connection would look at none of them for an hour.
+    # An attempt is one connection's, which looks up what became of it; others of its rows may stay with the old one.
     text("""
-UPDATE sync.attempts AS attempt SET connection = :of_connection
-WHERE attempt.connection = :owner
-  AND EXISTS (SELECT FROM mews.voucher_code_outbox AS row
-              WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain'))
-  AND NOT EXISTS (SELECT FROM mews.voucher_code_outbox AS row
-                  WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain')
-                    AND row.connection <> :of_connection)
+WITH moved AS MATERIALIZED (
+  SELECT attempt.id AS old_id, gen_random_uuid() AS new_id, attempt.started_at, attempt.until, attempt.server_utc
+  FROM sync.attempts AS attempt
+  WHERE attempt.connection <> :of_connection AND attempt.id IN (
+    SELECT row.attempt_id FROM mews.voucher_code_outbox AS row
+    WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.connection = :of_connection)
+), made AS (
+  INSERT INTO sync.attempts (id, connection, started_at, until, server_utc)
+  SELECT new_id, :of_connection, started_at, until, server_utc FROM moved
+)
+UPDATE mews.voucher_code_outbox AS row SET attempt_id = moved.new_id FROM moved
+WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_id = moved.old_id
 """),
 )
 _HOTELS = text(f"""

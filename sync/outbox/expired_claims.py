@@ -3,6 +3,8 @@
 Which they are is told by `sync.outbox.claim_watch`, never by the database's clock.
 """
 
+import time
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from functools import partial
 
@@ -15,11 +17,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.outbox.claim_watch import ClaimWatch, SignOfLife
+from sync.outbox.claims import as_daemon
 from sync.outbox.each_row import IDS, write_each, write_rows
 from sync.outbox.tables import attempts
+from sync.postgres.engine import in_transaction
 from sync.postgres.metadata import TIMESTAMP
 
 
@@ -42,6 +46,24 @@ async def expire_claims(
     if over:
         await tx.execute(_FORGET_EMPTY, of_dead)
     return expired
+
+
+class AbandonedClaims:
+    """Claims of connections that nobody works for: a replica has died over them before one was paused.
+
+    What another connection sees of it is taken over once they are looked up, and nobody else would begin with that.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._watches: dict[str, ClaimWatch] = {}
+
+    async def expire(self, engine: AsyncEngine, names: Collection[str], lease: timedelta, wait: timedelta) -> None:
+        """Make them uncertain, once they are over by this process's own watch. Raises `DatabaseError`."""
+        self._watches = {name: self._watches.get(name) or ClaimWatch(lease, self._clock) for name in names}
+        for name, watch in self._watches.items():
+            expire = partial(expire_claims, connection=name, watch=watch, wait=wait, with_orphans=False)
+            await in_transaction(engine, expire, as_daemon)
 
 
 async def signs_of_life(tx: AsyncConnection, connection: str) -> list[SignOfLife]:

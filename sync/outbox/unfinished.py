@@ -20,12 +20,14 @@ class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
     `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `left_behind`: who may mirror
-    what changes are for that wait for another connection, for which nobody works. `now` is the database's clock.
+    what changes are for that wait for another connection, for which nobody works; `abandoned`: those of which calls are
+    under way, or were when that ended. `now` is the database's clock.
     """
 
     connections: frozenset[str]
     has_unassigned: bool
     left_behind: frozenset[str]
+    abandoned: frozenset[str]
     now: datetime
 
     def concerns(self, connection: str) -> bool:
@@ -38,7 +40,8 @@ async def load_unfinished(tx: AsyncConnection) -> Unfinished:
     # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
     await tx.exec_driver_sql("SET LOCAL enable_sort = off")
     row = (await tx.execute(_UNFINISHED, {"read_back_for": READ_BACK_FOR})).one()
-    return Unfinished(frozenset(row.connections), row.has_unassigned, frozenset(row.left_behind), row.now)
+    connections, left_behind, abandoned = map(frozenset, (row.connections, row.left_behind, row.abandoned))
+    return Unfinished(connections, row.has_unassigned, left_behind, abandoned, row.now)
 
 
 def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
@@ -49,7 +52,11 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
 # Each step of a recursion finds the next connection in an index: a million rows of one cost one step. What is sent and
 # not completed has an attempt; rows of attempts that are not there are looked for by each connection, now and then. Of
 # what nobody works for, whose hotels others see is found in the same way: the next hotel is a step.
-_UNFINISHED = text("""
+_IS_AT_WORK = """
+EXISTS (SELECT FROM sync.connections AS known
+        WHERE known.name = {of}.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+"""
+_UNFINISHED = text(f"""
 WITH RECURSIVE pending AS (
   (SELECT row.connection FROM mews.voucher_code_outbox AS row
    WHERE left(row.status, 7) = 'pending' AND row.connection IS NOT NULL
@@ -67,9 +74,7 @@ UNION ALL
     ORDER BY row.enterprise_id LIMIT 1
   ) AS enterprise_id
   FROM pending CROSS JOIN pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
-  WHERE pending.connection IS NOT NULL AND NOT EXISTS (
-    SELECT FROM sync.connections AS known
-    WHERE known.name = pending.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+  WHERE pending.connection IS NOT NULL AND NOT {_IS_AT_WORK.format(of="pending")}
 UNION ALL
   SELECT hotel.connection, hotel.operation, (
     SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
@@ -93,7 +98,7 @@ UNION SELECT connection FROM deleted WHERE EXISTS (
   SELECT FROM mews.voucher_codes AS code
   WHERE code.connection = deleted.connection AND code.delete_noted_at > now() - :read_back_for
 ))
-SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{}') AS connections,
+SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
        EXISTS (
          SELECT FROM mews.voucher_code_outbox AS row WHERE row.connection IS NULL AND row.status IN ('pending', 'held')
        ) AS has_unassigned,
@@ -102,5 +107,8 @@ SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection I
          JOIN mews.vouchers AS voucher
            ON voucher.enterprise_id = hotel.enterprise_id AND voucher.connection <> hotel.connection
        ) AS left_behind,
+       ARRAY(
+         SELECT DISTINCT attempt.connection FROM sync.attempts AS attempt WHERE NOT {_IS_AT_WORK.format(of="attempt")}
+       ) AS abandoned,
        clock_timestamp() AS now
-""").bindparams(bindparam("read_back_for", type_=Interval))
+""").bindparams(bindparam("read_back_for", type_=Interval))  # noqa: S608 - put together of constants

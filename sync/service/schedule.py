@@ -7,7 +7,7 @@ APScheduler's fires what is due of all connections, since one for each would cos
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from random import Random
 
@@ -15,6 +15,8 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from sync.core.cron import Cron
+from sync.core.errors import DatabaseError
+from sync.outbox.expired_claims import AbandonedClaims
 from sync.service.at_work import AtWork, Intervals, Kinds, Slots
 from sync.service.jobs import Jobs
 from sync.service.retries import Retries
@@ -44,6 +46,7 @@ class Schedule:
         self._cron = cron
         self._at_work: dict[Jobs, AtWork] = {}
         self._has_begun = False
+        self._abandoned = AbandonedClaims()
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             # The default drops a run that is a second late, as after a stalled loop or a suspended machine.
@@ -124,6 +127,11 @@ class Schedule:
             after_s = self._spread(len(concerned))
             for entry in work.polls:
                 self.timetable.hasten(entry, after_s)
+        if some and looked and some.connection.incarnation.is_worked_with:
+            push = some.settings.outbox.push
+            names, wait = looked.found.abandoned, push.read_after_write_delay
+            with suppress(DatabaseError):  # the polls tell its troubles
+                await self._abandoned.expire(some.connection.engine, names, push.lease, wait)
 
     async def _make_up_all(self) -> None:
         """Have audits made up for, or gone on with, of which one look finds that it is time."""

@@ -17,6 +17,7 @@ from sync.mirror.pull import PullSettings, pull
 from sync.mirror.quiet import QuietPulls, mirror_look
 from sync.mirror.quiet_discovery import Discoveries
 from sync.outbox.claims import as_daemon
+from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
@@ -27,6 +28,12 @@ WHOSE = "SELECT DISTINCT connection FROM mews.{} ORDER BY 1"
 ENDED = """
 UPDATE mews.voucher_code_outbox
 SET status = 'failed', attempt_id = NULL, finished_at = now(), last_error = 'an error'
+"""
+LOST = """
+WITH attempt AS (
+  INSERT INTO sync.attempts (id, connection, until, server_utc) VALUES (gen_random_uuid(), 'default', now(), now())
+  RETURNING id)
+UPDATE mews.voucher_code_outbox SET status = 'sending', attempts = 1, attempt_id = attempt.id FROM attempt
 """
 TABLES = ("voucher_codes", "vouchers", "services", "enterprises")
 
@@ -113,6 +120,24 @@ async def test_queued_changes_go_with_their_voucher(mirror: Mirror, group: Conne
     pushed = await app.make_jobs(group, mirror.settings()).outbox.push_all()
     assert (pushed.done, pushed.errors) == (2, {})
     assert {record.token for record in mirror.requests(Operation.ADD_CODES)} == {"group"}
+
+
+async def test_what_became_of_a_lost_answer_is_looked_up_by_whoever_has_its_voucher(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
+        voucher_id=voucher.id,
+    )
+    async with as_daemon(group.engine) as tx:
+        await tx.execute(text(LOST))
+        await tx.execute(
+            text("UPDATE mews.voucher_code_outbox SET status = 'uncertain', uncertain_because = 'expired'")
+        )
+    await leave(mirror, "paused")
+    await discover(group)
+    async with as_daemon(group.engine) as tx:
+        assert (await load_unfinished(tx)).concerns("group")
 
 
 @pytest.mark.parametrize("by", ["poll", "cycle"])

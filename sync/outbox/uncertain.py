@@ -9,6 +9,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     any_,
+    case,
     func,
     literal,
     select,
@@ -18,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
-from sync.outbox.tables import attempts, outbox
+from sync.outbox.tables import attempts, outbox, outbox_attempts
 
 MAX_UNCERTAIN = 5000
 
@@ -39,6 +40,7 @@ async def load_uncertain(
     # What somebody has put in past the triggers may say nothing of when it was sent.
     since = func.coalesce(outbox.c.unknown_since_utc, outbox.c.first_sent_utc, outbox.c.created_at)
     columns["unknown_since_utc"] = since.label("unknown_since_utc")
+    columns["last_error"] = _words().label("last_error")
     due = select(*columns.values(), outbox.c.next_attempt_at).where(
         outbox.c.status == Status.UNCERTAIN,
         outbox.c.connection == connection,
@@ -53,6 +55,13 @@ async def load_uncertain(
     rows = (await tx.execute(statement)).mappings()
     typed = {"operation": Operation, "uncertain_because": Uncertainty}
     return [Uncertain(**{**row, **{name: kind(row[name]) for name, kind in typed.items()}}) for row in rows]
+
+
+def _words() -> ColumnElement[Any]:
+    """What was answered, also where the row says by now that its voucher is hidden: it may fail with these words."""
+    of_attempt = (outbox_attempts.c.outbox_id == outbox.c.id, outbox_attempts.c.attempt_id == outbox.c.attempt_id)
+    answered = select(outbox_attempts.c.message).where(*of_attempt).scalar_subquery()
+    return case((outbox.c.last_error == NOT_SHOWN, answered), else_=outbox.c.last_error)
 
 
 def _by_attempts(rows: Select[Any]) -> FromClause:

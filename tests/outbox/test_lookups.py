@@ -121,6 +121,26 @@ async def test_a_voucher_that_the_api_no_longer_shows_keeps_back_only_its_own_ro
     assert await outbox.statuses() == ["done", "done"]
 
 
+async def test_what_was_refused_says_so_also_where_its_voucher_was_hidden_meanwhile(
+    mirror: Mirror, outbox: Outbox
+) -> None:
+    voucher = mirror.add_voucher()
+    mirror.add_voucher("another")
+    await outbox.refresh()
+    await outbox.add(voucher, "A")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(), Status(403, "Not this one"))
+    await outbox.pusher.push()
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    hidden = mirror.world.vouchers.pop(voucher.id)
+    await look_again(mirror, outbox)
+    (row,) = await outbox.rows()
+    assert (row["status"], "does not show its voucher" in row["last_error"]) == ("uncertain", True)
+    mirror.world.vouchers[voucher.id] = hidden
+    await look_again(mirror, outbox)
+    assert [(row["status"], row["last_error"]) for row in await outbox.rows()] == [("failed", "Not this one")]
+
+
 @pytest.mark.long
 async def test_a_look_that_is_too_heavy_asks_for_less(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()

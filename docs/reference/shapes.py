@@ -134,10 +134,11 @@ Compared = _shape(
 )  # fmt: skip
 Adopted = _shape(
     "Adopted",
-    "What was done, released, cancelled and left held. `gap`: what there was to adopt, null where nothing was.",
+    "What was done, released, cancelled and left held. `gap`: what there was to adopt, null where nothing was. "
+    "`failed`: what was of unknown outcome and could not be looked up.",
     [
-        ("gap", str | None), ("adopted", bool), ("done", int), ("released", int), ("cancelled", int), ("left", Left),
-        ("errors", list[str]),
+        ("gap", str | None), ("adopted", bool), ("done", int), ("released", int), ("cancelled", int), ("failed", int),
+        ("left", Left), ("errors", list[str]),
     ],
 )  # fmt: skip
 

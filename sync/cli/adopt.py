@@ -21,6 +21,7 @@ NEXT_STEP = (
     "see them with `voucher-sync outbox list --status held`, and `outbox cancel` what is not wanted; then "
     "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
 )
+FAILED = "see `voucher-sync outbox list --status failed`"
 NOTHING_LEFT = "nothing of it is left to send; if this is the database to work with, run `voucher-sync adopt`"
 
 
@@ -80,4 +81,5 @@ def _sentence(adoption: Adoption) -> str:
     released, cancelled = f"{adoption.released:,} released", f"{adoption.cancelled:,} cancelled"
     moved = f"{plural(adoption.done, 'change was', 'changes were')} done already; {released}, {cancelled}"
     left = f"{plural(adoption.left.adds, 'add')} and {plural(adoption.left.deletes, 'delete')} stay held"
-    return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}."
+    failed = f"; {plural(adoption.failed, 'change')} could not be looked up: {FAILED}" if adoption.failed else ""
+    return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}{failed}."

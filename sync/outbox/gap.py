@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, Select, Text, bindparam, func, select, text, tuple_
+from sqlalchemy import BigInteger, Select, Text, bindparam, func, not_, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.gaps import Gap, Known
+from sync.mirror.skipped import is_skipped
 from sync.mirror.tables import vouchers as mirrored_vouchers
 from sync.outbox import claims, lookups
 from sync.outbox.completion import complete
@@ -64,7 +65,7 @@ async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = Fa
     """
     if not known.gap_at:  # nor where others may still vouch for it
         return Written()
-    parameters = {"through": _through(known), "since": known.gap_at}
+    parameters = {"through": through_of(known), "since": known.gap_at}
     row_ids = (await tx.execute(_TO_HOLD if waits else _FREE_TO_HOLD, parameters)).scalars().all()
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
 
@@ -86,9 +87,9 @@ async def count_open(tx: AsyncConnection, known: Known, names: Collection[str]) 
     """How many changes of connections that were queued before the gap may be under way, or are still to be looked up.
 
     What the API does not show of them is pending then, and held. Those whose voucher it does not show are left out:
-    what became of them nobody learns, and none of them is sent.
+    what became of them nobody learns, so they are given up.
     """
-    parameters = {"through": _through(known), "names": list(names), "not_shown": NOT_SHOWN}
+    parameters = {"through": through_of(known), "names": list(names), "not_shown": NOT_SHOWN}
     return int((await tx.execute(_COUNT_OPEN, parameters)).scalar_one())
 
 
@@ -99,12 +100,30 @@ async def load_concerned(tx: AsyncConnection) -> Concerned:
 
 
 async def own(tx: AsyncConnection, connection: str, vouchers: Collection[UUID]) -> list[UUID]:
-    """Which of these vouchers a connection mirrors."""
-    is_own = (mirrored_vouchers.c.connection == connection, mirrored_vouchers.c.id.in_(vouchers))
+    """Which of these vouchers a connection mirrors, of those that the API shows at present."""
+    is_own = (mirrored_vouchers.c.connection == connection, mirrored_vouchers.c.id.in_(vouchers), not_(_IS_HIDDEN))
     return list((await tx.execute(select(mirrored_vouchers.c.id).where(*is_own).order_by("id"))).scalars())
 
 
-async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> int:
+async def hidden(tx: AsyncConnection, row_ids: Collection[int]) -> set[int]:
+    """Which of these rows nobody could look up, since the API does not show their vouchers at present."""
+    of_voucher = outbox.join(mirrored_vouchers, mirrored_vouchers.c.id == outbox.c.voucher_id)
+    found = select(outbox.c.id).select_from(of_voucher).where(outbox.c.id.in_(row_ids), _IS_HIDDEN)
+    return set((await tx.execute(found)).scalars())
+
+
+async def hold_again(tx: AsyncConnection, known: Known) -> Written:
+    """Hold what an adoption has released that ended before it was recorded: who begins anew decides about it anew.
+
+    What somebody has released by hand stays so, which the trigger notes with the same instant.
+    """
+    row_ids = (await tx.execute(_RELEASED, {"since": known.gap_at})).scalars().all()
+    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
+
+
+async def complete_standing(
+    tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime, gap_at: datetime | None
+) -> int:
     """Make those rows `done` that stand in the mirror, which has just been read; how many.
 
     With each go all others that the gap holds of the same voucher and value: what stands of one depends on them.
@@ -121,7 +140,7 @@ async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc
     for row_id, code_id in await lookups.made_anew(tx, list(named), server_utc):
         if code_id in named[row_id][0]:  # else a pull has brought it since
             named[row_id][0].remove(code_id)
-    made = await lookups.made_since_queued(tx, adds, server_utc, usable_only=False)
+    made = await lookups.made_since_queued(tx, adds, server_utc, gap_at=gap_at, usable_only=False)
     stands = _standing(rows, made, named)
     attempt_id = uuid4()
     await release(tx, list(stands))
@@ -192,14 +211,24 @@ async def cancel(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     return await write_each(tx, row_ids, partial(write_rows, tx, _CANCEL))
 
 
-def _through(known: Known) -> int | None:
+def through_of(known: Known) -> int | None:
+    """The number of the last row that is from before the gap; None: whatever is queued in it."""
     return None if known.gap is Gap.COPY else known.gap_through
 
 
 async def _load(tx: AsyncConnection, statement: Select[Any]) -> list[Row]:
-    found = (await tx.execute(statement)).mappings()
-    return [Row(**{**row, "operation": Operation(row["operation"])}) for row in found]
+    return [as_row(found) for found in (await tx.execute(statement)).mappings()]
 
+
+def as_row(found: Mapping[str, Any]) -> Row:
+    """A row as it was selected by `ROW_COLUMNS`."""
+    return Row(**{**found, "operation": Operation(found["operation"])})
+
+
+_IS_HIDDEN = or_(
+    is_skipped(mirrored_vouchers.c.connection, mirrored_vouchers.c.id),
+    is_skipped(mirrored_vouchers.c.connection, mirrored_vouchers.c.service_id),
+)
 
 _IS_OF_GAP = outbox.c.held_because == HeldBecause.BEFORE_A_GAP
 
@@ -215,6 +244,12 @@ _SINCE = bindparam("since", type_=TIMESTAMP)
 _OF_GAP = (bindparam("through", type_=BigInteger), _SINCE)
 _TO_HOLD = text(_PENDING_BEFORE_GAP).bindparams(*_OF_GAP)
 _FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} SKIP LOCKED").bindparams(*_OF_GAP)
+
+_RELEASED = text("""
+SELECT id FROM mews.voucher_code_outbox
+WHERE status = 'pending' AND held_by_gap = :since AND (changed_at IS NULL OR changed_at < released_at)
+FOR NO KEY UPDATE
+""").bindparams(_SINCE)
 
 _COUNT_OPEN = text("""
 SELECT count(*) FROM mews.voucher_code_outbox

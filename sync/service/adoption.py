@@ -21,6 +21,7 @@ from sync.mirror.windows import chunks
 from sync.outbox import gap, lookups
 from sync.outbox.claims import as_daemon
 from sync.outbox.gap import Left
+from sync.outbox.given_up import give_up
 from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import load_server_facts
@@ -31,8 +32,8 @@ LEFT_OUT = (
     "or cancel their changes with `voucher-sync outbox cancel`"
 )
 NOT_LOOKED_UP = (
-    "{changes} from before are not looked up yet, so what became of them is not known: run `voucher-sync adopt` again "
-    "in a minute"
+    "what became of {changes} from before is not known yet, and will be looked up: run `voucher-sync adopt` again in a "
+    "minute"
 )
 LOOKS = 4
 """One sees what is claimed, the next that those claims are over, and the third what became of them."""
@@ -48,13 +49,14 @@ class Rest(StrEnum):
     RELEASE = "release"
     CANCEL = "cancel"
     KEEP = "keep"
-    """They stay held, for `voucher-sync outbox release` and `cancel`."""
+    """They stay held, for `voucher-sync outbox release` and `cancel`; so does what is hidden, instead of released."""
 
 
 @dataclass(slots=True)
 class Adoption:
     """What was done: how many rows were found `done`, `released` and `cancelled`, and which are `left` held.
 
+    `failed`: those of unknown outcome that could not be looked up, as of a paused connection or a hidden voucher.
     `gap` is what there was to adopt, None where nothing was. Not `adopted`, nothing is sent from a copy still.
     """
 
@@ -63,6 +65,7 @@ class Adoption:
     done: int = 0
     released: int = 0
     cancelled: int = 0
+    failed: int = 0
     left: Left = field(default_factory=lambda: Left(0, 0))
     errors: list[VoucherSyncError] = field(default_factory=list)
 
@@ -100,12 +103,12 @@ async def adopt(
     readers = await _read_concerned(connection.engine, [jobs, *others], adoption)
     if readers is None:
         return adoption
-    await _complete_standing(connection.engine, readers, adoption)
+    await _complete_standing(connection.engine, readers, known, adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     if rest:
-        await _record(connection)
+        adoption.failed = await _record(connection, known)
         adoption.adopted = True
     return adoption
 
@@ -117,6 +120,7 @@ async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pa
     """
     hold = partial(gap.hold_before_gap, known=known, waits=True)
     count_open = partial(gap.count_open, known=known, names=[one.connection.name for one in everybody])
+    await in_transaction(engine, partial(gap.hold_again, known=known), as_daemon)
     await in_transaction(engine, hold, as_daemon)
     looks = 0
     while count := await in_transaction(engine, count_open):
@@ -166,7 +170,9 @@ async def _read_all(jobs: Jobs) -> bool:
     return bool(pulled and pulled.caught_up)
 
 
-async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection], adoption: Adoption) -> None:
+async def _complete_standing(
+    engine: AsyncEngine, readers: Sequence[Connection], known: Known, adoption: Adoption
+) -> None:
     after = 0
     unstamped = [
         one
@@ -183,7 +189,7 @@ async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection],
 
         async def complete(tx: AsyncConnection, since: int = after, server_utc: Any = server_utc) -> int:
             held = await gap.held_rows(tx, since, AT_ONCE)
-            return await gap.complete_standing(tx, held, server_utc)
+            return await gap.complete_standing(tx, held, server_utc, known.gap_at)
 
         adoption.done += await in_transaction(engine, complete, as_daemon)
         after = rows[-1].id
@@ -203,7 +209,9 @@ async def _move_left(connection: Connection, adoption: Adoption, rest: Rest) -> 
 
     async def some(tx: AsyncConnection) -> tuple[int, int]:
         row_ids = [row.id for row in await gap.held_rows(tx, after, AT_ONCE)]
-        return len((await move(tx, row_ids)).ids), max(row_ids, default=0)
+        unseen = await gap.hidden(tx, row_ids) if rest is Rest.RELEASE else set[int]()
+        moved = await move(tx, [row_id for row_id in row_ids if row_id not in unseen])
+        return len(moved.ids), max(row_ids, default=0)
 
     while True:
         moved, last = await in_transaction(connection.engine, some, as_daemon)
@@ -214,13 +222,16 @@ async def _move_left(connection: Connection, adoption: Adoption, rest: Rest) -> 
     adoption.released, adoption.cancelled = counts[Rest.RELEASE], counts[Rest.CANCEL]
 
 
-async def _record(connection: Connection) -> None:
-    """Give the database a new name, which no copy of it and no witness of its past has."""
+async def _record(connection: Connection, gap_known: Known) -> int:
+    """Give the database a new name, which no copy of it and no witness of its past has; how many rows are given up."""
 
-    async def record(tx: AsyncConnection) -> Known:
+    async def record(tx: AsyncConnection) -> int:
+        given_up = await give_up(tx, gap_known)
         known = await incarnation.load(tx, lock=True)
-        return await incarnation.record(tx, known, await load_server_facts(tx))
+        await incarnation.record(tx, known, await load_server_facts(tx))
+        return given_up
 
-    await in_transaction(connection.engine, record)
+    given_up = await in_transaction(connection.engine, record, as_daemon)
     connection.incarnation.known = None
     await connection.incarnation.check(connection.engine)
+    return given_up

@@ -1,6 +1,7 @@
 """Adopting a database whose last changes were sent a moment ago."""
 
 import asyncio
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -23,6 +24,7 @@ RELEASE = "UPDATE mews.voucher_code_outbox SET status = 'pending' WHERE status =
 AN_HOUR_AHEAD = "UPDATE mews.voucher_code_outbox SET released_at = released_at + interval '1 hour'"
 GAP_AN_HOUR_AHEAD = "UPDATE sync.incarnation SET gap_at = gap_at + interval '1 hour'"
 """As of a clock of the database that went back since, or of another server's."""
+QUEUED_AHEAD = "UPDATE mews.voucher_code_outbox SET created_at = created_at + :by"
 LOCK = "SELECT FROM mews.voucher_code_outbox FOR UPDATE"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
@@ -175,6 +177,50 @@ async def test_what_a_user_has_released_is_not_held_again_though_the_clock_went_
     assert await held_by_gap(mirror) == 0
 
 
+@pytest.mark.parametrize("is_by_hand", [True, False])
+async def test_what_an_adoption_has_released_that_was_never_recorded_is_decided_anew(
+    mirror: Mirror, outbox: Outbox, *, is_by_hand: bool
+) -> None:
+    """It was ended in between; what somebody has released himself stays so."""
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    await mirror.execute(ELSEWHERE)
+    assert await held_by_gap(mirror) == 1
+    if is_by_hand:
+        await mirror.execute(RELEASE)
+    else:
+        async with as_daemon(mirror.connection.engine) as tx:
+            await gap.release(tx, [row.id for row in await gap.held_rows(tx, 0, 1)])
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        looked = await adopt(mirror.connection, jobs, None, no_pause)
+        adopted = await adopt(mirror.connection, jobs, Rest.CANCEL, no_pause)
+    left = 0 if is_by_hand else 1
+    assert (looked.left.adds, adopted.cancelled, adopted.adopted) == (left, left, True)
+    assert await outbox.statuses() == ["pending" if is_by_hand else "cancelled"]
+
+
+@pytest.mark.parametrize("queued_ahead_by", [timedelta(seconds=30), timedelta(hours=1)])
+async def test_what_was_queued_by_another_clock_and_made_is_not_made_again(
+    mirror: Mirror, outbox: Outbox, queued_ahead_by: timedelta
+) -> None:
+    """As by that of a server that is gone: by it the code was made before it was asked for."""
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(QUEUED_AHEAD), {"by": queued_ahead_by})
+    await mirror.execute(ELSEWHERE)
+    (code,) = mirror.add_codes(voucher, ["NEW"], days_old=0)
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adopted = await adopt(mirror.connection, jobs, Rest.RELEASE, no_pause)
+    assert (adopted.done, adopted.released, adopted.adopted) == (1, 0, True)
+    assert [row["voucher_code_id"] for row in await outbox.rows()] == [code.id]
+
+
 async def test_what_was_released_in_a_copy_is_held_in_a_copy_of_that(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
@@ -235,3 +281,7 @@ async def test_what_somebody_has_locked_is_waited_for_and_not_left_to_be_sent(
         adoption = await adopting
     assert (adoption.done, adoption.adopted) == (1, True)
     assert await outbox.statuses() == ["done", "cancelled" if rest is Rest.CANCEL else "held"]
+
+
+async def no_pause() -> None:
+    """Whatever was sent shows at once."""

@@ -22,6 +22,7 @@ NEXT_STEP = (
     "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
 )
 FAILED = "see `voucher-sync outbox list --status failed`"
+KEPT = "send them with `voucher-sync outbox release`, or take them back with `voucher-sync outbox cancel`"
 NOTHING_LEFT = "nothing of it is left to send; if this is the database to work with, run `voucher-sync adopt`"
 
 
@@ -49,7 +50,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
         click.echo(f"Error: {error}", err=True)
     if not (adoption.adopted or adoption.errors or as_json):
         click.echo(f"Error: not adopted: {NEXT_STEP if adoption.left.total else NOTHING_LEFT}", err=True)
-    sys.exit(0 if adoption.adopted else 1)
+    sys.exit(0 if adoption.adopted and not adoption.errors else 1)
 
 
 async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
@@ -76,10 +77,12 @@ def _ask(adoption: Adoption) -> Rest:
 
 def _sentence(adoption: Adoption) -> str:
     """Counts for people."""
-    if adoption.gap is None:
+    if adoption.gap is None and not (adoption.done or adoption.left.total):
         return "There is nothing to adopt: this is the database that was worked with."
     released, cancelled = f"{adoption.released:,} released", f"{adoption.cancelled:,} cancelled"
     moved = f"{plural(adoption.done, 'change was', 'changes were')} done already; {released}, {cancelled}"
     left = f"{plural(adoption.left.adds, 'add')} and {plural(adoption.left.deletes, 'delete')} stay held"
     failed = f"; {plural(adoption.failed, 'change')} could not be looked up: {FAILED}" if adoption.failed else ""
+    if adoption.gap is None:
+        return f"There is nothing to adopt. {plural(adoption.done, 'held change')} stood in Mews; {left}: {KEPT}."
     return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}{failed}."

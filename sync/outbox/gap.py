@@ -121,9 +121,7 @@ async def hold_again(tx: AsyncConnection, known: Known) -> Written:
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
 
 
-async def complete_standing(
-    tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime, gap_at: datetime | None
-) -> int:
+async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc: datetime) -> int:
     """Make those rows `done` that stand in the mirror, which has just been read; how many.
 
     With each go all others that the gap holds of the same voucher and value: what stands of one depends on them.
@@ -140,7 +138,7 @@ async def complete_standing(
     for row_id, code_id in await lookups.made_anew(tx, list(named), server_utc):
         if code_id in named[row_id][0]:  # else a pull has brought it since
             named[row_id][0].remove(code_id)
-    made = await lookups.made_since_queued(tx, adds, server_utc, gap_at=gap_at, usable_only=False)
+    made = await lookups.made_since_queued(tx, adds, server_utc, usable_only=False)
     stands = _standing(rows, made, named)
     attempt_id = uuid4()
     await release(tx, list(stands))

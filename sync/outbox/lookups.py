@@ -44,12 +44,7 @@ async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: 
 
 
 async def made_since_queued(
-    tx: AsyncConnection,
-    row_ids: Sequence[int],
-    server_utc: datetime,
-    *,
-    gap_at: datetime | None = None,
-    usable_only: bool = True,
+    tx: AsyncConnection, row_ids: Sequence[int], server_utc: datetime, *, usable_only: bool = True
 ) -> dict[int, UUID]:
     """Codes that the API has made since adds were queued, by row, and which no other row has made.
 
@@ -61,19 +56,13 @@ async def made_since_queued(
     would make it again. What the mirror knew before the add was queued is another one, and so is what an earlier row
     had deleted.
 
-    `gap_at`: since when commits are known to be lost. Then a usable code counts too that the mirror first saw after
-    that or since the row was queued, whatever the clocks say: the row may have been queued by the clock of another
-    server, by one that was wrong, or again for one that is lost.
+    Of a row that a gap has held a usable code counts too that the mirror first saw after the gap or after the row was
+    queued, whatever the clocks say: it may have been queued by the clock of another server, by one that was wrong, or
+    again for one that is lost.
     """
     if not row_ids:
         return {}
-    parameters = {
-        "ids": list(row_ids),
-        "server_utc": server_utc,
-        "gap_at": gap_at,
-        "usable_only": usable_only,
-        "skew": CLOCK_SKEW,
-    }
+    parameters = {"ids": list(row_ids), "server_utc": server_utc, "usable_only": usable_only, "skew": CLOCK_SKEW}
     return {row.row_id: row.id for row in await tx.execute(_MADE_SINCE_QUEUED, parameters)}
 
 
@@ -174,7 +163,7 @@ _SINCE_QUEUED = {
     "is_since": """(coalesce(
     code.created_utc >= least(row.created_at, row.created_at + (:server_utc - now())) - :skew,
     code.first_seen_at >= row.created_at)
-  OR :gap_at IS NOT NULL AND code.first_seen_at >= least(row.created_at, :gap_at)
+  OR row.held_by_gap IS NOT NULL AND code.first_seen_at >= least(row.created_at, row.held_by_gap)
   AND code.is_active AND code.missing_since IS NULL)""",
     "was_before": "other.id < row.id",
     "is_first": "code.is_active AND code.missing_since IS NULL",
@@ -182,7 +171,7 @@ _SINCE_QUEUED = {
 _MADE_FOR = text(_MADE.format(codes="mews.voucher_codes", **_SINCE_SENT)).bindparams(*_OF_ROWS)
 
 _MADE_SINCE_QUEUED = text(_MADE.format(codes="mews.voucher_codes", **_SINCE_QUEUED)).bindparams(
-    *_OF_ROWS, bindparam("server_utc", type_=TIMESTAMP), bindparam("gap_at", type_=TIMESTAMP)
+    *_OF_ROWS, bindparam("server_utc", type_=TIMESTAMP)
 )
 
 _MADE_ANEW = text(

@@ -88,11 +88,13 @@ async def adopt(
 
     Ended at any point it can be begun anew: each step leaves the rows where the next run finds them. What somebody has
     locked, another adoption too, is waited for: left out, it would be sent as if it had been looked up.
+
+    Where there is nothing to adopt, what is held still is only looked up.
     """
     await connection.incarnation.check(connection.engine)
     known = connection.incarnation.known
     if known is None or known.gap is None:
-        return Adoption(None, adopted=True)
+        return await _look_up_kept(connection.engine, [jobs, *others])
     adoption = Adoption(known.gap)
     has_waited = await _hold(connection.engine, [jobs, *others], known, pause, adoption)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
@@ -103,13 +105,22 @@ async def adopt(
     readers = await _read_concerned(connection.engine, [jobs, *others], adoption)
     if readers is None:
         return adoption
-    await _complete_standing(connection.engine, readers, known, adoption)
+    await _complete_standing(connection.engine, readers, adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest)
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     if rest:
         adoption.failed = await _record(connection, known)
         adoption.adopted = True
+    return adoption
+
+
+async def _look_up_kept(engine: AsyncEngine, everybody: Sequence[Jobs]) -> Adoption:
+    """Look up what a gap holds that was closed before, as of a voucher that was hidden then; the rest stays held."""
+    adoption = Adoption(None, adopted=True, left=await in_transaction(engine, gap.count_held))
+    if adoption.left.total and (readers := await _read_concerned(engine, everybody, adoption)) is not None:
+        await _complete_standing(engine, readers, adoption)
+        adoption.left = await in_transaction(engine, gap.count_held)
     return adoption
 
 
@@ -170,9 +181,7 @@ async def _read_all(jobs: Jobs) -> bool:
     return bool(pulled and pulled.caught_up)
 
 
-async def _complete_standing(
-    engine: AsyncEngine, readers: Sequence[Connection], known: Known, adoption: Adoption
-) -> None:
+async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection], adoption: Adoption) -> None:
     after = 0
     unstamped = [
         one
@@ -189,7 +198,7 @@ async def _complete_standing(
 
         async def complete(tx: AsyncConnection, since: int = after, server_utc: Any = server_utc) -> int:
             held = await gap.held_rows(tx, since, AT_ONCE)
-            return await gap.complete_standing(tx, held, server_utc, known.gap_at)
+            return await gap.complete_standing(tx, held, server_utc)
 
         adoption.done += await in_transaction(engine, complete, as_daemon)
         after = rows[-1].id

@@ -111,3 +111,21 @@ async def test_what_is_held_of_a_hidden_voucher_is_not_released_and_stops_no_oth
     adoption = await adopted(mirror, Rest.RELEASE)
     assert (adoption.errors, adoption.adopted) == ([], True)
     assert (adoption.released, adoption.left.adds) == (1, 1)
+
+
+async def test_what_is_held_of_a_hidden_voucher_is_looked_up_later(mirror: Mirror, outbox: Outbox) -> None:
+    """As what `--keep` has left: of three one was made, one made and deleted since, and one never made."""
+    hidden = mirror.add_voucher()
+    mirror.add_voucher("another")
+    await outbox.refresh()
+    await outbox.add(hidden, "MADE", "DELETED", "NEVER")
+    await mirror.execute(ELSEWHERE)
+    _, deleted = mirror.add_codes(hidden, ["MADE", "DELETED"], days_old=0)
+    mirror.world.delete_code(deleted.id)
+    voucher = mirror.world.vouchers.pop(hidden.id)
+    assert (await adopted(mirror, Rest.RELEASE)).left.adds == 3
+    mirror.world.vouchers[hidden.id] = voucher
+    for done in (2, 0):
+        later = await adopted(mirror, Rest.RELEASE)
+        assert (later.gap, later.done, later.released, later.left.adds) == (None, done, 0, 1)
+    assert await outbox.statuses() == ["done", "done", "held"]

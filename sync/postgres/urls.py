@@ -24,6 +24,8 @@ NO_PARAMETERS = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO
 """What libpq reads of the environment and has no parameter for."""
 MAX_DIGITS = 10
 """Of a number of seconds that libpq can count."""
+DRIVER = re.compile(r"\A(postgres(?:ql)?)\+\w+(?=://)")
+"""SQLAlchemy's, in a URL alone: in pairs of names and values (`password=a+b dbname=c`) a plus is a part of one."""
 MAX_LABEL = 63
 """Of a name between two dots; Python's encoding of names fails on longer ones."""
 
@@ -47,8 +49,7 @@ def read_url(database_url: str, setting: str = "DATABASE_URL") -> dict[str, Any]
 
 def libpq_url(database_url: str) -> str:
     """The URL without SQLAlchemy's driver name, which libpq does not know."""
-    scheme, separator, rest = database_url.partition("://")
-    return f"{scheme.partition('+')[0]}{separator}{rest}"
+    return DRIVER.sub(r"\1", database_url)
 
 
 def describe_address(database_url: str) -> str:

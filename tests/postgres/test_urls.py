@@ -91,6 +91,12 @@ def test_whatever_libpq_understands_is_taken(url: str) -> None:
     assert "password" not in describe_address(url)
 
 
+@pytest.mark.parametrize("password", ["a+b", "a+b://c"])
+def test_a_plus_in_pairs_of_names_and_values_cuts_nothing_off(password: str) -> None:
+    pairs = f"host=db.example password={password} dbname=my+vouchers"
+    assert read_url(pairs) == {"host": "db.example", "password": password, "dbname": "my+vouchers"}
+
+
 def test_what_counts_beside_the_url_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PGSSLMODE", "PGSERVICE", "PGSERVICEFILE"):
         monkeypatch.delenv(name, raising=False)

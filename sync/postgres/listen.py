@@ -1,7 +1,9 @@
 """Waking up on NOTIFY."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import psycopg
@@ -80,22 +82,25 @@ async def _begin(connection: psycopg.AsyncConnection, listener: Listener) -> flo
 
 async def _hear(connection: psycopg.AsyncConnection, listener: Listener, quiet_s: float) -> None:
     """Wake at once, at every word and some time after the last one; try the connection where none comes. No end."""
-    on_word = listener.on_word
     _wake(listener, {CHANNEL, *listener.on_other})
-    again: Iterator[float] = iter(())
+    looks = deque[float]()
     while True:
-        wait_s = next(again, None)
-        if channels := await _heard(connection, wait_s or quiet_s, stop_after=1):
+        wait_s = max(0.0, looks[0] - time.monotonic()) if looks else quiet_s
+        channels = await _heard(connection, wait_s, stop_after=1)
+        if channels:
             _wake(listener, channels)
-            if more := await _heard(connection, TOGETHER_S):
-                _wake(listener, more)
-            if CHANNEL in channels | more:
-                again = iter(AGAIN_AFTER_S)
-        elif wait_s:
-            on_word()
-        else:
+            more = await _heard(connection, TOGETHER_S)
+            _wake(listener, more)
+            channels |= more
+        elif not looks:
             async with asyncio.timeout(QUIET_S):
                 await connection.execute("SELECT 1")
+        now_s = time.monotonic()
+        if CHANNEL in channels:
+            looks = deque(now_s + after_s for after_s in AGAIN_AFTER_S)
+        elif looks and looks[0] <= now_s:  # however many words of other channels came
+            looks.popleft()
+            listener.on_word()
 
 
 def _wake(listener: Listener, channels: set[str]) -> None:

@@ -15,6 +15,7 @@ from tests.support.hostile import alter
 from tests.support.postgres import database_of
 from tests.support.proxy import Proxy
 
+OTHER = "another_channel"
 FLOOD = 20_000
 SINGLE = 500
 NOTIFY = f"SELECT pg_notify('{CHANNEL}', number::text) FROM generate_series(1, %s) AS number"
@@ -105,6 +106,24 @@ async def test_after_the_last_word_it_wakes_some_more_times_for_what_was_committ
         await stranger.execute(NOTIFY, [1])
         for _ in (CHANNEL, *module.AGAIN_AFTER_S):
             await sleeper.woken()
+
+
+async def test_words_of_others_put_off_none_of_these_looks(
+    database_url: str, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_AFTER_S", (0.2, 0.4))
+    sleeper, others = Sleeper(), Sleeper()
+    listener = Listener(sleeper.wake, {OTHER: others.wake})
+    listening = asyncio.create_task(listen(database_url, listener, asyncio.Event()))
+    await sleeper.woken()
+    await stranger.execute(NOTIFY, [1])
+    for _ in (CHANNEL, *module.AGAIN_AFTER_S):
+        for _ in range(3):
+            await stranger.execute("SELECT pg_notify(%s, '')", [OTHER])
+            await others.woken()
+        await sleeper.woken()
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
 
 
 async def test_a_session_that_is_cut_is_opened_anew(sleeper: Sleeper, stranger: psycopg.AsyncConnection) -> None:

@@ -6,6 +6,7 @@ process and the reader are of one boot of a machine, else from when it was first
 a clock that anybody can step.
 """
 
+import secrets
 import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
@@ -30,6 +31,8 @@ STANDING_S = 600.0
 long after a crash: of the documented budget, five calls of 200."""
 STANDING_OF_REPLICA_S = 6 * 3600.0
 """The same where they do, since it ends with them. The release before 0036, which sees none, counts it for so long."""
+BEAT_BITS = 62
+"""Of where a ledger begins to count; the column has room for what it adds."""
 
 
 async def may_write(tx: AsyncConnection) -> bool:
@@ -72,7 +75,7 @@ class BudgetLedger:
         self._uptime = uptime
         self._process = process or uuid4()
         self._trust = trust
-        self._beat = 0
+        self._beat = secrets.randbits(BEAT_BITS)
         self._has_written = False
         self._counts_on_s = longest_call_s + window_s
         self._watch = ReservationWatch(window_s, good_for_s)
@@ -147,7 +150,8 @@ class BudgetLedger:
         ]
 
     async def _save(self, tx: AsyncConnection, entry: Entry) -> None:
-        # Counted here and never again the same: a row that was deleted and is written anew is news to everybody.
+        # Never again the same: a row that was deleted and is written anew is news to everybody, and so is one that
+        # another ledger has written in the same name, as of a connection that was paused and resumed.
         self._beat += 1
         good_for_s = self.good_for_s if entry.good_for_s is None else entry.good_for_s
         uptime = self._uptime()

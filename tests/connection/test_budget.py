@@ -37,7 +37,6 @@ SELECT pg_stat_get_xact_tuples_updated(oid) + pg_stat_get_tuples_updated(oid),
        pg_stat_get_xact_tuples_hot_updated(oid) + pg_stat_get_tuples_hot_updated(oid)
 FROM pg_class WHERE oid = 'sync.reservations'::regclass
 """
-
 CALLS = "SELECT sum(reserved + cardinality(ages_ms)) FROM sync.reservations"
 STANDING_STILL = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'
@@ -202,6 +201,15 @@ async def test_what_a_process_has_called_by_a_ledger_before_counts_on(engine: As
     assert (await Process(engine).write()).taken == 5
     resumed.clock.now_s += 20.1
     assert (await resumed.write(3)).taken == 0
+
+
+async def test_what_another_ledger_writes_in_its_name_is_news(engine: AsyncEngine) -> None:
+    paused, other = Process(engine), Process(engine)
+    for one, taken, passed_s in ((paused, 20, 60.0), (Process(engine, name=paused.name), 40, 31.0)):
+        await one.write(20)
+        assert (await other.write()).taken == taken
+        other.clock.now_s += passed_s
+    assert (await other.write()).taken == 40, "a read that began in time may be under way still"
 
 
 async def test_what_was_handed_over_is_free_as_its_calls_grow_old(engine: AsyncEngine) -> None:

@@ -44,20 +44,15 @@ class CircuitBreaker:
         """Whether calls are being held back."""
         return self._failures >= self._threshold
 
-    def holds_back(self, now_s: float) -> bool:
-        """Whether no call may go now; unlike `wait_s`, asking takes nothing."""
-        return self.is_open and (self._probing or now_s < self._open_until_s)
-
     def wait_s(self, now_s: float) -> float:
-        """0 if a call may go now (when the circuit is open, this call is then the probe), else the seconds to wait."""
+        """0 if a call may go now, else the seconds to wait; to ask takes nothing."""
         if not self.is_open:
             return 0.0
-        if self._probing:
-            return self._backoff.base_s
-        if now_s < self._open_until_s:
-            return self._open_until_s - now_s
-        self._probing = True
-        return 0.0
+        return self._backoff.base_s if self._probing else max(0.0, self._open_until_s - now_s)
+
+    def begun(self) -> None:
+        """A call goes that may; when the circuit is open, it is the probe."""
+        self._probing = self.is_open
 
     def succeeded(self) -> None:
         """A call was answered in a way that shows the API works."""

@@ -52,18 +52,20 @@ class TokenCircuit:
     @property
     def is_waiting(self) -> bool:
         """Whether too many calls failed just before, and the next probe is not due."""
-        return self.is_platform_away or self._breaker.holds_back(self._now_s())
+        return self.is_platform_away or self._breaker.wait_s(self._now_s()) > 0
 
     @property
     def is_probing(self) -> bool:
         """Whether too many calls failed just before, so that the next one only finds out whether the API is back."""
         return self.is_platform_away or self._breaker.is_open
 
-    def require_platform(self, operation: str) -> None:
-        """Raise `CircuitOpen` where the calls of all are held back."""
+    def require(self, operation: str) -> None:
+        """Raise `CircuitOpen` where no call may go now."""
         if self._platform is not None and self._platform.is_open:
             self._platform.turned_away(self._prober)
             raise api_errors.CircuitOpen(operation, self._platform.told, retry_after_s=PROBES.cap_s)
+        if (wait_s := self._breaker.wait_s(self._now_s())) > 0:
+            raise api_errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
 
     def note_silence(self, operation: str, since_s: float) -> None:
         """Take note that a call has no answer yet."""
@@ -72,12 +74,13 @@ class TokenCircuit:
 
     @contextmanager
     def passage(self, operation: str) -> Iterator[None]:
-        """Let a call go, and take how it ends. Raises `CircuitOpen` where none may go."""
-        self.require_platform(operation)
-        began_s = self._now_s()
-        if (wait_s := self._breaker.wait_s(began_s)) > 0:
-            raise api_errors.CircuitOpen(operation, self._last_fault, retry_after_s=wait_s)
-        with self.watched(began_s):
+        """Let a call go that has its place already, and take how it ends. Raises `CircuitOpen` where none may go.
+
+        Whoever waited for a place in here would be the probe meanwhile: nobody else could find the API back.
+        """
+        self.require(operation)
+        self._breaker.begun()
+        with self.watched(self._now_s()):
             yield
 
     @contextmanager
@@ -91,9 +94,6 @@ class TokenCircuit:
             self.failure_log.note(error)
             self._last_fault = str(error.redacted())
             self._tell_platform(began_s, error.request_id, self._last_fault)
-            raise
-        except api_errors.CircuitOpen:
-            self._breaker.abandoned()  # the address turned out to be away while it waited for its turn
             raise
         except (api_errors.NotProcessed, api_errors.RequestTimedOut) as error:
             self.failure_log.note(error)

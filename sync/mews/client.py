@@ -106,10 +106,10 @@ class Client:
             try:
                 if (silent_s := self.rate_limiter.silent_s()) > retry_policy.max_pause_s:
                     raise api_errors.RateLimited(operation, "the API has asked for silence", retry_after_s=silent_s)
-                with self._circuit.passage(operation):
-                    return await self._asked(
-                        operation, lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
-                    )
+                self._circuit.require(operation)
+                return await self._asked(
+                    operation, lambda: self._call(operation, parameters, decode, self._read_timeout_s), priority
+                )
             except RETRIED as error:
                 failed += 1
                 if self._circuit.is_platform_away and not retry_policy.waits_for_platform:
@@ -180,19 +180,22 @@ class Client:
         """
         async with self.rate_limiter.permit(priority) as permit:
             permit.is_used = False
-            self._circuit.require_platform(operation)
-            permit.is_used, began_s = True, self._now_s()
-            calls = [asyncio.create_task(call())]
-            try:
-                done, _ = await asyncio.wait(calls, timeout=self._silence_s)
-                if not done:
-                    self._circuit.note_silence(operation, began_s)
-                    calls.append(asyncio.create_task(self._ask_beside(call, priority)))
-                return await first_outcome(calls)
-            finally:
-                for one in calls:
-                    one.cancel()
-                await asyncio.gather(*calls, return_exceptions=True)
+            with self._circuit.passage(operation):
+                permit.is_used = True
+                return await self._first_answer(operation, call, priority)
+
+    async def _first_answer(self, operation: str, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
+        began_s, calls = self._now_s(), [asyncio.create_task(call())]
+        try:
+            done, _ = await asyncio.wait(calls, timeout=self._silence_s)
+            if not done:
+                self._circuit.note_silence(operation, began_s)
+                calls.append(asyncio.create_task(self._ask_beside(call, priority)))
+            return await first_outcome(calls)
+        finally:
+            for one in calls:
+                one.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
 
     async def _ask_beside(self, call: Callable[[], Coroutine[Any, Any, T]], priority: Priority) -> T:
         """What the first of several calls brings that does not hang, each over a new connection.

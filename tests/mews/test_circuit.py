@@ -1,6 +1,7 @@
 """An API that fails is left alone but for one probe at a time, and why is said meanwhile."""
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -8,7 +9,9 @@ from sync.core import api_errors
 from sync.core.retry import Backoff
 from sync.demo.simulator import Close, Status
 from sync.mews.client_settings import RetryPolicy
-from tests.mews.helpers import ONCE, Gate, StopWatch, fail, opened, read, script
+from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
+from sync.mews.rate_limiter import AUDIT_SHARE, Priority
+from tests.mews.helpers import ONCE, Gate, StopWatch, fail, opened, read, script, turns
 from tests.support.mirror import Mirror
 
 
@@ -68,6 +71,33 @@ async def test_a_cancelled_probe_lets_another_go(api: Mirror) -> None:
         await asyncio.gather(probe, return_exceptions=True)
         gate.open.set()
         assert await read(client) == ["Hotel A"]
+
+
+async def test_a_read_that_waits_for_its_place_is_no_probe(api: Mirror) -> None:
+    watch = StopWatch()
+    script(api, Close(), times=5)
+    async with opened(api, clock=watch, retry_policy=ONCE, budget_requests=AUDIT_SHARE) as client:
+        names = partial(client.read, ENTERPRISES_GET_ALL, limitation(10, None), ENTERPRISES.decode)
+        for priority in (Priority.AUDIT, *[Priority.PULL] * 3, Priority.AUDIT):
+            with pytest.raises(api_errors.ConnectionLost):
+                await names(priority=priority)
+            watch.now_s += 15.0
+        # Its share of the budget is spent for 15 s more.
+        waiting = asyncio.create_task(names(priority=Priority.AUDIT))
+        await turns(10)
+        assert not client.is_waiting
+        assert await read(client) == ["Hotel A"]
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_read_that_waited_for_its_place_while_others_failed_is_not_sent(api: Mirror) -> None:
+    script(api, Close(), times=6)
+    patient = RetryPolicy(max_attempts=1, circuit_backoff=Backoff(base_s=60, cap_s=60))
+    async with opened(api, retry_policy=patient, budget_requests=5, budget_window_s=0.2) as client:
+        errors = await asyncio.gather(*(fail(client) for _ in range(6)))
+    assert [type(one) for one in errors] == [*[api_errors.ConnectionLost] * 5, api_errors.CircuitOpen]
+    assert len(api.simulator.requests) == 5
 
 
 @pytest.mark.parametrize("status", [400, 408])

@@ -16,6 +16,8 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
+from operator import itemgetter
 
 from sync.mews.ledger import CLOCK_TOLERANCE
 from sync.mews.rate_limiter import Priority
@@ -55,7 +57,9 @@ class PlatformCap:
         self._of_hanging = 0
         self._begun: deque[tuple[float, CapTurn, int]] = deque()
         self._answered: deque[tuple[float, CappedCaller]] = deque()
-        self._turns: dict[Priority, dict[CappedCaller, None]] = {priority: {} for priority in Priority}
+        self._queues: dict[tuple[Priority, bool], dict[CappedCaller, int]]
+        self._queues = {(priority, hangs): {} for priority in Priority for hangs in (False, True)}
+        self._numbers = count()
         self._passed_over = Counter[Priority]()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -73,20 +77,14 @@ class PlatformCap:
 
     def may_have_one(self, caller: "CappedCaller") -> bool:
         """Whether a connection could have a place, if nobody waited."""
-        self._free_answered()
-        self._find_hanging()
-        limits = self.limits
-        free, free_of_second = limits.in_flight - self.in_flight, limits.per_s - self.in_flight - len(self._answered)
-        if caller.hangs:
-            room = min(limits.in_flight, limits.per_s)  # each call under way counts against both
-            free = min(free, -(-room // OF_HANGING) - self._of_hanging)
-        return caller.in_flight < free * IN_FLIGHT_PER_FREE and caller.in_flight + caller.answered < free_of_second
+        self._look()
+        return self._has_place(caller)
 
     def ask(self, turn: "CapTurn") -> None:
         """Take note that somebody waits."""
         self.waiting += 1
         turn.caller.turns.setdefault(turn.priority, {}).setdefault(turn)
-        self._turns[turn.priority].setdefault(turn.caller)
+        self._queue(turn.caller, turn.priority)
         self.grant()
 
     def leave(self, turn: "CapTurn") -> None:
@@ -96,11 +94,11 @@ class PlatformCap:
         turns.pop(turn, None)
         if not turns:
             caller.turns.pop(priority, None)
-            self._turns[priority].pop(caller, None)
+            self._queues[priority, caller.hangs].pop(caller, None)
 
     def free(self, turn: "CapTurn", *, is_used: bool) -> None:
         """A call is over; without one in it, its place is free at once."""
-        self._find_hanging()
+        self._look()
         caller = turn.caller
         self._count(caller, -1)
         turn.is_in_flight = False
@@ -118,15 +116,15 @@ class PlatformCap:
         while self.waiting and (turn := self._next()) is not None:
             caller, priority = turn.caller, turn.priority
             del caller.turns[priority][turn]
-            del self._turns[priority][caller]
+            del self._queues[priority, caller.hangs][caller]
             if caller.turns[priority]:
-                self._turns[priority][caller] = None  # behind the others
+                self._queue(caller, priority)  # behind the others
             else:
                 del caller.turns[priority]
             self.waiting -= 1
             self._count(caller, +1)
             self._begun.append((self._clock() + HANGS_AFTER_S, turn, turn.begin()))
-            self._passed_over.update(other for other in Priority if other > priority and self._turns[other])
+            self._passed_over.update(other for other in Priority if other > priority and self._is_asked_for(other))
             self._passed_over[priority] = 0
         if self.waiting and self._answered and self._timer is None:
             loop = asyncio.get_running_loop()
@@ -136,20 +134,42 @@ class PlatformCap:
         self._timer = None
         self.grant()
 
+    def _queue(self, caller: "CappedCaller", priority: Priority) -> None:
+        """Have a connection wait behind the others, unless it waits already."""
+        self._queues[priority, caller.hangs].setdefault(caller, next(self._numbers))
+
+    def _is_asked_for(self, priority: Priority) -> bool:
+        return any(self._queues[priority, hangs] for hangs in (False, True))
+
     def _next(self) -> "CapTurn | None":
-        if not self._has_room():
-            return None
+        self._look()
+        # Whom there is no place for is not asked: there may be thousands.
+        kinds = [hangs for hangs in (False, True) if min(self._free(hangs=hangs)) > 0]
         for priority in sorted(Priority, key=lambda one: self._passed_over[one] < PASSED_OVER_AT_MOST):
-            for caller in self._turns[priority]:
-                if self.may_have_one(caller) and (turn := caller.first(priority)) is not None:
-                    return turn
+            firsts = [first for hangs in kinds if (first := self._first(priority, hangs=hangs)) is not None]
+            if firsts:
+                return min(firsts)[1]
         return None
 
-    def _has_room(self) -> bool:
-        """Whether anybody could have a place. Else all who wait, which may be thousands, would be asked in vain."""
-        self._free_answered()
+    def _first(self, priority: Priority, *, hangs: bool) -> "tuple[int, CapTurn] | None":
+        """Of those that hang, or of the others: who is to have the next place, behind its number."""
+        for caller, number in self._queues[priority, hangs].items():
+            if self._has_place(caller) and (turn := caller.first(priority)) is not None:
+                return number, turn
+        return None
+
+    def _has_place(self, caller: "CappedCaller") -> bool:
+        free, free_of_second = self._free(hangs=caller.hangs)
+        return caller.in_flight < free * IN_FLIGHT_PER_FREE and caller.in_flight + caller.answered < free_of_second
+
+    def _free(self, *, hangs: bool) -> tuple[int, int]:
+        """Places for those that hang, or for the others: in flight, and of this second."""
         limits = self.limits
-        return self.in_flight < limits.in_flight and self.in_flight + len(self._answered) < limits.per_s
+        free, free_of_second = limits.in_flight - self.in_flight, limits.per_s - self.in_flight - len(self._answered)
+        if hangs:
+            room = min(limits.in_flight, limits.per_s)  # each call under way counts against both
+            free = min(free, -(-room // OF_HANGING) - self._of_hanging)
+        return free, free_of_second
 
     def _count(self, caller: "CappedCaller", change: int) -> None:
         self.in_flight += change
@@ -157,18 +177,21 @@ class PlatformCap:
         self._of_hanging += change if caller.hangs else 0
 
     def _note_hangs(self, caller: "CappedCaller", hangs: bool) -> None:
-        if caller.hangs is not hangs:
-            caller.hangs = hangs
-            self._of_hanging += caller.in_flight if hangs else -caller.in_flight
+        if caller.hangs is hangs:
+            return
+        for priority in caller.turns:
+            number = self._queues[priority, caller.hangs].pop(caller)
+            queue = self._queues[priority, hangs] | {caller: number}
+            self._queues[priority, hangs] = dict(sorted(queue.items(), key=itemgetter(1)))  # it keeps its turn
+        caller.hangs = hangs
+        self._of_hanging += caller.in_flight if hangs else -caller.in_flight
 
-    def _free_answered(self) -> None:
+    def _look(self) -> None:
+        """What has become of calls by now: whose place of its second is free again, and which hang."""
         now = self._clock()
         while self._answered and self._answered[0][0] <= now:
             _, caller = self._answered.popleft()
             caller.answered -= 1
-
-    def _find_hanging(self) -> None:
-        now = self._clock()
         while self._begun and self._begun[0][0] <= now:
             _, turn, number = self._begun.popleft()
             if turn.is_in_flight and turn.begun == number:  # else it has stepped aside since, and begun anew

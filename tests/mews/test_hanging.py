@@ -1,10 +1,14 @@
 """Connections whose calls hang leave places under a cap to all others, however many they are."""
 
 import asyncio
+import sys
+from collections.abc import Callable
+from types import FrameType
 
 import pytest
 
-from sync.mews.platform_cap import CappedCaller
+from sync.mews import platform_cap
+from sync.mews.platform_cap import CappedCaller, CapTurn, PlatformCap
 from sync.mews.rate_limiter import Priority
 from tests.mews.helpers import turns
 from tests.mews.test_platform_cap import HOURS_S, Connection, all_of, cap_of
@@ -53,7 +57,7 @@ def test_connections_whose_calls_hang_have_a_half_of_the_places_however_many_the
             await all_of(*(one.call(0.1) for one in others))
             assert loop.time() - began_s < within_s
             await asyncio.sleep(7)
-        await asyncio.sleep(60)
+        await asyncio.sleep(300)
         assert all(len(one.arrivals) > 1 for one in many), "and each of them goes on"
         assert cap.in_flight <= 10
         for call in calls:
@@ -114,15 +118,54 @@ def test_who_begins_anew_after_it_stepped_aside_hangs_no_longer_than_its_call() 
     run_in_virtual_time(main())
 
 
+def functions_called(work: Callable[[], object]) -> int:
+    """How many functions of the cap's are called for it."""
+    count = 0
+
+    def note(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event == "call" and frame.f_globals["__name__"] == platform_cap.__name__
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def pulls(cap: PlatformCap, count: int) -> list[CapTurn]:
+    """Turns of so many connections."""
+    return [CappedCaller(cap).turn(Priority.PULL) for _ in range(count)]
+
+
 def test_who_asks_where_nothing_is_free_has_nobody_else_looked_at() -> None:
     async def main() -> None:
         cap = cap_of(1, 1_000_000)
-        turns = [CappedCaller(cap).turn(Priority.PULL) for _ in range(100)]
-        places = [turn.ask() for turn in turns]
-        places += [CappedCaller(cap).turn(Priority.PULL).ask()]
+        places = [turn.ask() for turn in pulls(cap, 10)]
         assert sum(place.done() for place in places) == 1
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(cap, "may_have_one", lambda _caller: pytest.fail("they wait in vain"))
-            places += [CappedCaller(cap).turn(Priority.PULL).ask()]
+        few, many = pulls(cap, 2)
+        with_few = functions_called(few.ask)
+        places += [turn.ask() for turn in pulls(cap, 100)]
+        assert functions_called(many.ask) == with_few
 
     run_in_virtual_time(main())
+
+
+def test_those_that_hang_and_wait_are_not_looked_at_for_each_call_of_another() -> None:
+    async def main(hanging: int) -> int:
+        cap = cap_of(10, 1_000_000)
+        before = pulls(cap, hanging)
+        for turn in before:
+            await turn.ask()
+            await asyncio.sleep(10)
+            turn.end(is_used=True)
+        places = [turn.caller.turn(Priority.PULL).ask() for turn in before]
+        assert sum(place.done() for place in places) == 5
+        (another,) = pulls(cap, 1)
+        called = functions_called(another.ask) + functions_called(lambda: another.end(is_used=True))
+        assert sum(place.done() for place in places) == 5
+        return called
+
+    few, many = (run_in_virtual_time(main(hanging)) for hanging in (10, 100))
+    assert many == few

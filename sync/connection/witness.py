@@ -10,7 +10,8 @@ the time of a new file that is moved over the old one.
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -107,7 +108,8 @@ class Witness:
         try:
             if not _written_over(path, content):
                 self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _write_new(path, content)
+                with _written_beside(path, content) as unfinished:
+                    unfinished.replace(path)
         except OSError as error:
             self._tell(error)
 
@@ -120,14 +122,8 @@ class Witness:
 def _name(path: Path) -> None:
     """Give a directory a name, unless another process has done so first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    name = str(uuid4())
-    unfinished = path.with_name(f"{path.name}.{name}")
-    try:
-        _write_new(unfinished, name.encode())
-        with suppress(FileExistsError):
-            os.link(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _written_beside(path, str(uuid4()).encode()) as unfinished, suppress(FileExistsError):
+        os.link(unfinished, path)
 
 
 def _position(path: Path) -> int:
@@ -160,15 +156,18 @@ def _written_over(path: Path, content: bytes) -> bool:
     return True
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """A file of this content, to be put in the place of `path`; it is gone afterwards."""
+    # Not by the process's number: of two containers that share the directory, both may have the same.
+    unfinished = path.with_name(f"{path.name}.{uuid4()}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.replace(path)
+        yield unfinished
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ import json
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -45,6 +46,16 @@ def test_what_another_process_of_the_place_has_seen_since_stays(tmp_path: Path) 
     Witness(tmp_path).write(ONE, 8)
     Witness(tmp_path).write(ONE, 7)
     assert Witness(tmp_path).read(ONE) == 8
+
+
+def test_processes_of_one_number_as_of_two_containers_may_begin_a_file_at_once(tmp_path: Path) -> None:
+    begun = [UUID(int=number) for number in range(20)]
+    with ThreadPoolExecutor(8) as pool, capture_logs() as logs:
+        for one in begun:
+            list(pool.map(partial(Witness(tmp_path).write, one), range(1, 9)))
+    assert logs == []
+    assert {Witness(tmp_path).read(one) for one in begun} <= set(range(1, 9))
+    assert len(list(tmp_path.iterdir())) == len(begun)
 
 
 @pytest.mark.parametrize("before", ["", '{"incarnation": "x", "position": 1}', "x" * 4096])

@@ -1,7 +1,8 @@
 """Where settings come from: the environment, files that it names, and the `.env` of the working directory.
 
-What is given directly wins over a file named by `NAME_FILE`, and the environment over `.env`. Nothing here knows what a
-setting means; messages hold names and paths, no values.
+The environment wins over `.env`, whose file for the same setting is not read then. In one place a setting is given
+directly or by a file that `NAME_FILE` names, not both. Nothing here knows what a setting means; messages hold names and
+paths, no values.
 """
 
 import os
@@ -29,6 +30,8 @@ OURS = ("SYNC_", "MEWS_")
 LIKENESS = 0.9
 """Of a variable that begins otherwise to one of ours, from which on it is taken for a slip of the pen."""
 ACCESS_LIST = "system.posix_acl_access"
+_piped: dict[tuple[int, int], bytes] = {}
+"""What this process has read from pipes, by the device and number of each. Settings are loaded more than once."""
 
 
 def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[str, str]:
@@ -37,19 +40,19 @@ def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[st
     Raises `SettingsError` for what cannot be read, and for a name that is given both directly and by a file.
     """
     files = {f"{name}_FILE" for name in names}
-    values: dict[str, str] = {}
+    given_by: dict[str, tuple[str, str]] = {}
     for place, given in ((".env", _dot_env(tell)), ("the environment", os.environ)):
         known = {name.upper(): value for name, value in given.items() if name.upper() in {*names, *files}}
         for name in names:
             if name in known and f"{name}_FILE" in known:
                 raise SettingsError(f"{name}: {name}_FILE is set too, in {place}: unset one of them")
-            if name in known:
-                values[name] = known[name]
-            elif f"{name}_FILE" in known:
-                values[name] = _secret(f"{name}_FILE", known[f"{name}_FILE"])
+            for variable in {name, f"{name}_FILE"} & known.keys():
+                given_by[name] = variable, known[variable]
         for slip in _slips(given, {*names, *files}):
             tell(f"{slip}, in {place}")
-    return values
+    return {
+        name: given if variable == name else _secret(variable, given) for name, (variable, given) in given_by.items()
+    }
 
 
 def _slips(given: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
@@ -91,7 +94,12 @@ def _content(name: str, path: str, file: BinaryIO) -> bytes:
 
 
 def _from_pipe(name: str, path: str, descriptor: int) -> bytes:
-    """All that is written into a pipe, until the last who writes has closed it."""
+    """All that is written into a pipe, until the last who writes has closed it; to who asks again, the same: it is
+    written once.
+    """
+    status = os.fstat(descriptor)
+    if (pipe := (status.st_dev, status.st_ino)) in _piped:
+        return _piped[pipe]
     content = b""
     while len(content) <= MAX_BYTES:
         if not select.select([descriptor], [], [], PIPE_S)[0]:
@@ -100,6 +108,7 @@ def _from_pipe(name: str, path: str, descriptor: int) -> bytes:
         if not part:
             break
         content += part
+    _piped[pipe] = content
     return content
 
 

@@ -1,6 +1,8 @@
 """`voucher-sync outbox`: its help, calls that are wrong, and queueing single changes."""
 
 import asyncio
+import os
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -52,6 +54,17 @@ def test_a_call_that_is_wrong(call: str, words: str) -> None:
     result = CliRunner().invoke(voucher_sync, ["outbox", *call.split()])
     assert (result.exit_code, result.stdout) == (2, "")
     assert words in result.stderr
+
+
+async def test_what_a_pipe_says_of_the_database_holds_to_the_end(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    pipe = tmp_path / "url"
+    os.mkfifo(pipe, 0o600)
+    written = asyncio.create_task(asyncio.to_thread(pipe.write_text, database_url))
+    ended = await cli("outbox", "add", "--voucher", VOUCHER, SECRET, settings={"DATABASE_URL_FILE": str(pipe)})
+    await written
+    assert (ended.code, ended.stdout) == (0, "Row 1 is pending\n")
+    assert "no daemon is at work" in ended.stderr
+    assert values(database_url) == [SECRET]
 
 
 @pytest.mark.long

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli import streams
 from sync.cli.database import with_database
-from sync.cli.outbox.new_file import new_file, save
+from sync.cli.outbox.new_file import new_file
 from sync.cli.outbox.wanted import find_wanted
 from sync.cli.terminal import is_shown_to_somebody
 from sync.core.plurals import plural
@@ -54,9 +54,10 @@ def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
         return count
 
     with new_file(output) as file:
-        count = with_database(lambda engine: work(engine, file or sys.stdout))
+        count = with_database(lambda engine: work(engine, file.text if file else sys.stdout))
         if file:
-            save(file)
+            file.save()
+            file.keep()
     click.echo(f"{plural(count, 'row')} exported.", err=True)
     if marked:
         cells = f"{plural(marked, 'cell')} that a spreadsheet would run as a formula"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from uuid import UUID
 
 import click
@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli.database import with_database
 from sync.cli.outbox.forecast import load_forecast, tell_forecast
-from sync.cli.outbox.new_file import new_file, save
+from sync.cli.outbox.new_file import NewFile, new_file
 from sync.cli.outbox.work import (
     OnProgress,
     in_one_transaction,
@@ -92,7 +92,7 @@ async def _forecast(engine: AsyncEngine, *, order: Order) -> Forecast:
         return await load_forecast(tx, [order.count])
 
 
-async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextIO | None) -> list[str]:
+async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: NewFile | None) -> list[str]:
     with progress_bar("codes") as on_progress:
 
         async def make(tx: AsyncConnection) -> list[str]:
@@ -106,6 +106,8 @@ async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: TextI
             return await doubtful_vouchers(tx, [voucher_id])
 
         doubtful = await in_one_transaction(engine, make)
+    if file:
+        file.keep()
     if not dry_run:
         await note_silence(engine)
     return doubtful
@@ -132,15 +134,14 @@ async def _stage(tx: AsyncConnection, order: Order, voucher_id: UUID, on_progres
     raise VoucherSyncError("too many of the pattern's combinations exist as codes already: put one more ? into it")
 
 
-async def _write(tx: AsyncConnection, file: TextIO, order: Order, voucher_id: UUID) -> None:
-    file.seek(0)
-    file.truncate()  # an earlier try, which was undone, may have written other codes
-    writer = csv.writer(file)
+async def _write(tx: AsyncConnection, file: NewFile, order: Order, voucher_id: UUID) -> None:
+    file.empty()
+    writer = csv.writer(file.text)
     writer.writerow(("value", "voucher_id", "validity_start_utc", "validity_end_utc"))
     ends = [instant.isoformat() if instant else "" for instant in order.validity]
     async for value in staged_values(tx):
         writer.writerow((value, voucher_id, *ends))
-    save(file)  # a full disk must be noticed before the codes are queued for good
+    file.save()  # before the codes are queued for good
 
 
 def _tell(order: Order, output: Path | None, *, dry_run: bool) -> None:

@@ -2,14 +2,16 @@
 
 import csv
 from pathlib import Path
+from typing import LiteralString
 
+import psycopg
 import pytest
 
 from tests.cli.conftest import Cli
 from tests.migrations.helpers import execute, query
 from tests.support.proxy import Proxy
 
-from .helpers import VOUCHER
+from .helpers import VOUCHER, run_fed
 
 UNKNOWN = "Error: it is not known whether this was done: see `voucher-sync outbox list` before you do it again"
 QUEUE = b"voucher_code_outbox"
@@ -39,6 +41,21 @@ async def test_codes_that_may_be_queued_are_not_lost(
     assert (ended.code, ended.stdout, UNKNOWN in ended.stderr) == (1, "", True)
     assert f"{file} has the codes that are there if it was" in ended.stderr
     assert (len(made), values(database_url)) == (5, made if is_done else [])
+
+
+async def test_codes_that_are_queued_are_not_lost_to_a_ctrl_c(database_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "codes.csv"
+    asked = ("outbox", "generate", "--voucher", VOUCHER, "--pattern", "XMAS-????????", "--count", "5")
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("LOCK TABLE sync.caught_up")  # once they are queued, it asks whether a daemon is at work
+        queued: LiteralString = "SELECT id FROM mews.voucher_code_outbox"
+        ended = await run_fed(
+            *asked, "--output", str(file), stdin=b"", url=database_url, directory=tmp_path, interrupt_in=queued
+        )
+    made = [row["value"] for row in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
+    assert (ended.code, ended.stdout, len(made)) == (130, "", 5)
+    assert f"{UNKNOWN.replace('Error', 'Note')}, once the database answers; {file} has the codes" in ended.stderr
+    assert values(database_url) == made
 
 
 @pytest.mark.long

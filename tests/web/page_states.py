@@ -95,7 +95,7 @@ async def working(mirror: Mirror, site: Site) -> None:
     await _run(mirror, LATELY)
 
 
-async def _queued(mirror: Mirror, status: str, count: int, error: str, **more: str) -> None:
+async def queued(mirror: Mirror, status: str, count: int, error: str, **more: str) -> None:
     """Changes that stand so; past the triggers, which let nobody say that."""
     values = {"because": "NULL", "due_in": "0 s"} | more
     statement = CHANGES.format(status=status, count=count, error=error, **values)
@@ -121,7 +121,7 @@ async def first_backfill(mirror: Mirror, site: Site) -> None:
 async def degraded(mirror: Mirror, site: Site) -> None:
     """Pushes fail, and pulls go on."""
     await working(mirror, site)
-    await _queued(mirror, "pending", 37, "'the API failed (503)'", due_in="42 s")
+    await queued(mirror, "pending", 37, "'the API failed (503)'", due_in="42 s")
     await site.jobs.health.note("push", ServerError("voucherCodes/add", status=503, request_id="5d1e-44c0"))
     await _run(mirror, "UPDATE sync.connections SET state_since = now() - interval '10 minutes'")
     await site.beat()
@@ -155,9 +155,9 @@ async def held(mirror: Mirror, site: Site) -> None:
     await working(mirror, site)
     why = "held: 420 deletes within 600 s are more than 20% of the 1,200 active codes of this connection; release them "
     why += "with `voucher-sync outbox release`, or cancel them"
-    await _queued(mirror, "held", 420, f"'{why}'".replace("%", "%%"), because="'too_many_deletes'")
-    await _queued(mirror, "failed", 7, "'VoucherCode ''NEVER-SHOWN'' already exists.'")
-    await _queued(mirror, "pending", 12, "NULL")
+    await queued(mirror, "held", 420, f"'{why}'".replace("%", "%%"), because="'too_many_deletes'")
+    await queued(mirror, "failed", 7, "'VoucherCode ''NEVER-SHOWN'' already exists.'")
+    await queued(mirror, "pending", 12, "NULL")
 
 
 async def many(mirror: Mirror, site: Site) -> None:
@@ -172,7 +172,7 @@ async def fleet(mirror: Mirror, site: Site) -> None:
     await _run(mirror, REPLICAS)
     await _run(mirror, MANY.format(every=8, count=20))
     await _run(mirror, "UPDATE mews.vouchers SET connection = 'default' WHERE connection = 'hotel-0001'")
-    await _queued(mirror, "held", 420, "'held: 420 deletes within 600 s'", because="'too_many_deletes'")
+    await queued(mirror, "held", 420, "'held: 420 deletes within 600 s'", because="'too_many_deletes'")
     await site.beat()
 
 

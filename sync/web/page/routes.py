@@ -6,7 +6,7 @@ Nothing here writes, or names a code.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -185,8 +185,11 @@ def _is_same(one: Told, other: Told) -> bool:
 
 
 async def _load(tx: AsyncConnection, *, name: str | None) -> Facts:
-    """Everything, and the last day of the connection that is looked at."""
+    """Everything, or where a connection is looked at that alone and its last day.
+
+    What is found of each that was looked at is kept: with all the others it would be megabytes each time.
+    """
     overview = await load_overview(tx, [] if name is None else [name], of_the_only_one=True)
-    if (one := look_at(overview, name)) is None:
-        return await with_reasons(tx, overview), None
-    return overview, await load_series(tx, one.name, "day")
+    if (one := look_at(overview, name)) is not None:
+        return replace(overview, connections=[one]), await load_series(tx, one.name, "day")
+    return (await with_reasons(tx, overview) if name is None else replace(overview, connections=[])), None

@@ -218,6 +218,7 @@ def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
     if not all_:
         return []
     changes = [*(one.outbox for one in all_), overview.unassigned]
+    at_least = {status for one in all_ for status in one.outbox_at_least}
     waiting = sum(one.get(status, 0) for one in changes for status in words.WAIT_STATUSES)
     held, failed = (sum(one.get(status, 0) for one in changes) for status in ("held", "failed"))
     failing = sum(one.level >= Level.DEGRADED for one in verdicts.values())
@@ -233,10 +234,10 @@ def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
         if failing
         else Tile("Connections", f"{len(all_):,}", f"none fails{beside}"),
         Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),
-        Tile("Waiting", f"{waiting:,}", "changes in the outbox"),
+        Tile("Waiting", words.count(waiting, not at_least.isdisjoint(words.WAIT_STATUSES)), "changes in the outbox"),
         Tile(
             "Held or refused",
-            f"{held + failed:,}",
+            words.count(held + failed, not at_least.isdisjoint({"held", "failed"})),
             f"{held:,} held, {failed:,} refused",
             "attention" if held + failed else "",
         ),

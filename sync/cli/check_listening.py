@@ -3,10 +3,11 @@
 from typing import Any
 
 import psycopg
+from sqlalchemy.exc import DBAPIError
 
 from sync.cli.check_line import NO_START, CheckLine
 from sync.core.errors import SettingsError
-from sync.postgres.engine import connect_options
+from sync.postgres.engine import connect_options, translate
 from sync.postgres.wording import words_of
 
 SETTING = "SYNC_LISTEN_URL"
@@ -18,14 +19,18 @@ SELECT pg_catalog.pg_postmaster_start_time(), (
 
 
 def check_listening(listen_url: str, database_url: str) -> CheckLine:
-    """Whether somebody answers there, and for the same database. Raises psycopg's error where that does not answer."""
+    """Whether somebody answers there, and for the same database. Raises `DatabaseError` where that does not answer."""
     try:
         listened_to = _which(connect_options(listen_url, SETTING))
     except SettingsError as error:
         return CheckLine("listen", str(error), NO_START)
     except psycopg.Error as error:
         return CheckLine("listen", f"by {SETTING} nobody answers: {words_of(error)}", _to_do("mend or unset it"))
-    if listened_to != _which(connect_options(database_url)):
+    try:
+        worked_with = _which(connect_options(database_url))
+    except psycopg.Error as error:
+        raise translate(DBAPIError(None, None, error)) from None
+    if listened_to != worked_with:
         return CheckLine(
             "listen", f"{SETTING} leads to another database than DATABASE_URL", _to_do("let it lead to the same one")
         )

@@ -8,9 +8,10 @@ import click
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.cli.database import with_database
+from sync.cli.options import WORDS
 from sync.service.erasure import ERASED, Erasure, erase
 
-WORDS = {
+TOLD = {
     "changes": "changes in the outbox, which keep their number, outcome and ids",
     "keys": "idempotency keys that hold it: the same INSERT under one would be queued anew",
     "texts": "notes and words of the API that quote it",
@@ -30,7 +31,7 @@ ELSEWHERE = (
 def run_erase(*, value: str, is_meant: bool, as_json: bool) -> None:
     """Erase a code's text, or tell what that would erase, and where it stays."""
     if value == "-":
-        value = sys.stdin.readline().rstrip("\r\n")
+        value = WORDS.convert(sys.stdin.readline().rstrip("\r\n"), None, None)
     if value in {"", ERASED}:
         raise click.UsageError("name the code's text, or - to have it read from the first line of the standard input")
 
@@ -43,7 +44,7 @@ def run_erase(*, value: str, is_meant: bool, as_json: bool) -> None:
         return
     for field in fields(erasure):
         if count := getattr(erasure, field.name):
-            click.echo(f"{count:>9,}  {WORDS[field.name]}")
+            click.echo(f"{count:>9,}  {TOLD[field.name]}")
     if not erasure.total:
         click.echo("Nothing here holds it." if not erasure.kept else "Nothing beside the mirror holds it.")
     elif is_meant:

@@ -15,8 +15,8 @@ class Words(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Click's own way to ask for it."""
-        if re.search("[\ud800-\udfff]", value):
-            self.fail("is not a text in UTF-8", param, ctx)
+        if re.search("[\0\ud800-\udfff]", value):
+            self.fail("is not a text in UTF-8, or holds a NUL", param, ctx)
         return str(value)
 
 

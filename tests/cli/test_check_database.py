@@ -15,7 +15,7 @@ from sync.cli import check_database as module
 from sync.cli.check_database import check_database
 from sync.cli.check_line import CheckLine
 from sync.cli.check_listening import check_listening
-from sync.core.errors import DatabaseError, Unsuitable
+from sync.core.errors import DatabaseError, DatabaseUnavailable, Unsuitable
 from sync.postgres.facts import Facts, load_facts
 from sync.postgres.migrations import migrate
 from sync.service import roles
@@ -247,6 +247,8 @@ def test_a_way_to_listen_leads_to_the_same_database(
     gone = check_listening(unreachable_url, database_url)
     assert gone.detail.startswith("by SYNC_LISTEN_URL nobody answers: ")
     assert PASSWORD not in gone.detail
+    with pytest.raises(DatabaseUnavailable):  # gone since it was looked at
+        check_listening(database_url, unreachable_url)
 
 
 def test_triggers_that_do_not_fire(database_url: str) -> None:
@@ -288,7 +290,6 @@ def test_indexes_from_before_the_operating_system_sorted_otherwise(database_url:
 def test_a_server_that_is_newer_than_this_version_is_told_and_not_refused(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-
     def newer(connection: Connection) -> Facts:
         return replace(load_facts(connection), version="19.1", release=19)
 

@@ -105,6 +105,13 @@ async def test_it_is_gone_from_all_but_what_mews_has(cli: Cli, filled_url: str) 
     assert "Nothing beside the mirror holds it." in again.stdout
 
 
+@pytest.mark.parametrize("given", [b"A\xffB", b"A\0B"])
+async def test_what_no_code_can_be_is_a_wrong_call(database_url: str, tmp_path: Path, given: bytes) -> None:
+    ended = await run_fed("erase", "-", stdin=given, url=database_url, directory=tmp_path)
+    assert (ended.code, ended.stdout) == (2, "")
+    assert ended.stderr.endswith("Error: Invalid value: is not a text in UTF-8, or holds a NUL\n")
+
+
 @pytest.mark.long
 async def test_what_is_erased_is_never_sent(cli: Cli, filled_url: str) -> None:
     settings = {"DATABASE_URL": filled_url}

@@ -1,5 +1,6 @@
 """What is installed is what the locks list: they are whole, they agree, and nothing but the build has build tools."""
 
+import os
 import re
 import subprocess
 import sys
@@ -130,3 +131,26 @@ def test_ci_gives_pip_a_newer_release_of_everything_that_the_locks_list(tmp_path
     older = [name for name, version in locked(TESTS).items() if newer[canonicalize_name(name)] <= Version(version)]
     assert older == []
     assert (ROOT / ".ci/run").read_text().endswith('exec "$(dirname "$0")/hostile" .ci/gates\n')
+
+
+@pytest.mark.parametrize(("newer", "is_green"), [("2000000.1", True), (None, False), ("", False)])
+def test_the_gate_that_asks_for_newer_releases_is_green_only_where_there_is_one(
+    tmp_path: Path, newer: str | None, is_green: bool
+) -> None:
+    """None: there is the locked one alone; empty: none at all, as of a registry that does not answer."""
+    (tmp_path / "wheels").mkdir()
+    if newer != "":
+        version = newer or locked(TESTS)["coverage"]
+        write = f"from newer_releases import *; write_wheel(Path('{tmp_path}/wheels'), 'coverage', '{version}')"
+        subprocess.run([sys.executable, "-c", write], check=True, cwd=ROOT / ".ci")
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    function = re.search(r"(?ms)^the_registry_has_newer_releases\(\) \{.*?^\}", (ROOT / ".ci/gates").read_text("utf-8"))
+    assert function
+    only = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    command = ["bash", "-uo", "pipefail", "-c", f"{function[0]}\nthe_registry_has_newer_releases"]
+    ended = subprocess.run(command, check=False, cwd=tmp_path, env=os.environ | only, capture_output=True)
+    assert (ended.returncode == 0) is is_green

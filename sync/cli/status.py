@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
@@ -41,7 +42,7 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
     settings = load_settings()
     with open_database(settings) as url:
         if watch:
-            with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt, asyncio.CancelledError):
                 asyncio.run(_watch(url, settings, name))
             return
         overview = asyncio.run(_load_once(url, name, settings.sync_audit_cron, is_whole=as_json))
@@ -73,7 +74,12 @@ def _exit_code(overview: Overview, lease_s: float, *, strict: bool) -> int:
 
 
 async def _watch(url: str, settings: Settings, name: str | None) -> None:
-    """Print again and again, as long as somebody reads it; in the same place, on a terminal."""
+    """Print again and again, as long as somebody reads it; in the same place, on a terminal.
+
+    A SIGTERM ends it as Ctrl-C does: killed by that, it would leave the terminal on its other screen, without a cursor.
+    """
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     engine, console = make_engine(url), Console()
     live = Live(console=console, auto_refresh=False, screen=True, transient=True) if is_shown_to_somebody() else None
     try:

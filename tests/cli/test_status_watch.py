@@ -13,6 +13,8 @@ from .conftest import Cli
 CLEAN_SCREEN = "\x1b[?1049h"
 """The screen beside the one with the shell's lines, which are there again in the end."""
 
+SHELLS_SCREEN, SHOWN_CURSOR = "\x1b[?1049l", "\x1b[?25h"
+
 LINES_OF_A_TERMINAL = 25
 """Of one that does not say how large it is."""
 
@@ -30,6 +32,14 @@ async def test_it_is_drawn_again_in_the_same_place_with_what_has_changed(databas
         shown.type(INTERRUPT)
         ended = await shown.end()
     assert (ended.code, ended.stdout.count(CLEAN_SCREEN), "Traceback" in ended.stdout) == (0, 1, False)
+
+
+async def test_a_sigterm_leaves_the_terminal_as_it_was(database_url: str, tmp_path: Path) -> None:
+    async with terminal("status", "--watch", settings={"DATABASE_URL": database_url}, directory=tmp_path) as shown:
+        await shown.until("Nothing has been mirrored yet")
+        shown.terminate()
+        ended = await shown.end()
+    assert (ended.code, ended.stdout.count(SHELLS_SCREEN), ended.stdout.count(SHOWN_CURSOR)) == (0, 1, 1)
 
 
 @pytest.mark.long

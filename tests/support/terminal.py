@@ -47,6 +47,10 @@ class Terminal:
         assert self._ours is not None
         os.write(self._ours, keys.encode())
 
+    def terminate(self) -> None:
+        """Somebody sends the process a SIGTERM, as `timeout` does."""
+        self._process.terminate()
+
     def hang_up(self) -> None:
         """The terminal is gone, as when its window is closed."""
         if self._ours is not None:

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 def is_wanted(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether the environment names a collector, and does not turn traces off."""
     is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    is_for_others = environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
+    is_for_others = (environ.get("OTEL_TRACES_EXPORTER") or "otlp") != "otlp"  # one that is empty counts as not set
     return any(environ.get(name) for name in ENDPOINTS) and not is_off and not is_for_others
 
 

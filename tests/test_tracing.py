@@ -116,6 +116,7 @@ async def test_a_collector_that_is_away_or_silent_delays_no_end(mirror: Mirror, 
         ({**NOWHERE, "OTEL_SDK_DISABLED": "True"}, False),
         ({**NOWHERE, "OTEL_TRACES_EXPORTER": "none"}, False),
         ({ENDPOINT: ""}, False),
+        (NOWHERE | {"OTEL_TRACES_EXPORTER": ""}, True),
     ],
 )
 def test_traces_are_told_where_the_environment_names_a_collector(variables: dict[str, str], expected: bool) -> None:

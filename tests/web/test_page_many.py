@@ -12,14 +12,30 @@ from .helpers import serving
 from .page_states import STATES, queued
 
 
+def kept() -> int:
+    """How many connections' facts there are in this process."""
+    gc.collect()
+    return sum(isinstance(one, ConnectionStatus) for one in gc.get_objects())
+
+
 @pytest.mark.usefixtures("never_kept")
 async def test_of_each_connection_that_is_looked_at_that_one_alone_is_kept(mirror: Mirror) -> None:
     async with serving(mirror) as site:
         await STATES["fleet"](mirror, site)
+        before = kept()
         asked = [*(f"/?connection=hotel-{number:04}" for number in range(1, 9)), "/?connection=nobody"]
         assert {(await site.get(path)).status for path in asked} == {200, 404}
-        gc.collect()
-        assert sum(isinstance(one, ConnectionStatus) for one in gc.get_objects()) <= len(asked)
+        assert kept() - before <= len(asked)
+
+
+@pytest.mark.usefixtures("never_kept")
+async def test_of_all_connections_what_was_found_last_alone_is_kept(mirror: Mirror) -> None:
+    async with serving(mirror) as site:
+        await STATES["fleet"](mirror, site)
+        before = kept()
+        asked = [f"/?{query}" for query in ("find=hotel", "find=1", "find=2", "page=2", "page=3")]
+        assert {(await site.get(path)).status for path in asked} == {200}
+        assert kept() - before == 21
 
 
 @pytest.mark.usefixtures("never_kept")

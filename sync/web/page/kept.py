@@ -4,9 +4,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from itertools import count
 from typing import Generic, TypeVar
 
 from sync.core.errors import DatabaseError
+
+_numbers = count(1)
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -32,7 +35,7 @@ class Kept(OrderedDict[K, V]):
 
 class Remembered(Generic[T]):
     """What `look` last found, and why it finds nothing now. It is asked anew for each who asks, while that one goes on
-    with what is known already.
+    with what is known already. `number` is another one, of all in this process, whenever either is another.
     """
 
     def __init__(self, look: Callable[[], Awaitable[T]], clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,6 +44,7 @@ class Remembered(Generic[T]):
         self._looked_s = clock() - TOLD_FOR_S
         self.found: T | None = None
         self.trouble: DatabaseError | None = None
+        self.number = next(_numbers)
         self._troubled_since_s = 0.0
 
     @property
@@ -57,9 +61,12 @@ class Remembered(Generic[T]):
             await asyncio.shield(self._looking)
 
     async def _take(self) -> None:
+        before = self.found, self.trouble
         try:
             self.found, self.trouble = await self._look(), None
         except DatabaseError as error:
             self._troubled_since_s = self._troubled_since_s if self.trouble else self._clock()
             self.trouble = error
+        if self.found is not before[0] or self.trouble is not before[1]:
+            self.number = next(_numbers)
         self._looked_s = self._clock()

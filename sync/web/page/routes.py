@@ -82,7 +82,7 @@ class _Page:
         self._settings = {name: str(value) for name, value in app.told_settings(running.settings).items()}
         self._facts = Kept[str | None, Remembered[Facts]]()
         self._charts = Kept[tuple[str, str], DatabaseLook[Series]]()
-        self._bodies = Kept[tuple[str, Asked], tuple[Told, asyncio.Task[str]]]()
+        self._bodies = Kept[tuple[str, Asked], tuple[int, asyncio.Task[str]]]()
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -121,12 +121,13 @@ class _Page:
         if name is not None and facts.found and not facts.trouble and look_at(facts.found[0], name) is None:
             raise web.HTTPNotFound
         # However many look at the same, it is written out once, in a thread: of thousands of hotels that takes long.
+        # What it was made of is megabytes then, and not kept with it.
         told, key, away_s = (facts.found, facts.trouble), (template, asked), self._away_s(facts)
-        if key not in self._bodies or not _is_same(self._bodies[key][0], told):
-            self._bodies.pop(key, None)
+        if key in self._bodies and self._bodies[key][0] != facts.number:
+            del self._bodies[key]
 
-        def write() -> tuple[Told, asyncio.Task[str]]:
-            return told, asyncio.create_task(asyncio.to_thread(self._render, template, asked, told, away_s))
+        def write() -> tuple[int, asyncio.Task[str]]:
+            return facts.number, asyncio.create_task(asyncio.to_thread(self._render, template, asked, told, away_s))
 
         return await asyncio.shield(self._bodies.get_or(key, write)[1])
 
@@ -178,10 +179,6 @@ def _read(request: web.Request) -> Asked:
     page = int(number) if number.isascii() and number.isdecimal() and len(number) <= LONGEST_PAGE else 1
     name, find = (composed(request.query.get(key, "")).strip()[:LONGEST_NAME] for key in ("connection", "find"))
     return Asked(name or None, "" if name else find, max(1, page))
-
-
-def _is_same(one: Told, other: Told) -> bool:
-    return one[0] is other[0] and one[1] is other[1]
 
 
 async def _load(tx: AsyncConnection, *, name: str | None) -> Facts:

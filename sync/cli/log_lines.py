@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,11 +69,19 @@ class LineWriter(logging.Handler):
             line = self._lines.get()
             try:
                 while line:
-                    line = line[os.write(self._descriptor, line) :]
+                    line = self._write(line)
             except OSError:  # its reader has gone, or the disk is full, which may have room again
                 self._failed()
             finally:
                 self._lines.task_done()
+
+    def _write(self, line: bytes) -> bytes:
+        """What is left of it."""
+        try:
+            return line[os.write(self._descriptor, line) :]
+        except BlockingIOError:  # whoever else has the terminal or pipe may set it so
+            select.select([], [self._descriptor], [])
+            return line
 
 
 @contextmanager

@@ -68,6 +68,20 @@ def read_lines(reader: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in b"".join(parts).splitlines()]
 
 
+def test_a_descriptor_that_others_have_set_not_to_block_is_waited_for_all_the_same() -> None:
+    reader, descriptor = small_pipe()
+    fill(descriptor)
+    os.set_blocking(descriptor, False)
+    with writer_to(descriptor, most_lines=10) as writer:
+        log.info("first")
+        log.info("second")
+        assert not writer.is_through()
+        shown = b""
+        while shown.count(b"\n") < 2:
+            shown += os.read(reader, SMALLEST)
+        assert [json.loads(line)["event"] for line in shown.lstrip(b"x").splitlines()] == ["first", "second"]
+
+
 def test_what_nobody_reads_is_dropped_and_told_of_once_somebody_does() -> None:
     reader, descriptor = small_pipe()
     fill(descriptor)

@@ -46,7 +46,7 @@ class Outcome:
     def sentence(self) -> str:
         """Counts for people."""
         if self.pulled is None or self.discovered is None:
-            return "Nothing was pulled."
+            return f"Nothing was pulled.{self._rejected()}{self._pushed()}"
         windows = f"{self.pulled.windows_done} of {plural(self.pulled.windows_planned, 'window')}"
         return (
             f"{plural(self.discovered.vouchers, 'voucher')}, {windows}, {plural(self.pulled.codes, 'code')} read, "

@@ -44,6 +44,16 @@ async def test_of_an_outbox_in_which_nothing_waits_nothing_is_told_however_the_p
     assert all("(410)" in one for one in errors_of(ended.stderr))
 
 
+async def test_what_was_pushed_is_told_where_nothing_could_be_pulled(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        assert (await cli("once", settings=mirror.environment | QUICK)).code == 0
+        await queue(mirror, "NEW")
+        mirror.simulator.faults.script(Operation.GET_SERVICES, Status(410), times=99)
+        ended = await cli("once", settings=mirror.environment | QUICK)
+        assert await state(mirror) == [("done", 1)]
+    assert (ended.code, ended.stdout) == (1, "Nothing was pulled. Pushed: 1 change done, 0 failed.\n")
+
+
 @pytest.mark.long
 async def test_a_delete_of_what_the_mirror_does_not_show_is_decided_in_the_same_cycle(cli: Cli, mirror: Mirror) -> None:
     async with mirror.opened():

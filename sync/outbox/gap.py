@@ -1,6 +1,5 @@
 """What was queued before a gap: held, and looked up when somebody adopts the database."""
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, Select, Text, bindparam, func, not_, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.gaps import Gap, Known
 from sync.mirror.skipped import is_skipped
@@ -20,8 +19,10 @@ from sync.outbox.completion import complete
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, HeldBecause, Operation, Row, Stands, Status
+from sync.outbox.standing import standing
 from sync.outbox.tables import ROW_COLUMNS, outbox
 from sync.outbox.uncertain import NOT_SHOWN
+from sync.postgres.engine import in_transaction
 from sync.postgres.metadata import TIMESTAMP
 
 REASON = (
@@ -29,6 +30,8 @@ REASON = (
     "`voucher-sync adopt` looks it up"
 )
 """`last_error` of what a gap holds."""
+HELD_AT_ONCE = 10_000
+"""A transaction of so many takes about half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +59,39 @@ class Concerned:
         return self.is_everybody or name in self.names
 
 
-async def hold_before_gap(tx: AsyncConnection, known: Known, *, waits: bool = False) -> Written:
+async def hold_before_gap(tx: AsyncConnection, known: Known) -> Written:
     """Hold what is pending and was queued before the gap, but for what somebody has released since, by whatever clock:
     a gap holds each row once.
 
     Of a copy that is all: it may have been found while rows of the original were still being restored into it. What
-    others have locked is held the next time, unless it `waits`, as whoever closes the gap must.
+    others have locked is held the next time.
     """
     if not known.gap_at:  # nor where others may still vouch for it
         return Written()
     parameters = {"through": through_of(known), "since": known.gap_at}
-    row_ids = (await tx.execute(_TO_HOLD if waits else _FREE_TO_HOLD, parameters)).scalars().all()
-    return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
+    return await _hold(tx, known, (await tx.execute(_FREE_TO_HOLD, parameters)).scalars().all())
+
+
+async def hold_all_before_gap(engine: AsyncEngine, known: Known, *, waits: bool = False) -> tuple[int, dict[int, str]]:
+    """The same, some at a time, since one transaction of millions would not end in time: how many rows, and why others
+    are refused. It `waits` for what others have locked, as whoever closes the gap must.
+    """
+    if not known.gap_at:
+        return 0, {}
+    number, refused, after = 0, dict[int, str](), 0
+    select_some = _SOME_TO_HOLD if waits else _SOME_FREE_TO_HOLD
+
+    async def hold_some(tx: AsyncConnection) -> tuple[Written, int]:
+        parameters = {"through": through_of(known), "since": known.gap_at, "after": after, "most": HELD_AT_ONCE}
+        row_ids = (await tx.execute(select_some, parameters)).scalars().all()
+        return await _hold(tx, known, row_ids), max(row_ids, default=0)
+
+    while True:
+        held, last = await in_transaction(engine, hold_some, claims.as_daemon)
+        number, refused = number + len(held.ids), refused | held.refused
+        if not last:
+            return number, refused
+        after = last
 
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
@@ -117,7 +141,10 @@ async def hold_again(tx: AsyncConnection, known: Known) -> Written:
 
     What somebody has released by hand stays so, which the trigger notes with the same instant.
     """
-    row_ids = (await tx.execute(_RELEASED, {"since": known.gap_at})).scalars().all()
+    return await _hold(tx, known, (await tx.execute(_RELEASED, {"since": known.gap_at})).scalars().all())
+
+
+async def _hold(tx: AsyncConnection, known: Known, row_ids: Sequence[int]) -> Written:
     return await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=REASON, since=known.gap_at))
 
 
@@ -139,64 +166,13 @@ async def complete_standing(tx: AsyncConnection, rows: Sequence[Row], server_utc
         if code_id in named[row_id][0]:  # else a pull has brought it since
             named[row_id][0].remove(code_id)
     made = await lookups.made_since_queued(tx, adds, server_utc, usable_only=False)
-    stands = _standing(rows, made, named)
+    stands = standing(rows, made, named)
     attempt_id = uuid4()
     await release(tx, list(stands))
     claimed = await claims.claim_unsent(tx, attempt_id, list(stands))
     decisions: dict[int, Decision] = {row_id: Stands(code_id) for row_id, code_id in stands.items()}
-    standing = [row for row in rows if row.id in claimed.ids]
-    return (await complete(tx, attempt_id, resolve_unsent(standing, decisions))).counts[Status.DONE]
-
-
-def _standing(
-    rows: Sequence[Row], made: Mapping[int, UUID], named: Mapping[int, tuple[Sequence[UUID], Sequence[UUID]]]
-) -> dict[int, UUID]:
-    """The code in which each row stands that does, of rows in the order of their ids.
-
-    An add stands where the API has made its code since it was queued, a delete where its code is known as deleted.
-    """
-    stands: dict[int, UUID] = {}
-    of_code = defaultdict[tuple[UUID | None, str | None], list[Row]](list)
-    for row in rows:
-        of_code[row.voucher_id, row.value].append(row)
-    for same in of_code.values():
-        stands |= _standing_in_turn(same, made, named)
-    return stands
-
-
-def _standing_in_turn(
-    rows: Sequence[Row], made: Mapping[int, UUID], named: Mapping[int, tuple[Sequence[UUID], Sequence[UUID]]]
-) -> dict[int, UUID]:
-    """The same of one voucher and value, whose rows are carried out one after the other.
-
-    So behind a row that is not done nothing is: what looks like an add's is the code that the delete before it means,
-    and what looks like a delete's was deleted long ago, while the code that it means is still to be made.
-    """
-    stands: dict[int, UUID] = {}
-    is_open = False
-    for number, row in enumerate(rows):
-        if row.operation is Operation.ADD:
-            code_id = made.get(row.id)
-            is_done = not is_open and code_id not in stands.values()
-        else:
-            made_later = [made[later.id] for later in rows[number + 1 :] if later.id in made]
-            code_id = _deleted_by(*named[row.id], made_later)
-            is_done = not is_open or row.voucher_code_id is not None
-        if code_id and is_done:
-            stands[row.id] = code_id
-        else:
-            is_open = True
-    return stands
-
-
-def _deleted_by(active: Sequence[UUID], deleted: Sequence[UUID], made_later: Sequence[UUID]) -> UUID | None:
-    """The code that a delete has deleted, of those that it names: not what an add behind it made, if there is another.
-
-    None while a code is active that it may mean.
-    """
-    if not set(made_later).issuperset(active):
-        return None
-    return next((code_id for code_id in deleted if code_id not in made_later), next(iter(deleted), None))
+    completed = [row for row in rows if row.id in claimed.ids]
+    return (await complete(tx, attempt_id, resolve_unsent(completed, decisions))).counts[Status.DONE]
 
 
 async def release(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
@@ -236,12 +212,14 @@ _PENDING_BEFORE_GAP = """
 SELECT id FROM mews.voucher_code_outbox
 WHERE status = 'pending' AND (id <= :through OR :through IS NULL) AND (released_at IS NULL OR released_at < :since)
   AND held_by_gap IS DISTINCT FROM :since
-FOR NO KEY UPDATE
 """
+_SOME = "AND id > :after ORDER BY id LIMIT :most"
 _SINCE = bindparam("since", type_=TIMESTAMP)
 _OF_GAP = (bindparam("through", type_=BigInteger), _SINCE)
-_TO_HOLD = text(_PENDING_BEFORE_GAP).bindparams(*_OF_GAP)
-_FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} SKIP LOCKED").bindparams(*_OF_GAP)
+_OF_SOME = (*_OF_GAP, bindparam("after", type_=BigInteger), bindparam("most", type_=BigInteger))
+_FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} FOR NO KEY UPDATE SKIP LOCKED").bindparams(*_OF_GAP)
+_SOME_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} {_SOME} FOR NO KEY UPDATE").bindparams(*_OF_SOME)
+_SOME_FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} {_SOME} FOR NO KEY UPDATE SKIP LOCKED").bindparams(*_OF_SOME)
 
 _RELEASED = text("""
 SELECT id FROM mews.voucher_code_outbox

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from random import Random
 
 from sync.connection.connection import Connection
@@ -21,7 +20,7 @@ from sync.outbox import gap
 from sync.outbox.bisect import Bisector
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claimer import Claimed, Claimer
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Lane
 from sync.outbox.completer import Completer, PushReport
 from sync.outbox.dispatch import Batch, Dispatched
 from sync.outbox.finder import DueFinder
@@ -29,7 +28,6 @@ from sync.outbox.outcomes import Outcome, Waits
 from sync.outbox.routing import Waiting
 from sync.outbox.rules import Operation
 from sync.outbox.send import PushSettings, Sender
-from sync.postgres.engine import in_transaction
 
 Claim = AbstractAsyncContextManager[Claimed | None]
 CALLS_IN_FLIGHT = 8
@@ -151,9 +149,9 @@ class Pusher:
         incarnation, engine = self._connection.incarnation, self._connection.engine
         await incarnation.check(engine)
         if (known := incarnation.known) and known.gap:
-            held = await in_transaction(engine, partial(gap.hold_before_gap, known=known), as_daemon)
-            self._completer.report.held += len(held.ids)
-            self._connection.set_aside.add(held.refused)
+            held, refused = await gap.hold_all_before_gap(engine, known)
+            self._completer.report.held += held
+            self._connection.set_aside.add(refused)
 
     async def _start_due(self, calls: asyncio.TaskGroup) -> bool:
         with self._backlogged():

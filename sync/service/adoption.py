@@ -129,10 +129,9 @@ async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pa
 
     Whether it has waited for that; the adoption has the errors where it could not be known.
     """
-    hold = partial(gap.hold_before_gap, known=known, waits=True)
     count_open = partial(gap.count_open, known=known, names=[one.connection.name for one in everybody])
     await in_transaction(engine, partial(gap.hold_again, known=known), as_daemon)
-    await in_transaction(engine, hold, as_daemon)
+    await gap.hold_all_before_gap(engine, known, waits=True)
     looks = 0
     while count := await in_transaction(engine, count_open):
         if looks == LOOKS:
@@ -143,7 +142,7 @@ async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pa
         looks += 1
         for one in everybody:
             await one.outbox.look_up()
-        await in_transaction(engine, hold, as_daemon)
+        await gap.hold_all_before_gap(engine, known, waits=True)
         if errors := [error for one in everybody for error in one.health.errors]:
             adoption.errors = errors
             break

@@ -250,8 +250,7 @@ async def held_by_gap(mirror: Mirror) -> int:
         engine, incarnation = mirror.connection.engine, mirror.connection.incarnation
         await incarnation.check(engine)
         assert incarnation.known
-        async with as_daemon(engine) as tx:
-            return len((await gap.hold_before_gap(tx, incarnation.known)).ids)
+        return (await gap.hold_all_before_gap(engine, incarnation.known))[0]
 
 
 @pytest.mark.parametrize("rest", [Rest.CANCEL, Rest.KEEP])

@@ -19,7 +19,13 @@ from tests.support.outbox import Outbox
 SEED = int(os.environ.get("CRASHPOINTS_SEED") or 0)
 SAMPLE = 2
 """So many combinations of a scene in which changes are pushed, and of one in which they are adopted."""
-WAY_OF_AN_ADD = ("outbox/due.py", "outbox/dispatch.py", "outbox/send.py", "outbox/completer.py", "outbox/completion.py")
+WAY_OF_AN_ADD = (
+    "outbox/look.py",
+    "outbox/dispatch.py",
+    "outbox/send.py",
+    "outbox/completer.py",
+    "outbox/completion.py",
+)
 """Where an add waits for the database and the API, in this order."""
 ADD = Scene("an add", (Change("add"),))
 BEGUN_BEFORE = "outbox/dispatch.py:"

@@ -11,7 +11,7 @@ from sync.fleet.tokens import TokenBox, TokenOf
 from tests.fleet.replicas import ADD, Fleet, served, token_of, until_done
 from tests.support.daemon import PATIENCE_S
 
-LEASE_S = "3"
+SOON = {"SYNC_LEASE_S": "3", "SYNC_SETTLE_AFTER_S": "1"}
 NAME = "hotel-0"
 
 
@@ -29,7 +29,7 @@ def add_group(fleet: Fleet) -> None:
 async def test_it_goes_by_another_connection_that_sees_the_hotel(database_url: str, tmp_path: Path) -> None:
     async with served(database_url, tmp_path, 1, takes_doubles=True) as fleet:
         is_sent = asyncio.Event()
-        async with fleet.replica(SYNC_LEASE_S=LEASE_S) as first:
+        async with fleet.replica(**SOON) as first:
             await fleet.all_pulled()
             add_group(fleet)
             await fleet.all_pulled(["group"])
@@ -46,6 +46,6 @@ async def test_it_goes_by_another_connection_that_sees_the_hotel(database_url: s
             first.process.kill()
         with psycopg.connect(database_url, autocommit=True) as connection:
             connection.execute("UPDATE sync.connections SET paused_at = now() WHERE name = %s", [NAME])
-        async with fleet.replica(SYNC_LEASE_S=LEASE_S, SYNC_SETTLE_AFTER_S="1"):
+        async with fleet.replica(**SOON):
             await until_done(database_url)
         assert fleet.made()["NEW"] == 1

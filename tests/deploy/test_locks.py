@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import distribution
 from pathlib import Path
+from shlex import quote
 
 import pytest
 from packaging.requirements import Requirement
@@ -145,12 +146,12 @@ def test_the_gate_that_asks_for_newer_releases_is_green_only_where_there_is_one(
         subprocess.run([sys.executable, "-c", write], check=True, cwd=ROOT / ".ci")
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n', encoding="utf-8")
+    python.write_text(f'#!/bin/sh\nexec {quote(sys.executable)} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
     (tmp_path / "tests").symlink_to(ROOT / "tests")
     function = re.search(r"(?ms)^the_registry_has_newer_releases\(\) \{.*?^\}", (ROOT / ".ci/gates").read_text("utf-8"))
     assert function
-    only = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    only = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": (tmp_path / "wheels").as_uri()}
     command = ["bash", "-uo", "pipefail", "-c", f"{function[0]}\nthe_registry_has_newer_releases"]
     ended = subprocess.run(command, check=False, cwd=tmp_path, env=os.environ | only, capture_output=True)
     assert (ended.returncode == 0) is is_green

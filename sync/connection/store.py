@@ -41,8 +41,9 @@ async def load(tx: AsyncConnection, connection: str) -> Remembered:
 async def remember(
     tx: AsyncConnection, connection: str, platform_address: str, token: bytes, seen: Iterable[UUID], *, is_stored: bool
 ) -> None:
-    """Remember an address and a token that are this connection's, and which hotels it sees; nothing of one that was
-    purged."""
+    """Remember an address and a token that are this connection's, and which hotels it sees; of one that was purged
+    nothing.
+    """
     values = {"platform_address": platform_address, "token_fingerprint": token, "enterprise_ids": sorted(seen)}
     if await is_there(tx, connection, is_stored=is_stored):
         await tx.execute(update(connections).where(connections.c.name == connection).values(values))

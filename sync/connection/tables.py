@@ -110,6 +110,12 @@ connections = Table(
     schema="sync",
     comment="The connections: where their tokens are, who works for each, and how it is doing.",
 )
+
+IS_AT_WORK = """
+EXISTS (SELECT FROM sync.connections AS known
+        WHERE known.name = {of}.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+"""
+"""Whether a row's connection is one that is worked for, in SQL; `of`: how the row is called."""
 freshness = table(
     "connection_freshness",
     column("name", Text),

@@ -77,10 +77,12 @@ async def discover(connection: Connection) -> DiscoverReport:
     taken_over = await take_over(connection.engine, connection.name, listed, report.enterprise_ids)
     report.written += taken_over.taken
     report.left_for_now = taken_over.left
-    await in_transaction(connection.engine, lambda tx: rejected.forget_stored(tx, connection.name))
-    await in_transaction(
-        connection.engine, lambda tx: rejected.forget_unlisted(tx, connection.name, LISTED, report.unreadable)
-    )
+
+    async def forget_rejected(tx: AsyncConnection) -> None:
+        await rejected.forget_stored(tx, connection.name)
+        await rejected.forget_unlisted(tx, connection.name, LISTED, report.unreadable)
+
+    await in_transaction(connection.engine, forget_rejected)
     return report
 
 

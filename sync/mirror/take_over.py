@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.tables import IS_AT_WORK
 from sync.core.errors import StatementRefused
 from sync.mirror import skipped
 from sync.postgres.engine import in_transaction
@@ -101,14 +102,10 @@ async def _move_hotels(tx: AsyncConnection, connection: str, hotels: Sequence[UU
 
 
 _IDS = bindparam("ids", type_=ARRAY(UUID_TYPE))
-_IS_AT_WORK = """
-EXISTS (SELECT FROM sync.connections AS owner
-        WHERE owner.name = {of}.connection AND owner.removed_at IS NULL AND owner.paused_at IS NULL)
-"""
 _FREE = text(f"""
 SELECT voucher.id, voucher.connection FROM mews.vouchers AS voucher
 WHERE voucher.id = ANY (:ids) AND voucher.connection <> :of_connection
-  AND (NOT {_IS_AT_WORK.format(of="voucher")} OR EXISTS (
+  AND (NOT {IS_AT_WORK.format(of="voucher")} OR EXISTS (
     SELECT FROM sync.skipped AS gone
     WHERE gone.connection = voucher.connection AND gone.id = voucher.id AND gone.kind = 'voucher'
       AND gone.until IS NULL))
@@ -161,10 +158,10 @@ WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_
 )
 _HOTELS = text(f"""
 UPDATE mews.enterprises AS hotel SET connection = :of_connection, mirrored_at = clock_timestamp()
-WHERE hotel.id = ANY (:ids) AND hotel.connection <> :of_connection AND NOT {_IS_AT_WORK.format(of="hotel")}
+WHERE hotel.id = ANY (:ids) AND hotel.connection <> :of_connection AND NOT {IS_AT_WORK.format(of="hotel")}
 """).bindparams(_IDS)  # noqa: S608 - put together of constants
 _SERVICES = text(f"""
 UPDATE mews.services AS service SET connection = :of_connection, mirrored_at = clock_timestamp()
 WHERE service.enterprise_id = ANY (:ids) AND service.connection <> :of_connection
-  AND NOT {_IS_AT_WORK.format(of="service")}
+  AND NOT {IS_AT_WORK.format(of="service")}
 """).bindparams(_IDS)  # noqa: S608 - put together of constants

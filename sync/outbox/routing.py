@@ -13,7 +13,9 @@ from sqlalchemy import Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.set_aside import SET_ASIDE_FOR
+from sync.connection.tables import IS_AT_WORK
 from sync.outbox.each_row import IDS, KEPT, REFUSES, Written, write_each, write_rows
+from sync.outbox.tables import PENDING_CONNECTIONS
 from sync.postgres.metadata import TIMESTAMP
 
 MAX_UNASSIGNED = 20_000
@@ -116,24 +118,11 @@ LIMIT :limit
 FOR NO KEY UPDATE OF unassigned SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 
-# Each step of the recursion finds the next connection in an index, however many rows one has; of those for which nobody
-# works, the rows of this one's hotels are looked at.
-_LOCK_LEFT_BEHIND = text("""
-WITH RECURSIVE pending AS (
-  (SELECT row.connection FROM mews.voucher_code_outbox AS row
-   WHERE left(row.status, 7) = 'pending' AND row.connection IS NOT NULL
-   ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1)
-UNION ALL
-  SELECT (
-    SELECT row.connection FROM mews.voucher_code_outbox AS row
-    WHERE left(row.status, 7) = 'pending' AND row.connection > pending.connection
-    ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1
-  ) FROM pending WHERE pending.connection IS NOT NULL
-), nobodys AS MATERIALIZED (
+# Of the connections for which nobody works the rows of this one's hotels are looked at.
+_LOCK_LEFT_BEHIND = text(f"""
+WITH RECURSIVE {PENDING_CONNECTIONS}, nobodys AS MATERIALIZED (
   SELECT pending.connection FROM pending
-  WHERE pending.connection <> :connection AND NOT EXISTS (
-    SELECT FROM sync.connections AS known
-    WHERE known.name = pending.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
+  WHERE pending.connection <> :connection AND NOT {IS_AT_WORK.format(of="pending")}
 ), hotel AS MATERIALIZED (
   SELECT DISTINCT enterprise_id FROM mews.vouchers WHERE connection = :connection AND EXISTS (SELECT FROM nobodys)
 )
@@ -147,7 +136,7 @@ WHERE row.next_attempt_at <= now()
   OR (starts_with(row.last_error, :refuses) OR row.last_error = :kept) IS NOT TRUE
 LIMIT :limit
 FOR NO KEY UPDATE OF row SKIP LOCKED
-""").bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
+""").bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))  # noqa: S608 - put together of constants
 
 # From now on it is due: a look begins where the last one has seen what was due then. A trigger may leave it as it is.
 _ASSIGN = text("""

@@ -10,8 +10,10 @@ from datetime import datetime
 from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.tables import IS_AT_WORK
 from sync.mirror.upsert import READ_BACK_FOR
 from sync.outbox.claims import as_daemon
+from sync.outbox.tables import PENDING_CONNECTIONS
 from sync.postgres.shared_look import SharedLook
 
 
@@ -49,32 +51,17 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
     return SharedLook(engine, load_unfinished, as_daemon)
 
 
-# Each step of a recursion finds the next connection in an index: a million rows of one cost one step. What is sent and
-# not completed has an attempt; rows of attempts that are not there are looked for by each connection, now and then. Of
-# what nobody works for, whose hotels others see is found in the same way: the next hotel is a step.
-_IS_AT_WORK = """
-EXISTS (SELECT FROM sync.connections AS known
-        WHERE known.name = {of}.connection AND known.removed_at IS NULL AND known.paused_at IS NULL)
-"""
+# What is sent and not completed has an attempt; rows of attempts that are not there are looked for by each connection,
+# now and then. Of what nobody works for, whose hotels others see is found as the connections are: the next is a step.
 _UNFINISHED = text(f"""
-WITH RECURSIVE pending AS (
-  (SELECT row.connection FROM mews.voucher_code_outbox AS row
-   WHERE left(row.status, 7) = 'pending' AND row.connection IS NOT NULL
-   ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1)
-UNION ALL
-  SELECT (
-    SELECT row.connection FROM mews.voucher_code_outbox AS row
-    WHERE left(row.status, 7) = 'pending' AND row.connection > pending.connection
-    ORDER BY row.connection, row.next_attempt_at, row.id LIMIT 1
-  ) FROM pending WHERE pending.connection IS NOT NULL
-), left_behind AS (
+WITH RECURSIVE {PENDING_CONNECTIONS}, left_behind AS (
   SELECT pending.connection, kind.operation, (
     SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
     WHERE row.status = 'pending' AND row.connection = pending.connection AND row.operation = kind.operation
     ORDER BY row.enterprise_id LIMIT 1
   ) AS enterprise_id
   FROM pending CROSS JOIN pg_catalog.unnest(ARRAY['add', 'delete']) AS kind(operation)
-  WHERE pending.connection IS NOT NULL AND NOT {_IS_AT_WORK.format(of="pending")}
+  WHERE pending.connection IS NOT NULL AND NOT {IS_AT_WORK.format(of="pending")}
 UNION ALL
   SELECT hotel.connection, hotel.operation, (
     SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
@@ -108,7 +95,7 @@ SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection I
            ON voucher.enterprise_id = hotel.enterprise_id AND voucher.connection <> hotel.connection
        ) AS left_behind,
        ARRAY(
-         SELECT DISTINCT attempt.connection FROM sync.attempts AS attempt WHERE NOT {_IS_AT_WORK.format(of="attempt")}
+         SELECT DISTINCT attempt.connection FROM sync.attempts AS attempt WHERE NOT {IS_AT_WORK.format(of="attempt")}
        ) AS abandoned,
        clock_timestamp() AS now
 """).bindparams(bindparam("read_back_for", type_=Interval))  # noqa: S608 - put together of constants

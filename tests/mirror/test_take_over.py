@@ -159,16 +159,21 @@ async def test_what_is_queued_by_a_transaction_that_began_before_goes_with_its_v
     assert (pushed.done, pushed.errors) == (1, {})
 
 
-@pytest.mark.long
-async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(
-    mirror: Mirror, group: Connection, voucher: Voucher
-) -> None:
+async def send(mirror: Mirror, group: Connection, voucher: Voucher) -> None:
+    """A change of the voucher is being sent."""
     await mirror.execute(
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
         voucher_id=voucher.id,
     )
     async with as_daemon(group.engine) as tx:
         await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid()"))
+
+
+@pytest.mark.long
+async def test_a_voucher_of_which_a_change_is_being_sent_stays_until_that_is_done(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await send(mirror, group, voucher)
     look = mirror_look(group.engine)
     discoveries = Discoveries(group, look, QuietPulls(group, look))
     await leave(mirror, "paused")
@@ -218,12 +223,8 @@ async def test_a_voucher_that_something_refuses_keeps_no_other_from_being_taken_
 async def test_what_had_failed_before_a_purge_is_retried_by_whoever_sees_the_hotel_then(
     mirror: Mirror, group: Connection, voucher: Voucher
 ) -> None:
-    await mirror.execute(
-        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'NEW')",
-        voucher_id=voucher.id,
-    )
+    await send(mirror, group, voucher)
     async with as_daemon(group.engine) as tx:
-        await tx.execute(text("UPDATE mews.voucher_code_outbox SET status = 'sending', attempt_id = gen_random_uuid()"))
         await tx.execute(text(ENDED))
     await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
     await purge(group.engine, "default")

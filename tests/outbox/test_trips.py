@@ -51,6 +51,7 @@ async def test_a_change_is_found_and_claimed_in_three_questions(mirror: Mirror, 
     with trips(mirror.connection.engine) as sent:
         await outbox.pusher.push()
     assert until_sent == CLAIM
+    assert "SAVEPOINT" not in sent, "what the call has done is written without any, while nothing is refused"
 
 
 async def test_where_nothing_is_due_one_question_is_all(mirror: Mirror, outbox: Outbox) -> None:

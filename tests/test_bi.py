@@ -19,7 +19,7 @@ from sync.mirror.tables import voucher_codes
 from sync.mirror.upsert import store_enterprises, store_services, store_voucher_codes, store_vouchers
 from sync.outbox.rules import Status
 from sync.postgres.engine import make_engine, transaction
-from tests.support.database import CONNECTION, code, execute, rows, store, uuid, voucher
+from tests.support.database import CONNECTION, code, execute, make_known, rows, store, uuid, voucher
 from tests.support.documents import ROOT
 from tests.support.queue import Outbox
 from tests.support.users import login
@@ -48,6 +48,7 @@ CODES = [
 async def hotels(engine: AsyncEngine) -> AsyncEngine:
     """Two hotels, one of which is in a time zone that no server knows, with a voucher and codes each."""
     async with transaction(engine) as tx:
+        await make_known(tx)
         await store_enterprises(
             tx,
             CONNECTION,

@@ -73,3 +73,5 @@ async def admit(connection: Connection, enterprises: Iterable[Enterprise]) -> No
             is_stored=identity.is_stored,
         )
         await in_transaction(engine, remember)
+    elif not (seen or identity.is_stored):  # what hangs on hotels that cannot be read is mirrored all the same
+        await in_transaction(engine, partial(store.is_there, connection=connection.name, is_stored=False))

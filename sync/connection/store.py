@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import connections, enterprises
+from sync.core.errors import VoucherSyncError
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,5 +58,22 @@ async def is_there(tx: AsyncConnection, connection: str, *, is_stored: bool) -> 
     """
     if not is_stored:
         await tx.execute(insert(connections).values(name=connection, state="ok").on_conflict_do_nothing())
+    return await _is_known(tx, connection)
+
+
+async def refuse_purged(tx: AsyncConnection, connection: str) -> None:
+    """`VoucherSyncError` where a connection is not known; else it stays so until the transaction ends.
+
+    Whoever has written rows of it asks this before the commit: `sync.fleet.purge` takes the connection's own row for
+    itself before it looks a last time, so that it has either seen them, or they are refused here.
+    """
+    if not await _is_known(tx, connection):
+        raise VoucherSyncError(
+            f"connection {connection} was removed with all that it had mirrored (`connections remove --purge`): "
+            f"what was just read of it is not kept"
+        )
+
+
+async def _is_known(tx: AsyncConnection, connection: str) -> bool:
     known = select(connections.c.name).where(connections.c.name == connection)
     return (await tx.execute(known.with_for_update(read=True, key_share=True))).first() is not None

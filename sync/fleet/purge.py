@@ -35,17 +35,22 @@ async def purge(engine: AsyncEngine, name: str) -> int:
         failed = (await tx.execute(_SOME_FAILED, {"name": name, "most": CHANGES_AT_ONCE})).scalars().all()
         return len((await write_each(tx, failed, partial(write_rows, tx, _LEAVE))).ids)
 
-    async def delete_the_rest(tx: AsyncConnection) -> None:
-        await tx.execute(_IS_REMOVED, {"name": name})  # whoever notes something of it still does so before, or not
+    async def delete_the_rest(tx: AsyncConnection) -> bool:
+        # Whoever reads or notes something of it still does so before this, and it is seen here, or not at all.
+        await tx.execute(_TAKE_ALONE, {"name": name})
+        if (await tx.execute(_HAS_CODES, {"name": name})).scalar_one():
+            return False
         for statement in _THE_REST:
             await tx.execute(text(statement), {"name": name})
+        return True
 
-    total = 0
-    while deleted := await in_transaction(engine, delete_some):
-        total += deleted
-    while await in_transaction(engine, leave_some, as_daemon):
-        pass
-    await in_transaction(engine, delete_the_rest)
+    total, is_gone = 0, False
+    while not is_gone:
+        while deleted := await in_transaction(engine, delete_some):
+            total += deleted
+        while await in_transaction(engine, leave_some, as_daemon):
+            pass
+        is_gone = await in_transaction(engine, delete_the_rest)
     return total
 
 
@@ -57,7 +62,9 @@ _LEAVE = text("""
 UPDATE mews.voucher_code_outbox SET connection = NULL, enterprise_id = NULL WHERE id = ANY (:ids) RETURNING id
 """).bindparams(IDS)
 
-_IS_REMOVED = text("SELECT name FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL FOR UPDATE")
+# Pages that are stored meanwhile wait for the last step alone: else each would wait for the other's rows.
+_IS_REMOVED = text("SELECT name FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL FOR NO KEY UPDATE")
+_TAKE_ALONE = text("SELECT name FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL FOR UPDATE")
 
 # What others see stays with its voucher, and is theirs from their next discovery on.
 _IS_SEEN_BY_OTHERS = """
@@ -76,6 +83,9 @@ WITH chosen AS MATERIALIZED (
 )
 DELETE FROM mews.voucher_codes AS code USING chosen WHERE code.id = chosen.id
 """)  # noqa: S608 - put together of constants
+_HAS_CODES = text(f"""
+SELECT EXISTS (SELECT FROM mews.voucher_codes AS code WHERE code.voucher_id IN ({_OWN_VOUCHERS}))
+""")  # noqa: S608 - as above
 _THE_REST = (
     f"DELETE FROM mews.voucher_assignments WHERE voucher_id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above
     f"DELETE FROM sync.code_counts WHERE voucher_id IN ({_OWN_VOUCHERS})",  # noqa: S608 - as above

@@ -1,6 +1,6 @@
 """What stands in schema `mews`: written only where it differs, never by something staler."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID as UUID_
@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, UUID, distinct_on, insert
 from sqlalchemy.dialects.postgresql.dml import Insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.store import refuse_purged
 from sync.connection.tables import enterprises
 from sync.mews.limits import MAX_PAGE_SIZE
 from sync.mews.records import Enterprise, Service, Voucher, VoucherAssignment, VoucherCode, columns_of
@@ -108,8 +109,7 @@ async def store_voucher_codes(tx: AsyncConnection, connection: str, codes: Seque
     if not codes:
         return 0
     columns = dict(zip(VoucherCode._fields, columns_of(codes), strict=True))
-    result = await tx.execute(UPSERT_VOUCHER_CODES, {"connection": connection, **columns})
-    return result.rowcount
+    return await _written(tx, UPSERT_VOUCHER_CODES, connection, columns)
 
 
 async def note_deleted(tx: AsyncConnection, code_ids: Sequence[UUID_]) -> int:
@@ -159,8 +159,17 @@ async def _store(
     if not records:
         return 0
     columns = {name: [getattr(record, name) for record in records] for name in names}
-    result = await tx.execute(statement, {"connection": connection, **columns})
-    return result.rowcount
+    return await _written(tx, statement, connection, columns)
+
+
+async def _written(
+    tx: AsyncConnection, statement: Insert, connection: str, columns: Mapping[str, Sequence[Any]]
+) -> int:
+    """How many rows an upsert wrote, of a connection that is there: where there is no news, that is not even asked."""
+    written = (await tx.execute(statement, {"connection": connection, **columns})).rowcount
+    if written:
+        await refuse_purged(tx, connection)
+    return written
 
 
 def _given_assignments() -> Any:

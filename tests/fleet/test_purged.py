@@ -1,18 +1,27 @@
 """A connection that was purged is gone, whatever whoever worked for it until then has still to note."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import psycopg
+import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection import store
+from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
+from sync.mirror.discover import discover
+from sync.mirror.upsert import store_voucher_codes
 from sync.mirror.watermarks import CaughtUp
-from sync.postgres.engine import in_transaction
+from sync.postgres.engine import in_transaction, transaction
 from sync.service import states
 from sync.service.states import Standing
 from tests.fleet.test_registry import STORED
+from tests.support.database import blocked, code
+from tests.support.flows import add_voucher_to
+from tests.support.mirror import Mirror
+from tests.support.two_tokens import second
 
 
 async def test_what_is_noted_of_it_later_does_not_make_it_anew(engine: AsyncEngine, database_url: str) -> None:
@@ -29,3 +38,21 @@ async def test_what_is_noted_of_it_later_does_not_make_it_anew(engine: AsyncEngi
         await in_transaction(engine, note)
         assert connection.execute("SELECT name FROM sync.connections").fetchall() == []
         assert connection.execute("SELECT connection FROM sync.outages").fetchall() == []
+
+
+async def test_a_page_that_is_stored_while_it_is_purged_goes_with_the_rest(mirror: Mirror) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    voucher = add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay"))
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        page = [code(number, voucher_id=voucher.id) for number in range(3)]
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        async with transaction(lake.engine) as tx:
+            await store_voucher_codes(tx, "lake", page)
+            purging = asyncio.create_task(purge(lake.engine, "lake"))
+            await blocked(lake.engine, purging)
+        assert await purging == len(page)
+        assert await mirror.rows("SELECT id FROM mews.voucher_codes") == []
+        with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
+            await in_transaction(lake.engine, lambda tx: store_voucher_codes(tx, "lake", page))
+    assert await mirror.rows("SELECT id FROM mews.voucher_codes") == []

@@ -14,7 +14,7 @@ from sync.mirror.upsert import store_vouchers
 from sync.mirror.watermarks import complete, keep_cursor, open_plan, save_reduced
 from sync.mirror.windows import Plan, ReadLimits
 from sync.postgres.engine import transaction
-from tests.support.database import CONNECTION, rows, voucher
+from tests.support.database import CONNECTION, make_known, rows, voucher
 from tests.support.instants import utc
 
 BOUNDS = [utc(2026, month, 1) for month in range(1, 6)]
@@ -44,6 +44,7 @@ class Database:
 
     async def know(self, *numbers: int, created_utc: datetime | None = START, connection: str = CONNECTION) -> None:
         async with transaction(self.engine) as tx:
+            await make_known(tx, connection)
             await store_vouchers(tx, connection, [voucher(one, created_utc=created_utc) for one in numbers])
 
     async def open(self, plan: Plan, connection: str = CONNECTION) -> list[WindowRead]:

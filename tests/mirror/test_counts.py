@@ -15,7 +15,7 @@ from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import migrate
 from tests.migrations.helpers import alembic
 from tests.mirror.helpers import NEW, OLD
-from tests.support.database import CONNECTION, blocked, code, execute, footprint, rows, store, uuid
+from tests.support.database import CONNECTION, blocked, code, execute, footprint, make_known, rows, store, uuid
 from tests.support.instants import utc
 
 KEPT = "SELECT voucher_id, created_month, issued, active, deleted FROM mews.voucher_codes_by_month ORDER BY 1, 2"
@@ -85,6 +85,8 @@ async def test_what_is_not_counted_writes_nothing(engine: AsyncEngine) -> None:
 
 
 async def test_two_who_store_codes_of_one_voucher_do_not_wait_for_each_other(engine: AsyncEngine) -> None:
+    async with transaction(engine) as tx:
+        await make_known(tx)
     async with transaction(engine) as tx:
         await store_voucher_codes(tx, CONNECTION, [code(1, "A", OLD)])
         other = asyncio.create_task(store(engine, code(2, "B", OLD)))

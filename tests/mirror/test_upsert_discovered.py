@@ -17,6 +17,7 @@ from sync.postgres.engine import transaction
 from tests.support.database import (
     CONNECTION,
     footprint,
+    make_known,
     rows,
     uuid,
     voucher,
@@ -35,6 +36,7 @@ async def test_vouchers_follow_the_same_rule(engine: AsyncEngine) -> None:
     written = []
     for page in ([first, voucher(2)], [first, voucher(2)], [stale], [news, stale, first]):
         async with transaction(engine) as tx:
+            await make_known(tx)
             written.append(await store_vouchers(tx, CONNECTION, page))
         found.append(dict((await rows(engine, "SELECT * FROM mews.vouchers WHERE id = :id", id=uuid(1)))[0]))
     assert written == [2, 0, 0, 1]
@@ -57,6 +59,7 @@ async def test_services_and_enterprises_take_the_later_reading(engine: AsyncEngi
         ([], []),
     ):
         async with transaction(engine) as tx:
+            await make_known(tx)
             written.append(await store_services(tx, CONNECTION, services))
             written.append(await store_enterprises(tx, CONNECTION, enterprises))
     assert written == [1, 1, 0, 0, 1, 1, 0, 0, 0, 0]
@@ -71,6 +74,7 @@ async def test_what_a_discovery_finds_unchanged_is_not_touched(engine: AsyncEngi
     before: list[tuple[str, ...]] = []
     for _ in range(2):
         async with transaction(engine) as tx:
+            await make_known(tx)
             await store_vouchers(tx, CONNECTION, [voucher(number) for number in range(50)])
             await store_services(tx, CONNECTION, [Service(uuid(n), uuid(n), None, None, True) for n in range(50)])
             await store_enterprises(tx, CONNECTION, [Enterprise(uuid(n), "Hotel", None) for n in range(50)])

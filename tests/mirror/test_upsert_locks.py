@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.mirror.upsert import store_voucher_codes
 from sync.postgres.engine import transaction
 from tests.mirror.helpers import NEW, NEWEST, OLD
-from tests.support.database import CONNECTION, PATIENCE_S, blocked, code, mirrored, rows, store, uuid
+from tests.support.database import CONNECTION, PATIENCE_S, blocked, code, make_known, mirrored, rows, store, uuid
 
 
 async def test_a_page_without_news_waits_for_nobodys_locks(engine: AsyncEngine) -> None:
@@ -57,6 +57,8 @@ async def test_the_fresher_of_two_uncommitted_readings_wins(
     if is_stored:
         await store(engine, code(1, "STORED"))
     first, second = code(1, "FIRST", earlier), code(1, "SECOND", later)
+    async with transaction(engine) as tx:
+        await make_known(tx)
     async with transaction(engine) as tx:
         await store_voucher_codes(tx, CONNECTION, [first])
         storing = asyncio.create_task(store(engine, second))

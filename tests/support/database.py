@@ -7,8 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from sync.connection.tables import connections
 from sync.mews.records import Voucher, VoucherCode
 from sync.mirror.upsert import store_voucher_codes
 from sync.postgres.engine import transaction
@@ -60,9 +62,16 @@ def voucher(number: int, *, created_utc: datetime | None = None, **others: Any) 
 
 
 async def store(engine: AsyncEngine, *codes: VoucherCode, connection: str = CONNECTION) -> int:
-    """Stores a page of codes; how many rows that wrote."""
+    """Stores a page of codes of a connection; how many rows that wrote."""
     async with transaction(engine) as tx:
+        await make_known(tx, connection)
         return await store_voucher_codes(tx, connection, codes)
+
+
+async def make_known(tx: AsyncConnection, connection: str = CONNECTION) -> None:
+    """Makes a connection known, as it is before anything of it is stored."""
+    known = insert(connections).values(name=connection, state="ok").on_conflict_do_nothing()
+    await tx.execute(known)
 
 
 async def rows(engine: AsyncEngine, statement: str, **parameters: Any) -> Sequence[RowMapping]:

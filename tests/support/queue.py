@@ -17,7 +17,7 @@ from sync.core.errors import DatabaseError
 from sync.mirror.upsert import store_vouchers
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.rules import Operation, Status
-from tests.support.database import CONNECTION, blocked, rows, uuid, voucher
+from tests.support.database import CONNECTION, blocked, make_known, rows, uuid, voucher
 from tests.support.instants import utc
 
 VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER = uuid(1000), uuid(1001), uuid(1999)
@@ -169,6 +169,7 @@ class Outbox:
     async def know(self, *numbers: int, connection: str = CONNECTION, **fields: Any) -> None:
         """Discovers vouchers."""
         async with as_user(self.engine) as tx:
+            await make_known(tx, connection)
             await store_vouchers(tx, connection, [voucher(number, **fields) for number in numbers])
 
     async def attempts(self, row_id: int) -> Sequence[RowMapping]:

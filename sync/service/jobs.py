@@ -200,7 +200,7 @@ class Jobs:
 
     async def tell_last(self) -> None:
         """Note what nobody learns once its work has ended: what was pushed, and which calls failed."""
-        await self.outbox.tell_pushed()
+        await self.outbox.tell_pushed(is_last=True)
         if failed := self.connection.client.failure_log.take():
             note = partial(request_failures.note, connection=self.connection.name, failed=failed)
             with suppress(VoucherSyncError):

@@ -31,6 +31,7 @@ from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.push_all import PushAll
+from sync.service.report_log import warn_of_changes
 
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
@@ -244,12 +245,20 @@ class OutboxJobs:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._connection.stop.wait(), seconds)
 
+    def _take_report(self, pusher: Pusher) -> PushReport:
+        report = pusher.take_report()
+        self._note_pushed(report)
+        warn_of_changes(self._connection.name, report)
+        return report
+
     def _note_pushed(self, report: PushReport) -> None:
         self._pushed.add(report)
         self.totals.update(+Counter(counts_of(report)))
 
-    async def tell_pushed(self) -> None:
-        """Tell what was pushed since the last time, if anything was."""
+    async def tell_pushed(self, *, is_last: bool = False) -> None:
+        """Tell what was pushed since the last time, if anything was; `is_last`: after which no push takes a report."""
+        if is_last and self._made is not None:
+            self._take_report(self._made)
         report, began_s = self._pushed, self._pushing_since_s
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()
         counts = counts_of(report)
@@ -274,14 +283,7 @@ class OutboxJobs:
             await self._health.note("outbox", error)
         else:
             await self._health.note("outbox", None)
-        report = self._pusher.take_report()
-        self._note_pushed(report)
-        if report.held:
-            log.warning("held", connection=self._connection.name, count=report.held)
-        if report.refused:
-            log.warning("changes_refused_by_table", connection=self._connection.name, count=report.refused)
-        if report.failed:
-            log.warning("changes_failed", connection=self._connection.name, count=report.failed)
+        report = self._take_report(self._pusher)
         await self._note_calls(report, [*report.errors.values()])
         waiting = self._pusher.waiting
         if (waiting.discovery or waiting.pull) and time.monotonic() >= self._next_refresh_s:

@@ -1,4 +1,4 @@
-"""What is logged of a discovery and of a pull."""
+"""What is logged of a discovery, of a pull, and of changes of which a push makes nothing."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -7,6 +7,7 @@ import structlog
 
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull_report import PullReport
+from sync.outbox.completer import PushReport
 from sync.service.history import counts_of
 
 MAX_IDS_LOGGED = 10
@@ -23,6 +24,17 @@ def log_report(event: str, connection: str, report: DiscoverReport | PullReport,
         _warn_of_skipped("unlisted", connection, event, report.unlisted)
     if report.rejected:
         log.warning("rejected_records", connection=connection, flow=event, new=report.rejected)
+
+
+def warn_of_changes(connection: str, report: PushReport) -> None:
+    """As warnings, how many changes are held, rest or failed."""
+    for event, count in (
+        ("held", report.held),
+        ("changes_refused_by_table", report.refused),
+        ("changes_failed", report.failed),
+    ):
+        if count:
+            log.warning(event, connection=connection, count=count)
 
 
 def _warn_of_skipped(reason: str, connection: str, flow: str, ids: Sequence[UUID]) -> None:

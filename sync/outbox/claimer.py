@@ -72,8 +72,10 @@ class Claimer:
         async with AsyncExitStack() as taken:
 
             async def look_and_claim(tx: AsyncConnection) -> tuple[Seen, Dispatched | None]:
+                if server_utc is None or not self._may_send_at_once() or not (permits or limiter.is_free):
+                    return await self._finder.look(tx), None  # a lock writes, at each look for as long as an outage
                 seen, due = await self._finder.look_and_lock(tx, self._connection.set_aside.row_ids())
-                if server_utc is None or len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
+                if len(seen.lanes) != 1 or seen.has_waiting or not self._may_send_at_once():
                     return seen, None
                 if not permits and limiter.is_free:  # so that this transaction waits for nothing
                     permits.append(await taken.enter_async_context(limiter.permit(Priority.PUSH)))

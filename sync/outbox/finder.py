@@ -51,8 +51,12 @@ class DueFinder:
             self.seen = await self._looked()
         return self.seen
 
+    async def look(self, tx: AsyncConnection) -> Seen:
+        """What is due now, to be taken once the transaction is committed."""
+        return await look(tx, self._connection.name, self._before())
+
     async def look_and_lock(self, tx: AsyncConnection, without: Iterable[int]) -> tuple[Seen, list[Row]]:
-        """What is due now, to be taken once the transaction is committed, and of few rows those that may go, locked."""
+        """The same, and of few rows those that may go, locked."""
         return await look_and_lock(tx, self._connection.name, self._before(), without)
 
     def take(self, seen: Seen) -> None:
@@ -67,10 +71,7 @@ class DueFinder:
         return self.seen
 
     async def _looked(self) -> Seen:
-        async def look_on(tx: AsyncConnection) -> Seen:
-            return await look(tx, self._connection.name, self._before())
-
-        return await in_transaction(self._connection.engine, look_on, by_index)
+        return await in_transaction(self._connection.engine, self.look, by_index)
 
     async def _sort_out(self, freshness: MirrorFreshness) -> None:
         """Have rows go, or fail, that wait for a voucher or code to become known, or for another row."""

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from sync.demo.simulator import Operation, Voucher
+from sync.demo.simulator import Operation, Status, Voucher
 from sync.outbox.claims import as_daemon
+from tests.support.flows import footprint
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
 
@@ -77,3 +78,16 @@ async def test_a_database_that_may_be_another_one_is_looked_at_from_the_beginnin
     await outbox.refresh()
     await push_what_a_look_finds(outbox)
     assert await outbox.statuses() == ["done"] * 3
+
+
+async def test_while_nothing_may_be_sent_a_look_leaves_no_trace(mirror: Mirror, outbox: Outbox) -> None:
+    """It is taken every few seconds for as long as an outage lasts, and finds a hundred rows of each hotel."""
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "FIRST", "SECOND")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(401))
+    await outbox.pusher.push()
+    await outbox.be_due()
+    before = await footprint(mirror)
+    await push_what_a_look_finds(outbox)
+    assert await footprint(mirror) == before

@@ -136,13 +136,14 @@ def in_order(found: Iterable[RowMapping]) -> list[Row]:
     return [_row(row) for row in sorted(found, key=lambda row: -row["priority"])]
 
 
-def locked_one(row_id: ColumnElement[int]) -> LateralFromClause:
-    """The row of an id, locked as `lock_due` does, beside whatever the id comes from; nothing where it may not go."""
+def locked_one(seen: FromClause) -> LateralFromClause:
+    """A row that is `seen`, locked as `lock_due` does; nothing where it may not go, or is in another lane by now."""
     # Said so, no index of what is pending is taken for the one to find it by.
     is_pending = outbox.c.status.concat("") == Status.PENDING
+    in_its_lane = [outbox.c[name].is_not_distinct_from(seen.c[name]) for name in ("connection", "enterprise_id")]
     return (
         select(*_columns())
-        .where(outbox.c.id == row_id, is_pending, *_may_go())
+        .where(outbox.c.id == seen.c.id, is_pending, *in_its_lane, *_may_go())
         .with_for_update(key_share=True, skip_locked=True)
         .lateral("locked")
     )

@@ -130,8 +130,9 @@ def _lane(connection: str, operation: str, enterprise_id: UUID | None) -> Lane:
 # same trip, and by the first entry of an index.
 @cache
 def _due(*, locks: bool) -> Select[Any]:
+    names = ("connection", "operation", "enterprise_id", "next_attempt_at", "id")
     due = (
-        select(outbox.c.operation, outbox.c.enterprise_id, outbox.c.next_attempt_at, outbox.c.id)
+        select(*(outbox.c[name] for name in names))
         .where(literal_column(IS_NEXT.text, Boolean), outbox.c.connection == bindparam("due_of"))
         .where(is_from_since_on(), outbox.c.next_attempt_at <= func.now())
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
@@ -143,7 +144,7 @@ def _due(*, locks: bool) -> Select[Any]:
     columns += [due.c.operation.label("due_operation"), due.c.enterprise_id.label("due_hotel")]
     columns += [due.c.next_attempt_at.label("due_at"), due.c.id.label("due_id")]
     if locks:
-        locked = locked_one(due.c.id)
+        locked = locked_one(due)
         return select(*columns, *locked.c).select_from(found.outerjoin(locked, true()))
     return select(*columns).select_from(found)
 

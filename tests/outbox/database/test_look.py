@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox import expired_claims, followers, look, routing, uncertain
@@ -15,7 +16,7 @@ from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, Position, as_daemon, by_index
 from sync.outbox.delete_guard import DeleteGuardRule, hold_suspicious
 from sync.outbox.due import lock_due
-from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier
+from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier, look_and_lock
 from sync.outbox.rules import Operation, Status
 from sync.postgres.engine import make_engine
 from tests.support.claims import Lock, as_few, by_the_look, claim_due_now, in_turn, sent
@@ -261,3 +262,18 @@ async def test_deletes_that_were_sent_beside_an_open_transaction_are_not_counted
         assert await read_by(outbox, partial(count, since=since)) < 100
         assert await read_by(outbox, partial(count, rules=[replace(rule, at_least=1)], since=since)) > rows, "held"
         assert (await outbox.statuses()).count("held") == 1
+
+
+async def test_what_becomes_anothers_between_being_seen_and_being_locked_is_not_locked(outbox: Outbox) -> None:
+    """As where one that mirrors its voucher too takes that over from a connection that is paused."""
+    first, second = await outbox.add(), await outbox.add()
+    found: list[Any] = []
+    event.listen(outbox.engine.sync_engine, "before_execute", lambda *given: found.append(given[1:4]), once=True)
+    async with by_index(outbox.engine) as tx:
+        await look_and_lock(tx, CONNECTION, NOTHING, without=[])
+    ((statement, _, parameters),) = found
+    async with by_index(outbox.engine) as tx:
+        rows = (await tx.stream(statement, parameters, execution_options={"yield_per": 1})).mappings()
+        assert (await anext(rows))["id"] == first
+        await outbox.set(second, connection="another")  # which is seen by now, and not locked
+        assert [(row["due_id"], row["id"]) async for row in rows] == [(second, None)]

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, Select, Text, bindparam, func, not_, or_, select, text, tuple_
+from sqlalchemy import BigInteger, Select, Text, TextClause, bindparam, func, not_, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -78,20 +78,14 @@ async def hold_all_before_gap(engine: AsyncEngine, known: Known, *, waits: bool 
     """
     if not known.gap_at:
         return 0, {}
-    number, refused, after = 0, dict[int, str](), 0
-    select_some = _SOME_TO_HOLD if waits else _SOME_FREE_TO_HOLD
+    return await _hold_all(engine, known, _SOME_TO_HOLD if waits else _SOME_FREE_TO_HOLD)
 
-    async def hold_some(tx: AsyncConnection) -> tuple[Written, int]:
-        parameters = {"through": through_of(known), "since": known.gap_at, "after": after, "most": HELD_AT_ONCE}
-        row_ids = (await tx.execute(select_some, parameters)).scalars().all()
-        return await _hold(tx, known, row_ids), max(row_ids, default=0)
 
-    while True:
-        held, last = await in_transaction(engine, hold_some, claims.as_daemon)
-        number, refused = number + len(held.ids), refused | held.refused
-        if not last:
-            return number, refused
-        after = last
+async def hold_again(engine: AsyncEngine, known: Known) -> None:
+    """Hold, some at a time, what an adoption has released that ended before it was recorded: who begins anew decides
+    about it anew. What somebody has released by hand stays so, which the trigger notes with the same instant.
+    """
+    await _hold_all(engine, known, _SOME_RELEASED)
 
 
 async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
@@ -136,12 +130,20 @@ async def hidden(tx: AsyncConnection, row_ids: Collection[int]) -> set[int]:
     return set((await tx.execute(found)).scalars())
 
 
-async def hold_again(tx: AsyncConnection, known: Known) -> Written:
-    """Hold what an adoption has released that ended before it was recorded: who begins anew decides about it anew.
+async def _hold_all(engine: AsyncEngine, known: Known, select_some: TextClause) -> tuple[int, dict[int, str]]:
+    number, refused, after = 0, dict[int, str](), 0
 
-    What somebody has released by hand stays so, which the trigger notes with the same instant.
-    """
-    return await _hold(tx, known, (await tx.execute(_RELEASED, {"since": known.gap_at})).scalars().all())
+    async def hold_some(tx: AsyncConnection) -> tuple[Written, int]:
+        parameters = {"through": through_of(known), "since": known.gap_at, "after": after, "most": HELD_AT_ONCE}
+        row_ids = (await tx.execute(select_some, parameters)).scalars().all()
+        return await _hold(tx, known, row_ids), max(row_ids, default=0)
+
+    while True:
+        held, last = await in_transaction(engine, hold_some, claims.as_daemon)
+        number, refused = number + len(held.ids), refused | held.refused
+        if not last:
+            return number, refused
+        after = last
 
 
 async def _hold(tx: AsyncConnection, known: Known, row_ids: Sequence[int]) -> Written:
@@ -221,11 +223,11 @@ _FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} FOR NO KEY UPDATE SKIP LOCKED").bin
 _SOME_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} {_SOME} FOR NO KEY UPDATE").bindparams(*_OF_SOME)
 _SOME_FREE_TO_HOLD = text(f"{_PENDING_BEFORE_GAP} {_SOME} FOR NO KEY UPDATE SKIP LOCKED").bindparams(*_OF_SOME)
 
-_RELEASED = text("""
+_SOME_RELEASED = text(f"""
 SELECT id FROM mews.voucher_code_outbox
 WHERE status = 'pending' AND held_by_gap = :since AND (changed_at IS NULL OR changed_at < released_at)
-FOR NO KEY UPDATE
-""").bindparams(_SINCE)
+{_SOME} FOR NO KEY UPDATE
+""").bindparams(_SINCE, *_OF_SOME[2:])  # noqa: S608 - put together of constants
 
 _COUNT_OPEN = text("""
 SELECT count(*) FROM mews.voucher_code_outbox

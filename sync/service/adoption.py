@@ -130,7 +130,7 @@ async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pa
     Whether it has waited for that; the adoption has the errors where it could not be known.
     """
     count_open = partial(gap.count_open, known=known, names=[one.connection.name for one in everybody])
-    await in_transaction(engine, partial(gap.hold_again, known=known), as_daemon)
+    await gap.hold_again(engine, known)
     await gap.hold_all_before_gap(engine, known, waits=True)
     looks = 0
     while count := await in_transaction(engine, count_open):

@@ -141,6 +141,7 @@ UPDATE mews.voucher_code_outbox SET connection = :of_connection, next_attempt_at
 WHERE voucher_id = :voucher_id AND connection = :owner AND status IN ('pending', 'uncertain', 'held', 'failed')
 """),
     # An attempt is one connection's, which looks up what became of it; others of its rows may stay with the old one.
+    # What is noted of it goes with it: so the call is told as one, and a refused change fails with the API's words.
     text("""
 WITH moved AS MATERIALIZED (
   SELECT attempt.id AS old_id, gen_random_uuid() AS new_id, attempt.started_at, attempt.until, attempt.server_utc
@@ -151,9 +152,13 @@ WITH moved AS MATERIALIZED (
 ), made AS (
   INSERT INTO sync.attempts (id, connection, started_at, until, server_utc)
   SELECT new_id, :of_connection, started_at, until, server_utc FROM moved
+), going AS (
+  UPDATE mews.voucher_code_outbox AS row SET attempt_id = moved.new_id FROM moved
+  WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_id = moved.old_id
+  RETURNING row.id, moved.old_id, moved.new_id
 )
-UPDATE mews.voucher_code_outbox AS row SET attempt_id = moved.new_id FROM moved
-WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_id = moved.old_id
+UPDATE mews.voucher_code_outbox_attempts AS noted SET attempt_id = going.new_id FROM going
+WHERE noted.outbox_id = going.id AND noted.attempt_id = going.old_id
 """),
 )
 _HOTELS = text(f"""

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from sync.connection.connection import Connection
 from sync.core.errors import StatementRefused, VoucherSyncError
-from sync.demo.simulator import Close, Operation, Voucher
+from sync.demo.simulator import Close, Operation, Status, Voucher
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
@@ -17,11 +17,12 @@ from sync.mirror.pull import PullSettings, pull
 from sync.mirror.quiet import QuietPulls, mirror_look
 from sync.mirror.quiet_discovery import Discoveries
 from sync.outbox.claims import as_daemon
+from sync.outbox.uncertain import NOT_SHOWN
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
-from tests.support.outbox import A_WHILE, Outbox
+from tests.support.outbox import A_WHILE, Outbox, look_again
 from tests.support.two_tokens import second
 
 WHOSE = "SELECT DISTINCT connection FROM mews.{} ORDER BY 1"
@@ -202,6 +203,32 @@ async def test_what_became_of_a_change_is_looked_up_by_who_takes_its_voucher_ove
     await outbox.be_due()
     await jobs.polls.look_up()
     assert await outbox.statuses() == ["done"]
+    assert await mirror.rows("SELECT outcome FROM mews.voucher_code_outbox_attempts") == [{"outcome": "done"}], (
+        "it was sent once"
+    )
+
+
+async def test_a_refused_change_fails_with_the_api_s_words_by_who_takes_its_voucher_over(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    """An answer was lost before; and the one that it was refused by saw its voucher no more."""
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Close(processed=False), Status(403))
+    await outbox.pusher.push()
+    await look_again(mirror, outbox)
+    await outbox.pusher.push()
+    jobs = app.make_jobs(group, mirror.settings(sync_settle_after_s=0.001))
+    await jobs.polls.look_up()
+    hidden = mirror.world.vouchers.pop(voucher.id)
+    await look_again(mirror, outbox)
+    assert [(row["status"], row["last_error"]) for row in await outbox.rows()] == [("uncertain", NOT_SHOWN)]
+    await leave(mirror, "paused")
+    mirror.world.vouchers[voucher.id] = hidden
+    await discover(group)
+    await outbox.be_due()
+    await jobs.polls.look_up()
+    assert [(row["status"], row["last_error"]) for row in await outbox.rows()] == [("failed", "Simulated fault")]
 
 
 async def test_a_voucher_that_something_refuses_keeps_no_other_from_being_taken_over(

@@ -20,7 +20,7 @@ from sync.mews.limits import PageSize
 from sync.mews.pages import Page
 from sync.mews.rate_limiter import Priority
 from sync.mews.records import VoucherCode
-from sync.mirror import rejected
+from sync.mirror import misplaced, rejected
 from sync.mirror.store import CODES
 
 Scopes = Mapping[UUID, Scope]
@@ -29,6 +29,7 @@ Scopes = Mapping[UUID, Scope]
 async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
     """Note what seems to have drifted in up to 1000 vouchers; one that the API refuses is left out, and said to be."""
     name, attempts = run.connection.name, list[_Comparing]()
+    await misplaced.put_right(run.connection.engine, voucher_ids)
     await run.forget_candidates(voucher_ids)
     begin = partial(db.begin_vouchers, voucher_ids=voucher_ids, overlap=run.settings.overlap)
     scopes = {scope.voucher_id: scope for scope in await run.do(begin)}

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.tables import IS_AT_WORK
 from sync.core.errors import StatementRefused
-from sync.mirror import skipped
+from sync.mirror import misplaced, skipped
 from sync.postgres.engine import in_transaction
 
 CODES_AT_ONCE = 10_000
@@ -58,11 +58,14 @@ async def take_over(
 
 
 async def _take(engine: AsyncEngine, connection: str, voucher_id: UUID, owner: str) -> bool:
-    """One voucher; False where it is free no more."""
+    """One voucher; False where it is free no more, and has all of its codes back."""
     while await in_transaction(engine, partial(_move_codes, connection=connection, voucher_id=voucher_id)):
         pass
     move = partial(_move_voucher, connection=connection, voucher_id=voucher_id, owner=owner)
-    return await in_transaction(engine, move)
+    is_taken = await in_transaction(engine, move)
+    if not is_taken:
+        await misplaced.put_right(engine, [voucher_id])
+    return is_taken
 
 
 async def _find(

@@ -14,7 +14,6 @@ from sync.outbox.claims import as_daemon
 from sync.service import app
 from sync.service.adoption import Rest, adopt
 from tests.support.database import blocked
-from tests.support.flows import numbered
 from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.outbox import A_WHILE, Outbox
 
@@ -200,25 +199,6 @@ async def test_what_an_adoption_has_released_that_was_never_recorded_is_decided_
     left = 0 if is_by_hand else 1
     assert (looked.left.adds, adopted.cancelled, adopted.adopted) == (left, left, True)
     assert await outbox.statuses() == ["pending" if is_by_hand else "cancelled"]
-
-
-async def test_what_an_adoption_has_released_that_was_never_recorded_is_held_again_some_at_a_time(
-    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One transaction of millions would not end in time, and nobody could adopt the database any more."""
-    monkeypatch.setattr(gap, "HELD_AT_ONCE", 2)
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, *numbered(5))
-    await mirror.execute(ELSEWHERE)
-    assert await held_by_gap(mirror) == 5
-    async with as_daemon(mirror.connection.engine) as tx:
-        await gap.release(tx, [row.id for row in await gap.held_rows(tx, 0, 5)])
-    async with mirror.connected():
-        jobs = app.make_jobs(mirror.connection, mirror.settings())
-        assert (await adopt(mirror.connection, jobs, None, no_pause)).left.adds == 5
-    found = await mirror.rows("SELECT xmin::text, count(*) FROM mews.voucher_code_outbox GROUP BY xmin ORDER BY count")
-    assert [row["count"] for row in found] == [1, 2, 2], "by the transaction that wrote them last"
 
 
 @pytest.mark.parametrize("queued_ahead_by", [timedelta(seconds=30), timedelta(hours=1)])

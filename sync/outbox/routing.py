@@ -147,9 +147,9 @@ WITH assigned AS (
       last_error = CASE WHEN starts_with(row.last_error, :refuses) OR row.last_error = :kept THEN NULL
                         ELSE row.last_error END
   FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
-  RETURNING row.id, row.connection
+  RETURNING row.id, row.connection = known.connection AS is_known_ones
 )
-SELECT id FROM assigned WHERE connection IS NOT NULL
+SELECT id FROM assigned WHERE is_known_ones
 """).bindparams(IDS, bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 
 # Not before its user's time, nor before the row that it waits for.

@@ -64,7 +64,8 @@ class PushAll:
         """Push until nothing is left, or nothing more can be done soon; the report has no errors if nothing is left."""
         try:
             take = partial(routing.take_left_behind, connection=self._connection.name)
-            await in_transaction(self._connection.engine, take, as_daemon)
+            while await in_transaction(self._connection.engine, take, as_daemon):
+                pass
             await self._push()
             await self._read_all_deleted()
             await self._note_if_ended()

@@ -1,34 +1,22 @@
 """Codes are noted as the connection's that mirrors their voucher, also where a taking over ends in the middle."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
 
 from sync.audit.run import audit
 from sync.connection.connection import Connection
-from sync.demo.simulator import Operation, RequestRecord
+from sync.demo.simulator import Operation, RequestRecord, Voucher
 from sync.mirror import take_over
 from sync.mirror.discover import discover
 from tests.support.database import blocked
 from tests.support.flows import LOOK, later
 from tests.support.mirror import Mirror
-from tests.support.two_tokens import second
 
 WHOSE = "SELECT value, connection FROM mews.voucher_codes ORDER BY value"
 PAUSE = "UPDATE sync.connections SET paused_at = now() WHERE name = 'default'"
 RESUME = "UPDATE sync.connections SET paused_at = NULL WHERE name = 'default'"
-
-
-@pytest.fixture
-async def group(mirror: Mirror) -> AsyncIterator[Connection]:
-    """A portfolio token that sees the hotel too, of which the connection of the environment mirrors three codes."""
-    mirror.add_codes(mirror.add_voucher(), ["A", "B", "C"])
-    await mirror.once()
-    other = mirror.world.add_enterprise("Hotel B")
-    async with second(mirror, "group", [mirror.hotel.id, other.id]) as connection:
-        yield connection
 
 
 async def whose(mirror: Mirror) -> dict[str, str]:
@@ -51,9 +39,8 @@ async def test_a_voucher_whose_owner_comes_back_in_the_middle_has_its_codes_back
 
 
 async def test_what_a_page_brings_that_was_on_its_way_goes_with_its_voucher_too(
-    mirror: Mirror, group: Connection
+    mirror: Mirror, group: Connection, voucher: Voucher
 ) -> None:
-    (voucher,) = mirror.world.vouchers.values()
     mirror.add_codes(voucher, ["NEW"], days_old=0)
 
     async def on_answer(record: RequestRecord) -> None:

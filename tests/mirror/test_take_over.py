@@ -1,6 +1,5 @@
 """Two connections that see the same codes mirror them once; what one leaves, the other takes over."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import psycopg
@@ -23,7 +22,6 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.outbox import A_WHILE, Outbox, look_again
-from tests.support.two_tokens import second
 
 WHOSE = "SELECT DISTINCT connection FROM mews.{} ORDER BY 1"
 ENDED = """
@@ -37,22 +35,6 @@ WITH attempt AS (
 UPDATE mews.voucher_code_outbox SET status = 'sending', attempts = 1, attempt_id = attempt.id FROM attempt
 """
 TABLES = ("voucher_codes", "vouchers", "services", "enterprises")
-
-
-@pytest.fixture
-def voucher(mirror: Mirror) -> Voucher:
-    voucher = mirror.add_voucher()
-    mirror.add_codes(voucher, ["A", "B", "C"])
-    return voucher
-
-
-@pytest.fixture
-async def group(mirror: Mirror, voucher: Voucher) -> AsyncIterator[Connection]:
-    """A portfolio token that sees the hotel too, which the connection of the environment mirrors already."""
-    await mirror.once()
-    other = mirror.world.add_enterprise("Hotel B")
-    async with second(mirror, "group", [mirror.hotel.id, other.id]) as connection:
-        yield connection
 
 
 async def once(connection: Connection) -> None:

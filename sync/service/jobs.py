@@ -166,10 +166,11 @@ class Jobs:
             self.cycle_completed.set()
 
     async def prune(self) -> None:
-        """Forget what was finished long ago."""
+        """Forget what was finished long ago, and make short what changes have counted that no pull has brought."""
         await self.outbox.prune()
         with suppress(VoucherSyncError):  # the database's troubles are told by the other jobs
             await self.history.prune()
+            await in_transaction(self.connection.engine, counts.merge)
 
     async def rediscover(self) -> bool:
         """A discovery; whether it found what is to be pulled at once, since until then nothing was known that could be.

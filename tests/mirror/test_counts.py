@@ -13,10 +13,14 @@ from sync.mirror.counts import COUNTED, correct, merge
 from sync.mirror.upsert import note_deleted, store_voucher_codes
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import migrate
+from sync.service import app
 from tests.migrations.helpers import alembic
 from tests.mirror.helpers import NEW, OLD
 from tests.support.database import CONNECTION, blocked, code, execute, footprint, make_known, rows, store, uuid
+from tests.support.flows import numbered
 from tests.support.instants import utc
+from tests.support.mirror import Mirror
+from tests.support.outbox import A_WHILE, Outbox
 
 KEPT = "SELECT voucher_id, created_month, issued, active, deleted FROM mews.voucher_codes_by_month ORDER BY 1, 2"
 TABLE = "sync.code_counts"
@@ -161,3 +165,20 @@ async def test_a_database_with_codes_has_them_counted_by_its_migration(empty_dat
     await asyncio.to_thread(migrate, empty_database_url)
     assert await is_right(engine)
     await engine.dispose()
+
+
+async def test_what_adds_have_counted_is_made_short_also_where_pulls_bring_nothing(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hotel all of whose codes are queued here: each add leaves a row, and its pull finds the code there."""
+    monkeypatch.setattr(counts, "WORTH_MERGING", 5)
+    voucher = mirror.add_voucher()
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    await jobs.discover()
+    for value in numbered(5):
+        await jobs.pull_turn()
+        await outbox.add(voucher, value)
+        assert (await jobs.outbox.push_all()).done == 1
+        mirror.clock.advance(A_WHILE)
+    await jobs.prune()
+    assert await mirror.rows("SELECT issued FROM sync.code_counts") == [{"issued": 5}]

@@ -22,8 +22,8 @@ class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
     `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `left_behind`: who may mirror
-    what changes are for that wait for another connection, for which nobody works; `abandoned`: those of which calls are
-    under way, or were when that ended. `now` is the database's clock.
+    what changes are for that wait for another connection, for which nobody works; `abandoned`: those of which claims
+    have not expired yet, of calls that are under way or were when that ended. `now` is the database's clock.
     """
 
     connections: frozenset[str]
@@ -95,7 +95,10 @@ SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection I
            ON voucher.enterprise_id = hotel.enterprise_id AND voucher.connection <> hotel.connection
        ) AS left_behind,
        ARRAY(
-         SELECT DISTINCT attempt.connection FROM sync.attempts AS attempt WHERE NOT {IS_AT_WORK.format(of="attempt")}
+         SELECT DISTINCT attempt.connection FROM sync.attempts AS attempt
+         WHERE NOT {IS_AT_WORK.format(of="attempt")} AND (
+           SELECT coalesce(bool_or(row.status = 'sending'), true) FROM mews.voucher_code_outbox AS row
+           WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain'))
        ) AS abandoned,
        clock_timestamp() AS now
 """).bindparams(bindparam("read_back_for", type_=Interval))  # noqa: S608 - put together of constants

@@ -9,6 +9,7 @@ from sync.outbox import uncertain
 from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
+from sync.outbox.unfinished import load_unfinished
 from tests.support.claims import LOST, ONE, OTHER, claim, complete_rows, complete_some
 from tests.support.claims import expire_claims as expire_claims_in
 from tests.support.database import CONNECTION, PATIENCE_S, blocked, uuid
@@ -179,3 +180,25 @@ async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -
         await product.claim(tx, lane, OTHER, {row_id: None}, lease=LEASE, server_utc=later)
         await complete_rows(tx, OTHER, [row_id], LOST)
     assert (await outbox.row(row_id))["unknown_since_utc"] == SENT_UTC
+
+
+async def abandoned(outbox: Outbox) -> set[str]:
+    async with as_daemon(outbox.engine) as tx:
+        return set((await load_unfinished(tx)).abandoned)
+
+
+async def test_what_nobody_works_for_is_looked_after_until_its_claims_have_expired(outbox: Outbox) -> None:
+    """Then it waits for whoever comes to work for it: else each poll of each replica would look at it, for months."""
+    row_id = await outbox.add()
+    await claim(outbox, row_id)
+    assert await abandoned(outbox) == {CONNECTION}
+    await expire(outbox)
+    await expire_claims(outbox)
+    assert await outbox.status(row_id) is Status.UNCERTAIN
+    assert await abandoned(outbox) == set()
+    await execute(
+        outbox.engine,
+        "INSERT INTO sync.attempts (id, connection, until, server_utc) VALUES (:id, :name, now(), now())",
+        id=OTHER, name=CONNECTION,
+    )  # fmt: skip
+    assert await abandoned(outbox) == {CONNECTION}, "an attempt without rows is to be forgotten"

@@ -12,7 +12,16 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.alerts import store
-from sync.alerts.conditions import ENDED, Condition, Key, Kind, Lasting, conditions_of, conditions_of_none
+from sync.alerts.conditions import (
+    ENDED,
+    NO_CONNECTION,
+    Condition,
+    Key,
+    Kind,
+    Lasting,
+    conditions_of,
+    conditions_of_none,
+)
 from sync.alerts.message import Message, body_for, messages_of, signature_headers
 from sync.alerts.post import NotReached, NotTold, Poster
 from sync.alerts.store import Known, Untold
@@ -139,6 +148,9 @@ class Alerter:
         ]
         undecided = self._lasting.undecided({one.key for one in present}, self._known, self._clock())
         await store.note(tx, self._known, present, undecided | self._seen_by_others(status), since)
+        there = {one.name for one in status} | {NO_CONNECTION}
+        if gone := {key[0] for key, one in self._known.items() if one == Known(ENDED, ENDED)} - there:
+            await store.forget(tx, gone)
         return [] if self._webhook.rests else await store.claim(tx)
 
     def _seen_by_others(self, status: Sequence[ConnectionStatus]) -> set[Key]:

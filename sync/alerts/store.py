@@ -4,7 +4,21 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, Text, TextClause, and_, bindparam, func, or_, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Text,
+    TextClause,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -67,6 +81,13 @@ async def note(
     await _set(tx, [(*key, holding[key].level, holding[key].summary, since.get(key)) for key in begun - set(undecided)])
     ended_since = [(*key, since.get(key)) for key in ended - set(undecided)]
     await _for_all(tx, _END, ("connections", "kinds", "since"), ended_since)
+
+
+async def forget(tx: AsyncConnection, connections: Collection[str]) -> None:
+    """Forget of these connections what does not hold, and was told so; they may be gone."""
+    is_over = (alerts.c.level == ENDED, alerts.c.told_level == ENDED)
+    of_these = alerts.c.connection == any_(literal(list(connections), ARRAY(Text)))
+    await tx.execute(delete(alerts).where(_IS_OURS, of_these, *is_over))
 
 
 async def note_told_meanwhile(tx: AsyncConnection, told: Collection[Untold]) -> None:

@@ -99,9 +99,11 @@ _THE_REST = (
         f"DELETE FROM sync.{table} WHERE connection = :name"  # noqa: S608 - as above
         for table in (
             "skipped", "plans", "rejected_records", "voucher_audits", "audit_pages", "audit_seen", "audit_candidates",
-            "audits", "runs", "outages", "request_failures", "samples", "alerts",
+            "audits", "runs", "outages", "request_failures", "samples",
         )
     ),
+    # What somebody was told holds of it, that is told to be over first: whoever tells that deletes it then.
+    "DELETE FROM sync.alerts WHERE connection = :name AND told_level = 0",
     "DELETE FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL AND NOT EXISTS "
     "(SELECT FROM mews.vouchers WHERE connection = :name)",
 )  # fmt: skip

@@ -8,7 +8,9 @@ from sqlalchemy import text
 
 from sync.alerts import run
 from sync.alerts.conditions import LASTS_S
-from sync.postgres.engine import transaction
+from sync.fleet import changes
+from sync.fleet.purge import purge
+from sync.postgres.engine import in_transaction, transaction
 from tests.alerts.helpers import Time, alerting, hold_one, set_state, told
 from tests.support.mirror import Mirror
 from tests.support.outbox import Outbox
@@ -60,6 +62,24 @@ async def test_of_a_connection_that_is_paused_or_removed_no_failure_is_told_any_
         for time.now_s in (2 * LASTS_S, 3 * LASTS_S, 4 * LASTS_S, 9 * LASTS_S):
             await alerter.look()
     assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+
+
+async def test_the_end_of_a_failure_is_told_also_where_its_connection_is_purged_at_once(
+    mirror: Mirror, receiver: Receiver
+) -> None:
+    """As by `connections remove --purge`; then nothing is left of it here either."""
+    time = Time()
+    async with alerting(mirror.database_url, receiver, time) as alerter:
+        await set_state(mirror, "the API is away")
+        for time.now_s in (0, LASTS_S):
+            await alerter.look()
+        await in_transaction(mirror.connection.engine, lambda tx: changes.remove(tx, "default"))
+        await purge(mirror.connection.engine, "default")
+        assert await mirror.rows("SELECT name FROM sync.connections") == []
+        for time.now_s in (2 * LASTS_S, 3 * LASTS_S, 4 * LASTS_S, 9 * LASTS_S):
+            await alerter.look()
+    assert told(receiver) == [("raised", "failing"), ("ended", "failing")]
+    assert await mirror.rows("SELECT kind FROM sync.alerts") == []
 
 
 @pytest.mark.long

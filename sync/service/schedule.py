@@ -25,6 +25,8 @@ from sync.service.triggers import LOOK_S, CronTrigger, DueTrigger
 
 GRACE_S = 6.0
 """How long a stop waits for the pages in flight; within 10 s the service must be gone, on a busy machine too."""
+TELL_LAST_S = 1.0
+"""Behind that; a database that does not answer holds up no stop."""
 PRUNE_INTERVAL_S = 600.0
 MAKE_UP_INTERVAL_S = 300.0
 TICK = "intervals"
@@ -90,8 +92,6 @@ class Schedule:
             async with asyncio.timeout(GRACE_S):
                 await jobs.idle()
                 await jobs.outbox.idle()
-                if not tenure.is_over:  # else it may have been removed, with all that was noted of it
-                    await jobs.tell_last()
         except TimeoutError:
             log.warning("stopping_in_the_middle", connection=jobs.connection.name, after_s=GRACE_S)
         finally:
@@ -100,6 +100,10 @@ class Schedule:
             jobs.outbox.cancel()
             await jobs.outbox.idle()
             await jobs.idle()
+            if not tenure.is_over:  # else it may have been removed, with all that was noted of it
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TELL_LAST_S):
+                        await jobs.tell_last()
 
     def _begin_common(self) -> None:
         """What is done once for all connections, from when there is one."""

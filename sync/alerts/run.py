@@ -22,6 +22,7 @@ from sync.alerts.conditions import (
     conditions_of,
     conditions_of_none,
 )
+from sync.alerts.kept import Kept
 from sync.alerts.message import Message, body_for, messages_of, signature_headers
 from sync.alerts.post import NotReached, NotTold, Poster
 from sync.alerts.store import Known, Untold
@@ -96,7 +97,7 @@ class Webhook:
 class Alerter:
     """Tells what changes of the connections in a database; also, of its own `connections`, that the database is away.
 
-    `stuck`: those of its own that read nothing, although they do not fail.
+    `stuck`: those of its own that read nothing, although they do not fail. `kept`: what was told before it began.
     """
 
     def __init__(
@@ -107,13 +108,14 @@ class Alerter:
         *,
         host: str,
         stuck: Callable[[], Sequence[str]],
+        kept: Kept,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._connections, self._webhook, self._host = engine, connections, webhook, host
-        self._stuck, self._clock = stuck, clock
+        self._stuck, self._clock, self._kept = stuck, clock, kept
         self._lasting = Lasting()
-        self._known: dict[Key, Known] = {}
-        self._told_meanwhile: dict[Key, Untold] = {}
+        self._known, self._told_meanwhile = kept.load()
+        self._has_looked = False
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -128,12 +130,14 @@ class Alerter:
         try:
             async with asyncio.timeout(LOOK_TAKES_S):
                 untold = await in_transaction(self._engine, self._note)
-                self._told_meanwhile = {}
+            self._told_meanwhile, self._has_looked = {}, True
+            self._kept.take_over()
         except (DatabaseError, TimeoutError) as error:
             words = str(error) or f"the database does not answer within {LOOK_TAKES_S:.0f} s"
             untold, is_claimed = self._without_database(words, began_s), False
         for message, changes in messages_of(untold, self._host):
             await self._tell(message, changes, is_claimed=is_claimed)
+        self._kept.keep(self._known, self._told_meanwhile)
 
     async def _note(self, tx: AsyncConnection) -> Sequence[Untold]:
         await store.note_told_meanwhile(tx, self._told_meanwhile.values())
@@ -161,6 +165,8 @@ class Alerter:
     def _without_database(self, error: str, asked_s: float) -> Sequence[Untold]:
         """What is news although the database cannot be asked, by the clock when it was: that it cannot."""
         keys = {(one, Kind.FAILING) for one in self._connections()}
+        if not (keys or self._has_looked):
+            keys = {(NO_CONNECTION, Kind.FAILING)}  # which there are, it will know once it has
         told = self._told_meanwhile.keys() | {key for key, one in self._known.items() if one.told_level > ENDED}
         undecided = self._lasting.undecided(keys, self._known, asked_s)
         if self._webhook.rests:
@@ -189,6 +195,8 @@ class Alerter:
                 await in_transaction(self._engine, partial(done, changes=changes))
             for one in changes:
                 self._told_meanwhile.pop(one.key, None)
+                if done is store.note_told:  # a database that is away by the next look does not say so
+                    self._known[one.key] = Known(one.level, one.level)
 
 
 async def ping(poster: Poster, completed: Callable[[], Awaitable[None]]) -> None:

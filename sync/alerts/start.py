@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from sync.alerts.kept import Kept
 from sync.alerts.post import Poster
 from sync.alerts.run import Alerter, Webhook, ping
+from sync.connection.witness import state_directory
 from sync.service.daemon import Beside
 from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s
@@ -45,9 +47,10 @@ async def _alert(running: Running, poster: Poster, secret: str | None) -> None:
     async with poster:
         webhook = Webhook(poster, secret, random.Random())  # noqa: S311 - spreads tries, keeps no secret
         are_stuck = partial(stuck, running.jobs, late_after_s(running.settings.sync_pull_interval_s))
-        await Alerter(
-            running.engine, partial(_names, running), webhook, host=socket.gethostname(), stuck=are_stuck
-        ).run()
+        database = running.engine.url.render_as_string(hide_password=True)
+        kept = Kept(state_directory(running.settings.sync_state_dir), database)
+        names = partial(_names, running)
+        await Alerter(running.engine, names, webhook, host=socket.gethostname(), stuck=are_stuck, kept=kept).run()
 
 
 async def _ping(running: Running, poster: Poster) -> None:

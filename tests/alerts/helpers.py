@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 
 from sqlalchemy import text
 
+from sync.alerts.kept import Kept
 from sync.alerts.post import Poster
 from sync.alerts.run import Alerter, Webhook
 from sync.outbox.claims import as_daemon
@@ -33,13 +35,15 @@ async def alerting(
     time: Time,
     stuck: Callable[[], list[str]] = list,
     connections: Callable[[], list[str]] = lambda: ["default"],
+    *,
+    directory: Path | None = None,
 ) -> AsyncIterator[Alerter]:
-    """A process that tells, with an engine of its own; these `connections` are its own."""
+    """A process that tells, with an engine of its own; these `connections` are its own, and `directory` its state's."""
     engine = make_engine(database_url)
     async with Poster(receiver.url) as poster:
-        webhook = Webhook(poster, None, Random(1), time)
+        webhook, kept = Webhook(poster, None, Random(1), time), Kept(directory, "a-database")
         try:
-            yield Alerter(engine, connections, webhook, host="a-host", stuck=stuck, clock=time)
+            yield Alerter(engine, connections, webhook, host="a-host", stuck=stuck, kept=kept, clock=time)
         finally:
             await engine.dispose()
 

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from sync.alerts.conditions import LASTS_S
+from sync.alerts.kept import Kept
 from sync.alerts.post import NotTold, Poster
 from sync.alerts.run import Alerter, Webhook, ping
 from sync.postgres.engine import make_engine
@@ -42,7 +43,15 @@ async def test_an_outage_of_many_hotels_is_noted_by_as_many_statements_as_one_of
     )
     engine, time, said = make_engine(mirror.database_url), Time(), list[int]()
     async with Poster(receiver.url) as poster:
-        alerter = Alerter(engine, list, Webhook(poster, None, Random(1), time), host="a-host", stuck=list, clock=time)
+        alerter = Alerter(
+            engine,
+            list,
+            Webhook(poster, None, Random(1), time),
+            host="a-host",
+            stuck=list,
+            kept=Kept(None, ""),
+            clock=time,
+        )
         for name, count in (("few", 2), ("many", 50)):
             await mirror.execute(fails.format(name, count))
             await alerter.look()

@@ -20,6 +20,8 @@ TEAMS_HOSTS = ("office.com", "logic.azure.com", "api.powerplatform.com")
 SLACK_HOSTS = ("slack.com", "slack-gov.com")
 """It takes what stands in angle brackets for a command, as one that calls everybody, unless these are written so."""
 SLACK_WRITES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+GOOGLE_CHAT_HOSTS = ("chat.googleapis.com",)
+"""It refuses a message with any field that it does not know."""
 MAX_NAMED = 5
 """So many changes are told in the text; all of them stand in `changes`."""
 
@@ -86,6 +88,8 @@ def body_for(url: str, message: Message) -> bytes:
     """The JSON that the receiver at `url` can take: `text`, as chat programs show it, beside the single fields."""
     body: dict[str, object] = {"id": message.id, **message.fields}
     host = urlsplit(url).hostname or ""
+    if _is_among(GOOGLE_CHAT_HOSTS, host):
+        body = {"text": message.fields["text"]}
     if _is_among(SLACK_HOSTS, host):
         body["text"] = str(message.fields["text"]).translate(SLACK_WRITES)
     if _is_among(TEAMS_HOSTS, host):

@@ -66,6 +66,12 @@ def test_teams_is_sent_the_card_that_it_shows(url: str) -> None:
     assert attachment["content"]["body"][0]["text"] == told["text"]
 
 
+def test_google_chat_is_sent_nothing_that_it_does_not_know() -> None:
+    url = "https://chat.googleapis.com/v1/spaces/A/messages?key=k&token=t"
+    told = json.loads(body_for(url, only(RAISED)))
+    assert told == {"text": only(RAISED).fields["text"]}
+
+
 @pytest.mark.parametrize(("url", "shown"), [(SLACK, "Q&amp;A &lt;!channel&gt;"), (PLAIN, "Q&A <!channel>")])
 def test_slack_takes_no_name_for_a_command(url: str, shown: str) -> None:
     told = json.loads(body_for(url, only(replace(RAISED, connection="Q&A <!channel>"))))

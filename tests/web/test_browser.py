@@ -1,6 +1,7 @@
 """The page in a browser: live, with a keyboard, for a screen reader, on a phone, and without its script."""
 
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +24,14 @@ KEEP_WHAT_IS_SAID = """() => {
   const updated = document.getElementById("updated");
   new MutationObserver(() => window.said.push(updated.textContent)).observe(updated, { childList: true });
 }"""
+FAILS = (
+    "UPDATE sync.connections SET state = 'failing', error = 'x', error_kind = 'Unauthorized', state_since = now() "
+    "WHERE name = '{}'"
+)
+LONGEST_AGO = (
+    "UPDATE sync.connections SET caught_up_as_of = now() - interval '9 days'",
+    "UPDATE sync.caught_up SET as_of[1] = now() - interval '9 days'",
+)
 PHONE, DESKTOP = (390, 844), (1280, 900)
 pytestmark = [
     pytest.mark.long,
@@ -94,6 +103,46 @@ async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror
 
 
 @pytest.mark.long
+async def test_where_the_keyboard_stands_all_is_fresh_too(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["fleet"](mirror, site)
+        page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
+        link = page.locator("#connections a", has_text="hotel-0005")
+        await link.focus()
+        await page.evaluate("window.stays = document.querySelector('#connections .scroll')")
+        before = await link.evaluate("one => one.closest('tr').rowIndex")
+        for statement in (FAILS.format("hotel-0005"), *LONGEST_AGO):
+            await mirror.execute(statement)
+        row = page.locator("#connections tr", has=page.locator("a", has_text="hotel-0005"))
+        await expect(row.locator(".badge")).to_have_text("failing", timeout=PATIENCE_MS)
+        assert await link.evaluate("one => one.closest('tr').rowIndex") < before, "it is no more urgent than others"
+        assert await page.evaluate("document.activeElement.textContent") == "hotel-0005"
+        assert await page.evaluate("window.stays.isConnected"), "what is selected or scrolled there is lost"
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("never_kept")
+async def test_its_title_says_how_it_is_also_behind_other_tabs(mirror: Mirror, browser: Browser) -> None:
+    async with serving(mirror) as site:
+        await STATES["working"](mirror, site)
+        await mirror.execute(FAILS.format("default"))
+        page = await browser.new_page()
+        await page.add_init_script("Object.defineProperty(document, 'hidden', { get: () => true })")
+        await page.clock.install()
+        await page.goto(f"http://127.0.0.1:{site.port}/")
+        assert (await page.title()).startswith("degraded ·")
+        headline = await page.inner_text("#headline")
+        for statement in LONGEST_AGO:
+            await mirror.execute(statement)
+        for _ in range(2):  # the first is told what was known
+            async with page.expect_response("**/fragment"):
+                await page.clock.run_for(60_000)
+        await expect(page).to_have_title(re.compile("^failing ·"), timeout=PATIENCE_MS)
+        assert await page.inner_text("#headline") == headline, "it is no case of the same headline"
+        assert await page.inner_text("#announce") == f"failing: {headline}"
+
+
+@pytest.mark.long
 async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -157,6 +206,8 @@ async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
     await expect(page.locator("#updated")).to_contain_text("does not answer", timeout=PATIENCE_MS)
     await expect(page.locator("main")).to_have_class("gone")
+    assert await page.inner_text("#announce") == "the daemon does not answer"
+    assert (await page.title()).startswith("no answer ·")
     assert (await Axe().run(page)).response["violations"] == []
 
 

@@ -79,6 +79,7 @@ async def test_a_connection_among_many_has_a_page_of_its_own(mirror: Mirror) -> 
     [
         ("failing", 11, "hotel-0270"),
         ("paused", 12, "hotel-0273"),
+        ("Paused", 12, "hotel-0273"),
         ("HOTEL-09", 50, "hotel-0990"),
         ("0999", 1, "hotel-0999"),
         ("no such", 0, None),

@@ -161,7 +161,8 @@ def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]
 
 
 def _is_found(line: Line, find: str) -> bool:
-    return find.casefold() in line.name.casefold() or find == line.verdict.level.word
+    wanted = find.casefold()  # a phone begins whatever is typed with a capital
+    return wanted in line.name.casefold() or wanted == line.verdict.level.word
 
 
 def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:

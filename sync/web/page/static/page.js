@@ -1,36 +1,52 @@
 "use strict";
-// Keeps the page fresh: sections whose markup has changed are replaced one by one, so that focus, scrolling and what is
-// unfolded stay. Without this script the page says the same, and reloads itself.
+// Keeps the page fresh: what has changed is changed in place, so that focus, scrolling, what is typed or selected and what
+// is unfolded stay. Without this script the page says the same, and reloads itself.
 (() => {
   const EVERY_MS = 5000;
+  const UNSEEN_EVERY_MS = 60000; // behind other tabs, where its title is all that is seen
   const main = document.getElementById("main");
   const updated = document.getElementById("updated");
   const pause = document.getElementById("pause");
   const announce = document.getElementById("announce");
+  const verdict = () => document.getElementById("verdict").dataset.word;
+  const told = () => `${verdict()}: ${document.getElementById("headline").textContent}`;
   let isPaused = false;
+  let said = told();
+  let lookedAt = 0;
 
-  const key = (section) => section.id;
+  function become(old, fresh) {
+    if (old.nodeName !== fresh.nodeName) return old.replaceWith(fresh);
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.data !== fresh.data) old.data = fresh.data;
+      return undefined;
+    }
+    for (const name of old.getAttributeNames()) {
+      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name); // unfolded by whoever reads it
+    }
+    for (const name of fresh.getAttributeNames()) {
+      if (old.getAttribute(name) !== fresh.getAttribute(name)) old.setAttribute(name, fresh.getAttribute(name));
+    }
+    const olds = [...old.childNodes], freshes = [...fresh.childNodes];
+    olds.forEach((one, nth) => (nth < freshes.length ? become(one, freshes[nth]) : one.remove()));
+    old.append(...freshes.slice(olds.length));
+    return undefined;
+  }
 
   function replace(old, fresh) {
-    // The charts are another script's, and whoever stands in a section with the keyboard keeps the place.
-    if (old.innerHTML === fresh.innerHTML && old.className === fresh.className) return;
-    if (old.id === "charts" || old.contains(document.activeElement)) return;
-    for (const open of old.querySelectorAll("details[open][id]")) {
-      const same = fresh.querySelector(`#${open.id}`);
-      if (same) same.open = true;
-    }
-    const scrolled = [...old.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
-    old.replaceWith(fresh);
-    fresh.querySelectorAll(".scroll").forEach((one, number) => { one.scrollLeft = scrolled[number] || 0; });
+    if (old.id === "charts" || old.outerHTML === fresh.outerHTML) return; // the charts are another script's
+    const active = old.contains(document.activeElement) ? document.activeElement : null;
+    const href = active?.getAttribute("href");
+    become(old, fresh);
+    // Rows change their order: the keyboard goes with the link that it is on.
+    if (href && active.getAttribute("href") !== href) old.querySelector(`a[href="${CSS.escape(href)}"]`)?.focus();
   }
 
   function take(html) {
     const parsed = new DOMParser().parseFromString(`<main>${html}</main>`, "text/html").querySelector("main");
     const now = parsed.querySelector("#verdict").dataset.now; // below, sections move from there to the page
-    const before = document.getElementById("headline")?.textContent;
     const fresh = [...parsed.children];
-    const wanted = new Set(fresh.map(key));
-    for (const old of [...main.children]) if (!wanted.has(key(old))) old.remove();
+    const wanted = new Set(fresh.map((section) => section.id));
+    for (const old of [...main.children]) if (!wanted.has(old.id)) old.remove();
     let last = null;
     for (const section of fresh) {
       const old = document.getElementById(section.id);
@@ -39,17 +55,19 @@
       else main.prepend(section);
       last = document.getElementById(section.id);
     }
-    const headline = document.getElementById("headline")?.textContent;
-    const word = document.getElementById("verdict")?.dataset.word;
-    if (headline !== before) {
-      announce.textContent = `${word}: ${headline}`;
-      document.title = document.title.replace(/^[^·]*/, `${word} `);
-    }
+    say(verdict(), told());
     return now;
   }
 
+  function say(word, words) {
+    document.title = document.title.replace(/^[^·]*/, `${word} `);
+    if (words !== said) announce.textContent = words;
+    said = words;
+  }
+
   async function look() {
-    if (isPaused || document.hidden) return;
+    if (isPaused || (document.hidden && Date.now() - lookedAt < UNSEEN_EVERY_MS)) return;
+    lookedAt = Date.now();
     try {
       const answer = await fetch(main.dataset.fragment, { cache: "no-store", signal: AbortSignal.timeout(EVERY_MS) });
       if (!answer.ok) throw new Error(`status ${answer.status}`);
@@ -59,6 +77,7 @@
     } catch {
       updated.textContent = "the daemon does not answer; all here is older";
       main.classList.add("gone");
+      say("no answer", "the daemon does not answer");
     }
   }
 

@@ -13,7 +13,7 @@ from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
 from sync.postgres.engine import in_transaction
 from sync.service import states
-from sync.service.states import Standing
+from sync.service.states import Missed, Standing
 from sync.service.status import remedies
 
 DECISIVE = "pull"
@@ -27,6 +27,8 @@ NO_OUTAGES: frozenset[str] = frozenset()
 UNSAVED = "state"
 """Stands for the note in the database itself."""
 
+MISSED_S = 5.0
+"""What nobody could note for less, as where a line was cut, was no outage."""
 CAUSE_LASTS_S = 60.0
 """Another reason is told no sooner after the one before: an API that fails by turns in several ways would fill the
 log."""
@@ -67,6 +69,13 @@ class Health:
         # What an earlier process saw fail may fail still, and `status` tells since when.
         return None if self._saved is None else Standing()
 
+    @property
+    def missed(self) -> Missed | None:
+        """What the database does not know of, since it took no note of it."""
+        unsaved, since = self._errors.get(UNSAVED), self._failing_since
+        lasted_s = 0.0 if since is None else time.monotonic() - since
+        return Missed(str(unsaved), lasted_s) if unsaved and lasted_s >= MISSED_S else None
+
     def is_failing(self, *jobs: str) -> bool:
         """Whether one of these jobs failed when it last ran."""
         return any(job in self._errors for job in jobs)
@@ -84,15 +93,15 @@ class Health:
         """Take the outcome of one run of a job."""
         self.runs[job, error is not None] += 1
         self._set(job, error)
-        standing = self.standing or (Standing() if job == DECISIVE else None)
-        if standing is not None and standing != self._saved:
+        standing, missed = self.standing or (Standing() if job == DECISIVE else None), self.missed
+        if missed or (standing is not None and standing != self._saved):
             try:
                 name = self._connection.name
-                await in_transaction(self._connection.engine, lambda tx: states.note(tx, name, standing))
+                await in_transaction(self._connection.engine, lambda tx: states.note(tx, name, standing, missed))
             except DatabaseError as unsaved:
                 self._set(UNSAVED, unsaved)
                 return
-            self._saved = standing
+            self._saved = standing or self._saved
         self._set(UNSAVED, None)
 
     def _set(self, job: str, error: VoucherSyncError | None) -> None:

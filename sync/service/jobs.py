@@ -209,11 +209,12 @@ class Jobs:
 
     async def _note_state(self) -> None:
         async def note(tx: AsyncConnection) -> None:
-            if standing:
-                await states.note(tx, self.connection.name, standing)
+            if standing or missed:
+                await states.note(tx, self.connection.name, standing, missed)
             await request_failures.note(tx, self.connection.name, failed)
 
-        standing, failure_log = self.health.standing, self.connection.client.failure_log
+        standing, missed = self.health.standing, self.health.missed
+        failure_log = self.connection.client.failure_log
         failed = failure_log.take()
         try:
             await in_transaction(self.connection.engine, note)

@@ -18,6 +18,20 @@ async def note(tx: AsyncConnection, connection: str, error: str | None) -> None:
     await tx.execute(_GOES_ON, {"connection": connection, "error": error})
 
 
+async def note_missed(tx: AsyncConnection, connection: str, error: str, lasted_s: float, *, is_over: bool) -> None:
+    """Note that a connection has failed for so long; nothing where it is known to have failed meanwhile."""
+    missed = {"connection": connection, "error": error, "lasted_s": lasted_s, "is_over": is_over}
+    await tx.execute(_MISSED, missed)
+
+
+_MISSED = text("""
+INSERT INTO sync.outages (connection, error, began_at, ended_at)
+SELECT name, :error, began.at, CASE WHEN :is_over THEN now() END
+FROM sync.connections, (SELECT now() - make_interval(secs => :lasted_s)) AS began(at)
+WHERE name = :connection AND paused_at IS NULL AND removed_at IS NULL AND NOT EXISTS (
+  SELECT FROM sync.outages WHERE connection = name AND coalesce(ended_at > began.at, true))
+ON CONFLICT (connection) WHERE ended_at IS NULL DO NOTHING
+""")
 _GOES_ON = text("""
 INSERT INTO sync.outages (connection, error)
 SELECT name, :error FROM sync.connections WHERE name = :connection AND paused_at IS NULL AND removed_at IS NULL

@@ -21,12 +21,29 @@ class Standing:
     kind: str | None = None
 
 
-async def note(tx: AsyncConnection, name: str, standing: Standing) -> None:
-    """Note that a connection works, or why it does not. Writes only a change, and nothing of one that was purged."""
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What a connection has failed with for so long by now, where the database took no note of it."""
+
+    error: str
+    lasted_s: float
+
+
+async def note(tx: AsyncConnection, name: str, standing: Standing | None, missed: Missed | None = None) -> None:
+    """Note that a connection works, or why it does not. Writes only a change, and nothing of one that was purged.
+
+    `missed`: it has failed until now, or does so since then. None for `standing`: it is not known yet.
+    """
     if not await store.is_there(tx, name, is_stored=name != CONNECTION_NAME):
         return
+    if missed:
+        error = standing.error if standing else None
+        await outages.note_missed(tx, name, error or missed.error, missed.lasted_s, is_over=error is None)
+    if standing is None:
+        return
     state = "failing" if standing.error else "ok"
-    since = case((connections.c.state == state, connections.c.state_since), else_=func.now())
+    failing_since = func.now() - timedelta(seconds=missed.lasted_s if missed and standing.error else 0)
+    since = case((connections.c.state == state, connections.c.state_since), else_=failing_since)
     values = {"state": state, "error": standing.error, "error_kind": standing.kind, "state_since": since}
     is_new = or_(connections.c.state != state, connections.c.error.is_distinct_from(standing.error))
     await tx.execute(update(connections).where(connections.c.name == name, is_new).values(values))

@@ -16,9 +16,11 @@ from sync.audit.overwrite import mark_missing
 from sync.core.errors import DatabaseError
 from sync.mews.records import Enterprise, Service
 from sync.mirror.tables import voucher_codes
-from sync.mirror.upsert import store_enterprises, store_services, store_voucher_codes, store_vouchers
+from sync.mirror.upsert import note_deleted, store_enterprises, store_services, store_voucher_codes, store_vouchers
 from sync.outbox.rules import Status
 from sync.postgres.engine import make_engine, transaction
+from sync.postgres.migrations import migrate
+from tests.support.clusters import OLDER, clusters
 from tests.support.database import CONNECTION, code, execute, make_known, rows, store, uuid, voucher
 from tests.support.documents import ROOT
 from tests.support.queue import Outbox
@@ -94,6 +96,30 @@ async def test_how_many_are_active(hotels: AsyncEngine) -> None:
     named = ("issued", "active", "expired", "deleted", "missing", "expiring_in_7_days", "expiring_in_30_days")
     assert [stock[name] for name in named] == [4, 2, 1, 1, 0, 1, 1]
     assert (stock["gone_in_30_days"], stock["days_until_empty"]) == (2, 30)
+
+
+async def test_what_was_deleted_long_after_its_end_has_not_left_the_stock_now(hotels: AsyncEngine) -> None:
+    ended = code(7, "ENDED", NOW - DAY, voucher_id=WINTER, validity_end_utc=NOW - 60 * DAY, is_active=False)
+    await store(hotels, ended, ended._replace(id=uuid(8), value="LATER", validity_end_utc=NOW - 20 * DAY))
+    (stock,) = await rows(hotels, f"SELECT * FROM mews.voucher_stock WHERE voucher_id = '{WINTER}'")
+    assert (stock["deleted"], stock["gone_in_30_days"]) == (3, 2)
+
+
+async def test_what_was_deleted_here_is_gone_since_then_before_the_api_tells(hotels: AsyncEngine) -> None:
+    """Its `updated_utc` is of a change before: by that it had been deleted before its validity began."""
+    begun = code(7, "BEGUN", LONG_AGO, voucher_id=SUMMER, created_utc=LONG_AGO, validity_start_utc=LONG_AGO + DAY)
+    later = begun._replace(id=uuid(8), value="LATER", updated_utc=NOW - 9 * DAY, validity_start_utc=NOW - 8 * DAY)
+    await store(hotels, begun, later)
+    gone = "SELECT gone_in_30_days FROM mews.voucher_stock WHERE voucher_id = :id"
+    (before,) = await rows(hotels, gone, id=SUMMER)
+    async with transaction(hotels) as tx:
+        assert await note_deleted(tx, [begun.id, later.id]) == 2
+    (after,) = await rows(hotels, gone, id=SUMMER)
+    assert after["gone_in_30_days"] - before["gone_in_30_days"] == 2
+    of_summer = next(one for one in await ask(hotels, "unused") if one["voucher_name"] == "Summer")
+    assert [of_summer[name] for name in ("deleted", "surely_unused", "still_valid")] == [3, 0, 3]
+    valid = {one["voucher_id"]: one["codes"] for one in await ask(hotels, "valid", day=NOW - DAY)}
+    assert valid == {SUMMER: 4, WINTER: 1}
 
 
 async def test_which_expire(hotels: AsyncEngine) -> None:
@@ -218,6 +244,20 @@ async def test_a_time_zone_is_one_that_the_server_has_by_that_name(engine: Async
     unknown = ["+05:30", "UTC+2", "<+03>-3", "Europe/Nowhere2", "12", "\x1b[31m", "Europe/Nowhere", ""]
     asked = "SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE mews.known_time_zone(name) = name"
     assert [row["name"] for row in await rows(engine, asked, names=[*known, *unknown])] == known
+
+
+@pytest.mark.long
+def test_the_named_views_are_read_by_a_parallel_plan_of_an_older_release() -> None:
+    """Which refuses, in any part of it, what catches an error as `known_time_zone` does."""
+    with clusters() as made:
+        older = made.initialised("older", OLDER)
+        older.start(debug_parallel_query="on", min_parallel_table_scan_size="0", parallel_setup_cost="0")
+        migrate(older.url)
+        hotel = f"INSERT INTO mews.enterprises (id, name, time_zone, connection) VALUES ('{PRAGUE}', 'P', 'x/y', 'c')"
+        older.execute(hotel)
+        for view in ("voucher_codes_named", "voucher_codes_without_values"):
+            assert older.execute(f"SELECT count(created_local) FROM mews.{view}") == [(0,)]
+        assert older.execute("SELECT mews.known_time_zone(time_zone) FROM mews.enterprises") == [(None,)]
 
 
 async def test_hotel_local_time_is_the_hotels_own(hotels: AsyncEngine) -> None:

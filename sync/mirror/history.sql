@@ -1,7 +1,7 @@
 -- What keeps the versions of codes and counts them, and the functions of schema mews, as they are in force.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0026_stock.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0048_numbers_for_bi.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 
 
@@ -58,21 +58,25 @@ $$;
 
 -- The instant before which nothing more can come to light: what was written to schema mews with an earlier mirrored_at
 -- is committed. A transaction writes instants that are not before its own start, so it is the start of the oldest one
--- that is open in a session which may write there, less a second for one that begins at this moment.
+-- that is open in a session which may write there, or may become a role that may, less a second for one that begins at
+-- this moment.
 --
 -- SECURITY DEFINER: nobody else sees when the transactions of the owner's sessions began. On a standby they cannot be
 -- seen at all, nor where track_activities is off, nor where the owner may not look into the sessions of a login that acts
--- for it: then it is null.
+-- for it: then it is null. So it is at a subscriber of logical replication, where rows come as late as they come.
 CREATE OR REPLACE FUNCTION mews.settled_before() RETURNS timestamptz
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT CASE WHEN NOT pg_is_in_recovery() AND coalesce(bool_and(session.is_seen), true)
+  SELECT CASE WHEN NOT pg_is_in_recovery() AND coalesce(bool_and(session.is_seen), true) AND NOT EXISTS (
+      SELECT FROM pg_subscription_rel AS replicated JOIN pg_class AS relation ON relation.oid = replicated.srrelid
+      WHERE relation.relnamespace = 'mews'::regnamespace)
     THEN least(clock_timestamp(), min(session.xact_start)) - interval '1 second' END
   FROM (
     SELECT activity.xact_start, coalesce(activity.state <> 'disabled', false) AS is_seen
     FROM pg_stat_activity AS activity
     WHERE activity.datname = current_database() AND activity.pid <> pg_backend_pid()
       AND activity.backend_type = 'client backend'
-      AND has_table_privilege(activity.usesysid, 'mews.voucher_codes', 'UPDATE')
+      AND (has_table_privilege(activity.usesysid, 'mews.voucher_codes', 'UPDATE')
+           OR pg_has_role(activity.usesysid, current_user, 'MEMBER'))
   ) AS session
 $$;
 
@@ -91,6 +95,13 @@ BEGIN
   RETURN name;
 EXCEPTION WHEN invalid_parameter_value THEN
   RETURN NULL;
+END $$;
+
+-- Before release 17 nothing that may catch an error runs within a parallel plan: every query that had one would fail.
+DO $$ BEGIN
+  IF current_setting('server_version_num')::int < 170000 THEN
+    ALTER FUNCTION mews.known_time_zone(text) PARALLEL UNSAFE;
+  END IF;
 END $$;
 
 

@@ -113,7 +113,7 @@ WHERE voucher.id = ANY (:ids) AND voucher.connection <> :of_connection
     WHERE gone.connection = voucher.connection AND gone.id = voucher.id AND gone.kind = 'voucher'
       AND gone.until IS NULL))
 ORDER BY voucher.id
-FOR UPDATE OF voucher
+FOR NO KEY UPDATE OF voucher
 """).bindparams(_IDS)  # noqa: S608 - put together of constants
 
 _BEING_SENT = text("""

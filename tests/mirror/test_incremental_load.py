@@ -1,18 +1,22 @@
 """Whoever copies the mirror bit by bit misses nothing, in whatever order transactions commit."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.mirror.upsert import note_deleted, store_voucher_codes
 from sync.postgres.engine import transaction
 from tests.mirror.helpers import NEW, OLD
-from tests.support.database import CONNECTION, PATIENCE_S, code, make_known, rows, store, uuid
+from tests.support.database import CONNECTION, PATIENCE_S, code, execute, make_known, rows, store, uuid
+from tests.support.hostile import new_login
 from tests.support.users import login
 
 MARGIN = timedelta(seconds=1)
@@ -112,3 +116,41 @@ async def test_a_login_without_a_bound_still_loads_all(database_url: str, engine
         await loader.load()
     assert loader.since == LONG_AGO
     assert await is_complete(loader)
+
+
+async def test_a_login_that_is_the_owner_by_set_role_alone_holds_it_back(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    """As a secrets manager makes them: it inherits nothing, and may write all the same."""
+    (owner,) = await rows(engine, "SELECT quote_ident(current_user) AS name")
+    with new_login(database_url, f"NOINHERIT IN ROLE {owner['name']}") as url, psycopg.connect(url) as writer:
+        writer.execute(f"SET ROLE {owner['name']}".encode())
+        (began,) = writer.execute("SELECT now()").fetchone() or (None,)
+        assert await bound(engine) <= began - MARGIN
+
+
+@pytest.fixture
+async def subscriber(engine: AsyncEngine, database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The database takes its codes from somewhere else: here from itself, and nothing ever comes."""
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        (socket, port, name) = admin.execute(
+            "SELECT split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'), "
+            "current_database()"
+        ).fetchone() or ("", "", "")
+        subscription = sql.Identifier(f"test_{uuid4().hex}")
+        way = make_conninfo(host=socket, port=port, dbname=name, user=admin.info.user)
+        admin.execute(b"CREATE PUBLICATION everything FOR TABLE mews.voucher_codes")
+        admin.execute(
+            sql.SQL(
+                "CREATE SUBSCRIPTION {} CONNECTION {} PUBLICATION everything "
+                "WITH (enabled = false, create_slot = false, slot_name = NONE, copy_data = false)"
+            ).format(subscription, sql.Literal(way))
+        )
+        yield engine
+        admin.execute(sql.SQL("DROP SUBSCRIPTION {}").format(subscription))
+
+
+async def test_a_subscriber_has_no_bound(subscriber: AsyncEngine) -> None:
+    """What comes to it was written elsewhere before, by a time that nobody here can tell."""
+    assert await bound(subscriber) is None
+    await execute(subscriber, "DROP PUBLICATION everything")

@@ -1,5 +1,6 @@
 """Two connections that see the same codes mirror them once; what one leaves, the other takes over."""
 
+import asyncio
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.uncertain import NOT_SHOWN
 from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
+from sync.postgres.session import LOCK_TIMEOUT_S
 from sync.service import app
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.outbox import A_WHILE, Outbox, look_again
@@ -65,6 +67,18 @@ async def test_what_one_mirrors_the_other_leaves_alone(mirror: Mirror, group: Co
         await mirror.once()
     assert await mirror.rows("SELECT * FROM mews.voucher_codes ORDER BY id") == before
     assert (await whose(mirror))["vouchers"] == ["default"]
+
+
+async def test_a_foreign_key_of_a_user_s_in_an_open_transaction_is_not_waited_for(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await mirror.execute("CREATE TABLE public.campaigns (voucher_id uuid REFERENCES mews.vouchers)")
+    await leave(mirror, "paused")
+    with psycopg.connect(mirror.database_url) as user:
+        user.execute("INSERT INTO public.campaigns VALUES (%s)", [voucher.id])
+        async with asyncio.timeout(LOCK_TIMEOUT_S / 2):
+            await once(group)
+        assert (await whose(mirror))["vouchers"] == ["group"]
 
 
 @pytest.mark.parametrize("how", ["paused", "removed", "unlisted"])

@@ -43,8 +43,10 @@ SETTINGS = {
     # A refused row is no reason to lose the session; nor does anybody read notices here.
     "exit_on_error": "off",
     "client_min_messages": "warning",
-    # Compiling short statements takes longer than they do.
+    # To compile short statements takes longer than they do, and so it is to start workers for them: for each row of
+    # another table, where a site has made that look cheap.
     "jit": "off",
+    "max_parallel_workers_per_gather": "0",
 }
 SEARCH_PATH = """
 SELECT pg_catalog.set_config('search_path', pg_catalog.concat(pg_catalog.rtrim(pg_catalog.concat(

@@ -123,6 +123,17 @@ async def test_it_takes_no_message_more_than_a_bare_begin(database_url: str, tmp
     await engine.dispose()
 
 
+async def test_no_workers_are_started_for_what_we_ask_however_cheap_a_site_calls_them(database_url: str) -> None:
+    """Where joins are discouraged too, each row of one table had workers started for another: a page took minutes."""
+    cheap = ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size")
+    make_database_hostile(database_url, dict.fromkeys(cheap, "0"))
+    engine = make_engine(database_url)
+    async with transaction(engine) as tx:
+        plan = (await tx.execute(text("EXPLAIN SELECT count(*) FROM mews.voucher_codes"))).scalars().all()
+    assert [line for line in plan if "Gather" in line] == []
+    await engine.dispose()
+
+
 def test_an_older_server_is_not_told_what_only_newer_ones_know() -> None:
     assert "transaction_timeout" not in begin_statement(160_009)
     assert "transaction_timeout" in begin_statement(170_000)

@@ -114,7 +114,6 @@ class _Round:
         self._settings = settings
         self._report = report
         self._on_progress = on_progress
-        self._is_turn_over = is_turn_over
         self._reader = WindowReader(connection, report, on_progress, is_turn_over)
         self._is_in_vain = False
 
@@ -193,11 +192,11 @@ class _Round:
         """Read what is new, and only then the rest, which would else compete with it for sessions, budget and turn."""
         new, old = iter(due.new), iter(due.old)
         if not due.old and len(due.new) <= 1:  # as of nearly all hotels, nearly always: tasks would cost more than it
-            await self._read_some(new)
+            await self._read_some(new, is_new=True)
             return
         try:
             async with asyncio.TaskGroup() as readers:
-                first = [readers.create_task(self._read_some(new)) for _ in range(READERS)]
+                first = [readers.create_task(self._read_some(new, is_new=True)) for _ in range(READERS)]
                 await asyncio.wait(first, timeout=self._settings.head_start_s)
                 for one in first:
                     readers.create_task(self._read_after(one, old))
@@ -207,17 +206,17 @@ class _Round:
 
     async def _read_after(self, earlier: asyncio.Task[None], readings: Iterator[WindowRead]) -> None:
         await asyncio.wait([earlier])
-        await self._read_some(readings)
+        await self._read_some(readings, is_new=False)
 
-    async def _read_some(self, readings: Iterator[WindowRead]) -> None:
+    async def _read_some(self, readings: Iterator[WindowRead], *, is_new: bool) -> None:
         for reading in readings:
             if self._is_in_vain or self._report.stopped:
                 return
-            if self._is_turn_over():
+            if self._reader.is_over(is_new=is_new):
                 self._report.left_over = True
                 return
             try:
-                await self._reader.read(reading)
+                await self._reader.read(reading, is_new=is_new)
             except Stopped:
                 self._report.stopped = True
             except (ApiError, StatementRefused) as error:

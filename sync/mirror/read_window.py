@@ -28,6 +28,9 @@ from sync.postgres.engine import in_transaction
 R = TypeVar("R")
 
 MAX_RESTARTS = 10
+MAX_PAGES_BEYOND = 500
+"""So many pages of what is new are read after the turn is over. Cut by it, a window would stay open beside the one that
+the next turn begins, which reads the whole overlap again: where that takes longer than a turn, they only add up."""
 
 
 class WindowReader:
@@ -45,14 +48,22 @@ class WindowReader:
         self._on_progress = on_progress
         self._is_turn_over = is_turn_over
         self._resolving = asyncio.Lock()
+        self._pages_beyond = 0
 
-    async def read(self, first: WindowRead) -> None:
-        """Read a window to its end, or the parts it is split into, oldest first."""
+    def is_over(self, *, is_new: bool) -> bool:
+        """Whether the next page is left to the next turn; `is_new`: it is one of what is new."""
+        if not self._is_turn_over():
+            return False
+        self._pages_beyond += is_new
+        return not is_new or self._pages_beyond > MAX_PAGES_BEYOND
+
+    async def read(self, first: WindowRead, *, is_new: bool) -> None:
+        """Read a window to its end, or the parts it is split into, oldest first; or until it is over for this turn."""
         window, vouchers = first.window, len(first.group.voucher_ids)
         with span("window", start=window.start.isoformat(), end=window.end.isoformat(), vouchers=vouchers):
-            await self._read(first)
+            await self._read(first, is_new=is_new)
 
-    async def _read(self, first: WindowRead) -> None:
+    async def _read(self, first: WindowRead, *, is_new: bool) -> None:
         left, trail = [first], CursorTrail(operations.VOUCHER_CODES_GET_ALL, restarts=MAX_RESTARTS)
         while left:
             reading, *others = left
@@ -63,9 +74,16 @@ class WindowReader:
             elif rest[0].cursor != reading.cursor:
                 trail.follow(rest[0].cursor)
             self._on_progress(self._report)
-            if left and self._is_turn_over():
+            if left and self.is_over(is_new=is_new):
+                await self._keep_place(left[0])
                 self._report.left_over = True
                 return
+
+    async def _keep_place(self, reading: WindowRead) -> None:
+        """Where nothing of it is written down, as it brought nothing new so far, it would begin anew in each turn."""
+        if reading.group.plan_id is None:
+            name, cursor = self._connection.name, reading.cursor
+            await self._noted(reading.group, lambda tx: watermarks.keep_cursor(tx, name, reading, cursor))
 
     async def _step(self, reading: WindowRead) -> list[WindowRead]:
         """Read and commit one page; what is left of the window then, oldest first."""

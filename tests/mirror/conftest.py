@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.connection.connection import Connection
 from sync.demo.simulator import Voucher
+from sync.mirror import read_window
 from tests.mirror.helpers import Database
 from tests.support.mirror import Mirror
 from tests.support.two_tokens import second
@@ -33,3 +34,9 @@ async def group(mirror: Mirror, voucher: Voucher) -> AsyncIterator[Connection]:
     other = mirror.world.add_enterprise("Hotel B")
     async with second(mirror, "group", [mirror.hotel.id, other.id]) as connection:
         yield connection
+
+
+@pytest.fixture
+def cut_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn that is over ends what is new too, as it does after many pages."""
+    monkeypatch.setattr(read_window, "MAX_PAGES_BEYOND", 0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sync.demo.simulator import Operation, RequestRecord, Voucher
+from sync.mirror import read_window
 from tests.support.flows import honest, ids, interval, later, mirrored, numbered, open_windows, turn, watch, watermarks
 from tests.support.mirror import Mirror
 
@@ -33,9 +34,35 @@ async def test_a_turn_that_is_over_ends_between_two_pages(mirror: Mirror) -> Non
     mirror.clock.advance(timedelta(seconds=2))
     await mirror.discover()
     report = await mirror.pull(is_turn_over=turn(mirror, 2))
-    # What is new meanwhile, and the last page.
-    assert (report.pages, report.windows_done) == (2, 2)
+    # What is new meanwhile, the last page, and what is new since.
+    assert (report.pages, report.windows_done) == (3, 3)
     assert await mirrored(mirror) == {code.id for code in codes}
+
+
+@pytest.mark.parametrize("news", [0, 1, 1500])
+@pytest.mark.parametrize("is_left_open", [False, True])
+async def test_what_is_new_is_read_to_its_end_whatever_the_turn(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, news: int, is_left_open: bool
+) -> None:
+    """The overlap alone takes longer than a turn. Cut by it, each turn would begin anew, or leave one more window."""
+    voucher = mirror.add_voucher()
+    mirror.world.add_codes(voucher.id, numbered(2500))
+    mirror.clock.advance(timedelta(seconds=2))
+    await mirror.once()
+    mirror.world.add_codes(voucher.id, numbered(news, "NEWS"))
+    mirror.clock.advance(timedelta(seconds=2))
+    await mirror.discover()
+    if is_left_open:
+        with monkeypatch.context() as patch:
+            patch.setattr(read_window, "MAX_PAGES_BEYOND", 0)
+            assert (await mirror.pull(is_turn_over=turn(mirror, 1))).left_over
+        assert await open_windows(mirror)
+        mirror.clock.advance(timedelta(seconds=2))
+        await mirror.discover()
+    report = await mirror.pull(is_turn_over=turn(mirror, 1))
+    assert report.caught_up
+    assert (report.left_over, await open_windows(mirror)) == (False, {})
+    assert (await mirror.compare()).is_equal
 
 
 async def test_a_turn_without_time_reads_nothing_and_says_so(mirror: Mirror) -> None:
@@ -124,6 +151,7 @@ async def test_windows_read_in_an_earlier_turn_are_not_read_again(mirror: Mirror
     assert len(done) >= 8
 
 
+@pytest.mark.usefixtures("cut_news")
 @pytest.mark.parametrize("pool", [2, *(pytest.param(pool, marks=pytest.mark.long) for pool in (5, 16))])
 async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(database_url: str, pool: int) -> None:
     mirror = Mirror(database_url)
@@ -142,6 +170,7 @@ async def test_the_rest_of_what_is_new_is_read_before_a_backfill_goes_on(databas
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cut_news")
 async def test_what_is_new_stands_in_the_mirror_before_a_backfill_asks_for_anything(mirror: Mirror) -> None:
     late = await news_beside_a_backfill(mirror)
     found = watch_for_what_is_missing_before(late, mirror)
@@ -150,6 +179,7 @@ async def test_what_is_new_stands_in_the_mirror_before_a_backfill_asks_for_anyth
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cut_news")
 async def test_news_that_the_api_does_not_answer_keeps_a_backfill_back_for_its_head_start_alone(mirror: Mirror) -> None:
     late = await news_beside_a_backfill(mirror)
     mirror.add_codes(late, ["OLD"], days_old=2000)

@@ -211,6 +211,7 @@ async def add_by_api(mirror: Mirror, voucher: Voucher, values: list[str]) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("cut_news")
 async def test_a_window_that_was_left_open_for_half_a_year_is_read_with_all_that_came_since(mirror: Mirror) -> None:
     voucher = mirror.add_voucher()
     await later(mirror)

@@ -173,7 +173,8 @@ class ConnectionStatus:
     those that the database keeps. `owner`: the machine and the process of the daemon that works for it, if one does
     that is alive. `paused_at`: since when nothing is done for it; `is_removed`: never again, and changes wait that were
     queued for it since. `failed_request_age_s`: since a call of the API last failed. `audit_repaired`: how many of
-    those that had drifted are mended.
+    those that had drifted are mended. `refused_vouchers`: of those that are skipped, how many the API lists, and whose
+    codes it refuses to show.
     """
 
     name: str
@@ -208,6 +209,7 @@ class ConnectionStatus:
     held: dict[str, int]
     oldest_waiting_age_s: float | None
     stuck: int = 0
+    refused_vouchers: int = 0
     details: Details = field(default_factory=Details)
 
     @property

@@ -40,7 +40,7 @@ async def load_overview(
     running = await _load_daemons(tx, now, Counter(row["owner"] for row in rows))
     owners = {one.process: one.name for one in running if one.is_alive}
     names = [row["name"] for row in rows]
-    left_out = {row.connection: row.number for row in await tx.execute(_SKIPPED)}
+    left_out = {row.connection: (row.number, row.refused) for row in await tx.execute(_SKIPPED)}
     backlogs = await load_backlogs(tx, names, names[0] if len(names) == 1 else None)
     codes, is_estimate = await count_codes(tx, names)
     statuses = list[ConnectionStatus]()
@@ -93,13 +93,14 @@ def _is_alive(age_s: float, settings: dict[str, Any]) -> bool:
 def _status(
     row: Any,
     backlog: Backlog,
-    left_out: dict[str, int],
+    left_out: dict[str, tuple[int, int]],
     codes: dict[str, int],
     is_estimate: bool,
 ) -> ConnectionStatus:
+    number, refused_vouchers = left_out.get(row["name"], (0, 0))
     return ConnectionStatus(
         **row,
-        skipped=left_out.get(row["name"], 0),
+        skipped=number,
         voucher_codes=codes.get(row["name"]),
         voucher_codes_estimated=is_estimate,
         outbox=backlog.counts,
@@ -107,11 +108,19 @@ def _status(
         held=backlog.held,
         oldest_waiting_age_s=backlog.oldest_age_s,
         stuck=backlog.stuck,
+        refused_vouchers=refused_vouchers,
     )
 
 
+_IS_REFUSED_VOUCHER = (skipped.c.kind == "voucher", skipped.c.until.is_not(None))  # others are no longer listed
 _SKIPPED = (
-    select(skipped.c.connection, func.count().label("number")).where(is_in_force()).group_by(skipped.c.connection)
+    select(
+        skipped.c.connection,
+        func.count().label("number"),
+        func.count().filter(*_IS_REFUSED_VOUCHER).label("refused"),
+    )
+    .where(is_in_force())
+    .group_by(skipped.c.connection)
 )
 _NOW = text("SELECT now(), (SELECT version_num FROM sync.alembic_version)")
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from textwrap import shorten
 
 from sync.core.plurals import plural
+from sync.mirror.skipped import NOT_LISTED
 from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status import remedies, words
@@ -24,6 +25,10 @@ UNKNOWN_TO_DO = (
 )
 STUCK_TO_DO = (
     "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says what it is"
+)
+REFUSED_TO_DO = (
+    "nothing at first: each is asked for again a day after it was refused; if it stays, tell the vendor, with the "
+    "Request-Id in sync.skipped"
 )
 DRIFT_TO_DO = (
     "nothing for a single time; where it comes again, somebody changes the mirror's rows by hand, or codes change "
@@ -65,6 +70,11 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"
         to_do = DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}"
         yield Note(text, to_do, "codes had drifted")
+    if one.refused_vouchers:
+        text = f"Nothing is read of {plural(one.refused_vouchers, 'voucher')} whose codes the API refuses to list"
+        skipped = [some.reason for some in one.details.skipped_because if some.kind == "voucher"]
+        text += _reason([reason for reason in skipped if reason != NOT_LISTED])
+        yield Note(text, REFUSED_TO_DO, "vouchers are refused")
     if one.rejected_records:
         text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
         text += _reason([left_out.reason for left_out in one.details.rejected_because])

@@ -6,10 +6,12 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.mirror.skipped import NOT_LISTED
 from sync.postgres.engine import transaction
 from sync.service.status import backlog, codes
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
+from sync.service.status.notes import notes_on
 
 from .helpers import VOUCHER, queue
 
@@ -228,6 +230,26 @@ async def test_what_is_left_out_is_told_with_its_cause_and_names(sql: psycopg.Co
         ("voucher", "no", 1, ["Summer"])
     ]
     assert [(one.kind, one.reason) for one in details.rejected_because] == [("VoucherCodes", "Invalid enum value …")]
+
+
+async def test_vouchers_that_the_api_lists_and_refuses_are_counted(
+    sql: psycopg.Connection, engine: AsyncEngine
+) -> None:
+    """Services that carry no vouchers are refused at each discovery, and vouchers of a hotel that was lost are gone."""
+    sql.execute(
+        "INSERT INTO sync.skipped (connection, id, kind, reason, until) VALUES "
+        "('default', gen_random_uuid(), 'voucher', 'Invalid VoucherIds', now() + interval '1 day'), "
+        "('default', gen_random_uuid(), 'voucher', 'Invalid VoucherIds', now() - interval '1 s'), "
+        "('default', gen_random_uuid(), 'voucher', %s, NULL), "
+        "('default', gen_random_uuid(), 'service', 'Invalid ServiceIds', now() + interval '1 day')",
+        [NOT_LISTED],
+    )
+    one = await load_one(engine)
+    assert (one.skipped, one.refused_vouchers) == (3, 1)
+    (note,) = notes_on(one)
+    assert note.text == (
+        "Nothing is read of 1 voucher whose codes the API refuses to list; the reason: Invalid VoucherIds"
+    )
 
 
 async def test_audits_are_told_with_their_drift_and_those_that_were_missed(

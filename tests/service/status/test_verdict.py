@@ -69,6 +69,7 @@ from .helpers import NOW, connection, daemon, overview
             "half is missing",
         ),
         ({"is_removed": True, "paused_at": NOW}, Level.ATTENTION, "Removed, and changes wait", "nobody sends them"),
+        ({"skipped": 9, "refused_vouchers": 2}, Level.ATTENTION, "Working, and vouchers are refused", "2 vouchers"),
         ({"rejected_records": 2}, Level.ATTENTION, "Working, and records cannot be stored", "2 records"),
     ],
 )

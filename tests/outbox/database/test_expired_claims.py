@@ -191,6 +191,7 @@ async def test_what_nobody_works_for_is_looked_after_until_its_claims_have_expir
     """Then it waits for whoever comes to work for it: else each poll of each replica would look at it, for months."""
     row_id = await outbox.add()
     await claim(outbox, row_id)
+    await execute(outbox.engine, "UPDATE sync.connections SET removed_at = now()")
     assert await abandoned(outbox) == {CONNECTION}
     await expire(outbox)
     await expire_claims(outbox)

@@ -58,8 +58,13 @@ _SOME_FAILED = text("""
 SELECT id FROM mews.voucher_code_outbox WHERE connection = :name AND status = 'failed' LIMIT :most
 FOR NO KEY UPDATE SKIP LOCKED
 """)
+# A trigger may leave one as it is, which would be tried for ever.
 _LEAVE = text("""
-UPDATE mews.voucher_code_outbox SET connection = NULL, enterprise_id = NULL WHERE id = ANY (:ids) RETURNING id
+WITH nobodys AS (
+  UPDATE mews.voucher_code_outbox AS row SET connection = NULL, enterprise_id = NULL WHERE row.id = ANY (:ids)
+  RETURNING row.id, row.connection
+)
+SELECT id FROM nobodys WHERE connection IS NULL
 """).bindparams(IDS)
 
 # Pages that are stored meanwhile wait for the last step alone: else each would wait for the other's rows.

@@ -84,7 +84,7 @@ async def _find(
 
 async def _move_codes(tx: AsyncConnection, connection: str, voucher_id: UUID) -> int:
     parameters = {"of_connection": connection, "voucher_id": voucher_id, "most": CODES_AT_ONCE}
-    return (await tx.execute(_CODES, parameters)).rowcount
+    return int((await tx.execute(_CODES, parameters)).scalar_one())
 
 
 async def _move_voucher(tx: AsyncConnection, connection: str, voucher_id: UUID, owner: str) -> bool:
@@ -120,11 +120,16 @@ _BEING_SENT = text("""
 SELECT DISTINCT voucher_id FROM mews.voucher_code_outbox WHERE voucher_id = ANY (:ids) AND status = 'sending'
 """).bindparams(_IDS)
 
-# Of the codes nothing changes but who reads them, so that mirrored_at stays, and no version of them ends by it.
+# Of the codes nothing changes but who reads them, so that mirrored_at stays, and no version of them ends by it. What a
+# trigger leaves as it is does not count as moved, or it would be tried for ever.
 _CODES = text("""
-UPDATE mews.voucher_codes SET connection = :of_connection WHERE id IN (
-  SELECT code.id FROM mews.voucher_codes AS code
-  WHERE code.voucher_id = :voucher_id AND code.connection <> :of_connection ORDER BY code.id LIMIT :most)
+WITH moved AS (
+  UPDATE mews.voucher_codes AS moved SET connection = :of_connection WHERE moved.id IN (
+    SELECT code.id FROM mews.voucher_codes AS code
+    WHERE code.voucher_id = :voucher_id AND code.connection <> :of_connection ORDER BY code.id LIMIT :most)
+  RETURNING moved.connection
+)
+SELECT count(*) FROM moved WHERE connection = :of_connection
 """)
 _OF_VOUCHER = (
     text("""

@@ -10,8 +10,9 @@ from sync.connection.connection import Connection
 from sync.demo.simulator import Operation, RequestRecord, Voucher
 from sync.mirror import take_over
 from sync.mirror.discover import discover
-from tests.support.database import blocked
+from tests.support.database import PATIENCE_S, blocked
 from tests.support.flows import LOOK, later
+from tests.support.hostile import FREEZE, FROZEN
 from tests.support.mirror import Mirror
 
 WHOSE = "SELECT value, connection FROM mews.voucher_codes ORDER BY value"
@@ -35,6 +36,18 @@ async def test_a_voucher_whose_owner_comes_back_in_the_middle_has_its_codes_back
         await mirror.execute(RESUME)
     await discovering
     assert await mirror.rows("SELECT connection FROM mews.vouchers") == [{"connection": "default"}]
+    assert await whose(mirror) == dict.fromkeys("ABC", "default")
+
+
+async def test_a_voucher_is_taken_over_without_codes_that_a_trigger_leaves_as_they_are(
+    mirror: Mirror, group: Connection
+) -> None:
+    await mirror.execute(FREEZE)
+    await mirror.execute(FROZEN.format("mews.voucher_codes"))
+    await mirror.execute(PAUSE)
+    async with asyncio.timeout(PATIENCE_S):
+        await discover(group)
+    assert await mirror.rows("SELECT connection FROM mews.vouchers") == [{"connection": "group"}]
     assert await whose(mirror) == dict.fromkeys("ABC", "default")
 
 

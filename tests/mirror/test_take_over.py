@@ -22,6 +22,8 @@ from sync.outbox.unfinished import load_unfinished
 from sync.postgres.engine import in_transaction
 from sync.postgres.session import LOCK_TIMEOUT_S
 from sync.service import app
+from tests.support.database import PATIENCE_S
+from tests.support.hostile import FREEZE, FROZEN
 from tests.support.mirror import OVERLAP, Mirror
 from tests.support.outbox import A_WHILE, Outbox, look_again
 
@@ -255,6 +257,20 @@ async def test_what_had_failed_before_a_purge_is_retried_by_whoever_sees_the_hot
     await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending'")
     pushed = await app.make_jobs(group, mirror.settings()).outbox.push_all()
     assert (pushed.done, pushed.errors) == (1, {})
+
+
+async def test_a_purge_ends_although_a_trigger_leaves_what_had_failed_as_it_is(
+    mirror: Mirror, group: Connection, voucher: Voucher
+) -> None:
+    await send(mirror, group, voucher)
+    async with as_daemon(group.engine) as tx:
+        await tx.execute(text(ENDED))
+    await mirror.execute(FREEZE)
+    await mirror.execute(FROZEN.format("mews.voucher_code_outbox"))
+    await in_transaction(group.engine, lambda tx: changes.remove(tx, "default"))
+    async with asyncio.timeout(PATIENCE_S):
+        await purge(group.engine, "default")
+    assert await mirror.rows("SELECT connection FROM mews.voucher_code_outbox") == [{"connection": "default"}]
 
 
 async def test_a_connection_with_changes_that_are_not_finished_is_not_removed(

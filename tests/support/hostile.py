@@ -32,6 +32,10 @@ CREATE OPERATOR impostors.> (LEFTARG = timestamptz, RIGHTARG = timestamptz, FUNC
 """
 """Functions, operators and a type that look like PostgreSQL's own, to be found before them."""
 
+FREEZE = "CREATE FUNCTION public.freeze_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN OLD; END $$"
+FROZEN = "CREATE TRIGGER frozen BEFORE UPDATE ON {} FOR EACH ROW EXECUTE FUNCTION public.freeze_it()"
+"""A table each row of which stays as it is, without a word, and counts as changed all the same."""
+
 SETTINGS = {
     "search_path": "impostors, pg_catalog, public",
     "datestyle": "'SQL, DMY'",

@@ -56,7 +56,8 @@ class Poster:
                 self._http.stream("POST", self.url, content=body, headers=headers) as answer,
             ):
                 status = answer.status_code
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
+            # httpx reads the address that a redirect names also where it does not go there; no host may be called so.
             raise NotReached(f"{self.host} cannot be reached ({type(error).__name__})") from None
         if not 200 <= status < 300:
             raise NotTold(f"{self.host} answered with HTTP {status}")

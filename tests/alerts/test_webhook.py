@@ -97,6 +97,22 @@ async def test_of_what_is_told_together_one_failure_counts_and_nobody_who_is_awa
     assert (first, tries) == (1, 2), "of two messages one was tried, and one again after the pause of a first failure"
 
 
+async def test_whoever_sends_to_a_host_that_cannot_be_is_pinged_again_after_the_next_cycle(receiver: Receiver) -> None:
+    """As a captive portal may do. What is read of that host must not end all pings."""
+    receiver.statuses, receiver.location = [303], "http://xn--a-ecp.ru/"
+    two = asyncio.Semaphore(2)
+
+    async def complete() -> None:
+        await two.acquire()
+
+    async with Poster(receiver.url) as poster:
+        pinging = asyncio.create_task(ping(poster, complete))
+        await asyncio.wait([pinging, asyncio.create_task(receiver.call(2))], return_when=asyncio.FIRST_COMPLETED)
+        pinging.cancel()
+        await asyncio.gather(pinging, return_exceptions=True)
+    assert len(receiver.calls) == 2
+
+
 async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver) -> None:
     completed = asyncio.Event()
 

@@ -27,10 +27,13 @@ class Call:
 
 @dataclass
 class Receiver:
-    """Takes every POST, or answers with the `statuses` that are left; `calls` are those that came."""
+    """Takes every POST, or answers with the `statuses` that are left; `calls` are those that came. Where a status
+    redirects, it does to `location`.
+    """
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)
+    location: str = "/elsewhere"
     calls: list[Call] = field(default_factory=list)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -46,7 +49,7 @@ class Receiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.calls.append(Call(request.path_qs, headers, await request.read()))
         self._came.set()
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200)
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 200, headers={"Location": self.location})
 
 
 @asynccontextmanager

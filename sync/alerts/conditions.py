@@ -8,6 +8,7 @@ from sync.core.plurals import plural
 from sync.outbox.rules import Status
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
+from sync.service.status.notes import bounded
 
 LASTS_S = 30.0
 """A trouble that may pass by itself is told once it has lasted so long: a call that fails is tried again in seconds."""
@@ -88,9 +89,15 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         lost = "was restored or copied, so nothing is sent" if one.gap == "copy" else "has lost commits"
         yield Condition(one.name, Kind.NOT_ADOPTED, 1, f"the database {lost}")
     for kind, status, what in LEFT:
-        yield from _counted(one.name, kind, one.outbox.get(status, 0), what)
-    yield from _counted(one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them")
-    yield from _counted(one.name, Kind.REJECTED, one.rejected_records, "records of the API that cannot be stored")
+        count = one.outbox.get(status, 0)
+        yield from _counted(one.name, kind, count, what, words.count(count, status in one.outbox_at_least))
+    yield from _counted(
+        one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them", bounded(one.stuck)
+    )
+    rejected = one.rejected_records
+    yield from _counted(
+        one.name, Kind.REJECTED, rejected, "records of the API that cannot be stored", bounded(rejected)
+    )
     if one.audit_braked:
         yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
     elif one.audit_drift:
@@ -102,12 +109,13 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
 def conditions_of_none(unassigned: Mapping[str, int]) -> Iterator[Condition]:
     """What holds of changes whose voucher none of several connections knows, by how many there are of each status."""
     for kind, status, what in LEFT:
-        yield from _counted(NO_CONNECTION, kind, unassigned.get(status, 0), f"(no connection knows the voucher) {what}")
+        count = unassigned.get(status, 0)
+        yield from _counted(NO_CONNECTION, kind, count, f"(no connection knows the voucher) {what}", bounded(count))
 
 
-def _counted(connection: str, kind: Kind, count: int, what: str) -> Iterator[Condition]:
+def _counted(connection: str, kind: Kind, count: int, what: str, number: str) -> Iterator[Condition]:
     if count:
-        yield Condition(connection, kind, len(str(count)), f"{what}: {count:,}")
+        yield Condition(connection, kind, len(str(count)), f"{what}: {number}")
 
 
 class Lasting:

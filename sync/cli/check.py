@@ -30,8 +30,9 @@ from sync.postgres.engine import make_engine, transaction
 from sync.service.opened import choose
 from sync.service.states import touch
 from sync.service.status import words
-from sync.service.status.facts import ConnectionStatus
-from sync.service.status.load import count_without_rate, load_status
+from sync.service.status.facts import ConnectionStatus, Overview
+from sync.service.status.load import count_without_rate, load_overview
+from sync.service.status.notes import STUCK_TO_DO
 from sync.settings import Settings, load_settings
 from sync.web.access import bind_address, integration_address
 
@@ -82,8 +83,9 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
             if settings.listen_url:
                 findings.append(await asyncio.to_thread(check_listening, settings.listen_url, url))
             if not any(one.is_wrong for one in of_database if one.subject == "database"):
-                migrated_url, (statuses, without_rate, present) = url, await _look_at(url)
-                findings += [_check_outbox(statuses), _check_audit(statuses, settings.sync_audit_cron)]
+                migrated_url, (overview, without_rate, present) = url, await _look_at(url)
+                audited = _check_audit(overview.connections, settings.sync_audit_cron)
+                findings += [_check_outbox(overview), audited]
                 findings += _tell_without_rate(without_rate)
         except errors.VoucherSyncError as error:
             findings.append(database_line(error))
@@ -163,7 +165,7 @@ def _check_names(passed_over: list[str]) -> list[CheckLine]:
     ]
 
 
-async def _look_at(url: str) -> tuple[list[ConnectionStatus], int, list[StoredConnection]]:
+async def _look_at(url: str) -> tuple[Overview, int, list[StoredConnection]]:
     """How every connection is doing, how many active vouchers have no rate, and which connections there are.
 
     `DatabaseError` also where nothing can be written, as on a full disk.
@@ -172,7 +174,7 @@ async def _look_at(url: str) -> tuple[list[ConnectionStatus], int, list[StoredCo
     try:
         async with transaction(engine) as tx:
             await touch(tx)
-            return await load_status(tx), await count_without_rate(tx), await load_present(tx)
+            return await load_overview(tx, ()), await count_without_rate(tx), await load_present(tx)
     finally:
         await engine.dispose()
 
@@ -199,21 +201,26 @@ def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     return CheckLine("audit", f"drifted when last compared: {drift:,}{some}; {following}")
 
 
-def _check_outbox(statuses: list[ConnectionStatus]) -> CheckLine:
+def _check_outbox(overview: Overview) -> CheckLine:
+    statuses, unknown = overview.connections, overview.unassigned
     deletes, before_gap = (
         sum(one.held.get(because, 0) for one in statuses)
         for because in (HeldBecause.TOO_MANY_DELETES, HeldBecause.BEFORE_A_GAP)
     )
-    failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses)
+    failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses) + unknown.get(Status.FAILED, 0)
     if any(one.gap for one in statuses):
         held_before = plural(before_gap, "change is", "changes are")
         detail = f"the database was restored, copied, or has lost commits; of before that, {held_before} held"
         return CheckLine(
             "outbox", detail, "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
         )
-    if deletes or before_gap:
+    of_none = unknown.get(Status.HELD, 0)
+    if deletes or before_gap or of_none:
         held = [f"{plural(deletes, 'delete is', 'deletes are')} held, since too many came at once"] if deletes else []
         held += [f"{plural(before_gap, 'change')} from before a gap held still"] if before_gap else []
+        held += [f"{plural(of_none, 'change')} held of vouchers that no connection knows"] if of_none else []
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", "; ".join(held), to_do)
+    if stuck := sum(one.stuck for one in statuses):
+        return CheckLine("outbox", f"{words.changes(stuck)} stuck until somebody mends what keeps them", STUCK_TO_DO)
     return CheckLine("outbox", f"nothing is held; failed: {failed:,} (`voucher-sync outbox list --status failed`)")

@@ -10,6 +10,7 @@ from sync.core.plurals import plural
 from sync.core.printable import printable
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus, Daemon, Overview
+from sync.service.status.notes import bounded
 from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
 from sync.service.status.verdict import Level, Verdict, is_served, judge, judge_connection
 from sync.settings import Settings
@@ -111,7 +112,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "codes": words.codes(one),
         "open windows": f"{one.open_windows:,}",
         "skipped": plural(one.skipped, "service or voucher", "services and vouchers"),
-        "rejected records": f"{one.rejected_records:,}",
+        "rejected records": bounded(one.rejected_records),
         "audit": words.audit(one),
         "next audit": words.next_audit(one, overview.now)
         + ", by a daemon" * (not overview.alive and not one.paused_at),

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from sync.alerts.conditions import LASTS_S, Condition, Kind, Lasting, conditions_of
-from sync.service.status.facts import ConnectionStatus
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus
 from tests.service.status.helpers import NOW, WELL
 
 FAILING = ("default", Kind.FAILING)
@@ -46,6 +46,14 @@ def test_drift_is_told_with_how_much_of_it_is_mended() -> None:
 def test_ten_times_as_many_are_told_anew_and_a_few_more_are_not() -> None:
     levels = [only(replace(WELL, outbox={"failed": count})).level for count in (1, 9, 10, 99, 100)]
     assert levels == [1, 1, 2, 2, 3]
+
+
+def test_what_is_more_than_is_counted_is_told_as_such() -> None:
+    more = replace(WELL, outbox={"held": COUNTED_TO}, outbox_at_least=["held"])
+    assert only(more).summary.endswith(": more than 10,000")
+    assert only(replace(WELL, outbox={"held": COUNTED_TO})).summary.endswith(": 10,000")
+    for uncounted in (replace(WELL, stuck=COUNTED_TO), replace(WELL, rejected_records=COUNTED_TO)):
+        assert only(uncounted).summary.endswith(": 10,000 or more")
 
 
 def test_drift_that_the_next_audit_finds_again_is_told_again() -> None:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Operation
+from sync.outbox.each_row import KEPT
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.receiver import receiving
 
@@ -162,6 +163,20 @@ async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) ->
     shown = " ".join(told.stdout.replace("│", " ").split())
     assert "3 changes held until somebody looks" in shown
     assert [row["held_because"] for row in listed] == ["before_a_gap", "before_a_gap", "too_many_deletes"]
+
+
+@pytest.mark.long
+async def test_what_is_held_or_stuck_is_wrong_whosever_it_is(cli: Cli, mirror: Mirror) -> None:
+    async with mirror.opened():
+        await cli("once", settings=mirror.environment)
+        await mirror.execute("INSERT INTO sync.connections (name, state, paused_at) VALUES ('lake', 'ok', now())")
+        add_row(mirror.database_url, "A", connection="default", last_error=KEPT)
+        stuck = await findings(cli, mirror.environment)
+        add_row(mirror.database_url, "B", "held", held_because="too_many_deletes")
+        held = await findings(cli, mirror.environment)
+    assert (stuck["outbox"].verdict, held["outbox"].verdict) == ("WRONG", "WRONG")
+    assert stuck["outbox"].detail == "1 change stuck until somebody mends what keeps them"
+    assert held["outbox"].detail == "1 change held of vouchers that no connection knows"
 
 
 @pytest.mark.long

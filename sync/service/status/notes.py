@@ -48,6 +48,11 @@ class Note:
     what: str = ""
 
 
+def bounded(number: int) -> str:
+    """A number of what is not counted further than `COUNTED_TO`, nor looked at for whether there is more."""
+    return f"{number:,}{' or more' if number >= COUNTED_TO else ''}"
+
+
 def notes_on(one: ConnectionStatus) -> Iterator[Note]:
     """What somebody must look at, the most urgent first."""
     if count := one.outbox.get("held"):
@@ -62,7 +67,8 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         text += _reason([group.reason for group in one.details.failed])
         yield Note(text, FAILED_TO_DO, "changes were refused")
     if one.stuck:
-        text = f"{words.changes(one.stuck)} stuck until somebody mends what keeps them"
+        what = "change" if one.stuck == 1 else "changes"
+        text = f"{bounded(one.stuck)} {what} stuck until somebody mends what keeps them"
         text += _reason([group.why for group in one.details.waiting if any(why in group.why for why in STUCK)])
         yield Note(text, STUCK_TO_DO, "changes are stuck")
     if one.audit_drift and not one.audit_braked:
@@ -76,7 +82,8 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         text += _reason([reason for reason in skipped if reason != NOT_LISTED])
         yield Note(text, REFUSED_TO_DO, "vouchers are refused")
     if one.rejected_records:
-        text = f"{plural(one.rejected_records, 'record')} of the API cannot be stored"
+        number = one.rejected_records
+        text = f"{bounded(number)} {'record' if number == 1 else 'records'} of the API cannot be stored"
         text += _reason([left_out.reason for left_out in one.details.rejected_because])
         to_do = "see sync.rejected_records for the reasons; the rest goes on"
         yield Note(text, to_do, "records cannot be stored")

@@ -1,7 +1,7 @@
 """What the templates show, out of facts: rows, words and the order of things; a pure step between the two."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
@@ -189,12 +189,18 @@ def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
         Tile("Last success", words.caught_up(one), through, series="lag"),
         Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
         Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
-        Tile("Held or refused", words.count(held + failed, bool({"held", "failed"} & set(one.outbox_at_least))),
-             f"{held:,} held, {failed:,} refused", "attention" if held + failed else ""),
+        _held_or_refused(held, failed, one.outbox_at_least),
         Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
         Tile("Audit", drift, f"{mended}{last} {following}",
              "attention" if one.audit_drift or one.audit_braked else ""),
     ]  # fmt: skip
+
+
+def _held_or_refused(held: int, failed: int, at_least: Collection[str]) -> Tile:
+    are_more = [status in at_least for status in ("held", "failed")]
+    detail = f"{words.count(held, are_more[0])} held, {words.count(failed, are_more[1])} refused"
+    level = "attention" if held + failed else ""
+    return Tile("Held or refused", words.count(held + failed, any(are_more)), detail, level)
 
 
 def _through(one: ConnectionStatus, overview: Overview) -> str:
@@ -236,11 +242,6 @@ def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
         else Tile("Connections", f"{len(all_):,}", f"none fails{beside}"),
         Tile("Furthest behind", words.lasting(slowest), "since its last pull that caught up"),
         Tile("Waiting", words.count(waiting, not at_least.isdisjoint(words.WAIT_STATUSES)), "changes in the outbox"),
-        Tile(
-            "Held or refused",
-            words.count(held + failed, not at_least.isdisjoint({"held", "failed"})),
-            f"{held:,} held, {failed:,} refused",
-            "attention" if held + failed else "",
-        ),
+        _held_or_refused(held, failed, at_least),
         Tile("Daemons", f"{alive:,}", f"alive{gone}" if alive else "none is alive", "" if alive else "failing"),
     ]

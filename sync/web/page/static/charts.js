@@ -8,6 +8,7 @@
   const HOUR = 3600;
   const seconds = (value) => (value >= 2 * HOUR ? `${(value / HOUR).toFixed(1)} h` : value >= 120 ? `${Math.round(value / 60)} min` : `${value} s`);
   const number = (value) => Number(value).toLocaleString("en");
+  const short = (value) => Number(value).toLocaleString("en", { notation: "compact" }); // an axis has no room for millions
   const CHARTS = [
     { title: "Behind", format: seconds, lines: [["lag", "behind", "--link"]] },
     { title: "Codes written", format: number, bars: true, lines: [["codes", "codes", "--link"]] },
@@ -24,7 +25,7 @@
     return chart.lines.map(([key, label]) => {
       const known = series.lines[key].filter((value) => value !== null);
       if (!known.length) return `${label}: nothing noted`;
-      return `${label}: ${chart.format(known[known.length - 1])} now, at most ${chart.format(Math.max(...known))}`;
+      return `${label}: ${chart.format(known[known.length - 1])} when last noted, at most ${chart.format(Math.max(...known))}`;
     }).join("; ");
   }
 
@@ -39,7 +40,7 @@
       scales: { x: { time: true }, y: { range: (plot, low, high) => [0, Math.max(high || 0, 1) * 1.1] } },
       axes: [
         { ...axis, grid: { show: false }, values: (plot, ats) => ats.map((at, nth) => (nth < ats.length - 1 ? date(at) : `${date(at)} UTC`)), space: 60, size: 26 },
-        { ...axis, values: (plot, values) => values.map((value) => (Number.isInteger(value) || value >= 10 ? chart.format(Math.round(value)) : "")), size: 58, space: 34 },
+        { ...axis, values: (plot, values) => values.map((value) => (Number.isInteger(value) || value >= 10 ? (chart.format === number ? short : chart.format)(Math.round(value)) : "")), size: 58, space: 34 },
       ],
       series: [{}, ...chart.lines.map(([, label, tone]) => ({
         label, stroke: color(tone), width: 1.5, points: { show: false },

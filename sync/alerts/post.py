@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from sync.core.errors import VoucherSyncError
+from sync.core.printable import printable
 from sync.mews.surroundings import proxy_for, tls_context
 
 TIMEOUT_S = 10.0
@@ -58,6 +59,12 @@ class Poster:
                 status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, TimeoutError) as error:
             # httpx reads the address that a redirect names also where it does not go there; no host may be called so.
-            raise NotReached(f"{self.host} cannot be reached ({type(error).__name__})") from None
+            raise NotReached(f"{self.host} cannot be reached ({_why(error)})") from None
         if not 200 <= status < 300:
             raise NotTold(f"{self.host} answered with HTTP {status}")
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection, as of a name or a certificate, which knows of no path; else the kind of error."""
+    is_of_line = isinstance(error, httpx.ConnectError | httpx.ProxyError)
+    return (printable(str(error)) if is_of_line else "") or type(error).__name__

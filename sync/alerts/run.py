@@ -42,6 +42,13 @@ AGAIN_AFTER = Backoff(base_s=5.0, cap_s=300.0, least=0.5)
 log = structlog.get_logger()
 
 
+async def deliver(message: Message, poster: Poster, secret: str | None, now_s: int) -> None:
+    """Send a message once, at so many seconds since 1970, signed with `secret` if there is one. Raises `NotTold`."""
+    body = body_for(poster.url, message)
+    headers = signature_headers(secret, message, body, now_s)
+    await poster.post(body, {"Content-Type": "application/json", **headers})
+
+
 class Webhook:
     """Sends messages to one address, signed with `secret` if there is one; after a failure it rests, longer each time.
 
@@ -74,10 +81,8 @@ class Webhook:
         """Send a message. Raises `NotTold`."""
         if self._is_away and self.rests:
             raise NotReached(f"{self._poster.host} could not be reached just before")
-        body = body_for(self._poster.url, message)
-        headers = signature_headers(self._secret, message, body, int(self._now()))
         try:
-            await self._poster.post(body, {"Content-Type": "application/json", **headers})
+            await deliver(message, self._poster, self._secret, int(self._now()))
         except NotTold as error:
             self._is_away = isinstance(error, NotReached)
             if not self.rests:

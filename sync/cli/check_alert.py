@@ -1,12 +1,11 @@
 """Whether somebody is told: the part of `voucher-sync check --alert`."""
 
-import random
 import socket
 from datetime import UTC, datetime
 
 from sync.alerts.message import trial
 from sync.alerts.post import NotTold, Poster
-from sync.alerts.run import Webhook
+from sync.alerts.run import deliver
 from sync.cli.check import check_also
 from sync.cli.check_line import CheckLine
 from sync.core.errors import SettingsError
@@ -28,8 +27,8 @@ async def _check_alert(settings: Settings) -> CheckLine | None:
         return CheckLine(SUBJECT, "there is no webhook to send a trial to", "set SYNC_ALERT_WEBHOOK_URL, or its _FILE")
     try:
         async with Poster(url.get_secret_value()) as poster:
-            webhook = Webhook(poster, signs_with, random.Random())  # noqa: S311 - for pauses
-            await webhook.send(trial(socket.gethostname(), datetime.now(UTC)))
+            now = datetime.now(UTC)
+            await deliver(trial(socket.gethostname(), now), poster, signs_with, int(now.timestamp()))
     except NotTold as error:
         return CheckLine(SUBJECT, str(error), "see SYNC_ALERT_WEBHOOK_URL, and the way there: firewall, HTTPS_PROXY")
     except SettingsError:

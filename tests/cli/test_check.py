@@ -127,6 +127,10 @@ async def test_a_trial_is_sent_to_the_webhook_and_its_address_is_not_shown(cli: 
         taken = await cli("check", "--alert", settings=settings)
         receiver.statuses = [404]
         refused = await cli("check", "--alert", settings=settings)
+        at = {"SYNC_ALERT_WEBHOOK_URL": receiver.url.replace("http:", "https:")}
+        untrusted = await cli("check", "--alert", settings=settings | at)
+    assert (refused.stderr, untrusted.stderr) == ("", "")
+    assert "WRONG alert: 127.0.0.1 cannot be reached ([SSL: " in untrusted.stdout
     assert (taken.code, taken.stdout.splitlines()[-1]) == (
         0,
         "ok    alert: 127.0.0.1 (SYNC_ALERT_WEBHOOK_URL) has taken a trial: see that it arrived",

@@ -238,6 +238,20 @@ async def test_what_users_build_on_it_works_and_keeps_nobody_from_writing(
     assert await store(hotels, CODES[0]._replace(is_active=False, updated_utc=NOW)) == 1
 
 
+async def test_versions_that_are_published_beside_anothers_have_numbers_of_their_own(
+    hotels: AsyncEngine, database_url: str
+) -> None:
+    """Each database counts them from 1, and a subscriber of two takes no number twice."""
+    elsewhere = 10**12
+    await store(hotels, CODES[0]._replace(updated_utc=NOW), CODES[1]._replace(updated_utc=NOW))
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute(STATEMENTS["published"].encode())
+        owner.execute(STATEMENTS["renumbered"].encode())
+    await store(hotels, CODES[2]._replace(updated_utc=NOW))
+    found = await rows(hotels, "SELECT id FROM mews.voucher_code_versions ORDER BY id")
+    assert [row["id"] for row in found] == [elsewhere, elsewhere + 1, elsewhere + 2]
+
+
 async def test_a_time_zone_is_one_that_the_server_has_by_that_name(engine: AsyncEngine) -> None:
     """PostgreSQL takes others for rules of POSIX, by which what is written as east lies west."""
     known = ["Europe/Prague", "Etc/GMT+5", "EST5EDT", "UTC"]

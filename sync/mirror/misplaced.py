@@ -50,7 +50,7 @@ _MISPLACED = text("""
 WITH misplaced AS MATERIALIZED (
   SELECT code.id FROM mews.voucher_codes AS code
   JOIN mews.vouchers AS voucher ON voucher.id = code.voucher_id AND code.connection <> voucher.connection
-  WHERE code.voucher_id = ANY (:voucher_ids) AND code.id > :after
+  WHERE code.voucher_id = ANY (:voucher_ids) AND voucher.id = ANY (:voucher_ids) AND code.id > :after
 )
 SELECT id FROM misplaced ORDER BY id LIMIT :most
 """).bindparams(

@@ -147,7 +147,7 @@ def retry_after_s(header: str | None, *, now: datetime) -> float | None:
 
 def is_from_api(response: httpx.Response) -> bool:
     """Whether the API itself answered, which puts its name for the call on every answer, or something on the way."""
-    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    is_json = response.headers.get("Content-Type", "").lower().startswith("application/json")
     return is_json and "Request-Id" in response.headers
 
 

@@ -55,6 +55,11 @@ def test_every_status_has_its_error(
     assert all(part in str(error) for part in ("a/b", "why", "r-1", str(status)))
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; Charset=UTF-8"])
+def test_a_media_type_is_the_api_s_in_capitals_too(content_type: str) -> None:
+    assert failures.is_from_api(response(200, Request_Id="r-1", Content_Type=content_type))
+
+
 @pytest.mark.parametrize("status", [400, 403])
 @pytest.mark.parametrize("headers", [{}, {"Content_Type": "text/html", "Request_Id": "r-1"}])
 def test_only_the_api_itself_judges_what_was_sent(status: int, headers: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -99,7 +100,7 @@ class Listing(Generic[R]):
         rejected: list[Rejected] = []
         for item in msgspec.convert(items, list[Any]):
             try:
-                records.append(msgspec.convert(item, self._wire).record())
+                records.append(msgspec.convert(_with_instants(item), self._wire).record())
             except UNREADABLE as error:
                 record_id = item.get("Id") if isinstance(item, dict) else None
                 rejected.append(Rejected(self._name, text_id(record_id), json.dumps(item), str(error)))
@@ -109,6 +110,20 @@ class Listing(Generic[R]):
         if is_null and self._required:
             raise ValueError(f"the answer has no {self._name}")
         return is_null
+
+
+def _with_instants(item: Any) -> Any:
+    """A record with its instants read as ISO 8601, which the API promises; msgspec reads RFC 3339, a part of that."""
+    if not isinstance(item, dict):
+        return item
+    return {name: _instant(value) if name.endswith("Utc") else value for name, value in item.items()}
+
+
+def _instant(value: Any) -> Any:
+    """As it is where it is none, which is told when the record is read."""
+    with suppress(ValueError, TypeError):
+        return datetime.fromisoformat(value)
+    return value
 
 
 def _parse(text: str) -> Any:

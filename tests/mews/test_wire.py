@@ -140,6 +140,9 @@ def test_the_first_and_the_last_instant_can_be_stored(instant: str) -> None:
         ("2026-02-28T23:30:00+00:00", datetime(2026, 2, 28, 23, 30, tzinfo=UTC)),
         ("2026-02-28T23:30:00.25Z", datetime(2026, 2, 28, 23, 30, 0, 250_000, tzinfo=UTC)),
         ("2026-02-28 23:30:00Z", datetime(2026, 2, 28, 23, 30, tzinfo=UTC)),
+        ("2026-02-28T23:30Z", datetime(2026, 2, 28, 23, 30, tzinfo=UTC)),
+        ("2026-02-28T23:30", datetime(2026, 2, 28, 23, 30, tzinfo=UTC)),
+        ("20260301T013000+0200", datetime(2026, 2, 28, 23, 30, tzinfo=UTC)),
     ],
 )
 def test_instants_become_utc(instant: str, in_utc: datetime) -> None:

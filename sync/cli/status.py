@@ -81,7 +81,9 @@ async def _watch(url: str, settings: Settings, name: str | None) -> None:
     if (task := asyncio.current_task()) is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     engine, console = make_engine(url), Console()
-    live = Live(console=console, auto_refresh=False, screen=True, transient=True) if is_shown_to_somebody() else None
+    # At a terminal that can move no cursor (TERM=dumb) rich would draw nothing at all.
+    is_drawn = is_shown_to_somebody() and not console.is_dumb_terminal
+    live = Live(console=console, auto_refresh=False, screen=True, transient=True) if is_drawn else None
     try:
         with live or nullcontext():
             while streams.is_read():

@@ -1,7 +1,6 @@
 """`voucher-sync check`: one line for each thing, and beneath a wrong one what to do."""
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,12 +12,10 @@ import pytest
 from aiohttp import web
 
 from sync.demo.simulator import Operation
-from sync.outbox.each_row import KEPT
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.receiver import receiving
 
 from .conftest import Cli
-from .outbox.helpers import add_row
 
 ALL = set(Operation)
 
@@ -148,39 +145,6 @@ async def test_without_a_webhook_there_is_nothing_to_try(cli: Cli, mirror: Mirro
         ended = await cli("check", "--alert", settings=mirror.environment)
     assert ended.code == 1
     assert "-> set SYNC_ALERT_WEBHOOK_URL" in ended.stdout
-
-
-@pytest.mark.long
-async def test_what_is_held_is_counted_by_why_it_is(cli: Cli, mirror: Mirror) -> None:
-    async with mirror.opened():
-        await cli("once", settings=mirror.environment)
-        for value, because in (("A", "too_many_deletes"), ("B", "before_a_gap"), ("C", "before_a_gap")):
-            add_row(mirror.database_url, value, "held", held_because=because)
-        found = await findings(cli, mirror.environment)
-        (status,) = json.loads((await cli("status", "--json", settings=mirror.environment)).stdout)
-        told = await cli("status", settings=mirror.environment)
-        listed = json.loads((await cli("outbox", "list", "--json", settings=mirror.environment)).stdout)["rows"]
-    assert found["outbox"].detail == (
-        "1 delete is held, since too many came at once; 2 changes from before a gap held still"
-    )
-    assert (status["outbox"], status["held"]) == ({"held": 3}, {"too_many_deletes": 1, "before_a_gap": 2})
-    shown = " ".join(told.stdout.replace("│", " ").split())
-    assert "3 changes held until somebody looks" in shown
-    assert [row["held_because"] for row in listed] == ["before_a_gap", "before_a_gap", "too_many_deletes"]
-
-
-@pytest.mark.long
-async def test_what_is_held_or_stuck_is_wrong_whosever_it_is(cli: Cli, mirror: Mirror) -> None:
-    async with mirror.opened():
-        await cli("once", settings=mirror.environment)
-        await mirror.execute("INSERT INTO sync.connections (name, state, paused_at) VALUES ('lake', 'ok', now())")
-        add_row(mirror.database_url, "A", connection="default", last_error=KEPT)
-        stuck = await findings(cli, mirror.environment)
-        add_row(mirror.database_url, "B", "held", held_because="too_many_deletes")
-        held = await findings(cli, mirror.environment)
-    assert (stuck["outbox"].verdict, held["outbox"].verdict) == ("WRONG", "WRONG")
-    assert stuck["outbox"].detail == "1 change stuck until somebody mends what keeps them"
-    assert held["outbox"].detail == "1 change held of vouchers that no connection knows"
 
 
 @pytest.mark.long

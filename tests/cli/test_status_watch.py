@@ -34,6 +34,15 @@ async def test_it_is_drawn_again_in_the_same_place_with_what_has_changed(databas
     assert (ended.code, ended.stdout.count(CLEAN_SCREEN), "Traceback" in ended.stdout) == (0, 1, False)
 
 
+async def test_where_no_cursor_can_be_moved_it_is_printed_again_and_again(database_url: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": database_url, "TERM": "dumb"}
+    async with terminal("status", "--watch", settings=settings, directory=tmp_path) as shown:
+        await shown.until("Nothing has been mirrored yet")
+        shown.type(INTERRUPT)
+        ended = await shown.end()
+    assert (ended.code, "\x1b" in ended.stdout) == (0, False)
+
+
 async def test_a_sigterm_leaves_the_terminal_as_it_was(database_url: str, tmp_path: Path) -> None:
     async with terminal("status", "--watch", settings={"DATABASE_URL": database_url}, directory=tmp_path) as shown:
         await shown.until("Nothing has been mirrored yet")

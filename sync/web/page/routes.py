@@ -4,6 +4,7 @@ Nothing here writes, or names a code.
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, replace
@@ -49,8 +50,8 @@ LONGEST_PAGE = 6
 
 def routes(running: Running) -> Iterable[web.RouteDef]:
     """The page and its parts."""
-    page = _Page(running)
     files = _Files(HERE / "static")
+    page = _Page(running, files.stamp)
     return [
         web.get("/", page.whole),
         web.get("/fragment", page.fragment),
@@ -60,10 +61,14 @@ def routes(running: Running) -> Iterable[web.RouteDef]:
 
 
 class _Files:
-    """The page's files, in memory: there is no path to be led astray."""
+    """The page's files, in memory: there is no path to be led astray.
+
+    The page names them with their `stamp`, so that a browser takes none that it has kept of another release.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix in TYPES}
+        self.stamp = hashlib.sha256(b"".join(self._files.values())).hexdigest()[:12]
 
     async def answer(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -75,7 +80,7 @@ class _Files:
 
 
 class _Page:
-    def __init__(self, running: Running) -> None:
+    def __init__(self, running: Running, stamp: str) -> None:
         self._running = running
         self._answered_s = time.monotonic()
         event.listen(running.engine.sync_engine, "commit", self._note_answer)
@@ -91,7 +96,7 @@ class _Page:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        self._templates.globals["words"] = words
+        self._templates.globals |= {"words": words, "stamp": stamp}
         for name in self._templates.list_templates():  # else whoever comes first waits for it
             self._templates.get_template(name)
         self._head = self._templates.get_template("head.html").render()

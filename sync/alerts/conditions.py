@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sync.core.plurals import plural
-from sync.outbox.rules import Status
+from sync.outbox.rules import HeldBecause, Status
 from sync.service.status import words
 from sync.service.status.facts import ConnectionStatus
 from sync.service.status.notes import bounded
@@ -90,6 +90,8 @@ def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
         yield Condition(one.name, Kind.NOT_ADOPTED, 1, f"the database {lost}")
     for kind, status, what in LEFT:
         count = one.outbox.get(status, 0)
+        if one.gap and status is Status.HELD:  # to release what is from before the gap is for `adopt`, as is told above
+            count -= one.held.get(HeldBecause.BEFORE_A_GAP, 0)
         yield from _counted(one.name, kind, count, what, words.count(count, status in one.outbox_at_least))
     yield from _counted(
         one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them", bounded(one.stuck)

@@ -43,6 +43,15 @@ def test_drift_is_told_with_how_much_of_it_is_mended() -> None:
     assert only(replace(WELL, audit_drift=2, audit_repaired=2)).summary.endswith(", and all of them are mended")
 
 
+def test_what_a_gap_holds_is_for_adopt_to_release_and_told_with_the_gap_alone() -> None:
+    held = {"before_a_gap": 5}
+    waits = replace(WELL, gap="behind", outbox={"held": 5}, held=held)
+    assert only(waits).kind is Kind.NOT_ADOPTED
+    assert only(replace(waits, gap=None)).kind is Kind.HELD
+    more = replace(waits, outbox={"held": 8}, held=held | {"too_many_deletes": 3})
+    assert [one.summary[-3:] for one in conditions_of(more) if one.kind is Kind.HELD] == [": 3"]
+
+
 def test_ten_times_as_many_are_told_anew_and_a_few_more_are_not() -> None:
     levels = [only(replace(WELL, outbox={"failed": count})).level for count in (1, 9, 10, 99, 100)]
     assert levels == [1, 1, 2, 2, 3]

@@ -168,13 +168,13 @@ class ConnectionStatus:
     since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
     `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are; `stuck` is how
     many nothing can become of until somebody mends what keeps them. Changes whose voucher no connection knows count for
-    the only one there is. `gap`: `copy` or `behind` for a database that is to be adopted. `voucher_codes_estimated`:
-    their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or `command` or `webhook` for
-    those that the database keeps. `owner`: the machine and the process of the daemon that works for it, if one does
-    that is alive. `paused_at`: since when nothing is done for it; `is_removed`: never again, and changes wait that were
-    queued for it since. `failed_request_age_s`: since a call of the API last failed. `audit_repaired`: how many of
-    those that had drifted are mended. `refused_vouchers`: of those that are skipped, how many the API lists, and whose
-    codes it refuses to show.
+    the only one there is. `gap`: `copy` or `behind` for a database that is to be adopted, noticed at `gap_at`.
+    `voucher_codes_estimated`: their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or
+    `command` or `webhook` for those that the database keeps. `owner`: the machine and the process of the daemon that
+    works for it, if one does that is alive. `paused_at`: since when nothing is done for it; `is_removed`: never again,
+    and changes wait that were queued for it since. `failed_request_age_s`: since a call of the API last failed.
+    `audit_repaired`: how many of those that had drifted are mended. `refused_vouchers`: of those that are skipped, how
+    many the API lists, and whose codes it refuses to show.
     """
 
     name: str
@@ -210,6 +210,7 @@ class ConnectionStatus:
     oldest_waiting_age_s: float | None
     stuck: int = 0
     refused_vouchers: int = 0
+    gap_at: datetime | None = None
     details: Details = field(default_factory=Details)
 
     @property

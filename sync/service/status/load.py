@@ -153,8 +153,9 @@ SELECT known.name, noted.origin, CASE WHEN noted.paused_at IS NULL THEN noted.ow
        covered.complete_through, covered.lag_seconds AS lag_s,
        rejected.count AS rejected_records, covered.audited_since, covered.last_audit_drift AS audit_drift,
        coalesce(mended.codes, 0) AS audit_repaired,
-       audit.braked AS audit_braked, (SELECT gap FROM sync.incarnation) AS gap
+       audit.braked AS audit_braked, incarnation.gap, incarnation.gap_at
 FROM known
+LEFT JOIN sync.incarnation ON true
 LEFT JOIN sync.connections AS noted ON noted.name = known.name
 LEFT JOIN sync.connection_freshness AS told ON told.name = known.name
 LEFT JOIN covered ON covered.connection = known.name

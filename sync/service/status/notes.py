@@ -7,6 +7,7 @@ from textwrap import shorten
 from sync.core.plurals import plural
 from sync.mirror.skipped import NOT_LISTED
 from sync.outbox.each_row import KEPT, REFUSES
+from sync.outbox.rules import HeldBecause
 from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status import remedies, words
 from sync.service.status.facts import COUNTED_TO, ConnectionStatus
@@ -15,6 +16,7 @@ HELD_TO_DO = (
     "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
     "back with `voucher-sync outbox cancel`"
 )
+ADOPT_TO_DO = "nothing before `voucher-sync adopt`, which looks up what of them is done, and then asks about the rest"
 FAILED_TO_DO = (
     "see `voucher-sync outbox list --status failed`; once the cause is mended, `voucher-sync outbox retry` them, or "
     "leave them"
@@ -58,7 +60,8 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
     if count := one.outbox.get("held"):
         why = f": {words.held_because(one.held)}" if one.held else ""
         text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks{why}"
-        yield Note(text, HELD_TO_DO, "changes are held")
+        is_adopts = one.gap is not None and set(one.held) == {HeldBecause.BEFORE_A_GAP.value}
+        yield Note(text, ADOPT_TO_DO if is_adopts else HELD_TO_DO, "changes are held")
     if one.audit_braked:
         what = "the audit changed nothing"
         yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"), what)

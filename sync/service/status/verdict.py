@@ -192,7 +192,7 @@ def _kept_from(one: ConnectionStatus) -> Verdict | None:
     """Why nothing is to be done for it."""
     if one.gap:
         to_do = "see what is left with `voucher-sync adopt --show`, then run `voucher-sync adopt`"
-        return Verdict(Level.FAILING, "Waiting to be adopted", GAPS[one.gap], one.state_since, to_do)
+        return Verdict(Level.FAILING, "Waiting to be adopted", GAPS[one.gap], one.gap_at, to_do)
     if one.is_removed:
         return Verdict(Level.ATTENTION, "Removed, and changes wait", REMOVED, one.paused_at, REMOVED_TO_DO)
     if one.paused_at:

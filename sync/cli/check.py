@@ -92,8 +92,7 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
         try:
             chosen = choose(settings, present, name)
         except errors.SettingsError as error:
-            to_do = "ask Mews for the tokens, or try `voucher-sync demo`"
-            return [*findings, CheckLine("credentials", str(error), to_do)]
+            return [*findings, _no_tokens(settings, error)]
         except errors.VoucherSyncError as error:
             return [
                 *findings,
@@ -104,6 +103,11 @@ async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
                 ),
             ]
         return [*findings, *await check_tokens(settings, chosen, migrated_url)]
+
+
+def _no_tokens(settings: Settings, error: errors.SettingsError) -> CheckLine:
+    add = "; a hotel of many has its own with `voucher-sync connections add`" if settings.secret_keys else ""
+    return CheckLine("credentials", str(error), f"ask Mews for the tokens, or try `voucher-sync demo`{add}")
 
 
 def _check_host(calls: int) -> CheckLine:
@@ -168,13 +172,17 @@ def _check_names(passed_over: list[str]) -> list[CheckLine]:
 async def _look_at(url: str) -> tuple[Overview, int, list[StoredConnection]]:
     """How every connection is doing, how many active vouchers have no rate, and which connections there are.
 
-    `DatabaseError` also where nothing can be written, as on a full disk.
+    Of these those that fail come first, since of many not all are tried. `DatabaseError` also where nothing can be
+    written, as on a full disk.
     """
     engine = make_engine(url)
     try:
         async with transaction(engine) as tx:
             await touch(tx)
-            return await load_overview(tx, ()), await count_without_rate(tx), await load_present(tx)
+            overview, without_rate = await load_overview(tx, ()), await count_without_rate(tx)
+            failing = {one.name for one in overview.connections if one.state == "failing"}
+            present = sorted(await load_present(tx), key=lambda one: one.name not in failing)
+            return overview, without_rate, present
     finally:
         await engine.dispose()
 

@@ -22,7 +22,6 @@ MAX_LISTED = 50
 MAX_NAME, LEAST_NAME, OTHER_COLUMNS = 30, 10, 56
 """How wide the column of names is: characters of East Asia take two."""
 WORDS = re.compile(r"\s*\S+")
-NOTHING = "Nothing has been mirrored yet: start `voucher-sync run`, or `voucher-sync once`."
 
 
 def width_of(console: Console) -> int:
@@ -37,7 +36,13 @@ def as_text(overview: Overview, lease_s: float, width: int) -> list[str]:
 
 def _lines(overview: Overview, lease_s: float, width: int) -> list[str]:
     if not overview.connections:
-        return [NOTHING, *_wrapped(f"The database is {overview.database}.", "", width), *_daemons(overview, width)]
+        told = judge(overview, lease_s)
+        first = f"{told.headline}: {told.to_do}."
+        return [
+            *_wrapped(first, "", width),
+            *_wrapped(f"The database is {overview.database}.", "", width),
+            *_daemons(overview, width),
+        ]
     if len(overview.connections) == 1:
         (one,) = overview.connections
         return [*_one(one, overview, lease_s, width), *_daemons(overview, width)]

@@ -20,6 +20,7 @@ DEFAULT_LEASE_S = 30.0
 CYCLES_WITHIN_S = 25 * 3600.0
 """Where single cycles are all there is, one comes each day: nobody else could tell that they have ended."""
 START = "start `voucher-sync run`, or `voucher-sync once`"
+ADD = "add one with `voucher-sync connections add`, of which it hears at once"
 CHECK = "if it does not stay, see its log and `voucher-sync check`"
 UPDATE = "bring voucher-sync to the release that migrated this database where it ran, then "
 GAPS = {
@@ -101,7 +102,8 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     if not verdicts:
         alive = "A daemon runs, and has found no connection yet" if overview.alive else "No connection was ever used"
         cause = f"{alive}. The database is {overview.database}."
-        return Verdict(Level.NOTHING, "Nothing has been mirrored yet", cause, to_do=START)
+        to_do = ADD if overview.alive else START
+        return Verdict(Level.NOTHING, "Nothing has been mirrored yet", cause, to_do=to_do)
     if len(verdicts) == 1:
         return next(iter(verdicts.values()))
     told, of_none = _judge_many(verdicts, overview), list(notes_on_unassigned(overview.unassigned))

@@ -14,6 +14,10 @@ from tests.support.mirror import Mirror
 from tests.support.two_tokens import KEY
 
 THROUGH = "SELECT connection, complete_through FROM mews.connection_coverage ORDER BY connection"
+MORE = """
+INSERT INTO sync.connections (name, state, origin, platform_address, access_token, added_at)
+SELECT 'airport ' || n, 'ok', 'command', 'https://api.mews.com', 'nonsense', now() FROM generate_series(1, 30) AS n
+"""
 TOKENS = {"lake": "the-token-of-lake", "hill": "the-token-of-hill"}
 
 
@@ -78,6 +82,17 @@ async def test_one_that_fails_is_named_and_stops_no_other(cli: Cli, mirror: Mirr
         assert not [one for one in of_stored if "MEWS_ACCESS_TOKEN" in one]
         only = await cli("check", "--connection", "hill", settings=settings)
         assert (only.code, "lake" in only.stdout) == (0, False)
+
+
+@pytest.mark.long
+async def test_of_more_than_are_tried_those_that_fail_are(cli: Cli, mirror: Mirror, settings: dict[str, str]) -> None:
+    del mirror.world.tokens[TOKENS["lake"]]
+    execute(mirror.database_url, MORE)
+    execute(mirror.database_url, "UPDATE sync.connections SET state = 'failing', error = 'x' WHERE name = 'lake'")
+    async with mirror.served(port=int(settings.pop("port"))):
+        checked = await cli("check", settings=settings)
+    assert "WRONG lake: credentials: enterprises/getAll: not authorised (401)" in checked.stdout
+    assert "more are not tried" in checked.stdout
 
 
 @pytest.mark.long

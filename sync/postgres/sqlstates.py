@@ -21,6 +21,7 @@ PASSING = {
     "53100": ("has no room left on its disk", "make room there"),
     "53200": ("is out of memory", "give it more, or end other sessions"),
     FULL: ("takes no more connections", "end other sessions, or raise its max_connections"),
+    "53400": ("may take no more room for temporary files", "raise its temp_file_limit or its work_mem"),
     "57014": ("ended a statement", "see who cancels statements, or whether a pooler or proxy gives it too little time"),
     "57P05": ("ended the session", "raise its idle_session_timeout"),
     "25P03": ("ended the session", "raise its idle_in_transaction_session_timeout"),

@@ -143,7 +143,8 @@ async def test_a_refused_statement_is_an_error_without_the_values_in_it(engine: 
         ("57P01", "ended the session"),
         ("57P02", "has crashed"),
         ("57P03", "is starting"),
-        ("53400", "does not answer"),
+        ("53400", "may take no more room for temporary files .* raise its temp_file_limit or its work_mem"),
+        ("53000", "does not answer"),
     ],
 )
 async def test_what_passes_by_itself_means_unavailable_and_says_what_to_do(

@@ -10,9 +10,11 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy import Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.core.errors import DatabaseUnavailable
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import make_migration_engine
 from sync.postgres.session import ALSO, SETTINGS, begin_statement
+from tests.support.database import rows
 from tests.support.hostile import NEWER, alter, known_to, make_database_hostile, new_login
 from tests.support.pooler import needs_pgbouncer, pooled
 
@@ -132,6 +134,15 @@ async def test_no_workers_are_started_for_what_we_ask_however_cheap_a_site_calls
         plan = (await tx.execute(text("EXPLAIN SELECT count(*) FROM mews.voucher_codes"))).scalars().all()
     assert [line for line in plan if "Gather" in line] == []
     await engine.dispose()
+
+
+async def test_a_role_s_limit_of_temporary_files_is_named(database_url: str) -> None:
+    small = {"temp_file_limit": "0", "work_mem": "'64kB'"}
+    with new_login(database_url, "SUPERUSER", settings=small) as url:
+        engine = make_engine(url)
+        with pytest.raises(DatabaseUnavailable, match="raise its temp_file_limit or its work_mem"):
+            await rows(engine, "SELECT count(*) FROM (SELECT n FROM generate_series(1, 9999) AS n ORDER BY -n) AS one")
+        await engine.dispose()
 
 
 def test_an_older_server_is_not_told_what_only_newer_ones_know() -> None:

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     NO_PROGRESS = "no_progress"
     """No pull has read anything for three intervals, although none fails; so is this."""
     NOT_ADOPTED = "not_adopted"
-    """The database was restored, copied, or has lost commits."""
+    """The database was restored, copied, or has lost commits; so what was queued before that is held."""
     HELD = "changes_held"
     """Changes wait for somebody to release them; told again when they are ten times as many."""
     FAILED = "changes_failed"

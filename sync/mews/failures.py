@@ -13,7 +13,7 @@ import msgspec
 
 from sync.core import api_errors
 from sync.core.outages import refusal
-from sync.core.printable import printable
+from sync.core.printable import in_a_line
 
 BY_STATUS: dict[int, type[api_errors.ApiError]] = {
     400: api_errors.InvalidRequest,
@@ -118,18 +118,14 @@ def api_message(body: bytes, secrets: Sequence[str] = ()) -> str:
     # Before it is cut: a part of one would be left at the end.
     for secret in secrets:
         message = message.replace(secret, "***")
-    return _in_a_line(message)[:MAX_MESSAGE_CHARACTERS]
+    # A NUL or half a surrogate pair would make the database refuse to keep it.
+    return in_a_line(message)[:MAX_MESSAGE_CHARACTERS]
 
 
 def request_id(response: httpx.Response) -> str | None:
     """The API's name for the call, which the vendor's support asks for."""
     name = response.headers.get("Request-Id")
-    return _in_a_line(name)[:MAX_REQUEST_ID_CHARACTERS] if name else None
-
-
-def _in_a_line(words: str) -> str:
-    # A NUL or half a surrogate pair would make the database refuse to keep it.
-    return " ".join(printable(words).split())
+    return in_a_line(name)[:MAX_REQUEST_ID_CHARACTERS] if name else None
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:

@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Column, ColumnElement, Select, Text, func, select
+from sqlalchemy import Column, ColumnElement, Select, Text, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.core.printable import SHORT, quoted
 from sync.mirror.tables import voucher_codes, vouchers
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import outbox, outbox_attempts
@@ -96,7 +97,7 @@ async def counts(tx: AsyncConnection, wanted: Wanted) -> dict[Status, int]:
 
 async def reasons(tx: AsyncConnection, wanted: Wanted) -> list[Reason]:
     """Why such rows failed or wait, the most frequent first. The code's text, ids and numbers are taken out."""
-    reason = _without_differences(func.replace(outbox.c.last_error, func.coalesce(outbox.c.value, ""), HIDDEN))
+    reason = _without_differences(_without_own_code())
     when = func.coalesce(outbox.c.finished_at, outbox.c.sent_at, outbox.c.created_at)
     # In a query of its own: by its bare name it could be a column that a user has added to the table.
     told = (
@@ -141,7 +142,7 @@ def without_code(row: dict[str, Any]) -> dict[str, Any]:
     may quote it."""
     shown = {name: content for name, content in row.items() if name not in {"value", "idempotency_key"}}
     if row["value"] and row["last_error"]:
-        shown["last_error"] = row["last_error"].replace(row["value"], HIDDEN)
+        shown["last_error"] = quoted(row["value"]).sub(HIDDEN, row["last_error"])
     return shown
 
 
@@ -149,6 +150,15 @@ def _with_names(wanted: Wanted | None = None) -> Select[Any]:
     query = select(*_SHOWN, vouchers.c.name.label("voucher_name"))
     query = query.outerjoin(vouchers, vouchers.c.id == outbox.c.voucher_id)
     return query.where(*wanted.conditions()) if wanted else query
+
+
+def _without_own_code() -> ColumnElement[str]:
+    """As `quoted` finds it. A short one is left out only where it is written as it is: it may be in any word."""
+    value, words = func.coalesce(outbox.c.value, ""), outbox.c.last_error
+    in_a_line = func.btrim(func.regexp_replace(value, "[[:space:][:cntrl:]]+", " ", "g"))
+    literally = func.regexp_replace(in_a_line, "([^[:alnum:] ])", "\\\\\\1", "g")
+    found = func.regexp_replace(words, func.replace(literally, " ", "\\s+"), HIDDEN, "gi", type_=Text)
+    return case((func.length(in_a_line) > SHORT, found), else_=func.replace(words, value, HIDDEN))
 
 
 def _without_differences(words: ColumnElement[str]) -> ColumnElement[str]:

@@ -3,15 +3,13 @@
 import re
 from collections.abc import Collection, Iterable
 
-from sync.core.printable import printable
+from sync.core.printable import printable, quoted
 
 TAKEN_OUT = "…"
 QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|“[^”]*”|‘[^’]*’|«[^»]*»")
 ID = re.compile(r"\b[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\b")
 WORD = re.compile(r"[^\s…,;:()\[\]]+")
 EDGES = ".!?\"'`"
-SHORT = 3
-"""A code of so few characters is taken out only as a word: else nothing would be left to read."""
 
 
 def without_code(reason: str, value: str | None) -> str:
@@ -21,8 +19,7 @@ def without_code(reason: str, value: str | None) -> str:
     left to look up.
     """
     if value:
-        own = re.escape(value) if len(value) > SHORT else rf"(?<!\w){re.escape(value)}(?!\w)"
-        reason = re.sub(own, TAKEN_OUT, reason, flags=re.IGNORECASE)
+        reason = quoted(value).sub(TAKEN_OUT, reason)
     for pattern in (QUOTED, ID):
         reason = pattern.sub(TAKEN_OUT, reason)
     return printable(reason)

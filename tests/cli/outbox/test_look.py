@@ -107,15 +107,21 @@ async def test_reasons_that_differ_in_a_code_alone_are_one(
     rows = [add_row(database_url, f"{SECRET}-{number}", "failed") for number in range(3)]
     for number, row_id in enumerate(rows):
         say(database_url, row_id, f"Code {SECRET}-{number} of {OTHER} is taken by row {number}")
-    other = add_row(database_url, "HELD", "held")
+    say(
+        database_url,
+        add_row(database_url, f"{SECRET}  (4)", "failed"),
+        f"Code {SECRET.lower()} (4) of {OTHER} is taken by row 4",
+    )
+    other = add_row(database_url, "MANY-7", "held")
     say(database_url, other, "held: too many")
     listed = await cli("outbox", "reasons", settings=settings)
     first, second = (line.split("\t") for line in listed.stdout.splitlines())
-    assert (first[:4], first[5]) == (["3", "add", "failed", str(rows[-1])], "Code *** of <id> is taken by row N")
+    assert (first[:4], first[5]) == (["4", "add", "failed", str(rows[-1] + 1)], "Code *** of <id> is taken by row N")
     assert (second[:4], second[5]) == (["1", "add", "held", str(other)], "held: too many")
     found = json.loads((await cli("outbox", "reasons", "--status", "held", "--json", settings=settings)).stdout)
     assert [(one["number"], one["reason"]) for one in found["reasons"]] == [(1, "held: too many")]
-    assert SECRET not in listed.stdout
+    shown = listed.stdout + (await cli("outbox", "list", settings=settings)).stdout
+    assert SECRET not in shown.upper()
 
 
 @pytest.mark.long

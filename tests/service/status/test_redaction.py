@@ -16,6 +16,8 @@ from sync.service.status.redaction import TAKEN_OUT, without_code, without_codes
         ("Invalid VoucherCodes", None, "Invalid VoucherCodes"),
         ("a\x1b[31m code\nof two lines", None, "a [31m code of two lines"),
         ("(a+b) is taken", "(a+b)", "… is taken"),
+        ("The code TWO WORDS exists", "two  words", "The code … exists"),
+        ("The code A B exists", "a\u202e\tb ", "The code … exists"),
     ],
 )
 def test_what_is_quoted_and_the_own_code_are_taken_out(reason: str, value: str | None, told: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sync.demo.simulator import Operation
+from sync.demo.simulator import Operation, Status
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.receiver import receiving
 
@@ -220,6 +220,15 @@ async def test_a_token_that_is_refused(cli: Cli, mirror: Mirror) -> None:
     assert "(401)" in found["credentials"].detail
     assert request.request_id in found["credentials"].detail
     assert "MEWS_ACCESS_TOKEN" in found["credentials"].to_do
+
+
+@pytest.mark.long
+async def test_a_firewall_that_answers_in_the_place_of_the_api(cli: Cli, mirror: Mirror) -> None:
+    mirror.simulator.faults.script(Operation.GET_ENTERPRISES, Status(403, html=True))
+    async with mirror.served():
+        found = await findings(cli, mirror.environment)
+    assert wrong(found) == ["credentials"]
+    assert "what proxy or firewall on the way answers in the API's place" in found["credentials"].to_do
 
 
 @pytest.mark.sampled

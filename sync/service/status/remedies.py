@@ -7,6 +7,10 @@ from sync.mews.operations import CLOCK_TO_DO
 
 TRY_LATER = "try again later; if it stays, tell the vendor, with the Request-Id"
 SEE_SERVER = "see that the server runs, and that DATABASE_URL is right"
+WALL = (
+    "what proxy or firewall on the way answers in the API's place; if it is the API itself, tell the vendor, with the "
+    "Request-Id"
+)
 NOTHING = "nothing: it is tried again until it works; `voucher-sync check` looks for the cause"
 
 API = {
@@ -19,6 +23,7 @@ API = {
     "InvalidRequest": "check that the tokens are complete, and MEWS_CLIENT is not empty",
     "RateLimited": "try again later; if others use the same token, lower SYNC_RATE_LIMIT_REQUESTS",
     "ConnectionLost": "check the network and any proxy on the way; if the API is slow, raise SYNC_REQUEST_TIMEOUT_S",
+    "UndocumentedAnswer": f"check MEWS_PLATFORM_ADDRESS, and {WALL}",
 }
 DATABASE = {
     "SettingsError": "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
@@ -55,6 +60,7 @@ STORED = {
     "InvalidRequest": "give it its whole token with `voucher-sync connections rotate {name}`",
     "NotFound": ADDRESS,
     "InvalidResponse": f"{ADDRESS}, and whether a proxy answers in the API's place",
+    "UndocumentedAnswer": f"{ADDRESS}, and {WALL}",
     "NotConnected": f"{ADDRESS}; else see the network, DNS and any proxy or firewall on the way",
     "SettingsError": "set what it names where the daemon runs, and start that anew; or give it tokens that can be read "
     "with `voucher-sync connections rotate {name}`",
@@ -69,6 +75,7 @@ HEADLINES = {
     "ServerError": "The API is failing",
     "ConnectionLost": "The API does not answer",
     "NotFromApi": "Something answers in the API's place",
+    "UndocumentedAnswer": "The API, or something in its place, refuses calls",
     "InvalidResponse": "The API's answers cannot be read",
     "NotFound": "This is not the API's address",
     "RateLimited": "The API asks for fewer requests",

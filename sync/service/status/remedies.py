@@ -40,7 +40,7 @@ RUNNING = {
     "ServerError": "nothing at first: it is tried again; if it stays, tell the vendor, with the Request-Id",
     "ConnectionLost": "nothing at first: it is tried again; if it stays, check the network and any proxy on the way",
     "NotFromApi": "see what proxy or firewall on the way answers in the API's place",
-    "RateLimited": "nothing: it waits as long as asked; see whether others use the same token",
+    "RateLimited": "nothing: it waits as long as asked, an hour at most; see whether others use the same token",
     "Forbidden": "ask Mews to permit this operation for the integration",
     "NotMigrated": "run `voucher-sync migrate`",
     "MigratedFurther": "run the newer voucher-sync",

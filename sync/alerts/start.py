@@ -47,8 +47,7 @@ async def _alert(running: Running, poster: Poster, secret: str | None) -> None:
     async with poster:
         webhook = Webhook(poster, secret, random.Random())  # noqa: S311 - spreads tries, keeps no secret
         are_stuck = partial(stuck, running.jobs, late_after_s(running.settings.sync_pull_interval_s))
-        database = running.engine.url.render_as_string(hide_password=True)
-        kept = Kept(state_directory(running.settings.sync_state_dir), database)
+        kept = Kept(state_directory(running.settings.sync_state_dir), running.database)
         names = partial(_names, running)
         await Alerter(running.engine, names, webhook, host=socket.gethostname(), stuck=are_stuck, kept=kept).run()
 

@@ -18,6 +18,7 @@ from psycopg.pq import Conninfo
 from sync.core.errors import SettingsError
 
 SHOWN = ("host", "hostaddr", "port", "dbname", "user")
+ADDRESS_BESIDE = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 FORM = "give it as postgresql://user:password@host:5432/database"
 ENCODED = "in the user and the password write @ as %40, / as %2F and % as %25"
 NO_PARAMETERS = {"PGSERVICEFILE", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO"}
@@ -56,6 +57,12 @@ def describe_address(database_url: str) -> str:
     """Where a URL leads, without its secrets."""
     options = read_url(database_url)
     return make_conninfo(**{name: str(options[name]) for name in SHOWN if options.get(name)})
+
+
+def full_address(database_url: str) -> str:
+    """The same with what libpq reads of it beside the URL, so that no two databases are called alike."""
+    beside = [f"{name}={environ[name]}" for name in ADDRESS_BESIDE if environ.get(name)]
+    return " ".join([describe_address(database_url), *beside])
 
 
 def also_read() -> str:

@@ -24,6 +24,7 @@ from sync.fleet.tokens import TokenBox
 from sync.mews.client_settings import RetryPolicy
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen
+from sync.postgres.urls import full_address
 from sync.service import app
 from sync.service.app import Workplace
 from sync.service.at_work import Intervals
@@ -84,7 +85,8 @@ async def run(
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, stands_still_after_s(settings.sync_push_poll_s))
         is_tried = asyncio.Event()
-        running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools)
+        address = full_address(database_url)
+        running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools, address)
         all_beside = {
             "systemd": _tell_systemd(running, moving),
             "listen": listen(settings.listen_url or database_url, _listener(supervisor, member), is_tried),

@@ -16,8 +16,8 @@ from sync.settings import Settings
 class Running:
     """A running daemon: the jobs of each of its connections, and the engine and HTTP connections that they share.
 
-    `started_at` by this machine's clock. Once `stop` is set it is about to end. `servers_tried`: of each server one
-    that is set once it listens, or has told that it cannot.
+    `started_at` by this machine's clock. `database` tells its address from others', without its secrets. Once `stop` is
+    set it is about to end. `servers_tried`: of each server one that is set once it listens, or has told that it cannot.
     """
 
     settings: Settings
@@ -26,6 +26,7 @@ class Running:
     stop: asyncio.Event
     started_at: datetime
     pools: HttpPools
+    database: str
     servers_tried: list[asyncio.Event] = field(default_factory=list)
 
     def server_tried(self) -> asyncio.Event:

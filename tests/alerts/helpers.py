@@ -37,11 +37,12 @@ async def alerting(
     connections: Callable[[], list[str]] = lambda: ["default"],
     *,
     directory: Path | None = None,
+    database: str = "a-database",
 ) -> AsyncIterator[Alerter]:
     """A process that tells, with an engine of its own; these `connections` are its own, and `directory` its state's."""
     engine = make_engine(database_url)
     async with Poster(receiver.url) as poster:
-        webhook, kept = Webhook(poster, None, Random(1), time), Kept(directory, "a-database")
+        webhook, kept = Webhook(poster, None, Random(1), time), Kept(directory, database)
         try:
             yield Alerter(engine, connections, webhook, host="a-host", stuck=stuck, kept=kept, clock=time)
         finally:

@@ -130,3 +130,13 @@ async def test_a_file_that_cannot_be_read_is_done_without(
             await look_for(alerter, time, 2 * LASTS_S)
     assert [one["event"] for one in logs] == ["told_not_kept"]
     assert told(receiver) == ONCE[:1]
+
+
+async def test_what_was_told_of_another_database_says_nothing_of_this_one(
+    mirror: Mirror, receiver: Receiver, proxy: Proxy, tmp_path: Path
+) -> None:
+    cut(proxy)
+    for database in ("one", "another"):
+        async with alerting(proxy.url, receiver, time := Time(), directory=tmp_path, database=database) as alerter:
+            await look_for(alerter, time, 2 * LASTS_S)
+    assert told(receiver) == ONCE[:1] * 2

@@ -3,7 +3,7 @@
 import pytest
 
 from sync.core.errors import SettingsError
-from sync.postgres.urls import also_read, describe_address, read_url
+from sync.postgres.urls import also_read, describe_address, full_address, read_url
 
 SECRET = "hush"
 
@@ -109,3 +109,13 @@ def test_what_counts_beside_the_url_is_named(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("PGTZ", "PGDATESTYLE", "PGGEQO"):  # libpq has no parameters of these names
         monkeypatch.setenv(name, "hush")
         assert name in also_read()
+
+
+def test_no_two_databases_are_called_alike_and_none_by_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [f"postgresql://user:{SECRET}@{host}/{name}" for host in ("one", "two") for name in ("a", "b")]
+    called = {full_address(url) for url in urls}
+    for name in ("c", "d"):
+        monkeypatch.setenv("PGDATABASE", name)
+        called.add(full_address(f"postgresql://user:{SECRET}@one"))
+    assert len(called) == 6
+    assert not any(SECRET in one for one in called)

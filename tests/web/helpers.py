@@ -102,7 +102,9 @@ async def serving(
     pools = pools or HttpPools(MAX_BYTES)
     all_settings = mirror.settings(**settings)
     jobs = jobs or app.make_jobs(mirror.connection, all_settings)
-    running = Running(all_settings, mirror.connection.engine, [jobs], mirror.stop, datetime.now(UTC), pools)
+    running = Running(
+        all_settings, mirror.connection.engine, [jobs], mirror.stop, datetime.now(UTC), pools, "a-database"
+    )
     with structlog.testing.capture_logs() as logs:
         listening = asyncio.create_task(serve(running, LOOPBACK))
         try:

@@ -32,7 +32,9 @@ def test_lines_behind_a_head_are_as_the_library_writes_them(*, is_openmetrics: b
 @pytest.mark.long
 async def test_a_scrape_of_thousands_takes_little_memory(mirror: Mirror) -> None:
     pools, jobs = HttpPools(MAX_BYTES), app.make_jobs(mirror.connection, mirror.settings())
-    running = Running(mirror.settings(), mirror.connection.engine, [jobs] * 1000, mirror.stop, datetime.now(UTC), pools)
+    running = Running(
+        mirror.settings(), mirror.connection.engine, [jobs] * 1000, mirror.stop, datetime.now(UTC), pools, ""
+    )
     length, form = 0, Form(is_openmetrics=False)
     async for part in await Metrics(running).tell(form):
         length += len(part)

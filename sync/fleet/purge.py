@@ -14,6 +14,10 @@ from sync.postgres.engine import in_transaction
 CODES_AT_ONCE = 10_000
 """A transaction of so many takes about a second, and holds nothing for longer."""
 CHANGES_AT_ONCE = 1000
+CODES_ARE_KEPT = (
+    "codes of connection {name} cannot be deleted, since a trigger or rule on mews.voucher_codes leaves them there: "
+    "take it away, and run this again"
+)
 
 
 async def purge(engine: AsyncEngine, name: str) -> int:
@@ -21,37 +25,42 @@ async def purge(engine: AsyncEngine, name: str) -> int:
 
     It may be begun again after it was interrupted. Finished changes stay in the outbox for as long as any do; what
     failed is nobody's then, so that it goes by whichever connection sees its voucher by the time that it is retried.
-    `VoucherSyncError` where the connection is not removed, or changes were queued for it since that are not finished.
+    `VoucherSyncError` where the connection is not removed, changes were queued for it since that are not finished, or
+    something keeps its codes.
     """
-
-    async def delete_some(tx: AsyncConnection) -> int:
-        if (await tx.execute(_IS_REMOVED, {"name": name})).scalar_one_or_none() is None:
-            raise VoucherSyncError(f"there is no removed connection {name}: `voucher-sync connections remove` it first")
-        await refuse_unfinished(tx, name)
-        parameters = {"name": name, "most": CODES_AT_ONCE}
-        return (await tx.execute(_SOME_CODES, parameters)).rowcount
-
-    async def leave_some(tx: AsyncConnection) -> int:
-        failed = (await tx.execute(_SOME_FAILED, {"name": name, "most": CHANGES_AT_ONCE})).scalars().all()
-        return len((await write_each(tx, failed, partial(write_rows, tx, _LEAVE))).ids)
-
-    async def delete_the_rest(tx: AsyncConnection) -> bool:
-        # Whoever reads or notes something of it still does so before this, and it is seen here, or not at all.
-        await tx.execute(_TAKE_ALONE, {"name": name})
-        if (await tx.execute(_HAS_CODES, {"name": name})).scalar_one():
-            return False
-        for statement in _THE_REST:
-            await tx.execute(text(statement), {"name": name})
-        return True
-
-    total, is_gone = 0, False
+    total, is_gone, is_again = 0, False, False
     while not is_gone:
-        while deleted := await in_transaction(engine, delete_some):
+        before = total
+        while deleted := await in_transaction(engine, partial(_delete_some, name=name)):
             total += deleted
-        while await in_transaction(engine, leave_some, as_daemon):
+        if is_again and total == before:  # else what was left came with a page that was being stored
+            raise VoucherSyncError(CODES_ARE_KEPT.format(name=name))
+        while await in_transaction(engine, partial(_leave_some, name=name), as_daemon):
             pass
-        is_gone = await in_transaction(engine, delete_the_rest)
+        is_gone, is_again = await in_transaction(engine, partial(_delete_the_rest, name=name)), True
     return total
+
+
+async def _delete_some(tx: AsyncConnection, name: str) -> int:
+    if (await tx.execute(_IS_REMOVED, {"name": name})).scalar_one_or_none() is None:
+        raise VoucherSyncError(f"there is no removed connection {name}: `voucher-sync connections remove` it first")
+    await refuse_unfinished(tx, name)
+    return (await tx.execute(_SOME_CODES, {"name": name, "most": CODES_AT_ONCE})).rowcount
+
+
+async def _leave_some(tx: AsyncConnection, name: str) -> int:
+    failed = (await tx.execute(_SOME_FAILED, {"name": name, "most": CHANGES_AT_ONCE})).scalars().all()
+    return len((await write_each(tx, failed, partial(write_rows, tx, _LEAVE))).ids)
+
+
+async def _delete_the_rest(tx: AsyncConnection, name: str) -> bool:
+    """False where there are codes still: whoever reads some, or notes something, does so before this or not at all."""
+    await tx.execute(_TAKE_ALONE, {"name": name})
+    if (await tx.execute(_HAS_CODES, {"name": name})).scalar_one():
+        return False
+    for statement in _THE_REST:
+        await tx.execute(text(statement), {"name": name})
+    return True
 
 
 _SOME_FAILED = text("""

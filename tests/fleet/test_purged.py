@@ -12,16 +12,19 @@ from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
 from sync.mirror.discover import discover
+from sync.mirror.pull import PullSettings, pull
 from sync.mirror.upsert import store_voucher_codes
 from sync.mirror.watermarks import CaughtUp
 from sync.postgres.engine import in_transaction, transaction
 from sync.service import states
 from sync.service.states import Standing
 from tests.fleet.test_registry import STORED
-from tests.support.database import blocked, code
+from tests.support.database import PATIENCE_S, blocked, code
 from tests.support.flows import add_voucher_to
-from tests.support.mirror import Mirror
+from tests.support.mirror import OVERLAP, Mirror
 from tests.support.two_tokens import second
+
+KEEPER = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
 
 
 async def test_what_is_noted_of_it_later_does_not_make_it_anew(engine: AsyncEngine, database_url: str) -> None:
@@ -56,3 +59,21 @@ async def test_a_page_that_is_stored_while_it_is_purged_goes_with_the_rest(mirro
         with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
             await in_transaction(lake.engine, lambda tx: store_voucher_codes(tx, "lake", page))
     assert await mirror.rows("SELECT id FROM mews.voucher_codes") == []
+
+
+async def test_codes_that_a_trigger_keeps_end_a_purge_with_its_cause(mirror: Mirror) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    mirror.add_codes(add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay")), ["A", "B"])
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        await pull(lake, PullSettings(OVERLAP))
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        await mirror.execute(KEEPER)
+        await mirror.execute(
+            "CREATE TRIGGER keep BEFORE DELETE ON mews.voucher_codes FOR EACH ROW EXECUTE FUNCTION public.keep()"
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(VoucherSyncError, match="leaves them there"):
+                await purge(lake.engine, "lake")
+        await mirror.execute("DROP TRIGGER keep ON mews.voucher_codes")
+        assert await purge(lake.engine, "lake") == 2

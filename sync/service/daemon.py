@@ -84,8 +84,7 @@ async def run(
         supervisor = Supervisor(place, member, schedule, settings.sync_lease_s / HEARTBEATS_PER_LEASE)
         log.info("started", process=str(place.process), platform_address=settings.mews_platform_address)
         moving = partial(schedule.timetable.is_moving, stands_still_after_s(settings.sync_push_poll_s))
-        is_tried = asyncio.Event()
-        address = full_address(database_url)
+        is_tried, address = asyncio.Event(), full_address(database_url)
         running = Running(settings, place.engine, supervisor.jobs, stop, datetime.now(UTC), place.pools, address)
         all_beside = {
             "systemd": _tell_systemd(running, moving),

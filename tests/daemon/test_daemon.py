@@ -16,8 +16,11 @@ from sync.core.internal_errors import WHAT_TO_SEND
 from sync.demo.simulator import Hang, Operation
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.migrations import migrate
+from sync.postgres.urls import full_address
 from sync.service import app
+from sync.service import daemon as product
 from sync.service.daemon import _feed_watchdog, _told
+from sync.service.running import Running
 from tests.support.daemon import PATIENCE_S, Daemon, running
 from tests.support.loaded import run
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
@@ -272,3 +275,16 @@ async def test_no_token_is_logged(mirror: Mirror, tmp_path: Path) -> None:
     logs = str(daemon.logs)
     assert CLIENT_TOKEN not in logs
     assert ACCESS_TOKEN not in logs
+
+
+async def test_what_runs_beside_knows_which_database_it_is_of(mirror: Mirror) -> None:
+    seen = []
+
+    def beside(running: Running) -> dict[str, Any]:
+        seen.append(running.database)
+        running.stop.set()
+        return {}
+
+    async with mirror.served(), asyncio.timeout(PATIENCE_S):
+        await product.run(mirror.settings(), mirror.database_url, beside=beside)
+    assert seen == [full_address(mirror.database_url)]

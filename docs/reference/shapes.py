@@ -135,7 +135,7 @@ Compared = _shape(
 Adopted = _shape(
     "Adopted",
     "What was done, released, cancelled and left held. `gap`: what there was to adopt, null where nothing was. "
-    "`failed`: what was of unknown outcome and could not be looked up.",
+    "`failed`: what was of unknown outcome and could not be looked up, or would fail if it were adopted now.",
     [
         ("gap", str | None), ("adopted", bool), ("done", int), ("released", int), ("cancelled", int), ("failed", int),
         ("left", Left), ("errors", list[str]),

@@ -21,7 +21,11 @@ NEXT_STEP = (
     "see them with `voucher-sync outbox list --status held`, and `outbox cancel` what is not wanted; then "
     "`voucher-sync adopt --release` sends the rest, `--cancel` takes it back, `--keep` leaves it held"
 )
-FAILED = "see `voucher-sync outbox list --status failed`"
+FAILED = "could not be looked up: see `voucher-sync outbox list --status failed`"
+WILL_FAIL = (
+    "can not be looked up, as of a connection that is paused or a voucher that Mews does not show, and will fail: see "
+    "`voucher-sync outbox list --status uncertain`"
+)
 KEPT = "send them with `voucher-sync outbox release`, or take them back with `voucher-sync outbox cancel`"
 NOTHING_LEFT = "nothing of it is left to send; if this is the database to work with, run `voucher-sync adopt`"
 
@@ -82,7 +86,8 @@ def _sentence(adoption: Adoption) -> str:
     released, cancelled = f"{adoption.released:,} released", f"{adoption.cancelled:,} cancelled"
     moved = f"{plural(adoption.done, 'change was', 'changes were')} done already; {released}, {cancelled}"
     left = f"{plural(adoption.left.adds, 'add')} and {plural(adoption.left.deletes, 'delete')} stay held"
-    failed = f"; {plural(adoption.failed, 'change')} could not be looked up: {FAILED}" if adoption.failed else ""
+    unknown = f"; {plural(adoption.failed, 'change')} {FAILED if adoption.adopted else WILL_FAIL}"
+    failed = unknown if adoption.failed else ""
     if adoption.gap is None:
         return f"There is nothing to adopt. {plural(adoption.done, 'held change')} stood in Mews; {left}: {KEPT}."
     return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}{failed}."

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
@@ -12,6 +12,7 @@ from sync.connection.connection import Connection
 from sync.connection.tenure import now_s
 from sync.mews.rate_limiter import Permit, Priority
 from sync.mirror.freshness import MirrorFreshness
+from sync.outbox import delete_guard
 from sync.outbox.claims import Lane, by_index, server_utc_for
 from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.each_row import at_once
@@ -58,7 +59,8 @@ class Claimer:
             permit.is_used = False
             since_s = now_s()
             claim = partial(self._claim, lane=lane, server_utc=server_utc, seen=self._finder.seen)
-            yield Claimed(await at_once(self._connection.engine, claim, by_index), permit, since_s)
+            dispatched = await at_once(self._connection.engine, claim, by_index)
+            yield Claimed(await self._held(dispatched), permit, since_s)
 
     @asynccontextmanager
     async def claimed_as_found(self) -> AsyncIterator[Claimed | None]:
@@ -84,7 +86,20 @@ class Claimer:
 
             seen, dispatched = await at_once(self._connection.engine, look_and_claim, by_index)
             self._finder.take(seen)
-            yield Claimed(dispatched, permits[0], since_s) if dispatched else None
+            yield Claimed(await self._held(dispatched), permits[0], since_s) if dispatched else None
+
+    async def _held(self, dispatched: Dispatched) -> Dispatched:
+        """The same, once all is held of a lane with more suspicious deletes than the claim's transaction takes."""
+        if not dispatched.suspicious_because:
+            return dispatched
+        lane = dispatched.batch.lane
+        rest = await delete_guard.hold_rest(self._connection.engine, lane.connection, dispatched.suspicious_because)
+        return replace(
+            dispatched,
+            held=dispatched.held + len(rest.ids),
+            set_aside=[*dispatched.set_aside, *rest.refused],
+            suspicious_because=None,
+        )
 
     def _may_send_at_once(self) -> bool:
         return self._sender.may_send() and not self._sender.is_probing

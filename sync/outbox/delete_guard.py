@@ -1,7 +1,7 @@
 """The guard on deletes: suspiciously many are held until somebody releases them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
@@ -13,15 +13,19 @@ from sqlalchemy import (
     select,
     text,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.plurals import plural
 from sync.mirror.tables import voucher_codes
-from sync.outbox.claims import BEGINNING, Position
+from sync.outbox.claims import BEGINNING, Position, by_index
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.rules import Operation, Status, is_suspicious
 from sync.outbox.tables import outbox
+from sync.postgres.engine import in_transaction
 from sync.postgres.metadata import TIMESTAMP
+
+HELD_AT_ONCE = 10_000
+"""As before a gap: one transaction of millions would not end in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +37,50 @@ class DeleteGuardRule:
     window: timedelta
 
 
+@dataclass(frozen=True, slots=True)
+class Suspicious:
+    """What was held. `more_because`: why the deletes that wait still are to be held as well; None: there are none."""
+
+    held: Written = field(default_factory=Written)
+    more_because: str | None = None
+
+
 async def hold_suspicious(
     tx: AsyncConnection, connection: str, rules: Sequence[DeleteGuardRule], since: Position = BEGINNING
-) -> Written:
-    """Hold the deletes of a connection that queues too many by one of the rules.
+) -> Suspicious:
+    """Hold the deletes of a connection that queues too many by one of the rules, as many as a transaction takes.
 
     In a transaction that is opened `by_index`. `since`: where the look began after which they would be claimed, which
     passes over what was done before; what waits lies behind it.
     """
-    held = Written()
     for rule in rules:
         if reason := await _find_suspicious(tx, connection, rule, since):
-            free = select(outbox.c.id).where(*_unreleased(connection)).with_for_update(key_share=True, skip_locked=True)
-            row_ids = (await tx.execute(free)).scalars().all()
-            more = await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
-            held = Written(held.ids | more.ids, held.refused | more.refused)
+            held, has_more = await _hold_some(tx, connection, reason)
+            return Suspicious(held, reason if has_more else None)
+    return Suspicious()
+
+
+async def hold_rest(engine: AsyncEngine, connection: str, reason: str) -> Written:
+    """Hold what waits still of deletes that were found suspicious, some at a time.
+
+    Counted again after each part those left would be too few to be held.
+    """
+    held, has_more = Written(), True
+    while has_more:
+        some = partial(_hold_some, connection=connection, reason=reason, without=held.refused)
+        more, has_more = await in_transaction(engine, some, by_index)
+        held = Written(held.ids | more.ids, held.refused | more.refused)
     return held
+
+
+async def _hold_some(
+    tx: AsyncConnection, connection: str, reason: str, without: Collection[int] = ()
+) -> tuple[Written, bool]:
+    """What is held, and whether more may wait."""
+    free = select(outbox.c.id).where(*_unreleased(connection), outbox.c.id.not_in(without)).limit(HELD_AT_ONCE)
+    row_ids = (await tx.execute(free.with_for_update(key_share=True, skip_locked=True))).scalars().all()
+    held = await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
+    return held, len(row_ids) == HELD_AT_ONCE
 
 
 async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGuardRule, since: Position) -> str | None:

@@ -61,7 +61,7 @@ class Dispatched:
     `done` and `failed`: how many were completed without a call; `waiting`: for the mirror; `held`: before a gap, or by
     the delete guard. `refused`: how many rest, since something on the table refuses to have them changed; `set_aside`:
     those in which not even that can be noted. `has_more`: others may be due. `position`: the database's with this
-    claim; None where nothing is sent.
+    claim; None where nothing is sent. `suspicious_because`: why more of the lane is to be held before anything is sent.
     """
 
     batch: Batch
@@ -73,6 +73,7 @@ class Dispatched:
     set_aside: Collection[int]
     has_more: bool
     position: int | None
+    suspicious_because: str | None = None
 
 
 async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched:
@@ -81,8 +82,8 @@ async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched
     `IncarnationChanged` where the database may be another one than was found, `Stopped` where the tenure is over.
     """
     attempt_id, witnessed = uuid4(), terms.incarnation.witnessed()
-    held = await _hold(tx, lane, terms)
-    due = await _lock_due(tx, lane, terms, held)
+    held, suspicious_because = await _hold(tx, lane, terms)
+    due = [] if suspicious_because else await _lock_due(tx, lane, terms, held)
     rows = send_together(due)
     decisions = await _decide(tx, lane.operation, rows, terms) if rows else {}
     waiting, refused = await _postpone(tx, decisions)
@@ -108,16 +109,18 @@ async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched
         set_aside=set_aside,
         has_more=len(due) >= terms.limit or len(rows) < len(due),
         position=position,
+        suspicious_because=suspicious_because,
     )
 
 
-async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> Written:
-    """Hold what was queued before a gap, and deletes that are too many."""
+async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> tuple[Written, str | None]:
+    """Hold what was queued before a gap, and deletes that are too many; and why more are to be, if there are more."""
     held = await gap.hold_before_gap(tx, terms.incarnation.worked_with)
     if lane.operation is not Operation.DELETE:
-        return held
-    suspicious = await delete_guard.hold_suspicious(tx, lane.connection, terms.delete_guards, terms.seen.since)
-    return Written(held.ids | suspicious.ids, held.refused | suspicious.refused)
+        return held, None
+    found = await delete_guard.hold_suspicious(tx, lane.connection, terms.delete_guards, terms.seen.since)
+    both = Written(held.ids | found.held.ids, held.refused | found.held.refused)
+    return both, found.more_because
 
 
 async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written) -> list[Row]:

@@ -88,9 +88,13 @@ async def hold_again(engine: AsyncEngine, known: Known) -> None:
     await _hold_all(engine, known, _SOME_RELEASED)
 
 
-async def held_rows(tx: AsyncConnection, after: int, limit: int) -> list[Row]:
-    """Rows that a gap holds, by number, from the first after `after` on; locked, once nobody else has them."""
-    return await _load(tx, _ROWS_OF_GAP.where(outbox.c.id > after).limit(limit))
+async def held_rows(tx: AsyncConnection, after: int, limit: int, of: Collection[str] | None = None) -> list[Row]:
+    """Rows that a gap holds, by number, from the first after `after` on; locked, once nobody else has them.
+
+    `of`: those of these connections alone.
+    """
+    some = _ROWS_OF_GAP.where(outbox.c.id > after).limit(limit)
+    return await _load(tx, some if of is None else some.where(outbox.c.connection.in_(of)))
 
 
 async def count_held(tx: AsyncConnection) -> Left:

@@ -1,7 +1,7 @@
 """Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -21,7 +21,7 @@ from sync.mirror.windows import chunks
 from sync.outbox import gap, lookups
 from sync.outbox.claims import as_daemon
 from sync.outbox.gap import Left
-from sync.outbox.given_up import give_up
+from sync.outbox.given_up import count_unknown, give_up
 from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import load_server_facts
@@ -56,7 +56,8 @@ class Rest(StrEnum):
 class Adoption:
     """What was done: how many rows were found `done`, `released` and `cancelled`, and which are `left` held.
 
-    `failed`: those of unknown outcome that could not be looked up, as of a paused connection or a hidden voucher.
+    `failed`: those of unknown outcome that could not be looked up, as of a paused connection or a hidden voucher; where
+    it is only looked, those that would fail.
     `gap` is what there was to adopt, None where nothing was. Not `adopted`, nothing is sent from a copy still.
     """
 
@@ -107,11 +108,13 @@ async def adopt(
         return adoption
     await _complete_standing(connection.engine, readers, adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
-        await _move_left(connection, adoption, rest)
+        await _move_left(connection, adoption, rest, [one.name for one in readers])
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     if rest:
         adoption.failed = await _record(connection, known)
         adoption.adopted = True
+    else:
+        adoption.failed = await in_transaction(connection.engine, partial(count_unknown, known=known))
     return adoption
 
 
@@ -181,6 +184,8 @@ async def _read_all(jobs: Jobs) -> bool:
 
 
 async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection], adoption: Adoption) -> None:
+    if not readers:  # there was nothing held
+        return
     after = 0
     unstamped = [
         one
@@ -211,12 +216,13 @@ async def _read_unstamped(connection: Connection, rows: list[Row]) -> None:
         await read_everything(connection, list(some))
 
 
-async def _move_left(connection: Connection, adoption: Adoption, rest: Rest) -> None:
+async def _move_left(connection: Connection, adoption: Adoption, rest: Rest, read: Collection[str]) -> None:
+    """Release or cancel what was looked up, of those that were `read`; what is held of others since stays so."""
     counts, after = Counter[Rest](), 0
     move = gap.release if rest is Rest.RELEASE else gap.cancel
 
     async def some(tx: AsyncConnection) -> tuple[int, int]:
-        row_ids = [row.id for row in await gap.held_rows(tx, after, AT_ONCE)]
+        row_ids = [row.id for row in await gap.held_rows(tx, after, AT_ONCE, of=read)]
         unseen = await gap.hidden(tx, row_ids) if rest is Rest.RELEASE else set[int]()
         moved = await move(tx, [row_id for row_id in row_ids if row_id not in unseen])
         return len(moved.ids), max(row_ids, default=0)

@@ -40,7 +40,7 @@ async def voucher(mirror: Mirror, outbox: Outbox) -> Voucher:
     return voucher
 
 
-async def adopted(mirror: Mirror, rest: Rest) -> Adoption:
+async def adopted(mirror: Mirror, rest: Rest | None) -> Adoption:
     async def pause() -> None:
         """Whatever was sent shows at once."""
 
@@ -73,6 +73,8 @@ async def test_of_a_connection_that_is_paused_nothing_is_sent_once_it_goes_on(
         if is_under_way:
             await tx.execute(text(NO_TRIGGERS))
             await tx.execute(text(UNDER_WAY))
+    looked = await adopted(mirror, None)
+    assert (looked.failed, looked.left.adds, looked.adopted) == (1, 1, False)
     adoption = await adopted(mirror, Rest.KEEP)
     assert (adoption.failed, adoption.left.adds, adoption.adopted) == (1, 1, True)
     assert await outbox.statuses() == ["failed", "held"]

@@ -39,7 +39,7 @@ async def mirror_codes(outbox: Outbox, count: int, *, connection: str = CONNECTI
 
 async def hold(outbox: Outbox, *rules: DeleteGuardRule, connection: str = CONNECTION) -> int:
     async with by_index(outbox.engine) as tx:
-        return len((await delete_guard.hold_suspicious(tx, connection, rules or [RULE])).ids)
+        return len((await delete_guard.hold_suspicious(tx, connection, rules or [RULE])).held.ids)
 
 
 async def count(outbox: Outbox, status: Status) -> int:

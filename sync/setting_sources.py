@@ -48,20 +48,21 @@ def read_sources(names: Collection[str], tell: Callable[[str], None]) -> dict[st
                 raise SettingsError(f"{name}: {name}_FILE is set too, in {place}: unset one of them")
             for variable in {name, f"{name}_FILE"} & known.keys():
                 given_by[name] = variable, known[variable]
-        for slip in _slips(given, {*names, *files}):
-            tell(f"{slip}, in {place}")
+        for slip in _slips(given, {*names, *files}, place):
+            tell(slip)
     return {
         name: given if variable == name else _secret(variable, given) for name, (variable, given) in given_by.items()
     }
 
 
-def _slips(given: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+def _slips(given: Mapping[str, str], known: Collection[str], place: str) -> Iterator[str]:
     """What looks like a setting of this service, and is none."""
     for name in sorted(set(map(str.upper, given)) - set(known)):
         is_ours = re.sub(r"\W", "_", name).startswith(OURS)
         near = get_close_matches(name, known, n=1, cutoff=0.6 if is_ours else LIKENESS)
         if near or is_ours:
-            yield f"{name} is no setting of this service and is ignored{f': is {near[0]} meant?' if near else ''}"
+            meant = f": is {near[0]} meant?" if near else ""
+            yield f"{name}, in {place}, is no setting of this service and is ignored{meant}"
 
 
 def _secret(name: str, given: str) -> str:

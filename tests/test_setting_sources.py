@@ -288,11 +288,11 @@ def test_a_name_that_is_none_of_ours_is_told_with_the_nearest(
     read: Read, told: list[str], name: str, meant: str
 ) -> None:
     hint = f": is {meant} meant?" if meant else ""
-    expected = f"{name.upper()} is no setting of this service and is ignored{hint}"
+    expected = f"{name.upper()}, in {{}}, is no setting of this service and is ignored{hint}"
     read(**{name: "hush"})
     write(f"{name}=hush")
     read()
-    assert told == [f"{expected}, in the environment", f"{expected}, in .env"]
+    assert told == [expected.format("the environment"), expected.format(".env")]
 
 
 @pytest.mark.parametrize("name", ["PATH", "DATABASE_USER", "DATABASE_PASSWORD", "TEST_DATABASE_URL", "LEASE", "PGUSER"])

@@ -105,7 +105,9 @@ async def test_wrong_settings_have_one_line_each(cli: Cli, unreachable_url: str,
 async def test_a_misspelt_setting_is_told_at_once(cli: Cli, unreachable_url: str) -> None:
     ended = await cli("status", settings={"DATABASE_URL": unreachable_url, "SYNC_LEASE": "60"})
     first, second = ended.stderr.splitlines()
-    assert first.startswith("Warning: SYNC_LEASE is no setting of this service and is ignored: is SYNC_LEASE_S meant?")
+    assert first.startswith(
+        "Warning: SYNC_LEASE, in the environment, is no setting of this service and is ignored: is SYNC_LEASE_S meant?"
+    )
     assert second.startswith("Error: the database does not answer")
 
 

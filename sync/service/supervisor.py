@@ -166,7 +166,7 @@ class Supervisor:
             log.info("standing_by" if is_spare else "working", connections=len(found.owned), replicas=found.members)
 
     async def _tell_unopened(self, names: Sequence[str]) -> None:
-        """Note that nobody opens these: whoever has the key to one takes it, and says that it engagements."""
+        """Note that nobody opens these: whoever has the key to one takes it, and says that it works."""
         with suppress(DatabaseError, TimeoutError):
             async with asyncio.timeout(LEAVE_S):
                 for name in names:

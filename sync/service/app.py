@@ -107,7 +107,7 @@ def make_connection(
     """A connection of these tokens; whoever makes it closes its client. Nothing is asked or read yet.
 
     `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far. `trust`: in
-    a process that beats, which spends no call without.
+    a process that beats, which spends no call without it.
     """
     token = fingerprint(platform_address, given.access_token)
     is_stored = name != CONNECTION_NAME

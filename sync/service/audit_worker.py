@@ -20,7 +20,7 @@ from sync.service.history import History
 from sync.service.runner import Runner
 
 LATE = timedelta(minutes=1)
-"""An audit that is due since less may be about to begin, here or in another process."""
+"""An audit that has been due for less may be about to begin, here or in another process."""
 
 log = structlog.get_logger()
 

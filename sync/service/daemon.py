@@ -69,7 +69,7 @@ async def run(
     revive: Callable[[], None] | None = None,
     beside: Beside = lambda running: {},
 ) -> None:
-    """Run until SIGTERM, SIGINT or SIGHUP; a second signal cancels whatever is still going on.
+    """Run until SIGTERM, SIGINT or SIGHUP; a second one, but for SIGHUP, cancels whatever is still going on.
 
     `revive` starts a database again that nobody else looks after; called while there is none. What runs `beside` is
     cancelled once the jobs have ended.

@@ -25,7 +25,7 @@ def stands_still_after_s(push_poll_s: float) -> float:
 
 
 def late_after_s(pull_interval_s: float) -> float:
-    """Seconds after which a connection does not get on: three intervals without a poll that read anything."""
+    """Seconds after which a connection does not get on: three intervals without a pull that read anything."""
     return max(INTERVALS * pull_interval_s, LEAST_LATE_S)
 
 

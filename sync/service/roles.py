@@ -48,7 +48,7 @@ TOLD_IN_PART = {
     ],
     rejected_records.fullname: ["connection", "kind", "reason", "first_seen_at", "sqlstate"],
 }  # fmt: skip
-"""Of these not all: no token, encrypted neither, and no record as the API sent it."""
+"""Of these not all: no token, not even encrypted, and no record as the API sent it."""
 
 # With the sequences: `pg_dump` reads them, and mappers ask one for the number of the row that they have queued.
 _TABLES = text("""

@@ -91,7 +91,7 @@ async def note(tx: AsyncConnection, done: Mapping[str, Done], late_after_s: floa
 
 
 async def thin(tx: AsyncConnection) -> None:
-    """Keep two rows of each hour that is over since days, with all that was done in it."""
+    """Keep two rows of each hour that was over days ago, with all that was done in it."""
     await tx.execute(_THIN, {"whole_for": WHOLE_FOR, "thinned_for": THINNED_FOR})
 
 

@@ -34,7 +34,7 @@ LEAST_PAUSE_S = 0.1
 FEW = 8
 """So many outboxes look for themselves as soon as one look for all of them has looked."""
 TELL_AGAIN_S = 1.0
-"""Of connections that are begun one after the other is told together."""
+"""Connections that are begun one after the other are told of together."""
 RELEASE_S = 0.1
 LEAVE_S = 1.0
 """A database that does not answer within this time holds up no stop."""

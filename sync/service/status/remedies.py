@@ -11,6 +11,7 @@ WALL = (
     "what proxy or firewall on the way answers in the API's place; if it is the API itself, tell the vendor, with the "
     "Request-Id"
 )
+SET_IT = "set what it names where the daemon runs, and start that anew"
 NOTHING = "nothing: it is tried again until it works; `voucher-sync check` looks for the cause"
 
 API = {
@@ -28,13 +29,14 @@ API = {
 DATABASE = {
     "SettingsError": "give DATABASE_URL as the README says, or unset it and run `voucher-sync migrate`",
     "Unsuitable": "what is needed of the database of DATABASE_URL, and of a pooler, is in the README",
-    "NotAllowed": "another user in DATABASE_URL, or that one's privileges: see the README and `\\dn+` in psql",
+    "NotAllowed": "name another user in DATABASE_URL, or grant this one more: see the README and `\\dn+` in psql",
     "DatabaseFull": "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
     "DatabaseBusy": "see pg_stat_activity for transactions that are open for long",
 }
 RUNNING = {
     **API,
     **DATABASE,
+    "SettingsError": SET_IT,
     "DatabaseUnavailable": SEE_SERVER,
     "CircuitOpen": "nothing, if the vendor's status page tells of it; else check the network and any proxy on the way",
     "ServerError": "nothing at first: it is tried again; if it stays, tell the vendor, with the Request-Id",
@@ -62,8 +64,7 @@ STORED = {
     "InvalidResponse": f"{ADDRESS}, and whether a proxy answers in the API's place",
     "UndocumentedAnswer": f"{ADDRESS}, and {WALL}",
     "NotConnected": f"{ADDRESS}; else see the network, DNS and any proxy or firewall on the way",
-    "SettingsError": "set what it names where the daemon runs, and start that anew; or give it tokens that can be read "
-    "with `voucher-sync connections rotate {name}`",
+    "SettingsError": f"{SET_IT}; or give it tokens that can be read with `voucher-sync connections rotate {{name}}`",
 }
 """Of a connection whose tokens the database keeps: what the environment says is another's."""
 

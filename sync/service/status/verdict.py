@@ -257,8 +257,8 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
 def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
     """What is being read, where the mirror does not hold everything yet."""
     if one.state == "unknown":
-        cause = "no run has told yet how it ended"
-        return Verdict(Level.READING, "Just begun" if overview.alive else "Never finished a run", cause, None, START)
+        headline, to_do = ("Just begun", "") if overview.alive else ("Never finished a run", START)
+        return Verdict(Level.READING, headline, "no run has told yet how it ended", None, to_do)
     left = words.windows_left(one)
     if one.caught_up_age_s is None and not one.vouchers:
         return Verdict(Level.READING, "No voucher is known yet", NO_VOUCHER, one.state_since)

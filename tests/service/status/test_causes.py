@@ -49,3 +49,9 @@ def test_pulls_still_work_where_one_has_caught_up_since_it_fails(failing_s: int,
     since = NOW - timedelta(seconds=failing_s)
     one = connection(state="failing", error="the API failed (503)", error_kind="ServerError", state_since=since)
     assert judge(overview(one)).headline == headline
+
+
+def test_a_setting_that_the_environment_of_a_daemon_lacks_is_to_be_set_there() -> None:
+    lacking = {"state": "failing", "error": "MEWS_CLIENT_TOKEN is not set", "error_kind": "SettingsError"}
+    verdict = judge(overview(connection(origin="environment", **lacking)))
+    assert verdict.to_do == "set what it names where the daemon runs, and start that anew"

@@ -77,7 +77,7 @@ def test_each_state_has_its_words(facts: dict[str, Any], level: Level, headline:
     verdict = judge(overview(connection(**facts)))
     assert (verdict.level, verdict.headline) == (level, headline)
     assert cause in verdict.cause
-    assert bool(verdict.to_do) == (level not in {Level.OK, Level.READING} or facts.get("state") == "unknown")
+    assert bool(verdict.to_do) == (level not in {Level.OK, Level.READING})
 
 
 @pytest.mark.parametrize("age_s", [31.0, -31.0])

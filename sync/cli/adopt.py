@@ -49,7 +49,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
             done = adoption.done
             adoption = asyncio.run(_adopt(settings, url, rest, 0.0))
             adoption.done += done
-    click.echo(json.dumps(adoption.summary()) if as_json else _sentence(adoption))
+    click.echo(json.dumps(adoption.summary()) if as_json else sentence(adoption))
     for error in adoption.errors:
         click.echo(f"Error: {error}", err=True)
     if not (adoption.adopted or adoption.errors or as_json):
@@ -74,12 +74,12 @@ async def _wait(seconds: float) -> None:
 
 def _ask(adoption: Adoption) -> Rest:
     # On stderr, which is seen also where the output goes into a pipe.
-    click.echo(_sentence(adoption), err=True)
+    click.echo(sentence(adoption), err=True)
     choices = click.Choice([one.value for one in Rest])
     return Rest(click.prompt("What becomes of them", type=choices, default=Rest.KEEP.value, err=True))
 
 
-def _sentence(adoption: Adoption) -> str:
+def sentence(adoption: Adoption) -> str:
     """Counts for people."""
     if adoption.gap is None and not (adoption.done or adoption.left.total):
         return "There is nothing to adopt: this is the database that was worked with."
@@ -89,5 +89,6 @@ def _sentence(adoption: Adoption) -> str:
     unknown = f"; {plural(adoption.failed, 'change')} {FAILED if adoption.adopted else WILL_FAIL}"
     failed = unknown if adoption.failed else ""
     if adoption.gap is None:
-        return f"There is nothing to adopt. {plural(adoption.done, 'held change')} stood in Mews; {left}: {KEPT}."
+        kept = f"{left}: {KEPT}" if adoption.left.total else "nothing is left held"
+        return f"There is nothing to adopt. {plural(adoption.done, 'held change')} stood in Mews; {kept}."
     return f"{'Adopted. ' if adoption.adopted else ''}{moved}; {left}{failed}."

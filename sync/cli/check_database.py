@@ -27,7 +27,7 @@ MAX_TOLD = 3
 
 
 def check_database(url: str, pool: int) -> list[CheckLine]:
-    """The database itself comes last but for the roles. Raises `DatabaseError`."""
+    """The database itself comes last but for its tables and the roles. Raises `DatabaseError`."""
     try:
         with make_migration_engine(url).connect() as connection:
             facts = load_facts(connection)

@@ -180,8 +180,8 @@ def erase(value: str, is_meant: bool, as_json: bool) -> None:
 
     It goes from the outbox, its history and what could not be stored. Without --yes it only tells what would go, and
     where the text stays. Rows keep their numbers and what became of them. The mirror keeps what Mews has. Give - to
-    have the text read from the standard input, where a shell does not remember it. Changes of the code that are not
-    finished are refused: cancel them first.
+    have the text read from the standard input, where a shell does not remember it. Nothing is erased while changes of
+    the code are not finished: cancel them first.
     """
     with loading():
         from sync.cli.erase import run_erase as work

@@ -1,6 +1,7 @@
 """`voucher-sync connections remove`."""
 
 import sys
+from shlex import quote
 
 import click
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,7 +35,8 @@ def remove(name: str, *, purge: bool, is_meant: bool, as_json: bool) -> None:
     if purge:
         click.echo(f"{plural(deleted, 'code')} deleted; what other connections see stays.")
     else:
-        click.echo("What it has mirrored stays; `voucher-sync connections remove --purge` deletes that too.")
+        purging = f"voucher-sync connections remove {quote(name)} --purge"
+        click.echo(f"What it has mirrored stays; `{purging}` deletes that too.")
 
 
 async def _remove(engine: AsyncEngine, name: str, *, purge: bool) -> int:

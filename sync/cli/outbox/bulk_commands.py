@@ -48,7 +48,7 @@ def import_codes(**asked: Any) -> None:
     FILE is its name, or - for the standard input. The first line names the columns: value, and if wanted voucher_id
     (before --voucher), validity_start_utc, validity_end_utc, not_before, note and idempotency_key, separated by commas,
     semicolons or tabs. A file with one code on each line and nothing else needs no such line. The text is UTF-8, or the
-    UTF-16 of "Unicode text"; each code has a line of its own, so that no field holds a line break, in quotes neither;
+    UTF-16 of "Unicode text"; each code has a line of its own, so that no field holds a line break, not even in quotes;
     spaces around a field, and rows without any, do not count; instants are in ISO 8601, in UTC where they name no zone,
     and a date is its first instant. What a spreadsheet has made a number or a date of is bad, unless --as-is is given.
 

@@ -54,9 +54,10 @@ cancel = _mover(
 )
 release = _mover(
     "release",
-    """Let go what the mass-delete brake holds.
+    """Release what is held.
 
-    Look at it first: `voucher-sync outbox list --status held`.
+    Too many deletes at once, or what `voucher-sync adopt --keep` has left. Look at it first: `voucher-sync outbox list
+    --status held`.
 
     \b
     Examples:

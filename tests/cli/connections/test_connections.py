@@ -72,9 +72,9 @@ async def test_one_is_added_paused_resumed_and_removed(mirror: Mirror, connectio
 
 @pytest.mark.long
 async def test_a_command_that_is_told_can_be_given_to_a_shell(connections: Connections) -> None:
-    added = await connections("add", "Hotel de l'Europe", "--access-token-file", "lake")
-    (told,) = re.findall("`voucher-sync (.*)` tries", added.stdout)
-    assert shlex.split(told) == ["check", "--connection", "Hotel de l'Europe"]
+    said = [await connections(*words, "L'Europe") for words in (["add", "--access-token-file=lake"], ["remove"])]
+    told = [shlex.split(one) for ended in said for one in re.findall("`voucher-sync (.*)`", ended.stdout)]
+    assert told == [["check", "--connection", "L'Europe"], ["connections", "remove", "L'Europe", "--purge"]]
 
 
 @pytest.mark.long

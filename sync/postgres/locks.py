@@ -71,8 +71,8 @@ def blockers(connection: Connection, waited: timedelta) -> list[Holder]:
 
 
 def describe(found: Sequence[Holder]) -> str:
-    """Who they are, and how the first is ended."""
-    who = "; ".join(map(str, found)) or "nobody any more"
+    """Who they are, of whom there is one at least, and how the first is ended."""
+    who = "; ".join(map(str, found))
     pid = next((one.pid for one in found if one.pid), None)
     end_it = f", by SELECT pg_terminate_backend({pid}) if need be" if pid else ""
     return f"Held by {who}. Let that end{end_it}"

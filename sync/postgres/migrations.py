@@ -93,9 +93,10 @@ def _who_is_in_the_way(engine: Engine) -> DatabaseError:
             found = holders(connection)
     except DBAPIError as error:
         return translate(error)
+    who = f"{describe(found)}, then" if found else "Nobody holds them any more:"
     return DatabaseBusy(
-        f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. {describe(found)}, then "
-        "run `voucher-sync migrate` again"
+        f"nothing was migrated: the locks that this needs were not free within {WAIT_S:g} s. {who} run "
+        "`voucher-sync migrate` again"
     )
 
 

@@ -8,11 +8,12 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from sync.core.errors import DatabaseBusy, DatabaseFull
 from sync.postgres import migrations
-from sync.postgres.locks import Holder
+from sync.postgres.locks import Holder, holders
 from sync.postgres.migrations import migrate, revisions
 from sync.postgres.schema_version import known_revisions, migrations_directory
 from tests.migrations.helpers import alembic
@@ -88,6 +89,21 @@ def test_who_holds_what_is_told_and_what_to_do(other: psycopg.Connection, behind
     with pytest.raises(DatabaseBusy, match=words):
         migrate(behind_url)
     assert revisions(behind_url)[0] == "0002"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_where_nobody_holds_them_any_more_there_is_nobody_to_end(
+    other: psycopg.Connection, behind_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.execute("SELECT count(*) FROM mews.voucher_code_outbox")
+
+    def free_by_then(connection: Connection) -> list[Holder]:
+        other.rollback()
+        return holders(connection)
+
+    monkeypatch.setattr(migrations, "holders", free_by_then)
+    with pytest.raises(DatabaseBusy, match="Nobody holds them any more: run `voucher-sync migrate` again"):
+        migrate(behind_url)
 
 
 @pytest.mark.long

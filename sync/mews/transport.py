@@ -4,7 +4,7 @@ httpcore goes through all of a pool's connections at every request, and asks the
 time that a request takes with forty of them, that is half. And it can lose a pool's slot for ever when a request is
 cancelled while it waits for a connection or makes one (httpcore 1.0.9, encode/httpcore issue 1093): a total time-out is
 a cancellation too. A transport that has one connection, and is closed when its request is cancelled, has neither of
-both.
+these troubles.
 
 What httpx's client does above its transport is left out. It merges addresses, headers and cookies, and looks for logins
 and redirects; the API has none of these, and that is a third of the processor time of a request.

@@ -62,7 +62,7 @@ class Form:
 
 
 class Metrics:
-    """What `/metrics` answers; `measure_lag` has to run meanwhile."""
+    """What `/metrics` answers; `measuring` has to run meanwhile."""
 
     def __init__(self, running: Running) -> None:
         self._running = running

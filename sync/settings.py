@@ -116,8 +116,8 @@ class Settings(BaseModel):
     noticed; in containers a volume. Default: systemd's `STATE_DIRECTORY`, else `state` in the user's data
     directory."""
     sync_http_bind: BindAddress = "127.0.0.1:8321"
-    """Where the daemon answers `/healthz`, `/readyz` and `/metrics` over HTTP; an IPv6 address in brackets; empty turns
-    it off. What listens there already is told, and waited for."""
+    """Where the daemon shows its status page, and answers `/healthz`, `/readyz` and `/metrics` over HTTP; an IPv6
+    address in brackets; empty turns it off. What listens there already is told, and waited for."""
     sync_http_token: HttpToken | None = None
     """What whoever asks must send along, as a bearer token or as the password of any user; at least 16 characters.
     Without it only this machine's own addresses may be listened on. `/healthz` is answered without it, and the

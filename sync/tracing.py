@@ -19,6 +19,7 @@ NAME = "voucher-sync"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 SUPPORTED = "http/protobuf"
+NOT_INSTALLED = "a collector is named, and voucher-sync[otel], by which it is spoken to, is not installed"
 FLUSH_S = 1.0
 """At the end a collector has so long to take what is left; within 10 s of a signal the daemon must be gone."""
 
@@ -64,7 +65,7 @@ def _make_provider() -> "TracerProvider | None":
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     except ImportError:
-        log.warning("no_traces", why="OTEL_EXPORTER_OTLP_ENDPOINT is set, and voucher-sync[otel] is not installed")
+        log.warning("no_traces", why=f"{NOT_INSTALLED}: install it, or unset {' and '.join(ENDPOINTS)}")
     except Exception as error:  # noqa: BLE001 - whatever the libraries make of a wrong variable
         log.warning("no_traces", why=f"OTEL_...: {type(error).__name__}")  # its words may hold a header's secret
     else:

@@ -11,7 +11,7 @@ runs = Table(
     Column("id", BigInteger, Identity(always=True), primary_key=True, comment="Number of the run."),
     Column("connection", Text, nullable=False, comment="The connection."),
     Column("kind", Text, nullable=False, comment="discovery, pull, push, settle or audit."),
-    Column("began_at", TIMESTAMP, nullable=False, comment="When it began; a push: when the one before was noted."),
+    Column("began_at", TIMESTAMP, nullable=False, comment="When it began; of pushes noted together, the first."),
     Column("finished_at", TIMESTAMP, nullable=False, server_default=func.clock_timestamp(), comment="When it ended."),
     Column("counts", JSONB, nullable=False, comment="What it read, wrote and found, by name."),
     Column("error", Text, comment="Why it failed, or what of it did."),

@@ -17,7 +17,7 @@ def in_a_line(words: str) -> str:
 
 
 def quoted(text: str) -> re.Pattern[str]:
-    """Finds a text where others quote it, in capitals or not, and however its blanks became by `in_a_line`."""
+    """Finds a text where others quote it, in capitals or not, and whatever they or `in_a_line` made of its blanks."""
     literally = r"\s+".join(map(re.escape, in_a_line(text).split()))
     if len(text) <= SHORT:
         literally = rf"(?<!\w){literally}(?!\w)"

@@ -51,7 +51,7 @@ class CircuitBreaker:
         return self._backoff.base_s if self._probing else max(0.0, self._open_until_s - now_s)
 
     def begun(self) -> None:
-        """A call goes that may; when the circuit is open, it is the probe."""
+        """A call begins that `wait_s` lets go; when the circuit is open, it is the probe."""
         self._probing = self.is_open
 
     def succeeded(self) -> None:
@@ -60,7 +60,7 @@ class CircuitBreaker:
         self._probing = False
 
     def failed(self, began_s: float) -> None:
-        """A call that began then failed in a way that says nothing about the call itself."""
+        """A call that began at `began_s` failed in a way that says nothing about the call itself."""
         self._failures += 1
         self._probing = False
         if self.is_open:

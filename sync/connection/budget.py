@@ -27,8 +27,8 @@ from sync.postgres.engine import STANDSTILL_S, in_transaction
 # The fleet's table, of which nothing here is to be known but that a process counts in it while it lives.
 _DAEMONS = table("daemons", column("process", UUID_TYPE), column("beat", BigInteger), schema="sync")
 STANDING_S = 600.0
-"""So long what stands is good for where others see no signs of life of its process. It is taken from a successor for as
-long after a crash: of the documented budget, five calls of 200."""
+"""So long what stands is good, where others see no signs of life of its process. After a crash a successor goes without
+it for as long: of the documented budget, five calls of 200."""
 STANDING_OF_REPLICA_S = 6 * 3600.0
 """The same where they do, since it ends with them. The release before 0036, which sees none, counts it for so long."""
 BEAT_BITS = 62

@@ -1,4 +1,4 @@
-"""What every flow works with."""
+"""What everything that is done for a connection works with."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ class Identity:
 class Connection:
     """One access token on one platform address, and the database it is mirrored into.
 
-    Once `stop` is set, a flow finishes the page in flight and returns. `process` is what others know this one by,
+    Once `stop` is set, what is done for it ends with the page in flight. `process` is what others know this one by,
     and `tenure` whether it may ask and send now.
     """
 

@@ -38,7 +38,7 @@ class Known:
     moved_by: UUID | None = None
     """The place whose process has moved the position on last, to `moved_to`: see `sync.connection.witness`."""
     moved_to: int | None = None
-    """Another one where a release has moved it since that does not say who it is."""
+    """Less than `position` where a release that does not say who it is has moved it on since."""
     outbox_oid: int | None = None
     emptied_at: datetime | None = None
     """When the outbox was last emptied by TRUNCATE, or was empty before anybody had worked with the database: what was

@@ -1,7 +1,7 @@
 """Codes that are noted as another connection's than their voucher is: given to that one.
 
-A taking over leaves them that was interrupted between a voucher's codes and the voucher, or to which its owner came
-back meanwhile; so does a page of its owner's that was still on its way.
+They are left by a take-over that was interrupted between a voucher's codes and the voucher, or whose voucher's owner
+came back meanwhile, and by a page of that owner's which was still on its way.
 """
 
 from collections.abc import Sequence
@@ -59,8 +59,8 @@ SELECT id FROM misplaced ORDER BY id LIMIT :most
     bindparam("most", type_=Integer),
 )
 
-# By its lock, which whoever takes a voucher over waits for or is waited for, the voucher stays whose it is meanwhile.
-# As in that, mirrored_at stays, and no version of a code ends.
+# Whoever takes a voucher over waits for this lock on it, or is waited for: it stays whose it is meanwhile. As in a
+# take-over, mirrored_at stays, and no version of a code ends.
 _MOVE = text("""
 WITH misplaced AS MATERIALIZED (
   SELECT code.id, voucher.connection FROM mews.voucher_codes AS code

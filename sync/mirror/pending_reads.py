@@ -44,7 +44,7 @@ class WindowRead:
 class PendingReads:
     """What a connection has to read: windows left open, vouchers with a watermark, and vouchers never read.
 
-    `as_of` is the database's time at which this was so. `through`: the latest instant that anything of it counts on.
+    `as_of` is the database's time at which this was so. `through`: the latest instant that anything of it was read to.
     """
 
     open: list[WindowRead]

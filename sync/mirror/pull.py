@@ -136,7 +136,7 @@ class _Round:
         await self._read_all(due)
         if self._report.errors or self._report.stopped or self._report.left_over:
             return False
-        # What a clock that is back was put ahead of is planned by the watermarks that were just moved back.
+        # Where the clock was set back, another round plans by the watermarks that were just moved back.
         is_late = due.has_backfill or bool(work.open) or is_set_back
         is_known = self._is_discovered or work.through is not None or recalled is not None
         if is_known and not is_late:

@@ -80,7 +80,7 @@ class WindowReader:
                 return
 
     async def _keep_place(self, reading: WindowRead) -> None:
-        """Where nothing of it is written down, as it brought nothing new so far, it would begin anew in each turn."""
+        """Write down where a window goes on that brought nothing new so far: it would begin anew in each turn."""
         if reading.group.plan_id is None:
             name, cursor = self._connection.name, reading.cursor
             await self._noted(reading.group, lambda tx: watermarks.keep_cursor(tx, name, reading, cursor))
@@ -170,7 +170,7 @@ class WindowReader:
         """Find vouchers that the API refuses, remember them, and go on without them."""
         group = reading.group
         async with self._resolving:
-            # Another window of the group may have met the same refusal, and have dropped it meanwhile.
+            # Another window of the group may have met the same refusal, and have dropped these vouchers meanwhile.
             if group.voucher_ids != tried:
                 return [reading]
             refused = await refused_among(self._connection.client, tried, reading.window)

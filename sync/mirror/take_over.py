@@ -25,7 +25,7 @@ CODES_AT_ONCE = 10_000
 
 
 class TakenOver(NamedTuple):
-    """How many vouchers were taken, and which are left to nobody for now: of those a change was being sent."""
+    """How many vouchers were taken, and which stay whose they are for now: a change of each was being sent."""
 
     taken: int
     left: list[UUID]

@@ -34,7 +34,7 @@ from sync.postgres import arrays
 from sync.postgres.metadata import TIMESTAMP, UNDER_WAY
 
 READ_BACK_FOR = timedelta(hours=1)
-"""What the API does not show for so long as it was done is left to the audit."""
+"""A delete that the API does not show after so long is left to the audit."""
 LONG_AGO = literal("-infinity", TIMESTAMP)
 """How a missing `updated_utc` compares: staler than any other."""
 

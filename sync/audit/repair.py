@@ -91,7 +91,7 @@ def _is_mended(stands: MirroredCode | None, before: MirroredCode | None, code: V
 
 
 def _alteration(stands: MirroredCode | None, code: VoucherCode) -> StatementRefused | None:
-    """What a trigger or rule has made of a code that was written, and is not what stands there a moment later."""
+    """What a trigger or rule has done to a code that was just written; None where it stands there as it was written."""
     if stands is None:
         return StatementRefused("", ALTERED, f"a trigger or rule of {voucher_codes.fullname} drops the row")
     is_fresher = (stands.code.updated_utc or EARLIEST) > (code.updated_utc or EARLIEST)

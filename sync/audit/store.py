@@ -81,7 +81,7 @@ async def keep_alive(tx: AsyncConnection, audit: Audit) -> None:
 
 
 async def require_ours(tx: AsyncConnection, audit: Audit) -> None:
-    """`AuditRunning` where it was taken over: what it had noted of pages may be forgotten, what it found be counted."""
+    """`AuditRunning` where it was taken over: others may have forgotten its pages, or counted what it found."""
     _require((await tx.execute(select(audits.c.id).where(*_is(audit)))).scalar())
 
 

@@ -34,7 +34,7 @@ class BookPage:
 
 
 class CaughtUpBook:
-    """What one replica, `process`, tells. Whoever writes a page holds `writing`, and says once it is committed."""
+    """What one replica, `process`, tells. Whoever writes a page holds `writing` until it is `written`."""
 
     def __init__(self, process: UUID) -> None:
         self.process = process

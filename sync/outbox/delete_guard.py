@@ -50,8 +50,8 @@ async def hold_suspicious(
 ) -> Suspicious:
     """Hold the deletes of a connection that queues too many by one of the rules, as many as a transaction takes.
 
-    In a transaction that is opened `by_index`. `since`: where the look began after which they would be claimed, which
-    passes over what was done before; what waits lies behind it.
+    In a transaction that is opened `by_index`. `since`: where what is due begins, as the last look has
+    seen it; what lies before that was done already.
     """
     for rule in rules:
         if reason := await _find_suspicious(tx, connection, rule, since):
@@ -107,7 +107,7 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGua
 async def _count_deletes(
     tx: AsyncConnection, connection: str, rule: DeleteGuardRule, since: Position
 ) -> tuple[int, int]:
-    """Deletes that nobody has approved: those that wait, with those of the last time; and how many of them are done.
+    """Deletes that nobody has approved: those that wait and those of the `window`; and how many of them are done.
 
     None at all where none waits: there is nothing to hold then.
     """

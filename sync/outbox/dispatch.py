@@ -124,7 +124,7 @@ async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> tuple[Written,
 
 
 async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written) -> list[Row]:
-    """What may go, less what was `held` just now, and what that is refused for."""
+    """What may go, without what was `held` just now, and without what something refuses to have held."""
     locked, seen = terms.locked, terms.seen
     if locked is not None and seen.are_few and len(locked) < terms.limit:
         due = [row for row in locked if row.id not in held.ids | held.refused.keys()]
@@ -166,7 +166,7 @@ async def _decide(tx: AsyncConnection, operation: Operation, rows: Sequence[Row]
 
 
 def _is_fresh_for(row: Row, as_of: datetime | None) -> bool:
-    """Whether the mirror shows what there was when a row was queued, or last retried: it was not before then."""
+    """Whether the mirror shows what there was when a row was queued, or last changed by hand, as by a retry."""
     return as_of is not None and max(row.created_at, row.changed_at or row.created_at) <= as_of
 
 

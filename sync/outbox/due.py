@@ -88,7 +88,7 @@ async def _lock_in_turn(
 
 _QUEUER: ColumnElement[str] = literal_column(QUEUER.text, Text)
 _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
-"""With what every row of a lane has in common in front, and what a turn's have: this is the order of the index."""
+"""Behind connection and operation, and before what orders the rows of a turn: the order of `..._turns_idx`."""
 
 
 _SINCE_AT, _SINCE_ID = bindparam("since_at", type_=TIMESTAMP), bindparam("since_id", type_=BigInteger)

@@ -31,7 +31,7 @@ async def expire_claims(
     tx: AsyncConnection, connection: str, watch: ClaimWatch, wait: timedelta, *, with_orphans: bool = True
 ) -> int:
     """Make the claims of the dead uncertain, to be looked up after `wait`, and forget their attempts without any; how
-    many rows. `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is passed.
+    many rows. `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is read.
     """
     over = watch.expired(await signs_of_life(tx, connection))
     of_dead = {
@@ -49,9 +49,9 @@ async def expire_claims(
 
 
 class AbandonedClaims:
-    """Claims of connections that nobody works for: a replica has died over them before one was paused.
+    """Claims of connections that nobody works for: a replica died over them, and each was paused before another had it.
 
-    What another connection sees of it is taken over once they are looked up, and nobody else would begin with that.
+    Another connection that sees their vouchers takes these over once no change of them is `sending`.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

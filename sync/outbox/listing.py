@@ -64,7 +64,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why rows failed or wait: `reason` without what differs from row to row, and how many, from the last one on."""
+    """Why rows failed or wait: `reason` without what differs from row to row, how many they are, and the last one."""
 
     status: Status
     operation: Operation

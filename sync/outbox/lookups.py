@@ -126,7 +126,7 @@ SELECT row_id, id, is_usable FROM codes ORDER BY row_id, updated_utc DESC NULLS 
     bindparam("named_values", type_=ARRAY(Text)),
 )
 
-# Of codes among `codes` that count from when on (`is_since`), those that no row has made and none deleted `was_before`.
+# Codes among `codes` that are new enough (`is_since`), that no row has made, and that none deleted which `was_before`.
 _MADE = """
 SELECT DISTINCT ON (row.id) row.id AS row_id, code.id
 FROM mews.voucher_code_outbox AS row

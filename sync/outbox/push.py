@@ -263,7 +263,7 @@ class Pusher:
             one.permit.is_used = True
             batch, position = one.dispatched.batch, one.dispatched.position
             if position is not None:
-                # A claim that the database loses after this is missed by the witness, and not sent again.
+                # If the database loses the claim after this, the witness tells of it: it is not sent again unasked.
                 await self._connection.incarnation.remember(position)
             outcome = await self._sender.send(batch, one.since_s)
         return batch, await self._sender.learn(batch, outcome)

@@ -22,7 +22,7 @@ from sync.outbox.rules import VERDICTS, Operation, Verdict
 MAX_BATCH = 1000
 MIN_BATCH = 50
 RESTS_S = 60.0
-"""After a 401 or 404 it is tried again, with one change, to find out whether somebody has mended it."""
+"""After a 401, 404 or 410 it is tried again so late, with one change, to find out whether somebody has mended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +46,10 @@ class PushSettings:
 
 
 class BlockedAlone:
-    """The last changes that were blocked alone: for themselves, where the API has answered others since.
+    """The last changes that were blocked alone; where the API answered others in between, it is for what is in them.
 
-    `most` are remembered, since what is cancelled, or fails for being blocked, never goes through. A forgotten one is
-    told from a wall before everything a round later.
+    `most` are remembered, since what is cancelled, or fails for being blocked, never goes through. Of one that was
+    forgotten it is found out a round later that not everything is blocked.
     """
 
     def __init__(self, most: int = 1000) -> None:
@@ -57,8 +57,8 @@ class BlockedAlone:
         self._answered: dict[int, int] = {}
 
     def note(self, row_id: int, answered: int) -> bool:
-        """Take a change that was blocked alone, after so many answers of the API to any; whether some came since it was
-        so before.
+        """Take a change that was blocked alone, when the API had `answered` so many calls; whether it answered
+        any since the last time.
         """
         before = self._answered.pop(row_id, answered)
         self._answered[row_id] = answered

@@ -34,7 +34,7 @@ async def load_uncertain(
 ) -> list[Uncertain]:
     """Rows that are due to be looked up, the longest due first, except for those in `without`.
 
-    `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is passed.
+    `with_orphans`: also rows of attempts that are not there, for which all that was ever sent is read.
     """
     columns: dict[str, ColumnElement[Any]] = {name: outbox.c[name] for name in Uncertain.__slots__}
     # What somebody has put in past the triggers may say nothing of when it was sent.

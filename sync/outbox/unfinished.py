@@ -22,8 +22,8 @@ class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
     `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `left_behind`: who may mirror
-    what changes are for that wait for another connection, for which nobody works; `abandoned`: those of which claims
-    have not expired yet, of calls that are under way or were when that ended. `now` is the database's clock.
+    what changes are for that wait for another connection, for which nobody works; `abandoned`: connections for which
+    nobody works, and of which claims have not expired yet. `now` is the database's clock.
     """
 
     connections: frozenset[str]
@@ -52,7 +52,7 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
 
 
 # What is sent and not completed has an attempt; rows of attempts that are not there are looked for by each connection,
-# now and then. Of what nobody works for, whose hotels others see is found as the connections are: the next is a step.
+# now and then. The hotels of connections that nobody works for are found one by one, as those are.
 _UNFINISHED = text(f"""
 WITH RECURSIVE {PENDING_CONNECTIONS}, left_behind AS (
   SELECT pending.connection, kind.operation, (

@@ -42,7 +42,7 @@ def why_no_name(name: str) -> str | None:
     if name == CONNECTION_NAME:
         return "is that of the connection whose tokens the environment has: give it another one"
     if not name.isprintable() or name != name.strip() or name.startswith("-"):
-        return "holds a character that cannot be shown, or begins with a dash or a space: give it another one"
+        return "holds what cannot be shown, begins with a dash, or has a space at an end: give it another one"
     return None
 
 
@@ -137,7 +137,7 @@ async def _refuse_known_names(tx: AsyncConnection, new: Sequence[NewConnection],
 
 
 async def pause(tx: AsyncConnection, name: str, because: str | None) -> bool:
-    """Stop all work for a connection; whether it was at work. `VoucherSyncError` where there is none of the name."""
+    """Stop all work for a connection; whether that or its reason is new. `VoucherSyncError` where none has the name."""
     await require(tx, name)
     await tx.execute(_END_OUTAGE, {"of_name": name})
     return bool((await tx.execute(_PAUSE, {"of_name": name, "because": because})).rowcount)

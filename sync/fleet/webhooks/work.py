@@ -190,7 +190,8 @@ async def _remove(tx: AsyncConnection, row: StoredConnection) -> None:
     try:
         await changes.remove(tx, row.name)
     except VoucherSyncError:
-        await changes.pause(tx, row.name, f"{BY_MEWS}the integration was deleted, and changes are not finished")
+        if row.paused_at is None or is_paused_by_mews(row):  # else an event could end what a person has begun
+            await changes.pause(tx, row.name, f"{BY_MEWS}the integration was deleted, and changes are not finished")
 
 
 async def _name_for(tx: AsyncConnection, event: Event) -> str:

@@ -221,6 +221,32 @@ async def test_a_token_that_is_replaced_while_the_api_is_asked_ends_no_connectio
     assert await vendor.states() == [state()]
 
 
+@pytest.mark.parametrize("by_person", ["for repairs", None], ids=["by-a-person", "not"])
+async def test_a_connection_that_is_not_removed_for_its_changes_stays_paused_by_whom_it_was(
+    vendor: Vendor, hotel: str, by_person: str | None
+) -> None:
+    await vendor.created(hotel)
+    await vendor.work_off_all()
+    await vendor.mirror.execute(
+        "INSERT INTO mews.vouchers (id, service_id, is_active, connection) "
+        "VALUES (gen_random_uuid(), gen_random_uuid(), true, 'Hotel B')"
+    )
+    await vendor.mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', id, 'A' FROM mews.vouchers"
+    )
+    if by_person:
+        await in_transaction(vendor.receiver.engine, lambda tx: changes.pause(tx, "Hotel B", by_person))
+    token = vendor.mirror.world.tokens.pop(hotel)
+    await vendor.send("IntegrationDeleted")
+    await vendor.work_off_all()
+    by_mews = "Mews: the integration was deleted, and changes are not finished"
+    assert await vendor.states() == [state(paused_because=by_person or by_mews)]
+    vendor.mirror.world.tokens[hotel] = token
+    await vendor.send("IntegrationReinstated")
+    await vendor.work_off_all()
+    assert await vendor.states() == [state(paused_because=by_person)]
+
+
 async def test_a_flood_is_not_kept(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "MAX_WAITING", 5)
     statuses = [await vendor.send("IntegrationDisabled", f"i-{number}") for number in range(8)]

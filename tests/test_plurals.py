@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from sync.core.plurals import plural
+from sync.core.plurals import percent, plural
 from tests.support.documents import ROOT
 
 COUNTED = re.compile(
@@ -45,6 +45,13 @@ def counted_in(source: str) -> Iterator[str]:
 )
 def test_one_alone_is_no_plural(number: int, words: list[str], told: str) -> None:
     assert plural(number, *words) == told
+
+
+@pytest.mark.parametrize(
+    ("share", "told"), [(0.0, "0%"), (0.005, "0.5%"), (0.07, "7%"), (0.995, "99.5%"), (1.0, "100%")]
+)
+def test_a_share_is_told_as_it_was_set(share: float, told: str) -> None:
+    assert percent(share) == told
 
 
 def test_nothing_counts_past_it() -> None:

@@ -6,6 +6,7 @@ it is mended: a code may have moved between two pages, or have changed meanwhile
 """
 
 from collections import Counter
+from shlex import quote
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +20,7 @@ from sync.audit.grouping import group_vouchers
 from sync.audit.listing import list_group
 from sync.audit.report import AuditReport
 from sync.connection.connection import Connection
-from sync.core.plurals import plural
+from sync.core.plurals import percent, plural
 from sync.mirror import counts, rejected
 from sync.postgres.engine import in_transaction
 
@@ -80,12 +81,15 @@ async def _audit(run: AuditRun) -> AuditReport:
 
 async def _guard_against_loss(run: AuditRun) -> str | None:
     """Why nothing may be changed: so much is missing that it looks like a fault of the API, or of the token."""
-    missing = await run.do(lambda tx: candidates.count_unlisted(tx, run.connection.name))
-    mirrored = await run.do(lambda tx: db.count_mirrored(tx, run.connection.name))
-    if run.settings.accept_loss or not is_suspicious_loss(missing, mirrored, share=run.settings.max_loss):
+    name, share = run.connection.name, run.settings.max_loss
+    missing = await run.do(lambda tx: candidates.count_unlisted(tx, name))
+    mirrored = await run.do(lambda tx: db.count_mirrored(tx, name))
+    if run.settings.accept_loss or not is_suspicious_loss(missing, mirrored, share=share):
         return None
+    much = f"more than {percent(share)}" if missing > share * mirrored else "which is all of them"
+    # Else the loss of every hotel would be accepted with this one's.
+    of_this = f" --connection {quote(name)}" if run.connection.identity.is_stored else ""
     return (
-        f"the API no longer lists {missing:,} of the {plural(mirrored, 'code')} of this connection, more than "
-        f"{run.settings.max_loss:.0%}: nothing was changed; if that is right, run "
-        "`voucher-sync audit --repair --accept-loss`"
+        f"the API no longer lists {missing:,} of the {plural(mirrored, 'code')} of this connection, {much}: nothing "
+        f"was changed; if that is right, run `voucher-sync audit --repair --accept-loss{of_this}`"
     )

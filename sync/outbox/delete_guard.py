@@ -15,7 +15,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from sync.core.plurals import plural
+from sync.core.plurals import percent, plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox.claims import BEGINNING, Position, by_index
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
@@ -98,9 +98,9 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGua
         return None
     within = f"within {rule.window.total_seconds():g} s"
     return (
-        f"held: {plural(deletes, f'delete {within} is', f'deletes {within} are')} more than {rule.share:.0%} of the "
-        f"{plural(active + done, 'active code')} of this connection; release them with `voucher-sync outbox release`, "
-        "or cancel them"
+        f"held: {plural(deletes, f'delete {within} is', f'deletes {within} are')} more than {percent(rule.share)} of "
+        f"the {plural(active + done, 'active code')} of this connection; release them with `voucher-sync outbox "
+        "release`, or cancel them"
     )
 
 

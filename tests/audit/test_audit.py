@@ -202,7 +202,14 @@ async def test_an_api_that_is_suddenly_empty_is_not_believed(mirror: Mirror) -> 
     for code in codes:
         mirror.world.hard_delete_code(code.id)
     report = await audit(mirror.connection, replace(REPAIR, max_loss=1.0))
-    assert (report.braked is not None, report.repaired) == (True, 0)
+    assert report.repaired == 0
+    assert report.braked is not None
+    assert "no longer lists 40 of the 40 codes of this connection, which is all of them" in report.braked
+    assert report.braked.endswith("run `voucher-sync audit --repair --accept-loss`")
+    mirror.connection.identity.is_stored = True
+    report = await audit(mirror.connection, REPAIR)
+    assert report.braked is not None
+    assert report.braked.endswith("run `voucher-sync audit --repair --accept-loss --connection default`")
 
 
 @pytest.mark.long

@@ -60,8 +60,9 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
     if not count:
         return None
     found = await tx.run_sync(blockers, timedelta())
+    rows = "its row" if count == 1 else "their rows"
     return DatabaseLocked(
-        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds their rows. "
+        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds {rows}. "
         f"{describe(found)}, then it works again"
     )
 

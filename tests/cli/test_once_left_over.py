@@ -96,7 +96,7 @@ async def test_a_change_that_somebody_holds_before_it_has_a_connection_is_told(c
         free = await cli("once", settings=mirror.environment | QUICK)
         assert await state(mirror) == [("done", 1)]
     assert (locked.code, free.code) == (1, 0)
-    assert "1 change is due, and not sent: another transaction holds their rows" in locked.stderr
+    assert "1 change is due, and not sent: another transaction holds its row" in locked.stderr
 
 
 @pytest.mark.long

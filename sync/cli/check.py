@@ -29,7 +29,7 @@ from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
 from sync.service.opened import choose
 from sync.service.states import touch
-from sync.service.status import words
+from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import count_without_rate, load_overview
 from sync.service.status.notes import STUCK_TO_DO
@@ -196,8 +196,8 @@ def _tell_without_rate(count: int) -> list[CheckLine]:
 def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     for one in statuses:
         if one.audit_braked:
-            to_do = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`"
-            return CheckLine("audit", one.audit_braked, to_do)
+            stored = one.name if one.is_stored else None
+            return CheckLine("audit", one.audit_braked, remedies.of("TooMuchMissing", stored))
     begins = Cron(cron).next_after(datetime.now(UTC))
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
     if not any(one.audited_since for one in statuses):

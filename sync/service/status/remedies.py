@@ -33,6 +33,7 @@ DATABASE = {
     "DatabaseFull": "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
     "DatabaseBusy": "see pg_stat_activity for transactions that are open for long",
 }
+LOSS_TO_DO = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss"
 RUNNING = {
     **API,
     **DATABASE,
@@ -51,7 +52,7 @@ RUNNING = {
     "ClockRefused": CLOCK_TO_DO,
     "InternalError": "restart it, and report the traceback in the log: see CONTRIBUTING.md",
     "StatementRefused": "see what of your own on the named table refuses it",
-    "TooMuchMissing": "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
+    "TooMuchMissing": f"{LOSS_TO_DO}`",
     "Unreconciled": "nothing: they are looked up as soon as the API can be read",
 }
 """Of a daemon, which goes on trying."""
@@ -126,5 +127,7 @@ def _of_stored(kind: str | None, name: str | None) -> str:
     if name is None:
         return ""
     if kind == "AnotherHotel":
-        return next_step(shlex.quote(name), is_stored=True)
+        return next_step(name, is_stored=True)
+    if kind == "TooMuchMissing":  # else the loss of every hotel would be accepted with this one's
+        return f"{LOSS_TO_DO} --connection {shlex.quote(name)}`"
     return STORED.get(kind or "", "").format(name=shlex.quote(name))

@@ -146,8 +146,10 @@ def test_what_to_do_of_a_stored_connection_names_no_token_of_the_environment(kin
     verdict = judge(overview(connection(origin="webhook", **failing)))
     assert verdict.to_do
     assert "MEWS_" not in verdict.to_do
-    if kind == "Unauthorized":
+    if kind in {"Unauthorized", "AnotherHotel"}:
         assert "`voucher-sync connections rotate 'lake house'`" in verdict.to_do
+    if kind == "TooMuchMissing":
+        assert "`voucher-sync audit --repair --accept-loss --connection 'lake house'`" in verdict.to_do
 
 
 @pytest.mark.parametrize(("caught_up_age_s", "level"), [(30.0, Level.DEGRADED), (600.0, Level.FAILING)])

@@ -85,7 +85,7 @@ voucher_codes = Table(
     Column(
         "delete_noted_at",
         TIMESTAMP,
-        comment="When voucher-sync deleted it; null once the API has shown it as deleted, by which updated_utc goes.",
+        comment="When voucher-sync deleted it; null once the API has shown that, of which updated_utc tells only then.",
     ),
     Index(None, "voucher_id", "value"),
     Index(None, "value"),

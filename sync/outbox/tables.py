@@ -65,11 +65,16 @@ def _one_of(column: str, values: type[Operation | Status | Uncertainty | HeldBec
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", UUID, primary_key=True, comment="Settles the rows that it claimed, and no others."),
+    Column("id", UUID, primary_key=True, comment="Only who knows it completes the rows that it claimed."),
     Column("connection", Text, nullable=False, comment="The connection that sends it."),
     Column("started_at", TIMESTAMP, nullable=False, server_default=func.now(), comment="By this database's clock."),
     Column("server_utc", TIMESTAMP, nullable=False, comment="By the API's clock, and not later than its start."),
-    Column("until", TIMESTAMP, nullable=False, comment="After this its owner counts as dead."),
+    Column(
+        "until",
+        TIMESTAMP,
+        nullable=False,
+        comment="Moves with each sign of life of whoever sends it; less started_at: how long each is good for.",
+    ),
     schema="sync",
     comment="Calls under way, and calls whose outcome is unknown.",
 )
@@ -109,7 +114,7 @@ outbox = Table(
     Column("queued_by", Text, comment="The database user who queued it."),
     Column("connection", Text, comment="The connection that sends it; null until its voucher is known."),
     Column("enterprise_id", UUID, comment="The hotel that it concerns."),
-    Column("attempt_id", UUID, comment="The attempt that alone may settle it."),
+    Column("attempt_id", UUID, comment="The attempt that alone may complete it."),
     Column("first_sent_utc", TIMESTAMP, comment="When it was first sent, by the API's clock."),
     Column(
         "unknown_since_utc", TIMESTAMP,
@@ -145,7 +150,7 @@ outbox = Table(
     ),
     Column(
         "took_back_id", BigInteger,
-        comment="The add that a cancelled delete took back before that was sent, and had nothing else to do.",
+        comment="The add that this delete took back before that was sent; nothing else was left to do.",
     ),
     Column("changed_by", Text, comment="Who last changed it by hand; null: nobody did."),
     Column("changed_at", TIMESTAMP, comment="When that was."),

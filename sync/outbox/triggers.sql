@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0047_first_rows.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0049_plain_words.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -153,7 +153,7 @@ BEGIN
           AND coalesce(NEW.validity_end_utc, '2000-01-01') >= '0001-01-01 00:00+00')
       THEN 'validity_start_utc, validity_end_utc: must lie in the years 1 to 9999; null means no bound'
     WHEN NEW.not_before < '0001-01-01 00:00+00' OR NEW.not_before >= '10000-01-01 00:00+00'
-      THEN 'not_before: must be an instant that comes'
+      THEN 'not_before: must lie in the years 1 to 9999; null means at once'
     WHEN NEW.after_id >= NEW.id
       THEN 'after_id: must be the number of a row that was queued before'
   END;
@@ -199,9 +199,10 @@ BEGIN
       WHERE code.voucher_id = NEW.voucher_id AND code.value = NEW.value AND code.is_active);
 
     -- 6. Take back the add of the same code that was not sent yet. Who may not cancel that add does not take it back
-    -- either: then the delete is sent after it; nor does a delete that waits for another row. The UPDATE locks the add's row: a claim passes over it from then on, or
-    -- has taken it already and is waited for. The setting makes it a move of the daemon's for check_update.
-    -- What is held since commits were lost may have been made, and the mirror may not show it yet.
+    -- either, and nor does a delete that waits for another row: then the delete is sent after the add. The UPDATE locks
+    -- the add's row: a claim passes over it from then on, or has taken it already and is waited for. The setting makes
+    -- it a move of the daemon's for check_update. An add that is held since commits were lost may have been made, and
+    -- the mirror may not show its code yet.
     may_be_made := EXISTS (
       SELECT FROM mews.voucher_code_outbox AS unsent
       WHERE unsent.operation = 'add' AND unsent.status = 'held' AND unsent.held_because = 'before_a_gap'
@@ -402,7 +403,8 @@ BEGIN
     IF NEW.status NOT IN ('pending', 'held') OR NEW.not_before < '0001-01-01 00:00+00'
        OR NEW.not_before >= '10000-01-01 00:00+00' THEN
       RAISE EXCEPTION USING ERRCODE = 'check_violation',
-        MESSAGE = format('row %s: not_before may be changed before the row is sent, to an instant that comes', OLD.id);
+        MESSAGE = format('row %s: not_before may be changed before the row is sent, to an instant in the years 1 to '
+                         '9999', OLD.id);
     END IF;
     NEW.next_attempt_at := greatest(now(), NEW.not_before);
   END IF;

@@ -10,7 +10,7 @@ from sync.mews.client import Client
 from sync.mews.limits import Window
 
 MAX_PROBES = 64
-"""Calls spent at a time; 22 find one voucher in a thousand."""
+"""Calls spent at a time; 20 at most find one voucher in a thousand."""
 
 
 async def refused_among(client: Client, voucher_ids: Sequence[UUID], window: Window | None) -> list[UUID]:

@@ -26,7 +26,7 @@ class Status(StrEnum):
     UNCERTAIN = "uncertain"
     """Whether it was done is unknown: it is looked up in the API before anything of it is sent again."""
     HELD = "held"
-    """Stopped until somebody releases it: too many deletes, or queued before the database lost its last commits."""
+    """Stopped until somebody releases it: too many deletes, or queued before a restore, copy or loss of commits."""
     DONE = "done"
     """Its effect stands in `mews.voucher_codes`."""
     FAILED = "failed"

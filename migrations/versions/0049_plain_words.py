@@ -39,6 +39,10 @@ COMMENTS = {
     "COLUMN mews.voucher_codes.delete_noted_at": DELETE_NOTED_AT,
     "COLUMN mews.voucher_code_versions.delete_noted_at": DELETE_NOTED_AT,
     "COLUMN mews.voucher_code_history.delete_noted_at": DELETE_NOTED_AT,
+    "COLUMN sync.runs.began_at": (
+        "When it began; a push: when the one before was noted.",
+        "When it began; of pushes noted together, the first.",
+    ),
     "FUNCTION mews.known_time_zone(text)": (
         "The name of a time zone, or null where this server knows none so.",
         "The name of a time zone, or null where this server knows none of that name.",

@@ -58,7 +58,7 @@ WHAT_TO_DO: Mapping[Kind, str] = {
     Kind.STUCK: "see `voucher-sync outbox list --status pending`, and `--status uncertain`: their last_error says why",
     Kind.DRIFT: "`voucher-sync status` tells what was found, and `audit --repair` mends what the daemon has not: if it "
     "comes again, find out who changes codes without a change of UpdatedUtc",
-    Kind.AUDIT_STOPPED: "find out why; if that is right, run `voucher-sync audit --repair --accept-loss`",
+    Kind.AUDIT_STOPPED: "find out why; if that is right, run the command that it names, for this connection alone",
     Kind.REJECTED: "see sync.rejected_records for the reasons; all other codes are mirrored",
 }
 

@@ -131,6 +131,28 @@ WITH moved AS (
 )
 SELECT count(*) FROM moved WHERE connection = :of_connection
 """)
+# An attempt is one connection's, which looks up what became of it; others of its rows may stay with the old one.
+# What is noted of it goes with it: so the call is told as one, and a refused change fails with the API's words.
+MOVE_ATTEMPTS = text("""
+WITH moved AS MATERIALIZED (
+  SELECT attempt.id AS old_id, gen_random_uuid() AS new_id, attempt.started_at, attempt.until, attempt.server_utc
+  FROM sync.attempts AS attempt
+  WHERE attempt.connection <> :of_connection AND attempt.id IN (
+    SELECT row.attempt_id FROM mews.voucher_code_outbox AS row
+    WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.connection = :of_connection)
+), made AS (
+  INSERT INTO sync.attempts (id, connection, started_at, until, server_utc)
+  SELECT new_id, :of_connection, started_at, until, server_utc FROM moved
+), going AS (
+  UPDATE mews.voucher_code_outbox AS row SET attempt_id = moved.new_id FROM moved
+  WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_id = moved.old_id
+    AND row.connection = :of_connection
+  RETURNING row.id, moved.old_id, moved.new_id
+)
+UPDATE mews.voucher_code_outbox_attempts AS noted SET attempt_id = going.new_id FROM going
+WHERE noted.outbox_id = going.id AND noted.attempt_id = going.old_id
+""")
+"""Gives attempts of a voucher's uncertain rows, and what is noted of them, to whose these rows are."""
 _OF_VOUCHER = (
     text("""
 UPDATE mews.voucher_codes SET connection = :of_connection
@@ -148,26 +170,7 @@ UPDATE sync.watermarks SET connection = :of_connection, first_saved_at = now() W
 UPDATE mews.voucher_code_outbox SET connection = :of_connection, next_attempt_at = greatest(next_attempt_at, now())
 WHERE voucher_id = :voucher_id AND connection = :owner AND status IN ('pending', 'uncertain', 'held', 'failed')
 """),
-    # An attempt is one connection's, which looks up what became of it; others of its rows may stay with the old one.
-    # What is noted of it goes with it: so the call is told as one, and a refused change fails with the API's words.
-    text("""
-WITH moved AS MATERIALIZED (
-  SELECT attempt.id AS old_id, gen_random_uuid() AS new_id, attempt.started_at, attempt.until, attempt.server_utc
-  FROM sync.attempts AS attempt
-  WHERE attempt.connection <> :of_connection AND attempt.id IN (
-    SELECT row.attempt_id FROM mews.voucher_code_outbox AS row
-    WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.connection = :of_connection)
-), made AS (
-  INSERT INTO sync.attempts (id, connection, started_at, until, server_utc)
-  SELECT new_id, :of_connection, started_at, until, server_utc FROM moved
-), going AS (
-  UPDATE mews.voucher_code_outbox AS row SET attempt_id = moved.new_id FROM moved
-  WHERE row.voucher_id = :voucher_id AND row.status = 'uncertain' AND row.attempt_id = moved.old_id
-  RETURNING row.id, moved.old_id, moved.new_id
-)
-UPDATE mews.voucher_code_outbox_attempts AS noted SET attempt_id = going.new_id FROM going
-WHERE noted.outbox_id = going.id AND noted.attempt_id = going.old_id
-"""),
+    MOVE_ATTEMPTS,
 )
 _HOTELS = text(f"""
 UPDATE mews.enterprises AS hotel SET connection = :of_connection, mirrored_at = clock_timestamp()

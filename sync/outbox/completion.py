@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.set_aside import SET_ASIDE_FOR
+from sync.outbox import moved
 from sync.outbox.claims import end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.followers import move_followers
@@ -65,6 +66,11 @@ async def complete(
             continue
         aside = {row_id for row_id in row_ids if completion.code_ids.get(row_id) in hidden} if hidden else set[int]()
         shown = [row_id for row_id in row_ids if row_id not in aside]
+        if completion.status is Status.FAILED and (anothers := await moved.of_another(tx, shown)):
+            # It was refused where its voucher was; pending again, it is handed on to where that is by now.
+            again = replace(completion, status=Status.PENDING, wait=timedelta())
+            await _complete_all(tx, attempt_id, sorted(anothers), again, completed)
+            shown = [row_id for row_id in shown if row_id not in anothers]
         await _complete_all(tx, attempt_id, shown, completion, completed)
         await _complete_all(tx, attempt_id, sorted(aside), replace(completion, error=SET_ASIDE), completed)
     await end_attempt(tx, attempt_id)

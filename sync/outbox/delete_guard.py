@@ -17,7 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.plurals import percent, plural
 from sync.mirror.tables import voucher_codes
+from sync.outbox import moved
 from sync.outbox.claims import BEGINNING, Position, by_index
+from sync.outbox.due import is_anothers
 from sync.outbox.each_row import IDS, Written, write_each, write_rows
 from sync.outbox.rules import Operation, Status, is_suspicious
 from sync.outbox.tables import outbox
@@ -54,6 +56,8 @@ async def hold_suspicious(
     seen it; what lies before that was done already.
     """
     for rule in rules:
+        if await _find_suspicious(tx, connection, rule, since):
+            await _hand_on_anothers(tx, connection)
         if reason := await _find_suspicious(tx, connection, rule, since):
             held, has_more = await _hold_some(tx, connection, reason)
             return Suspicious(held, reason if has_more else None)
@@ -71,6 +75,13 @@ async def hold_rest(engine: AsyncEngine, connection: str, reason: str) -> Writte
         more, has_more = await in_transaction(engine, some, by_index)
         held = Written(held.ids | more.ids, held.refused | more.refused)
     return held
+
+
+async def _hand_on_anothers(tx: AsyncConnection, connection: str) -> None:
+    """What is another connection's by now counts as that one's, among the codes that it has."""
+    anothers = select(outbox.c.id).where(*_unreleased(connection), is_anothers())
+    locked = anothers.with_for_update(of=outbox, key_share=True, skip_locked=True)
+    await moved.hand_on(tx, (await tx.execute(locked)).scalars().all())
 
 
 async def _hold_some(

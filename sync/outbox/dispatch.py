@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.incarnation import Incarnation
 from sync.connection.tenure import Tenure
 from sync.mirror.freshness import MirrorFreshness
-from sync.outbox import claims, delete_guard, gap, lookups
+from sync.outbox import claims, delete_guard, gap, lookups, moved
 from sync.outbox import due as outbox_due
 from sync.outbox.claims import Lane
 from sync.outbox.completion import complete
@@ -84,13 +84,15 @@ async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched
     attempt_id, witnessed = uuid4(), terms.incarnation.witnessed()
     held, suspicious_because = await _hold(tx, lane, terms)
     due = [] if suspicious_because else await _lock_due(tx, lane, terms, held)
-    rows = send_together(due)
+    anothers = [row.id for row in due if row.is_anothers]
+    handed_on = await moved.hand_on(tx, anothers)
+    rows = send_together([row for row in due if not row.is_anothers])
     decisions = await _decide(tx, lane.operation, rows, terms) if rows else {}
     waiting, refused = await _postpone(tx, decisions)
     done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
     sent = {row_id: one.voucher_code_id for row_id, one in decisions.items() if isinstance(one, Send)}
     claimed = await _claim(tx, lane, attempt_id, sent, terms)
-    refused |= uncompleted | claimed.refused
+    refused |= uncompleted | claimed.refused | dict.fromkeys({*anothers} - handed_on.ids, KEPT) | handed_on.refused
     set_aside = [*await claims.set_aside(tx, refused), *held.refused]
     # Last, since others wait from here to the commit.
     position = await terms.incarnation.advance(tx, await witnessed) if claimed.ids else None
@@ -162,7 +164,13 @@ async def _decide(tx: AsyncConnection, operation: Operation, rows: Sequence[Row]
         made |= await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named, as_of = await lookups.named_by(tx, rows), terms.freshness.complete_as_of
-    return {row.id: resolve_delete(*named[row.id], mirror_is_fresh=_is_fresh_for(row, as_of)) for row in rows}
+    decided = {row.id: resolve_delete(*named[row.id], mirror_is_fresh=_is_fresh_for(row, as_of)) for row in rows}
+    read_as_of = terms.freshness.caught_up_as_of
+    missed = [row for row in rows if not named[row.id][0] and not isinstance(decided[row.id], Wait)]
+    if read_as_of and missed:
+        unread = await lookups.unread_vouchers(tx, [row.voucher_id for row in missed if row.voucher_id], read_as_of)
+        decided |= {row.id: Wait() for row in missed if row.voucher_id in unread}
+    return decided
 
 
 def _is_fresh_for(row: Row, as_of: datetime | None) -> bool:

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from sync.mirror.tables import voucher_codes
+from sync.mirror.tables import voucher_codes, vouchers
 from sync.outbox.claims import BEGINNING, Lane, Position
 from sync.outbox.rules import Operation, Row, Status
 from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, UNFINISHED, is_fulfilled, outbox
@@ -121,6 +121,12 @@ def is_from_since_on() -> ColumnElement[bool]:
     return tuple_(outbox.c.next_attempt_at, outbox.c.id) >= tuple_(_SINCE_AT, _SINCE_ID)
 
 
+def is_anothers() -> ColumnElement[bool]:
+    """Whether the row's voucher is another connection's by now. By OFFSET it stays a look-up for each row."""
+    moved = (vouchers.c.id == outbox.c.voucher_id, vouchers.c.connection != outbox.c.connection)
+    return select(vouchers.c.id).where(*moved).correlate(outbox).offset(0).exists()
+
+
 def _may_go() -> tuple[ColumnElement[bool], ...]:
     return (
         is_from_since_on(),
@@ -189,7 +195,7 @@ def _due_shares(*, has_hotel: bool) -> Select[Any]:
     queuers = bindparam("queuers", type_=ARRAY(Text))
     turn = func.pg_catalog.unnest(queuers).table_valued(column("queuer", Text), name="turn").render_derived()
     due = (
-        select(*ROW_COLUMNS)
+        select(*ROW_COLUMNS, is_anothers().label("is_anothers"))
         .where(
             *_pending(has_hotel=has_hotel),
             outbox.c.priority == bindparam("turn_priority"),
@@ -228,7 +234,8 @@ async def _lock_shares(
 
 
 def _columns() -> list[ColumnElement[Any]]:
-    return [outbox.c.priority, *ROW_COLUMNS, _is_mirrored().label("may_be_mirrored")]
+    computed = [_is_mirrored().label("may_be_mirrored"), is_anothers().label("is_anothers")]
+    return [outbox.c.priority, *ROW_COLUMNS, *computed]
 
 
 def _row(row: RowMapping) -> Row:

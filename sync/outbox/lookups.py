@@ -1,6 +1,6 @@
 """What the mirror knows of the codes that rows of the outbox name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -28,6 +28,15 @@ async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[
         active, deleted = named[code.row_id]
         (active if code.is_usable else deleted).append(code.id)
     return named
+
+
+async def unread_vouchers(tx: AsyncConnection, voucher_ids: Iterable[UUID], as_of: datetime) -> set[UUID]:
+    """Vouchers that no pull has read for their connection which began by `as_of`: they became known, or its own, later.
+
+    By the database's clock; what is noted in its future, since it was put back, keeps nobody waiting.
+    """
+    parameters = {"ids": sorted(set(voucher_ids)), "as_of": as_of}
+    return set((await tx.execute(_UNREAD, parameters)).scalars())
 
 
 async def made_for(tx: AsyncConnection, row_ids: Sequence[int], *, usable_only: bool) -> dict[int, UUID]:
@@ -106,6 +115,12 @@ async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
     """
     return bool((await tx.execute(_STAMPS, {"connection": connection})).scalar())
 
+
+_UNREAD = text("""
+SELECT voucher.id FROM mews.vouchers AS voucher LEFT JOIN sync.watermarks AS reached ON reached.voucher_id = voucher.id
+WHERE voucher.id = ANY (:ids) AND coalesce(reached.first_saved_at, voucher.mirrored_at) > :as_of
+  AND coalesce(reached.first_saved_at, voucher.mirrored_at) <= now()
+""").bindparams(bindparam("ids", type_=ARRAY(UUID_TYPE)), bindparam("as_of", type_=TIMESTAMP))
 
 _NAMED_BY = text("""
 WITH named AS (

@@ -22,7 +22,7 @@ from sync.mews.limits import MAX_VOUCHERS
 from sync.mews.rate_limiter import Priority
 from sync.mirror.read_back import read_changed, read_codes, read_everything, shown_among
 from sync.mirror.windows import chunks
-from sync.outbox import claims, expired_claims, future_rows, lookups, uncertain
+from sync.outbox import claims, expired_claims, future_rows, lookups, moved, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, complete
@@ -167,11 +167,17 @@ async def _look_up_deletes(connection: Connection, rows: Sequence[Uncertain], re
 
 
 async def _keep_shown(connection: Connection, rows: Sequence[Uncertain], shown: Sequence[UUID]) -> Sequence[Uncertain]:
-    """Rows whose vouchers the API shows; of the others it stays unknown what became of them."""
+    """Rows whose vouchers the API shows; of the others it stays unknown what became of them.
+
+    Those whose voucher is another connection's by now are looked up by that one.
+    """
     visible = set(shown)
-    await _postpone(
-        connection, [row for row in rows if row.voucher_id not in visible], REFUSED_RECHECK_AFTER, reason=NOT_SHOWN
-    )
+    hidden = [row for row in rows if row.voucher_id not in visible]
+    if hidden:
+        row_ids = [row.id for row in hidden]
+        handed_on = await in_transaction(connection.engine, lambda tx: moved.hand_on_uncertain(tx, row_ids), as_daemon)
+        hidden = [row for row in hidden if row.id not in handed_on]
+    await _postpone(connection, hidden, REFUSED_RECHECK_AFTER, reason=NOT_SHOWN)
     return [row for row in rows if row.voucher_id in visible]
 
 

@@ -1,7 +1,8 @@
 """Rows whose voucher no connection knows yet: assigned once one does, and failed where no reading shows it.
 
 So are rows of a connection that nobody works for, whose voucher another one mirrors: they were queued by a transaction
-that stayed open while the other took the voucher over, which could not see them.
+that stayed open while the other took the voucher over, which could not see them. Those of one that is at work are
+handed on as it claims them (`sync.outbox.moved`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.connection.tables import IS_AT_WORK
 from sync.outbox.each_row import IDS, KEPT, REFUSES, Written, write_each, write_rows
+from sync.outbox.moved import ASSIGN
 from sync.outbox.tables import PENDING_CONNECTIONS
 from sync.postgres.metadata import TIMESTAMP
 
@@ -41,7 +43,7 @@ async def assign(tx: AsyncConnection, connection: str) -> bool:
     await write_each(tx, named, partial(write_rows, tx, _NAME_CODES))
     of_known = {"connection": connection, "limit": MAX_UNASSIGNED, "refuses": REFUSES, "kept": KEPT}
     known = (await tx.execute(_LOCK_KNOWN, of_known)).scalars().all()
-    assigned = await write_each(tx, known, partial(write_rows, tx, _ASSIGN, refuses=REFUSES, kept=KEPT))
+    assigned = await write_each(tx, known, partial(write_rows, tx, ASSIGN, refuses=REFUSES, kept=KEPT))
     await _note_refused(tx, known, assigned)
     return bool(assigned.ids) and max(len(named), len(known)) == MAX_UNASSIGNED
 
@@ -50,7 +52,7 @@ async def take_left_behind(tx: AsyncConnection, connection: str) -> bool:
     """Give the connection rows of its vouchers that wait for another one, for which nobody works; whether any were."""
     left = {"connection": connection, "limit": MAX_UNASSIGNED, "refuses": REFUSES, "kept": KEPT}
     found = (await tx.execute(_LOCK_LEFT_BEHIND, left)).scalars().all()
-    taken = await write_each(tx, found, partial(write_rows, tx, _ASSIGN, refuses=REFUSES, kept=KEPT))
+    taken = await write_each(tx, found, partial(write_rows, tx, ASSIGN, refuses=REFUSES, kept=KEPT))
     await _note_refused(tx, found, taken)
     return bool(taken.ids)
 
@@ -137,20 +139,6 @@ WHERE row.next_attempt_at <= now()
 LIMIT :limit
 FOR NO KEY UPDATE OF row SKIP LOCKED
 """).bindparams(bindparam("connection", type_=Text), bindparam("refuses", type_=Text), bindparam("kept", type_=Text))  # noqa: S608 - put together of constants
-
-# From now on it is due: a look begins where the last one has seen what was due then. A trigger may leave it as it is.
-_ASSIGN = text("""
-WITH assigned AS (
-  UPDATE mews.voucher_code_outbox AS row
-  SET connection = known.connection, enterprise_id = known.enterprise_id,
-      next_attempt_at = greatest(row.next_attempt_at, now()),
-      last_error = CASE WHEN starts_with(row.last_error, :refuses) OR row.last_error = :kept THEN NULL
-                        ELSE row.last_error END
-  FROM mews.vouchers AS known WHERE row.id = ANY (:ids) AND known.id = row.voucher_id
-  RETURNING row.id, row.connection = known.connection AS is_known_ones
-)
-SELECT id FROM assigned WHERE is_known_ones
-""").bindparams(IDS, bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 
 # Not before its user's time, nor before the row that it waits for.
 _NOTE_REFUSED = text("""

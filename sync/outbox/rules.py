@@ -128,7 +128,7 @@ VERDICTS: dict[type[api_errors.ApiError], Verdict] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A claimed row, as far as sending and completing it go; its shape is checked by the database.
+    """A claimed row, as far as sending and completing it go; `is_anothers`: its voucher is another connection's by now.
 
     `target_code_id`: the code that a claimed delete is sent for; `voucher_code_id` has it only where the row names it.
     `unknown_since_utc`: since when, by the API's clock, an attempt may have had its effect unseen; None: none may.
@@ -151,6 +151,7 @@ class Row:
     singled_out: int
     may_be_mirrored: bool = True
     changed_at: datetime | None = None
+    is_anothers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Completing the rows of a call: what was resolved of them is written with the call's effect, and counted."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from sync.core.errors import VoucherSyncError
 from sync.mews.pages import Page
 from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert
+from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.store import CODES, DELETED_CODES, DeletedCode, R, store_page
 from sync.outbox.claims import as_daemon
 from sync.outbox.completion import Completed, Returning, complete
@@ -72,14 +74,22 @@ _COUNTS = [count.name for count in fields(PushReport) if count.name != "errors"]
 class Completer:
     """Completes rows of one connection, which wait as long as `waits` say, and counts what that changed in `report`.
 
-    `ended`: how many rows became done or failed, since it was made.
+    `ended`: how many rows became done or failed, since it was made. `freshness`: as `Pusher` has it.
     """
 
-    def __init__(self, connection: Connection, waits: Waits) -> None:
+    def __init__(self, connection: Connection, waits: Waits, freshness: Callable[[], MirrorFreshness]) -> None:
         self.report = PushReport()
         self.ended = 0
+        self._freshness = freshness
+        self._asked_at: datetime | None = None
         self.waits = waits
         self._connection = connection
+
+    @property
+    def waits_for_discovery(self) -> bool:
+        """Whether rows were refused that wait for a discovery, and none has begun since."""
+        discovered_as_of = self._freshness().discovered_as_of
+        return self._asked_at is not None and (discovered_as_of is None or discovered_as_of < self._asked_at)
 
     async def apply(
         self,
@@ -106,7 +116,10 @@ class Completer:
         self, batch: Batch, resolved: Sequence[Resolved], outcome: Outcome | None, returning: Returning | None
     ) -> set[int]:
         """Write what is free, in one transaction; which rows are not."""
-        write = partial(complete, attempt_id=batch.attempt_id, resolved=resolved, returning=returning)
+        as_of = self._freshness().discovered_as_of
+        write = partial(
+            complete, attempt_id=batch.attempt_id, resolved=resolved, returning=returning, discovered_as_of=as_of
+        )
 
         async def store_made(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> Completed:
             await upsert.store_voucher_codes(tx, self._connection.name, page.records)
@@ -127,6 +140,7 @@ class Completer:
             completed = await store_page(self._connection, CODES, made, store_made, run)
         self.report.count(completed)
         self.ended += len(completed.ended)
+        self._asked_at = completed.asked_at or self._asked_at
         return completed.left
 
 

@@ -6,7 +6,8 @@ Only who knows the attempt that has claimed a row can complete it, and only as l
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from sync.outbox.claims import end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.followers import move_followers
 from sync.outbox.outcomes import SET_ASIDE, Completion, Resolved
-from sync.outbox.rules import Status, Uncertainty
+from sync.outbox.rules import Status, Uncertainty, Verdict
 from sync.outbox.tables import outbox, outbox_attempts
 
 
@@ -33,15 +34,16 @@ class Returning:
     lease: timedelta
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Completed:
     """What was written: how many rows became what, which ended, and why which take note of nothing. `left`: those that
-    somebody has locked, or that are another attempt's by now."""
+    somebody has locked, or that are another attempt's by now. `asked_at`: when rows began to wait for a discovery."""
 
     counts: Counter[Status] = field(default_factory=Counter)
     refused: dict[int, str] = field(default_factory=dict)
     ended: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
+    asked_at: datetime | None = None
 
 
 async def complete(
@@ -51,12 +53,14 @@ async def complete(
     *,
     hidden: Collection[UUID] = (),
     returning: Returning | None = None,
+    discovered_as_of: datetime | None = None,
 ) -> Completed:
     """Write what was resolved of rows of an attempt that are still its own, and that nobody holds; what that changed.
 
     The others are looked up later. What is refused is not sent again: it becomes uncertain, and says why, or pending
     where it was not sent. Rows that stand in `hidden` codes say that the mirror cannot show them. Rows that stay
     claimed go back to `returning`. The attempt ends with the last of its rows, and what waited for one that ended goes.
+    What may be made by another connection does not fail; `discovered_as_of`: when the last discovery of this one began.
     """
     completed = Completed()
     for rows, completion in resolved:
@@ -65,18 +69,37 @@ async def complete(
             completed.left.update(await _keep_claimed(tx, attempt_id, row_ids, completion, returning))
             continue
         aside = {row_id for row_id in row_ids if completion.code_ids.get(row_id) in hidden} if hidden else set[int]()
-        shown = [row_id for row_id in row_ids if row_id not in aside]
-        if completion.status is Status.FAILED and (anothers := await moved.of_another(tx, shown)):
-            # It was refused where its voucher was; pending again, it is handed on to where that is by now.
-            again = replace(completion, status=Status.PENDING, wait=timedelta())
-            await _complete_all(tx, attempt_id, sorted(anothers), again, completed)
-            shown = [row_id for row_id in shown if row_id not in anothers]
+        shown: Sequence[int] = [row_id for row_id in row_ids if row_id not in aside]
+        if completion.status is Status.FAILED:
+            shown = await _put_off(tx, attempt_id, shown, completion, completed, discovered_as_of=discovered_as_of)
         await _complete_all(tx, attempt_id, shown, completion, completed)
         await _complete_all(tx, attempt_id, sorted(aside), replace(completion, error=SET_ASIDE), completed)
     await end_attempt(tx, attempt_id)
     if completed.ended:
         await move_followers(tx, completed.ended)
     return completed
+
+
+async def _put_off(
+    tx: AsyncConnection,
+    attempt_id: UUID,
+    row_ids: Sequence[int],
+    failed: Completion,
+    completed: Completed,
+    *,
+    discovered_as_of: datetime | None,
+) -> Sequence[int]:
+    """Have rows wait that another connection may make, in place of failing; the others."""
+    if not row_ids or (failed.was_sent and failed.outcome != Verdict.REFUSED):
+        return row_ids  # of what may have been made nothing is made again
+    is_invalid = failed.http_status == HTTPStatus.BAD_REQUEST
+    found = await moved.elsewhere(tx, row_ids, discovered_as_of, is_invalid=is_invalid)
+    for wait, waiting in found.of_wait.items():
+        again = replace(failed, status=Status.PENDING, wait=wait, blocks=None)
+        await _complete_all(tx, attempt_id, waiting, again, completed)
+    completed.asked_at = found.asked_at or completed.asked_at
+    elsewhere = {row_id for waiting in found.of_wait.values() for row_id in waiting}
+    return [row_id for row_id in row_ids if row_id not in elsewhere]
 
 
 async def _keep_claimed(

@@ -6,15 +6,26 @@ is it known which codes there are, and only there may they be written. What is n
 is looked up there before anything is sent again.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 
-from sqlalchemy import Text, bindparam, text
+from sqlalchemy import Boolean, Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.tables import IS_AT_WORK
 from sync.mirror.take_over import MOVE_ATTEMPTS
 from sync.outbox.each_row import IDS, KEPT, REFUSES, Written, write_each, write_rows
 from sync.postgres.listen import CHANNEL
+from sync.postgres.metadata import TIMESTAMP
+
+ASK_AGAIN = timedelta(seconds=2)
+"""A discovery that is asked for takes about as long."""
+TRY_AGAIN = timedelta(minutes=1)
+HIDDEN_FOR = timedelta(hours=1)
+"""Within this each connection has had some discoveries, whose takings-over take a row's voucher with it."""
 
 
 async def hand_on(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
@@ -41,9 +52,38 @@ async def hand_on_uncertain(tx: AsyncConnection, row_ids: Sequence[int]) -> set[
     return handed.ids
 
 
-async def of_another(tx: AsyncConnection, row_ids: Sequence[int]) -> set[int]:
-    """The rows whose vouchers are another connection's by now."""
-    return set((await tx.execute(_OF_ANOTHER, {"ids": list(row_ids)})).scalars())
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Rows that fail where they are and may be made by another connection, by how long they wait for that.
+
+    `asked_at`: by the database's clock, where some wait for a discovery of their own connection that begins later.
+    """
+
+    of_wait: dict[timedelta, list[int]]
+    asked_at: datetime | None
+
+
+async def elsewhere(
+    tx: AsyncConnection, row_ids: Sequence[int], discovered_as_of: datetime | None, *, is_invalid: bool
+) -> Elsewhere:
+    """Which of the rows that are about to fail another connection may make: its voucher is that one's by now.
+
+    Or it may be soon, where what was refused is an id (`is_invalid`) and another connection at work sees the hotel: a
+    token that has lost a hotel is refused until a discovery of it, and one of the other's. The row waits until one that
+    began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is listed
+    no more, for `HIDDEN_FOR` at most.
+    """
+    parameters = {"ids": list(row_ids), "discovered": discovered_as_of, "is_invalid": is_invalid, "most": HIDDEN_FOR}
+    of_wait, asked_at = defaultdict[timedelta, list[int]](list), None
+    for row in await tx.execute(_ELSEWHERE, parameters):
+        if row.is_anothers:
+            of_wait[timedelta()].append(row.id)
+        elif row.is_unlisted:
+            of_wait[TRY_AGAIN].append(row.id)
+        else:
+            of_wait[ASK_AGAIN].append(row.id)
+            asked_at = row.now
+    return Elsewhere(of_wait, asked_at)
 
 
 # From now on it is due: a look begins where the last one has seen what was due then. A trigger may leave it as it is.
@@ -63,10 +103,26 @@ SELECT id FROM assigned WHERE is_known_ones
 
 _TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")
 
-_OF_ANOTHER = text("""
-SELECT row.id FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS known ON known.id = row.voucher_id
-WHERE row.id = ANY (:ids) AND known.connection <> row.connection
-""").bindparams(IDS)
+_ELSEWHERE = text(f"""
+SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_unlisted, now() AS now
+FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS known ON known.id = row.voucher_id
+LEFT JOIN sync.skipped AS gone
+  ON gone.connection = row.connection AND gone.id = row.voucher_id AND gone.until IS NULL AND gone.since > now() - :most
+WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :is_invalid AND EXISTS (
+  SELECT FROM (SELECT name AS connection, enterprise_ids FROM sync.connections) AS other
+  WHERE other.connection <> row.connection AND known.enterprise_id = ANY (other.enterprise_ids)
+    AND {IS_AT_WORK.format(of="other")}
+) AND (gone.id IS NOT NULL OR NOT EXISTS (
+  SELECT FROM mews.voucher_code_outbox_attempts AS noted
+  WHERE noted.outbox_id = row.id AND noted.outcome = 'refused' AND noted.settled_at < :discovered
+    AND noted.settled_at > coalesce(row.changed_at, row.created_at)
+)))
+""").bindparams(  # noqa: S608 - put together of constants
+    IDS,
+    bindparam("discovered", type_=TIMESTAMP),
+    bindparam("is_invalid", type_=Boolean),
+    bindparam("most", type_=Interval),
+)
 
 _LOCK_UNCERTAIN = text("""
 SELECT row.id, row.voucher_id, known.connection

@@ -22,6 +22,7 @@ RETRY = Backoff(base_s=1.0, cap_s=60.0)
 MAX_REFUSED = 50
 """After so many changes that were refused alone, others get their turn, and the rest of the batch another one."""
 VOUCHER_ID = "VoucherId"
+ENTERPRISE_ID = "EnterpriseId"
 """As the API names the parameter that it refuses: `Invalid VoucherId`."""
 
 AMONG_OTHERS = "refused among others"
@@ -125,11 +126,16 @@ class Resolution:
             del self._untold[row.id]
 
     def _take_refusal(self, row: Row, outcome: Outcome) -> None:
-        """A change that is refused for its voucher alone proves that every other one of that voucher would be."""
+        """A change that is refused for its voucher alone proves that every other one of that voucher would be; one
+        that is for its hotel, which all of a call have in common, that all would."""
         self._refused += 1
         self._note_told([row])
-        if isinstance(outcome.error, InvalidRequest) and outcome.error.names(VOUCHER_ID):
-            proved = [other for other in self._untold.values() if other.voucher_id == row.voucher_id]
+        if not isinstance(outcome.error, InvalidRequest):
+            return
+        is_for_hotel = outcome.error.names(ENTERPRISE_ID)
+        if is_for_hotel or outcome.error.names(VOUCHER_ID):
+            others = self._untold.values()
+            proved = [other for other in others if is_for_hotel or other.voucher_id == row.voucher_id]
             self._note_told(proved)
             self._bisection.drop(proved)
             self.left += _fail(proved, _failed(outcome), self._waits)

@@ -59,7 +59,8 @@ class Pusher:
         self._freshness = freshness
         self._wake = wake
         self._sender = Sender(connection, settings)
-        self._completer = Completer(connection, Waits(settings.read_after_write_delay, rng, settings.retry))
+        waits = Waits(settings.read_after_write_delay, rng, settings.retry)
+        self._completer = Completer(connection, waits, freshness)
         self._bisector = Bisector(connection, self._sender, self._completer, settings.lease, watch)
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
@@ -69,7 +70,8 @@ class Pusher:
     @property
     def waiting(self) -> Waiting:
         """What rows wait for that cannot go yet."""
-        return self._finder.waiting
+        waiting = self._finder.waiting
+        return replace(waiting, discovery=True) if self._completer.waits_for_discovery else waiting
 
     @property
     def ended(self) -> int:

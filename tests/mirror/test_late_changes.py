@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy import text
 
 from sync.connection.connection import Connection
-from sync.demo.simulator import Close, Operation, RequestRecord, Voucher
+from sync.demo.simulator import Close, Operation, RequestRecord, Status, Voucher
+from sync.demo.simulator.faults import PartialAnswer
 from sync.mirror.discover import discover
 from sync.outbox.claims import as_daemon
 from sync.service import app
@@ -147,6 +148,74 @@ async def test_a_change_of_unknown_outcome_is_looked_up_by_whoever_sees_its_vouc
     assert await stand(mirror) == [("done", "group")]
     assert active(mirror).get((voucher.id, "NEW"), 0) == (operation == "add")
     assert len(mirror.requests(kind)) == (1 if is_made else 2)
+
+
+async def test_what_the_api_said_was_made_is_not_made_again_by_whoever_has_its_voucher_then(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    """It lists no code of this value, as where it has changed that."""
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW", "NEWER")
+    mirror.simulator.faults.script(Operation.ADD_CODES, PartialAnswer(listed=1))
+    await outbox.pusher.push()
+    mirror.world.codes.remove(next(code.id for code in mirror.world.codes.truth.values() if code.value == "NEWER"))
+    await mirror.execute(TO_GROUP)
+    mirror.clock.advance(A_WHILE)
+    await outbox.be_due()
+    await outbox.reconcile()
+    assert [status for status, _ in await stand(mirror)] == ["done", "failed"]
+
+
+async def lose_unnoticed(mirror: Mirror, group: Connection, outbox: Outbox, voucher: Voucher) -> None:
+    """The connection of the environment sees the hotel no more, and is refused; the group does."""
+    await discover(group)
+    await outbox.refresh()
+    mirror.world.withdraw(ACCESS_TOKEN, mirror.hotel.id)
+    await outbox.add(voucher, "NEW")
+    await outbox.pusher.push()
+    assert (outbox.pusher.waiting.discovery, await stand(mirror)) == (True, [("pending", "default")])
+
+
+async def test_a_change_that_is_refused_since_access_was_lost_is_made_by_whoever_has_it(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await lose_unnoticed(mirror, group, outbox, voucher)
+    await outbox.refresh()
+    assert not outbox.pusher.waiting.discovery
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await stand(mirror) == [("pending", "default")], "nobody has its voucher yet"
+    await discover(group)
+    await outbox.be_due()
+    assert await push_all(mirror, group) == (1, 0)
+    assert active(mirror)[voucher.id, "NEW"] == 1
+
+
+async def test_a_change_that_nobody_may_make_fails_with_the_api_s_words(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await lose_unnoticed(mirror, group, outbox, voucher)
+    await outbox.refresh()
+    await mirror.execute("UPDATE sync.skipped SET since = since - interval '1 hour'")
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await stand(mirror) == [("failed", "default")]
+    assert (await outbox.rows())[0]["last_error"] == "Invalid VoucherId"
+
+
+async def test_a_change_that_is_refused_although_its_voucher_is_listed_fails_after_a_discovery(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await discover(group)
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(400, "Invalid VoucherId"), times=2)
+    await outbox.pusher.push()
+    assert (outbox.pusher.waiting.discovery, await stand(mirror)) == (True, [("pending", "default")])
+    await outbox.refresh()
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await stand(mirror) == [("failed", "default")]
 
 
 async def test_a_delete_by_value_waits_for_a_pull_that_has_read_what_was_taken_over(

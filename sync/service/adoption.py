@@ -110,11 +110,9 @@ async def adopt(
     if rest in (Rest.RELEASE, Rest.CANCEL):
         await _move_left(connection, adoption, rest, [one.name for one in readers])
     adoption.left = await in_transaction(connection.engine, gap.count_held)
-    if rest:
-        adoption.failed = await _record(connection, known)
-        adoption.adopted = True
-    else:
-        adoption.failed = await in_transaction(connection.engine, partial(count_unknown, known=known))
+    adoption.adopted = rest is not None
+    would_fail = partial(count_unknown, known=known)
+    adoption.failed = await (_record(connection, known) if rest else in_transaction(connection.engine, would_fail))
     return adoption
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from sync.cli.once_outcome import Outcome
 from sync.demo.simulator import Operation
@@ -25,11 +25,6 @@ AN_HOUR_AHEAD = "UPDATE mews.voucher_code_outbox SET released_at = released_at +
 GAP_AN_HOUR_AHEAD = "UPDATE sync.incarnation SET gap_at = gap_at + interval '1 hour'"
 """As of a clock of the database that went back since, or of another server's."""
 QUEUED_AHEAD = "UPDATE mews.voucher_code_outbox SET created_at = created_at + :by"
-TAKEN_BACK = "UPDATE mews.voucher_code_outbox SET status = 'cancelled'"
-HOLD_BEFORE_A_GAP = (
-    "UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'before_a_gap', finished_at = NULL"
-)
-NO_TRIGGERS = "SET LOCAL session_replication_role = replica"
 LOCK = "SELECT FROM mews.voucher_code_outbox FOR UPDATE"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
@@ -285,28 +280,6 @@ async def test_what_somebody_has_locked_is_waited_for_and_not_left_to_be_sent(
         adoption = await adopting
     assert (adoption.done, adoption.adopted) == (1, True)
     assert await outbox.statuses() == ["done", "cancelled" if rest is Rest.CANCEL else "held"]
-
-
-@pytest.mark.parametrize("rest", [Rest.RELEASE, Rest.CANCEL])
-async def test_what_is_held_after_everybody_was_read_stays_held(mirror: Mirror, outbox: Outbox, rest: Rest) -> None:
-    """As what a daemon holds of rows that are still being restored: nobody has looked it up."""
-    voucher = mirror.add_voucher()
-    await outbox.refresh()
-    await outbox.add(voucher, "NEW")
-    await mirror.execute(ELSEWHERE)
-    async with mirror.connected():
-        await mirror.execute(TAKEN_BACK)
-
-        def hold(*given: object) -> None:
-            if "SELECT DISTINCT" in str(given[2]):
-                with psycopg.connect(mirror.way) as tx:
-                    tx.execute(NO_TRIGGERS)
-                    tx.execute(HOLD_BEFORE_A_GAP)
-
-        event.listen(mirror.connection.engine.sync_engine, "after_cursor_execute", hold)
-        adoption = await adopt(mirror.connection, app.make_jobs(mirror.connection, mirror.settings()), rest, no_pause)
-    assert (adoption.left.adds, adoption.released, adoption.cancelled, adoption.adopted) == (1, 0, 0, True)
-    assert await outbox.statuses() == ["held"]
 
 
 async def no_pause() -> None:

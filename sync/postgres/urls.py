@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo
+from psycopg.pq import Conninfo, PGconn
 
 from sync.core.errors import SettingsError
 
@@ -27,6 +27,8 @@ MAX_DIGITS = 10
 """Of a number of seconds that libpq can count."""
 DRIVER = re.compile(r"\A(postgres(?:ql)?)\+\w+(?=://)")
 """SQLAlchemy's, in a URL alone: in pairs of names and values (`password=a+b dbname=c`) a plus is a part of one."""
+NOWHERE = "/dev/null"
+"""As a host: a directory of sockets in which nothing can be, so that libpq ends at once, after it has read all else."""
 MAX_LABEL = 63
 """Of a name between two dots; Python's encoding of names fails on longer ones."""
 
@@ -45,6 +47,7 @@ def read_url(database_url: str, setting: str = "DATABASE_URL") -> dict[str, Any]
     except UnicodeError:
         raise SettingsError(f"{setting} holds what is no text in UTF-8, or becomes so by a %: {ENCODED}") from None
     _refuse_unusable(options, setting)
+    _refuse_what_libpq_refuses(options, setting)
     return options
 
 
@@ -105,6 +108,22 @@ def _refuse_unusable(options: Mapping[str, Any], setting: str) -> None:
     hosts = str(options.get("host") or "").split(",")
     if any(_has_odd_label(host) for host in hosts if not host.startswith(("/", "@"))):
         raise SettingsError(f"{setting}: its host is no name that there can be; {FORM}; {ENCODED}")
+
+
+def _refuse_what_libpq_refuses(options: Mapping[str, Any], setting: str) -> None:
+    """What libpq finds wrong before it looks for a server, as an `sslmode` that there is not: no server mends that.
+
+    The variables beside the URL count. A password of its own keeps libpq from reading files for one.
+    """
+    hosts = ",".join(NOWHERE for _ in str(options.get("host") or "").split(","))
+    tried = {**options, "host": hosts, "hostaddr": "", "password": "none"}
+    connection = PGconn.connect_start(make_conninfo(**tried).encode())
+    message = connection.error_message.decode("utf-8", "replace").partition("\n")[0]
+    connection.finish()
+    if NOWHERE not in message:
+        # A value that libpq does not know may be anything, as where a & was not written plainly.
+        words = re.sub(r'(?<=value): ".*', "", message, flags=re.DOTALL)
+        raise SettingsError(f"{setting} cannot be used: {words}{also_read()}")
 
 
 def _has_odd_label(host: str) -> bool:

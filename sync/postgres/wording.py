@@ -36,6 +36,9 @@ INTERRUPTIONS = ("ProcessInterrupts", "DeadLockReport")
 """Where PostgreSQL itself ends a function: somebody cancelled it, a time-out, a deadlock."""
 UNSAID = "no error details available"
 """What the driver says where the operating system gave it no socket."""
+UNVERIFIED = "certificate verify failed"
+"""What libpq says of a server's certificate that it does not trust, whatever it is that is wrong with it."""
+CAUSES_OF_UNVERIFIED = "it has expired, or no authority of `sslrootcert` (PGSSLROOTCERT) has signed it"
 OUT_OF_ROOM = ("53100", "53200")
 RAISED = "exec_stmt_raise"
 """Where PostgreSQL itself raises what a function in PL/pgSQL has asked for."""
@@ -49,7 +52,8 @@ def words_of(cause: BaseException | None) -> str:
         is_of_driver = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
         if UNSAID in str(cause) and not is_one_left():
             return f"{os.strerror(errno.EMFILE)} (`ulimit -n`)"
-        return str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
+        words = str(cause).strip().partition("\n")[0] if is_of_driver else type(cause).__name__
+        return f"{words}: {CAUSES_OF_UNVERIFIED}" if words.endswith(UNVERIFIED) else words
     is_of_the_line = cause.sqlstate.startswith(LINE) and cause.diag.context is None
     is_of_form = cause.sqlstate in OF_FORM and cause.diag.context is None
     if cause.sqlstate == UNFIT_FOR_PUBLICATION and cause.diag.context is None and cause.diag.message_detail:

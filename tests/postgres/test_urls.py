@@ -73,6 +73,28 @@ def test_a_parameter_that_libpq_does_not_know_is_named(query: str, words: str) -
 
 
 @pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("sslmode=hush", "cannot be used: invalid sslmode value"),
+        ("sslmode=require%26password%3Dhush", "cannot be used: invalid sslmode value"),
+        ("sslmode=require&sslrootcert=system", 'weak sslmode "require" may not be used with sslrootcert=system'),
+        ("target_session_attrs=hush", "cannot be used: invalid target_session_attrs value"),
+        ("channel_binding=hush", "cannot be used: invalid channel_binding value"),
+        ("ssl_min_protocol_version=hush", 'cannot be used: invalid "ssl_min_protocol_version" value'),
+        ("port=1,2", "could not match 2 port numbers to 1 hosts"),
+    ],
+)
+def test_what_libpq_refuses_whatever_the_server_is_no_server_that_does_not_answer(query: str, words: str) -> None:
+    assert words in complaint(f"postgresql://user:{SECRET}@db.example/vouchers?{query}")
+
+
+def test_so_is_what_stands_beside_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify_full")
+    monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")  # nothing is asked there
+    assert "invalid sslmode value (what is set here and counts too: " in complaint("postgresql://db.example/vouchers")
+
+
+@pytest.mark.parametrize(
     "url",
     [
         "postgresql://user:p%40%2Fss%25@db.example:5432/vouchers?sslmode=require",

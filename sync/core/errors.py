@@ -5,6 +5,7 @@
     ├── DatabaseError                 the mirror's database
     │   ├── DatabaseUnavailable       cannot be reached, went away, or has no room
     │   │   ├── DatabaseFull          takes no more sessions at present
+    │   │   ├── DatabaseHindered      answers, and can do nothing at present
     │   │   └── CommitUnknown         went away at a commit
     │   ├── DatabaseBusy              somebody else's transaction stands in the way
     │   │   └── DatabaseLocked        it holds a lock, for longer than is waited
@@ -48,6 +49,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class DatabaseFull(DatabaseUnavailable):
     """The database takes no more sessions at present, of this role, of this database or at all."""
+
+
+class DatabaseHindered(DatabaseUnavailable):
+    """The database answers, and says what keeps it from working: a full disk, a time-out, that it can only be read."""
 
 
 class CommitUnknown(DatabaseUnavailable):

@@ -18,6 +18,7 @@ from sync.core.errors import (
     DatabaseBusy,
     DatabaseError,
     DatabaseFull,
+    DatabaseHindered,
     DatabaseLocked,
     DatabaseUnavailable,
     NotAllowed,
@@ -36,6 +37,7 @@ from sync.postgres.sqlstates import (
     BUSY,
     FULL,
     FULL_WORDS,
+    GONE,
     LOCKED,
     MISSING,
     NOT_FOR_ROWS,
@@ -212,9 +214,9 @@ def _state_of_server(cause: BaseException | None, sqlstate: str | None, words: s
             f"this user of the database may not do that ({sqlstate}): {words}; let DATABASE_URL name the user that "
             "owns the schemas mews and sync, or is to make them"
         )
-    if sqlstate in PASSING:
-        state, to_do = PASSING[sqlstate]
-        return DatabaseUnavailable(f"the database {state} ({sqlstate}); {to_do}, then it works again")
+    if passing := PASSING.get(sqlstate or ""):
+        kind = DatabaseUnavailable if sqlstate in GONE else DatabaseHindered
+        return kind(f"the database {passing[0]} ({sqlstate}); {passing[1]}, then it works again")
     if sqlstate in BUSY:
         busy = DatabaseLocked if sqlstate == LOCKED else DatabaseBusy
         return busy(

@@ -32,6 +32,8 @@ PASSING = {
     "57P03": ("is starting or shutting down", "see its log if that takes long"),
 }
 """What ends without anything being done here: what the database says, and what somebody can do about it there."""
+GONE = ("57P01", "57P02", "57P03", "58P01")
+"""Of these, what a server says that is going, gone or coming, or whose programs are."""
 FULL_WORDS = (
     *("too many connections for", "too many clients already", "remaining connection slots are reserved"),
     *("no more connections allowed", "query_wait_timeout"),  # PgBouncer's

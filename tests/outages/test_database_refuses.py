@@ -105,6 +105,8 @@ async def it_is_told(mirror: Mirror, directory: Path, words: str, *, can_write: 
     text, one, checked = await told(mirror, directory)
     if can_write:
         assert (text.code, words in one["error"]) == (1, True)
+        assert "-> do what it names" in text.stdout
     else:
         assert "SILENT" in text.stdout
         assert (checked.code, words in checked.stdout) == (1, True)
+        assert "-> do what it names" in checked.stdout

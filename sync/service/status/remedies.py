@@ -31,6 +31,7 @@ DATABASE = {
     "Unsuitable": "what is needed of the database of DATABASE_URL, and of a pooler, is in the README",
     "NotAllowed": "name another user in DATABASE_URL, or grant this one more: see the README and `\\dn+` in psql",
     "DatabaseFull": "end other sessions, raise that limit, or set SYNC_DATABASE_POOL=2",
+    "DatabaseHindered": "do what it names, at the database of DATABASE_URL: it is tried again until it works",
     "DatabaseBusy": "see pg_stat_activity for transactions that are open for long",
 }
 LOSS_TO_DO = "find out why; if that is right, run `voucher-sync audit --repair --accept-loss"
@@ -90,6 +91,7 @@ HEADLINES = {
     "InternalError": "A fault of voucher-sync itself",
     "DatabaseUnavailable": "The database does not answer",
     "DatabaseFull": "The database takes no more sessions",
+    "DatabaseHindered": "The database cannot work at present",
     "DatabaseBusy": "The database is too busy",
     "NotAllowed": "The database does not let this user in",
     "Unsuitable": "This database cannot be worked with",

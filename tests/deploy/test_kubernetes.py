@@ -246,6 +246,12 @@ def test_each_replica_has_a_witness_of_its_own_that_outlives_it() -> None:
     }
 
 
+@pytest.mark.parametrize("container", CONTAINERS, ids=lambda container: container["name"])
+def test_no_replica_is_evicted_for_its_log(container: dict[str, Any]) -> None:
+    most = container["resources"]["limits"]["ephemeral-storage"]
+    assert int(most.removesuffix("Mi")) > 5 * 50, "the kubelet keeps so many files of so many MB, with some providers"
+
+
 def test_no_replica_hinders_a_node_from_being_drained() -> None:
     budget = load(MANIFESTS / "base" / "disruption-budget.yaml")["spec"]
 

@@ -113,10 +113,17 @@ def _refuse_unusable(options: Mapping[str, Any], setting: str) -> None:
 def _refuse_what_libpq_refuses(options: Mapping[str, Any], setting: str) -> None:
     """What libpq finds wrong before it looks for a server, as an `sslmode` that there is not: no server mends that.
 
-    The variables beside the URL count. A password of its own keeps libpq from reading files for one.
+    The variables beside the URL count. A password of its own keeps libpq from reading files for one, and what stands in
+    a file of services is not known here.
     """
-    hosts = ",".join(NOWHERE for _ in str(options.get("host") or "").split(","))
-    tried = {**options, "host": hosts, "hostaddr": "", "password": "none"}
+    given: dict[str, Any] = {one.keyword.decode(): (one.val or b"").decode() for one in Conninfo.get_defaults()}
+    given |= options
+    if given.get("service"):
+        return
+    places = max(str(given[name]).count(",") for name in ("host", "hostaddr")) + 1
+    tried = {**options, "host": ",".join([NOWHERE] * places), "hostaddr": "", "password": "none"}
+    if given["gssencmode"] == "require":
+        tried["gssencmode"] = "prefer"  # no socket has the other, and a server may
     connection = PGconn.connect_start(make_conninfo(**tried).encode())
     message = connection.error_message.decode("utf-8", "replace").partition("\n")[0]
     connection.finish()

@@ -88,7 +88,26 @@ def test_what_libpq_refuses_whatever_the_server_is_no_server_that_does_not_answe
     assert words in complaint(f"postgresql://user:{SECRET}@db.example/vouchers?{query}")
 
 
-def test_so_is_what_stands_beside_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hostaddr=192.0.2.1,192.0.2.2 port=5432,5433 dbname=vouchers",
+        "host=one,two hostaddr=192.0.2.1,192.0.2.2 port=5432,5433 dbname=vouchers",
+        "postgresql://db.example/vouchers?gssencmode=require",
+        "postgresql:///vouchers?service=vouchers",
+    ],
+)
+def test_what_needs_a_server_to_be_wrong_is_not_refused(url: str) -> None:
+    read_url(url)
+
+
+def test_nor_is_what_stands_beside_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PGHOST": "one,two", "PGPORT": "5432,5433", "PGGSSENCMODE": "require"}.items():
+        monkeypatch.setenv(name, value)
+    read_url("postgresql:///vouchers")
+
+
+def test_what_stands_beside_the_url_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGSSLMODE", "verify_full")
     monkeypatch.setenv("PGHOSTADDR", "192.0.2.1")  # nothing is asked there
     assert "invalid sslmode value (what is set here and counts too: " in complaint("postgresql://db.example/vouchers")

@@ -4,7 +4,7 @@
 
 Each hotel is a connection of its own, with its own token and 20 vouchers. What is measured begins once all of them have
 caught up, each has its first sample for the charts, and another interval has passed. Exits 1 if a hotel was told to be
-fresher than it was, or was never read.
+fresher than it was, or a rule of the API was broken.
 """
 
 import asyncio

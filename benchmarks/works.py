@@ -30,7 +30,7 @@ BACKFILL, NOTHING_NEW = "backfill", "nothing new"
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A world and who works in it: `rounds` times, in turns. `steps`: the rest of what is done after the backfill."""
+    """A world and who works in it: `rounds` times, in turns. `follows`: whether more is done after the backfill."""
 
     name: str
     title: str
@@ -74,10 +74,7 @@ async def world_of(work: Workload) -> AsyncIterator[tuple[World, Simulator, str]
 async def session(
     work: Workload, contender: Contender, database: Database, served: tuple[World, Simulator, str]
 ) -> AsyncIterator[tuple[str, dict[str, float | str]]]:
-    """One contender from an empty database on: each step's name, what it took, and whether the mirror was right.
-
-    Several connections, once they are kept in the database, are added to it here, before the first step.
-    """
+    """One contender from an empty database on: each step's name, what it took, and whether the mirror was right."""
     world, simulator, address = served
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-", ignore_cleanup_errors=True) as directory:
         name = f"bench-{contender.name}"

@@ -34,7 +34,7 @@ storm: installed-tests  ## 10,000 adds and 3,000 deletes, a fifth of all calls f
 soak: installed-tests  ## everything that can happen, in any order, for SOAK_MINUTES; SOAK_SEED repeats what happened
 	@SOAK_MINUTES=$${SOAK_MINUTES:-10} SOAK_WORKERS=8 $(BIN)/python -m pytest -m "" -n 8 tests/simulation
 
-crashpoints: installed-tests  ## a kill, a cut line and a lost commit at every await and commit of a change; ARGS="--sample 50" for a part
+crashpoints: installed-tests  ## a kill, a cut line and a lost commit at every await and commit of a change and of an adoption; ARGS="--sample 50" for a part
 	@$(BIN)/python -m tests.crashpoints.run $(ARGS)
 
 fuzz: installed-tests  ## 100,000 answers that no sane API would give; FUZZ_SEED says where they begin

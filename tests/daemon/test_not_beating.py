@@ -1,22 +1,39 @@
 """A replica that cannot show that it lives says so, also where it has no connection whose jobs would."""
 
+import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.migrations.helpers import execute
-from tests.support.daemon import UNSET, running
+from tests.support.daemon import PATIENCE_S, UNSET, running
 from tests.support.mirror import Mirror
 from tests.support.two_tokens import KEY
 
 STORED_ONLY = {"MEWS_ACCESS_TOKEN": UNSET, "SYNC_SECRET_KEY": KEY}
-NOWHERE = "postgresql://someone@127.0.0.1:1/vouchers"
+ASKED_AGAIN = 6
+"""More often than for the beat that is told of, whoever else asks."""
 
 
+@pytest.mark.long
 async def test_a_database_that_is_away_is_told_once(mirror: Mirror, tmp_path: Path) -> None:
-    async with running(mirror, tmp_path, DATABASE_URL=NOWHERE, **STORED_ONLY) as daemon:
-        told = await daemon.event("not_beating")
-        assert (told["level"], "does not answer" in told["error"]) == ("warning", True)
+    asked = asyncio.Semaphore(0)
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.release()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as away:
+        nowhere = f"postgresql://someone@127.0.0.1:{away.sockets[0].getsockname()[1]}/vouchers"
+        async with running(mirror, tmp_path, DATABASE_URL=nowhere, **STORED_ONLY) as daemon:
+            told = await daemon.event("not_beating")
+            assert (told["level"], "does not answer" in told["error"]) == ("warning", True)
+            async with asyncio.timeout(PATIENCE_S):
+                for _ in range(ASKED_AGAIN):
+                    await asked.acquire()
+            assert await daemon.stopped(signal.SIGTERM) == 0
+            assert daemon.count("not_beating") == 1
 
 
 @pytest.mark.long

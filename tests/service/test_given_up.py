@@ -15,6 +15,8 @@ ELSEWHERE = "UPDATE sync.incarnation SET database_oid = 1"
 """As in a restored database."""
 OF_ANOTHER = "UPDATE mews.voucher_code_outbox SET connection = 'lake'"
 """A connection that is paused: nobody looks anything up for it."""
+GOES_ON = "UPDATE mews.voucher_code_outbox SET connection = 'default'"
+"""Somebody works for it again."""
 NO_TRIGGERS = "SET LOCAL session_replication_role = replica"
 UNDER_WAY = (
     "UPDATE mews.voucher_code_outbox SET status = 'sending', uncertain_because = NULL WHERE status = 'uncertain'"
@@ -77,7 +79,11 @@ async def test_of_a_connection_that_is_paused_nothing_is_sent_once_it_goes_on(
     assert (looked.failed, looked.left.adds, looked.adopted) == (1, 1, False)
     adoption = await adopted(mirror, Rest.KEEP)
     assert (adoption.failed, adoption.left.adds, adoption.adopted) == (1, 1, True)
-    assert await outbox.statuses() == ["failed", "held"]
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text(GOES_ON))
+    await outbox.refresh()
+    await outbox.pusher.push()
+    assert (await outbox.statuses(), active(mirror)) == (["failed", "held"], {})
 
 
 async def test_retried_it_is_done_by_what_it_had_made(mirror: Mirror, outbox: Outbox, voucher: Voucher) -> None:

@@ -127,6 +127,8 @@ async def test_a_lenient_delete_passes_over_bad_ids(stage: Stage, which: str) ->
 async def test_an_id_given_twice_is_deleted_once(stage: Stage) -> None:
     [code] = stage.add("A")
     assert (await stage.erase(code, code)).status_code == 200
+    [shown] = (await stage.read()).json()["VoucherCodes"]
+    assert (shown["Id"], shown["IsActive"]) == (str(code.id), False)
 
 
 async def test_a_portfolio_write_needs_an_enterprise(stage: Stage) -> None:

@@ -100,7 +100,7 @@ def test_a_wrong_setting_is_named_in_one_line_with_what_to_do(set_: Set, name: s
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_an_empty_secret_is_neither_a_secret_nor_none(set_: Set, tmp_path: Path, name: str) -> None:
+def test_an_empty_secret_is_neither_a_secret_nor_none(set_: Set, name: str) -> None:
     set_(**{name: ""})
     assert complaint() == f"{name}: is set but empty: give a value, or unset it"
 

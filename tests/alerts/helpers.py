@@ -61,7 +61,7 @@ def told(receiver: Receiver) -> list[tuple[str, str]]:
 
 
 async def hold_one(mirror: Mirror, outbox: Outbox) -> None:
-    """Queues a change, and holds it as the brake does."""
+    """Queues a change, and holds it as the delete guard does."""
     voucher = mirror.add_voucher()
     await mirror.discover()
     await outbox.add(voucher, "HUSH-HUSH")

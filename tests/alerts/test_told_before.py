@@ -61,7 +61,7 @@ async def test_what_was_told_just_before_the_database_went_away_is_not_told_agai
 
 @pytest.mark.parametrize("is_back_s", [0, 3 * LASTS_S], ids=["at once", "later"])
 async def test_a_restart_while_the_database_is_away_tells_nothing_twice_and_its_end(
-    mirror: Mirror, receiver: Receiver, proxy: Proxy, tmp_path: Path, is_back_s: float
+    receiver: Receiver, proxy: Proxy, tmp_path: Path, is_back_s: float
 ) -> None:
     time = Time()
     async with alerting(proxy.url, receiver, time, directory=tmp_path / "state") as alerter:
@@ -100,7 +100,7 @@ async def test_what_the_database_was_told_of_is_known_without_it_too(
 
 
 async def test_one_that_never_saw_its_database_knows_no_connection_and_tells_all_the_same(
-    mirror: Mirror, receiver: Receiver, proxy: Proxy
+    receiver: Receiver, proxy: Proxy
 ) -> None:
     cut(proxy)
     time = Time()
@@ -133,7 +133,7 @@ async def test_a_file_that_cannot_be_read_is_done_without(
 
 
 async def test_what_was_told_of_another_database_says_nothing_of_this_one(
-    mirror: Mirror, receiver: Receiver, proxy: Proxy, tmp_path: Path
+    receiver: Receiver, proxy: Proxy, tmp_path: Path
 ) -> None:
     cut(proxy)
     for database in ("one", "another"):

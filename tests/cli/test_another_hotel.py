@@ -58,14 +58,12 @@ async def test_nothing_is_read_or_sent_until_somebody_accepts_it(cli: Cli, fille
     assert (await cli("once", settings=settings)).code == 0
 
 
-@pytest.mark.long
 async def test_the_right_token_goes_on_as_if_nothing_had_been(cli: Cli, filled: Mirror) -> None:
     await cli("once", settings=filled.environment | {"MEWS_ACCESS_TOKEN": ANOTHER_TOKEN})
     assert (await cli("once", settings=filled.environment)).code == 0
     assert {"kind": "change", "name": "NEW", "status": "done"} in await content(filled)
 
 
-@pytest.mark.long
 async def test_another_address_is_another_api_although_the_ids_are_the_same(cli: Cli, filled: Mirror) -> None:
     before = await content(filled)
     async with filled.simulator.serve(port=0) as address:
@@ -85,7 +83,6 @@ async def test_a_new_token_of_the_same_hotel_and_one_of_its_portfolio_are_taken(
         assert (await cli("once", settings=filled.environment | {"MEWS_ACCESS_TOKEN": token})).code == 0
 
 
-@pytest.mark.long
 async def test_a_mirror_that_was_made_before_is_known_by_its_hotels(cli: Cli, filled: Mirror) -> None:
     await filled.execute("UPDATE sync.connections SET platform_address = NULL, token_fingerprint = NULL")
     ended = await cli("once", settings=filled.environment | {"MEWS_ACCESS_TOKEN": ANOTHER_TOKEN})

@@ -128,7 +128,7 @@ async def test_a_running_daemon_goes_on_while_a_newer_release_migrates(mirror: M
 
 
 @pytest.mark.long
-async def test_a_mere_writer_needs_not_see_the_revision(cli: Cli, mirror: Mirror, tmp_path: Path) -> None:
+async def test_a_mere_writer_need_not_see_the_revision(mirror: Mirror, tmp_path: Path) -> None:
     with new_login(mirror.database_url, "IN ROLE mews_writer") as url:
         ended = await end(await start(*ADD, settings={"DATABASE_URL": url}, directory=tmp_path))
     assert (ended.code, ended.stdout) == (0, "Row 1 is pending\n")

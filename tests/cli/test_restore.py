@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sync.demo.simulator import Close, Operation
+from tests.cli.test_lost_commits import made, statuses
 from tests.support.dump import copy_of, dump, restore
 from tests.support.mirror import Mirror
-from tests.support.outbox import A_WHILE, Outbox, active
+from tests.support.outbox import A_WHILE, Outbox
 
 from .conftest import SHOWN_SOON, Cli
 
@@ -44,16 +45,6 @@ async def lose_what_was_done(mirror: Mirror, cli: Cli, path: Path) -> None:
     assert (await cli("once", settings=mirror.environment)).code == 0
     await mirror.connection.engine.dispose()
     restore(mirror.database_url, path)
-
-
-async def statuses(mirror: Mirror) -> Counter[str]:
-    rows = await mirror.rows("SELECT status, count(*) AS number FROM mews.voucher_code_outbox GROUP BY status")
-    return Counter({row["status"]: row["number"] for row in rows})
-
-
-def made(mirror: Mirror) -> Counter[str | None]:
-    """How often each value stands."""
-    return Counter({value: count for (_voucher, value), count in active(mirror).items()})
 
 
 async def test_a_restored_dump_makes_nothing_twice_and_nothing_that_was_taken_back(

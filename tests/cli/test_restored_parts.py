@@ -8,7 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.cli.test_restore import CANCEL, CANCELLED, NEW, made, queue_all, statuses
+from tests.cli.test_lost_commits import made, statuses
+from tests.cli.test_restore import CANCEL, CANCELLED, NEW, queue_all
 from tests.support.dump import dump, restore_part
 from tests.support.mirror import Mirror
 

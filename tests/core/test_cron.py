@@ -11,9 +11,9 @@ from sync.core.cron import Cron
 SATURDAY = datetime(2026, 11, 28, 12, 30, tzinfo=UTC)
 
 
-def following(words: str, count: int, after: datetime = SATURDAY) -> list[str]:
+def following(words: str, count: int) -> list[str]:
     """When it begins next, so many times."""
-    cron, found = Cron(words), []
+    cron, after, found = Cron(words), SATURDAY, list[str]()
     for _ in range(count):
         after = cron.next_after(after)
         found.append(f"{after:%a %Y-%m-%d %H:%M}")

@@ -12,6 +12,7 @@ from uuid import UUID
 from sync.demo.simulator import Code, Fault, Operation, Voucher
 from tests.support.daemon import running
 from tests.support.fault_profiles import WRITES
+from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 
 ADDS = int(os.environ.get("STORM_ADDS", "450"))
@@ -75,7 +76,7 @@ class Stress:
         self._kills = max(1, KILLS // profile.scale)
         share = DELETES // profile.scale // len(vouchers)
         self.queued: list[Key] = []
-        self._doomed = [code for voucher in vouchers for code in mirror.add_codes(voucher, values("OLD", share))]
+        self._doomed = [code for voucher in vouchers for code in mirror.add_codes(voucher, numbered(share, "OLD"))]
         self.stood: list[Key] = [(code.voucher_id, code.value or "") for code in self._doomed]
         self._deletes_a_round = -(-len(self._doomed) // self.rounds)
         self._regretted: list[Key] = []
@@ -115,7 +116,7 @@ class Stress:
 
     async def _queue_some(self) -> None:
         voucher = self._rng.choice(self._vouchers)
-        fresh = values(f"NEW-{self._round}", GROUP)
+        fresh = numbered(GROUP, f"NEW-{self._round}")
         self._round += 1
         self.queued += [(voucher.id, value) for value in fresh]
         await queue(self.mirror, "add", voucher.id, fresh)
@@ -140,11 +141,6 @@ class Stress:
             await queue(self.mirror, "delete", code.voucher_id, [code.value])
         if self._rng.random() < self._profile.renewals:
             await queue(self.mirror, "add", code.voucher_id, [code.value])
-
-
-def values(prefix: str, count: int) -> list[str]:
-    """So many different values."""
-    return [f"{prefix}-{number}" for number in range(count)]
 
 
 async def queue(mirror: Mirror, operation: str, voucher_id: UUID, codes: Sequence[str | None]) -> None:

@@ -30,7 +30,6 @@ async def told(receiver: Receiver, event: str, condition: str) -> None:
             return
 
 
-@pytest.mark.long
 async def test_an_outage_of_the_api_is_told_and_so_is_its_end(mirror: Mirror, tmp_path: Path) -> None:
     async with receiving() as receiver:
         async with mirror.served():

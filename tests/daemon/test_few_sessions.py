@@ -31,7 +31,7 @@ def three_sessions(empty_database_url: str) -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("pool", ["2", pytest.param("5", marks=pytest.mark.long)])
+@pytest.mark.parametrize("pool", ["2", "5"])
 async def test_the_daemon_works_with_three(
     three_sessions: str, empty_database_url: str, tmp_path: Path, pool: str
 ) -> None:

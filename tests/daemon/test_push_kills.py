@@ -20,7 +20,7 @@ from tests.support.oracle import Oracle, consult, differences
 DOUBLES = {"allow_duplicates": True}
 """Where the API takes a code twice, whatever is sent once too often shows."""
 AT_REST_S = 5.0
-"""After this, the last change lies before the API's present second by any clock of these weathers."""
+"""After this, the last change lies before the API's present second by any clock of these profiles."""
 
 FAULT_PROFILES = {
     # The refusals hit single changes too, which fail rightly then; so does an add behind a delete that failed.
@@ -171,7 +171,7 @@ async def test_a_hotel_that_is_lost_keeps_back_only_its_own_changes(
         after = await passed(stress, f"with a hotel lost, seed {seed}", ours)
         assert not (untrue := after.untrue({voucher.id for voucher in ours})), "\n".join(untrue)
         assert await mirrored_of(mirror, ours) == active_of(mirror, ours)
-        assert await unfinished_or_failed(mirror, lost)
+        assert await failed_or_uncertain(mirror, lost)
         # Once it is seen again, and what failed is tried again, nothing is missing and nothing there twice.
         mirror.world.grant(ACCESS_TOKEN, hotel.id)
         for _ in range(2):  # what was refused after an outcome was lost fails only now, after its look
@@ -192,8 +192,8 @@ async def retry_now(mirror: Mirror) -> None:
         await tx.execute(text("UPDATE mews.voucher_code_outbox SET next_attempt_at = now()"))
 
 
-async def unfinished_or_failed(mirror: Mirror, vouchers: Sequence[Voucher]) -> int:
-    """How many changes of some vouchers are not done."""
+async def failed_or_uncertain(mirror: Mirror, vouchers: Sequence[Voucher]) -> int:
+    """How many changes of some vouchers have failed, or are uncertain."""
     rows = await mirror.rows(
         "SELECT FROM mews.voucher_code_outbox WHERE voucher_id = ANY (:vouchers) AND status IN ('failed', 'uncertain')",
         vouchers=[voucher.id for voucher in vouchers],

@@ -9,9 +9,6 @@ from itertools import pairwise
 
 from sync.demo.simulator import Operation, RequestRecord, Simulator
 
-REQUESTS_KEPT = 1000
-"""Of the simulator's own; what is noted here is smaller."""
-
 
 @dataclass(frozen=True, slots=True)
 class SeenCall:
@@ -64,11 +61,6 @@ class Calls:
                 self._news.clear()
                 await self._news.wait()
         return found
-
-    async def until_next(self) -> None:
-        """Waits until another call is answered."""
-        self._news.clear()
-        await self._news.wait()
 
     def longest_gaps(self, hotels: Iterable[str], from_s: float, to_s: float) -> dict[str, float]:
         """The longest time in which each was not pulled, of those that touch this one, up to its end."""

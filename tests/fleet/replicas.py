@@ -61,10 +61,10 @@ class Fleet:
         """How often each hotel was pulled."""
         return Counter(record.token for record in self.mirror.requests())
 
-    async def all_pulled(self, names: Iterable[str] | None = None, patience_s: float = PATIENCE_S) -> None:
+    async def all_pulled(self, names: Iterable[str] | None = None) -> None:
         """Waits until each of these hotels was pulled once more."""
         before, wanted = self.pulls(), set(names or self.vouchers)
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(PATIENCE_S):
             while any(self.pulls()[name] <= before[name] for name in wanted):
                 self.news.clear()
                 await self.news.wait()

@@ -19,6 +19,7 @@ from sync.demo.simulator import Drip, Endless, Hang, Operation
 from sync.mews.bodies import is_cut
 from sync.mews.platform_cap import PlatformLimits
 from sync.mews.transport import KEPT_ALIVE_S, HttpPool, HttpPools, Transport
+from tests.mews.helpers import turns
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 
 POOL = 4
@@ -53,12 +54,6 @@ async def opened(api: Mirror) -> AsyncIterator[Transport]:
 
 async def post(transport: Transport, timeout_s: float = 30) -> httpx.Response:
     return await transport.post(PATH, BODY, timeout_s=timeout_s)
-
-
-async def turns(count: int) -> None:
-    """Lets the event loop turn so often."""
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 async def until(is_so: Callable[[], bool]) -> None:

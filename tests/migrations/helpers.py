@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
@@ -73,6 +74,12 @@ def alembic(url: str) -> Iterator[Config]:
     config.set_main_option("script_location", str(CHECKOUT / "migrations"))
     with make_migration_engine(url).connect() as config.attributes["connection"]:
         yield config
+
+
+def upgrade(url: str, revision: str) -> None:
+    """Brings a database to a revision."""
+    with alembic(url) as config:
+        command.upgrade(config, revision)
 
 
 def scripts() -> ScriptDirectory:

@@ -8,11 +8,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from alembic import command
 from psycopg import sql
 
 import sync.outbox
-from tests.migrations.helpers import MIGRATE, alembic, execute, head, query
+from tests.migrations.helpers import MIGRATE, execute, head, query, upgrade
 from tests.support.postgres import in_database
 from tests.support.queue import VOUCHER
 
@@ -50,15 +49,10 @@ LETTERS = ("a", "A", "ä", "Ä", "b", "B", "z", "Z", "ß", "ss", "é", "ø", "-"
 VALUES = [first + second + third for first in LETTERS for second in LETTERS for third in LETTERS[:4]]
 
 
-def to(url: str, revision: str) -> None:
-    with alembic(url) as config:
-        command.upgrade(config, revision)
-
-
 @pytest.fixture
 def before_url(empty_database_url: str) -> str:
     """A database of the release before, with changes in it and a user's view on them."""
-    to(empty_database_url, BEFORE)
+    upgrade(empty_database_url, BEFORE)
     view = f"CREATE VIEW public.mine AS SELECT value, idempotency_key, queued_by FROM {TABLE}"
     execute(empty_database_url, view, *(INSERT.format(value) for value in VALUES[:50]))
     return empty_database_url
@@ -70,7 +64,7 @@ def test_every_unique_index_of_texts_that_users_give_compares_byte_by_byte(datab
 
 @pytest.mark.long
 def test_changes_and_views_of_users_stay_and_so_do_the_guards(before_url: str) -> None:
-    to(before_url, "head")
+    upgrade(before_url, "head")
 
     assert query(before_url, "SELECT count(*) FROM public.mine") == [(50,)]
     execute(before_url, INSERT.format(VALUES[0]))  # the same key again
@@ -133,7 +127,7 @@ def test_a_build_that_was_killed_is_made_anew(before_url: str, older: psycopg.Co
     assert query(before_url, left) == [(1,)]
     assert query(before_url, "SELECT version_num FROM sync.alembic_version") == [(BEFORE,)]
 
-    to(before_url, "head")
+    upgrade(before_url, "head")
 
     assert query(before_url, left) == [(0,)]
     assert {name for (name,) in query(before_url, UNIQUE_TEXTS)} == NAMES_OF_OURS
@@ -161,7 +155,7 @@ def german_url(server_url: str) -> Iterator[str]:
 def test_nothing_is_queued_twice_after_the_operating_system_sorts_differently(
     german_url: str, revision: str, is_safe: bool
 ) -> None:
-    to(german_url, revision)
+    upgrade(german_url, revision)
     statement = (
         f"INSERT INTO {TABLE} (operation, voucher_id, value) VALUES ('add', '{VOUCHER}', %s) ON CONFLICT DO NOTHING"
     )

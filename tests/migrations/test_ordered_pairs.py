@@ -1,9 +1,8 @@
 """A table in use gets `after_id` and what guards it, whoever dies meanwhile, and its rows stay as they were."""
 
 import pytest
-from alembic import command
 
-from tests.migrations.helpers import alembic, execute, head, query, scripts
+from tests.migrations.helpers import execute, head, query, scripts, upgrade
 from tests.support.queue import VOUCHER
 
 AT = "0019"
@@ -17,11 +16,6 @@ BUILT = (
 CHECKED = "SELECT convalidated FROM pg_constraint WHERE conname = 'voucher_code_outbox_after_an_earlier_row_check'"
 
 
-def upgrade(url: str, revision: str = AT) -> None:
-    with alembic(url) as config:
-        command.upgrade(config, revision)
-
-
 @pytest.fixture
 def before_url(empty_database_url: str) -> str:
     """A database of the release before, with a change in it."""
@@ -33,7 +27,7 @@ def before_url(empty_database_url: str) -> str:
 @pytest.mark.long
 def test_a_table_with_rows_is_brought_to_it_and_again_after_a_run_that_was_killed(before_url: str) -> None:
     before = query(before_url, f"SELECT row.* FROM {TABLE} AS row")
-    upgrade(before_url)
+    upgrade(before_url, AT)
     # As who was killed behind the first index has left it.
     execute(
         before_url,
@@ -48,7 +42,7 @@ def test_a_table_with_rows_is_brought_to_it_and_again_after_a_run_that_was_kille
 
 
 def test_the_release_before_finds_nothing_due_that_waits(before_url: str) -> None:
-    upgrade(before_url)
+    upgrade(before_url, AT)
     waits = f"SELECT 'delete', '{VOUCHER}', 'WINTER', id FROM {TABLE}"
     execute(before_url, f"INSERT INTO {TABLE} (operation, voucher_id, value, after_id) {waits}")
     # What that release goes by: status and next_attempt_at.

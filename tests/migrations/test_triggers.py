@@ -21,6 +21,7 @@ from tests.migrations.helpers import (
     execute,
     query,
     scripts,
+    upgrade,
 )
 from tests.support.hostile import new_owner
 from tests.support.queue import VOUCHER
@@ -54,9 +55,8 @@ def before_url(empty_database_url: str) -> str:
     return empty_database_url
 
 
-def upgrade(url: str, revision: str = AT) -> None:
-    with alembic(url) as config:
-        command.upgrade(config, revision)
+def to_it(url: str) -> None:
+    upgrade(url, AT)
 
 
 def downgrade(url: str) -> None:
@@ -93,7 +93,7 @@ def test_no_writer_is_waited_for(before_url: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 0.05)
     with psycopg.connect(before_url) as writer:
         writer.execute(INSERT.format("add").encode())
-        upgrade(before_url)
+        to_it(before_url)
         downgrade(before_url)
 
 
@@ -103,7 +103,7 @@ def test_an_owner_s_rights_and_switches_stay_whoever_migrates(before_url: str) -
         for function, *_ in query(before_url, FUNCTIONS):
             execute(before_url, f"ALTER FUNCTION {function} OWNER TO {name}")
         execute(before_url, f"ALTER TABLE {TABLE} ENABLE ALWAYS TRIGGER check_update, DISABLE TRIGGER wake")
-        upgrade(before_url)
+        to_it(before_url)
         assert {owned_by for _, _, owned_by, _ in query(before_url, FUNCTIONS)} == {name}
         switches = {trigger: switch for _, trigger, switch, _ in query(before_url, TRIGGERS)}
         assert switches == {"check_insert": "O", "check_update": "A", "fill_in_state": "O", "wake": "D"}
@@ -111,7 +111,7 @@ def test_an_owner_s_rights_and_switches_stay_whoever_migrates(before_url: str) -
 
 def test_triggers_of_users_keep_their_places(before_url: str) -> None:
     execute(before_url, WITNESS)
-    for step in (lambda _: None, upgrade, downgrade):
+    for step in (lambda _: None, to_it, downgrade):
         step(before_url)
         execute(before_url, INSERT.format("add"), INSERT.format("delete"))
         assert query(before_url, "SELECT event, name, status, is_filled_in FROM public.seen ORDER BY number") == [
@@ -127,7 +127,7 @@ def test_triggers_of_users_keep_their_places(before_url: str) -> None:
 
 def test_a_session_that_has_used_the_functions_before_uses_the_new_ones(before_url: str) -> None:
     with psycopg.connect(before_url, autocommit=True) as writer:
-        for step in (lambda _: None, upgrade, downgrade, upgrade):
+        for step in (lambda _: None, to_it, downgrade, to_it):
             step(before_url)
             writer.execute(INSERT.format("add").encode())
             writer.execute(INSERT.format("delete").encode())
@@ -137,7 +137,7 @@ def test_a_session_that_has_used_the_functions_before_uses_the_new_ones(before_u
 @pytest.mark.long
 def test_the_way_back_restores_what_was(before_url: str) -> None:
     before = everything(before_url)
-    upgrade(before_url)
+    to_it(before_url)
     assert everything(before_url) != before
     downgrade(before_url)
     assert everything(before_url) == before

@@ -32,8 +32,8 @@ def backfill(*voucher_ids: UUID, windows: Sequence[Window] = WINDOWS, read_limit
     return Plan(voucher_ids, tuple(windows), read_limits, is_backfill=True)
 
 
-def incremental(*voucher_ids: UUID, windows: Sequence[Window] = WINDOWS, read_limits: ReadLimits = USUAL) -> Plan:
-    return Plan(voucher_ids, tuple(windows), read_limits, is_backfill=False)
+def incremental(*voucher_ids: UUID, windows: Sequence[Window] = WINDOWS) -> Plan:
+    return Plan(voucher_ids, tuple(windows), USUAL, is_backfill=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +67,9 @@ class Database:
         async with transaction(self.engine) as tx:
             return await load_pending_reads(tx, connection)
 
-    async def read_to(self, end: datetime, *voucher_ids: UUID, read_limits: ReadLimits = USUAL) -> None:
+    async def read_to(self, end: datetime, *voucher_ids: UUID) -> None:
         """Mirrors vouchers from `START` to `end`."""
-        (reading,) = await self.open(backfill(*voucher_ids, windows=[Window(START, end)], read_limits=read_limits))
+        (reading,) = await self.open(backfill(*voucher_ids, windows=[Window(START, end)]))
         await self.complete(reading)
 
     async def marks(self) -> dict[int, datetime]:

@@ -26,8 +26,8 @@ SECOND = timedelta(seconds=1)
 ON_FEBRUARY_28 = datetime(2023, 11, 30, 12, 0, 0, tzinfo=UTC)
 
 
-def voucher_since(mirror: Mirror, created: datetime, name: str = "Summer") -> Voucher:
-    return mirror.world.add_voucher(mirror.service.id, name, created_utc=created)
+def voucher_since(mirror: Mirror, created: datetime) -> Voucher:
+    return mirror.world.add_voucher(mirror.service.id, "Summer", created_utc=created)
 
 
 def windows_of(records: list[RequestRecord]) -> list[Interval]:

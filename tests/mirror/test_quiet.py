@@ -53,7 +53,7 @@ async def test_a_thousand_vouchers_more_cost_a_request_more(mirror: Mirror, jobs
     vouchers = [mirror.add_voucher(f"Voucher {number}") for number in range(2001)]
     await jobs.discover()
     await pull_after(mirror, jobs)
-    # Half of them have news, and stand elsewhere from then on.
+    # Some of them have news, and stand elsewhere from then on.
     for voucher in vouchers[::500]:
         mirror.world.add_codes(voucher.id, numbered(400, voucher.name))
     await pull_after(mirror, jobs, timedelta(seconds=5))

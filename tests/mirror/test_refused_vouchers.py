@@ -1,7 +1,5 @@
 """What the API refuses to read is found by halving, remembered with its words, and never stops the others."""
 
-from datetime import timedelta
-
 import msgspec
 import pytest
 
@@ -19,8 +17,6 @@ from tests.support.flows import (
     skipped,
 )
 from tests.support.mirror import ACCESS_TOKEN, Mirror
-
-SECONDS = timedelta(seconds=2)
 
 
 def mixed_services(mirror: Mirror, good: int, bad: int) -> tuple[list[Service], list[Service]]:

@@ -55,9 +55,9 @@ class Mutant:
         return texts
 
 
-def load_all(folder: Path = FOLDER) -> list[Mutant]:
+def load_all() -> list[Mutant]:
     """Every mutant, in the order of the invariants."""
-    mutants = [parse(path.stem, path.read_text(encoding="utf-8")) for path in folder.glob("*.patch")]
+    mutants = [parse(path.stem, path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.patch")]
     return sorted(mutants, key=lambda mutant: (mutant.invariant, mutant.name))
 
 

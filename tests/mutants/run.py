@@ -24,7 +24,7 @@ import click
 
 from tests.mutants.patches import ROOT, Mutant, Unusable, load_all
 
-NOT_BUILT = {
+NOT_HELD = {
     8: "two databases that are used with one token know nothing of each other's calls",
     9: "a process that is stopped between its last check and the kernel's send sends when it goes on",
     14: "commits that are lost after the last position leave no sign, as a cancellation of the last seconds",
@@ -61,8 +61,8 @@ def main(names: tuple[str, ...], at_once: int) -> None:
             caught += result.is_good
         baseline = whole.result()
     _tell("none        ", "the same tests without any mutant", baseline)
-    for number, part in NOT_BUILT.items():
-        click.echo(f"invariant {number:>2}  not tried, since it is not built yet: {part}")
+    for number, part in NOT_HELD.items():
+        click.echo(f"invariant {number:>2}  not tried, since it is not held: {part}")
     click.echo(f"{caught} of {len(mutants)} mutants were caught, in {time.monotonic() - began_s:.0f} s.")
     sys.exit(0 if caught == len(mutants) and baseline.is_good else 1)
 

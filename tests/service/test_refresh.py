@@ -53,8 +53,8 @@ async def until_ended(mirror: Mirror) -> None:
             await mirror.rows("SELECT pg_sleep(0.05)")
 
 
-async def asked_often(jobs: Jobs, times: int = 5) -> None:
-    """Waits until the outbox has asked for it so often."""
+async def asked_often(jobs: Jobs) -> None:
+    """Waits until the outbox has asked for it some times."""
     asked, ask = asyncio.Semaphore(0), jobs.outbox.ask_refresh
 
     def count() -> None:
@@ -63,7 +63,7 @@ async def asked_often(jobs: Jobs, times: int = 5) -> None:
 
     jobs.outbox.ask_refresh = count
     async with asyncio.timeout(PATIENCE_S):
-        for _ in range(times):
+        for _ in range(5):
             await asked.acquire()
 
 

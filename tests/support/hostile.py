@@ -118,11 +118,11 @@ def new_login(url: str, options: str = "", *, settings: Mapping[str, str] | None
 
 
 @contextmanager
-def new_owner(url: str, options: str = "", *, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+def new_owner(url: str, options: str = "") -> Iterator[str]:
     """The same for the database's owner, who is nobody special otherwise, as deploy/README makes it."""
     with psycopg.connect(url, autocommit=True) as admin:
         database, before = admin.info.dbname, admin.info.user
-        with new_login(url, options, settings=settings) as own:
+        with new_login(url, options) as own:
             name = psycopg.conninfo.conninfo_to_dict(own)["user"]
             to = sql.SQL("ALTER DATABASE {} OWNER TO {}")
             admin.execute(to.format(sql.Identifier(database), sql.Identifier(str(name))))

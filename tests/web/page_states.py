@@ -42,11 +42,6 @@ SELECT 'default', now() - n * interval '5 minutes',
   CASE WHEN n BETWEEN 100 AND 110 THEN 12 ELSE 0 END
 FROM generate_series(0, 280) AS n
 """
-PART_READ = """
-UPDATE sync.plans SET windows_planned = windows_planned + 60;
-INSERT INTO sync.runs (connection, kind, began_at, counts) VALUES ('default', 'pull', now() - interval '20 s',
- '{"windows_done": 12, "codes": 11800, "written": 11800}')
-"""
 AN_HOUR_AGO = (
     "UPDATE sync.connections SET state_since = now() - interval '1 hour', caught_up_as_of = now() - interval '1 hour'",
     "UPDATE sync.caught_up SET as_of[1] = now() - interval '1 hour'",
@@ -127,7 +122,7 @@ async def degraded(mirror: Mirror, site: Site) -> None:
     await site.beat()
 
 
-async def api_down(mirror: Mirror, site: Site) -> None:
+async def revoked(mirror: Mirror, site: Site) -> None:
     """The token was taken back an hour ago."""
     await working(mirror, site)
     await token_taken_back(mirror, site)
@@ -193,7 +188,7 @@ STATES: dict[str, Plant] = {
     "working": working,
     "first-backfill": first_backfill,
     "degraded": degraded,
-    "api-down": api_down,
+    "revoked": revoked,
     "nothing": nothing,
     "drift": drift,
     "held": held,

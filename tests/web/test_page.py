@@ -27,7 +27,7 @@ MOST_BYTES = 150_000
         ("working", "working", "The mirror is up to date"),
         ("first-backfill", "reading", "Working on the first backfill"),
         ("degraded", "degraded", "The API is failing, while pulls still work"),
-        ("api-down", "failing", "The API refuses the token"),
+        ("revoked", "failing", "The API refuses the token"),
         ("nothing", "not begun", "Nothing has been mirrored yet"),
         ("drift", "attention", "Working, and codes had drifted"),
         ("held", "attention", "Working, and changes are held"),

@@ -97,9 +97,7 @@ async def test_who_comes_as_it_ends_is_not_left_waiting(mirror: Mirror, turns: i
 
 
 @pytest.mark.long
-async def test_a_port_that_is_taken_is_told_once_and_taken_when_it_is_free(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_port_that_is_taken_is_told_once_and_taken_when_it_is_free(mirror: Mirror, tmp_path: Path) -> None:
     mirror.add_codes(mirror.add_voucher(), ["A"])
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"

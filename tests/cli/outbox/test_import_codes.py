@@ -70,7 +70,6 @@ async def test_one_code_on_each_line_from_the_standard_input(database_url: str, 
     assert values(database_url) == ["A-1", "A-2"]
 
 
-ELSE = "and asks for something else or was cancelled"
 BAD = [
     ("SECRET-1;;;", None),
     (";;;x", "value: is empty"),

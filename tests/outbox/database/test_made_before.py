@@ -13,9 +13,9 @@ from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.queue import ADDS, OTHER_VOUCHER, SENT_UTC, Outbox, as_user, execute
 
 
-async def sent_before(outbox: Outbox, value: str = "SUMMER") -> int:
+async def sent_before(outbox: Outbox) -> int:
     """An add that was sent at noon and half a second, without an answer, and without effect as it seemed."""
-    add = await outbox.add(value)
+    add = await outbox.add("SUMMER")
     sent_utc = SENT_UTC + SECOND / 2
     await outbox.set(add, attempts=1, first_sent_utc=sent_utc, unknown_since_utc=sent_utc)
     return add

@@ -119,7 +119,7 @@ async def test_pushes_go_before_pulls_but_for_one_place_in_41() -> None:
     async with asyncio.TaskGroup() as sending:
         for priority in [Priority.PULL] * 3 + [Priority.PUSH] * 60:
             sending.create_task(send(priority))
-    assert [permit for permit, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 42]
+    assert [place for place, priority in enumerate(order) if priority is Priority.PULL] == [0, 1, 42]
 
 
 async def test_while_pushes_are_backlogged_pulls_take_no_more_than_their_share_of_a_window() -> None:

@@ -1,4 +1,4 @@
-"""Hours of trying an API that is away, by the daemon's own patience: it is asked seldom, and found soon."""
+"""Twenty minutes of trying an API that is away, by the daemon's own patience: it is asked seldom, and found soon."""
 
 import asyncio
 import random
@@ -22,7 +22,7 @@ READERS = 8
 FOUND_S = 10.0
 """So long at most lies between any two requests then: whenever the API returns, it is found within ten seconds."""
 SELDOM_S = 5.0
-"""So long lies between two on average. Any two lie a third of it apart: one may travel longer than the next."""
+"""So long lies between two on average. Any two at least a third of it: one may travel longer than the next."""
 
 
 class Away:

@@ -49,7 +49,7 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self._directory, self._total = directory, total
         self._is_wrong = False
-        self._read_limits = 10
+        self._requests_between = 10
         self._stack = ExitStack()
         self._database_url = self._stack.enter_context(database)
         self._runner = self._stack.enter_context(asyncio.Runner())
@@ -92,7 +92,7 @@ class Machine(RuleBasedStateMachine):
     def goes_on(self) -> None:
         """The daemon works on for a while; some things must be right at any moment."""
         if hasattr(self, "_simulation"):
-            self._run(self._simulation.work(self._read_limits))
+            self._run(self._simulation.work(self._requests_between))
             self._judge(self._run(always(self._simulation)))
 
     @rule(steps=MANY)
@@ -186,9 +186,9 @@ class Machine(RuleBasedStateMachine):
             self._run(self._simulation.work_without_database())
 
     @rule(requests=st.integers(0, 40))
-    def read_limits(self, requests: int) -> None:
+    def change_pace(self, requests: int) -> None:
         """From now on so many requests are made between any two of these happenings."""
-        self._read_limits = requests
+        self._requests_between = requests
 
     @rule(steps=st.lists(DAEMON_STEPS, min_size=1, max_size=4))
     def die_between_awaits(self, steps: list[int]) -> None:

@@ -128,7 +128,7 @@ def _shown(code: Any) -> dict[str, Any]:
 
 
 async def _uncovered(mirror: Mirror) -> list[str]:
-    """Vouchers of which `mews.coverage` does not say that everything up to now is mirrored, and audited."""
+    """Vouchers of which `mews.coverage` does not say that all is mirrored, up to their newest change and beyond."""
     rows = {row["voucher_id"]: row for row in await mirror.rows("SELECT * FROM mews.coverage")}
     newest: dict[UUID, Any] = {}
     for code in mirror.world.codes_visible_to(ACCESS_TOKEN).values():

@@ -163,7 +163,7 @@ async def many(mirror: Mirror, site: Site) -> None:
 
 
 async def fleet(mirror: Mirror, site: Site) -> None:
-    """Twenty, of which some fail, one is paused, and one waits for somebody; two daemons share them, one has died."""
+    """Twenty, of which some fail, some are paused, one waits for somebody; two daemons share them, one has died."""
     await _run(mirror, REPLICAS)
     await _run(mirror, MANY.format(every=8, count=20))
     await _run(mirror, "UPDATE mews.vouchers SET connection = 'default' WHERE connection = 'hotel-0001'")

@@ -68,7 +68,6 @@ async def opened(browser: Browser, url: str, size: tuple[int, int], scheme: str,
     return page
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("state", STATES)
 async def test_each_state_is_accessible_and_fits_phone_and_desktop(
     mirror: Mirror, browser: Browser, state: str
@@ -84,7 +83,6 @@ async def test_each_state_is_accessible_and_fits_phone_and_desktop(
             await page.context.close()
 
 
-@pytest.mark.long
 async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -102,7 +100,6 @@ async def test_it_follows_what_happens_and_keeps_what_is_unfolded(mirror: Mirror
         assert await page.evaluate("document.getElementById('settings').open")
 
 
-@pytest.mark.long
 async def test_where_the_keyboard_stands_all_is_fresh_too(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["fleet"](mirror, site)
@@ -120,7 +117,6 @@ async def test_where_the_keyboard_stands_all_is_fresh_too(mirror: Mirror, browse
         assert await page.evaluate("window.stays.isConnected"), "what is selected or scrolled there is lost"
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("never_kept")
 async def test_its_title_says_how_it_is_also_behind_other_tabs(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
@@ -142,7 +138,6 @@ async def test_its_title_says_how_it_is_also_behind_other_tabs(mirror: Mirror, b
         assert await page.inner_text("#announce") == f"failing: {headline}"
 
 
-@pytest.mark.long
 async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)
@@ -154,7 +149,6 @@ async def test_its_charts_are_drawn_and_change_their_span(mirror: Mirror, browse
         await expect(page.locator("#plots canvas")).to_have_count(5, timeout=PATIENCE_MS)
 
 
-@pytest.mark.long
 async def test_before_there_is_anything_to_draw_it_says_when_charts_begin(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["first-backfill"](mirror, site)
@@ -164,7 +158,6 @@ async def test_before_there_is_anything_to_draw_it_says_when_charts_begin(mirror
         assert (await Axe().run(page)).response["violations"] == []
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("never_kept")
 async def test_without_its_database_it_is_accessible_too(database_url: str, browser: Browser) -> None:
     async with Proxy(database_url).served() as proxy:
@@ -186,7 +179,6 @@ async def test_without_its_database_it_is_accessible_too(database_url: str, brow
                 await page.context.close()
 
 
-@pytest.mark.long
 async def test_one_of_many_is_found_by_typing(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["many"](mirror, site)
@@ -200,7 +192,6 @@ async def test_one_of_many_is_found_by_typing(mirror: Mirror, browser: Browser) 
         assert (await Axe().run(page)).response["violations"] == []
 
 
-@pytest.mark.long
 async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         page = await opened(browser, f"http://127.0.0.1:{site.port}/", DESKTOP, "light")
@@ -211,7 +202,6 @@ async def test_it_says_when_the_daemon_has_gone(mirror: Mirror, browser: Browser
     assert (await Axe().run(page)).response["violations"] == []
 
 
-@pytest.mark.long
 async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["held"](mirror, site)
@@ -221,7 +211,6 @@ async def test_it_says_the_same_without_a_script(mirror: Mirror, browser: Browse
         assert await page.locator('noscript meta[http-equiv="refresh"], meta[http-equiv="refresh"]').count() == 1
 
 
-@pytest.mark.long
 async def test_a_keyboard_reaches_everything(mirror: Mirror, browser: Browser) -> None:
     async with serving(mirror) as site:
         await STATES["working"](mirror, site)

@@ -113,11 +113,9 @@ def test_writes_go_before_reads_and_reads_before_audits_and_none_waits_for_ever(
             *(call(Priority.PULL) for _ in range(3)),
             *(call(Priority.PUSH) for _ in range(40)),
         )
-        writes = [place for place, one in enumerate(order) if one == Priority.PUSH]
         assert order[1:9] == [Priority.PUSH] * 8, "the first came before anybody waited"
         assert order[9] == Priority.PULL
         assert order[10] == Priority.AUDIT
-        assert writes[-1] < len(order)
 
     run_in_virtual_time(main())
 
@@ -243,7 +241,7 @@ def test_who_waits_for_so_long_that_it_takes_its_budget_anew_keeps_its_turn() ->
 
 def test_who_steps_aside_keeps_nobody_waiting() -> None:
     async def main() -> None:
-        cap, loop = cap_of(1, 1_000_000), asyncio.get_running_loop()
+        cap = cap_of(1, 1_000_000)
         one, other = CappedCaller(cap), CappedCaller(cap)
         holding, aside, later = one.turn(Priority.PULL), one.turn(Priority.PULL), other.turn(Priority.PULL)
         assert holding.ask().done()
@@ -257,7 +255,7 @@ def test_who_steps_aside_keeps_nobody_waiting() -> None:
         assert asked.done()
         aside.end(is_used=True)
         await asyncio.sleep(2)
-        assert (cap.in_flight, cap.waiting, loop.time() >= 2, one.is_free) == (0, 0, True, True)
+        assert (cap.in_flight, cap.waiting, one.is_free) == (0, 0, True)
 
     run_in_virtual_time(main())
 

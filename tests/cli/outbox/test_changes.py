@@ -219,10 +219,10 @@ async def test_a_row_that_is_refused_at_the_commit_is_named_and_keeps_no_other(
 
 @pytest.mark.long
 async def test_what_refuses_every_row_is_told_once(cli: Cli, database_url: str) -> None:
-    ids = [add_row(database_url, f"HELD-{number}", "held") for number in range(150)]
+    for number in range(150):
+        add_row(database_url, f"HELD-{number}", "held")
     query(database_url, REFUSE.replace("OLD.value = 'HELD-3'", "true"))
     ended = await cli("outbox", "release", "--all", settings={"DATABASE_URL": database_url})
     assert (ended.code, ended.stdout) == (1, "")
     assert (len(ended.stderr.splitlines()), "P0001" in ended.stderr) == (1, True)
     assert set(statuses(database_url).values()) == {"held"}
-    assert len(ids) == 150

@@ -159,11 +159,9 @@ async def test_what_was_made_is_exported_with_its_ids(
 
 @pytest.mark.long
 async def test_the_list_fits_80_columns(database_url: str, settings: dict[str, str], tmp_path: Path) -> None:
-    for number in range(12_345, 12_348):
-        query(database_url, "ALTER SEQUENCE mews.voucher_code_outbox_id_seq RESTART WITH 1234567")
-        query(database_url, "DELETE FROM mews.voucher_code_outbox")
-        failed = add_row(database_url, f"{SECRET}-{number}", "uncertain", note="for the brochure of the summer")
-        say(database_url, failed, "a reason of many words, which goes on and on until it needs more than a line " * 2)
+    query(database_url, "ALTER SEQUENCE mews.voucher_code_outbox_id_seq RESTART WITH 1234567")
+    row_id = add_row(database_url, f"{SECRET}-12345", "uncertain", note="for the brochure of the summer")
+    say(database_url, row_id, "a reason of many words, which goes on and on until it needs more than a line " * 2)
     on_80 = settings | {"COLUMNS": "80", "NO_COLOR": "1"}
     for call in (("list",), ("list", "--values"), ("reasons", "--status", "uncertain")):
         shown = without_colours((await run_on_terminal("outbox", *call, settings=on_80, directory=tmp_path)).stdout)

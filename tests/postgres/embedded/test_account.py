@@ -61,7 +61,7 @@ def said_with_users(directory: Path, *names: str, path: str) -> str:
     )
     command = ["unshare", "--mount", "sh", "-c", f'{mount} && PATH={path} exec "$@"', "sh", sys.executable, "-c", WHO]
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
-    if ended.returncode != 0 and "unshare" in ended.stderr + "mount" in ended.stderr:
+    if ended.returncode != 0 and ("unshare" in ended.stderr or "mount" in ended.stderr):
         pytest.skip(f"this root may not mount: {ended.stderr}")
     return ended.stdout
 

@@ -2,22 +2,22 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from sync.demo.simulator import Operation, Status
+from tests.mews.helpers import served
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, Mirror
 from tests.support.receiver import receiving
 
 from .conftest import Cli
 
 ALL = set(Operation)
+HTML = {"Content-Type": "text/html"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,6 @@ async def findings(cli: Cli, settings: Mapping[str, str]) -> dict[str, CheckLine
 def wrong(found: Mapping[str, CheckLine]) -> list[str]:
     """The subjects of what is wrong."""
     return [subject for subject, one in found.items() if one.verdict == "WRONG"]
-
-
-@asynccontextmanager
-async def served(status: int, body: str) -> AsyncIterator[str]:
-    """A server that is not the API."""
-
-    async def answer(_request: web.Request) -> web.Response:
-        return web.Response(status=status, text=body, content_type="text/html")
-
-    other = web.Application()
-    other.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(other, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
 
 
 @pytest.mark.long
@@ -266,7 +250,7 @@ async def test_a_clock_of_the_apis_that_is_not_believed(cli: Cli, mirror: Mirror
 
 @pytest.mark.long
 async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None:
-    async with served(404, "<h1>Not found</h1>") as address:
+    async with served(404, HTML, b"<h1>Not found</h1>") as address:
         found = await findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address})
     assert "credentials" in wrong(found)
     assert "this is not the API's address (404)" in found["credentials"].detail
@@ -275,7 +259,7 @@ async def test_an_address_that_is_not_the_apis(cli: Cli, mirror: Mirror) -> None
 
 @pytest.mark.long
 async def test_a_page_in_the_apis_place_or_nobody_at_all(cli: Cli, mirror: Mirror, closed_port: int) -> None:
-    async with served(200, "<h1>Welcome to our Wi-Fi</h1>") as address:
+    async with served(200, HTML, b"<h1>Welcome to our Wi-Fi</h1>") as address:
         # Both are tried for a while, so they may as well wait together.
         page, nobody = await asyncio.gather(
             findings(cli, mirror.environment | {"MEWS_PLATFORM_ADDRESS": address}),

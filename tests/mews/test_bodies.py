@@ -14,11 +14,10 @@ import pytest
 
 from sync.core import api_errors
 from sync.mews.client import Client
-from sync.mews.client_settings import Credentials, RetryPolicy
-from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, limitation
-from tests.mews.helpers import ONCE, client_settings
+from sync.mews.client_settings import RetryPolicy
+from sync.mews.operations import ENTERPRISES
+from tests.mews.helpers import CREDENTIALS, MAX_BYTES, ONCE, client_settings, fail, read
 
-MAX_BYTES = 1_000_000
 IN_FLIGHT_BYTES = 16_000_000
 """What the system takes off a server before the client has seen it is some megabytes at most."""
 OK = ("HTTP/1.1 200 OK", "Request-Id: r-1", "Content-Type: application/json")
@@ -69,29 +68,15 @@ async def calling(
     """A client of such a server, which takes answers of up to `MAX_BYTES`."""
     talker = Talker(head, parts)
     server = await asyncio.start_server(talker.accept, "127.0.0.1", 0)
-    settings = client_settings(retry_policy, {"max_response_bytes": MAX_BYTES})
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    given, rng = Credentials("client-token", "access-token", "test"), random.Random(1)
-    client = Client(address, given, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
+    settings, rng = client_settings(retry_policy, {}), random.Random(1)
+    client = Client(address, CREDENTIALS, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
     async with server:
         try:
             yield client, talker
         finally:
             await client.aclose()
             await talker.hung_up()
-
-
-async def read(client: Client) -> int:
-    """How many enterprises an answer lists."""
-    page = await client.read(ENTERPRISES_GET_ALL, limitation(10, None), ENTERPRISES.decode)
-    return len(page.records)
-
-
-async def fail(client: Client) -> api_errors.ApiError:
-    """The error of a read that must fail."""
-    with pytest.raises(api_errors.ApiError) as raised:
-        await read(client)
-    return raised.value
 
 
 def body(length: int) -> bytes:
@@ -137,7 +122,7 @@ async def test_the_limit_is_to_the_byte(length: int, packed: bool, is_read: bool
     head = [*OK, CHUNKED, *([GZIP] if packed else [])]
     async with calling(head, lambda: [chunk(content), chunk(b"")]) as (client, _):
         if is_read:
-            assert await read(client) == 0
+            assert await read(client) == []
         else:
             assert type(await fail(client)) is api_errors.ResponseTooLarge
 

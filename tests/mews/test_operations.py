@@ -1,7 +1,5 @@
 """The operations over real HTTP: every page is read, nothing is asked for that a correct client never asks."""
 
-import random
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -11,10 +9,9 @@ from sync.core.api_errors import InvalidRequest, InvalidResponse, RequestTimedOu
 from sync.demo.simulator import Operation, RawBody, Status
 from sync.mews import operations
 from sync.mews.client import Client
-from sync.mews.client_settings import Credentials
 from sync.mews.limits import Window
-from tests.mews.helpers import client_settings
-from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN, IMPATIENT, Mirror
+from tests.mews.helpers import opened
+from tests.support.mirror import Mirror
 
 ID = "8c364829-c7ae-4972-b67f-93ea704d7228"
 
@@ -29,17 +26,9 @@ async def api() -> AsyncIterator[Mirror]:
 
 @pytest.fixture
 async def client(api: Mirror) -> AsyncIterator[Client]:
-    """A client of it without a budget."""
-    client = Client(
-        api.address,
-        Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test"),
-        client_settings(IMPATIENT, {}),
-        clock=time.monotonic,
-        rng=random.Random(1),
-        stop=api.stop,
-    )
-    yield client
-    await client.aclose()
+    """A client of it without a budget to speak of."""
+    async with opened(api) as client:
+        yield client
 
 
 async def test_every_voucher_is_read_page_by_page(api: Mirror, client: Client) -> None:

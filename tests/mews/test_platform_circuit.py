@@ -16,13 +16,12 @@ from sync.mews.client import SILENCE, Client
 from sync.mews.platform_circuit import PROBES, SEVERAL, PlatformCircuit
 from sync.mews.rate_limiter import RateLimiter
 from sync.mews.transport import HttpPools
-from tests.mews.helpers import ONCE, fail, opened, read, script
+from tests.mews.helpers import MAX_BYTES, ONCE, fail, opened, read, script
 from tests.mews.ledgers import WINDOW_S, LedgerInMemory, Ledgers
 from tests.outages.virtual_clock import run_in_virtual_time
 from tests.support.mirror import Mirror
 
 TOKENS = 6
-MAX_BYTES = 1_000_000
 TIMEOUT_S = 120.0
 FOUND_S = 6.5
 """So soon after its return an address is known to be back."""

@@ -4,10 +4,9 @@ import subprocess
 from pathlib import Path
 
 import psycopg
-from alembic import command
 
 from sync.postgres.embedded.programs import psql_path
-from tests.migrations.helpers import alembic, execute, query
+from tests.migrations.helpers import execute, query, upgrade
 from tests.support.queue import VOUCHER
 
 OLDEST = "0002"
@@ -48,8 +47,7 @@ AS_THE_OLD_DAEMON = (
 
 def make_old(url: str) -> None:
     """Brings an empty database to that revision, with its rows."""
-    with alembic(url) as config:
-        command.upgrade(config, OLDEST)
+    upgrade(url, OLDEST)
     # No trigger sees them: they are as the daemon of that time has left them.
     execute(url, "SET session_replication_role = replica; " + ROWS)
 

@@ -12,6 +12,7 @@ import pytest
 
 from sync.core.errors import DatabaseError
 from sync.postgres.migrations import migrate, revisions
+from tests.cli.conftest import SHOWN_SOON
 from tests.migrations.helpers import head, query
 from tests.migrations.old_database import OLDEST, kept, make_old, schema_of, work_as_before
 from tests.support.clusters import Cluster, Clusters, clusters
@@ -27,7 +28,6 @@ INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value)
 VALUES ('add', '{0}', 'NEW-1'), ('add', '{0}', 'NEW-2')
 """
 BUILT_HALF = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
-SHOWN_SOON = {"SYNC_LEASE_S": "1", "SYNC_SETTLE_AFTER_S": "0.5"}
 
 
 class Pair:

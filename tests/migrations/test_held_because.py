@@ -5,11 +5,10 @@ import sys
 
 import psycopg
 import pytest
-from alembic import command
 
 from sync.outbox import gap
 from sync.postgres.migrations import migrate
-from tests.migrations.helpers import MIGRATE, alembic, execute, head, query
+from tests.migrations.helpers import MIGRATE, execute, head, query, upgrade
 from tests.support.queue import VOUCHER
 
 BEFORE = "0019"
@@ -34,8 +33,7 @@ def held(value: str, words: str) -> str:
 @pytest.fixture
 def before_url(empty_database_url: str) -> str:
     """A database of the release before, with rows of every sort that the words tell."""
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, BEFORE)
+    upgrade(empty_database_url, BEFORE)
     execute(
         empty_database_url,
         *(queued("add", value) for value in ("GAP", "PENDING", "BACK")),

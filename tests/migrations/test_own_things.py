@@ -2,11 +2,10 @@
 
 import psycopg
 import pytest
-from alembic import command
 
 from sync.core.errors import DatabaseError, NotAllowed
 from sync.postgres.migrations import migrate, revisions
-from tests.migrations.helpers import alembic
+from tests.migrations.helpers import upgrade
 from tests.support.users import login
 
 BEFORE = "0006"
@@ -30,8 +29,7 @@ IN_THE_WAY = {
 @pytest.mark.sampled
 @pytest.mark.parametrize(("statement", "words"), IN_THE_WAY.values(), ids=IN_THE_WAY.keys())
 def test_what_is_in_the_way_is_named_with_the_next_step(empty_database_url: str, statement: str, words: str) -> None:
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, BEFORE)
+    upgrade(empty_database_url, BEFORE)
     with psycopg.connect(empty_database_url, autocommit=True) as user:
         user.execute(statement.encode())
     with pytest.raises(DatabaseError) as caught:
@@ -44,8 +42,7 @@ def test_what_is_in_the_way_is_named_with_the_next_step(empty_database_url: str,
 
 @pytest.mark.long
 def test_what_only_looks_at_our_tables_is_in_nobody_s_way(empty_database_url: str) -> None:
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, BEFORE)
+    upgrade(empty_database_url, BEFORE)
     with psycopg.connect(empty_database_url, autocommit=True) as user:
         for statement in (
             b"CREATE MATERIALIZED VIEW public.codes AS SELECT * FROM mews.active_voucher_codes",

@@ -5,11 +5,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from alembic import command
 from psycopg.rows import dict_row
 
 from sync.postgres.migrations import migrate
-from tests.migrations.helpers import alembic
+from tests.migrations.helpers import upgrade
 
 BEFORE = "0009"
 ROW = """
@@ -67,8 +66,7 @@ class Release0:
 
 @pytest.fixture
 def before_url(empty_database_url: str) -> str:
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, BEFORE)
+    upgrade(empty_database_url, BEFORE)
     return empty_database_url
 
 

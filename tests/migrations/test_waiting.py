@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection
@@ -16,7 +15,7 @@ from sync.postgres import migrations
 from sync.postgres.locks import Holder, holders
 from sync.postgres.migrations import migrate, revisions
 from sync.postgres.schema_version import known_revisions, migrations_directory
-from tests.migrations.helpers import alembic
+from tests.migrations.helpers import upgrade
 from tests.support.hostile import new_owner
 
 OLD_LOCK = "SELECT pg_advisory_lock(hashtext('voucher-sync migrations'))"
@@ -26,8 +25,7 @@ ALL_NUMBERS = "SELECT pg_advisory_lock(number) FROM generate_series(-1000, 1000)
 @pytest.fixture
 def behind_url(empty_database_url: str) -> str:
     """A database that the next migration of the outbox's tables is still to come to."""
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, "0002")
+    upgrade(empty_database_url, "0002")
     return empty_database_url
 
 
@@ -109,8 +107,8 @@ def test_where_nobody_holds_them_any_more_there_is_nobody_to_end(
 @pytest.mark.long
 @pytest.mark.usefixtures("impatient")
 def test_an_owner_who_may_not_see_all_of_others_is_told_what_he_may(empty_database_url: str) -> None:
-    with new_owner(empty_database_url) as owner, alembic(owner) as config:
-        command.upgrade(config, "0002")
+    with new_owner(empty_database_url) as owner:
+        upgrade(owner, "0002")
         with psycopg.connect(make_conninfo(empty_database_url, application_name="tableau")) as other:
             other.execute("SELECT count(*) FROM mews.voucher_code_outbox")
             words = rf"Held by pid {other.info.backend_pid} \(user {other.info.user}, application tableau\), on mews"

@@ -11,7 +11,7 @@ from tests.cli.conftest import Cli
 from tests.migrations.helpers import execute, query
 from tests.support.proxy import Proxy
 
-from .helpers import VOUCHER, run_fed
+from .helpers import VOUCHER, run_fed, values
 
 UNKNOWN = "Error: it is not known whether this was done: see `voucher-sync outbox list` before you do it again"
 QUEUE = b"voucher_code_outbox"
@@ -21,10 +21,6 @@ KEEPS = (
     "CREATE TRIGGER a_first BEFORE UPDATE ON mews.voucher_code_outbox "
     "FOR EACH ROW WHEN (OLD.value = 'KEPT') EXECUTE FUNCTION public.keep()",
 )
-
-
-def values(database_url: str) -> list[str]:
-    return [str(value) for (value,) in query(database_url, "SELECT value FROM mews.voucher_code_outbox ORDER BY id")]
 
 
 @pytest.mark.direct

@@ -6,12 +6,20 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
 
 from sync.postgres.embedded import embedded_postgres
-from tests.postgres.embedded.helpers import AS_ROOT, QUICK, STRANGER, copy_wheel, open_directory, run_as
+from tests.postgres.embedded.helpers import (
+    AS_ROOT,
+    QUICK,
+    STRANGER,
+    copy_wheel,
+    kill,
+    open_directory,
+    run_as,
+    server_of,
+)
 
 CONNECT = """
 try:
@@ -50,11 +58,6 @@ def long() -> Iterator[Path]:
         directory = path / ("x" * 100)
         make_server(directory)
         yield directory
-
-
-def postmaster(directory: Path) -> psutil.Process:
-    """The server's process."""
-    return psutil.Process(int((directory / "data/postmaster.pid").read_text().partition("\n")[0]))
 
 
 def sockets(connection: psycopg.Connection) -> Path:
@@ -100,7 +103,7 @@ def test_the_server_gets_nothing_of_our_environment(short: Path, monkeypatch: py
     for name, value in ours.items():
         monkeypatch.setenv(name, value)
     with embedded_postgres(short) as url, psycopg.connect(url):
-        for process in (postmaster(short), *postmaster(short).children()):
+        for process in (server_of(short), *server_of(short).children()):
             environment = process.environ()
             assert not set(environment) & (set(ours) - {"PGDATA"})
             assert not set(environment.values()) & set(ours.values())
@@ -141,10 +144,7 @@ def test_a_directory_for_the_socket_that_is_not_the_servers_is_not_used(long: Pa
 @pytest.mark.long
 def test_a_server_that_is_started_again_under_its_users_listens_where_it_did(long: Path) -> None:
     with embedded_postgres(long) as url:
-        server = postmaster(long)
-        family = [server, *server.children()]
-        server.kill()
-        psutil.wait_procs(family)
+        kill(server_of(long))
         with embedded_postgres(long) as again, psycopg.connect(url):
             assert again == url
 

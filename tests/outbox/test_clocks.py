@@ -25,11 +25,6 @@ SET status = 'pending', held_because = NULL, released_at = now() + interval '1 h
 """
 
 
-@pytest.fixture
-def outbox(mirror: Mirror) -> Outbox:
-    return Outbox(mirror)
-
-
 @pytest.mark.long
 async def test_a_database_clock_stepped_twice_while_an_answer_is_on_its_way_sends_nothing_again(
     mirror: Mirror, outbox: Outbox

@@ -47,7 +47,7 @@ WORDS = "the API's words"
 
 
 def refusal(**fields: object) -> Outcome:
-    error = api_errors.InvalidRequest("voucherCodes/add", "the API's words", status=400, request_id="request 1")
+    error = api_errors.InvalidRequest("voucherCodes/add", WORDS, status=400, request_id="request 1")
     return replace(Outcome(Verdict.REFUSED, error), **fields)  # type: ignore[arg-type]  # a field of the outcome's
 
 
@@ -86,7 +86,7 @@ def test_what_may_have_happened_is_looked_up_once_the_api_must_show_it() -> None
 
 def test_rows_of_a_call_that_was_refused_as_a_whole_stay_claimed() -> None:
     kept = only(resolve([ADD, OTHER], refusal(), WAITS))
-    assert (kept.status, kept.outcome, kept.error) == (Status.SENDING, AMONG_OTHERS, "the API's words")
+    assert (kept.status, kept.outcome, kept.error) == (Status.SENDING, AMONG_OTHERS, WORDS)
 
 
 @pytest.mark.parametrize("verdict", [Verdict.NOT_PROCESSED, Verdict.NOT_ALLOWED])
@@ -102,13 +102,13 @@ def test_what_had_no_effect_for_no_change_s_sake_goes_again_after_a_pause(verdic
 @pytest.mark.parametrize("row", [ADD, DELETE], ids=["add", "delete"])
 def test_a_change_that_is_refused_alone_fails_with_the_api_s_words_and_counts_its_blocks_anew(row: Row) -> None:
     failed = only(resolve([row], refusal(), WAITS))
-    assert (failed.status, failed.error, failed.http_status) == (Status.FAILED, "the API's words", 400)
+    assert (failed.status, failed.error, failed.http_status) == (Status.FAILED, WORDS, 400)
     assert (failed.request_id, failed.blocks) == ("request 1", Blocks(0, 0))
 
 
 def test_what_is_refused_after_an_attempt_without_an_answer_is_looked_up_first() -> None:
     looked_up = only(resolve([replace(ADD, unknown_since_utc=NOON)], refusal(), WAITS))
-    assert (looked_up.status, looked_up.error) == (Status.UNCERTAIN, "the API's words")
+    assert (looked_up.status, looked_up.error) == (Status.UNCERTAIN, WORDS)
     assert (looked_up.uncertain_because, looked_up.wait) == (Uncertainty.REFUSED, WAITS.before_look)
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_sent_after_a_refusal_goes_another_time_and_says_so(verdict:
     resolution.take(resolution.group, replace(refusal(), verdict=verdict))
     assert resolution.group == ()
     assert [row.id for row in resolution.left[0][0]] == [2, 3]
-    assert (only(resolution.left).status, only(resolution.left).error) == (Status.PENDING, "the API's words")
+    assert (only(resolution.left).status, only(resolution.left).error) == (Status.PENDING, WORDS)
 
 
 def test_after_many_that_were_refused_alone_the_rest_goes_another_time() -> None:

@@ -106,12 +106,11 @@ async def test_hotels_of_a_portfolio_never_share_a_call(mirror: Mirror, outbox: 
 
 
 @pytest.mark.long
-async def test_a_delete_behind_an_add_goes_after_it(mirror: Mirror, outbox: Outbox) -> None:
+async def test_an_add_behind_a_delete_of_its_code_goes_after_it(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
     await outbox.add(voucher, "A")
-    pushed = asyncio.create_task(outbox.pusher.push())
-    await pushed
+    await outbox.pusher.push()
     await outbox.delete(voucher, "A")
     await outbox.add(voucher, "A")
     await outbox.pusher.push()
@@ -203,11 +202,14 @@ async def test_a_token_that_may_not_write_stops_the_push_and_keeps_the_rows(mirr
     assert outbox.calls() == 1
 
 
-async def test_an_api_that_cannot_be_reached_leaves_everything_pending(mirror: Mirror, outbox: Outbox) -> None:
+@pytest.mark.parametrize("status", [409, 429])
+async def test_what_the_api_has_not_processed_stays_pending_and_is_put_off(
+    mirror: Mirror, outbox: Outbox, status: int
+) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()
     await outbox.add(voucher, "A")
-    mirror.simulator.faults.script(Operation.ADD_CODES, Status(429), Status(409))
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(status))
     await outbox.pusher.push()
     (row,) = await outbox.rows()
     assert (row["status"], row["attempts"]) == ("pending", 1)

@@ -226,9 +226,6 @@ async def test_codes_are_filtered_by_voucher_id_and_hotel(stage: Stage) -> None:
     assert await found(VoucherCodeIds=[str(first.id), str(other.id)]) == {"A"}
 
 
-STRANGER = [str(uuid4())]
-
-
 @pytest.mark.parametrize("scope", ["unknown", "outside"])
 @pytest.mark.parametrize(
     ("operation", "parameter"),

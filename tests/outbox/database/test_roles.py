@@ -1,13 +1,11 @@
 """What readers and writers may do, and that the daemon needs no right to make roles."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Integer, Text
 from sqlalchemy.dialects.postgresql import UUID
 
@@ -38,7 +36,7 @@ from tests.support.queue import (
     change,
     execute,
 )
-from tests.support.users import PASSWORD, login, user
+from tests.support.users import login, user
 
 DENIED = r"42501\): permission denied"
 
@@ -221,24 +219,9 @@ async def test_another_s_key_swallows_nothing(
     assert len(await outbox.statuses()) == 2
 
 
-@contextmanager
-def owned_database(server_url: str) -> Iterator[str]:
-    """The URL of an empty database for its owner, who may make no roles."""
-    with login(server_url) as owner:
-        name = psycopg.conninfo.conninfo_to_dict(owner)["user"]
-        with new_database(server_url) as url:
-            with psycopg.connect(url, autocommit=True) as admin:
-                admin.execute(
-                    sql.SQL("ALTER DATABASE {} OWNER TO {}").format(
-                        sql.Identifier(str(admin.info.dbname)), sql.Identifier(str(name))
-                    )
-                )
-            yield make_conninfo(url, user=str(name), password=PASSWORD)
-
-
 @pytest.mark.long
 async def test_who_may_make_no_roles_can_migrate_and_use_the_outbox(server_url: str, template: str) -> None:
-    with owned_database(server_url) as url:
+    with new_database(server_url) as database, new_owner(database) as url:
         migrate(url)
         engine = make_engine(url)
         outbox = Outbox(engine)
@@ -253,7 +236,7 @@ async def test_who_may_make_no_roles_can_migrate_and_use_the_outbox(server_url: 
 @pytest.mark.long
 @pytest.mark.usefixtures("template")  # with it the server has the roles
 def test_roles_that_stand_already_get_their_grants_from_who_may_make_none(server_url: str) -> None:
-    with owned_database(server_url) as url:
+    with new_database(server_url) as database, new_owner(database) as url:
         migrate(url)
         with psycopg.connect(url) as owner:
             granted = owner.execute(

@@ -21,7 +21,7 @@ from sync.outbox import moved
 from sync.outbox.claims import end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.followers import move_followers
-from sync.outbox.outcomes import SET_ASIDE, Completion, Resolved
+from sync.outbox.outcomes import IDS, SET_ASIDE, Completion, Resolved
 from sync.outbox.rules import Status, Uncertainty, Verdict
 from sync.outbox.tables import outbox, outbox_attempts
 
@@ -92,8 +92,8 @@ async def _put_off(
     """Have rows wait that another connection may make, in place of failing; the others."""
     if not row_ids or (failed.was_sent and failed.outcome != Verdict.REFUSED):
         return row_ids  # of what may have been made nothing is made again
-    is_invalid = failed.http_status == HTTPStatus.BAD_REQUEST
-    found = await moved.elsewhere(tx, row_ids, discovered_as_of, is_invalid=is_invalid)
+    names_an_id = failed.http_status == HTTPStatus.BAD_REQUEST and any(name in (failed.error or "") for name in IDS)
+    found = await moved.elsewhere(tx, row_ids, discovered_as_of, names_an_id=names_an_id)
     for wait, waiting in found.of_wait.items():
         again = replace(failed, status=Status.PENDING, wait=wait, blocks=None)
         await _complete_all(tx, attempt_id, waiting, again, completed)

@@ -64,16 +64,16 @@ class Elsewhere:
 
 
 async def elsewhere(
-    tx: AsyncConnection, row_ids: Sequence[int], discovered_as_of: datetime | None, *, is_invalid: bool
+    tx: AsyncConnection, row_ids: Sequence[int], discovered_as_of: datetime | None, *, names_an_id: bool
 ) -> Elsewhere:
     """Which of the rows that are about to fail another connection may make: its voucher is that one's by now.
 
-    Or it may be soon, where what was refused is an id (`is_invalid`) and another connection at work sees the hotel: a
+    Or it may be soon, where the API refuses an id (`names_an_id`) and another connection at work sees the hotel: a
     token that has lost a hotel is refused until a discovery of it, and one of the other's. The row waits until one that
     began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is listed
     no more, for `HIDDEN_FOR` at most.
     """
-    parameters = {"ids": list(row_ids), "discovered": discovered_as_of, "is_invalid": is_invalid, "most": HIDDEN_FOR}
+    parameters = {"ids": list(row_ids), "discovered": discovered_as_of, "names_an_id": names_an_id, "most": HIDDEN_FOR}
     of_wait, asked_at = defaultdict[timedelta, list[int]](list), None
     for row in await tx.execute(_ELSEWHERE, parameters):
         if row.is_anothers:
@@ -108,7 +108,7 @@ SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT
 FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS known ON known.id = row.voucher_id
 LEFT JOIN sync.skipped AS gone
   ON gone.connection = row.connection AND gone.id = row.voucher_id AND gone.until IS NULL AND gone.since > now() - :most
-WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :is_invalid AND EXISTS (
+WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :names_an_id AND EXISTS (
   SELECT FROM (SELECT name AS connection, enterprise_ids FROM sync.connections) AS other
   WHERE other.connection <> row.connection AND known.enterprise_id = ANY (other.enterprise_ids)
     AND {IS_AT_WORK.format(of="other")}
@@ -120,7 +120,7 @@ WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :is_invalid
 """).bindparams(  # noqa: S608 - put together of constants
     IDS,
     bindparam("discovered", type_=TIMESTAMP),
-    bindparam("is_invalid", type_=Boolean),
+    bindparam("names_an_id", type_=Boolean),
     bindparam("most", type_=Interval),
 )
 

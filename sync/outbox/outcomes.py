@@ -21,9 +21,10 @@ from sync.outbox.rules import Decision, Fail, Operation, Row, Stands, Status, Un
 RETRY = Backoff(base_s=1.0, cap_s=60.0)
 MAX_REFUSED = 50
 """After so many changes that were refused alone, others get their turn, and the rest of the batch another one."""
-VOUCHER_ID = "VoucherId"
-ENTERPRISE_ID = "EnterpriseId"
+VOUCHER_ID, ENTERPRISE_ID = "VoucherId", "EnterpriseId"
 """As the API names the parameter that it refuses: `Invalid VoucherId`."""
+IDS = (VOUCHER_ID, ENTERPRISE_ID, "VoucherCodeIds")
+"""What it refuses where a token does not see whose they are."""
 
 AMONG_OTHERS = "refused among others"
 """A call that was refused as a whole, which proves nothing of each change in it."""

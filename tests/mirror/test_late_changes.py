@@ -218,6 +218,17 @@ async def test_a_change_that_is_refused_although_its_voucher_is_listed_fails_aft
     assert await stand(mirror) == [("failed", "default")]
 
 
+async def test_a_change_that_is_refused_for_anything_else_fails_at_once(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await discover(group)
+    await outbox.refresh()
+    await outbox.add(voucher, "NEW")
+    mirror.simulator.faults.script(Operation.ADD_CODES, Status(400, "Invalid ValidityEndUtc"))
+    await outbox.pusher.push()
+    assert (outbox.pusher.waiting.discovery, await stand(mirror)) == (False, [("failed", "default")])
+
+
 async def test_a_delete_by_value_waits_for_a_pull_that_has_read_what_was_taken_over(
     mirror: Mirror, group: Connection, voucher: Voucher
 ) -> None:

@@ -1,9 +1,10 @@
 """An audit of a large voucher, measured: `voucher-sync audit --repair` as a process of its own, real PostgreSQL.
 
     .venv/bin/python benchmarks/audit.py --codes 1000000 --vouchers 1
+    .venv/bin/python benchmarks/audit.py --codes 100000 --vouchers 1500 --planted 0 --latency-ms 50 --within-budget
 
-Plants drift of every kind first. Exits 1 unless all of it was found and mended, memory stayed flat, and no transaction
-that writes was open for longer than a second.
+Plants drift of every kind first, which an audit reads twice, by calls of its own. Exits 1 unless all of it was found
+and mended, memory stayed flat, and no transaction that writes was open for longer than a second.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from measures import MEASURED
 from worlds import ACCESS_TOKEN, CLIENT_TOKEN, make_world
 
 from sync.demo.comparison import compare
-from sync.demo.simulator import UNLIMITED, Simulator, World
+from sync.demo.simulator import UNLIMITED, RateLimit, Simulator, World
 from sync.postgres.embedded import embedded_postgres
 from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
@@ -50,32 +51,37 @@ PLANTED = {
 @click.command()
 @click.option("--codes", default=1_000_000, show_default=True)
 @click.option("--vouchers", default=1, show_default=True)
-def main(codes: int, vouchers: int) -> None:
+@click.option("--planted", type=int, help="Codes of each kind of drift.  [default: one in a hundred]")
+@click.option("--latency-ms", default=0, show_default=True, help="What a call of the audit takes.")
+@click.option("--within-budget", is_flag=True, help="The audit has the API's 200 calls in 30 s.")
+def main(codes: int, vouchers: int, planted: int | None, latency_ms: int, *, within_budget: bool) -> None:
     """Mirror, plant drift, audit, compare."""
     world = make_world(codes, vouchers)
+    limit = RateLimit() if within_budget else UNLIMITED
+    api = Simulator(world, latency_s=latency_ms / 1000, rate_limit=limit)
+    planted = codes // 100 if planted is None else planted
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-", ignore_cleanup_errors=True) as directory:
         with embedded_postgres(Path(directory)) as url:
             migrate(url)
-            is_good = asyncio.run(measure(world, url, planted=codes // 100))
+            is_good = asyncio.run(measure(world, api, limit, url, planted))
     sys.exit(0 if is_good else 1)
 
 
-async def measure(world: World, url: str, planted: int) -> bool:
-    """Print what an audit took; whether it was right, flat and never long in a transaction."""
-    simulator = Simulator(world, rate_limit=UNLIMITED)
-    async with simulator.serve() as address:
-        environment = {
-            "DATABASE_URL": url,
-            "MEWS_PLATFORM_ADDRESS": address,
-            "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
-            "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
-            "SYNC_RATE_LIMIT_REQUESTS": str(UNLIMITED.requests),
-            "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
-            "SYNC_PLATFORM_CALLS_PER_S": "1000000",
-        }
-        await command(environment, "once")
-        plant(url, planted)
-        before = len(simulator.requests)
+async def measure(world: World, api: Simulator, limit: RateLimit, url: str, planted: int) -> bool:
+    """Print what an audit by `api`, within its `limit`, took; whether it was right, flat and never long in writing."""
+    environment = {
+        "DATABASE_URL": url,
+        "MEWS_CLIENT_TOKEN": CLIENT_TOKEN,
+        "MEWS_ACCESS_TOKEN": ACCESS_TOKEN,
+        "SYNC_PLATFORM_CALLS_IN_FLIGHT": "1000000",
+        "SYNC_PLATFORM_CALLS_PER_S": "1000000",
+    }
+    async with Simulator(world, rate_limit=UNLIMITED).serve() as address:
+        environment["MEWS_PLATFORM_ADDRESS"] = address
+        await command({**environment, "SYNC_RATE_LIMIT_REQUESTS": str(UNLIMITED.requests)}, "once")
+    plant(url, planted)
+    environment["SYNC_RATE_LIMIT_REQUESTS"] = str(limit.requests)
+    async with api.serve(port=int(address.rpartition(":")[2])):  # by another address it would be another API
         watching = asyncio.create_task(longest_write_s(url))
         figures, summary = await command(environment, "audit", "--repair", "--json")
         watching.cancel()
@@ -85,9 +91,9 @@ async def measure(world: World, url: str, planted: int) -> bool:
     await engine.dispose()
     click.echo(
         f"audit: {figures['wall_s']:.1f} s wall, {figures['cpu_s']:.1f} s CPU, {figures['rss_mb']:.0f} MB peak RSS, "
-        f"{len(simulator.requests) - before} requests; longest write transaction {longest_s:.2f} s\n"
+        f"{len(api.requests)} requests; longest write transaction {longest_s:.2f} s\n"
         f"  planted {planted} of each kind; drift {summary['drift']}, repaired {summary['repaired']}\n"
-        f"mirror: {comparison} (the invented rows are called missing); {len(simulator.violations)} violations"
+        f"mirror: {comparison} (the invented rows are called missing); {len(api.violations)} violations"
     )
     is_mended = summary["drift"] == summary["repaired"] == 3 * planted
     is_equal = comparison.differing == comparison.only_there == 0 and comparison.only_here == planted

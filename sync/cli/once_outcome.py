@@ -47,7 +47,7 @@ class Outcome:
         """Counts for people."""
         if self.pulled is None or self.discovered is None:
             return f"Nothing was pulled.{self._rejected()}{self._pushed()}"
-        windows = f"{self.pulled.windows_done} of {plural(self.pulled.windows_planned, 'window')}"
+        windows = f"{self.pulled.windows_done:,} of {plural(self.pulled.windows_planned, 'window')}"
         return (
             f"{plural(self.discovered.vouchers, 'voucher')}, {windows}, {plural(self.pulled.codes, 'code')} read, "
             f"{plural(self.pulled.written, 'row')} written{'' if self._is_caught_up else '; not caught up'}."
@@ -56,17 +56,17 @@ class Outcome:
 
     def _rejected(self) -> str:
         number = sum(report.rejected for report in (self.discovered, self.pulled) if report)
-        return f" New records that cannot be stored: {number}; see sync.rejected_records." if number else ""
+        return f" New records that cannot be stored: {number:,}; see sync.rejected_records." if number else ""
 
     def _pushed(self) -> str:
         pushed, refused = self.pushed, ""
         if pushed.refused:
             reason = "something on the outbox's table refuses to have changed"
-            refused = f" Changes that {reason}: {pushed.refused}; their last_error says more."
+            refused = f" Changes that {reason}: {pushed.refused:,}; their last_error says more."
         if not (pushed.done or pushed.failed or pushed.held):
             return refused
-        held = f", {pushed.held} held" if pushed.held else ""
-        return f" Pushed: {plural(pushed.done, 'change')} done, {pushed.failed} failed{held}.{refused}"
+        held = f", {pushed.held:,} held" if pushed.held else ""
+        return f" Pushed: {plural(pushed.done, 'change')} done, {pushed.failed:,} failed{held}.{refused}"
 
 
 @dataclass(frozen=True, slots=True)

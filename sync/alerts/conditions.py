@@ -20,25 +20,26 @@ class Kind(StrEnum):
     """The conditions, by the names that a receiver sees."""
 
     FAILING = "failing"
-    """The connection fails, or the database cannot be reached; told once it has lasted for 30 s, and so is its end, as
-    by a pause."""
+    """The connection fails, or the database cannot be reached. It is told once it has lasted for 30 s; its end, for
+    example by a pause, is told in the same way."""
     NO_PROGRESS = "no_progress"
-    """No pull has read anything for three intervals, although none fails; so is this."""
+    """No pull has read anything for three intervals, although none fails. It is told, and so is its end, once it has
+    lasted for 30 s."""
     NOT_ADOPTED = "not_adopted"
-    """The database was restored, copied, or has lost commits; so what was queued before that is held."""
+    """The database was restored, was copied, or has lost commits; what was queued before that is held."""
     HELD = "changes_held"
-    """Changes wait for somebody to release them; told again when they are ten times as many."""
+    """Changes wait for somebody to release them. It is told again when they are ten times as many."""
     FAILED = "changes_failed"
-    """Changes were refused for good; so is this."""
+    """Changes were refused for good. It is told again when they are ten times as many."""
     STUCK = "changes_stuck"
-    """Nothing can become of changes until somebody mends what keeps them, as what on the outbox's table refuses them;
-    so is this."""
+    """Changes cannot go on until somebody mends what keeps them, for example something on the outbox's table that
+    refuses them. It is told again when they are ten times as many."""
     REJECTED = "records_rejected"
-    """Records of the API could not be stored; so is this."""
+    """Records of the API could not be stored. It is told again when they are ten times as many."""
     DRIFT = "drift"
-    """The last audit has found codes that had drifted; each audit is told."""
+    """The last audit has found codes that had drifted. Each such audit is told."""
     AUDIT_STOPPED = "audit_stopped"
-    """The last audit missed more than `SYNC_AUDIT_MAX_LOSS` of the codes, and changed nothing."""
+    """The last audit could not find more than `SYNC_AUDIT_MAX_LOSS` of the codes, and changed nothing."""
 
 
 LEFT = (

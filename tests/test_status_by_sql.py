@@ -22,12 +22,23 @@ WITH plan AS (INSERT INTO sync.plans (connection, voucher_ids, end_utc, page_siz
   VALUES ('default', '{{}}', now(), 1000) RETURNING id)
 INSERT INTO sync.windows SELECT id, now() - interval '1 day', now() FROM plan;
 INSERT INTO mews.voucher_code_outbox (operation, voucher_code_id) VALUES ('delete', gen_random_uuid());
+INSERT INTO mews.enterprises (id, name, connection) VALUES (gen_random_uuid(), 'Prague', 'default');
+INSERT INTO mews.services (id, enterprise_id, name, is_active, connection)
+SELECT gen_random_uuid(), id, 'Stay', true, 'default' FROM mews.enterprises;
+INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
+SELECT gen_random_uuid(), id, enterprise_id, 'Summer offer', true, 'default' FROM mews.services;
+INSERT INTO sync.skipped (connection, kind, id, reason) VALUES ('default', 'voucher', gen_random_uuid(), 'no');
+INSERT INTO sync.rejected_records (connection, digest, kind, raw, reason)
+VALUES ('default', 'x', 'VoucherCodes', '{{}}', 'no');
+INSERT INTO sync.budgets VALUES ('x');
+INSERT INTO sync.reservations (token_fingerprint, process, beat, reserved, ages_ms, is_waiting, counts_for_ms)
+VALUES ('x', gen_random_uuid(), 1, 3, '{{100, 200}}', false, 1000);
 {RUNS};{LATELY}
 """
 
 
 def test_every_section_has_its_statement() -> None:
-    assert len(SECTIONS) == PAGE.count("\n## ") == 11
+    assert len(SECTIONS) == PAGE.count("\n## ") == 16
 
 
 @pytest.mark.parametrize("title", SECTIONS)

@@ -88,11 +88,11 @@ async def test_a_clock_set_back_in_the_middle_of_a_backfill_stops_nothing_and_lo
     for age in range(10, 1500, 50):
         mirror.add_codes(voucher, [f"{age}"], days_old=age)
 
-    def set_back(_: RequestRecord) -> None:
+    def put_back(_: RequestRecord) -> None:
         mirror.clock.advance(timedelta(hours=-1))
         mirror.world.add_codes(voucher.id, ["BACK"])
 
-    at_page(mirror, 5, set_back)
+    at_page(mirror, 5, put_back)
     await mirror.once()
     await later(mirror)
     assert (await mirror.compare()).is_equal

@@ -49,7 +49,9 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Concerned:
-    """The connections whose rows a gap holds; `is_everybody`: some are of vouchers that nobody knew yet."""
+    """The connections whose rows a gap holds; `is_everybody`: some are of vouchers that nobody knew yet, and may be
+    anybody's.
+    """
 
     names: frozenset[str]
     is_everybody: bool
@@ -88,13 +90,16 @@ async def hold_again(engine: AsyncEngine, known: Known) -> None:
     await _hold_all(engine, known, _SOME_RELEASED)
 
 
-async def held_rows(tx: AsyncConnection, after: int, limit: int, of: Collection[str] | None = None) -> list[Row]:
+async def held_rows(tx: AsyncConnection, after: int, limit: int, of: Concerned | None = None) -> list[Row]:
     """Rows that a gap holds, by number, from the first after `after` on; locked, once nobody else has them.
 
-    `of`: those of these connections alone.
+    `of`: those of these connections alone; where they are everybody, also those of vouchers that nobody knows.
     """
     some = _ROWS_OF_GAP.where(outbox.c.id > after).limit(limit)
-    return await _load(tx, some if of is None else some.where(outbox.c.connection.in_(of)))
+    if of is not None:
+        is_theirs = outbox.c.connection.in_(of.names)
+        some = some.where(or_(is_theirs, outbox.c.connection.is_(None)) if of.is_everybody else is_theirs)
+    return await _load(tx, some)
 
 
 async def count_held(tx: AsyncConnection) -> Left:

@@ -1,7 +1,7 @@
 """Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -20,7 +20,7 @@ from sync.mirror.read_back import read_everything
 from sync.mirror.windows import chunks
 from sync.outbox import gap, lookups
 from sync.outbox.claims import as_daemon
-from sync.outbox.gap import Left
+from sync.outbox.gap import Concerned, Left
 from sync.outbox.given_up import count_unknown, give_up
 from sync.outbox.rules import Row
 from sync.postgres.engine import in_transaction
@@ -108,7 +108,8 @@ async def adopt(
         return adoption
     await _complete_standing(connection.engine, readers, adoption)
     if rest in (Rest.RELEASE, Rest.CANCEL):
-        await _move_left(connection, adoption, rest, [one.name for one in readers])
+        names = frozenset(one.name for one in readers)
+        await _move_left(connection, adoption, rest, Concerned(names, is_everybody=len(names) == 1 + len(others)))
     adoption.left = await in_transaction(connection.engine, gap.count_held)
     adoption.adopted = rest is not None
     would_fail = partial(count_unknown, known=known)
@@ -214,7 +215,7 @@ async def _read_unstamped(connection: Connection, rows: list[Row]) -> None:
         await read_everything(connection, list(some))
 
 
-async def _move_left(connection: Connection, adoption: Adoption, rest: Rest, read: Collection[str]) -> None:
+async def _move_left(connection: Connection, adoption: Adoption, rest: Rest, read: Concerned) -> None:
     """Release or cancel what was looked up, of those that were `read`; what is held of others since stays so."""
     counts, after = Counter[Rest](), 0
     move = gap.release if rest is Rest.RELEASE else gap.cancel

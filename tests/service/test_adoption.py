@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -26,6 +27,7 @@ GAP_AN_HOUR_AHEAD = "UPDATE sync.incarnation SET gap_at = gap_at + interval '1 h
 """As of a clock of the database that went back since, or of another server's."""
 QUEUED_AHEAD = "UPDATE mews.voucher_code_outbox SET created_at = created_at + :by"
 LOCK = "SELECT FROM mews.voucher_code_outbox FOR UPDATE"
+QUEUE_UNKNOWN = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', :voucher_id, 'X')"
 TAKEN_OVER = "UPDATE sync.incarnation SET timeline = timeline - 1, started_at = started_at - interval '1 day'"
 
 
@@ -280,6 +282,17 @@ async def test_what_somebody_has_locked_is_waited_for_and_not_left_to_be_sent(
         adoption = await adopting
     assert (adoption.done, adoption.adopted) == (1, True)
     assert await outbox.statuses() == ["done", "cancelled" if rest is Rest.CANCEL else "held"]
+
+
+@pytest.mark.parametrize("rest", [Rest.RELEASE, Rest.CANCEL])
+async def test_what_names_an_unknown_voucher_goes_with_the_rest(mirror: Mirror, outbox: Outbox, rest: Rest) -> None:
+    await outbox.refresh()
+    await mirror.execute(QUEUE_UNKNOWN, voucher_id=uuid4())
+    await mirror.execute(ELSEWHERE)
+    async with mirror.connected():
+        jobs = app.make_jobs(mirror.connection, mirror.settings())
+        adoption = await adopt(mirror.connection, jobs, rest, no_pause)
+    assert (adoption.left.adds, adoption.released + adoption.cancelled, adoption.adopted) == (0, 1, True)
 
 
 async def no_pause() -> None:

@@ -61,9 +61,10 @@ async def locked_by_others(tx: AsyncConnection, connection: str) -> DatabaseLock
         return None
     found = await tx.run_sync(blockers, timedelta())
     rows = "its row" if count == 1 else "their rows"
+    # Nobody is found where it has ended meanwhile, or waits itself for somebody else.
+    who = f". {describe(found)}, then it works again" if found else ""
     return DatabaseLocked(
-        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds {rows}. "
-        f"{describe(found)}, then it works again"
+        f"{plural(count, 'change is', 'changes are')} due, and not sent: another transaction holds {rows}{who}"
     )
 
 

@@ -98,6 +98,7 @@ class Claimer:
             dispatched,
             held=dispatched.held + len(rest.ids),
             set_aside=[*dispatched.set_aside, *rest.refused],
+            has_more=dispatched.held + len(rest.ids) > 0,  # of what is not held nothing was looked at yet
             suspicious_because=None,
         )
 

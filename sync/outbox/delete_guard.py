@@ -6,13 +6,18 @@ from datetime import timedelta
 from functools import partial
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    Interval,
     Text,
+    all_,
     bindparam,
     func,
+    literal,
     select,
     text,
 )
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.plurals import percent, plural
@@ -88,7 +93,8 @@ async def _hold_some(
     tx: AsyncConnection, connection: str, reason: str, without: Collection[int] = ()
 ) -> tuple[Written, bool]:
     """What is held, and whether more may wait."""
-    free = select(outbox.c.id).where(*_unreleased(connection), outbox.c.id.not_in(without)).limit(HELD_AT_ONCE)
+    without_ids = literal([*without], ARRAY(BigInteger))  # in one parameter, of which a statement takes 65,535
+    free = select(outbox.c.id).where(*_unreleased(connection), outbox.c.id != all_(without_ids)).limit(HELD_AT_ONCE)
     row_ids = (await tx.execute(free.with_for_update(key_share=True, skip_locked=True))).scalars().all()
     held = await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
     return held, len(row_ids) == HELD_AT_ONCE
@@ -120,11 +126,16 @@ async def _count_deletes(
 ) -> tuple[int, int]:
     """Deletes that nobody has approved: those that wait and those of the `window`; and how many of them are done.
 
-    None at all where none waits: there is nothing to hold then.
+    None at all where none waits: there is nothing to hold then. Those that wait for longer than the window may be left
+    of a hold that did not end, so that what is held of their time counts too.
     """
-    pending = (await tx.execute(_COUNT_UNRELEASED, {"connection": connection, "at": since.at})).scalar_one()
-    if not pending:
+    waiting = (await tx.execute(_COUNT_UNRELEASED, {"connection": connection, "at": since.at})).one()
+    if not waiting.number:
         return 0, 0
+    held = 0
+    if waiting.oldest is not None and waiting.oldest < waiting.now - rule.window:
+        of_their_time = {"connection": connection, "since": waiting.oldest - rule.window, "before": rule.window}
+        held = (await tx.execute(_COUNT_HELD, of_their_time)).scalar_one()
     recent = (
         outbox.c.connection == connection,
         outbox.c.operation == Operation.DELETE,
@@ -134,7 +145,7 @@ async def _count_deletes(
     )
     is_done = outbox.c.status == Status.DONE
     others, done = (await tx.execute(select(func.count(), func.count().filter(is_done)).where(*recent))).one()
-    return pending + others, done
+    return waiting.number + held + others, done
 
 
 def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
@@ -150,13 +161,24 @@ def _unreleased(connection: str) -> tuple[ColumnElement[bool], ...]:
 # transaction is open. The order, which one index alone has, lets it pass over them by their `next_attempt_at`, without
 # a look at each row: in the index of what is unreleased there is none.
 _COUNT_UNRELEASED = text("""
-SELECT count(*) FILTER (WHERE waiting.released_at IS NULL) FROM (
-  SELECT row.released_at FROM mews.voucher_code_outbox AS row
+SELECT count(*) FILTER (WHERE waiting.released_at IS NULL) AS number, now() AS now,
+       min(waiting.created_at) FILTER (
+         WHERE waiting.released_at IS NULL AND waiting.next_attempt_at <= now()) AS oldest
+FROM (
+  SELECT row.released_at, row.created_at, row.next_attempt_at FROM mews.voucher_code_outbox AS row
   WHERE row.status = 'pending' AND row.connection = :connection AND row.operation = 'delete'
     AND row.next_attempt_at >= :at
   ORDER BY row.enterprise_id, row.next_attempt_at, row.id
 ) AS waiting
 """).bindparams(bindparam("connection", type_=Text), bindparam("at", type_=TIMESTAMP))
+
+_COUNT_HELD = text("""
+SELECT count(*) FROM mews.voucher_code_outbox
+WHERE status = 'held' AND connection = :connection AND held_because = 'too_many_deletes'
+  AND created_at > :since AND created_at <= now() - :before
+""").bindparams(
+    bindparam("connection", type_=Text), bindparam("since", type_=TIMESTAMP), bindparam("before", type_=Interval)
+)
 
 _HOLD = text("""
 UPDATE mews.voucher_code_outbox SET status = 'held', held_because = 'too_many_deletes', last_error = :reason

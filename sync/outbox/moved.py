@@ -71,7 +71,7 @@ async def elsewhere(
     Or it may be soon, where the API refuses an id (`names_an_id`) and another connection at work sees the hotel: a
     token that has lost a hotel is refused until a discovery of it, and one of the other's. The row waits until one that
     began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is listed
-    no more, for `HIDDEN_FOR` at most.
+    no more, for `HIDDEN_FOR` at most. Meanwhile it is tried again, seldom once that takes longer than a discovery does.
     """
     parameters = {"ids": list(row_ids), "discovered": discovered_as_of, "names_an_id": names_an_id, "most": HIDDEN_FOR}
     of_wait, asked_at = defaultdict[timedelta, list[int]](list), None
@@ -81,7 +81,8 @@ async def elsewhere(
         elif row.is_unlisted:
             of_wait[TRY_AGAIN].append(row.id)
         else:
-            of_wait[ASK_AGAIN].append(row.id)
+            is_new = row.refused_at is None or row.now - row.refused_at < TRY_AGAIN
+            of_wait[ASK_AGAIN if is_new else TRY_AGAIN].append(row.id)
             asked_at = row.now
     return Elsewhere(of_wait, asked_at)
 
@@ -104,19 +105,21 @@ SELECT id FROM assigned WHERE is_known_ones
 _TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")
 
 _ELSEWHERE = text(f"""
-SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_unlisted, now() AS now
+SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_unlisted, now() AS now,
+       first.refused_at
 FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS known ON known.id = row.voucher_id
 LEFT JOIN sync.skipped AS gone
   ON gone.connection = row.connection AND gone.id = row.voucher_id AND gone.until IS NULL AND gone.since > now() - :most
+CROSS JOIN LATERAL (
+  SELECT min(noted.settled_at) AS refused_at FROM mews.voucher_code_outbox_attempts AS noted
+  WHERE noted.outbox_id = row.id AND noted.outcome = 'refused'
+    AND noted.settled_at > coalesce(row.changed_at, row.created_at)
+) AS first
 WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :names_an_id AND EXISTS (
   SELECT FROM (SELECT name AS connection, enterprise_ids FROM sync.connections) AS other
   WHERE other.connection <> row.connection AND known.enterprise_id = ANY (other.enterprise_ids)
     AND {IS_AT_WORK.format(of="other")}
-) AND (gone.id IS NOT NULL OR NOT EXISTS (
-  SELECT FROM mews.voucher_code_outbox_attempts AS noted
-  WHERE noted.outbox_id = row.id AND noted.outcome = 'refused' AND noted.settled_at < :discovered
-    AND noted.settled_at > coalesce(row.changed_at, row.created_at)
-)))
+) AND (gone.id IS NOT NULL OR (first.refused_at < :discovered) IS NOT TRUE))
 """).bindparams(  # noqa: S608 - put together of constants
     IDS,
     bindparam("discovered", type_=TIMESTAMP),

@@ -1,5 +1,7 @@
 """Changes that are noted as one connection's while their voucher is another's, both at work: that one makes them."""
 
+from dataclasses import replace
+
 import psycopg
 import pytest
 from sqlalchemy import text
@@ -17,6 +19,11 @@ from tests.support.outbox import A_WHILE, Outbox, active
 QUEUE = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES (%s, %s, %s)"
 DELETE = """
 INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('delete', :voucher_id, 'NEW')
+"""
+WAIT = """
+SELECT CAST(extract(epoch FROM row.next_attempt_at - last.settled_at) AS int) AS seconds
+FROM mews.voucher_code_outbox AS row JOIN mews.voucher_code_outbox_attempts AS last
+  ON last.outbox_id = row.id AND last.attempt_id = row.attempt_id
 """
 TO_GROUP = "UPDATE mews.vouchers SET connection = 'group'"
 
@@ -216,6 +223,21 @@ async def test_a_change_that_is_refused_although_its_voucher_is_listed_fails_aft
     await outbox.be_due()
     await outbox.pusher.push()
     assert await stand(mirror) == [("failed", "default")]
+
+
+async def test_a_change_is_seldom_tried_again_while_no_discovery_ends(
+    mirror: Mirror, group: Connection, outbox: Outbox, voucher: Voucher
+) -> None:
+    """As where the API refuses a connection each discovery: else its changes would take the whole budget."""
+    await lose_unnoticed(mirror, group, outbox, voucher)
+    outbox.freshness = replace(outbox.freshness, discovered_as_of=None)
+    assert await mirror.rows(WAIT) == [{"seconds": 2}]
+    async with as_daemon(mirror.connection.engine) as tx:
+        await tx.execute(text("UPDATE mews.voucher_code_outbox SET created_at = created_at - interval '2 minutes'"))
+        await tx.execute(text("UPDATE mews.voucher_code_outbox_attempts SET settled_at = now() - interval '1 minute'"))
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await mirror.rows(WAIT) == [{"seconds": 60}]
 
 
 async def test_a_change_that_is_refused_for_anything_else_fails_at_once(

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sync.core.api_errors import ApiError, InvalidRequest
 from sync.core.bisection import Bisection
+from sync.core.printable import quoted
 from sync.core.retry import Backoff
 from sync.mews.records import Rejected, VoucherCode
 from sync.outbox.rules import Decision, Fail, Operation, Row, Stands, Status, Uncertain, Uncertainty, Verdict
@@ -133,8 +134,10 @@ class Resolution:
         self._note_told([row])
         if not isinstance(outcome.error, InvalidRequest):
             return
-        is_for_hotel = outcome.error.names(ENTERPRISE_ID)
-        if is_for_hotel or outcome.error.names(VOUCHER_ID):
+        # Without what it may quote: a code can be called like a parameter.
+        words = quoted(row.value or "").sub("", outcome.error.api_message)
+        is_for_hotel = ENTERPRISE_ID in words
+        if is_for_hotel or VOUCHER_ID in words:
             others = self._untold.values()
             proved = [other for other in others if is_for_hotel or other.voucher_id == row.voucher_id]
             self._note_told(proved)

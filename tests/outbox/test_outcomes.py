@@ -186,6 +186,16 @@ def test_what_a_refused_voucher_proves_of_its_other_changes_is_not_sent_and_fail
     assert statuses == {2: Status.UNCERTAIN, 3: Status.FAILED}
 
 
+@pytest.mark.parametrize("name", ["VoucherId", "EnterpriseId"])
+def test_a_code_that_is_called_like_a_parameter_proves_nothing_of_others_where_its_refusal_quotes_it(name: str) -> None:
+    named = replace(ADD, value=name)
+    error = api_errors.InvalidRequest("voucherCodes/add", f"Invalid value {name.lower()}: {name}", status=400)
+    resolution = Resolution(Bisection([named, OTHER]), WAITS)
+    resolution.take(resolution.group, refusal())
+    resolution.take(resolution.group, refusal(error=error))
+    assert (resolution.group, resolution.left) == ([OTHER], [])
+
+
 def test_what_needs_no_call_is_completed_by_what_was_decided_and_leaves_no_attempt() -> None:
     rows = [replace(ADD, id=number) for number in range(4)]
     decisions: dict[int, Decision] = {0: Send(), 1: Stands(CODE), 2: Fail("so"), 3: Fail("otherwise")}

@@ -92,8 +92,7 @@ class Claimer:
         """The same, once all is held of a lane with more suspicious deletes than the claim's transaction takes."""
         if not dispatched.suspicious_because:
             return dispatched
-        lane = dispatched.batch.lane
-        rest = await delete_guard.hold_rest(self._connection.engine, lane.connection, dispatched.suspicious_because)
+        rest = await delete_guard.hold_rest(self._connection, dispatched.suspicious_because)
         return replace(
             dispatched,
             held=dispatched.held + len(rest.ids),

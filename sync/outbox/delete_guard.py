@@ -18,8 +18,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.connection import Connection
 from sync.core.plurals import percent, plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox import moved
@@ -69,15 +70,15 @@ async def hold_suspicious(
     return Suspicious()
 
 
-async def hold_rest(engine: AsyncEngine, connection: str, reason: str) -> Written:
-    """Hold what waits still of deletes that were found suspicious, some at a time.
+async def hold_rest(connection: Connection, reason: str) -> Written:
+    """Hold what waits still of deletes that were found suspicious, some at a time, until the service stops.
 
-    Counted again after each part those left would be too few to be held.
+    Counted again after each part those left would be too few to be held, if they were queued at different times.
     """
     held, has_more = Written(), True
-    while has_more:
-        some = partial(_hold_some, connection=connection, reason=reason, without=held.refused)
-        more, has_more = await in_transaction(engine, some, by_index)
+    while has_more and not connection.stop.is_set():
+        some = partial(_hold_some, connection=connection.name, reason=reason, without=held.refused)
+        more, has_more = await in_transaction(connection.engine, some, by_index)
         held = Written(held.ids | more.ids, held.refused | more.refused)
     return held
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from sync.demo.simulator import Operation
 from sync.outbox import delete_guard
@@ -35,6 +35,24 @@ async def test_what_is_left_of_a_hold_that_did_not_end_is_held_too(
     assert (len(found.held.ids), bool(found.more_because)) == (120, True)
     report = await outbox.pusher.push()
     assert (report.held, outbox.calls(Operation.DELETE_CODES)) == (30, 0)
+
+
+async def test_a_stop_waits_for_no_hold_of_millions_and_the_next_process_goes_on_with_it(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delete_guard, "HELD_AT_ONCE", 60)
+    await queue_hour_old(mirror, outbox)
+
+    def stop(*given: object) -> None:
+        if "SET status = 'held'" in str(given[2]):
+            mirror.stop.set()
+
+    event.listen(mirror.connection.engine.sync_engine, "after_cursor_execute", stop)
+    assert (await outbox.pusher.push()).held == 60
+    event.remove(mirror.connection.engine.sync_engine, "after_cursor_execute", stop)
+    mirror.stop.clear()
+    assert (await outbox.pusher.push()).held == 90
+    assert outbox.calls(Operation.DELETE_CODES) == 0
 
 
 async def test_what_was_released_goes_though_more_are_held_than_a_transaction_takes(

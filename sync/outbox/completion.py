@@ -92,8 +92,10 @@ async def _put_off(
     """Have rows wait that another connection may make, in place of failing; the others."""
     if not row_ids or (failed.was_sent and failed.outcome != Verdict.REFUSED):
         return row_ids  # of what may have been made nothing is made again
-    names_an_id = failed.http_status == HTTPStatus.BAD_REQUEST and any(name in (failed.error or "") for name in IDS)
-    found = await moved.elsewhere(tx, row_ids, discovered_as_of, names_an_id=names_an_id)
+    names_an_id = failed.error == moved.HIDDEN or (
+        failed.http_status == HTTPStatus.BAD_REQUEST and any(name in (failed.error or "") for name in IDS)
+    )
+    found = await moved.elsewhere(tx, row_ids, discovered_as_of, names_an_id=names_an_id, was_sent=failed.was_sent)
     for wait, waiting in found.of_wait.items():
         again = replace(failed, status=Status.PENDING, wait=wait, blocks=None)
         await _complete_all(tx, attempt_id, waiting, again, completed)

@@ -170,6 +170,9 @@ async def _decide(tx: AsyncConnection, operation: Operation, rows: Sequence[Row]
     if read_as_of and missed:
         unread = await lookups.unread_vouchers(tx, [row.voucher_id for row in missed if row.voucher_id], read_as_of)
         decided |= {row.id: Wait() for row in missed if row.voucher_id in unread}
+        # Of one that no pull reads an older code of the same value proves nothing either.
+        hidden = await gap.hidden(tx, [row.id for row in missed if row.voucher_code_id is None])
+        decided |= {row_id: Fail(moved.HIDDEN) for row_id in hidden}
     return decided
 
 

@@ -28,6 +28,10 @@ HIDDEN_FOR = timedelta(hours=1)
 """Within this each connection has had some discoveries, whose takings-over take a row's voucher with it."""
 
 
+HIDDEN = "the API does not show its voucher at present, and so not whether there is such a code: retry it once it does"
+"""`last_error` of a delete by value that nobody could decide on."""
+
+
 async def hand_on(tx: AsyncConnection, row_ids: Sequence[int]) -> Written:
     """Give pending rows, which this transaction has locked, to whose their vouchers are, and wake who pushes."""
     if not row_ids:
@@ -64,21 +68,33 @@ class Elsewhere:
 
 
 async def elsewhere(
-    tx: AsyncConnection, row_ids: Sequence[int], discovered_as_of: datetime | None, *, names_an_id: bool
+    tx: AsyncConnection,
+    row_ids: Sequence[int],
+    discovered_as_of: datetime | None,
+    *,
+    names_an_id: bool,
+    was_sent: bool = True,
 ) -> Elsewhere:
     """Which of the rows that are about to fail another connection may make: its voucher is that one's by now.
 
     Or it may be soon, where the API refuses an id (`names_an_id`) and another connection at work sees the hotel: a
     token that has lost a hotel is refused until a discovery of it, and one of the other's. The row waits until one that
-    began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is listed
-    no more, for `HIDDEN_FOR` at most. Meanwhile it is tried again, seldom once that takes longer than a discovery does.
+    began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is hidden,
+    for `HIDDEN_FOR` at most; what was not sent waits for that alone. Meanwhile it is tried again, seldom once that
+    takes longer than a discovery does.
     """
-    parameters = {"ids": list(row_ids), "discovered": discovered_as_of, "names_an_id": names_an_id, "most": HIDDEN_FOR}
+    parameters = {
+        "ids": list(row_ids),
+        "discovered": discovered_as_of,
+        "names_an_id": names_an_id,
+        "was_sent": was_sent,
+        "most": HIDDEN_FOR,
+    }
     of_wait, asked_at = defaultdict[timedelta, list[int]](list), None
     for row in await tx.execute(_ELSEWHERE, parameters):
         if row.is_anothers:
             of_wait[timedelta()].append(row.id)
-        elif row.is_unlisted:
+        elif row.is_hidden:
             of_wait[TRY_AGAIN].append(row.id)
         else:
             is_new = row.refused_at is None or row.now - row.refused_at < TRY_AGAIN
@@ -105,11 +121,12 @@ SELECT id FROM assigned WHERE is_known_ones
 _TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")
 
 _ELSEWHERE = text(f"""
-SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_unlisted, now() AS now,
+SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_hidden, now() AS now,
        first.refused_at
 FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS known ON known.id = row.voucher_id
 LEFT JOIN sync.skipped AS gone
-  ON gone.connection = row.connection AND gone.id = row.voucher_id AND gone.until IS NULL AND gone.since > now() - :most
+  ON gone.connection = row.connection AND gone.id = row.voucher_id AND gone.since > now() - :most
+  AND (gone.until IS NULL OR gone.until > now())
 CROSS JOIN LATERAL (
   SELECT min(noted.settled_at) AS refused_at FROM mews.voucher_code_outbox_attempts AS noted
   WHERE noted.outbox_id = row.id AND noted.outcome = 'refused'
@@ -119,11 +136,12 @@ WHERE row.id = ANY (:ids) AND (known.connection <> row.connection OR :names_an_i
   SELECT FROM (SELECT name AS connection, enterprise_ids FROM sync.connections) AS other
   WHERE other.connection <> row.connection AND known.enterprise_id = ANY (other.enterprise_ids)
     AND {IS_AT_WORK.format(of="other")}
-) AND (gone.id IS NOT NULL OR (first.refused_at < :discovered) IS NOT TRUE))
+) AND (gone.id IS NOT NULL OR :was_sent AND (first.refused_at < :discovered) IS NOT TRUE))
 """).bindparams(  # noqa: S608 - put together of constants
     IDS,
     bindparam("discovered", type_=TIMESTAMP),
     bindparam("names_an_id", type_=Boolean),
+    bindparam("was_sent", type_=Boolean),
     bindparam("most", type_=Interval),
 )
 

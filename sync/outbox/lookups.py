@@ -31,7 +31,8 @@ async def named_by(tx: AsyncConnection, rows: Sequence[Row]) -> dict[int, tuple[
 
 
 async def unread_vouchers(tx: AsyncConnection, voucher_ids: Iterable[UUID], as_of: datetime) -> set[UUID]:
-    """Vouchers that no pull has read for their connection which began by `as_of`: they became known, or its own, later.
+    """Vouchers that no pull has read for their connection which began by `as_of`: they became known, its own, or shown
+    again, later.
 
     By the database's clock; what is noted in its future, since it was put back, keeps nobody waiting.
     """
@@ -118,8 +119,14 @@ async def stamps_what_it_adds(tx: AsyncConnection, connection: str) -> bool:
 
 _UNREAD = text("""
 SELECT voucher.id FROM mews.vouchers AS voucher LEFT JOIN sync.watermarks AS reached ON reached.voucher_id = voucher.id
-WHERE voucher.id = ANY (:ids) AND coalesce(reached.first_saved_at, voucher.mirrored_at) > :as_of
-  AND coalesce(reached.first_saved_at, voucher.mirrored_at) <= now()
+WHERE voucher.id = ANY (:ids) AND (
+  coalesce(reached.first_saved_at, voucher.mirrored_at) > :as_of
+    AND coalesce(reached.first_saved_at, voucher.mirrored_at) <= now()
+  OR EXISTS (
+    SELECT FROM sync.skipped AS hidden
+    WHERE hidden.connection = voucher.connection AND hidden.id IN (voucher.id, voucher.service_id)
+      AND hidden.until > :as_of AND hidden.until <= now()
+  ))
 """).bindparams(bindparam("ids", type_=ARRAY(UUID_TYPE)), bindparam("as_of", type_=TIMESTAMP))
 
 _NAMED_BY = text("""

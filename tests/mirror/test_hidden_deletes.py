@@ -4,7 +4,7 @@ from sync.connection.connection import Connection
 from sync.demo.simulator import Voucher
 from sync.mirror.discover import discover
 from tests.mirror.test_late_changes import lose, push_all, stand
-from tests.support.mirror import Mirror
+from tests.support.mirror import ACCESS_TOKEN, Mirror
 from tests.support.outbox import A_WHILE, Outbox, active
 
 
@@ -39,4 +39,21 @@ async def test_it_is_made_by_whoever_sees_its_voucher(
     await discover(group)
     await outbox.be_due()
     assert await push_all(mirror, group) == (1, 0)
+    assert (voucher.id, "A") not in active(mirror)
+
+
+async def test_once_its_voucher_is_shown_again_it_waits_for_a_pull_that_reads_it(
+    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
+) -> None:
+    await discover(group)
+    await queue_delete(mirror, outbox, voucher)
+    mirror.world.grant(ACCESS_TOKEN, mirror.hotel.id)
+    await mirror.discover()
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await stand(mirror) == [("done", "default"), ("pending", "default")]
+    await outbox.refresh()
+    await outbox.be_due()
+    await outbox.pusher.push()
+    assert await outbox.statuses() == ["done"] * 2
     assert (voucher.id, "A") not in active(mirror)

@@ -127,7 +127,8 @@ def _refuse_what_libpq_refuses(options: Mapping[str, Any], setting: str) -> None
     connection = PGconn.connect_start(make_conninfo(**tried).encode())
     message = connection.error_message.decode("utf-8", "replace").partition("\n")[0]
     connection.finish()
-    if NOWHERE not in message:
+    # Where no descriptor is left it says nothing, or why it has no socket: of the address that tells nothing.
+    if message and NOWHERE not in message and "socket" not in message:
         # A value that libpq does not know may be anything, as where a & was not written plainly.
         words = re.sub(r'(?<=value): ".*', "", message, flags=re.DOTALL)
         raise SettingsError(f"{setting} cannot be used: {words}{also_read()}")

@@ -26,8 +26,6 @@ ASK_AGAIN = timedelta(seconds=2)
 TRY_AGAIN = timedelta(minutes=1)
 HIDDEN_FOR = timedelta(hours=1)
 """Within this each connection has had some discoveries, whose takings-over take a row's voucher with it."""
-
-
 HIDDEN = "the API does not show its voucher at present, and so not whether there is such a code: retry it once it does"
 """`last_error` of a delete by value that nobody could decide on."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from sync.audit.context import AuditSettings
 from sync.audit.run import audit
 from sync.core.errors import StatementRefused
 from tests.support.flows import LOOK, REPAIR, later, numbered
@@ -21,10 +22,10 @@ async def filled(mirror: Mirror, guard: Sequence[str]) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", [LOOK, REPAIR], ids=["look", "repair"])
-async def test_what_was_set_aside_is_no_drift(mirror: Mirror, how: object) -> None:
+async def test_what_was_set_aside_is_no_drift(mirror: Mirror, how: AuditSettings) -> None:
     await filled(mirror, CHECK)
     for _ in range(2):
-        report = await audit(mirror.connection, how)  # type: ignore[arg-type]
+        report = await audit(mirror.connection, how)
         assert (report.drift, report.repaired, report.refused, report.is_clean) == (0, 0, 1, True)
         assert len(await aside(mirror)) == 1
 

@@ -47,7 +47,7 @@ def test_a_defect_is_told_with_no_descriptor_left(monkeypatch: pytest.MonkeyPatc
 
 def test_its_place_is_the_last_of_our_own() -> None:
     with pytest.raises(TypeError) as raised:
-        Backoff(base_s="hush", cap_s=1.0).pause_s(1, None)  # type: ignore[arg-type]
+        Backoff(base_s="hush", cap_s=1.0).pause_s(1, None)  # type: ignore[arg-type]  # what it fails for
     assert "TypeError in sync/core/retry.py:" in str(internal_error("pull", raised.value))
 
 

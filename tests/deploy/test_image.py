@@ -83,7 +83,9 @@ def test_every_image_is_named_by_digest_but_those_that_a_site_pins_by_itself() -
         assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
     assert len(of_site) == 2
     for image in of_site:
-        variable, default = re.fullmatch(r"\$\{([A-Z_]+):-(.+)\}", image).groups()  # type: ignore[union-attr]
+        found = re.fullmatch(r"\$\{([A-Z_]+):-(.+)\}", image)
+        assert found, image
+        variable, default = found.groups()
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", default), image
         assert f"`{variable}`" in README
         assert default in README

@@ -25,7 +25,7 @@ def die_at(step: int) -> None:
         return ask(loop, *arguments, **options)
 
     # Nothing but a patch reaches every loop: the service makes its own. Its tasks, written in C, ask by this name.
-    asyncio.BaseEventLoop.call_soon = call_soon  # type: ignore[assignment,method-assign]
+    asyncio.BaseEventLoop.call_soon = call_soon  # type: ignore[assignment,method-assign]  # see above
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import psutil
 import psycopg
 
 from sync.postgres.embedded import embedded_postgres, temporary_directory
-from tests.support.postgres import wait_for_server
+from tests.support.postgres import as_owner_of, wait_for_server
 from tests.support.wall_clock import ProcessClock
 
 
@@ -30,13 +30,11 @@ class PhysicalServer:
 
     def start(self) -> None:
         """Starts it and waits until it answers."""
-        owner = self.data.stat()
-        others = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         log = self.data.parent / "server.log"
         with log.open("ab") as output:
-            self._process = subprocess.Popen(  # type: ignore[call-overload]
+            self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.data,
-                env=self._environment, **others
+                env=self._environment, **as_owner_of(self.data),
             )  # fmt: skip
         assert self._process is not None
         wait_for_server(self.url, self._process, log)

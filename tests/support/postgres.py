@@ -104,6 +104,12 @@ def database_of(url: str) -> str:
     return urlsplit(url).path.removeprefix("/")
 
 
+def as_owner_of(data: Path) -> dict[str, Any]:
+    """What has `Popen` run a server as the owner of its files: PostgreSQL refuses to run as root."""
+    owner = data.stat()
+    return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
 def wait_for_server(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait until a server that was just started accepts connections."""
     deadline = time.monotonic() + PATIENCE_S

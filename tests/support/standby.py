@@ -1,6 +1,5 @@
 """A server that recovers, and can only be read, until somebody promotes it."""
 
-import os
 import signal
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from sync.postgres.embedded import embedded_postgres
-from tests.support.postgres import NOT_DURABLE, wait_for_server
+from tests.support.postgres import NOT_DURABLE, as_owner_of, wait_for_server
 
 
 @contextmanager
@@ -22,11 +21,11 @@ def standby() -> Iterator[str]:
         with embedded_postgres(Path(name), options=NOT_DURABLE) as url:
             command = psutil.Process(int((data / "postmaster.pid").read_text().split()[0])).cmdline()
         (data / "standby.signal").touch()
-        owner = data.stat()
-        others = {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         with (data / "standby.log").open("wb") as log:
             # The command again that has started it, by its own user.
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, **others)  # type: ignore[call-overload]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=data, **as_owner_of(data)
+            )
         try:
             wait_for_server(url, process, data / "standby.log")
             yield url

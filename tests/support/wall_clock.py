@@ -24,7 +24,7 @@ class WallClock:
 
         class Stepped(datetime):
             @classmethod
-            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]  # a plain one will do
                 return datetime.now(tz) + clock.shift
 
         monkeypatch.setattr(apscheduler.schedulers.base, "datetime", Stepped)

@@ -133,7 +133,7 @@ async def test_every_metric_is_told_once_something_was_done_and_no_secret_in_eit
         plain = await site.get("/metrics", authorization=bearer)
         openmetrics = await site.get("/metrics", authorization=bearer, accept=OPENMETRICS)
     in_plain = list(read_prometheus(plain.body.decode()))
-    in_openmetrics = list(read_openmetrics(openmetrics.body.decode()))  # type: ignore[no-untyped-call]
+    in_openmetrics = list(read_openmetrics(openmetrics.body.decode()))  # type: ignore[no-untyped-call]  # the library's
     assert openmetrics.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert {name for name, _ in values_of(in_plain)} == {name for name, _ in values_of(in_openmetrics)}
     told = {family.name for family in in_openmetrics if family.samples}

@@ -264,7 +264,7 @@ def test_lines_are_counted_whatever_ends_them(lines: list[str]) -> None:
 def test_a_line_that_is_too_long_is_never_held() -> None:
     class Watched(io.StringIO):
         # The base class does not say that it takes None, which it does.
-        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]  # see above
             assert size is not None
             assert 0 < size <= MAX_LINE_LENGTH + 1
             return super().readline(size)

@@ -26,7 +26,7 @@ from sync.mirror.tables import voucher_codes
 from sync.outbox import moved
 from sync.outbox.claims import BEGINNING, Position, by_index
 from sync.outbox.due import is_anothers
-from sync.outbox.each_row import IDS, Written, write_each, write_rows
+from sync.outbox.each_row import IDS, KEPT, Written, write_each, write_rows
 from sync.outbox.rules import Operation, Status, is_suspicious
 from sync.outbox.tables import outbox
 from sync.postgres.engine import in_transaction
@@ -93,12 +93,13 @@ async def _hand_on_anothers(tx: AsyncConnection, connection: str) -> None:
 async def _hold_some(
     tx: AsyncConnection, connection: str, reason: str, without: Collection[int] = ()
 ) -> tuple[Written, bool]:
-    """What is held, and whether more may wait."""
+    """What is held, and whether more may wait. What something keeps as it is without a word counts as refused."""
     without_ids = literal([*without], ARRAY(BigInteger))  # in one parameter, of which a statement takes 65,535
     free = select(outbox.c.id).where(*_unreleased(connection), outbox.c.id != all_(without_ids)).limit(HELD_AT_ONCE)
     row_ids = (await tx.execute(free.with_for_update(key_share=True, skip_locked=True))).scalars().all()
     held = await write_each(tx, row_ids, partial(write_rows, tx, _HOLD, reason=reason))
-    return held, len(row_ids) == HELD_AT_ONCE
+    kept = dict.fromkeys({*row_ids} - held.ids, KEPT)
+    return Written(held.ids, kept | held.refused), len(row_ids) == HELD_AT_ONCE
 
 
 async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGuardRule, since: Position) -> str | None:

@@ -1,16 +1,25 @@
 """A push that finds too many deletes holds all of them, and sends those that somebody releases."""
 
+import asyncio
 from datetime import timedelta
 
+import psycopg
 import pytest
 from sqlalchemy import event, text
 
 from sync.demo.simulator import Operation
 from sync.outbox import delete_guard
 from sync.outbox.claims import as_daemon, by_index
+from tests.support.database import PATIENCE_S
 from tests.support.flows import numbered
 from tests.support.mirror import Mirror
 from tests.support.outbox import SETTINGS, Outbox
+
+KEEP = """
+CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+CREATE TRIGGER keep BEFORE UPDATE ON mews.voucher_code_outbox FOR EACH ROW WHEN (NEW.status = 'held')
+EXECUTE FUNCTION public.keep()
+"""
 
 
 async def test_more_deletes_than_a_transaction_takes_are_all_held(
@@ -106,3 +115,24 @@ async def test_too_many_deletes_are_held_until_they_are_released(mirror: Mirror,
     assert "150 deletes" in reason
     await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'pending'")
     assert (await outbox.pusher.push()).done == 150
+
+
+async def test_what_a_trigger_keeps_from_being_held_is_not_sent_and_ends_the_hold(
+    mirror: Mirror, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing of that, so the same rows would be found and held again for ever."""
+    monkeypatch.setattr(delete_guard, "HELD_AT_ONCE", 60)
+    voucher = mirror.add_voucher()
+    mirror.add_codes(voucher, numbered(200))
+    await outbox.refresh()
+    await outbox.delete(voucher, *numbered(150))
+    with psycopg.connect(mirror.database_url, autocommit=True) as connection:
+        connection.execute(KEEP)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            report = await outbox.pusher.push()
+    finally:
+        with psycopg.connect(mirror.database_url, autocommit=True) as connection:
+            connection.execute("DROP FUNCTION public.keep CASCADE")
+    assert (report.held, outbox.calls(Operation.DELETE_CODES)) == (0, 0)
+    assert await outbox.statuses() == ["pending"] * 150

@@ -4,6 +4,7 @@ not at every try between.
 
 import time
 from collections import Counter
+from functools import partial
 
 import structlog
 
@@ -93,16 +94,18 @@ class Health:
         """Take the outcome of one run of a job."""
         self.runs[job, error is not None] += 1
         self._set(job, error)
+        unsaved: DatabaseError | None = None
         standing, missed = self.standing or (Standing() if job == DECISIVE else None), self.missed
         if missed or (standing is not None and standing != self._saved):
             try:
                 name = self._connection.name
-                await in_transaction(self._connection.engine, lambda tx: states.note(tx, name, standing, missed))
-            except DatabaseError as unsaved:
-                self._set(UNSAVED, unsaved)
-                return
-            self._saved = standing or self._saved
-        self._set(UNSAVED, None)
+                note = partial(states.note, name=name, standing=standing, missed=missed)
+                unsaved = await in_transaction(self._connection.engine, note)
+            except DatabaseError as error_of_note:
+                unsaved = error_of_note
+            if unsaved is None:  # else it is noted anew with the next run
+                self._saved = standing or self._saved
+        self._set(UNSAVED, unsaved)
 
     def _set(self, job: str, error: VoucherSyncError | None) -> None:
         if error is None:

@@ -208,19 +208,22 @@ class Jobs:
                 await in_transaction(self.connection.engine, note)
 
     async def _note_state(self) -> None:
-        async def note(tx: AsyncConnection) -> None:
-            if standing or missed:
-                await states.note(tx, self.connection.name, standing, missed)
+        async def note(tx: AsyncConnection) -> VoucherSyncError | None:
+            known = standing or missed
+            unsaved = await states.note(tx, self.connection.name, standing, missed) if known else None
             await request_failures.note(tx, self.connection.name, failed)
+            return unsaved
 
         standing, missed = self.health.standing, self.health.missed
         failure_log = self.connection.client.failure_log
         failed = failure_log.take()
         try:
-            await in_transaction(self.connection.engine, note)
+            unsaved = await in_transaction(self.connection.engine, note)
         except BaseException:
             failure_log.put_back(failed)
             raise
+        if unsaved:
+            raise unsaved
 
     def take_caught_up(self) -> CaughtUp | None:
         """How far a pull has caught up since this was last asked; None: no further.

@@ -3,6 +3,7 @@
 import gc
 import weakref
 
+import psycopg
 import pytest
 import structlog
 
@@ -13,6 +14,11 @@ from sync.service.health import Health
 from tests.support.mirror import Mirror
 
 OPERATION = "voucherCodes/getAll"
+NO_ROOM = """
+CREATE FUNCTION public.no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON sync.outages FOR EACH ROW EXECUTE FUNCTION public.no_room()
+"""
 
 
 @pytest.mark.parametrize("job", ["discovery", "settle", "outbox"])
@@ -24,6 +30,26 @@ async def test_a_pull_ends_the_outage_of_what_was_not_tried(mirror: Mirror, job:
     await health.note("pull", None)
     assert health.errors == []
     assert (await mirror.rows("SELECT state FROM sync.connections")) == [{"state": "ok"}]
+
+
+async def test_a_state_is_noted_where_its_outage_finds_no_place(mirror: Mirror) -> None:
+    """As on a disk without room, where the first outage needs a page, and the connection's row has one."""
+    health, refused = Health(mirror.connection), Unauthorized(OPERATION, status=401)
+    await execute(mirror.database_url, NO_ROOM)
+    try:
+        await health.note("pull", refused)
+        noted = await mirror.rows("SELECT state, (SELECT count(*) FROM sync.outages) AS outages FROM sync.connections")
+    finally:
+        await execute(mirror.database_url, "DROP FUNCTION public.no_room CASCADE")
+    assert (noted, len(health.errors)) == ([{"state": "failing", "outages": 0}], 2)
+    await health.note("pull", refused)
+    assert [row["error"] for row in await mirror.rows("SELECT error FROM sync.outages")] == [str(refused)]
+    assert health.errors == [refused]
+
+
+async def execute(database_url: str, statement: str) -> None:
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+        await connection.execute(statement.encode())
 
 
 async def test_what_a_job_was_refused_for_itself_stays(mirror: Mirror) -> None:

@@ -225,6 +225,7 @@ async def test_it_outlasts_a_restart_of_the_database(tmp_path: Path) -> None:
         migrate(url)
         mirror = Mirror(url)
         voucher = mirror.add_voucher()
+        mirror.add_codes(voucher, ["OLD"])
         async with mirror.opened(), running(mirror, tmp_path) as daemon:
             await mirrored(mirror, daemon)
             server = psutil.Process(int((Path(name) / "data/postmaster.pid").read_text().partition("\n")[0]))

@@ -9,6 +9,7 @@ import pytest
 from tests.migrations.helpers import execute
 from tests.support.daemon import PATIENCE_S, UNSET, running
 from tests.support.mirror import Mirror
+from tests.support.proxy import Proxy
 from tests.support.two_tokens import KEY
 
 STORED_ONLY = {"MEWS_ACCESS_TOKEN": UNSET, "SYNC_SECRET_KEY": KEY}
@@ -48,3 +49,22 @@ async def test_what_refuses_its_sign_of_life_is_named_until_it_is_gone(mirror: M
         execute(mirror.database_url, "DROP TRIGGER refuse ON sync.daemons")
         await daemon.event("beating_again")
         assert daemon.count("not_beating") == 1
+
+
+@pytest.mark.long
+async def test_a_database_that_goes_before_the_first_beat_is_told_by_the_jobs(mirror: Mirror, tmp_path: Path) -> None:
+    """The environment's connection has its row by then, and nobody has it yet."""
+    proxy = Proxy(mirror.database_url)
+
+    def on_statement(statement: bytes) -> None:
+        if b"sync.daemons" in statement:
+            proxy.break_down()
+
+    proxy.on_statement = on_statement
+    async with mirror.served(), proxy.served(), running(mirror, tmp_path, DATABASE_URL=proxy.url) as daemon:
+        await daemon.event("failing")
+        assert await mirror.rows("SELECT name FROM sync.connections") == [{"name": "default"}]
+        proxy.on_statement = lambda statement: None
+        proxy.let_be()
+        await daemon.event("recovered")
+        assert await daemon.stopped(signal.SIGTERM) == 0

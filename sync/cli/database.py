@@ -15,7 +15,7 @@ from sync.core.errors import SettingsError
 from sync.postgres.engine import make_engine
 from sync.postgres.migrations import migrate
 from sync.postgres.schema_version import require_schema
-from sync.settings import Settings, load_settings
+from sync.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -47,9 +47,9 @@ def open_database(settings: Settings, *, may_create: bool = False) -> Iterator[s
         yield url
 
 
-def with_database(work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
+def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
     """Does `work` with the database of the settings."""
-    with open_database(load_settings()) as url:
+    with open_database(settings) as url:
         return asyncio.run(_with_engine(url, work))
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.cli.database import with_database
 from sync.cli.options import WORDS
 from sync.service.erasure import ERASED, Erasure, erase
+from sync.settings import load_settings
 
 TOLD = {
     "changes": "changes in the outbox, which keep their number, outcome and ids",
@@ -38,7 +39,7 @@ def run_erase(*, value: str, is_meant: bool, as_json: bool) -> None:
     async def work(engine: AsyncEngine) -> Erasure:
         return await erase(engine, value, dry_run=not is_meant)
 
-    erasure = with_database(work)
+    erasure = with_database(load_settings(), work)
     if as_json:
         click.echo(json.dumps({"erased": is_meant, **asdict(erasure)}))
         return

@@ -11,6 +11,7 @@ from sync.cli.database import with_database
 from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_table, print_table
 from sync.mirror.voucher_names import ListedVoucher, list_vouchers
 from sync.postgres.engine import transaction
+from sync.settings import load_settings
 
 
 def vouchers(*, with_deleted: bool, as_json: bool) -> None:
@@ -20,7 +21,7 @@ def vouchers(*, with_deleted: bool, as_json: bool) -> None:
         async with transaction(engine) as tx:
             return await list_vouchers(tx, with_deleted=with_deleted)
 
-    found = with_database(load)
+    found = with_database(load_settings(), load)
     if as_json:
         click.echo(json.dumps({"vouchers": [asdict(one) for one in found]}, default=for_json))
     elif not is_shown_to_somebody():

@@ -102,8 +102,9 @@ async def test_wrong_settings_have_one_line_each(cli: Cli, unreachable_url: str,
     ]
 
 
-async def test_a_misspelt_setting_is_told_at_once(cli: Cli, unreachable_url: str) -> None:
-    ended = await cli("status", settings={"DATABASE_URL": unreachable_url, "SYNC_LEASE": "60"})
+@pytest.mark.parametrize("command", ["status", "connections remove default", "connections reencrypt"])
+async def test_a_misspelt_setting_is_told_at_once_and_once(cli: Cli, unreachable_url: str, command: str) -> None:
+    ended = await cli(*command.split(), settings={"DATABASE_URL": unreachable_url, "SYNC_LEASE": "60"})
     first, second = ended.stderr.splitlines()
     assert first.startswith(
         "Warning: SYNC_LEASE, in the environment, is no setting of this service and is ignored: is SYNC_LEASE_S meant?"

@@ -70,30 +70,31 @@ def _add(settings: Settings, new: Sequence[NewConnection], *, is_tried_only: boo
         )
     box = TokenBox(settings.secret_keys)
     work = changes.try_to_add if is_tried_only else changes.add
-    _changed(lambda tx: work(tx, box, new, "command"))
+    _changed(settings, lambda tx: work(tx, box, new, "command"))
 
 
 def pause(name: str, because: str | None, *, as_json: bool) -> None:
     """Stop all work for a connection."""
-    changed = _changed(partial(changes.pause, name=name, because=because))
+    changed = _changed(load_settings(), partial(changes.pause, name=name, because=because))
     _tell(name, f"{name} is paused." if changed else f"{name} was paused already.", changed=changed, as_json=as_json)
 
 
 def resume(name: str, *, as_json: bool) -> None:
     """Go on with a connection."""
-    changed = _changed(partial(changes.resume, name=name))
+    changed = _changed(load_settings(), partial(changes.resume, name=name))
     _tell(name, f"{name} goes on." if changed else f"{name} was not paused.", changed=changed, as_json=as_json)
 
 
 def reencrypt(*, as_json: bool) -> None:
     """Encrypt all tokens with the first key."""
-    box = TokenBox(load_settings().secret_keys)
+    settings = load_settings()
+    box = TokenBox(settings.secret_keys)
 
     async def work(tx: AsyncConnection) -> int:
         await store.reencrypt(tx, box)
         return await changes.reencrypt(tx, box)
 
-    number = _changed(work)
+    number = _changed(settings, work)
     if as_json:
         echo_json(Reencrypted(number))
     else:
@@ -107,5 +108,5 @@ def _tell(name: str, words: str, *, changed: bool = True, as_json: bool) -> None
         click.echo(words)
 
 
-def _changed(change: Callable[[AsyncConnection], Awaitable[R]]) -> R:
-    return with_database(lambda engine: in_transaction(engine, change))
+def _changed(settings: Settings, change: Callable[[AsyncConnection], Awaitable[R]]) -> R:
+    return with_database(settings, lambda engine: in_transaction(engine, change))

@@ -19,7 +19,8 @@ from sync.settings import load_settings
 
 def remove(name: str, *, purge: bool, is_meant: bool, as_json: bool) -> None:
     """Take a connection out, and delete what it has mirrored if that is asked for."""
-    if name == CONNECTION_NAME and load_settings().mews_access_token is not None:
+    settings = load_settings()
+    if name == CONNECTION_NAME and settings.mews_access_token is not None:
         raise click.UsageError(f"the tokens of {name} are the environment's: unset MEWS_ACCESS_TOKEN first")
     if purge and not is_meant:
         if not sys.stdin.isatty():
@@ -27,7 +28,7 @@ def remove(name: str, *, purge: bool, is_meant: bool, as_json: bool) -> None:
                 "--purge deletes all that was mirrored, with its history: give --yes if that is meant"
             )
         click.confirm(f"Delete all that {name} has mirrored, with its history?", abort=True, err=True)
-    deleted = with_database(lambda engine: _remove(engine, name, purge=purge))
+    deleted = with_database(settings, lambda engine: _remove(engine, name, purge=purge))
     if as_json:
         echo_json(RemovedConnection(name, deleted if purge else None))
         return

@@ -35,7 +35,7 @@ def rotate(
     client_token = read_token(client_token_file) if client_token_file else None
     settings = load_settings()
     asked = _Asked(name, access_token, client_token, accept_enterprises)
-    hotels = with_database(lambda engine: _rotate(settings, engine, asked))
+    hotels = with_database(settings, lambda engine: _rotate(settings, engine, asked))
     if as_json:
         echo_json(RotatedConnection(name, hotels))
         return

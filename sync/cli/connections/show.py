@@ -1,6 +1,7 @@
 """`voucher-sync connections list`."""
 
 from dataclasses import replace
+from functools import partial
 
 import click
 from rich.text import Text
@@ -18,7 +19,8 @@ from sync.settings import load_settings
 
 def list_connections(*, as_json: bool) -> None:
     """Print the connections."""
-    found = with_database(lambda engine: in_transaction(engine, _load))
+    settings = load_settings()
+    found = with_database(settings, lambda engine: in_transaction(engine, partial(_load, settings.sync_lease_s)))
     if as_json:
         echo_json(ListedConnections(found))
     elif is_shown_to_somebody():
@@ -29,9 +31,9 @@ def list_connections(*, as_json: bool) -> None:
             click.echo("\t".join(as_cell(cell) for cell in cells))
 
 
-async def _load(tx: AsyncConnection) -> list[ListedConnection]:
+async def _load(lease_s: float, tx: AsyncConnection) -> list[ListedConnection]:
     """The connections, failing also where nobody is left to note it, as `status` has it."""
-    lease_s, overview = load_settings().sync_lease_s, await load_overview(tx, ())
+    overview = await load_overview(tx, ())
     judged = {one.name: judge_connection(one, overview, lease_s) for one in overview.connections}
     failing = {name: verdict for name, verdict in judged.items() if verdict.level is Level.FAILING}
     return [

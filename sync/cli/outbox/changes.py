@@ -17,6 +17,7 @@ from sync.outbox.operator_moves import CANCEL, MAX_NAMED, RELEASE, RETRY, Move, 
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED
 from sync.postgres.engine import in_transaction
+from sync.settings import load_settings
 
 MOVES: dict[str, tuple[Move, str]] = {
     "retry": (RETRY, "pending again"),
@@ -28,7 +29,7 @@ MOVES: dict[str, tuple[Move, str]] = {
 
 def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
     """Queue one change, given by the other fields of `Change`, and tell its row."""
-    named = asked.pop("voucher")
+    settings, named = load_settings(), asked.pop("voucher")
 
     async def insert(tx: AsyncConnection) -> tuple[Queued, list[str]]:
         change = Change(operation=operation, voucher_id=await find_voucher(tx, named), **asked)
@@ -46,22 +47,22 @@ def queue_change(operation: Operation, *, as_json: bool, **asked: Any) -> None:
             why = f": {queued.last_error}" if queued.last_error and queued.status is not Status.PENDING else ""
             click.echo(f"Row {queued.id} is {queued.status}{before}{why}")
         if queued.status in UNFINISHED:
-            await note_silence(engine)
+            await note_silence(engine, settings.sync_lease_s)
 
-    with_database(work)
+    with_database(settings, work)
 
 
 def move(name: str, ids: tuple[int, ...], voucher: str | None, *, as_json: bool) -> None:
     """Make one of `MOVES` with these rows, or without any with all (of one voucher); tell which could not."""
-    kind, done = MOVES[name]
+    settings, (kind, done) = load_settings(), MOVES[name]
 
     async def work(engine: AsyncEngine) -> Moved:
         moved = await in_transaction(engine, partial(_move, kind, ids, voucher), user_transaction)
         if moved.count and kind.target in UNFINISHED:
-            await note_silence(engine)
+            await note_silence(engine, settings.sync_lease_s)
         return moved
 
-    moved = with_database(work)
+    moved = with_database(settings, work)
     if as_json:
         echo_json(MovedRows(moved.count, kind.target, dict(list(moved.unmoved.items())[:MAX_NAMED])))
     else:

@@ -19,6 +19,7 @@ from sync.core.printable import printable
 from sync.outbox.bulk.spreadsheets import as_text
 from sync.outbox.enqueue import user_transaction
 from sync.outbox.listing import EXPORTED, stream
+from sync.settings import load_settings
 
 UNREAD = 141
 """Exit code where whoever read it has gone before its end, as if SIGPIPE had ended it: not all rows are out."""
@@ -54,7 +55,7 @@ def export(*, output: Path | None, as_is: bool, **asked: Any) -> None:
         return count
 
     with new_file(output) as file:
-        count = with_database(lambda engine: work(engine, file.text if file else sys.stdout))
+        count = with_database(load_settings(), lambda engine: work(engine, file.text if file else sys.stdout))
         if file:
             file.save()
             file.keep()

@@ -10,15 +10,14 @@ from sync.core.plurals import plural
 from sync.mews.limits import MAX_VOUCHERS
 from sync.outbox.bulk.campaign import count_vouchers, waiting_by_lane
 from sync.outbox.bulk.forecast import CallRate, Forecast, forecast
-from sync.settings import Settings, load_settings
+from sync.settings import Settings
 
 DISCOVERY_CALLS = 3
 """Enterprises, services, vouchers; more where there are more than a page of each."""
 
 
-async def load_forecast(tx: AsyncConnection, codes_by_hotel: Sequence[int]) -> Forecast:
+async def load_forecast(tx: AsyncConnection, settings: Settings, codes_by_hotel: Sequence[int]) -> Forecast:
     """What so many codes of each hotel will cost, with what is in the outbox and the settings of now."""
-    settings = load_settings(lambda _told_already: None)
     usual = _usual_per_minute(settings, await count_vouchers(tx))
     budget = CallRate(settings.sync_rate_limit_requests, settings.sync_rate_limit_window_s, usual)
     return forecast(codes_by_hotel, await waiting_by_lane(tx), budget)

@@ -32,6 +32,7 @@ from sync.outbox.bulk.patterns import CodePattern, draw
 from sync.outbox.bulk.staging import analyze_staged, create_staging, drop_taken, queue_staged, staged_values, staging
 from sync.outbox.enqueue import doubtful_vouchers
 from sync.postgres.engine import transaction
+from sync.settings import Settings, load_settings
 
 SAMPLES = 3
 MAX_ROUNDS = 100
@@ -73,12 +74,13 @@ def generate(
     if start and end and end < start:
         raise click.UsageError("--to lies before --from")
 
+    settings = load_settings()
     if is_forecast:
-        told = with_database(partial(_forecast, order=order))
+        told = with_database(settings, partial(_forecast, settings, order))
         echo_json(Generated(0, None, told)) if as_json else tell_forecast(told)
         return
     with new_file(None if dry_run else output) as file:
-        note_doubtful(with_database(partial(_make, order=order, dry_run=dry_run, file=file)))
+        note_doubtful(with_database(settings, partial(_make, settings, order, dry_run=dry_run, file=file)))
     if as_json:
         made = order.count * (not dry_run)
         echo_json(Generated(made, str(output) if output and made else None, None))
@@ -86,13 +88,15 @@ def generate(
         _tell(order, output, dry_run=dry_run)
 
 
-async def _forecast(engine: AsyncEngine, *, order: Order) -> Forecast:
+async def _forecast(settings: Settings, order: Order, engine: AsyncEngine) -> Forecast:
     async with transaction(engine) as tx:
         await find_voucher(tx, order.voucher)
-        return await load_forecast(tx, [order.count])
+        return await load_forecast(tx, settings, [order.count])
 
 
-async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: NewFile | None) -> list[str]:
+async def _make(
+    settings: Settings, order: Order, engine: AsyncEngine, *, dry_run: bool, file: NewFile | None
+) -> list[str]:
     with progress_bar("codes") as on_progress:
 
         async def make(tx: AsyncConnection) -> list[str]:
@@ -109,7 +113,7 @@ async def _make(engine: AsyncEngine, *, order: Order, dry_run: bool, file: NewFi
     if file:
         file.keep()
     if not dry_run:
-        await note_silence(engine)
+        await note_silence(engine, settings.sync_lease_s)
     return doubtful
 
 

@@ -71,23 +71,25 @@ class Asked:
 
 def import_codes(*, file: BinaryIO, **options: Any) -> None:
     """Queue every code of `file`, or nothing, and tell what came of it. `options` are those of `Asked`."""
-    source, asked = _Source(file), Asked(**options)
+    settings, source, asked = load_settings(), _Source(file), Asked(**options)
 
     async def work(engine: AsyncEngine) -> Report:
-        async with _asked(asked, engine) as client:
-            report = await _queue_all(engine, client, source, asked)
+        async with _client(settings, engine, asked) as client:
+            report = await _queue_all(settings, engine, client, source, asked)
         if report.queued:
-            await note_silence(engine)
+            await note_silence(engine, settings.sync_lease_s)
         return report
 
-    report = with_database(work)
+    report = with_database(settings, work)
     if asked.as_json:
         _tell_json(report, skip_bad=asked.skip_bad)
     else:
         _tell(report, skip_bad=asked.skip_bad, dry_run=asked.dry_run)
 
 
-async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked) -> "Report":
+async def _queue_all(
+    settings: Settings, engine: AsyncEngine, client: Client | None, source: "_Source", asked: Asked
+) -> "Report":
     with progress_bar("lines", client) as on_progress:
 
         async def queue(tx: AsyncConnection) -> Report:
@@ -97,7 +99,7 @@ async def _queue_all(engine: AsyncEngine, client: Client | None, source: "_Sourc
             if client:
                 await _check_everywhere(tx, client, report, on_progress)
             if asked.is_forecast:
-                report.forecast = await load_forecast(tx, await staged_by_hotel(tx))
+                report.forecast = await load_forecast(tx, settings, await staged_by_hotel(tx))
             elif not asked.dry_run and (asked.skip_bad or not report.bad_count):
                 async for reached, queued in queue_staged(tx, report.last_line, asked.priority):
                     report.queued += queued
@@ -175,7 +177,7 @@ async def _stage(
 
 
 @asynccontextmanager
-async def _asked(asked: Asked, engine: AsyncEngine) -> AsyncIterator[Client | None]:
+async def _client(settings: Settings, engine: AsyncEngine, asked: Asked) -> AsyncIterator[Client | None]:
     """The API's client, where it is to be asked. `SettingsError` if a token is missing.
 
     It shares the budget with the daemon, unless this user of the database sees nothing of the daemon's.
@@ -183,7 +185,6 @@ async def _asked(asked: Asked, engine: AsyncEngine) -> AsyncIterator[Client | No
     if asked.unique is None:
         yield None
         return
-    settings = load_settings()
     address, tokens = await _tokens(settings, engine, asked.connection)
     async with user_transaction(engine) as tx:
         is_shared = await may_write(tx)

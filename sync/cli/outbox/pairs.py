@@ -16,6 +16,7 @@ from sync.outbox.pairs import CodeName, NewCode, queue_extension, queue_replacem
 from sync.outbox.rules import Operation, Status
 from sync.outbox.tables import UNFINISHED
 from sync.postgres.engine import in_transaction
+from sync.settings import load_settings
 
 
 def queue_pair(
@@ -30,6 +31,7 @@ def queue_pair(
     **others: Any,
 ) -> None:
     """Replace a code by `new`, or without one give it another validity; tell the two rows."""
+    settings = load_settings()
     new_code = NewCode(validity_start_utc, validity_end_utc, **others)
 
     async def insert(tx: AsyncConnection) -> tuple[tuple[Queued, Queued], list[str]]:
@@ -52,9 +54,9 @@ def queue_pair(
             _tell(first, operations[0])
             _tell(second, operations[1])
         if first.status in UNFINISHED or second.status in UNFINISHED:
-            await note_silence(engine)
+            await note_silence(engine, settings.sync_lease_s)
 
-    with_database(work)
+    with_database(settings, work)
 
 
 def _tell(queued: Queued, operation: Operation) -> None:

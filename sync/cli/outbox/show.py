@@ -17,6 +17,7 @@ from sync.core.errors import VoucherSyncError
 from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code
 from sync.outbox.rules import Status
 from sync.postgres.engine import transaction
+from sync.settings import load_settings
 
 LISTED = ("id", "operation", "status", "voucher_id", "created_at", "attempts", "last_error", "note")
 """Columns of a line off a terminal."""
@@ -32,7 +33,7 @@ def list_rows(*, limit: int, with_values: bool, as_json: bool, **asked: Any) -> 
             codes = await mirrored(tx, value) if value else []
             return await newest(tx, wanted, limit), await counts(tx, wanted), codes
 
-    rows, numbers, codes = with_database(load)
+    rows, numbers, codes = with_database(load_settings(), load)
     if not with_values:
         rows = [without_code(row) for row in rows]
     if as_json:
@@ -88,7 +89,7 @@ def show(row_id: int, *, as_json: bool) -> None:
         async with transaction(engine) as tx:
             return await row_with_attempts(tx, row_id)
 
-    if (found := with_database(work)) is None:
+    if (found := with_database(load_settings(), work)) is None:
         raise VoucherSyncError(f"the outbox has no row {row_id}: see `voucher-sync outbox list`")
     row, tries = found
     if as_json:
@@ -107,7 +108,7 @@ def show_reasons(*, as_json: bool, **asked: Any) -> None:
         async with transaction(engine) as tx:
             return await reasons(tx, await find_wanted(tx, asked))
 
-    found = with_database(work)
+    found = with_database(load_settings(), work)
     if as_json:
         click.echo(json.dumps({"reasons": [asdict(one) for one in found]}, default=for_json))
     elif not is_shown_to_somebody():

@@ -15,7 +15,6 @@ from sync.mews.client import Client
 from sync.outbox.enqueue import user_transaction
 from sync.postgres.engine import in_transaction, transaction
 from sync.service.states import is_daemon_heard
-from sync.settings import load_settings
 
 Result = TypeVar("Result")
 
@@ -31,12 +30,12 @@ async def in_one_transaction(engine: AsyncEngine, work: Callable[[AsyncConnectio
     return await in_transaction(engine, work, user_transaction, AGAIN_FOR_S)
 
 
-async def note_silence(engine: AsyncEngine) -> None:
+async def note_silence(engine: AsyncEngine, lease_s: float) -> None:
     """Says so where no daemon is at work that would send what was queued."""
     heard = True
     with suppress(DatabaseError):  # a writer sees nothing of the daemon's
         async with transaction(engine) as tx:
-            heard = await is_daemon_heard(tx, load_settings(lambda _told_already: None).sync_lease_s)
+            heard = await is_daemon_heard(tx, lease_s)
     if not heard:
         click.echo(
             "Note: no daemon is at work on this database, so nothing is sent until `voucher-sync run` or "

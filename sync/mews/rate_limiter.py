@@ -55,9 +55,11 @@ class Caller(Protocol):
 
 @dataclass(slots=True)
 class Permit:
-    """A place among the requests of the current window; without a request in it, it is free again at once."""
+    """A place among the requests of the current window. Whoever makes no request in it says so, and it is free again at
+    once.
+    """
 
-    is_used: bool = True
+    is_used: bool = False
 
 
 class RateLimiter:
@@ -126,13 +128,21 @@ class RateLimiter:
 
         Raises `DatabaseError` where a request cannot be written down beforehand.
         """
-        await self._take(priority)
-        turn = None if self._capped is None else await self._turn_under(self._capped, priority)
         permit = Permit()
+        turn = None if self._capped is None else self._capped.turn(priority)
         try:
-            yield permit
+            # While no place under the cap comes, that of the budget is given back and taken anew, and the turn is kept.
+            while True:
+                await self._take(priority)
+                try:
+                    if turn is None or await self._is_granted(turn):
+                        permit.is_used = True
+                        yield permit
+                        return
+                finally:
+                    self._free(priority, is_used=permit.is_used)
+                turn.step_aside()
         finally:
-            self._free(priority, is_used=permit.is_used)
             if turn is not None:
                 turn.end(is_used=permit.is_used)
 
@@ -161,28 +171,10 @@ class RateLimiter:
         elif self._allowance:
             self._allowance.give_back()
 
-    async def _turn_under(self, capped: Caller, priority: Priority) -> Turn:
-        """A place under the cap. While that does not come, the budget's is given back and taken anew, the turn kept."""
-        turn = capped.turn(priority)
-        try:
-            while not await self._is_granted(turn, priority):
-                turn.step_aside()
-                await self._take(priority)
-        except BaseException:
-            turn.end()
-            raise
-        return turn
-
-    async def _is_granted(self, turn: Turn, priority: Priority) -> bool:
-        """Whether a place under the cap came in time, and before a silence; if not, the budget's is given back."""
-        is_granted = False
-        try:
-            is_in_time = await comes_in_time(turn.ask(), CAP_WAIT_S, clock=self._clock, pause=self._pause)
-            is_granted = is_in_time and not self.silent_s()
-        finally:
-            if not is_granted:
-                self._free(priority, is_used=False)
-        return is_granted
+    async def _is_granted(self, turn: Turn) -> bool:
+        """Whether a place under the cap came in time, and before a silence."""
+        is_in_time = await comes_in_time(turn.ask(), CAP_WAIT_S, clock=self._clock, pause=self._pause)
+        return is_in_time and not self.silent_s()
 
     @property
     def is_to_renew(self) -> bool:

@@ -11,6 +11,14 @@ within the limit and frees nothing too early."""
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """The calls of this process that the API may count now: those under way, and how long ago each other one ended."""
+
+    in_flight: int
+    ages_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Others:
     """What all other processes of the token have written down.
 

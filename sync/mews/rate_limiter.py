@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
 
-from sync.mews.allowance import Allowance, Usage
+from sync.mews.allowance import Allowance
 from sync.mews.cap_wait import Turn, comes_in_time
-from sync.mews.ledger import CLOCK_TOLERANCE, Ledger
+from sync.mews.ledger import CLOCK_TOLERANCE, Ledger, Usage
 from sync.mews.quota import RECHECK_AFTER_S, Quota, free_those_of
 
 PUSHES_PER_PULL = 40

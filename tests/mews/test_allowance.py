@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync.core.errors import DatabaseUnavailable
-from sync.mews.allowance import ASK_AGAIN_S, PORTIONS
+from sync.mews.portions import ASK_AGAIN_S, PORTIONS
 from sync.mews.rate_limiter import RateLimiter
 from tests.mews.ledgers import (
     COUNTS_FOR_S,

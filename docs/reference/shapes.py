@@ -38,7 +38,7 @@ from sync.outbox.listing import NOT_SHOWN, Reason
 from sync.outbox.tables import outbox, outbox_attempts
 from sync.service.erasure import Erasure
 from sync.service.roles import Mended
-from sync.service.status.facts import ConnectionStatus, Daemon, Details
+from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, Details, MirrorState
 from sync.service.status.verdict import Verdict
 
 Field = tuple[str, Any] | tuple[str, Any, Any]
@@ -143,13 +143,14 @@ Adopted = _shape(
 )  # fmt: skip
 
 Judged = _shape("Judged", Verdict.__doc__ or "", [*_all_of(Verdict, "level"), ("level", str)])
+PARTS = (MirrorState, Backlog, Details)
 Connection = _shape(
     "Connection",
-    f"{ConnectionStatus.__doc__} {Details.__doc__} Beside them stand the verdict, and what is told of all of them.",
+    " ".join(str(kind.__doc__) for kind in (ConnectionStatus, *PARTS))
+    + " Beside them stand the verdict, and what is told of all of them.",
     [
-        *_all_of(ConnectionStatus, "details"), *_all_of(Details), ("verdict", Judged), ("daemons", list[Daemon]),
-        ("revision", str),
-        ("unassigned", dict[str, int]),
+        *_all_of(ConnectionStatus, "mirror", "backlog", "details"), *(one for part in PARTS for one in _all_of(part)),
+        ("verdict", Judged), ("daemons", list[Daemon]), ("revision", str), ("unassigned", dict[str, int]),
     ],
 )  # fmt: skip
 

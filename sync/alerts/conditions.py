@@ -84,29 +84,29 @@ class Condition:
 
 def conditions_of(one: ConnectionStatus) -> Iterator[Condition]:
     """What holds of a connection, as it stands in the database."""
+    backlog, mirror = one.backlog, one.mirror
     if one.state == "failing" and one.paused_at is None:
         yield Condition(one.name, Kind.FAILING, 1, f"fails: {one.error}")
     if one.gap:
         lost = "was restored or copied, so nothing is sent" if one.gap == "copy" else "has lost commits"
         yield Condition(one.name, Kind.NOT_ADOPTED, 1, f"the database {lost}")
     for kind, status, what in LEFT:
-        count = one.outbox.get(status, 0)
+        count = backlog.count(status)
         if one.gap and status is Status.HELD:  # to release what is from before the gap is for `adopt`, as is told above
-            count -= one.held.get(HeldBecause.BEFORE_A_GAP, 0)
-        yield from _counted(one.name, kind, count, what, words.count(count, status in one.outbox_at_least))
-    yield from _counted(
-        one.name, Kind.STUCK, one.stuck, "changes stuck until somebody mends what keeps them", bounded(one.stuck)
-    )
-    rejected = one.rejected_records
-    yield from _counted(
-        one.name, Kind.REJECTED, rejected, "records of the API that cannot be stored", bounded(rejected)
-    )
-    if one.audit_braked:
-        yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {one.audit_braked}")
-    elif one.audit_drift:
+            count -= backlog.held.get(HeldBecause.BEFORE_A_GAP, 0)
+        yield from _counted(one.name, kind, count, what, words.count(count, backlog.has_more(status)))
+    for kind, count, what in (
+        (Kind.STUCK, backlog.stuck, "changes stuck until somebody mends what keeps them"),
+        (Kind.REJECTED, mirror.rejected_records, "records of the API that cannot be stored"),
+    ):
+        yield from _counted(one.name, kind, count, what, bounded(count))
+    if mirror.audit_braked:
+        yield Condition(one.name, Kind.AUDIT_STOPPED, 1, f"the last audit changed nothing: {mirror.audit_braked}")
+    elif mirror.audit_drift:
         # Each audit is news of its own; that a voucher is new, which none has compared yet, is none.
-        found = f"{plural(one.audit_drift, 'code')} had drifted when last compared, and {words.mended(one)}"
-        yield Condition(one.name, Kind.DRIFT, int(one.audited_since.timestamp()) if one.audited_since else 1, found)
+        found = f"{plural(mirror.audit_drift, 'code')} had drifted when last compared, and {words.mended(mirror)}"
+        level = int(mirror.audited_since.timestamp()) if mirror.audited_since else 1
+        yield Condition(one.name, Kind.DRIFT, level, found)
 
 
 def conditions_of_none(unassigned: Mapping[str, int]) -> Iterator[Condition]:

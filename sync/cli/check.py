@@ -195,27 +195,29 @@ def _tell_without_rate(count: int) -> list[CheckLine]:
 
 def _check_audit(statuses: list[ConnectionStatus], cron: str) -> CheckLine:
     for one in statuses:
-        if one.audit_braked:
+        if one.mirror.audit_braked:
             stored = one.name if one.is_stored else None
-            return CheckLine("audit", one.audit_braked, remedies.of("TooMuchMissing", stored))
+            return CheckLine("audit", one.mirror.audit_braked, remedies.of("TooMuchMissing", stored))
     begins = Cron(cron).next_after(datetime.now(UTC))
     following = f"the next begins on {begins:%A}, {begins:%Y-%m-%dT%H:%MZ} (SYNC_AUDIT_CRON)"
-    if not any(one.audited_since for one in statuses):
-        left = "not every voucher was compared yet" if any(one.vouchers for one in statuses) else words.NO_VOUCHER
+    if not any(one.mirror.audited_since for one in statuses):
+        left = (
+            "not every voucher was compared yet" if any(one.mirror.vouchers for one in statuses) else words.NO_VOUCHER
+        )
         return CheckLine("audit", f"{left}; {following}")
-    never = [one.name for one in statuses if one.audited_since is None and one.paused_at is None]
+    never = [one.name for one in statuses if one.mirror.audited_since is None and one.paused_at is None]
     some = f" (not all of it yet: {', '.join(never[:MAX_NAMED])}{' ...' * (len(never) > MAX_NAMED)})" if never else ""
-    drift = sum(one.audit_drift or 0 for one in statuses)
+    drift = sum(one.mirror.audit_drift or 0 for one in statuses)
     return CheckLine("audit", f"drifted when last compared: {drift:,}{some}; {following}")
 
 
 def _check_outbox(overview: Overview) -> CheckLine:
     statuses, unknown = overview.connections, overview.unassigned
     deletes, before_gap = (
-        sum(one.held.get(because, 0) for one in statuses)
+        sum(one.backlog.held.get(because, 0) for one in statuses)
         for because in (HeldBecause.TOO_MANY_DELETES, HeldBecause.BEFORE_A_GAP)
     )
-    failed = sum(one.outbox.get(Status.FAILED, 0) for one in statuses) + unknown.get(Status.FAILED, 0)
+    failed = sum(one.backlog.outbox.get(Status.FAILED, 0) for one in statuses) + unknown.get(Status.FAILED, 0)
     if any(one.gap for one in statuses):
         held_before = plural(before_gap, "change is", "changes are")
         detail = f"the database was restored, copied, or has lost commits; of before that, {held_before} held"
@@ -229,6 +231,6 @@ def _check_outbox(overview: Overview) -> CheckLine:
         held += [f"{plural(of_none, 'change')} held of vouchers that no connection knows"] if of_none else []
         to_do = "see `voucher-sync outbox list --status held`; then `outbox release` or `outbox cancel` them"
         return CheckLine("outbox", "; ".join(held), to_do)
-    if stuck := sum(one.stuck for one in statuses):
+    if stuck := sum(one.backlog.stuck for one in statuses):
         return CheckLine("outbox", f"{words.changes(stuck)} stuck until somebody mends what keeps them", STUCK_TO_DO)
     return CheckLine("outbox", f"nothing is held; failed: {failed:,} (`voucher-sync outbox list --status failed`)")

@@ -147,11 +147,12 @@ def _with_next_audits(overview: Overview, cron: str) -> Overview:
 
 
 def _for_json(one: ConnectionStatus, overview: Overview, lease_s: float) -> dict[str, Any]:
-    """One connection, its details beside what is counted of it, with the verdict and the daemons that run."""
+    """One connection, the fields of its parts among its own, with the verdict and the daemons that run."""
     values = asdict(one)
+    for part in ("mirror", "backlog", "details"):
+        values |= values.pop(part)
     verdict = judge_connection(one, overview, lease_s)
     told = {**asdict(verdict), "level": verdict.level.name.lower()}
     daemons = [asdict(daemon) for daemon in overview.daemons]
-    details = values.pop("details")
     of_all = {"daemons": daemons, "revision": overview.revision, "unassigned": overview.unassigned}
-    return {**values, **details, "verdict": told, **of_all}
+    return {**values, "verdict": told, **of_all}

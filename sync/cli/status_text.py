@@ -91,8 +91,8 @@ def _line(one: ConnectionStatus, verdict: Verdict, column: int, width: int) -> I
     yield from _named(one.name, told, column, width)
     if verdict.level is not Level.OK:
         yield from _wrapped(verdict.cause or verdict.headline, "    ", width)
-    if one.outbox:
-        yield from _wrapped(f"outbox: {words.outbox(one)}", "    ", width)
+    if one.backlog.outbox:
+        yield from _wrapped(f"outbox: {words.outbox(one.backlog)}", "    ", width)
 
 
 def _named(name: str, told: str, column: int, width: int, *, indent: str = "") -> Iterator[str]:
@@ -112,16 +112,16 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
         "state": words.state(one),
         "daemon": _heard(one, overview, lease_s),
         "last pull": words.pull(one),
-        "complete through": words.complete_through(one),
-        "vouchers": f"{one.vouchers:,}",
-        "codes": words.codes(one),
-        "open windows": f"{one.open_windows:,}",
-        "skipped": plural(one.skipped, "service or voucher", "services and vouchers"),
-        "rejected records": bounded(one.rejected_records),
-        "audit": words.audit(one),
+        "complete through": words.complete_through(one.mirror),
+        "vouchers": f"{one.mirror.vouchers:,}",
+        "codes": words.codes(one.mirror),
+        "open windows": f"{one.mirror.open_windows:,}",
+        "skipped": plural(one.mirror.skipped, "service or voucher", "services and vouchers"),
+        "rejected records": bounded(one.mirror.rejected_records),
+        "audit": words.audit(one.mirror),
         "next audit": words.next_audit(one, overview.now)
         + ", by a daemon" * (not overview.alive and not one.paused_at),
-        "outbox": words.outbox(one),
+        "outbox": words.outbox(one.backlog),
     }
     for label, text in facts.items():
         yield from _row(label, text, width)
@@ -147,13 +147,15 @@ def _lists(one: ConnectionStatus, overview: Overview) -> dict[str, list[str]]:
     reading = [words.reading(told.reading)] if told.reading else []
     return {
         "reading": reading,
-        f"waiting{words.part(told.waiting, one, *words.WAIT_STATUSES)}": [
+        f"waiting{words.part(told.waiting, one.backlog, *words.WAIT_STATUSES)}": [
             words.waiting(wait, now) for wait in told.waiting
         ],
-        f"held{words.part(told.held_for, one, 'held')}": [
+        f"held{words.part(told.held_for, one.backlog, 'held')}": [
             f"{held.count:,}, since {words.instant(held.oldest_at)}: {held.reason}" for held in told.held_for
         ],
-        f"{REFUSED}{words.part(told.failed, one, 'failed')}": [words.failures(failed) for failed in told.failed],
+        f"{REFUSED}{words.part(told.failed, one.backlog, 'failed')}": [
+            words.failures(failed) for failed in told.failed
+        ],
         "requests that failed": [words.requests(failed, now) for failed in told.request_failures],
         "request budget in use": [words.share(share) for share in told.budget],
         "left out": [words.left_out(some) for some in (*told.skipped_because, *told.rejected_because)],

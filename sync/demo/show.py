@@ -153,15 +153,15 @@ async def show_live(stage: Stage, seconds: float | None, is_read: Callable[[], b
         async with transaction(engine) as tx:
             status[:] = await load_status(tx)
         for one in status:
-            of = plural(one.vouchers, "voucher")
-            say(f"codes in the mirror: {words.codes(one)}, of {of}; {one.error or one.state}")
+            of = plural(one.mirror.vouchers, "voucher")
+            say(f"codes in the mirror: {words.codes(one.mirror)}, of {of}; {one.error or one.state}")
 
     async with _opened(stage.database_url) as engine:
         settings = {"DATABASE_URL": stage.database_url, "SYNC_HTTP_BIND": address, **LIVE, **LOGS}
         async with running_daemon(settings, stage.directory, say) as daemon:
             await _until(stop, seconds, daemon, {LOOK_EVERY_S: report})
         await report()
-    return bool(status) and all(one.state == "ok" and one.open_windows == 0 for one in status)
+    return bool(status) and all(one.state == "ok" and one.mirror.open_windows == 0 for one in status)
 
 
 class _Narrator:

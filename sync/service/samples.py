@@ -14,7 +14,8 @@ from sqlalchemy import BigInteger, Integer, Text, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.service.status.backlog import Backlog, load_backlogs
+from sync.service.status.backlog import load_backlogs
+from sync.service.status.facts import Backlog
 
 EVERY_S = 300.0
 QUIET_REQUESTS = 30
@@ -74,14 +75,14 @@ async def note(tx: AsyncConnection, done: Mapping[str, Done], late_after_s: floa
     One that caught up within `late_after_s` counts as up to date.
     """
     backlogs = await load_backlogs(tx, list(done), (await tx.execute(_THE_ONLY_ONE)).scalar_one_or_none())
-    counts = [backlogs.get(name, Backlog()).counts for name in done]
+    of_each = [backlogs.get(name, Backlog()) for name in done]
     await tx.execute(
         _SAMPLE,
         {
             "names": list(done),
             "late_after_s": late_after_s,
-            "waiting": [sum(one.get(status, 0) for status in UNDER_WAY) for one in counts],
-            "attention": [sum(one.get(status, 0) for status in NEED_SOMEBODY) for one in counts],
+            "waiting": [one.count(*UNDER_WAY) for one in of_each],
+            "attention": [one.count(*NEED_SOMEBODY) for one in of_each],
             "codes": [one.codes for one in done.values()],
             "requests": [one.requests for one in done.values()],
             "failed": [one.failed for one in done.values()],

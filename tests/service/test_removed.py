@@ -61,7 +61,7 @@ async def test_what_a_removed_connection_has_mirrored_counts_for_no_other(
         await pull(lake, PullSettings(OVERLAP))
         await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
     assert await mirror.rows("SELECT count(*) AS number FROM mews.voucher_codes") == [{"number": 10}]
-    assert [(one.name, one.voucher_codes) for one in await statuses(mirror)] == [("default", 7)]
+    assert [(one.name, one.mirror.voucher_codes) for one in await statuses(mirror)] == [("default", 7)]
 
 
 async def test_who_queues_for_a_removed_connection_is_told_at_once_and_in_the_row(mirror: Mirror) -> None:
@@ -102,7 +102,7 @@ async def test_changes_that_are_queued_for_a_removed_connection_are_told_and_not
             id=voucher.id,
         )
         (status,) = await statuses(mirror)
-        assert (status.name, status.is_removed, status.outbox["pending"]) == ("lake", True, 1)
+        assert (status.name, status.is_removed, status.backlog.outbox["pending"]) == ("lake", True, 1)
         with pytest.raises(VoucherSyncError, match="not finished"):
             await purge(lake.engine, "lake")
         await mirror.execute("UPDATE mews.voucher_code_outbox SET status = 'cancelled'")

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
@@ -10,34 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.uncertain import NOT_SHOWN
-from sync.service.status.facts import COUNTED_TO
-
-
-@dataclass(slots=True)
-class Backlog:
-    """The changes of one connection: counts by status, those of them that are more, why some are held, the age of the
-    oldest that waits, and how many are stuck: something on the table refuses them, or the API does not show their
-    voucher, so that it stays unknown what became of them.
-    """
-
-    counts: dict[str, int] = field(default_factory=dict)
-    at_least: list[str] = field(default_factory=list)
-    held: dict[str, int] = field(default_factory=dict)
-    oldest_age_s: float | None = None
-    stuck: int = 0
-
-    def add(self, status: str, count: int, oldest_age_s: float | None, held_because: str | None) -> None:
-        """Take what was counted in one place."""
-        if held_because:
-            self.held[held_because] = min(self.held.get(held_because, 0) + count, COUNTED_TO)
-        total = self.counts.get(status, 0) + count
-        if count > COUNTED_TO or total > COUNTED_TO:
-            total = COUNTED_TO
-            if status not in self.at_least:
-                self.at_least.append(status)
-        self.counts[status] = total
-        if oldest_age_s is not None:
-            self.oldest_age_s = max(oldest_age_s, self.oldest_age_s or 0.0)
+from sync.service.status.facts import COUNTED_TO, Backlog
 
 
 async def load_backlogs(
@@ -48,10 +20,22 @@ async def load_backlogs(
     rows = await tx.execute(_COUNTED, {"names": list(names), "cap": COUNTED_TO + 1})
     for row in rows:
         name = the_only_one if row.name is None else row.name
-        backlogs[name].add(row.status, row.number, row.oldest_age_s, row.held_because)
+        _add(backlogs[name], row)
     for row in await tx.execute(_STUCK, {"names": list(names), **of_stuck()}):
         backlogs[row.name].stuck = row.number
     return backlogs
+
+
+def _add(backlog: Backlog, row: Any) -> None:
+    """Take what was counted in one place."""
+    if row.held_because:
+        backlog.held[row.held_because] = min(backlog.held.get(row.held_because, 0) + row.number, COUNTED_TO)
+    total = backlog.count(row.status) + row.number
+    backlog.outbox[row.status] = min(total, COUNTED_TO)
+    if total > COUNTED_TO and not backlog.has_more(row.status):
+        backlog.outbox_at_least.append(row.status)
+    if row.oldest_age_s is not None:
+        backlog.oldest_waiting_age_s = max(row.oldest_age_s, backlog.oldest_waiting_age_s or 0.0)
 
 
 def of_stuck() -> dict[str, Any]:

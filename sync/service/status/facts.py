@@ -161,20 +161,61 @@ class Details:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorState:
+    """What is mirrored of a connection, and what its audits have found.
+
+    `voucher_codes_estimated`: their number is PostgreSQL's estimate. `refused_vouchers`: of those that are skipped, how
+    many the API lists, and whose codes it refuses to show. `audit_repaired`: how many of those that had drifted are
+    mended.
+    """
+
+    vouchers: int
+    voucher_codes: int | None
+    voucher_codes_estimated: bool
+    open_windows: int
+    complete_through: datetime | None
+    lag_s: float | None
+    skipped: int
+    refused_vouchers: int
+    rejected_records: int
+    audited_since: datetime | None
+    audit_drift: int | None
+    audit_repaired: int
+    audit_braked: str | None
+
+
+@dataclass(slots=True)
+class Backlog:
+    """`outbox` counts changes that nobody may forget by their status, up to `COUNTED_TO`; those in `outbox_at_least`
+    are more. `held` counts those that are held by why they are; `stuck` is how many nothing can become of until
+    somebody mends what keeps them. Changes whose voucher no connection knows count for the only one there is.
+    """
+
+    outbox: dict[str, int] = field(default_factory=dict)
+    outbox_at_least: list[str] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    oldest_waiting_age_s: float | None = None
+    stuck: int = 0
+
+    def count(self, *statuses: str) -> int:
+        """How many changes are counted in these statuses."""
+        return sum(self.outbox.get(status, 0) for status in statuses)
+
+    def has_more(self, *statuses: str) -> bool:
+        """Whether there are more in these than are counted."""
+        return any(status in self.outbox_at_least for status in statuses)
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionStatus:
     """One connection as it stands in the database; ages in seconds by the database's clock, None where unknown.
 
     `state` is `ok`, `failing`, or `unknown` where no process has told yet how its first run ended. `caught_up_age_s`:
-    since the last pull that left nothing to read. `outbox` counts changes that nobody may forget by their status, up to
-    `COUNTED_TO`; those in `outbox_at_least` are more. `held` counts those that are held by why they are; `stuck` is how
-    many nothing can become of until somebody mends what keeps them. Changes whose voucher no connection knows count for
-    the only one there is. `gap`: `copy` or `behind` for a database that is to be adopted, noticed at `gap_at`.
-    `voucher_codes_estimated`: their number is PostgreSQL's estimate. `origin`: whose tokens they are, `environment`, or
-    `command` or `webhook` for those that the database keeps. `owner`: the machine and the process of the daemon that
-    works for it, if one does that is alive. `paused_at`: since when nothing is done for it; `is_removed`: never again,
-    and changes wait that were queued for it since. `failed_request_age_s`: since a call of the API last failed.
-    `audit_repaired`: how many of those that had drifted are mended. `refused_vouchers`: of those that are skipped, how
-    many the API lists, and whose codes it refuses to show.
+    since the last pull that left nothing to read. `gap`: `copy` or `behind` for a database that is to be adopted,
+    noticed at `gap_at`. `origin`: whose tokens they are, `environment`, or `command` or `webhook` for those that the
+    database keeps. `owner`: the machine and the process of the daemon that works for it, if one does that is alive.
+    `paused_at`: since when nothing is done for it; `is_removed`: never again, and changes wait that were queued for it
+    since. `failed_request_age_s`: since a call of the API last failed.
     """
 
     name: str
@@ -191,26 +232,10 @@ class ConnectionStatus:
     caught_up_age_s: float | None
     caught_up_through: datetime | None
     failed_request_age_s: float | None
-    vouchers: int
-    voucher_codes: int | None
-    voucher_codes_estimated: bool
-    open_windows: int
-    complete_through: datetime | None
-    lag_s: float | None
-    skipped: int
-    rejected_records: int
-    audited_since: datetime | None
-    audit_drift: int | None
-    audit_repaired: int
-    audit_braked: str | None
     gap: str | None
-    outbox: dict[str, int]
-    outbox_at_least: list[str]
-    held: dict[str, int]
-    oldest_waiting_age_s: float | None
-    stuck: int = 0
-    refused_vouchers: int = 0
-    gap_at: datetime | None = None
+    gap_at: datetime | None
+    mirror: MirrorState
+    backlog: Backlog
     details: Details = field(default_factory=Details)
 
     @property

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,15 +16,17 @@ from sync.mirror.skipped import is_in_force
 from sync.mirror.tables import skipped, voucher_assignments, vouchers
 from sync.outbox.tables import IS_UNFINISHED
 from sync.postgres.identity import place_of
-from sync.service.status.backlog import Backlog, load_backlogs
+from sync.service.status.backlog import load_backlogs
 from sync.service.status.codes import count_codes
 from sync.service.status.details import load_details
-from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, Overview
+from sync.service.status.facts import COUNTED_TO, Backlog, ConnectionStatus, Daemon, MirrorState, Overview
 
 DEFAULT_LEASE_S = 30.0
 AT_ONCE = 500
 """Connections that are looked through in one turn of the loop."""
 TOLD_OF_DAEMONS = ("process", "host", "pid", "version", "revision", "settings", "started_at")
+OF_MIRROR = [one.name for one in fields(MirrorState)]
+NONE_LEFT_OUT = {"skipped": 0, "refused_vouchers": 0}
 
 
 async def load_overview(
@@ -40,20 +42,22 @@ async def load_overview(
     running = await _load_daemons(tx, now, Counter(row["owner"] for row in rows))
     owners = {one.process: one.name for one in running if one.is_alive}
     names = [row["name"] for row in rows]
-    left_out = {row.connection: (row.number, row.refused) for row in await tx.execute(_SKIPPED)}
+    left_out = {row.pop("connection"): row for row in map(dict, (await tx.execute(_SKIPPED)).mappings())}
     backlogs = await load_backlogs(tx, names, names[0] if len(names) == 1 else None)
     codes, is_estimate = await count_codes(tx, names)
     statuses = list[ConnectionStatus]()
     for row in rows:
-        told = {**row, "owner": owners.get(row["owner"])}
-        statuses.append(_status(told, backlogs.get(row["name"], Backlog()), left_out, codes, is_estimate))
+        name, owner = row["name"], owners.get(row["owner"])
+        counted = {"voucher_codes": codes.get(name), "voucher_codes_estimated": is_estimate}
+        told = {**row, **counted, **left_out.get(name, NONE_LEFT_OUT), "owner": owner}
+        statuses.append(_status(told, backlogs.get(name, Backlog())))
         if len(statuses) % AT_ONCE == 0:
             await asyncio.sleep(0)  # others in the loop have their turn: of thousands this takes long
     is_alone = of_the_only_one and len(statuses) == 1
     wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
     details = await load_details(tx, wanted, now, running)
     connections = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
-    unassigned = backlogs.get(None, Backlog()).counts
+    unassigned = backlogs.get(None, Backlog()).outbox
     return Overview(now, await place_of(tx), revision, connections, running, unassigned)
 
 
@@ -90,34 +94,18 @@ def _is_alive(age_s: float, settings: dict[str, Any]) -> bool:
     return abs(age_s) <= float(settings.get("SYNC_LEASE_S", DEFAULT_LEASE_S))
 
 
-def _status(
-    row: Any,
-    backlog: Backlog,
-    left_out: dict[str, tuple[int, int]],
-    codes: dict[str, int],
-    is_estimate: bool,
-) -> ConnectionStatus:
-    number, refused_vouchers = left_out.get(row["name"], (0, 0))
-    return ConnectionStatus(
-        **row,
-        skipped=number,
-        voucher_codes=codes.get(row["name"]),
-        voucher_codes_estimated=is_estimate,
-        outbox=backlog.counts,
-        outbox_at_least=backlog.at_least,
-        held=backlog.held,
-        oldest_waiting_age_s=backlog.oldest_age_s,
-        stuck=backlog.stuck,
-        refused_vouchers=refused_vouchers,
-    )
+def _status(told: dict[str, Any], backlog: Backlog) -> ConnectionStatus:
+    """Out of what is told of a connection, by the names of the fields."""
+    mirror = MirrorState(**{name: told.pop(name) for name in OF_MIRROR})
+    return ConnectionStatus(**told, mirror=mirror, backlog=backlog)
 
 
 _IS_REFUSED_VOUCHER = (skipped.c.kind == "voucher", skipped.c.until.is_not(None))  # others are no longer listed
 _SKIPPED = (
     select(
         skipped.c.connection,
-        func.count().label("number"),
-        func.count().filter(*_IS_REFUSED_VOUCHER).label("refused"),
+        func.count().label("skipped"),
+        func.count().filter(*_IS_REFUSED_VOUCHER).label("refused_vouchers"),
     )
     .where(is_in_force())
     .group_by(skipped.c.connection)

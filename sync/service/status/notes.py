@@ -57,35 +57,36 @@ def bounded(number: int) -> str:
 
 def notes_on(one: ConnectionStatus) -> Iterator[Note]:
     """What somebody must look at, the most urgent first."""
-    if count := one.outbox.get("held"):
-        why = f": {words.held_because(one.held)}" if one.held else ""
-        text = f"{words.changes(count, 'held' in one.outbox_at_least)} held until somebody looks{why}"
-        is_adopts = one.gap is not None and set(one.held) == {HeldBecause.BEFORE_A_GAP.value}
+    backlog, mirror = one.backlog, one.mirror
+    if count := backlog.count("held"):
+        why = f": {words.held_because(backlog.held)}" if backlog.held else ""
+        text = f"{words.changes(count, backlog.has_more('held'))} held until somebody looks{why}"
+        is_adopts = one.gap is not None and set(backlog.held) == {HeldBecause.BEFORE_A_GAP.value}
         yield Note(text, ADOPT_TO_DO if is_adopts else HELD_TO_DO, "changes are held")
-    if one.audit_braked:
+    if mirror.audit_braked:
         what = "the audit changed nothing"
-        yield Note(f"The audit changed nothing: {one.audit_braked}", remedies.of("TooMuchMissing"), what)
-    if count := one.outbox.get("failed"):
-        text = f"{words.changes(count, 'failed' in one.outbox_at_least)} refused for good, so not tried again"
+        yield Note(f"The audit changed nothing: {mirror.audit_braked}", remedies.of("TooMuchMissing"), what)
+    if count := backlog.count("failed"):
+        text = f"{words.changes(count, backlog.has_more('failed'))} refused for good, so not tried again"
         text += _reason([group.reason for group in one.details.failed])
         yield Note(text, FAILED_TO_DO, "changes were refused")
-    if one.stuck:
-        what = "change" if one.stuck == 1 else "changes"
-        text = f"{bounded(one.stuck)} {what} stuck until somebody mends what keeps them"
+    if backlog.stuck:
+        what = "change" if backlog.stuck == 1 else "changes"
+        text = f"{bounded(backlog.stuck)} {what} stuck until somebody mends what keeps them"
         text += _reason([group.why for group in one.details.waiting if any(why in group.why for why in STUCK)])
         yield Note(text, STUCK_TO_DO, "changes are stuck")
-    if one.audit_drift and not one.audit_braked:
-        is_mended = one.audit_repaired >= one.audit_drift
-        text = f"The last audit found {plural(one.audit_drift, 'code')} that had drifted, and {words.mended(one)}"
+    if mirror.audit_drift and not mirror.audit_braked:
+        is_mended = mirror.audit_repaired >= mirror.audit_drift
+        text = f"The last audit found {plural(mirror.audit_drift, 'code')} that had drifted, and {words.mended(mirror)}"
         to_do = DRIFT_TO_DO if is_mended else f"`voucher-sync audit --repair` mends them; then {DRIFT_TO_DO}"
         yield Note(text, to_do, "codes had drifted")
-    if one.refused_vouchers:
-        text = f"Nothing is read of {plural(one.refused_vouchers, 'voucher')} whose codes the API refuses to list"
+    if mirror.refused_vouchers:
+        text = f"Nothing is read of {plural(mirror.refused_vouchers, 'voucher')} whose codes the API refuses to list"
         skipped = [some.reason for some in one.details.skipped_because if some.kind == "voucher"]
         text += _reason([reason for reason in skipped if reason != NOT_LISTED])
         yield Note(text, REFUSED_TO_DO, "vouchers are refused")
-    if one.rejected_records:
-        number = one.rejected_records
+    if mirror.rejected_records:
+        number = mirror.rejected_records
         text = f"{bounded(number)} {'record' if number == 1 else 'records'} of the API cannot be stored"
         text += _reason([left_out.reason for left_out in one.details.rejected_because])
         to_do = "see sync.rejected_records for the reasons; the rest goes on"

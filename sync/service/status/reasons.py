@@ -43,7 +43,7 @@ def _first(overview: Overview) -> list[ConnectionStatus]:
 
 
 def _has_reasons(one: ConnectionStatus) -> bool:
-    return bool(one.outbox.get("failed") or one.stuck or one.rejected_records)
+    return bool(one.backlog.count("failed") or one.backlog.stuck or one.mirror.rejected_records)
 
 
 def _brief(reason: str) -> str:

@@ -248,7 +248,7 @@ def _failing(one: ConnectionStatus, overview: Overview) -> Verdict | None:
         return Verdict(
             Level.DEGRADED, "Fallen behind", cause, since, f"see why `voucher-sync once` does not run; {START}"
         )
-    if is_late and one.heartbeat_age_s is not None and not one.open_windows:
+    if is_late and one.heartbeat_age_s is not None and not one.mirror.open_windows:
         cause = f"No pull has caught up for {words.lasting(one.caught_up_age_s)}, and no error was noted"
         return Verdict(Level.DEGRADED, "Fallen behind", cause, since, "see the daemon's log; restart it if this stays")
     return None
@@ -260,12 +260,12 @@ def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
         headline, to_do = ("Just begun", "") if overview.alive else ("Never finished a run", START)
         return Verdict(Level.READING, headline, "no run has told yet how it ended", None, to_do)
     left = words.windows_left(one)
-    if one.caught_up_age_s is None and not one.vouchers:
+    if one.caught_up_age_s is None and not one.mirror.vouchers:
         return Verdict(Level.READING, "No voucher is known yet", NO_VOUCHER, one.state_since)
     if one.caught_up_age_s is None:
         cause = f"{left}; not all codes are here yet"
         return Verdict(Level.READING, "Working on the first backfill", cause, one.state_since)
-    if one.open_windows:
+    if one.mirror.open_windows:
         return Verdict(Level.READING, "Working, and reading more of the past", left, one.state_since)
     return None
 

@@ -10,11 +10,13 @@ from sync.service.runs import Run
 from sync.service.status.facts import (
     Audit,
     BackfillProgress,
+    Backlog,
     ConnectionStatus,
     Daemon,
     FailedGroup,
     HeldGroup,
     LeftOut,
+    MirrorState,
     Outage,
     Overview,
     RequestFailure,
@@ -86,11 +88,11 @@ def changes(number: int, is_at_least: bool = False) -> str:
     return f"{count(number, is_at_least)} {'change' if number == 1 else 'changes'}"
 
 
-def codes(one: ConnectionStatus) -> str:
+def codes(mirror: MirrorState) -> str:
     """How many are mirrored."""
-    if one.voucher_codes is None:
+    if mirror.voucher_codes is None:
         return "an unknown number of"
-    return f"about {one.voucher_codes:,}" if one.voucher_codes_estimated else f"{one.voucher_codes:,}"
+    return f"about {mirror.voucher_codes:,}" if mirror.voucher_codes_estimated else f"{mirror.voucher_codes:,}"
 
 
 def held_because(counts: Mapping[str, int]) -> str:
@@ -98,26 +100,22 @@ def held_because(counts: Mapping[str, int]) -> str:
     return ", ".join(HELD_BECAUSE.get(why, why) for why in sorted(counts, key=lambda why: -counts[why]))
 
 
-def complete_through(one: ConnectionStatus) -> str:
+def complete_through(mirror: MirrorState) -> str:
     """Through which instant everything is mirrored."""
-    if one.complete_through is None:
-        return "not all vouchers were read to their end yet" if one.vouchers else NO_VOUCHER
-    return f"{instant(one.complete_through)} by the API's clock: every change before it is mirrored"
+    if mirror.complete_through is None:
+        return "not all vouchers were read to their end yet" if mirror.vouchers else NO_VOUCHER
+    return f"{instant(mirror.complete_through)} by the API's clock: every change before it is mirrored"
 
 
 def windows_left(one: ConnectionStatus) -> str:
     """How much of a backfill is left, and until when as far as that is known."""
     reading = one.details.reading
-    if not one.open_windows:
+    if not one.mirror.open_windows:
         return "no window is open: not begun, or just about to end"
     planned = f" of {reading.planned:,}" if reading and reading.planned else ""
-    left = f"{one.open_windows:,}{planned} {'window is' if one.open_windows == 1 else 'windows are'} left to read"
+    number = one.mirror.open_windows
+    left = f"{number:,}{planned} {'window is' if number == 1 else 'windows are'} left to read"
     return f"{left}, {done_in(reading)}" if reading and reading.done_in_s is not None else left
-
-
-def vouchers(number: int) -> str:
-    """A number of vouchers."""
-    return plural(number, "voucher")
 
 
 def connections(number: int) -> str:
@@ -143,11 +141,11 @@ def reading(one: BackfillProgress) -> str:
     return f"{of}: changes from {one.start:%Y-%m-%d} to {one.end:%Y-%m-%d}"
 
 
-def outbox(one: ConnectionStatus) -> str:
+def outbox(backlog: Backlog) -> str:
     """What is queued, by status."""
-    if not one.outbox:
+    if not backlog.outbox:
         return "nothing waits"
-    return statuses(one.outbox, one.outbox_at_least)
+    return statuses(backlog.outbox, backlog.outbox_at_least)
 
 
 def statuses(counts: Mapping[str, int], at_least: Collection[str]) -> str:
@@ -168,22 +166,22 @@ def pull(one: ConnectionStatus) -> str:
     return f"{success}; a request failed {ago(one.failed_request_age_s)}" if one.has_failed_since else success
 
 
-def mended(one: ConnectionStatus) -> str:
+def mended(mirror: MirrorState) -> str:
     """How many of the codes that had drifted an audit has mended."""
-    drift, repaired = one.audit_drift or 0, min(one.audit_repaired, one.audit_drift or 0)
+    drift, repaired = mirror.audit_drift or 0, min(mirror.audit_repaired, mirror.audit_drift or 0)
     if repaired == drift:
         return "all of them are mended"
     return f"only {repaired:,} of them mended" if repaired else "none of them is mended"
 
 
-def audit(one: ConnectionStatus) -> str:
+def audit(mirror: MirrorState) -> str:
     """What the last audits found."""
-    if one.audit_braked:
-        return f"BRAKED: {one.audit_braked}"
-    if one.audited_since is None:
-        return "not every voucher was audited yet" if one.vouchers else NO_VOUCHER
-    found = f"all since {instant(one.audited_since)}, {plural(one.audit_drift or 0, 'code')} had drifted"
-    return f"{found}, and {mended(one)}" if one.audit_drift else found
+    if mirror.audit_braked:
+        return f"BRAKED: {mirror.audit_braked}"
+    if mirror.audited_since is None:
+        return "not every voucher was audited yet" if mirror.vouchers else NO_VOUCHER
+    found = f"all since {instant(mirror.audited_since)}, {plural(mirror.audit_drift or 0, 'code')} had drifted"
+    return f"{found}, and {mended(mirror)}" if mirror.audit_drift else found
 
 
 def next_audit(one: ConnectionStatus, now: datetime) -> str:
@@ -221,10 +219,10 @@ def share(one: Share) -> str:
     return f"{one.calls:,} by {who}{', which waits for more' if one.is_waiting else ''}"
 
 
-def part(groups: Sequence[WaitingGroup | HeldGroup | FailedGroup], one: ConnectionStatus, *statuses: str) -> str:
+def part(groups: Sequence[WaitingGroup | HeldGroup | FailedGroup], backlog: Backlog, *statuses: str) -> str:
     """How many of the changes in these statuses are told by reason, where that is not all of them."""
-    told, total = sum(group.count for group in groups), sum(one.outbox.get(status, 0) for status in statuses)
-    return f", {told:,} of {count(total, bool({*one.outbox_at_least} & {*statuses}))} by reason" * (told < total)
+    told, total = sum(group.count for group in groups), backlog.count(*statuses)
+    return f", {told:,} of {count(total, backlog.has_more(*statuses))} by reason" * (told < total)
 
 
 def waiting(one: WaitingGroup, now: datetime) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
 from sync.core.errors import DatabaseError
+from sync.core.plurals import plural
 from sync.service.status import remedies, words
 from sync.service.status.facts import ConnectionStatus, Daemon, Details, Overview
 from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
@@ -154,7 +155,7 @@ def _lines(connections: Sequence[ConnectionStatus], verdicts: dict[str, Verdict]
             verdicts[one.name],
             words.caught_up(one),
             one.owner or "",
-            words.outbox(one) if one.outbox else "",
+            words.outbox(one.backlog) if one.backlog.outbox else "",
         )
         for one in connections
     ]
@@ -171,28 +172,30 @@ def _counts(lines: Sequence[Line]) -> list[tuple[str, int]]:
 
 
 def _tiles_of(one: ConnectionStatus, overview: Overview) -> list[Tile]:
-    waiting = sum(one.outbox.get(status, 0) for status in words.WAIT_STATUSES)
-    is_more = bool(set(one.outbox_at_least) & set(words.WAIT_STATUSES))
-    oldest = f"the oldest for {words.lasting(one.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
-    held, failed = one.outbox.get("held", 0), one.outbox.get("failed", 0)
+    waiting = sum(one.backlog.outbox.get(status, 0) for status in words.WAIT_STATUSES)
+    is_more = bool(set(one.backlog.outbox_at_least) & set(words.WAIT_STATUSES))
+    oldest = f"the oldest for {words.lasting(one.backlog.oldest_waiting_age_s)}" if waiting else "the outbox is empty"
+    held, failed = one.backlog.outbox.get("held", 0), one.backlog.outbox.get("failed", 0)
     calls, limit, window_s = _budget(one.details, overview)
     through = _through(one, overview)
-    number = "unknown" if one.voucher_codes is None else words.codes(one)
-    is_begun = bool(one.audited_since or one.audit_drift or one.audit_braked or one.details.audits)
-    found = "changed nothing" if one.audit_braked else f"{one.audit_drift or 0:,} drifted"
+    number = "unknown" if one.mirror.voucher_codes is None else words.codes(one.mirror)
+    is_begun = bool(one.mirror.audited_since or one.mirror.audit_drift or one.mirror.audit_braked or one.details.audits)
+    found = "changed nothing" if one.mirror.audit_braked else f"{one.mirror.audit_drift or 0:,} drifted"
     drift = found if is_begun else "never audited"
-    mended = f"{words.mended(one)}, " if one.audit_drift else ""
-    last = f"last {words.since(one.audited_since, overview.now)}, next" if one.audited_since else "the first"
-    last = "not all vouchers yet, next" if is_begun and not one.audited_since else last
+    mended = f"{words.mended(one.mirror)}, " if one.mirror.audit_drift else ""
+    last = (
+        f"last {words.since(one.mirror.audited_since, overview.now)}, next" if one.mirror.audited_since else "the first"
+    )
+    last = "not all vouchers yet, next" if is_begun and not one.mirror.audited_since else last
     following = words.next_audit(one, overview.now)
     return [
         Tile("Last success", words.caught_up(one), through, series="lag"),
-        Tile("Codes", number, f"of {words.vouchers(one.vouchers)}", series="codes"),
+        Tile("Codes", number, f"of {plural(one.mirror.vouchers, 'voucher')}", series="codes"),
         Tile("Waiting", words.count(waiting, is_more), oldest, series="waiting"),
-        _held_or_refused(held, failed, one.outbox_at_least),
+        _held_or_refused(held, failed, one.backlog.outbox_at_least),
         Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests"),
         Tile("Audit", drift, f"{mended}{last} {following}",
-             "attention" if one.audit_drift or one.audit_braked else ""),
+             "attention" if one.mirror.audit_drift or one.mirror.audit_braked else ""),
     ]  # fmt: skip
 
 
@@ -206,11 +209,11 @@ def _held_or_refused(held: int, failed: int, at_least: Collection[str]) -> Tile:
 def _through(one: ConnectionStatus, overview: Overview) -> str:
     if one.has_failed_since:
         return f"a request failed {words.ago(one.failed_request_age_s)}"
-    if one.complete_through is not None:
-        return f"complete through {words.moment(one.complete_through, overview.now)}"
+    if one.mirror.complete_through is not None:
+        return f"complete through {words.moment(one.mirror.complete_through, overview.now)}"
     if one.caught_up_age_s is None:
         return "no pull has caught up so far"
-    return "a voucher that is new is being read" if one.vouchers else words.NO_VOUCHER
+    return "a voucher that is new is being read" if one.mirror.vouchers else words.NO_VOUCHER
 
 
 def _budget(details: Details, overview: Overview) -> tuple[int, int, float]:
@@ -224,8 +227,8 @@ def _tiles(overview: Overview, verdicts: dict[str, Verdict]) -> list[Tile]:
     all_ = overview.connections
     if not all_:
         return []
-    changes = [*(one.outbox for one in all_), overview.unassigned]
-    at_least = {status for one in all_ for status in one.outbox_at_least}
+    changes = [*(one.backlog.outbox for one in all_), overview.unassigned]
+    at_least = {status for one in all_ for status in one.backlog.outbox_at_least}
     waiting = sum(one.get(status, 0) for one in changes for status in words.WAIT_STATUSES)
     held, failed = (sum(one.get(status, 0) for one in changes) for status in ("held", "failed"))
     failing = sum(one.level >= Level.DEGRADED for one in verdicts.values())

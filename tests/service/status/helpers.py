@@ -1,13 +1,13 @@
 """Facts as a test needs them: everything well, but for what it says."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import psycopg
 
-from sync.service.status.facts import ConnectionStatus, Daemon, Overview
+from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, MirrorState, Overview
 
 VOUCHER = "11111111-1111-1111-1111-111111111111"
 ROW = """
@@ -37,23 +37,24 @@ WELL = ConnectionStatus(
     caught_up_age_s=30.0,
     caught_up_through=NOW - timedelta(seconds=30),
     failed_request_age_s=None,
-    vouchers=7,
-    voucher_codes=1200,
-    voucher_codes_estimated=False,
-    open_windows=0,
-    complete_through=NOW - timedelta(seconds=30),
-    lag_s=30.0,
-    skipped=0,
-    rejected_records=0,
-    audited_since=NOW - timedelta(hours=5),
-    audit_drift=0,
-    audit_repaired=0,
-    audit_braked=None,
     gap=None,
-    outbox={},
-    outbox_at_least=[],
-    held={},
-    oldest_waiting_age_s=None,
+    gap_at=None,
+    mirror=MirrorState(
+        vouchers=7,
+        voucher_codes=1200,
+        voucher_codes_estimated=False,
+        open_windows=0,
+        complete_through=NOW - timedelta(seconds=30),
+        lag_s=30.0,
+        skipped=0,
+        refused_vouchers=0,
+        rejected_records=0,
+        audited_since=NOW - timedelta(hours=5),
+        audit_drift=0,
+        audit_repaired=0,
+        audit_braked=None,
+    ),
+    backlog=Backlog(),
 )
 
 
@@ -76,8 +77,17 @@ def daemon(number: int = 1, **values: Any) -> Daemon:
 
 
 def connection(**values: Any) -> ConnectionStatus:
-    """A connection that is well."""
-    return replace(WELL, **values)
+    """A connection that is well, but for these fields of its own or of its parts."""
+    return changed(WELL, **values)
+
+
+def changed(one: ConnectionStatus, **values: Any) -> ConnectionStatus:
+    """The same with other values of these fields, its own or its parts'."""
+    for part in ("mirror", "backlog"):
+        before = getattr(one, part)
+        of_part = {field.name: values.pop(field.name) for field in fields(before) if field.name in values}
+        values[part] = replace(before, **of_part)
+    return replace(one, **values)
 
 
 def overview(*connections: ConnectionStatus, daemons: tuple[Daemon, ...] = (daemon(),)) -> Overview:

@@ -42,4 +42,4 @@ async def test_what_one_connection_has_is_not_read_for_each_of_the_others(
         backlogs = await backlog.load_backlogs(tx, NAMES)
         read = text("SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relid = 'mews.voucher_code_outbox'::regclass")
         assert (await tx.execute(read)).scalar_one() <= 2  # of what is under way, whosever it is
-    assert {name: one.counts for name, one in backlogs.items() if one.counts} == {"hotel-0": {status: 3000}}
+    assert {name: one.outbox for name, one in backlogs.items() if one.outbox} == {"hotel-0": {status: 3000}}

@@ -38,9 +38,9 @@ async def test_changes_are_counted_by_status_and_told_by_reason(sql: psycopg.Con
     queue(sql, "LOST", "uncertain", error="no answer within 15 s")
     queue(sql, "TAKEN-BACK", "cancelled")
     one = await load_one(engine)
-    assert one.outbox == {"failed": 3, "pending": 3, "held": 2, "uncertain": 1}
-    assert one.held == {"too_many_deletes": 2}
-    assert 3500 < (one.oldest_waiting_age_s or 0) < 3700
+    assert one.backlog.outbox == {"failed": 3, "pending": 3, "held": 2, "uncertain": 1}
+    assert one.backlog.held == {"too_many_deletes": 2}
+    assert 3500 < (one.backlog.oldest_waiting_age_s or 0) < 3700
     (failed,) = one.details.failed
     assert (failed.reason, failed.count, failed.request_id) == ("The code … is taken", 3, "request-2")
     (held,) = one.details.held_for
@@ -73,7 +73,7 @@ async def test_no_more_is_counted_than_a_bound(
     for number in range(9):
         queue(sql, f"CODE-{number}", "pending" if number < 7 else "held")
     one = await load_one(engine)
-    assert (one.outbox, one.outbox_at_least) == ({"pending": 5, "held": 2}, ["pending"])
+    assert (one.backlog.outbox, one.backlog.outbox_at_least) == ({"pending": 5, "held": 2}, ["pending"])
 
 
 async def test_codes_of_a_large_table_are_estimated(
@@ -86,15 +86,15 @@ async def test_codes_of_a_large_table_are_estimated(
         [VOUCHER],
     )
     counted = (await load(engine)).connections
-    assert {one.name: (one.voucher_codes, one.voucher_codes_estimated) for one in counted} == {
+    assert {one.name: (one.mirror.voucher_codes, one.mirror.voucher_codes_estimated) for one in counted} == {
         "default": (300, False),
         "other": (700, False),
     }
     monkeypatch.setattr(codes, "COUNTED_UP_TO_BYTES", 0)
-    assert {one.voucher_codes for one in (await load(engine)).connections} == {None}
+    assert {one.mirror.voucher_codes for one in (await load(engine)).connections} == {None}
     sql.execute("ANALYZE mews.voucher_codes")
     estimated = (await load(engine)).connections
-    assert {one.name: (one.voucher_codes, one.voucher_codes_estimated) for one in estimated} == {
+    assert {one.name: (one.mirror.voucher_codes, one.mirror.voucher_codes_estimated) for one in estimated} == {
         "default": (300, True),
         "other": (700, True),
     }
@@ -181,7 +181,7 @@ async def test_how_much_of_what_had_drifted_is_mended_and_when_a_request_last_fa
             [str(age_s), age_s],
         )
     one = await load_one(engine)
-    assert (one.audit_repaired, round(one.failed_request_age_s or 0)) == (4, 40)
+    assert (one.mirror.audit_repaired, round(one.failed_request_age_s or 0)) == (4, 40)
 
 
 async def test_what_is_being_read_is_told_with_its_pace(sql: psycopg.Connection, engine: AsyncEngine) -> None:
@@ -245,7 +245,7 @@ async def test_vouchers_that_the_api_lists_and_refuses_are_counted(
         [NOT_LISTED],
     )
     one = await load_one(engine)
-    assert (one.skipped, one.refused_vouchers) == (3, 1)
+    assert (one.mirror.skipped, one.mirror.refused_vouchers) == (3, 1)
     (note,) = notes_on(one)
     assert note.text == (
         "Nothing is read of 1 voucher whose codes the API refuses to list; the reason: Invalid VoucherIds"

@@ -45,7 +45,7 @@ async def test_it_is_the_only_connection_s_where_there_is_one(
 ) -> None:
     overview = await load(engine)
     (one,) = overview.connections
-    assert (one.outbox, [group.count for group in one.details.failed], overview.unassigned) == (
+    assert (one.backlog.outbox, [group.count for group in one.details.failed], overview.unassigned) == (
         {"failed": 3, "pending": 1},
         [3],
         {},
@@ -56,7 +56,9 @@ async def test_it_is_the_only_connection_s_where_there_is_one(
 async def test_of_several_it_is_none_s(left_over: psycopg.Connection, engine: AsyncEngine) -> None:
     add_hotel(left_over)
     overview = await load(engine)
-    assert [(one.outbox, one.details.failed, one.details.waiting) for one in overview.connections] == 2 * [({}, [], [])]
+    assert [(one.backlog.outbox, one.details.failed, one.details.waiting) for one in overview.connections] == 2 * [
+        ({}, [], [])
+    ]
     assert overview.unassigned == {"failed": 3, "pending": 1}
     verdict = judge(overview)
     assert (verdict.level, verdict.headline) == (

@@ -38,7 +38,8 @@ from sync.outbox.listing import NOT_SHOWN, Reason
 from sync.outbox.tables import outbox, outbox_attempts
 from sync.service.erasure import Erasure
 from sync.service.roles import Mended
-from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, Details, MirrorState
+from sync.service.status.detail_facts import Details
+from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, MirrorState
 from sync.service.status.verdict import Verdict
 
 Field = tuple[str, Any] | tuple[str, Any, Any]

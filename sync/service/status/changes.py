@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.each_row import KEPT, REFUSES
-from sync.service.status.facts import FailedGroup, HeldGroup, WaitingGroup
+from sync.service.status.detail_facts import FailedGroup, HeldGroup, WaitingGroup
 from sync.service.status.redaction import without_code, without_codes, words
 
 LOOKED_AT = 1000

@@ -15,18 +15,8 @@ from sync.connection.process_names import name_of_process
 from sync.core.cron import Cron
 from sync.service.runs import Run
 from sync.service.status.changes import load_changes
-from sync.service.status.facts import (
-    COUNTED_TO,
-    Audit,
-    BackfillProgress,
-    ConnectionStatus,
-    Daemon,
-    Details,
-    LeftOut,
-    Outage,
-    RequestFailure,
-    Share,
-)
+from sync.service.status.detail_facts import Audit, BackfillProgress, Details, LeftOut, Outage, RequestFailure, Share
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon
 from sync.service.status.redaction import without_code
 
 F = TypeVar("F")

@@ -6,8 +6,9 @@ from textwrap import shorten
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.service.status.changes import load_changes
+from sync.service.status.detail_facts import Details
 from sync.service.status.details import load_rejected
-from sync.service.status.facts import ConnectionStatus, Details, Overview
+from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.verdict import judge_connection
 
 EXPLAINED = 50

@@ -7,22 +7,18 @@ from sync.core.plurals import plural
 from sync.core.printable import printable
 from sync.outbox.rules import HeldBecause
 from sync.service.runs import Run
-from sync.service.status.facts import (
+from sync.service.status.detail_facts import (
     Audit,
     BackfillProgress,
-    Backlog,
-    ConnectionStatus,
-    Daemon,
     FailedGroup,
     HeldGroup,
     LeftOut,
-    MirrorState,
     Outage,
-    Overview,
     RequestFailure,
     Share,
     WaitingGroup,
 )
+from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, MirrorState, Overview
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 WAIT_STATUSES = ("pending", "sending", "uncertain")

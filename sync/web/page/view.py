@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from sync.core.errors import DatabaseError
 from sync.core.plurals import plural
 from sync.service.status import remedies, words
-from sync.service.status.facts import ConnectionStatus, Daemon, Details, Overview
+from sync.service.status.detail_facts import Details
+from sync.service.status.facts import ConnectionStatus, Daemon, Overview
 from sync.service.status.order import SLOWEST, by_urgency, furthest_behind
 from sync.service.status.series import Series, path
 from sync.service.status.verdict import Level, Verdict, judge_all, judge_connection

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sync.service.status.facts import Details, FailedGroup, LeftOut
+from sync.service.status.detail_facts import Details, FailedGroup, LeftOut
 from sync.service.status.verdict import Level, judge
 
 from .helpers import NOW, connection, overview

@@ -9,7 +9,7 @@ import pytest
 from sync.cli.status_text import as_text
 from sync.core import api_errors, errors
 from sync.service.status import remedies
-from sync.service.status.facts import Details, HeldGroup, WaitingGroup
+from sync.service.status.detail_facts import Details, HeldGroup, WaitingGroup
 from sync.service.status.order import by_urgency, furthest_behind
 from sync.service.status.verdict import Level, judge, judge_connection
 

@@ -84,6 +84,11 @@ def changes(number: int, is_at_least: bool = False) -> str:
     return f"{count(number, is_at_least)} {'change' if number == 1 else 'changes'}"
 
 
+def queued(backlog: Backlog, *statuses: str) -> str:
+    """How many changes are in these statuses."""
+    return count(backlog.count(*statuses), backlog.has_more(*statuses))
+
+
 def codes(mirror: MirrorState) -> str:
     """How many are mirrored."""
     if mirror.voucher_codes is None:
@@ -217,8 +222,8 @@ def share(one: Share) -> str:
 
 def part(groups: Sequence[WaitingGroup | HeldGroup | FailedGroup], backlog: Backlog, *statuses: str) -> str:
     """How many of the changes in these statuses are told by reason, where that is not all of them."""
-    told, total = sum(group.count for group in groups), backlog.count(*statuses)
-    return f", {told:,} of {count(total, backlog.has_more(*statuses))} by reason" * (told < total)
+    told = sum(group.count for group in groups)
+    return f", {told:,} of {queued(backlog, *statuses)} by reason" * (told < backlog.count(*statuses))
 
 
 def waiting(one: WaitingGroup, now: datetime) -> str:

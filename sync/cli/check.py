@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,44 +66,49 @@ def check_also(
 
 
 async def _check(settings: Settings, name: str | None) -> list[CheckLine]:
-    findings, migrated_url, present = (
-        [
-            _check_host(settings.sync_platform_calls_in_flight),
-            _check_state(settings),
-            _check_http(settings),
-            *_check_beside(settings),
-        ],
-        None,
-        list[StoredConnection](),
-    )
+    host = _check_host(settings.sync_platform_calls_in_flight)
+    findings = [host, _check_state(settings), _check_http(settings), *_check_beside(settings)]
     with ExitStack() as open_until_the_end:
-        try:
-            url = open_until_the_end.enter_context(open_database(settings))
-            of_database = await asyncio.to_thread(check_database, url, settings.sync_database_pool)
-            findings += of_database
-            if settings.listen_url:
-                findings.append(await asyncio.to_thread(check_listening, settings.listen_url, url))
-            if not any(one.is_wrong for one in of_database if one.subject == "database"):
-                migrated_url, (overview, without_rate, present) = url, await _look_at(url)
-                audited = _check_audit(overview.connections, settings.sync_audit_cron)
-                findings += [_check_outbox(overview), audited]
-                findings += _tell_without_rate(without_rate)
-        except errors.VoucherSyncError as error:
-            findings.append(database_line(error))
-        try:
-            chosen = choose(settings, present, name)
-        except errors.SettingsError as error:
-            return [*findings, _no_tokens(settings, error)]
-        except errors.VoucherSyncError as error:
-            return [
-                *findings,
-                CheckLine(
-                    "connections",
-                    str(error),
-                    "`voucher-sync connections resume` one that is to work, or name one that does with --connection",
-                ),
-            ]
-        return [*findings, *await check_tokens(settings, chosen, migrated_url)]
+        database = await _check_database(settings, open_until_the_end)
+        return [*findings, *database.findings, *await _check_connections(settings, database, name)]
+
+
+@dataclass(slots=True)
+class _Database:
+    """What was found in it. `migrated_url` and `present` connections: where it can be worked with."""
+
+    findings: list[CheckLine] = field(default_factory=list)
+    migrated_url: str | None = None
+    present: list[StoredConnection] = field(default_factory=list)
+
+
+async def _check_database(settings: Settings, open_until_the_end: ExitStack) -> _Database:
+    found = _Database()
+    try:
+        url = open_until_the_end.enter_context(open_database(settings))
+        found.findings += await asyncio.to_thread(check_database, url, settings.sync_database_pool)
+        is_usable = not any(one.is_wrong for one in found.findings if one.subject == "database")
+        if settings.listen_url:
+            found.findings.append(await asyncio.to_thread(check_listening, settings.listen_url, url))
+        if is_usable:
+            overview, without_rate, found.present = await _look_at(url)
+            found.migrated_url = url
+            audited = _check_audit(overview.connections, settings.sync_audit_cron)
+            found.findings += [_check_outbox(overview), audited, *_tell_without_rate(without_rate)]
+    except errors.VoucherSyncError as error:
+        found.findings.append(database_line(error))
+    return found
+
+
+async def _check_connections(settings: Settings, database: _Database, name: str | None) -> list[CheckLine]:
+    try:
+        chosen = choose(settings, database.present, name)
+    except errors.SettingsError as error:
+        return [_no_tokens(settings, error)]
+    except errors.VoucherSyncError as error:
+        to_do = "`voucher-sync connections resume` one that is to work, or name one that does with --connection"
+        return [CheckLine("connections", str(error), to_do)]
+    return await check_tokens(settings, chosen, database.migrated_url)
 
 
 def _no_tokens(settings: Settings, error: errors.SettingsError) -> CheckLine:

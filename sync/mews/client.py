@@ -137,7 +137,14 @@ class Client:
         `NotFromApi` whatever something on the way answers in the API's place.
         """
         with self._circuit.passage(operation):
-            return await self._call(operation, parameters, decode, timeout_s, is_write=True)
+            response = await self._send(operation, parameters, timeout_s)
+            is_from_api = failures.is_from_api(response)
+            if response.status_code != 200:
+                failure = self._failure(operation, response)
+                raise failure if is_from_api else failures.not_from_api(failure)
+            if not is_from_api:
+                raise api_errors.NotFromApi(operation, status=200)
+            return self._answer(operation, response, decode)
 
     @property
     def is_waiting(self) -> bool:
@@ -212,14 +219,15 @@ class Client:
                         return await call()
 
     async def _call(
-        self,
-        operation: str,
-        parameters: Mapping[str, Any],
-        decode: Callable[[bytes], T],
-        timeout_s: float,
-        *,
-        is_write: bool = False,
+        self, operation: str, parameters: Mapping[str, Any], decode: Callable[[bytes], T], timeout_s: float
     ) -> T:
+        response = await self._send(operation, parameters, timeout_s)
+        if response.status_code != 200:
+            raise self._failure(operation, response)
+        return self._answer(operation, response, decode)
+
+    async def _send(self, operation: str, parameters: Mapping[str, Any], timeout_s: float) -> httpx.Response:
+        """What whoever answered has answered."""
         if self._stop.is_set():
             raise errors.Stopped(f"{operation} was not sent: the service is stopping")
         credentials = self._credentials
@@ -237,16 +245,10 @@ class Client:
             raise api_errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
         except httpx.HTTPError as error:
             raise failures.from_exception(operation, error) from error
-        is_from_api = failures.is_from_api(response)
-        if is_from_api:
+        if failures.is_from_api(response):
             # A proxy's clock may be wrong by hours, and watermarks go by this one.
             self.server_clock.observe(response.headers.get("Date"))
-        if response.status_code != 200:
-            failure = self._failure(operation, response)
-            raise failure if is_from_api or not is_write else failures.not_from_api(failure)
-        if is_write and not is_from_api:
-            raise api_errors.NotFromApi(operation, status=200)
-        return self._answer(operation, response, decode)
+        return response
 
     def _failure(self, operation: str, response: httpx.Response) -> api_errors.ApiError:
         credentials, now = self._credentials, self.server_clock.now() or wall_clock()

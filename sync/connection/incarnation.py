@@ -104,8 +104,9 @@ class Incarnation:
                 self.known = await in_transaction(engine, self._look)
                 if before is None or before.gap is not self.known.gap:
                     self.checks += 1
-                if self.known.gap_at and (before is None or before.gap_at is None):
-                    _tell(self.known)
+                if self.known.gap and self.known.gap_at and (before is None or before.gap_at is None):
+                    through = self.known.gap_through
+                    log.warning("gap", gap=self.known.gap.value, through=through, next_step="voucher-sync adopt")
                 if self.known.id and self.is_worked_with:
                     self._found = self.known
                     await asyncio.to_thread(self.witness.write, self.known.id, self.known.position)
@@ -179,14 +180,10 @@ class Incarnation:
         return is_patient
 
     async def _look(self, tx: AsyncConnection) -> Known:
-        known = await load(tx, lock=True)
-        facts = await load_server_facts(tx)
+        known, facts = await load(tx, lock=True), await load_server_facts(tx)
         self.is_new = False
         if known.id is None:
-            # Rows that are older than its outbox were put in from another database, as by a dump of data alone.
-            self.is_new = not (await tx.execute(_IS_REFILLED)).scalar_one()
-            new = await record(tx, known, facts)
-            return new if self.is_new else await _open_gap(tx, Gap.BEHIND, new.position + 1, facts)
+            return await self._begin(tx, known, facts)
         before = self._found if self._found and self._found.id == known.id else None
         seen = self.witness.read(known.id)
         if before is not None:
@@ -200,15 +197,27 @@ class Incarnation:
             self._shows_from_s = self._clock() + self._shows_after_s
         if self._waits_for_others(is_unvouched=is_unvouched):
             return replace(known, gap=gap, gap_at=None, gap_through=None)
-        if gaps.went_back_alone(known, facts):
-            await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
-        if gap and (gap is not known.gap or lies_elsewhere(known, facts)):  # of a copy there may be another copy
-            await _open_gap(tx, gap, max(known.position, seen or 0) + 1, facts)
-        elif gap:
-            await tx.execute(_HELD_FOR_GOOD)
-        elif _is_elsewhere(known, facts):
-            await tx.execute(update(incarnation).values(_placed(facts)))
+        await _note(tx, known, facts, gap, max(known.position, seen or 0) + 1)
         return await load(tx)
+
+    async def _begin(self, tx: AsyncConnection, known: Known, facts: ServerFacts) -> Known:
+        """Give a name to a database that nobody has worked with."""
+        # Rows that are older than its outbox were put in from another database, as by a dump of data alone.
+        self.is_new = not (await tx.execute(_IS_REFILLED)).scalar_one()
+        new = await record(tx, known, facts)
+        return new if self.is_new else await _open_gap(tx, Gap.BEHIND, new.position + 1, facts)
+
+
+async def _note(tx: AsyncConnection, known: Known, facts: ServerFacts, gap: Gap | None, position: int) -> None:
+    """Write down how a database was found, where that is news; `position`: beyond all that were lost."""
+    if gaps.went_back_alone(known, facts):
+        await tx.execute(_READ_ANEW, {"outbox_oid": facts.outbox_oid})
+    if gap and (gap is not known.gap or lies_elsewhere(known, facts)):  # of a copy there may be another copy
+        await _open_gap(tx, gap, position, facts)
+    elif gap:
+        await tx.execute(_HELD_FOR_GOOD)
+    elif any(getattr(known, name) != value for name, value in _placed(facts).items()):
+        await tx.execute(update(incarnation).values(_placed(facts)))
 
 
 async def load(tx: AsyncConnection, *, lock: bool = False) -> Known:
@@ -237,17 +246,8 @@ async def _open_gap(tx: AsyncConnection, gap: Gap, position: int, facts: ServerF
     return await load(tx)
 
 
-def _tell(known: Known) -> None:
-    if known.gap:
-        log.warning("gap", gap=known.gap.value, through=known.gap_through, next_step="voucher-sync adopt")
-
-
 def _placed(facts: ServerFacts) -> dict[str, Any]:
     return {name: getattr(facts, name) for name in ServerFacts.__slots__}
-
-
-def _is_elsewhere(known: Known, facts: ServerFacts) -> bool:
-    return any(getattr(known, name) != getattr(facts, name) for name in ServerFacts.__slots__)
 
 
 _SELF = (

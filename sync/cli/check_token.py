@@ -63,14 +63,14 @@ async def check_tokens(
 
 async def _check_connection(settings: Settings, one: StoredConnection, engine: AsyncEngine | None) -> list[CheckLine]:
     try:
-        address, given = app.open_stored(settings, one)
+        given = app.open_stored(settings, one)
     except errors.SettingsError as error:
         return [CheckLine("credentials", str(error), "mend what it names, then run this again")]
     try:
         # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
         policy = RetryPolicy(max_attempts=2)
-        ledger = None if engine is None else app.new_ledger(settings, engine, address, given)
-        client = app.make_client(settings, asyncio.Event(), address, given, ledger, retry_policy=policy)
+        ledger = None if engine is None else app.new_ledger(settings, engine, given)
+        client = app.make_client(settings, asyncio.Event(), given, ledger, retry_policy=policy)
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
         return [CheckLine("surroundings", str(error), f"mend or unset {variable}")]
@@ -85,7 +85,7 @@ async def _check_connection(settings: Settings, one: StoredConnection, engine: A
         if not credentials.is_wrong:
             findings += [finding async for finding in _check_operations(client, hotels, stored)]
         if engine is not None and not any(finding.is_wrong for finding in findings):
-            findings += await _check_hotels(one, address, engine, hotels)
+            findings += await _check_hotels(one, given.platform_address, engine, hotels)
         clock = client.server_clock
         if clock.last or clock.refused or not any(finding.is_wrong for finding in findings):
             findings.append(_check_clock(client))

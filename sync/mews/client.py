@@ -55,7 +55,6 @@ class Client:
 
     def __init__(
         self,
-        platform_address: str,
         credentials: Credentials,
         settings: ClientSettings,
         *,
@@ -71,7 +70,7 @@ class Client:
         self._stop = stop
         self._retry_policy = retry_policy = settings.retry_policy
         limits = {"max_connections": MAX_CONNECTIONS, "max_response_bytes": settings.max_response_bytes}
-        self._transport = Transport(platform_address, **limits, pool=pool)
+        self._transport = Transport(credentials.platform_address, **limits, pool=pool)
         platform = pool.circuit if pool else None
         self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock, platform=platform, prober=self)
         self._now_s = clock

@@ -25,8 +25,9 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What every call's body carries; the tokens never show in a representation."""
+    """Where to call, and what every call's body carries; the tokens never show in a representation."""
 
+    platform_address: str
     client_token: str = field(repr=False)
     access_token: str = field(repr=False)
     client: str

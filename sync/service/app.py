@@ -98,7 +98,6 @@ async def open_workplace(
 def make_connection(
     place: Workplace,
     name: str,
-    platform_address: str,
     given: Credentials,
     *,
     accept_enterprises: bool = False,
@@ -109,27 +108,25 @@ def make_connection(
     `accept_enterprises`: its tokens may be for another address or other hotels than those mirrored so far. `trust`: in
     a process that beats, which spends no call without it.
     """
-    token = fingerprint(platform_address, given.access_token)
+    token = fingerprint(given.platform_address, given.access_token)
     is_stored = name != CONNECTION_NAME
-    identity = Identity(platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
+    identity = Identity(given.platform_address, token, is_accepted=accept_enterprises, is_stored=is_stored)
     ledger = place.ledgers.of(token, place.settings, place.engine, place.process, trust)
-    client = make_client(
-        place.settings, place.stop, platform_address, given, ledger,
-        retry_policy=place.retry_policy, pool=place.pools.of(platform_address),
-    )  # fmt: skip
+    pool = place.pools.of(given.platform_address)
+    client = make_client(place.settings, place.stop, given, ledger, retry_policy=place.retry_policy, pool=pool)
     return Connection(name, client, place.engine, place.stop, identity, place.incarnation, process=place.process)
 
 
-def open_stored(settings: Settings, stored: StoredConnection) -> tuple[str, Credentials]:
+def open_stored(settings: Settings, stored: StoredConnection) -> Credentials:
     """The platform address and the tokens of a connection, as the database or the environment has them.
 
     `SettingsError`, which names the connection, where one is missing or cannot be read.
     """
     if stored.access_token is None or stored.platform_address is None:
-        return settings.mews_platform_address, credentials(settings)
+        return credentials(settings)
     box, address = TokenBox(settings.secret_keys), stored.platform_address
     access_token = box.decrypt(stored.access_token, TokenOf(stored.name, address, "access"))
-    return address, Credentials(client_token_of(settings, stored), access_token, settings.mews_client)
+    return Credentials(address, client_token_of(settings, stored), access_token, settings.mews_client)
 
 
 def client_token_of(settings: Settings, stored: StoredConnection) -> str:
@@ -148,7 +145,6 @@ def client_token_of(settings: Settings, stored: StoredConnection) -> str:
 def make_client(
     settings: Settings,
     stop: asyncio.Event,
-    platform_address: str,
     given: Credentials,
     ledger: BudgetLedger | None,
     *,
@@ -164,25 +160,26 @@ def make_client(
         retry_policy=retry_policy,
         clock_tolerance=timedelta(seconds=settings.sync_clock_tolerance_s),
     )
-    return Client(platform_address, given, how, clock=time.monotonic, rng=_rng, stop=stop, ledger=ledger, pool=pool)
+    return Client(given, how, clock=time.monotonic, rng=_rng, stop=stop, ledger=ledger, pool=pool)
 
 
-def new_ledger(settings: Settings, engine: AsyncEngine, platform_address: str, given: Credentials) -> BudgetLedger:
+def new_ledger(settings: Settings, engine: AsyncEngine, given: Credentials) -> BudgetLedger:
     """What writes down the calls of a client that is no connection's, in the name of nobody."""
-    return make_ledger(fingerprint(platform_address, given.access_token), settings, engine)
+    return make_ledger(fingerprint(given.platform_address, given.access_token), settings, engine)
 
 
 OR_KEY = "; where the database keeps the tokens of hotels, set SYNC_SECRET_KEY, or SYNC_SECRET_KEY_FILE, in its place"
 
 
 def credentials(settings: Settings) -> Credentials:
-    """The tokens of the environment, or `SettingsError`."""
+    """The address and the tokens of the environment, or `SettingsError`."""
     client_token, access_token = settings.mews_client_token, settings.mews_access_token
     if client_token is None or access_token is None:
         missing = "MEWS_CLIENT_TOKEN" if client_token is None else "MEWS_ACCESS_TOKEN"
         or_key = OR_KEY if missing == "MEWS_ACCESS_TOKEN" and not settings.secret_keys else ""
         raise SettingsError(f"{missing} is not set: set it, or {missing}_FILE, to the token that Mews issued{or_key}")
-    return Credentials(client_token.get_secret_value(), access_token.get_secret_value(), settings.mews_client)
+    tokens = client_token.get_secret_value(), access_token.get_secret_value()
+    return Credentials(settings.mews_platform_address, *tokens, settings.mews_client)
 
 
 def job_settings(settings: Settings) -> JobSettings:

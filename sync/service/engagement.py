@@ -24,7 +24,7 @@ class Engagement:
     tenure: Tenure
     stop: asyncio.Event = field(default_factory=Signal)
     task: "asyncio.Task[None] | None" = None
-    given: tuple[str, Credentials] | None = None
+    given: Credentials | None = None
     jobs: Jobs | None = None
     is_lost: bool = False
     is_given_back: bool = False

@@ -164,8 +164,8 @@ class Engagements:
 
     def _make_jobs(self, engagement: Engagement, stored: StoredConnection) -> Jobs:
         place = replace(self._place, stop=engagement.stop)
-        engagement.given = address, given = app.open_stored(place.settings, stored)
-        made = app.make_connection(place, stored.name, address, given, trust=engagement.tenure.trust)
+        engagement.given = given = app.open_stored(place.settings, stored)
+        made = app.make_connection(place, stored.name, given, trust=engagement.tenure.trust)
         connection = replace(made, tenure=engagement.tenure)
         return app.make_jobs(connection, place.settings, self._looks, self._job_settings)
 

@@ -43,10 +43,11 @@ def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event, 
             own = client_token.get_secret_value()
         else:
             raise SettingsError("MEWS_CLIENT_TOKEN is not set, so that no token can be verified")
-        address, given = settings.mews_platform_address, Credentials(own, access_token, settings.mews_client)
-        ledger = app.new_ledger(settings, engine, address, given)
+        address = settings.mews_platform_address
+        given = Credentials(address, own, access_token, settings.mews_client)
+        ledger = app.new_ledger(settings, engine, given)
         policy = RetryPolicy(max_attempts=2, waits_for_platform=False)
-        client = app.make_client(settings, stop, address, given, ledger, retry_policy=policy, pool=pools.of(address))
+        client = app.make_client(settings, stop, given, ledger, retry_policy=policy, pool=pools.of(address))
         try:
             return frozenset([one.id async for page in operations.enterprises(client) for one in page.records])
         finally:

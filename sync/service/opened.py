@@ -60,8 +60,8 @@ async def open_connections(
         opened = Opened([], {})
         for one in choose(settings, await _present(place), name):
             try:
-                address, given = app.open_stored(settings, one)
-                connection = app.make_connection(place, one.name, address, given, accept_enterprises=accept_enterprises)
+                given = app.open_stored(settings, one)
+                connection = app.make_connection(place, one.name, given, accept_enterprises=accept_enterprises)
             except SettingsError as error:
                 opened.unopened[one.name] = error
             else:

@@ -283,9 +283,9 @@ async def test_a_clean_stop_hands_over_exactly_what_was_spent(database_url: str)
 async def test_connections_of_one_token_in_a_process_write_down_the_calls_of_each(database_url: str) -> None:
     mirror = Mirror(database_url)
     async with mirror.served(), app.open_workplace(mirror.settings(), mirror.way, mirror.stop) as place:
-        of_token = (mirror.address, app.credentials(place.settings))
+        given = app.credentials(place.settings)
         trust = Trust(until_s=math.inf, lasts_s=9.0)
-        both = [app.make_connection(place, name, *of_token, trust=trust) for name in ("lake", "hill")]
+        both = [app.make_connection(place, name, given, trust=trust) for name in ("lake", "hill")]
         for one in [both[0]] * 12 + [both[1]] * 5:
             await read(one.client)
         for one in both:

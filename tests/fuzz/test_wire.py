@@ -116,8 +116,9 @@ async def opened(server: Server, read_timeout_s: float = TIMEOUT_S) -> AsyncIter
     """A client that tries once."""
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         client = Client(
-            f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}",
-            Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test"),
+            Credentials(
+                f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}", CLIENT_TOKEN, ACCESS_TOKEN, "test"
+            ),
             ClientSettings(100, 30.0, read_timeout_s, MAX_BYTES, RetryPolicy(max_attempts=1)),
             clock=time.monotonic,
             rng=random.Random(1),

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ LONG_S = 10.0
 """The time of a read that none of these waits for, but for a tenth of it."""
 MAX_BYTES = 1_000_000
 HOW = {one.name for one in fields(ClientSettings)}
-CREDENTIALS = Credentials(CLIENT_TOKEN, ACCESS_TOKEN, "test")
+CREDENTIALS = Credentials("http://127.0.0.1", CLIENT_TOKEN, ACCESS_TOKEN, "test")
 
 
 class StopWatch:
@@ -54,7 +54,7 @@ async def opened(api: Mirror, *, address: str = "", **options: Any) -> AsyncIter
     """A client of the API with its tokens and no budget to speak of."""
     usual: dict[str, Any] = {"clock": time.monotonic, "rng": random.Random(1), "stop": api.stop}
     settings = client_settings(IMPATIENT, {name: options.pop(name) for name in HOW & options.keys()})
-    client = Client(address or api.address, CREDENTIALS, settings, **(usual | options))
+    client = Client(replace(CREDENTIALS, platform_address=address or api.address), settings, **(usual | options))
     try:
         yield client
     finally:

@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import chain, repeat
 
 import pytest
@@ -68,9 +69,9 @@ async def calling(
     """A client of such a server, which takes answers of up to `MAX_BYTES`."""
     talker = Talker(head, parts)
     server = await asyncio.start_server(talker.accept, "127.0.0.1", 0)
-    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    given = replace(CREDENTIALS, platform_address=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     settings, rng = client_settings(retry_policy, {}), random.Random(1)
-    client = Client(address, CREDENTIALS, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
+    client = Client(given, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
     async with server:
         try:
             yield client, talker

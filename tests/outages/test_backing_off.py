@@ -70,8 +70,7 @@ async def every(interval_s: float, call: Callable[[], Awaitable[object]]) -> Non
 def patient_client(port: int) -> Client:
     """The daemon's own client, by the event loop's time."""
     return Client(
-        f"http://127.0.0.1:{port}",
-        Credentials("client", "access", "test"),
+        Credentials(f"http://127.0.0.1:{port}", "client", "access", "test"),
         ClientSettings(200, 30.0, read_timeout_s=60.0, max_response_bytes=2**20),
         clock=asyncio.get_running_loop().time,
         rng=random.Random(1),

@@ -34,12 +34,12 @@ AT_MOST_AT_WORK = 15_000
 @pytest.mark.long
 async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> None:
     settings, kept = mirror.settings(), list[Jobs]()
-    given = [Credentials("client", f"{number:064}", "test") for number in range(NUMBER + 1)]
+    given = [Credentials(mirror.address, "client", f"{number:064}", "test") for number in range(NUMBER + 1)]
     async with app.open_workplace(settings, mirror.way, asyncio.Event()) as place:
         looks, shared = make_looks(place.engine), app.job_settings(settings)
 
         def make(one: Credentials) -> Jobs:
-            connection = app.make_connection(place, one.access_token, mirror.address, one)
+            connection = app.make_connection(place, one.access_token, one)
             return app.make_jobs(connection, settings, looks, shared)
 
         kept.append(make(given[0]))  # and what all of them share
@@ -65,8 +65,8 @@ class Hotels:
 
     def make(self, name: str) -> Jobs:
         """The jobs of one."""
-        given = Credentials(CLIENT_TOKEN, name, "test")
-        connection = app.make_connection(self._place, name, self._mirror.address, given)
+        given = Credentials(self._mirror.address, CLIENT_TOKEN, name, "test")
+        connection = app.make_connection(self._place, name, given)
         return app.make_jobs(connection, self._place.settings, self._looks, self._shared)
 
     async def begin(self, name: str) -> None:

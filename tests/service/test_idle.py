@@ -84,7 +84,7 @@ async def test_while_the_platform_answers_nobody_no_outbox_is_polled_in_which_no
     async with app.open_workplace(mirror.settings(), mirror.way, mirror.stop, IMPATIENT) as place:
         looks, given = make_looks(place.engine), app.credentials(place.settings)
         all_ = [
-            app.make_jobs(app.make_connection(place, name, mirror.address, given), place.settings, looks)
+            app.make_jobs(app.make_connection(place, name, given), place.settings, looks)
             for name in ("lake", "hill", "park", "town")
         ]
         for jobs in all_:

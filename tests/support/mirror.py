@@ -104,7 +104,7 @@ class Mirror:
     async def _opened_as(self, settings: Settings, retry_policy: RetryPolicy) -> AsyncIterator[Connection]:
         given = app.credentials(settings)
         async with app.open_workplace(settings, self.way, self.stop, retry_policy) as place:
-            connection = app.make_connection(place, CONNECTION_NAME, self.address, given)
+            connection = app.make_connection(place, CONNECTION_NAME, given)
             try:
                 yield connection
             finally:

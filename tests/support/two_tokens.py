@@ -31,8 +31,8 @@ async def second(mirror: Mirror, name: str, hotel_ids: Sequence[UUID]) -> AsyncI
     await in_transaction(first.engine, lambda tx: changes.add(tx, box, [new], "command"))
     incarnation, pools = Incarnation(Witness(None)), HttpPools(MAX_BYTES)
     place = app.Workplace(mirror.settings(), first.engine, mirror.stop, incarnation, uuid4(), IMPATIENT, pools)
-    given = Credentials(CLIENT_TOKEN, token, "voucher-sync tests")
-    connection = app.make_connection(place, name, mirror.address, given)
+    given = Credentials(mirror.address, CLIENT_TOKEN, token, "voucher-sync tests")
+    connection = app.make_connection(place, name, given)
     try:
         yield connection
     finally:

@@ -52,9 +52,9 @@ async def sharing(mirror: Mirror) -> AsyncIterator[tuple[Jobs, HttpPools]]:
     """Jobs whose calls go by these pools, as a daemon's do."""
     settings, pools = mirror.settings(), HttpPools(MAX_BYTES, PlatformLimits(10, 100))
     pool, engine = pools.of(mirror.address), mirror.connection.engine
-    address, given = settings.mews_platform_address, app.credentials(settings)
-    ledger = app.new_ledger(settings, engine, address, given)
-    client = app.make_client(settings, mirror.stop, address, given, ledger, retry_policy=IMPATIENT, pool=pool)
+    given = app.credentials(settings)
+    ledger = app.new_ledger(settings, engine, given)
+    client = app.make_client(settings, mirror.stop, given, ledger, retry_policy=IMPATIENT, pool=pool)
     try:
         yield app.make_jobs(replace(mirror.connection, client=client), settings), pools
     finally:

@@ -96,10 +96,10 @@ async def _hotels_of(
 ) -> set[UUID]:
     """The ids of the hotels that the API shows for the new token. Raises `ApiError` where it refuses it."""
     client_token = new.client_token or app.client_token_of(settings, stored)
-    given = Credentials(client_token, new.access_token, settings.mews_client)
+    given = Credentials(new.platform_address, client_token, new.access_token, settings.mews_client)
     policy = RetryPolicy(max_attempts=2)  # somebody waits for the answer
-    ledger = app.new_ledger(settings, engine, new.platform_address, given)
-    client = app.make_client(settings, asyncio.Event(), new.platform_address, given, ledger, retry_policy=policy)
+    ledger = app.new_ledger(settings, engine, given)
+    client = app.make_client(settings, asyncio.Event(), given, ledger, retry_policy=policy)
     try:
         return {one.id async for page in operations.enterprises(client) for one in page.records}
     finally:

@@ -185,21 +185,21 @@ async def _client(settings: Settings, engine: AsyncEngine, asked: Asked) -> Asyn
     if asked.unique is None:
         yield None
         return
-    address, tokens = await _tokens(settings, engine, asked.connection)
+    tokens = await _tokens(settings, engine, asked.connection)
     async with user_transaction(engine) as tx:
         is_shared = await may_write(tx)
-    ledger = app.new_ledger(settings, engine, address, tokens) if is_shared else None
-    client = app.make_client(settings, asyncio.Event(), address, tokens, ledger)
+    ledger = app.new_ledger(settings, engine, tokens) if is_shared else None
+    client = app.make_client(settings, asyncio.Event(), tokens, ledger)
     try:
         yield client
     finally:
         await client.aclose()
 
 
-async def _tokens(settings: Settings, engine: AsyncEngine, name: str | None) -> tuple[str, Credentials]:
+async def _tokens(settings: Settings, engine: AsyncEngine, name: str | None) -> Credentials:
     """Whom to ask, and with which tokens: those of the environment, unless it has none or a connection is named."""
     if name is None and (settings.mews_access_token is not None or not settings.secret_keys):
-        return settings.mews_platform_address, app.credentials(settings)
+        return app.credentials(settings)
     chosen = choose(settings, await in_transaction(engine, load_present), name)
     if len(chosen) > 1:
         raise SettingsError("--unique asks with the token of one connection: name it with --connection")

@@ -10,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from sync import setting_sources
+from sync.service.status import facts
 from sync.settings import IN_THE_FUTURE, Settings, load_settings
 from tests.support.own_settings import SECRET_ADDRESSES, SECRETS, Set, complaint, only_set_here
 
@@ -80,6 +81,7 @@ def test_names_and_defaults_are_those_that_users_rely_on() -> None:
     defaults = DEFAULTS | OWN
     assert {name: getattr(settings, name.lower()) for name in defaults} == defaults
     assert {name.upper() for name in Settings.model_fields} == set(defaults)
+    assert {name: defaults[name] for name in facts.DEFAULTS} == facts.DEFAULTS
 
 
 @pytest.mark.parametrize("name", SECRETS)

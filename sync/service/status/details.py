@@ -16,11 +16,10 @@ from sync.core.cron import Cron
 from sync.service.runs import Run
 from sync.service.status.changes import load_changes
 from sync.service.status.detail_facts import Audit, BackfillProgress, Details, LeftOut, Outage, RequestFailure, Share
-from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Daemon, setting
 from sync.service.status.redaction import without_code
 
 F = TypeVar("F")
-DEFAULT_CRON = "0 3 * * *"
 
 
 async def load_details(
@@ -82,7 +81,7 @@ async def load_rejected(
 
 def _next_audit(daemons: Sequence[Daemon], now: datetime) -> datetime | None:
     """When the next audit begins, by the settings of the daemons that are alive; None: nobody is there to begin it."""
-    crons = {str(one.settings.get("SYNC_AUDIT_CRON", DEFAULT_CRON)) for one in daemons if one.is_alive}
+    crons = {str(setting(one.settings, "SYNC_AUDIT_CRON")) for one in daemons if one.is_alive}
     return min((Cron(words).next_after(now) for words in crons), default=None)
 
 

@@ -1,6 +1,7 @@
 """What is told of connections and daemons. Instants and ages are the database's clock's; None: unknown."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -11,6 +12,18 @@ from sync.service.status.detail_facts import Details
 
 COUNTED_TO = 10_000
 """Of changes, and of records, no more are counted than these, of each connection and status: a look stays quick."""
+DEFAULTS: Mapping[str, Any] = {
+    "SYNC_LEASE_S": 30.0,
+    "SYNC_PULL_INTERVAL_S": 60.0,
+    "SYNC_AUDIT_CRON": "0 3 * * *",
+    "SYNC_RATE_LIMIT_REQUESTS": 200,
+    "SYNC_RATE_LIMIT_WINDOW_S": 30.0,
+}
+
+
+def setting(told: Mapping[str, Any], name: str) -> Any:
+    """What a daemon works by that tells these settings; one of another release may not tell it."""
+    return told.get(name, DEFAULTS[name])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,8 @@ from sync.postgres.identity import place_of
 from sync.service.status.backlog import load_backlogs
 from sync.service.status.codes import count_codes
 from sync.service.status.details import load_details
-from sync.service.status.facts import COUNTED_TO, Backlog, ConnectionStatus, Daemon, MirrorState, Overview
+from sync.service.status.facts import COUNTED_TO, Backlog, ConnectionStatus, Daemon, MirrorState, Overview, setting
 
-DEFAULT_LEASE_S = 30.0
 AT_ONCE = 500
 """Connections that are looked through in one turn of the loop."""
 TOLD_OF_DAEMONS = ("process", "host", "pid", "version", "revision", "settings", "started_at")
@@ -91,7 +90,7 @@ async def _load_daemons(tx: AsyncConnection, now: datetime, owned: Mapping[UUID,
 
 def _is_alive(age_s: float, settings: dict[str, Any]) -> bool:
     # Ahead of the database's clock, as where that was set back, it is no sign of life: the next one would be right.
-    return abs(age_s) <= float(settings.get("SYNC_LEASE_S", DEFAULT_LEASE_S))
+    return abs(age_s) <= float(setting(settings, "SYNC_LEASE_S"))
 
 
 def _status(told: dict[str, Any], backlog: Backlog) -> ConnectionStatus:

@@ -12,11 +12,10 @@ from sync.core.plurals import plural
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
 from sync.service.status import remedies, words
-from sync.service.status.facts import ConnectionStatus, Overview
+from sync.service.status.facts import DEFAULTS, ConnectionStatus, Overview, setting
 from sync.service.status.notes import Note, notes_on, notes_on_unassigned
 
-DEFAULT_PULL_INTERVAL_S = 60.0
-DEFAULT_LEASE_S = 30.0
+DEFAULT_LEASE_S: float = DEFAULTS["SYNC_LEASE_S"]
 CYCLES_WITHIN_S = 25 * 3600.0
 """Where single cycles are all there is, one comes each day: nobody else could tell that they have ended."""
 START = "start `voucher-sync run`, or `voucher-sync once`"
@@ -271,5 +270,5 @@ def _reading(one: ConnectionStatus, overview: Overview) -> Verdict | None:
 
 
 def _pull_interval_s(overview: Overview) -> float:
-    given = [float(one.settings.get("SYNC_PULL_INTERVAL_S", DEFAULT_PULL_INTERVAL_S)) for one in overview.alive]
-    return max(given, default=DEFAULT_PULL_INTERVAL_S)
+    given = [float(setting(one.settings, "SYNC_PULL_INTERVAL_S")) for one in overview.alive]
+    return max(given, default=DEFAULTS["SYNC_PULL_INTERVAL_S"])

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.service.status.backlog import STUCK, of_stuck
-from sync.service.status.load import DEFAULT_LEASE_S
+from sync.service.status.facts import DEFAULTS
 from sync.web.metrics import names
 from sync.web.metrics.counted import Told
 from sync.web.metrics.names import Metric
@@ -34,7 +34,7 @@ WITH pending AS MATERIALIZED (
   FROM mews.connection_coverage
 ), replicas AS MATERIALIZED (
   SELECT process, abs(extract(epoch FROM now() - heartbeat_at))
-                  <= coalesce((settings ->> 'SYNC_LEASE_S')::float8, {DEFAULT_LEASE_S}) AS is_alive
+                  <= coalesce((settings ->> 'SYNC_LEASE_S')::float8, {DEFAULTS["SYNC_LEASE_S"]}) AS is_alive
   FROM sync.daemons
 ), told AS (
 SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,

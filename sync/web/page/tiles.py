@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sync.core.plurals import plural
 from sync.service.status import words
-from sync.service.status.facts import Backlog, ConnectionStatus, MirrorState, Overview
+from sync.service.status.facts import Backlog, ConnectionStatus, MirrorState, Overview, setting
 from sync.service.status.order import furthest_behind
 from sync.service.status.verdict import Level, Verdict
 
@@ -86,8 +86,8 @@ def _held_or_refused(backlog: Backlog) -> Tile:
 
 def _requests(one: ConnectionStatus, overview: Overview) -> Tile:
     settings = overview.alive[0].settings if overview.alive else {}
-    limit = int(settings.get("SYNC_RATE_LIMIT_REQUESTS", 200))
-    window_s = float(settings.get("SYNC_RATE_LIMIT_WINDOW_S", 30.0))
+    limit = int(setting(settings, "SYNC_RATE_LIMIT_REQUESTS"))
+    window_s = float(setting(settings, "SYNC_RATE_LIMIT_WINDOW_S"))
     # What a process may begin counts beside calls that will have left the window by then.
     calls = min(sum(share.calls for share in one.details.budget), limit)
     return Tile("Requests used", f"{calls:,} of {limit:,}", f"in {window_s:g} s, all processes", series="requests")

@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0049_plain_words.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0050_taken_back_in_a_gap.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -37,6 +37,7 @@ DECLARE
   last_number bigint;
   broken_rule text;
   is_code_expected boolean := true;
+  unsent_id bigint;
   taken_back_id bigint;
   may_be_made boolean;
   first_status text;
@@ -199,26 +200,32 @@ BEGIN
       WHERE code.voucher_id = NEW.voucher_id AND code.value = NEW.value AND code.is_active);
 
     -- 6. Take back the add of the same code that was not sent yet. Who may not cancel that add does not take it back
-    -- either, and nor does a delete that waits for another row: then the delete is sent after the add. The UPDATE locks
-    -- the add's row: a claim passes over it from then on, or has taken it already and is waited for. The setting makes
-    -- it a move of the daemon's for check_update. An add that is held since commits were lost may have been made, and
-    -- the mirror may not show its code yet.
-    may_be_made := EXISTS (
-      SELECT FROM mews.voucher_code_outbox AS unsent
-      WHERE unsent.operation = 'add' AND unsent.status = 'held' AND unsent.held_because = 'before_a_gap'
-        AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value);
-    PERFORM set_config('voucher_sync.daemon', 'on', true);
-    UPDATE mews.voucher_code_outbox AS unsent
-      SET status = 'cancelled', held_because = NULL, finished_at = now(),
-          changed_by = session_user, changed_at = now(), changed_how = 'taken back',
-          last_error = CASE WHEN may_be_made
-            THEN format('taken back by the delete in row %s, which deletes what it may have made', NEW.id)
-            ELSE format('taken back, before it was sent, by the delete in row %s', NEW.id) END
+    -- either, and nor does a delete that waits for another row: then the delete is sent after the add. The add's row is
+    -- locked first: a claim passes over it from then on, or has taken it already and is waited for, and so is a hold. An
+    -- add from before commits were lost may have been made, whether it is held for that yet or is still to be, and the
+    -- mirror may not show its code yet. The setting makes the UPDATE a move of the daemon's for check_update.
+    SELECT unsent.id, unsent.held_because IS NOT DISTINCT FROM 'before_a_gap' OR EXISTS (
+        SELECT FROM sync.incarnation AS known
+        WHERE (known.gap = 'copy' OR unsent.id <= known.gap_through) AND unsent.held_by_gap IS DISTINCT FROM known.gap_at
+          AND (unsent.released_at IS NULL OR unsent.released_at < known.gap_at))
+      INTO unsent_id, may_be_made
+      FROM mews.voucher_code_outbox AS unsent
       WHERE unsent.operation = 'add' AND unsent.status IN ('pending', 'held') AND unsent.attempts = 0
         AND unsent.voucher_id = NEW.voucher_id AND unsent.value COLLATE "C" = NEW.value
         AND (is_operator OR unsent.queued_by = session_user) AND NOT waits
-      RETURNING unsent.id INTO taken_back_id;  -- one at most, by voucher_code_outbox_same_add_queued_idx
-    PERFORM set_config('voucher_sync.daemon', daemon_setting_before, true);
+      FOR NO KEY UPDATE;  -- one at most, by voucher_code_outbox_same_add_queued_idx
+    IF FOUND THEN
+      PERFORM set_config('voucher_sync.daemon', 'on', true);
+      UPDATE mews.voucher_code_outbox AS unsent
+        SET status = 'cancelled', held_because = NULL, finished_at = now(),
+            changed_by = session_user, changed_at = now(), changed_how = 'taken back',
+            last_error = CASE WHEN may_be_made
+              THEN format('taken back by the delete in row %s, which deletes what it may have made', NEW.id)
+              ELSE format('taken back, before it was sent, by the delete in row %s', NEW.id) END
+        WHERE unsent.id = unsent_id
+        RETURNING unsent.id INTO taken_back_id;
+      PERFORM set_config('voucher_sync.daemon', daemon_setting_before, true);
+    END IF;
 
     -- 7. What is left for the delete to do. A code of the same value that stands is still to be deleted, unless an
     -- earlier delete does that. The index of a voucher's rows finds that one; the index of all deletes would be read

@@ -1,15 +1,17 @@
 """A delete of an add that was not sent yet cancels it, and deletes what stands all the same."""
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.gaps import Gap, Known
 from sync.outbox.claims import as_daemon, claim
 from sync.outbox.due import lock_due
+from sync.outbox.gap import hold_before_gap
 from sync.outbox.rules import Status
 from tests.support.database import PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
@@ -150,3 +152,44 @@ async def test_a_delete_that_is_rolled_back_takes_nothing_back(outbox: Outbox) -
     assert (await outbox.status(add), (await outbox.row(add))["last_error"]) == (Status.PENDING, None)
     async with as_daemon(outbox.engine) as daemon:
         assert await claim_all(daemon) == [add]
+
+
+def found(gap: Gap, at: datetime, through: int) -> Known:
+    return Known(None, 0, None, None, None, None, None, gap, at, through)
+
+
+async def assert_it_deletes_what_was_made(outbox: Outbox, add: int, delete: int) -> None:
+    added, deleted = await outbox.row(add), await outbox.row(delete)
+    assert (added["status"], deleted["status"], deleted["took_back_id"]) == ("cancelled", "pending", None)
+    assert added["last_error"] == f"taken back by the delete in row {delete}, which deletes what it may have made"
+
+
+async def test_a_delete_that_meets_a_hold_before_a_gap_deletes_what_the_add_may_have_made(outbox: Outbox) -> None:
+    add = await outbox.add("SUMMER")
+    async with as_daemon(outbox.engine) as tx:
+        held = await hold_before_gap(tx, found(Gap.BEHIND, await outbox.now(), add))
+        assert held.ids == {add}
+        async with second(outbox, lambda other: queue(other, "delete", value="SUMMER")) as task:
+            await tx.commit()
+    await assert_it_deletes_what_was_made(outbox, add, await task)
+
+
+@pytest.mark.parametrize(("gap", "through"), [(Gap.BEHIND, 0), (Gap.COPY, -1)])
+async def test_so_does_one_of_an_add_that_a_gap_is_still_to_hold(outbox: Outbox, gap: Gap, through: int) -> None:
+    add = await outbox.add("SUMMER")
+    noticed = "UPDATE sync.incarnation SET gap = :gap, gap_at = clock_timestamp(), gap_through = :through"
+    await execute(outbox.engine, noticed, gap=gap, through=add + through)
+    await assert_it_deletes_what_was_made(outbox, add, await outbox.delete("SUMMER"))
+
+
+@pytest.mark.parametrize(
+    "values", [{"note": "queued since"}, {"released_at": utc(2999, 1, 1)}, {"held_by_gap": utc(2027, 1, 1)}]
+)
+async def test_what_was_queued_or_released_since_a_gap_was_noticed_is_taken_back(
+    outbox: Outbox, values: dict[str, datetime]
+) -> None:
+    add = await outbox.add("SUMMER")
+    await outbox.set(add, **values)
+    noticed = "UPDATE sync.incarnation SET gap = 'behind', gap_at = :at, gap_through = :through"
+    await execute(outbox.engine, noticed, at=utc(2027, 1, 1), through=add - ("note" in values))
+    await assert_both_are_cancelled(outbox, add, await outbox.delete("SUMMER"))

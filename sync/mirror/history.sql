@@ -1,7 +1,7 @@
 -- What keeps the versions of codes and counts them, and the functions of schema mews, as they are in force.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0048_numbers_for_bi.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0051_settled_before.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 
 
@@ -62,8 +62,9 @@ $$;
 -- this moment.
 --
 -- SECURITY DEFINER: nobody else sees when the transactions of the owner's sessions began. On a standby they cannot be
--- seen at all, nor where track_activities is off, nor where the owner may not look into the sessions of a login that acts
--- for it: then it is null. So it is at a subscriber of logical replication, where rows come as late as they come.
+-- seen at all, nor where track_activities is off: then it is null. So it is at a subscriber of logical replication, where
+-- rows come as late as they come. Of a session that the owner may not look into, as a superuser's or that of a login
+-- which acts for the owner, it is told that there is one and, by its locks, whether it has a transaction: it is null then.
 CREATE OR REPLACE FUNCTION mews.settled_before() RETURNS timestamptz
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT CASE WHEN NOT pg_is_in_recovery() AND coalesce(bool_and(session.is_seen), true) AND NOT EXISTS (
@@ -71,10 +72,12 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
       WHERE relation.relnamespace = 'mews'::regnamespace)
     THEN least(clock_timestamp(), min(session.xact_start)) - interval '1 second' END
   FROM (
-    SELECT activity.xact_start, coalesce(activity.state <> 'disabled', false) AS is_seen
+    SELECT activity.xact_start, CASE WHEN activity.backend_type IS NULL
+             THEN activity.pid <> ALL (ARRAY(SELECT held.pid FROM pg_locks AS held WHERE held.locktype = 'virtualxid'))
+             ELSE coalesce(activity.state <> 'disabled', false) END AS is_seen
     FROM pg_stat_activity AS activity
     WHERE activity.datname = current_database() AND activity.pid <> pg_backend_pid()
-      AND activity.backend_type = 'client backend'
+      AND coalesce(activity.backend_type, 'client backend') = 'client backend'
       AND (has_table_privilege(activity.usesysid, 'mews.voucher_codes', 'UPDATE')
            OR pg_has_role(activity.usesysid, current_user, 'MEMBER'))
   ) AS session

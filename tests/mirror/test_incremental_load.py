@@ -9,14 +9,15 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.mirror.upsert import note_deleted, store_voucher_codes
 from sync.postgres.engine import transaction
+from sync.postgres.migrations import migrate
 from tests.mirror.helpers import NEW, OLD
 from tests.support.database import CONNECTION, PATIENCE_S, code, execute, make_known, rows, store, uuid
-from tests.support.hostile import new_login
+from tests.support.hostile import new_login, new_owner
 from tests.support.users import login
 
 MARGIN = timedelta(seconds=1)
@@ -127,6 +128,31 @@ async def test_a_login_that_is_the_owner_by_set_role_alone_holds_it_back(
         writer.execute(f"SET ROLE {owner['name']}".encode())
         (began,) = writer.execute("SELECT now()").fetchone() or (None,)
         assert await bound(engine) <= began - MARGIN
+
+
+def bound_of(url: str) -> Any:
+    with psycopg.connect(url, autocommit=True) as reader:
+        (found,) = reader.execute("SELECT mews.settled_before()").fetchone() or (None,)
+    return found
+
+
+def test_what_the_owner_may_not_look_into_is_not_passed(empty_database_url: str) -> None:
+    """Of a role that is nobody special, those who act for it are hidden from it, and so are superusers."""
+    with new_owner(empty_database_url) as owner:
+        name = str(conninfo_to_dict(owner)["user"])
+        migrate(owner)
+        with new_login(empty_database_url, f"IN ROLE {name}") as actor:
+            for hidden in (actor, empty_database_url):
+                with psycopg.connect(hidden) as writer:
+                    assert bound_of(owner) is not None, "of a session without a transaction nothing can come"
+                    writer.execute("SELECT 1")
+                    assert bound_of(owner) is None
+                    writer.rollback()
+                    assert bound_of(owner) is not None
+            with psycopg.connect(empty_database_url, autocommit=True) as admin, psycopg.connect(actor) as writer:
+                admin.execute(sql.SQL("GRANT pg_read_all_stats TO {}").format(sql.Identifier(name)))
+                (began,) = writer.execute("SELECT now()").fetchone() or (None,)
+                assert bound_of(owner) <= began - MARGIN
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""`settled_before` tells no instant that passes a transaction which the owner may not look into.
+"""`settled_before` tells no instant that passes a transaction which the owner may not look into, or which has begun since
+it was first asked in one transaction.
 
 The release before this one goes on as it is.
 """

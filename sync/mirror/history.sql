@@ -65,8 +65,12 @@ $$;
 -- seen at all, nor where track_activities is off: then it is null. So it is at a subscriber of logical replication, where
 -- rows come as late as they come. Of a session that the owner may not look into, as a superuser's or that of a login
 -- which acts for the owner, it is told that there is one and, by its locks, whether it has a transaction: it is null then.
+--
+-- What a transaction has once seen of other sessions it goes on seeing, until it clears that: whoever asks twice in one
+-- would be told an instant of now by the sessions of then.
 CREATE OR REPLACE FUNCTION mews.settled_before() RETURNS timestamptz
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT pg_stat_clear_snapshot();
   SELECT CASE WHEN NOT pg_is_in_recovery() AND coalesce(bool_and(session.is_seen), true) AND NOT EXISTS (
       SELECT FROM pg_subscription_rel AS replicated JOIN pg_class AS relation ON relation.oid = replicated.srrelid
       WHERE relation.relnamespace = 'mews'::regnamespace)

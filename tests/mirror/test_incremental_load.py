@@ -130,6 +130,26 @@ async def test_a_login_that_is_the_owner_by_set_role_alone_holds_it_back(
         assert await bound(engine) <= began - MARGIN
 
 
+@pytest.mark.long
+async def test_who_asks_twice_in_a_transaction_is_told_of_who_has_begun_since(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT mews.settled_before()")
+        async with transaction(engine) as writer:
+            began = (await writer.exec_driver_sql("SELECT now()")).scalar_one()
+            await passes_by_the_clock(engine, began)
+            (found,) = reader.execute("SELECT mews.settled_before()").fetchone() or (None,)
+            assert found <= began - MARGIN
+
+
+async def passes_by_the_clock(engine: AsyncEngine, instant: datetime) -> None:
+    """Waits until a bound that nobody holds back would be past an instant."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await rows(engine, "SELECT clock_timestamp() AS now"))[0]["now"] - MARGIN <= instant:
+            pass
+
+
 def bound_of(url: str) -> Any:
     with psycopg.connect(url, autocommit=True) as reader:
         (found,) = reader.execute("SELECT mews.settled_before()").fetchone() or (None,)

@@ -1,5 +1,5 @@
 """`settled_before` tells no instant that passes a transaction which the owner may not look into, or which has begun since
-it was first asked in one transaction.
+it was first asked in one transaction. And codes that are emptied by TRUNCATE leave no count.
 
 The release before this one goes on as it is.
 """

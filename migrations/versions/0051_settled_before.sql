@@ -146,6 +146,8 @@ BEGIN
            -count(*) FILTER (WHERE NOT code.is_active)
     FROM removed AS code GROUP BY 1, 2;
   ELSE
+    -- Else what is just made one of many would stay: it is waited for by its old rows, and not among those seen here.
+    LOCK TABLE sync.code_counts IN SHARE ROW EXCLUSIVE MODE;
     DELETE FROM sync.code_counts;
   END IF;
   RETURN NULL;

@@ -133,6 +133,20 @@ async def test_two_who_merge_at_once_count_nothing_twice(engine: AsyncEngine, mo
     assert await is_right(engine)
 
 
+async def test_an_end_by_hand_that_meets_a_merge_leaves_no_count(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counts, "WORTH_MERGING", 2)
+    await store(engine, code(1, "A", OLD))
+    await store(engine, code(2, "B", OLD))
+    async with transaction(engine) as tx:
+        assert await merge(tx) == 1
+        emptying = asyncio.create_task(execute(engine, "TRUNCATE mews.voucher_codes"))
+        await blocked(engine, emptying)
+    await emptying
+    assert await rows(engine, f"SELECT * FROM {TABLE}") == []
+
+
 VOUCHERS = f"""
 INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
 SELECT DISTINCT voucher_id, gen_random_uuid(), gen_random_uuid(), 'V', true, '{CONNECTION}' FROM {TABLE}

@@ -2,7 +2,8 @@
 
 from functools import partial
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.core.errors import VoucherSyncError
@@ -45,7 +46,9 @@ async def _delete_some(tx: AsyncConnection, name: str) -> int:
     if (await tx.execute(_IS_REMOVED, {"name": name})).scalar_one_or_none() is None:
         raise VoucherSyncError(f"there is no removed connection {name}: `voucher-sync connections remove` it first")
     await refuse_unfinished(tx, name)
-    return (await tx.execute(_SOME_CODES, {"name": name, "most": CODES_AT_ONCE})).rowcount
+    some = {"ids": (await tx.execute(_SOME_CODES, {"name": name, "most": CODES_AT_ONCE})).scalars().all()}
+    await tx.execute(_VERSIONS, some)
+    return (await tx.execute(_CODES, some)).rowcount
 
 
 async def _leave_some(tx: AsyncConnection, name: str) -> int:
@@ -89,14 +92,14 @@ _OWN_VOUCHERS = f"""
 SELECT voucher.id FROM mews.vouchers AS voucher WHERE voucher.connection = :name
 AND NOT {_IS_SEEN_BY_OTHERS.format(enterprise_id="voucher.enterprise_id")}
 """  # noqa: S608 - put together of constants
+# Locked first: a page that is being stored may change some, and leaves versions that only a later statement sees.
 _SOME_CODES = text(f"""
-WITH chosen AS MATERIALIZED (
-  SELECT code.id FROM mews.voucher_codes AS code WHERE code.voucher_id IN ({_OWN_VOUCHERS}) LIMIT :most
-), versions AS (
-  DELETE FROM mews.voucher_code_versions AS version USING chosen WHERE version.voucher_code_id = chosen.id
-)
-DELETE FROM mews.voucher_codes AS code USING chosen WHERE code.id = chosen.id
+SELECT code.id FROM mews.voucher_codes AS code WHERE code.voucher_id IN ({_OWN_VOUCHERS}) LIMIT :most
+FOR UPDATE OF code
 """)  # noqa: S608 - put together of constants
+_IDS = bindparam("ids", type_=ARRAY(UUID))
+_VERSIONS = text("DELETE FROM mews.voucher_code_versions WHERE voucher_code_id = ANY (:ids)").bindparams(_IDS)
+_CODES = text("DELETE FROM mews.voucher_codes WHERE id = ANY (:ids)").bindparams(_IDS)
 _HAS_CODES = text(f"""
 SELECT EXISTS (SELECT FROM mews.voucher_codes AS code WHERE code.voucher_id IN ({_OWN_VOUCHERS}))
 """)  # noqa: S608 - as above

@@ -19,6 +19,7 @@ from sync.postgres.engine import in_transaction, transaction
 from sync.service import states
 from sync.service.states import Standing
 from tests.fleet.test_registry import STORED
+from tests.mirror.helpers import NEW, OLD
 from tests.support.database import PATIENCE_S, blocked, code
 from tests.support.flows import add_voucher_to
 from tests.support.mirror import OVERLAP, Mirror
@@ -59,6 +60,23 @@ async def test_a_page_that_is_stored_while_it_is_purged_goes_with_the_rest(mirro
         with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
             await in_transaction(lake.engine, lambda tx: store_voucher_codes(tx, "lake", page))
     assert await mirror.rows("SELECT id FROM mews.voucher_codes") == []
+
+
+async def test_a_version_that_a_page_ends_while_it_is_purged_goes_with_the_rest(mirror: Mirror) -> None:
+    hotel = mirror.world.add_enterprise("Hotel B")
+    voucher = add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay"))
+    async with second(mirror, "lake", [hotel.id]) as lake:
+        await discover(lake)
+        await in_transaction(
+            lake.engine, lambda tx: store_voucher_codes(tx, "lake", [code(1, "A", OLD, voucher_id=voucher.id)])
+        )
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        async with transaction(lake.engine) as tx:
+            await store_voucher_codes(tx, "lake", [code(1, "A", NEW, is_active=False, voucher_id=voucher.id)])
+            purging = asyncio.create_task(purge(lake.engine, "lake"))
+            await blocked(lake.engine, purging)
+        assert await purging == 1
+    assert await mirror.rows("SELECT voucher_code_id FROM mews.voucher_code_history") == []
 
 
 async def test_codes_that_a_trigger_keeps_end_a_purge_with_its_cause(mirror: Mirror) -> None:

@@ -75,5 +75,10 @@ async def refuse_purged(tx: AsyncConnection, connection: str) -> None:
 
 
 async def _is_known(tx: AsyncConnection, connection: str) -> bool:
-    known = select(connections.c.name).where(connections.c.name == connection)
+    is_its = (connections.c.name == connection, or_(connections.c.added_at.is_not(None), _IS_OF_ENVIRONMENT))
+    known = select(connections.c.name).where(*is_its)
     return (await tx.execute(known.with_for_update(read=True, key_share=True))).first() is not None
+
+
+_IS_OF_ENVIRONMENT = connections.c.origin == "environment"
+"""Nobody adds this one; any other was purged where it says of no instant that it was added, see `sync.fleet.purge`."""

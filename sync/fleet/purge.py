@@ -123,4 +123,6 @@ _THE_REST = (
     "DELETE FROM sync.alerts WHERE connection = :name AND told_level = 0",
     "DELETE FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL AND NOT EXISTS "
     "(SELECT FROM mews.vouchers WHERE connection = :name)",
+    # One that stays for what others see takes no more pages: as one that was never added, it is known to nobody.
+    "UPDATE sync.connections SET added_at = NULL WHERE name = :name AND removed_at IS NOT NULL",
 )  # fmt: skip

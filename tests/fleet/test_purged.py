@@ -79,6 +79,26 @@ async def test_a_version_that_a_page_ends_while_it_is_purged_goes_with_the_rest(
     assert await mirror.rows("SELECT voucher_code_id FROM mews.voucher_code_history") == []
 
 
+async def test_a_page_of_a_purged_hotel_is_refused_though_another_one_of_its_connection_stays(mirror: Mirror) -> None:
+    """What others see of a connection stays with it until they take it over, and its row with that."""
+    hotel, shared = mirror.world.add_enterprise("Hotel B"), mirror.world.add_enterprise("Hotel C")
+    voucher, theirs = (add_voucher_to(mirror, mirror.world.add_service(one.id, "Stay")) for one in (hotel, shared))
+    page = [code(1, voucher_id=voucher.id)]
+    async with second(mirror, "lake", [hotel.id, shared.id]) as lake, second(mirror, "sea", [shared.id]) as sea:
+        await discover(lake)
+        await discover(sea)
+        await in_transaction(lake.engine, lambda tx: changes.remove(tx, "lake"))
+        await purge(lake.engine, "lake")
+        assert await mirror.rows("SELECT id FROM mews.vouchers") == [{"id": theirs.id}]
+        with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
+            await in_transaction(lake.engine, lambda tx: store_voucher_codes(tx, "lake", page))
+        assert await mirror.rows("SELECT id FROM mews.voucher_codes") == []
+        await discover(sea)
+        assert await mirror.rows("SELECT id, connection FROM mews.vouchers") == [{"id": theirs.id, "connection": "sea"}]
+        await purge(lake.engine, "lake")
+    assert await mirror.rows("SELECT name FROM sync.connections WHERE name = 'lake'") == []
+
+
 async def test_codes_that_a_trigger_keeps_end_a_purge_with_its_cause(mirror: Mirror) -> None:
     hotel = mirror.world.add_enterprise("Hotel B")
     mirror.add_codes(add_voucher_to(mirror, mirror.world.add_service(hotel.id, "Stay")), ["A", "B"])

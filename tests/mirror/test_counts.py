@@ -171,11 +171,11 @@ async def test_what_was_not_counted_is_put_right(engine: AsyncEngine) -> None:
 
 @pytest.mark.long
 async def test_a_database_with_codes_has_them_counted_by_its_migration(empty_database_url: str) -> None:
-    with alembic(empty_database_url) as config:
-        command.upgrade(config, "head")
-        command.downgrade(config, "0021")
+    await asyncio.to_thread(migrate, empty_database_url)
     engine = make_engine(empty_database_url)
     await store(engine, *PAGE)
+    with alembic(empty_database_url) as config:
+        command.downgrade(config, "0021")
     await asyncio.to_thread(migrate, empty_database_url)
     assert await is_right(engine)
     await engine.dispose()

@@ -7,6 +7,7 @@ from sqlalchemy import LargeBinary, Text, any_, case, cast, delete, exists, lite
 from sqlalchemy.dialects.postgresql import ARRAY, UUID, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sync.connection.store import refuse_purged
 from sync.connection.tables import enterprises
 from sync.mews.records import Rejected
 from sync.mirror.tables import rejected_records, services, voucher_codes, vouchers
@@ -19,7 +20,8 @@ TABLES = {"VoucherCodes": voucher_codes, "Vouchers": vouchers, "Services": servi
 
 
 async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]) -> int:
-    """Keep records raw, each once however often it comes; how many were new."""
+    """Keep records raw, each once however often it comes; how many were new. As `store_voucher_codes`, it keeps nothing
+    of a connection that was purged."""
     rows = [
         {
             "connection": connection,
@@ -35,6 +37,8 @@ async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]
     new = 0
     for some in chunks(rows, ROWS_PER_STATEMENT):
         new += (await tx.execute(insert(rejected_records).values(some).on_conflict_do_nothing())).rowcount
+    if new:
+        await refuse_purged(tx, connection)
     return new
 
 

@@ -11,6 +11,8 @@ from sync.connection import store
 from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
+from sync.mews.records import Rejected
+from sync.mirror import rejected
 from sync.mirror.discover import discover
 from sync.mirror.pull import PullSettings, pull
 from sync.mirror.upsert import store_voucher_codes
@@ -97,6 +99,20 @@ async def test_a_page_of_a_purged_hotel_is_refused_though_another_one_of_its_con
         assert await mirror.rows("SELECT id, connection FROM mews.vouchers") == [{"id": theirs.id, "connection": "sea"}]
         await purge(lake.engine, "lake")
     assert await mirror.rows("SELECT name FROM sync.connections WHERE name = 'lake'") == []
+
+
+async def test_a_record_that_cannot_be_read_is_kept_of_no_connection_that_was_purged(
+    engine: AsyncEngine, database_url: str
+) -> None:
+    """As the only one of a page, whose text may be a code's."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(STORED)
+        await in_transaction(engine, lambda tx: changes.remove(tx, "lake"))
+        await purge(engine, "lake")
+        records = [Rejected("VoucherCodes", "1", '{"Id": "1", "Value": "GUEST"}', "Id: is no uuid")]
+        with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
+            await in_transaction(engine, lambda tx: rejected.keep(tx, "lake", records))
+        assert connection.execute("SELECT raw FROM sync.rejected_records").fetchall() == []
 
 
 async def test_codes_that_a_trigger_keeps_end_a_purge_with_its_cause(mirror: Mirror) -> None:

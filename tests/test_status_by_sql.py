@@ -28,6 +28,8 @@ SELECT gen_random_uuid(), id, 'Stay', true, 'default' FROM mews.enterprises;
 INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
 SELECT gen_random_uuid(), id, enterprise_id, 'Summer offer', true, 'default' FROM mews.services;
 INSERT INTO sync.skipped (connection, kind, id, reason) VALUES ('default', 'voucher', gen_random_uuid(), 'no');
+INSERT INTO sync.skipped (connection, kind, id, reason, until)
+VALUES ('default', 'voucher', gen_random_uuid(), 'read again', now());
 INSERT INTO sync.rejected_records (connection, digest, kind, raw, reason)
 VALUES ('default', 'x', 'VoucherCodes', '{{}}', 'no');
 INSERT INTO sync.budgets VALUES ('x');
@@ -64,3 +66,10 @@ def test_what_was_removed_is_none_of_them(database_url: str, title: str, first: 
     assert len(rows) == count
     assert "gone" not in {row[0] for row in rows}
     assert first in {row[: len(first)] for row in rows}
+
+
+def test_what_is_read_again_is_not_left_out(database_url: str) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(THERE.encode())
+        rows = connection.execute(SECTIONS["Which services and vouchers are left out"].encode()).fetchall()
+    assert [row[3] for row in rows] == ["no"]

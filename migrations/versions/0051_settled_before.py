@@ -1,5 +1,6 @@
 """`settled_before` tells no instant that passes a transaction which the owner may not look into, or which has begun since
-it was first asked in one transaction. And codes that are emptied by TRUNCATE leave no count.
+it was first asked in one transaction. And codes that are emptied by TRUNCATE leave no count, and
+many versions are kept as quickly in a session that has kept a single one before.
 
 The release before this one goes on as it is.
 """

@@ -7,7 +7,7 @@ asks once for all: it goes from one connection to the next that has something, s
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Interval, bindparam, text
+from sqlalchemy import Integer, Interval, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.tables import IS_AT_WORK
@@ -16,12 +16,16 @@ from sync.outbox.claims import as_daemon
 from sync.outbox.tables import PENDING_CONNECTIONS
 from sync.postgres.shared_look import SharedLook
 
+MAX_UNASSIGNED = 1000
+"""More changes that belong to no connection are not looked at one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
-    `has_unassigned`: some changes belong to no connection yet, and may be anybody's. `left_behind`: who may mirror
+    `has_unassigned`: some changes belong to no connection yet, may be anybody's, and are due or can be assigned, or are
+    too many to be looked at one by one. `left_behind`: who may mirror
     what changes are for that wait for another connection, for which nobody works; `abandoned`: connections for which
     nobody works, and of which claims have not expired yet. `now` is the database's clock.
     """
@@ -51,6 +55,7 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
     return SharedLook(engine, load_unfinished, as_daemon)
 
 
+# What no connection knows and is not due, as by a mistyped voucher's id for next year, would have thousands ask for it.
 # What is sent and not completed has an attempt; rows of attempts that are not there are looked for by each connection,
 # now and then. The hotels of connections that nobody works for are found one by one, as those are.
 _UNFINISHED = text(f"""
@@ -78,6 +83,9 @@ UNION ALL
     WHERE code.delete_noted_at IS NOT NULL AND code.connection > deleted.connection
     ORDER BY code.connection, code.delete_noted_at LIMIT 1
   ) FROM deleted WHERE deleted.connection IS NOT NULL
+), unassigned AS (
+  SELECT row.status, row.next_attempt_at, row.voucher_id, row.voucher_code_id FROM mews.voucher_code_outbox AS row
+  WHERE row.connection IS NULL AND row.status IN ('pending', 'held') LIMIT :most_unassigned + 1
 ), unfinished AS (
   SELECT connection FROM pending
 UNION SELECT connection FROM sync.attempts
@@ -86,9 +94,10 @@ UNION SELECT connection FROM deleted WHERE EXISTS (
   WHERE code.connection = deleted.connection AND code.delete_noted_at > now() - :read_back_for
 ))
 SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
-       EXISTS (
-         SELECT FROM mews.voucher_code_outbox AS row WHERE row.connection IS NULL AND row.status IN ('pending', 'held')
-       ) AS has_unassigned,
+       (SELECT count(*) > :most_unassigned OR coalesce(bool_or(row.status = 'pending' AND row.next_attempt_at <= now()
+          OR EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = row.voucher_id)
+          OR EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = row.voucher_code_id)), false)
+        FROM unassigned AS row) AS has_unassigned,
        ARRAY(
          SELECT DISTINCT voucher.connection FROM left_behind AS hotel
          JOIN mews.vouchers AS voucher
@@ -101,4 +110,4 @@ SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection I
            WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain'))
        ) AS abandoned,
        clock_timestamp() AS now
-""").bindparams(bindparam("read_back_for", type_=Interval))  # noqa: S608 - put together of constants
+""").bindparams(bindparam("read_back_for", type_=Interval), bindparam("most_unassigned", MAX_UNASSIGNED, type_=Integer))  # noqa: S608 - put together of constants

@@ -71,6 +71,14 @@ def _http_bind(value: str) -> str:
     return value
 
 
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError(EMPTY)
+    if "\0" in value:  # a file can hold one; the database takes none, and the system no path with one
+        raise ValueError("holds a NUL: save the file that it comes from as text, in UTF-8")
+    return value
+
+
 def _not_empty(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().strip():
         raise ValueError(EMPTY)
@@ -146,4 +154,4 @@ LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)
 """Half of it is all the time that a write has: of less than a second, most of them would never be sent."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
-NotEmpty = Annotated[str, Field(min_length=1)]
+NotEmpty = Annotated[str, AfterValidator(_text)]

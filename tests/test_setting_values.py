@@ -33,6 +33,8 @@ def set_(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Set:
         ("MEWS_PLATFORM_ADDRESS", "https://\u2024com", "no name that there can be"),
         ("MEWS_PLATFORM_ADDRESS", f"https://{'x' * 64}.com", "no name that there can be"),
         ("MEWS_CLIENT", "", "is set but empty"),
+        ("MEWS_CLIENT", " ", "is set but empty"),
+        ("SYNC_STATE_DIR", " ", "is set but empty"),
         ("DATABASE_URL", " \t", "is set but empty"),
         ("SYNC_RATE_LIMIT_REQUESTS", "9" * 400, "less than or equal to"),
         ("SYNC_DELETE_BRAKE_MIN", "9" * 400, "less than or equal to"),
@@ -109,6 +111,13 @@ def test_an_empty_file_is_an_empty_secret(set_: Set, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(" \n")
     set_(MEWS_ACCESS_TOKEN_FILE=tmp_path / "secret")
     assert complaint() == "MEWS_ACCESS_TOKEN: is set but empty: give a value, or unset it"
+
+
+@pytest.mark.parametrize("name", ["MEWS_CLIENT", "SYNC_STATE_DIR"])
+def test_a_nul_that_only_a_file_can_hold_is_told(set_: Set, tmp_path: Path, name: str) -> None:
+    (tmp_path / "given").write_text("/hush\0hush\n")
+    set_(**{f"{name}_FILE": tmp_path / "given"})
+    assert complaint() == f"{name}: holds a NUL: save the file that it comes from as text, in UTF-8"
 
 
 def test_every_wrong_setting_has_its_line_and_no_value_is_shown(set_: Set) -> None:

@@ -1,7 +1,7 @@
 """Every setting; what its value may be is `sync.setting_values`, and where they come from `sync.setting_sources`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated, Literal
@@ -63,7 +63,8 @@ class Settings(BaseModel):
     sync_pull_interval_s: PositiveSeconds = 60
     """Seconds between incremental pulls."""
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 600
-    """How far a pull reaches back behind the last one; writes that show late are found within it."""
+    """How far a pull reaches back behind the last one; writes that show late are found within it. At least
+    `SYNC_SETTLE_AFTER_S`."""
     sync_discovery_interval_s: PositiveSeconds = 600
     """Seconds between discoveries of hotels, services and vouchers."""
     sync_audit_cron: CronTimes = "0 3 * * *"
@@ -106,7 +107,7 @@ class Settings(BaseModel):
     sync_delete_brake_long_share: Share = 0.5
     """The same over a longer window: bit by bit a hotel is emptied too."""
     sync_delete_brake_long_window_s: PositiveSeconds = 86_400
-    """Seconds of the longer window."""
+    """Seconds of the longer window. No more than `SYNC_OUTBOX_KEEP_DAYS`: what is gone does not count."""
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
     """Days for which finished changes are kept."""
     sync_history: Literal["on", "off"] = "on"
@@ -170,10 +171,31 @@ def load_settings(tell: Callable[[str], None] | None = None) -> Settings:
     except ValidationError as error:
         lines = [_describe(one["loc"], one["msg"], is_empty=one["input"] == "") for one in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+    if contradictions := list(_contradictions(settings)):
+        raise SettingsError("\n".join(contradictions))
     # Not refused: a machine whose clock is behind would not start then, and the API's own clock is what counts.
     if settings.sync_backfill_from and settings.sync_backfill_from > datetime.now(UTC):
         tell(IN_THE_FUTURE)
     return settings
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """What settings say that cannot be together, each in a line that names both."""
+    long_s = settings.sync_delete_brake_long_window_s
+    if settings.sync_overlap_s < settings.sync_settle_after_s:
+        # Changes that show behind it count as read: an add would be made once more, a delete fail for want of its code.
+        late = "pulls would miss what the API shows as late as that says"
+        yield f"SYNC_OVERLAP_S: is less than SYNC_SETTLE_AFTER_S, and {late}: raise it, or lower the other"
+    if long_s < settings.sync_delete_brake_window_s:
+        yield (
+            "SYNC_DELETE_BRAKE_LONG_WINDOW_S: is less than SYNC_DELETE_BRAKE_WINDOW_S, than which it is to be longer: "
+            "raise it, or lower the other"
+        )
+    if timedelta(seconds=long_s) > timedelta(days=settings.sync_outbox_keep_days):
+        yield (
+            "SYNC_DELETE_BRAKE_LONG_WINDOW_S: is more than SYNC_OUTBOX_KEEP_DAYS, and deletes that are gone from the "
+            "outbox do not count: lower it, or raise the other"
+        )
 
 
 def _warn(words: str) -> None:

@@ -31,6 +31,8 @@ STANDING_S = 600.0
 it for as long: of the documented budget, five calls of 200."""
 STANDING_OF_REPLICA_S = 6 * 3600.0
 """The same where they do, since it ends with them. The release before 0036, which sees none, counts it for so long."""
+OLDEST_MS = 2**31 - 1
+"""As the column holds it. A call that is older counts as one of this age, for longer than it must."""
 BEAT_BITS = 62
 """Of where a ledger begins to count; the column has room for what it adds."""
 
@@ -158,7 +160,7 @@ class BudgetLedger:
         values = {
             "beat": self._beat,
             "reserved": entry.reserved,
-            "ages_ms": [int(age_s * 1000) for age_s in entry.ages_s],
+            "ages_ms": [min(int(age_s * 1000), OLDEST_MS) for age_s in entry.ages_s],
             "is_waiting": entry.is_waiting,
             "counts_for_ms": int((good_for_s + self._counts_on_s) * 1000) + 1,
             "silent_for_ms": self._trust and int((self._trust.lasts_s + self._counts_on_s) * 1000) + 1,

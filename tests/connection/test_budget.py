@@ -214,7 +214,7 @@ async def test_what_another_ledger_writes_in_its_name_is_news(engine: AsyncEngin
 
 async def test_what_was_handed_over_is_free_as_its_calls_grow_old(engine: AsyncEngine) -> None:
     before, after = Process(engine), Process(engine)
-    await before.write(0, (20.0, 10.0))
+    await before.write(0, (25 * 86_400.0, 20.0, 10.0))  # of a call of weeks ago the column cannot hold the age
     found = await after.write()
     assert (found.taken, found.alive) == (2, 0)
     assert found.wait_s == pytest.approx(10.0, abs=0.1)

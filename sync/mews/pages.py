@@ -121,6 +121,9 @@ def _with_instants(item: Any) -> Any:
 
 def _instant(value: Any) -> Any:
     """As it is where it is none, which is told when the record is read."""
+    # First as on a page that is read whole: of finer fractions than a microsecond one rounds, and the other cuts.
+    with suppress(msgspec.ValidationError):
+        return msgspec.convert(value, datetime)
     with suppress(ValueError, TypeError):
         return datetime.fromisoformat(value)
     return value

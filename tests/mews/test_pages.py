@@ -63,6 +63,14 @@ def test_an_instant_without_a_zone_is_in_utc() -> None:
     assert record.updated_utc == datetime(2023, 10, 30, 13, 37, 16, tzinfo=UTC)
 
 
+@pytest.mark.parametrize("fraction", ["1234567", "9999999", "123456789"])
+def test_an_instant_is_the_same_whatever_stands_beside_it_on_its_page(fraction: str) -> None:
+    one = code(UpdatedUtc=f"2023-10-30T13:37:16.{fraction}Z")
+    (alone,) = VOUCHER_CODES.decode(body(one)).records
+    (beside,) = VOUCHER_CODES.decode(body(one, code(Id="no uuid"))).records
+    assert beside.updated_utc == alone.updated_utc
+
+
 UNSTORABLE: list[Any] = [
     code(Value="a\x00b"),
     code(Value="\ud800"),

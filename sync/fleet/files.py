@@ -55,8 +55,9 @@ def read_connections(content: str, checks: Checks, default_address: str) -> tupl
     bad: list[BadLine] = []
     lines_of: dict[str, int] = {}
     for line, row in _numbered(rows, bad):
+        cells = _without_empty([cell.strip() for cell in row])
         try:
-            new = _read(dict(zip(header, row, strict=False)), len(row) - len(header), checks, default_address)
+            new = _read(dict(zip(header, cells, strict=False)), len(cells) - len(header), checks, default_address)
         except ValueError as error:
             bad.append(BadLine(line, str(error)))
             continue
@@ -78,10 +79,17 @@ def _header(rows: "Reader") -> list[str]:
     """The names of the columns: the first line that is neither blank nor a delimiter's; none if it cannot be read."""
     with suppress(csv.Error):
         for row in rows:
-            columns = [name.strip().casefold() for name in row]
-            if any(columns) and not columns[0].startswith(NAMES_DELIMITER):
+            columns = _without_empty([name.strip().casefold() for name in row])
+            if columns and not columns[0].startswith(NAMES_DELIMITER):
                 return columns
     return []
+
+
+def _without_empty(cells: list[str]) -> list[str]:
+    """Cells without those behind the last that holds something: a spreadsheet saves columns that were used once."""
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 def _check_columns(columns: list[str]) -> None:
@@ -110,18 +118,19 @@ def _numbered(rows: "Reader", bad: list[BadLine]) -> Iterator[tuple[int, list[st
             yield line, row
 
 
-def _read(given: dict[str, str], surplus: int, checks: Checks, default_address: str) -> NewConnection:
+def _read(cells: dict[str, str], surplus: int, checks: Checks, default_address: str) -> NewConnection:
     if surplus > 0:
         raise ValueError("has more columns than the first line names")
-    cells = {name: value.strip() for name, value in given.items()}
     name = composed(cells.get("name", ""))
     if reason := why_no_name(name):
         raise ValueError(f"name: {reason}")
+    if not cells.get("access_token"):
+        raise ValueError("access_token: is missing")
     client_token = cells.get("client_token", "")
     return NewConnection(
         name,
         _checked("platform_address", checks.platform_address, cells.get("platform_address") or default_address),
-        _checked("access_token", checks.token, cells.get("access_token", "")),
+        _checked("access_token", checks.token, cells["access_token"]),
         _checked("client_token", checks.token, client_token) if client_token else None,
     )
 

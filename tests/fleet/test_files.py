@@ -27,11 +27,19 @@ def names(content: str) -> list[str]:
         f'"Name" ;"ACCESS_TOKEN"\n{LINE}',
         f"sep=\t\nname;access_token\n{LINE}\n".replace(";", "\t"),
         f"name;access_token\n{LINE}\n".replace(";", ","),
+        f"name;access_token; ;\n{LINE};;\n",
+        f"name;access_token\n{LINE};;\n",
     ],
-    ids=["plain", "CRLF", "CR", "sep", "blank lines", "quotes", "tabs", "commas"],
+    ids=["plain", "CRLF", "CR", "sep", "blank lines", "quotes", "tabs", "commas", "empty columns", "empty cells"],
 )
 def test_what_spreadsheets_write_is_read(content: str) -> None:
     assert names(content) == ["lake"]
+
+
+@pytest.mark.parametrize("line", ["lake", "lake;", "lake; ;x"])
+def test_a_line_without_a_token_says_so(line: str) -> None:
+    found, (bad,) = read_connections(f"name;access_token;client_token\n{line}\n", AS_GIVEN, "https://api.mews.com")
+    assert (found, bad.line, bad.reason) == ([], 2, "access_token: is missing")
 
 
 def test_names_that_look_the_same_are_one() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from sync.core.plurals import percent, plural
+from sync.core.plurals import in_seconds, percent, plural
 from tests.support.documents import ROOT
 
 COUNTED = re.compile(
@@ -52,6 +52,13 @@ def test_one_alone_is_no_plural(number: int, words: list[str], told: str) -> Non
 )
 def test_a_share_is_told_as_it_was_set(share: float, told: str) -> None:
     assert percent(share) == told
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(0.5, "0.5 s"), (30.0, "30 s"), (86_400.0, "86400 s"), (366 * 86_400.0, "31622400 s")]
+)
+def test_seconds_are_told_digit_by_digit(number: float, told: str) -> None:
+    assert in_seconds(number) == told
 
 
 def test_nothing_counts_past_it() -> None:

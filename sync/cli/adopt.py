@@ -10,7 +10,7 @@ import click
 from sync import logs
 from sync.cli.database import open_database
 from sync.cli.others import await_others
-from sync.core.plurals import plural
+from sync.core.plurals import in_seconds, plural
 from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
 from sync.service.opened import open_connections, require_tokens
@@ -66,10 +66,10 @@ async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float)
         return await adopt(jobs.connection, jobs, rest, partial(_wait, wait_s), others)
 
 
-async def _wait(seconds: float) -> None:
-    if seconds:
-        click.echo(f"Waiting for {seconds:g} s, until the API must show what was sent last.", err=True)
-        await asyncio.sleep(seconds)
+async def _wait(wait_s: float) -> None:
+    if wait_s:
+        click.echo(f"Waiting for {in_seconds(wait_s)}, until the API must show what was sent last.", err=True)
+        await asyncio.sleep(wait_s)
 
 
 def _ask(adoption: Adoption) -> Rest:

@@ -18,6 +18,7 @@ from sync.cli.progress import call_progress, followed, pull_progress
 from sync.connection.connection import Connection
 from sync.core.api_errors import ApiError
 from sync.core.errors import SettingsError, VoucherSyncError
+from sync.core.plurals import in_seconds
 from sync.mirror.pull_report import PullReport
 from sync.outbox.bulk.campaign import waiting_by_lane
 from sync.outbox.claims import as_daemon
@@ -98,7 +99,9 @@ async def _await_server(connection: Connection) -> None:
             await await_others(connection)
     is_concerned = is_concerned and incarnation.is_worked_with  # from a copy nothing is sent
     if is_concerned and (wait_s := incarnation.shows_in_s):
-        click.echo(f"Waiting for {wait_s:.3g} s: another server has taken over, and {SENT_BEFORE}.", err=True)
+        click.echo(
+            f"Waiting for {in_seconds(round(wait_s, 1))}: another server has taken over, and {SENT_BEFORE}.", err=True
+        )
         with suppress(TimeoutError):
             await asyncio.wait_for(connection.stop.wait(), wait_s)
 

@@ -10,6 +10,7 @@ import httpx
 import msgspec
 
 from sync.core import api_errors, errors
+from sync.core.plurals import in_seconds
 from sync.mews import bodies, failures
 from sync.mews.circuit import TokenCircuit
 from sync.mews.client_settings import ClientSettings, Credentials
@@ -241,7 +242,7 @@ class Client:
         try:
             response = await self._transport.post(PATH_PREFIX + operation, body, timeout_s=timeout_s)
         except TimeoutError as error:
-            raise api_errors.ConnectionLost(operation, f"no answer within {timeout_s:g} s") from error
+            raise api_errors.ConnectionLost(operation, f"no answer within {in_seconds(timeout_s)}") from error
         except httpx.HTTPError as error:
             raise failures.from_exception(operation, error) from error
         if failures.is_from_api(response):

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.connection import Connection
-from sync.core.plurals import percent, plural
+from sync.core.plurals import in_seconds, percent, plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox import moved
 from sync.outbox.claims import BEGINNING, Position, by_index
@@ -115,7 +115,7 @@ async def _find_suspicious(tx: AsyncConnection, connection: str, rule: DeleteGua
     active = (await tx.execute(select(func.count()).select_from(voucher_codes).where(*usable))).scalar_one()
     if not is_suspicious(deletes, active + done, share=rule.share, at_least=rule.at_least):
         return None
-    within = f"within {rule.window.total_seconds():g} s"
+    within = f"within {in_seconds(rule.window.total_seconds())}"
     return (
         f"held: {plural(deletes, f'delete {within} is', f'deletes {within} are')} more than {percent(rule.share)} of "
         f"the {plural(active + done, 'active code')} of this connection; release them with `voucher-sync outbox "

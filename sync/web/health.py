@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.api_errors import ApiError
 from sync.core.errors import DatabaseError, MigratedFurther
-from sync.core.plurals import plural
+from sync.core.plurals import in_seconds, plural
 from sync.postgres.schema_version import current_revision, refuse_other_revision
 from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s, stands_still_after_s
@@ -49,7 +49,7 @@ class _Health:
             await self._database()
         except DatabaseError:  # a new process would wait for it, too; why it does not answer is not for everybody
             return web.json_response({"status": "alive", "detail": "jobs wait for the database"})
-        detail = f"no job was begun within {within_s:g} s: the process hangs, and is to be started again"
+        detail = f"no job was begun within {in_seconds(within_s)}: the process hangs, and is to be started again"
         return web.json_response({"status": "stuck", "detail": detail}, status=503)
 
     async def ready(self, _request: web.Request) -> web.Response:
@@ -70,7 +70,7 @@ def check_progress(all_jobs: Sequence[Jobs], late_s: float) -> Check:
     if not late:
         return Check("progress", is_ok=True, detail=f"connections that get on: {len(ages_s)}")
     jobs, age_s = late[0]
-    told = f"{len(late)} of {plural(len(ages_s), 'connection')} read nothing within {late_s:g} s"
+    told = f"{len(late)} of {plural(len(ages_s), 'connection')} read nothing within {in_seconds(late_s)}"
     return Check(
         "progress",
         is_ok=len(late) < len(ages_s),

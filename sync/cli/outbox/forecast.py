@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sync.core.plurals import plural
+from sync.core.plurals import in_seconds, plural
 from sync.mews.limits import MAX_VOUCHERS
 from sync.outbox.bulk.campaign import count_vouchers, waiting_by_lane
 from sync.outbox.bulk.forecast import CallRate, Forecast, forecast
@@ -31,7 +31,7 @@ def _usual_per_minute(settings: Settings, vouchers: int) -> float:
 
 def tell_forecast(told: Forecast) -> None:
     """Print a forecast, with the note for the vendor."""
-    calls, window = plural(told.calls, "call"), f"{told.window_s:g} s"
+    calls, window = plural(told.calls, "call"), in_seconds(told.window_s)
     lasts = f"about {max(1, round(told.seconds)):,} s"  # "0 s" would tell the vendor of nothing
     waiting = f", behind {plural(told.waiting_calls, 'call')} of what waits already" if told.waiting_calls else ""
     budget = plural(told.budget_requests, "call")

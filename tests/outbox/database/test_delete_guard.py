@@ -89,6 +89,14 @@ async def test_a_held_row_says_why_and_what_to_do(outbox: Outbox) -> None:
         assert words in reason["words"]
 
 
+async def test_it_tells_a_window_of_weeks_digit_by_digit(outbox: Outbox) -> None:
+    await mirror_codes(outbox, 100)
+    await queue_deletes(outbox, 1, 100)
+    await hold(outbox, DeleteGuardRule(share=0.5, at_least=100, window=timedelta(days=30)))
+    (reason,) = await rows(outbox.engine, "SELECT DISTINCT last_error AS words FROM mews.voucher_code_outbox")
+    assert "100 deletes within 2592000 s" in reason["words"]
+
+
 async def test_only_what_is_pending_is_held(outbox: Outbox) -> None:
     row_ids = {status: await outbox.delete(f"DELETE {status}") for status in Status}
     for status, row_id in row_ids.items():

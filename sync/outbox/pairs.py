@@ -12,6 +12,7 @@ from sqlalchemy import Row, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.core.errors import VoucherSyncError
+from sync.core.plurals import plural
 from sync.mirror.tables import voucher_codes
 from sync.outbox.enqueue import Change, Queued, queue
 from sync.outbox.rules import Operation, Status
@@ -19,6 +20,7 @@ from sync.outbox.tables import outbox
 
 SECOND_KEY = " (second)"
 """What stands behind the idempotency key of a pair in that of its second half."""
+MAX_KEY_LENGTH = 255 - len(SECOND_KEY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,10 @@ async def _queued_before(
     """
     if (key := new.idempotency_key) is None:
         return None
+    if len(key) > MAX_KEY_LENGTH:
+        raise VoucherSyncError(
+            f"idempotency_key: has {plural(len(key), 'character')}, {MAX_KEY_LENGTH} are the most for a change of two rows"
+        )
     keys = [key, key + SECOND_KEY]
     statement = select(outbox).where(
         outbox.c.queued_by.collate("C") == func.session_user(), outbox.c.idempotency_key.collate("C").in_(keys)

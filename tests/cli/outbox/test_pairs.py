@@ -70,7 +70,7 @@ async def test_a_code_is_extended_by_its_delete_and_an_add_behind_it(cli: Cli, k
 
 @pytest.mark.long
 async def test_the_same_call_with_its_key_queues_nothing_again(cli: Cli, known: Mirror) -> None:
-    call = ("outbox", "replace", "--voucher", "Summer", "A", "NEW", "--key", "order 17")
+    call = ("outbox", "replace", "--voucher", "Summer", "A", "NEW", "--key", "k" * 246)
     assert (await cli(*call, settings=known.environment)).code == 0
     assert (await cli("once", settings=known.environment | SHOWN_SOON)).code == 0
     again = await cli(*call, settings=known.environment)
@@ -110,6 +110,10 @@ async def test_a_key_belongs_to_one_pair(cli: Cli, known: Mirror, call: str, oth
         ("extend --voucher Summer GONE --to 2027-10-01", "the mirror shows no such active code"),
         ("extend --voucher Winter A --to 2027-10-01", "the mirror knows no voucher of this name"),
         ("replace --voucher Summer A B", "somebody queued the same"),
+        (
+            f"replace --voucher Summer A NEW --key {'k' * 247}",
+            "has 247 characters, 246 are the most for a change of two",
+        ),
     ],
 )
 async def test_what_cannot_be_a_pair_queues_neither(cli: Cli, known: Mirror, call: str, words: str) -> None:

@@ -72,12 +72,16 @@ async def queue_replacement(tx: AsyncConnection, old: CodeName, value: str, new:
 async def queue_extension(tx: AsyncConnection, old: CodeName, new: NewCode) -> tuple[Queued, Queued]:
     """Queue the delete of `old`, and behind it an add of the same value: a voucher holds a value once at a time.
 
-    So in between there is no such code. Raises `VoucherSyncError` where the mirror shows no such code, or several.
+    So in between there is no such code. Raises `VoucherSyncError` where the mirror shows no such code, or several, or
+    where it has that validity already.
     """
     if queued := await _queued_before(tx, Operation.DELETE, old, None, new):
         return queued
     standing = await _standing(tx, old)
-    return await _queue_pair(tx, _delete(standing), _add(standing, standing.value, new), new)
+    add = _add(standing, standing.value, new)
+    if _in_whole_seconds(add) == _in_whole_seconds(standing):
+        raise VoucherSyncError("the code has this validity already, so nothing is queued")
+    return await _queue_pair(tx, _delete(standing), add, new)
 
 
 def _add(standing: _StandingCode, value: str, new: NewCode) -> Change:
@@ -88,6 +92,12 @@ def _add(standing: _StandingCode, value: str, new: NewCode) -> Change:
         validity_start_utc=new.start_utc or standing.validity_start_utc,
         validity_end_utc=new.end_utc or standing.validity_end_utc,
     )
+
+
+def _in_whole_seconds(one: Change | _StandingCode) -> list[datetime | None]:
+    """A validity as the API keeps it."""
+    validity = (one.validity_start_utc, one.validity_end_utc)
+    return [instant and instant.replace(microsecond=0) for instant in validity]
 
 
 def _delete(standing: _StandingCode) -> Change:

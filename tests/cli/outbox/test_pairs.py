@@ -61,6 +61,9 @@ async def test_a_code_is_extended_by_its_delete_and_an_add_behind_it(cli: Cli, k
     assert (await cli("once", settings=known.environment | SHOWN_SOON)).code == 0
     assert writes(known) == [Operation.DELETE_CODES, Operation.ADD_CODES]
     assert await usable(known) == {"A": UNTIL, "B": None, "C": None}
+    for end in ("2027-10-01", "2027-10-01T00:00:00.9Z"):
+        same = await cli("outbox", "extend", "--voucher", "Summer", "A", "--to", end, settings=known.environment)
+        assert (same.code, same.stderr) == (1, "Error: the code has this validity already, so nothing is queued\n")
     # What is not said stays as it is.
     again = ("outbox", "extend", "--voucher", "Summer", "A", "--from", "2027-05-01")
     assert (await cli(*again, settings=known.environment)).code == 0

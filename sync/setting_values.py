@@ -1,11 +1,12 @@
 """What a setting's value may be: types that say in a line what is wrong, without the value itself."""
 
 import base64
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from sync.core.bind_address import read_bind_address
 from sync.core.cron import Cron
@@ -49,11 +50,14 @@ def _cron(value: str) -> str:
     return value
 
 
-def _not_a_number(value: object) -> object:
+def _as_date(value: object, read: ValidatorFunctionWrapHandler) -> datetime:
     words = value.strip() if isinstance(value, str) else value
-    if isinstance(words, str) and words.lstrip("+-").replace(".", "", 1).isdigit():
-        raise ValueError("give it as a date, such as 2024-01-31 or 2024-01-31T12:00:00Z")
-    return words
+    # A number would be read as seconds, or as milliseconds, since 1970.
+    if not (isinstance(words, str) and words.lstrip("+-").replace(".", "", 1).isdigit()):
+        with suppress(ValidationError):
+            instant: datetime = read(words)
+            return instant
+    raise ValueError("is no date: give one such as 2024-01-31, or 2024-01-31T12:00:00Z")
 
 
 def _backfill_from(value: datetime) -> datetime:
@@ -141,7 +145,7 @@ def _signing_secret(value: SecretStr) -> SecretStr:
 
 PlatformAddress = Annotated[str, AfterValidator(_platform_address)]
 CronTimes = Annotated[str, AfterValidator(_cron)]
-BackfillStart = Annotated[datetime, BeforeValidator(_not_a_number), AfterValidator(_backfill_from)]
+BackfillStart = Annotated[datetime, WrapValidator(_as_date), AfterValidator(_backfill_from)]
 BindAddress = Annotated[str, AfterValidator(_http_bind)]
 Secret = Annotated[SecretStr, AfterValidator(_not_empty)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_secret_url)]

@@ -25,6 +25,8 @@ from sync.mirror.windows import chunks
 
 LONGEST_WINDOW = timedelta(days=1)
 """Of more time than this, as before a backfill has ended, a window shows too much."""
+SHORTEST_WINDOW = timedelta(seconds=1)
+"""The API counts whole seconds, and takes equal ends for equality."""
 LOOK_AHEAD = timedelta(minutes=1)
 
 
@@ -67,7 +69,8 @@ async def _not_told(run: AuditRun, unlisted: Sequence[Mirrored], usable: Usable,
 async def _drop_changed(run: AuditRun, scopes: Mapping[UUID, Scope], end: datetime) -> bool:
     """Drop what was changed since the listing began; whether that could be read."""
     starts = [scope.settled_before for scope in scopes.values() if scope.settled_before]
-    if len(starts) < len(scopes) or end - min(starts) > LONGEST_WINDOW:
+    # It lies ahead where the API's clock was put back since: then no window shows what has changed.
+    if len(starts) < len(scopes) or not SHORTEST_WINDOW <= end - min(starts) <= LONGEST_WINDOW:
         return False
     window = Window(min(starts), end)
     try:

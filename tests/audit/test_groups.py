@@ -137,6 +137,16 @@ async def test_what_a_listing_left_out_is_not_gone(mirror: Mirror, validity: Val
     assert report.drift == 0
 
 
+async def test_what_is_gone_is_found_also_where_the_api_s_clock_was_put_back_since_a_pull(mirror: Mirror) -> None:
+    """No window shows then what has changed since."""
+    made = await filled(mirror, 5, 1000)
+    mirror.clock.advance(-timedelta(hours=2))
+    for _, codes in made:
+        mirror.world.hard_delete_code(codes[0].id)
+    report = await audit(mirror.connection, REPAIR)
+    assert (report.drift, report.repaired) == (5, 5)
+
+
 @pytest.mark.long
 async def test_a_search_that_finds_what_is_over_saves_the_second_listing_of_that_too(mirror: Mirror) -> None:
     made = await filled(mirror, 10, 1000)

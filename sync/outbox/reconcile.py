@@ -99,8 +99,11 @@ async def _look_up_adds(connection: Connection, rows: Sequence[Uncertain], repor
 
 async def _hidden_from_windows(connection: Connection, rows: Sequence[Uncertain]) -> list[UUID]:
     """Vouchers that may have codes of these adds in no window, as those without `UpdatedUtc` are: all of them, where
-    the API makes such codes; else those in which it finds their values, which may be older codes of the same value.
+    the API makes such codes, or has put its clock back since they were sent; else those in which it finds their values,
+    which may be older codes of the same value.
     """
+    if await server_now(connection) + CLOCK_SKEW < max(row.unknown_since_utc for row in rows):
+        return _vouchers(rows)
     row_ids = [row.id for row in rows]
     if not await in_transaction(connection.engine, lambda tx: lookups.stamps_what_it_adds(tx, connection.name)):
         return _vouchers(rows)
@@ -126,7 +129,7 @@ async def _read_until_now(connection: Connection, rows: Sequence[Uncertain]) -> 
     that ends too soon misses what was made. So it ends beyond the present, and goes on if the answers prove it past.
     """
     shown: Sequence[UUID] = _vouchers(rows)
-    through = min(row.unknown_since_utc for row in rows) - CLOCK_SKEW
+    through = min(await server_now(connection), *(row.unknown_since_utc for row in rows)) - CLOCK_SKEW
     while (now := await server_now(connection)) + CLOCK_SKEW > through:
         end = now + LOOK_AHEAD
         shown = await read_changed(connection, shown, through, end)

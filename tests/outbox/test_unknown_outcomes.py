@@ -91,6 +91,42 @@ async def test_an_add_is_not_done_by_a_code_that_was_just_deleted_to_make_room_f
     assert (await outbox.statuses(), active(mirror)) == (["done", "done"], {(voucher.id, "A"): 1})
 
 
+@pytest.mark.parametrize("is_made_before", [True, False])
+async def test_an_add_is_not_made_again_where_the_api_s_clock_is_put_back(
+    mirror: Mirror, outbox: Outbox, is_made_before: bool
+) -> None:
+    """Its code lies ahead of that clock then, or behind where it was when the add was sent: in no window that is read.
+    Nor does the API find it by its value, since it cannot be used yet.
+    """
+    mirror.simulator.behaviour.allow_duplicates = mirror.simulator.behaviour.values_usable_only = True
+
+    async def put_back(operation: Operation, _body: object) -> None:
+        if operation is Operation.ADD_CODES:
+            mirror.simulator.on_request = None
+            mirror.clock.advance(timedelta(minutes=-1))
+
+    voucher = mirror.add_voucher()
+    await outbox.refresh()
+    await outbox.add(voucher, "FIRST")
+    await outbox.pusher.push()
+    await mirror.execute(
+        "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value, validity_start_utc) "
+        "VALUES ('add', :voucher, 'A', '2030-01-01')",
+        voucher=voucher.id,
+    )  # fmt: skip
+    mirror.simulator.faults.script(Operation.ADD_CODES, LOST)
+    mirror.simulator.on_request = None if is_made_before else put_back
+    await outbox.pusher.push()
+    if is_made_before:
+        mirror.clock.advance(timedelta(minutes=-1))
+        await outbox.refresh()
+    for step in (outbox.reconcile, outbox.pusher.push):
+        await outbox.be_due()
+        await step()
+    assert await outbox.statuses() == ["done", "done"]
+    assert active(mirror) == {(voucher.id, "FIRST"): 1, (voucher.id, "A"): 1}
+
+
 async def test_an_add_that_was_made_unseen_and_then_deleted_is_not_made_again(mirror: Mirror, outbox: Outbox) -> None:
     voucher = mirror.add_voucher()
     await outbox.refresh()

@@ -104,6 +104,14 @@ def _http_token(value: SecretStr) -> SecretStr:
     return value
 
 
+def _path_secret(value: SecretStr) -> SecretStr:
+    if any(one in _http_token(value).get_secret_value() for one in "?#%"):
+        raise ValueError(
+            "holds ?, # or %, behind which an address goes on otherwise: give what `openssl rand -hex 32` prints"
+        )
+    return value
+
+
 def _secret_url(value: SecretStr) -> SecretStr:
     """An address that lets in whoever knows it: no message here quotes it."""
     given = _not_empty(value).get_secret_value().strip()
@@ -153,6 +161,7 @@ SecretKeys = Annotated[SecretStr, AfterValidator(_secret_keys)]
 SigningSecret = Annotated[SecretStr, AfterValidator(_signing_secret)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 HttpToken = Annotated[SecretStr, AfterValidator(_http_token)]
+PathSecret = Annotated[SecretStr, AfterValidator(_path_secret)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 LeaseSeconds = Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)]
 """Half of it is all the time that a write has: of less than a second, most of them would never be sent."""

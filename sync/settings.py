@@ -20,6 +20,7 @@ from sync.setting_values import (
     HttpToken,
     LeaseSeconds,
     NotEmpty,
+    PathSecret,
     PlatformAddress,
     PositiveSeconds,
     Secret,
@@ -126,7 +127,7 @@ class Settings(BaseModel):
     sync_integration_bind: BindAddress = ""
     """Where the daemon receives the vendor's integration webhooks, as `host:port`, behind a proxy that ends TLS. Empty:
     nowhere."""
-    sync_integration_secret: HttpToken | None = None
+    sync_integration_secret: PathSecret | None = None
     """The end of the path to which the vendor sends them: `/integrations/` and this; at least 16 characters. Default:
     none."""
     sync_alert_webhook_url: SecretUrl | None = None

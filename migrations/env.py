@@ -8,6 +8,7 @@ from sqlalchemy.schema import SchemaItem
 
 from sync.postgres import migrations
 from sync.postgres.build_index import alone
+from sync.postgres.own_operators import look_into_no_schema_of_strangers
 from sync.schema import metadata
 
 BEFORE = (
@@ -31,6 +32,7 @@ def is_ours(item: SchemaItem, name: str | None, kind: str, reflected: bool, comp
 def run(connection: Connection) -> None:
     """Run what the Alembic command asks for, in one transaction, but for indexes of tables in use."""
     with connection.begin():
+        look_into_no_schema_of_strangers(connection)
         for statement in BEFORE:
             connection.execute(text(statement))
         # Every replica may migrate at its start: the first one in does it, the others wait here and find nothing to do.

@@ -287,7 +287,7 @@ SELECT EXISTS (SELECT FROM mews.voucher_code_outbox AS queued JOIN sync.incarnat
 # What is queued from now on comes after what was queued before, also where the numbers were restored without their
 # sequence, or are a logical replica's, which has none of it.
 _NUMBER_ON = text("""
-SELECT setval('mews.voucher_code_outbox_id_seq', newest.id)
+SELECT setval('mews.voucher_code_outbox_id_seq'::regclass, newest.id)
 FROM (SELECT max(id) AS id FROM mews.voucher_code_outbox) AS newest
 WHERE newest.id > (SELECT last_value FROM mews.voucher_code_outbox_id_seq)
   AND has_sequence_privilege('mews.voucher_code_outbox_id_seq', 'UPDATE')

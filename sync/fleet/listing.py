@@ -36,11 +36,11 @@ SELECT one.name, one.origin, one.platform_address,
        CASE WHEN one.paused_at IS NOT NULL THEN 'paused' ELSE one.state END AS state,
        coalesce(one.paused_at, one.state_since) AS since,
        CAST(extract(epoch FROM now() - told.caught_up_as_of) AS double precision) AS late_s,
-       replica.host || ':' || replica.pid AS owner, one.error, one.paused_at, one.paused_because, one.added_at
+       replica.host || ':' || replica.pid::text AS owner, one.error, one.paused_at, one.paused_because, one.added_at
 FROM sync.connections AS one JOIN sync.connection_freshness AS told ON told.name = one.name
 LEFT JOIN sync.daemons AS replica ON replica.process = one.owner
-  AND one.paused_at IS NULL AND abs(extract(epoch FROM now() - replica.heartbeat_at))
-      <= coalesce(CAST(replica.settings ->> 'SYNC_LEASE_S' AS double precision), 30)
+  AND one.paused_at IS NULL AND abs(extract(epoch FROM now() - replica.heartbeat_at)::float8)
+      <= coalesce(CAST(replica.settings ->> 'SYNC_LEASE_S'::text AS double precision), 30)
 WHERE one.removed_at IS NULL
 ORDER BY one.name
 """)

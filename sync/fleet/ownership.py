@@ -94,14 +94,15 @@ _NEEDS = {True: frozenset({ENVIRONMENT}), False: frozenset({STORED})}
 
 # A row that is written has another xmin or ctid; a server that was promoted may have given both to another change.
 _VERSION = text("""
-SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 0)), 0)
-       + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint
+SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 0::bigint)), 0)
+       + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint::numeric
 FROM sync.connections
 """)
 _LOAD = text("""
 SELECT name, origin = 'environment' AS is_of_environment, owner, epoch,
        CASE WHEN access_token IS NOT NULL THEN hashtextextended(
-         concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')), 0)
+         pg_catalog.concat_ws('|', platform_address, encode(access_token, 'base64'), encode(client_token, 'base64')),
+         0::bigint)
        ELSE 0 END AS version
 FROM sync.connections
 WHERE paused_at IS NULL AND removed_at IS NULL AND (origin <> 'environment' OR name = :of_environment)
@@ -131,4 +132,4 @@ _RELEASE = text("""
 UPDATE sync.connections SET owner = NULL WHERE owner = :me AND name = ANY(CAST(:names AS text[]))
 """).bindparams(bindparam("names", type_=ARRAY(Text)), bindparam("me", type_=UUID_TYPE))
 
-_TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")
+_TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5::float8 THEN pg_notify(:channel, '') END")

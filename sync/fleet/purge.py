@@ -86,7 +86,8 @@ _TAKE_ALONE = text("SELECT name FROM sync.connections WHERE name = :name AND rem
 # What others see stays with its voucher, and is theirs from their next discovery on.
 _IS_SEEN_BY_OTHERS = """
 EXISTS (SELECT FROM sync.connections AS other
-        WHERE other.name <> :name AND other.removed_at IS NULL AND other.enterprise_ids @> ARRAY[{enterprise_id}])
+        WHERE other.name <> :name AND other.removed_at IS NULL
+          AND other.enterprise_ids OPERATOR(pg_catalog.@>) ARRAY[{enterprise_id}])
 """
 _OWN_VOUCHERS = f"""
 SELECT voucher.id FROM mews.vouchers AS voucher WHERE voucher.connection = :name

@@ -23,7 +23,7 @@ WITH many AS MATERIALIZED (
 )
 INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
 SELECT gone.voucher_id, gone.created_month, sum(gone.issued), sum(gone.active), sum(gone.deleted)
-FROM gone GROUP BY 1, 2 HAVING sum(gone.issued) <> 0 OR sum(gone.active) <> 0 OR sum(gone.deleted) <> 0
+FROM gone GROUP BY 1, 2 HAVING sum(gone.issued) <> 0.0 OR sum(gone.active) <> 0.0 OR sum(gone.deleted) <> 0.0
 """)
 # One statement sees codes and counts as of the same instant, since both are committed together: what it adds is right
 # whoever writes meanwhile, and it locks nothing.
@@ -34,7 +34,7 @@ SELECT count.voucher_id, count.created_month, sum(count.issued), sum(count.activ
 FROM ({COUNTED.replace("GROUP BY", f"WHERE code.voucher_id {_OWN} GROUP BY")}
   UNION ALL SELECT voucher_id, created_month, -issued, -active, -deleted FROM sync.code_counts
   WHERE voucher_id {_OWN}) AS count
-GROUP BY 1, 2 HAVING sum(count.issued) <> 0 OR sum(count.active) <> 0 OR sum(count.deleted) <> 0
+GROUP BY 1, 2 HAVING sum(count.issued) <> 0.0 OR sum(count.active) <> 0.0 OR sum(count.deleted) <> 0.0
 """)  # noqa: S608 - a statement of our own
 
 

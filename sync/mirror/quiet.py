@@ -97,24 +97,26 @@ async def load_versions(tx: AsyncConnection) -> MirrorVersions:
 # no row tells; and a server that was started anew may have lost what the last one told.
 _VERSIONS = text("""
 WITH part AS (
-  SELECT connection, hashtextextended(xmin::text || ctid::text, 1) AS version, false AS is_refused FROM mews.vouchers
+  SELECT connection, hashtextextended(xmin::text || ctid::text, 1::bigint) AS version, false AS is_refused
+  FROM mews.vouchers
 UNION ALL
-  SELECT connection, hashtextextended(xmin::text || ctid::text, 2), false FROM sync.watermarks
+  SELECT connection, hashtextextended(xmin::text || ctid::text, 2::bigint), false FROM sync.watermarks
 UNION ALL
-  SELECT connection, hashtextextended(xmin::text || ctid::text, 3), false FROM sync.plans
+  SELECT connection, hashtextextended(xmin::text || ctid::text, 3::bigint), false FROM sync.plans
 UNION ALL
-  SELECT connection, hashtextextended(xmin::text || ctid::text || coalesce(until > now(), true)::text, 4), false
+  SELECT connection, hashtextextended(xmin::text || ctid::text || coalesce(until > now(), true)::text, 4::bigint), false
   FROM sync.skipped
 UNION ALL
   SELECT DISTINCT connection, 0, true FROM sync.rejected_records WHERE sqlstate IS NOT NULL
 )
 SELECT look.now, look.fleet, part.connection, part.has_refused,
-       part.version + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint AS version
+       part.version + extract(epoch FROM pg_catalog.pg_postmaster_start_time())::bigint::numeric AS version
 FROM (
   SELECT now() AS now,
-    (SELECT coalesce(sum(hashtextextended(concat_ws('|', name, paused_at IS NULL, removed_at IS NULL), 5)), 0)
+    (SELECT coalesce(sum(hashtextextended(
+       pg_catalog.concat_ws('|', name, paused_at IS NULL, removed_at IS NULL), 5::bigint)), 0)
      FROM sync.connections) +
-    (SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 6)), 0)
+    (SELECT coalesce(sum(hashtextextended(xmin::text || ctid::text, 6::bigint)), 0)
      FROM sync.skipped WHERE kind = 'voucher' AND until IS NULL) AS fleet
 ) AS look
 LEFT JOIN (SELECT connection, sum(version) AS version, bool_or(is_refused) AS has_refused FROM part GROUP BY connection)

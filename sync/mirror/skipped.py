@@ -142,9 +142,10 @@ def _take_out() -> Update:
     stays = select(
         func.coalesce(func.pg_catalog.array_agg(member, type_=ARRAY(UUID_TYPE)), array([], type_=UUID_TYPE))
     ).where(member != func.all(ids))
+    holds_any = plans.c.voucher_ids.bool_op("OPERATOR(pg_catalog.&&)")(ids)
     return (
         update(plans)
-        .where(plans.c.connection == bindparam("of_connection"), plans.c.voucher_ids.overlap(ids))
+        .where(plans.c.connection == bindparam("of_connection"), holds_any)
         .values(voucher_ids=stays.scalar_subquery())
     )
 

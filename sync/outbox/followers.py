@@ -86,7 +86,7 @@ FROM {waiting} AS row CROSS JOIN LATERAL (
 ORDER BY row.after_id, row.id
 """
 _OF_ENDED = """
-unnest(:first_ids) AS ended(id) CROSS JOIN LATERAL (
+pg_catalog.unnest(:first_ids) AS ended(id) CROSS JOIN LATERAL (
   SELECT waiting.* FROM mews.voucher_code_outbox AS waiting
   WHERE waiting.after_id = ended.id AND right(waiting.status, 7) = 'pending' AND waiting.after_id IS NOT NULL OFFSET 0
 )

@@ -239,7 +239,8 @@ _MADE_AMONG = text(_MADE.format(codes=_GIVEN, **_SINCE_SENT)).bindparams(
 )
 
 _VALUES_AND_SERVICES = text("""
-SELECT array_agg(DISTINCT row.value) AS values, array_agg(DISTINCT voucher.service_id) AS service_ids
+SELECT pg_catalog.array_agg(DISTINCT row.value) AS values,
+       pg_catalog.array_agg(DISTINCT voucher.service_id) AS service_ids
 FROM mews.voucher_code_outbox AS row JOIN mews.vouchers AS voucher ON voucher.id = row.voucher_id
 WHERE row.id = ANY (:ids)
 """).bindparams(bindparam("ids", type_=ARRAY(BigInteger)))

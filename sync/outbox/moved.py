@@ -116,7 +116,7 @@ SELECT id FROM assigned WHERE is_known_ones
 """).bindparams(IDS, bindparam("refuses", type_=Text), bindparam("kept", type_=Text))
 """Gives rows to whose their vouchers are."""
 
-_TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify(:channel, '') END")
+_TELL = text("SELECT CASE WHEN pg_notification_queue_usage() < 0.5::float8 THEN pg_notify(:channel, '') END")
 
 _ELSEWHERE = text(f"""
 SELECT row.id, known.connection <> row.connection AS is_anothers, gone.id IS NOT NULL AS is_hidden, now() AS now,

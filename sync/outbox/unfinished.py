@@ -93,7 +93,8 @@ UNION SELECT connection FROM deleted WHERE EXISTS (
   SELECT FROM mews.voucher_codes AS code
   WHERE code.connection = deleted.connection AND code.delete_noted_at > now() - :read_back_for
 ))
-SELECT coalesce((SELECT array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
+SELECT coalesce(
+         (SELECT pg_catalog.array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
        (SELECT count(*) > :most_unassigned OR coalesce(bool_or(row.status = 'pending' AND row.next_attempt_at <= now()
           OR EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = row.voucher_id)
           OR EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = row.voucher_code_id)), false)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 
+from sync.postgres.own_operators import look_into_no_schema_of_strangers
 from sync.postgres.session import begin_again
 
 
@@ -43,6 +44,7 @@ def committed(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("COMMIT")
     yield
     begin_again(connection)
+    look_into_no_schema_of_strangers(connection)
     alone(connection)
     if _revision(connection) != before:
         _refuse_as_migrated_meanwhile(connection)
@@ -63,7 +65,7 @@ def alone(connection: Connection) -> None:
 
 
 def _is_valid(connection: Connection, name: str) -> bool:
-    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = CAST(to_regclass(:name) AS oid)")
     return bool(connection.scalar(valid, {"name": name}))
 
 

@@ -48,23 +48,23 @@ WITH session AS (
   FROM pg_roles AS role, pg_database AS database
   WHERE role.rolname = session_user AND database.datname = current_database()
 )
-SELECT current_user AS user, has_database_privilege(current_database(), 'CREATE') AS may_create,
+SELECT current_user AS user, has_database_privilege(current_database()::text, 'CREATE') AS may_create,
        (SELECT bool_and(pg_has_role(class.relowner, 'USAGE')) FROM pg_class AS class
         JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         WHERE namespace.nspname IN ('mews', 'sync') AND class.relkind IN ('r', 'v')) AS owns,
        current_setting('session_replication_role') <> 'replica' AS is_firing,
-       (SELECT coalesce(array_agg(class.oid::regclass::text ORDER BY class.oid::regclass::text), '{}')
+       (SELECT coalesce(pg_catalog.array_agg(class.oid::regclass::text ORDER BY class.oid::regclass::text), '{}')
         FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         WHERE namespace.nspname IN ('mews', 'sync') AND class.relkind = 'r'
           AND row_security_active(class.oid)) AS filtered,
-       (SELECT coalesce(array_agg(DISTINCT reader.name), '{}')
+       (SELECT coalesce(pg_catalog.array_agg(DISTINCT reader.name), '{}')
         FROM pg_class AS class JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
         CROSS JOIN LATERAL aclexplode(class.relacl) AS given
         CROSS JOIN LATERAL (
-          SELECT CASE given.grantee WHEN 0 THEN 'public' ELSE given.grantee::regrole::text END) AS reader (name)
+          SELECT CASE given.grantee WHEN 0::oid THEN 'public' ELSE given.grantee::regrole::text END) AS reader (name)
         WHERE namespace.nspname = 'sync' AND class.relname IN ('connections', 'rejected_records')
           AND given.privilege_type = 'SELECT' AND given.grantee <> class.relowner
-          AND (given.grantee = 0 OR has_schema_privilege(given.grantee, namespace.oid, 'USAGE'))) AS readers,
+          AND (given.grantee = 0::oid OR has_schema_privilege(given.grantee, namespace.oid, 'USAGE'))) AS readers,
        limits.*, (SELECT count(*) FROM session) AS all_sessions,
        (SELECT count(*) FROM session WHERE usename = session_user) AS of_user,
        (SELECT count(*) FROM session WHERE datname = current_database()) AS of_this_database,

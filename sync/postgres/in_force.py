@@ -17,10 +17,10 @@ from sync.postgres.metadata import BYTEWISE, IS_UNLOGGED
 # An index that is not valid finds nothing, and one that was left so by a build that failed guards nothing. Nor does one
 # that somebody has built anew under its name otherwise than it was made.
 _IN_FORCE = text("""
-SELECT space.nspname || '.' || relation.relname AS of_table, part.name, part.made
+SELECT space.nspname::text || '.' || relation.relname::text AS of_table, part.name, part.made
 FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace JOIN (
   SELECT indrelid AS relid, index.relname AS name, made FROM pg_index JOIN pg_class AS index ON index.oid = indexrelid
-  CROSS JOIN unnest(ARRAY['', 'unique', 'bytewise']) AS made
+  CROSS JOIN pg_catalog.unnest(ARRAY['', 'unique', 'bytewise']) AS made
   WHERE indisvalid AND (made <> 'unique' OR indisunique) AND (made <> 'bytewise' OR NOT EXISTS (
     SELECT FROM pg_collation WHERE oid = ANY (indcollation) AND collname NOT IN ('C', 'POSIX')))
   UNION ALL SELECT conrelid, conname, '' FROM pg_constraint WHERE convalidated
@@ -35,23 +35,24 @@ WITH RECURSIVE not_null (oid) AS (
   SELECT oid FROM pg_type WHERE typtype = 'd' AND typnotnull
   UNION SELECT made.oid FROM pg_type AS made JOIN not_null ON made.typbasetype = not_null.oid
 )
-SELECT space.nspname || '.' || relation.relname AS of_table, own.attname AS name
+SELECT space.nspname::text || '.' || relation.relname::text AS of_table, own.attname AS name
 FROM pg_attribute AS own JOIN pg_class AS relation ON relation.oid = own.attrelid
 JOIN pg_namespace AS space ON space.oid = relation.relnamespace JOIN pg_type AS kind ON kind.oid = own.atttypid
 WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND own.attnum > 0
   AND (own.attnotnull OR own.atttypid IN (SELECT oid FROM not_null)) AND kind.typdefault IS NULL
   AND NOT own.atthasdef AND own.attidentity = '' AND NOT own.attisdropped AND NOT EXISTS (
-    SELECT FROM pg_trigger AS filling WHERE filling.tgrelid = relation.oid AND filling.tgtype & 7 = 7)
+    SELECT FROM pg_trigger AS filling WHERE filling.tgrelid = relation.oid AND filling.tgtype & 7::smallint = 7)
 ORDER BY 1, 2
 """)
 _UNLOGGED = text("""
-SELECT space.nspname || '.' || relation.relname
+SELECT space.nspname::text || '.' || relation.relname::text
 FROM pg_class AS relation JOIN pg_namespace AS space ON space.oid = relation.relnamespace
 WHERE space.nspname = ANY (:schemas) AND relation.relkind = 'r' AND relation.relpersistence = 'u' ORDER BY 1
 """)
 
 _INHERITING = text("""
-SELECT space.nspname || '.' || relation.relname AS of_table, theirs.nspname || '.' || heir.relname AS name
+SELECT space.nspname::text || '.' || relation.relname::text AS of_table,
+       theirs.nspname::text || '.' || heir.relname::text AS name
 FROM pg_inherits JOIN pg_class AS relation ON relation.oid = inhparent
 JOIN pg_namespace AS space ON space.oid = relation.relnamespace
 JOIN pg_class AS heir ON heir.oid = inhrelid JOIN pg_namespace AS theirs ON theirs.oid = heir.relnamespace

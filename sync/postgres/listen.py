@@ -24,7 +24,8 @@ AGAIN_AFTER_S = (0.1, 1.0)
 """So long after the last word it wakes again. Of those who queue at once only some notify, and theirs may be committed
 before what the others queued: without these looks, that would wait for the slow poll."""
 # A server that ends idle sessions is spoken to more often; it counts in milliseconds, 0 for never.
-IDLE_TIMEOUT = "SELECT setting::int / 1000.0 FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"
+IDLE_TIMEOUT = "SELECT setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
+LOCK = "SELECT pg_catalog.pg_try_advisory_lock(CAST(%s AS bigint))"
 
 log = structlog.get_logger()
 
@@ -73,11 +74,12 @@ async def _begin(connection: psycopg.AsyncConnection, listener: Listener) -> flo
     row = await (await connection.execute(IDLE_TIMEOUT)).fetchone()
     if listener.lock is not None:
         # A session that was lost may keep it for a while yet: then this one does without.
-        locked = await (await connection.execute("SELECT pg_try_advisory_lock(%s)", [listener.lock])).fetchone()
+        locked = await (await connection.execute(LOCK, [listener.lock])).fetchone()
         listener.on_lock(bool(locked and locked[0]))
     for channel in (*listener.on_other, CHANNEL):
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
-    return min(QUIET_S, float(row[0]) / 2) if row and row[0] else QUIET_S
+    idle_s = int(row[0]) / 1000 if row else 0
+    return min(QUIET_S, idle_s / 2) if idle_s else QUIET_S
 
 
 async def _hear(connection: psycopg.AsyncConnection, listener: Listener, quiet_s: float) -> None:

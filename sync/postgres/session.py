@@ -17,6 +17,8 @@ from types import MappingProxyType
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
 
+from sync.postgres.own_operators import send_texts_as_text
+
 LOCK_TIMEOUT_S = 30
 """Somebody else's lock is waited for so long; shorter than a transaction may take, so that it is told as what it is."""
 TRANSACTION_TIMEOUT_SINCE = 170_000
@@ -53,9 +55,8 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.concat(pg_catalog.rtrim(p
   'pg_catalog, ', pg_catalog.current_setting('search_path')), ', '), ', pg_temp'), true)
 """
 """What we name is found in PostgreSQL's own schema before all others, and a temporary table comes last, not first. The
-session's path follows: triggers and indexes that users put on our tables may look for their own things by it. So a
-function of PostgreSQL's that takes any type (`unnest`) needs its schema where we call it: another with just our types
-would be preferred. (`unnest` of several arrays is always PostgreSQL's own.)"""
+session's path follows: triggers and indexes that users put on our tables may look for their own things by it. So
+what we ask must fit PostgreSQL's own functions and operators exactly, as sync/postgres/own_operators.py says."""
 NO_MORE: Mapping[str, str] = MappingProxyType({})
 ALSO = "also_begin_with"
 """An execution option: statements, without parameters, that follow those which begin a transaction."""
@@ -87,10 +88,12 @@ def begin_again(connection: Connection) -> None:
 
 
 def begin_by_statement(engine: Engine, more: Mapping[str, str] = NO_MORE) -> None:
-    """Let an engine's transactions begin so; its connections must be in psycopg's autocommit mode.
+    """Let an engine's transactions begin so, and say no type that lets a stranger's operators in; its connections must
+    be in psycopg's autocommit mode.
 
     A session that ended while the pool kept it is found out by this first statement, and not by one before it.
     """
+    send_texts_as_text(engine)
     event.listen(engine, "begin", partial(_begin_in_any_session, more=more))
 
 

@@ -123,7 +123,7 @@ async def _erase_changes(tx: AsyncConnection, value: str) -> int:
 
 async def _erase_keys(tx: AsyncConnection, quoted: Quoted) -> int:
     """Who inserts the same change under such a key once more queues it anew."""
-    new_key = func.concat(ERASED, " ", outbox.c.id)
+    new_key = func.pg_catalog.concat(ERASED, " ", outbox.c.id)
     holds_it = (quoted.is_in(outbox.c.idempotency_key), outbox.c.status.not_in(UNFINISHED))
     return _count_of(await tx.execute(update(outbox).where(*holds_it).values(idempotency_key=new_key)))
 

@@ -27,7 +27,7 @@ async def note_missed(tx: AsyncConnection, connection: str, error: str, lasted_s
 _MISSED = text("""
 INSERT INTO sync.outages (connection, error, began_at, ended_at)
 SELECT name, :error, began.at, CASE WHEN :is_over THEN now() END
-FROM sync.connections, (SELECT now() - make_interval(secs => :lasted_s)) AS began(at)
+FROM sync.connections, (SELECT now() - pg_catalog.make_interval(secs => :lasted_s)) AS began(at)
 WHERE name = :connection AND paused_at IS NULL AND removed_at IS NULL AND NOT EXISTS (
   SELECT FROM sync.outages WHERE connection = name AND coalesce(ended_at > began.at, true))
 ON CONFLICT (connection) WHERE ended_at IS NULL DO NOTHING

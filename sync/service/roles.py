@@ -77,7 +77,7 @@ FROM unnest(CAST(:privileges AS text[]), CAST(:names AS text[])) AS wanted (priv
 WHERE NOT has_column_privilege(:role, 'mews.voucher_code_outbox', column_name, privilege)
 """)
 _LACKING_OF_TARGETS = text("""
-SELECT privilege FROM unnest(CAST(:privileges AS text[])) AS privilege
+SELECT privilege FROM pg_catalog.unnest(CAST(:privileges AS text[])) AS privilege
 WHERE NOT has_table_privilege(:role, 'mews.voucher_targets', privilege)
 """)
 # By their numbers: names in a schema that the present user may not use cannot be looked up.

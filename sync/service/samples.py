@@ -111,7 +111,7 @@ LEFT JOIN LATERAL (
   SELECT * FROM mews.connection_coverage WHERE connection = done.name
 ) AS covered ON true
 CROSS JOIN LATERAL (
-  SELECT CASE WHEN told.caught_up_as_of > now() - :late_after_s * interval '1 second' THEN NULL
+  SELECT CASE WHEN told.caught_up_as_of > now() - CAST(:late_after_s AS float8) * interval '1 second' THEN NULL
               ELSE coalesce(covered.complete_through, told.caught_up_through, noted.state_since) END AS behind_since,
          coalesce(covered.last_audit_drift, 0) AS drift
 ) AS present
@@ -143,7 +143,7 @@ WITH ranked AS (
     AND sample.connection = ranked.connection AND sample.at = ranked.at
   RETURNING sample.connection, ranked.hour, sample.codes, sample.requests, sample.failed
 ), summed AS (
-  SELECT connection, hour, sum(codes) AS codes, sum(requests) AS requests, sum(failed) AS failed
+  SELECT connection, hour, sum(codes)::bigint AS codes, sum(requests)::bigint AS requests, sum(failed)::bigint AS failed
   FROM gone GROUP BY connection, hour
 )
 UPDATE sync.samples AS sample

@@ -120,8 +120,8 @@ async def queue_staged(tx: AsyncConnection, last_line: int, priority: int) -> As
 
 # Whoever hardens a server takes this from PUBLIC, which every user has it by.
 _MISSING_GRANT = text("""
-SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)
-WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')
+SELECT pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user)
+WHERE NOT has_database_privilege(current_database()::text, 'TEMPORARY')
 """)
 
 _CREATE = text("""
@@ -160,27 +160,26 @@ WITH found AS MATERIALIZED (
   ) AS id FROM pg_temp.staged_adds AS staged WHERE idempotency_key IS NOT NULL
 )
 UPDATE pg_temp.staged_adds AS staged
-SET refusal = format(
+SET refusal = pg_catalog.format(
   'idempotency_key: row %s of the outbox has the same key, and asks for something else or was cancelled', found.id)
 FROM found WHERE found.line = staged.line AND found.id IS NOT NULL
 """)
 
 _REFUSE_SAME_KEY = text("""
-UPDATE pg_temp.staged_adds AS staged SET refusal = format('idempotency_key: line %s has the same', earlier.first_line)
+UPDATE pg_temp.staged_adds AS staged
+SET refusal = pg_catalog.format('idempotency_key: line %s has the same', earlier.first_line)
 FROM (
   SELECT line, min(line) OVER (PARTITION BY idempotency_key COLLATE "C") AS first_line
   FROM pg_temp.staged_adds WHERE idempotency_key IS NOT NULL AND refusal IS NULL
-) AS earlier
-WHERE earlier.line = staged.line AND earlier.first_line < staged.line
+) AS earlier WHERE earlier.line = staged.line AND earlier.first_line < staged.line
 """)
 
 _REFUSE_SAME_CODE = text("""
-UPDATE pg_temp.staged_adds AS staged SET refusal = format('value: line %s has the same', earlier.first_line)
+UPDATE pg_temp.staged_adds AS staged SET refusal = pg_catalog.format('value: line %s has the same', earlier.first_line)
 FROM (
   SELECT line, min(line) OVER (PARTITION BY voucher_id, value COLLATE "C") AS first_line
   FROM pg_temp.staged_adds WHERE refusal IS NULL
-) AS earlier
-WHERE earlier.line = staged.line AND earlier.first_line < staged.line
+) AS earlier WHERE earlier.line = staged.line AND earlier.first_line < staged.line
 """)
 
 _REFUSE_QUEUED = text(f"""
@@ -191,7 +190,8 @@ WITH found AS MATERIALIZED (
       AND row.voucher_id = staged.voucher_id AND row.value COLLATE "C" = staged.value LIMIT 1
   ) AS id FROM pg_temp.staged_adds AS staged WHERE refusal IS NULL
 )
-UPDATE pg_temp.staged_adds AS staged SET refusal = format('value: is queued already, as row %s of the outbox', found.id)
+UPDATE pg_temp.staged_adds AS staged
+SET refusal = pg_catalog.format('value: is queued already, as row %s of the outbox', found.id)
 FROM found WHERE found.line = staged.line AND found.id IS NOT NULL
 """)  # noqa: S608 - of constants
 
@@ -214,7 +214,7 @@ WHERE refusal IS NULL AND (
 
 _REFUSE_LONG_KEY = text("""
 UPDATE pg_temp.staged_adds AS staged
-SET refusal = format('idempotency_key: has %s characters, 255 are the most', char_length(idempotency_key))
+SET refusal = pg_catalog.format('idempotency_key: has %s characters, 255 are the most', char_length(idempotency_key))
 WHERE char_length(idempotency_key) > 255
 """)
 
@@ -242,7 +242,7 @@ RETURNING line
 _REFUSE_EXISTING_ANYWHERE = text("""
 WITH found AS MATERIALIZED (
   SELECT line, (
-    SELECT format('value: exists already, as %s code of voucher %s',
+    SELECT pg_catalog.format('value: exists already, as %s code of voucher %s',
       CASE WHEN code.is_active THEN 'an active' ELSE 'a deleted' END, code.voucher_id)
     FROM mews.voucher_codes AS code WHERE code.value = staged.value AND code.missing_since IS NULL
     ORDER BY code.is_active DESC LIMIT 1
@@ -258,18 +258,18 @@ WITH queued AS MATERIALIZED (
   WHERE operation = 'add' AND {IS_UNFINISHED} ORDER BY value, id
 )
 UPDATE pg_temp.staged_adds AS staged
-SET refusal = format('value: is queued already, as row %s of the outbox, for voucher %s', queued.id, queued.voucher_id)
+SET refusal = pg_catalog.format(
+  'value: is queued already, as row %s of the outbox, for voucher %s', queued.id, queued.voucher_id)
 FROM queued WHERE queued.value = staged.value AND staged.refusal IS NULL
 """)  # noqa: S608 - of constants
 
 _REFUSE_SAME_VALUE = text("""
 UPDATE pg_temp.staged_adds AS staged
-SET refusal = format('value: line %s has the same, for another voucher', earlier.first_line)
+SET refusal = pg_catalog.format('value: line %s has the same, for another voucher', earlier.first_line)
 FROM (
   SELECT line, min(line) OVER (PARTITION BY value COLLATE "C") AS first_line
   FROM pg_temp.staged_adds WHERE refusal IS NULL
-) AS earlier
-WHERE earlier.line = staged.line AND earlier.first_line < staged.line
+) AS earlier WHERE earlier.line = staged.line AND earlier.first_line < staged.line
 """)
 
 _CHECKS_ANYWHERE = (_REFUSE_EXISTING_ANYWHERE, _REFUSE_QUEUED_ANYWHERE, _REFUSE_SAME_VALUE)

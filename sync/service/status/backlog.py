@@ -49,7 +49,7 @@ def of_stuck() -> dict[str, Any]:
 # index has near its beginning.
 _COUNTED = text("""
 WITH counted AS (
-  SELECT known.name, part.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT known.name, part.* FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
     SELECT 'pending' AS status, NULL AS held_because, count(*) AS number, min(created_at) AS oldest_at FROM (
       SELECT created_at FROM mews.voucher_code_outbox
       WHERE connection = known.name AND status = 'pending' AND operation = 'add'
@@ -107,4 +107,6 @@ LEFT JOIN unknown ON unknown.connection = known.name LEFT JOIN unassigned ON una
 WHERE resting.number > 0 OR unknown.number > 0 OR unassigned.number > 0
 """
 """Of each connection of a table `known`, by its `name`."""
-_STUCK = text(f"WITH known AS (SELECT unnest(CAST(:names AS text[])) AS name) SELECT * FROM ({STUCK}) AS stuck")  # noqa: S608 - constants
+_STUCK = text(f"""
+WITH known AS (SELECT pg_catalog.unnest(CAST(:names AS text[])) AS name) SELECT * FROM ({STUCK}) AS stuck
+""")  # noqa: S608 - constants

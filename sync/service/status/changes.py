@@ -105,7 +105,7 @@ def _failed(rows: list[tuple[Any, str]]) -> list[FailedGroup]:
 _ROWS = text("""
 WITH known AS (
   SELECT name, (SELECT count(*) FROM sync.connections WHERE removed_at IS NULL) <= 1 AS is_alone
-  FROM unnest(CAST(:names AS text[])) AS given(name))
+  FROM pg_catalog.unnest(CAST(:names AS text[])) AS given(name))
 SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at,
           next_attempt_at <= now() AS is_due
@@ -134,6 +134,6 @@ SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
 ) AS part
 """)
 _CODES = text("""
-SELECT word FROM unnest(CAST(:words AS text[])) AS given(word)
+SELECT word FROM pg_catalog.unnest(CAST(:words AS text[])) AS given(word)
 WHERE EXISTS (SELECT FROM mews.voucher_codes WHERE value = word)
 """)

@@ -37,8 +37,8 @@ def _shared(total: float, shares: Any, names: Sequence[str]) -> dict[str, int]:
 
 
 _SIZE = text("""
-SELECT pg_relation_size(oid) AS bytes, reltuples, relpages, current_setting('block_size')::integer AS block
-FROM pg_class WHERE oid = CAST('mews.voucher_codes' AS regclass)
+SELECT pg_relation_size(oid::regclass) AS bytes, reltuples, relpages, current_setting('block_size')::integer AS block
+FROM pg_class WHERE oid = CAST('mews.voucher_codes' AS regclass)::oid
 """)
 # Not of all: what a connection that was removed has mirrored may have stayed.
 _KEPT = text("""

@@ -102,7 +102,8 @@ async def _load_shares(
 
 
 _RUNS = text("""
-SELECT known.name AS of_connection, run.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+SELECT known.name AS of_connection, run.*
+FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT connection, kind, began_at, finished_at,
          CAST(extract(epoch FROM finished_at - began_at) AS double precision) AS lasted_s, counts, error
   FROM sync.runs WHERE connection = known.name ORDER BY id DESC LIMIT 10) AS run
@@ -111,25 +112,26 @@ SELECT known.name AS of_connection, run.* FROM unnest(CAST(:names AS text[])) AS
 # What an audit found, the run says that ended with it; one that was left by its process is finished by another's.
 _AUDITS = text("""
 SELECT known.name AS of_connection, audit.began_at, audit.finished_at, audit.is_running,
-       CAST(run.counts ->> 'drift' AS bigint) AS drift, CAST(run.counts ->> 'repaired' AS bigint) AS repaired,
-       audit.braked
-FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+       CAST(run.counts ->> 'drift'::text AS bigint) AS drift,
+       CAST(run.counts ->> 'repaired'::text AS bigint) AS repaired, audit.braked
+FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT began_at, finished_at, finished_at IS NULL AND alive_until > now() AS is_running, braked
   FROM sync.audits WHERE connection = known.name ORDER BY id DESC LIMIT 5
 ) AS audit LEFT JOIN LATERAL (
-  SELECT counts FROM sync.runs WHERE connection = known.name AND kind = 'audit' AND counts ? 'drift'
+  SELECT counts FROM sync.runs WHERE connection = known.name AND kind = 'audit' AND counts ? 'drift'::text
     AND finished_at BETWEEN audit.finished_at AND audit.finished_at + interval '1 minute' ORDER BY id LIMIT 1
 ) AS run ON true
 ORDER BY known.name, audit.began_at DESC
 """)
 _MISSED = text("""
-SELECT known.name, run.finished_at FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+SELECT known.name, run.finished_at FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT kind, finished_at, error FROM sync.runs WHERE connection = known.name AND kind = 'audit'
   ORDER BY id DESC LIMIT 1
 ) AS run WHERE run.error LIKE 'the audit of % did not begin%'
 """)
 _OUTAGES = text("""
-SELECT known.name AS of_connection, outage.* FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+SELECT known.name AS of_connection, outage.*
+FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT began_at, ended_at, error FROM sync.outages WHERE connection = known.name ORDER BY id DESC LIMIT 10) AS outage
 """)
 _REQUESTS = text("""
@@ -139,32 +141,35 @@ WHERE connection = ANY (CAST(:names AS text[])) ORDER BY last_at DESC
 
 # How long the rest takes, as the pulls of the last ten minutes read; their turns are short, and each is noted.
 _READINGS = text("""
-SELECT opened.*, CASE WHEN pace.windows > 0 THEN opened."left" * pace.seconds / pace.windows END AS done_in_s FROM (
+SELECT opened.*,
+       CASE WHEN pace.windows > 0::float8 THEN opened."left"::float8 * pace.seconds / pace.windows END AS done_in_s
+FROM (
   SELECT plan.connection AS of_connection, count(*) AS "left", min(open.start_utc) AS start, max(open.end_utc) AS "end",
          CASE WHEN bool_and(plan.windows_planned IS NOT NULL) THEN (
            SELECT sum(windows_planned) FROM sync.plans WHERE connection = plan.connection) END AS planned,
-         (SELECT sum(cardinality(voucher_ids)) FROM sync.plans WHERE connection = plan.connection) AS vouchers,
+         (SELECT sum(pg_catalog.cardinality(voucher_ids)) FROM sync.plans
+          WHERE connection = plan.connection) AS vouchers,
          ARRAY (SELECT name FROM mews.vouchers AS voucher WHERE id = ANY (
            (SELECT voucher_ids FROM sync.plans WHERE connection = plan.connection ORDER BY id LIMIT 1)[1:3])
            AND name IS NOT NULL) AS names
   FROM sync.windows AS open JOIN sync.plans AS plan ON plan.id = open.plan_id
   WHERE plan.connection = ANY (CAST(:names AS text[])) GROUP BY plan.connection
 ) AS opened CROSS JOIN LATERAL (
-  SELECT CAST(sum(CAST(counts ->> 'windows_done' AS bigint)) AS double precision) AS windows,
+  SELECT CAST(sum(CAST(counts ->> 'windows_done'::text AS bigint)) AS double precision) AS windows,
          CAST(sum(extract(epoch FROM finished_at - began_at)) AS double precision) AS seconds
   FROM (SELECT * FROM sync.runs WHERE connection = opened.of_connection ORDER BY id DESC LIMIT 100) AS run
   WHERE kind = 'pull' AND finished_at > now() - interval '10 minutes'
 ) AS pace
 """)
 _SHARES = text("""
-SELECT connection.name, entry.process, entry.reserved + cardinality(entry.ages_ms) AS calls, entry.is_waiting
+SELECT connection.name, entry.process, entry.reserved + pg_catalog.cardinality(entry.ages_ms) AS calls, entry.is_waiting
 FROM sync.reservations AS entry JOIN sync.connections AS connection USING (token_fingerprint)
 WHERE connection.name = ANY (CAST(:names AS text[])) ORDER BY calls DESC, entry.process
 """)
 _SKIPPED = text("""
 SELECT known.name AS of_connection, part.*
-FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
-  SELECT kind, reason, count(*), (array_agg(DISTINCT name ORDER BY name))[1:3] AS names FROM (
+FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+  SELECT kind, reason, count(*), (pg_catalog.array_agg(DISTINCT name ORDER BY name))[1:3] AS names FROM (
     SELECT skipped.kind, skipped.reason, coalesce(voucher.name, service.name, 'unnamed') AS name
     FROM sync.skipped LEFT JOIN mews.vouchers AS voucher ON voucher.id = skipped.id AND skipped.kind = 'voucher'
     LEFT JOIN mews.services AS service ON service.id = skipped.id AND skipped.kind = 'service'
@@ -174,7 +179,7 @@ FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
 """)
 _REJECTED = text("""
 SELECT known.name AS of_connection, part.*
-FROM unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
+FROM pg_catalog.unnest(CAST(:names AS text[])) AS known(name) CROSS JOIN LATERAL (
   SELECT kind, reason, count(*), ARRAY[]::text[] AS names FROM (
     SELECT kind, reason FROM sync.rejected_records WHERE connection = known.name LIMIT :looked_at
   ) AS few GROUP BY kind, reason ORDER BY count(*) DESC LIMIT 20

@@ -33,8 +33,8 @@ WITH pending AS MATERIALIZED (
          extract(epoch FROM now() - audited_since) AS audit_age_s, last_audit_drift
   FROM mews.connection_coverage
 ), replicas AS MATERIALIZED (
-  SELECT process, abs(extract(epoch FROM now() - heartbeat_at))
-                  <= coalesce((settings ->> 'SYNC_LEASE_S')::float8, {DEFAULTS["SYNC_LEASE_S"]}) AS is_alive
+  SELECT process, abs(extract(epoch FROM now() - heartbeat_at)::float8)
+                  <= coalesce((settings ->> 'SYNC_LEASE_S'::text)::float8, {DEFAULTS["SYNC_LEASE_S"]}) AS is_alive
   FROM sync.daemons
 ), told AS (
 SELECT 'freshness_seconds' AS metric, name AS connection, NULL AS status,
@@ -69,8 +69,8 @@ UNION ALL SELECT 'outbox_stuck', name, NULL, number FROM ({STUCK}) AS stuck
 UNION ALL SELECT 'outbox_oldest_pending_seconds', pending.connection, NULL, extract(epoch FROM now() - created_at)
 FROM pending JOIN mews.voucher_code_outbox ON id = oldest_id
 )
-SELECT told.metric, told.status, array_agg(told.connection ORDER BY told.connection) AS names,
-       array_agg(told.value ORDER BY told.connection) AS values
+SELECT told.metric, told.status, pg_catalog.array_agg(told.connection ORDER BY told.connection) AS names,
+       pg_catalog.array_agg(told.value ORDER BY told.connection) AS values
 FROM told LEFT JOIN sync.connections AS noted ON noted.name = told.connection
 WHERE noted.removed_at IS NULL AND (noted.paused_at IS NULL OR told.metric <> ALL (CAST(:of_work AS text[])))
   AND told.value IS NOT NULL

@@ -1,6 +1,9 @@
 """What the image is built from, and what it runs as."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from tests.deploy.helpers import DEPLOY, OURS, README, SERVICES
 
@@ -28,6 +31,20 @@ def test_the_image_is_built_in_one_stage_and_runs_from_another() -> None:
     assert build[0][1].endswith(" AS build")
     assert any(name == "COPY" and "--from=build" in rest for name, rest in final)
     assert not any("pip " in rest for _, rest in final)
+
+
+def test_what_runs_has_no_pip_not_even_the_base_images(tmp_path: Path) -> None:
+    (removal,) = (rest for name, rest in stages()[-1] if name == "RUN" and "ensurepip" in rest)
+    found = re.fullmatch(r'python3 -c "(.+)"', removal)
+    assert found
+    for name in ("pip", "pip-26.0.dist-info", "ensurepip"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {found[1]}"
+
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_image_runs_as_a_user_with_a_number_that_is_not_roots() -> None:

@@ -49,7 +49,7 @@ def _check_server(facts: Facts) -> CheckLine:
         detail = f"the operating system sorts texts by {now}, and this database's indexes were made by {made_by}"
         return CheckLine("server", f"{detail}: codes may not be found by their value", RENEW_INDEXES)
     newer = f"; newer than the {OLDEST} to {NEWEST} that this version was made for" if facts.release > NEWEST else ""
-    return CheckLine("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}")
+    return CheckLine("server", f"PostgreSQL {facts.version}, encoding {facts.encoding}{newer}; {facts.link}")
 
 
 def _check_privileges(facts: Facts) -> CheckLine:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from sync.postgres.link import describe_link
 from sync.postgres.requirements import version_of
 
 
@@ -21,6 +22,7 @@ class Facts:
     version: str
     release: int
     encoding: str
+    link: str
     user: str
     may_create: bool
     owns: bool | None
@@ -98,6 +100,7 @@ def load_facts(connection: Connection) -> Facts:
         version=version_of(info),
         release=info.server_version // 10_000,
         encoding=info.parameter_status("server_encoding") or "unknown",
+        link=describe_link(info),
         user=row.user,
         may_create=row.may_create,
         owns=row.owns,

@@ -1,11 +1,13 @@
 """A database over TLS: only the server that is meant is spoken to, as the manifests and instructions have it."""
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sync.cli.check_database import check_database
 from tests.support.tls import NAME, make_authority, make_certificate, over_tls
 
 from .conftest import Cli
@@ -41,3 +43,17 @@ async def test_a_server_is_spoken_to_only_where_its_authority_signed_for_its_nam
     assert (meant.code, forged.code, elsewhere.code) == (0, 1, 1), (meant, forged, elsewhere)
     assert "certificate verify failed: it has expired, or no authority of `sslrootcert`" in forged.stderr
     assert 'does not match host name "127.0.0.1"' in elsewhere.stderr
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [("verify-full", "; over TLS, as the certificate's own name"), ("require", "; over TLS (sslmode=require; only")],
+)
+async def test_a_check_tells_whether_the_certificate_is_looked_at(
+    database_url: str, tmp_path: Path, mode: str, told: str
+) -> None:
+    right = make_authority(tmp_path, "right")
+    async with over_tls(database_url, make_certificate(tmp_path, right)) as url:
+        given = f"{url.format(host=NAME)}?sslmode={mode}&sslrootcert={right}"
+        server, *_ = await asyncio.to_thread(check_database, given, 5)
+    assert told in server.detail

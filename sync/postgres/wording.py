@@ -12,6 +12,7 @@ import psycopg
 from psycopg.errors import Diagnostic
 
 from sync.core.descriptors import is_one_left
+from sync.core.printable import printable
 
 LINE = "08"
 """The class of errors of the connection: a pooler's own, which knows of no values."""
@@ -45,7 +46,14 @@ RAISED = "exec_stmt_raise"
 
 
 def words_of(cause: BaseException | None) -> str:
-    """An error of psycopg's in words that hold no value: why there is no connection, or what sort of error it is."""
+    """An error of psycopg's in words that hold no value: why there is no connection, or what sort of error it is.
+
+    What answers in the server's place, or is called by a name, may hold what moves a terminal's cursor: that is out.
+    """
+    return printable(_words_of(cause))
+
+
+def _words_of(cause: BaseException | None) -> str:
     if not isinstance(cause, psycopg.Error):
         return type(cause).__name__
     if cause.sqlstate is None:

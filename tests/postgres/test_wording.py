@@ -1,5 +1,7 @@
 """Of the database's errors only codes and names are told: its texts quote rows, and a user's trigger says anything."""
 
+import asyncio
+import socket
 import traceback
 
 import psycopg
@@ -7,9 +9,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.core.errors import DatabaseError, NotMigrated, StatementRefused
-from sync.postgres.wording import function_of, set_off_by_ours
+from sync.postgres.wording import function_of, set_off_by_ours, words_of
 from tests.support.database import code, execute, rows, store
 
+FATAL = b"SFATAL\0C28000\0Mno \x1b[31mred\x1b]0;title\x07 one\0\0"
 VALUE = "S3CRETCODE"
 INSERT = "INSERT INTO things VALUES (:value)"
 
@@ -172,3 +175,20 @@ async def test_a_server_whose_programs_were_replaced_while_it_ran_is_told_as_one
     missing = "CREATE FUNCTION pg_temp.missing() RETURNS int LANGUAGE c AS '/nowhere/at_all'"
     with pytest.raises(DatabaseError, match=r"misses a file of its own \(58P01\); start it anew"):
         await execute(engine, missing)
+
+
+async def test_whatever_answers_in_a_server_s_place_writes_nothing_to_a_terminal_but_words() -> None:
+    def refuse(listening: socket.socket) -> None:
+        asked, _ = listening.accept()
+        with asked:
+            asked.recv(1024)
+            asked.sendall(b"E" + (len(FATAL) + 4).to_bytes(4, "big") + FATAL)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        answering = asyncio.create_task(asyncio.to_thread(refuse, listening))
+        url = f"postgresql://someone@127.0.0.1:{listening.getsockname()[1]}/any?sslmode=disable"
+        with pytest.raises(psycopg.OperationalError) as raised:
+            await psycopg.AsyncConnection.connect(url)
+        await answering
+    assert "red" in words_of(raised.value)
+    assert words_of(raised.value).isprintable()

@@ -1,7 +1,7 @@
 """Every setting; what its value may be is `sync.setting_values`, and where they come from `sync.setting_sources`."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import Annotated, Literal
@@ -64,8 +64,8 @@ class Settings(BaseModel):
     sync_pull_interval_s: PositiveSeconds = 60
     """Seconds between incremental pulls."""
     sync_overlap_s: Annotated[int, Field(ge=1, le=86_400)] = 600
-    """How far a pull reaches back behind the last one; writes that show late are found within it. At least
-    `SYNC_SETTLE_AFTER_S`."""
+    """How far a pull reaches back behind the last one; writes that show late are found within it. Less than
+    `SYNC_SETTLE_AFTER_S` counts as that."""
     sync_discovery_interval_s: PositiveSeconds = 600
     """Seconds between discoveries of hotels, services and vouchers."""
     sync_audit_cron: CronTimes = "0 3 * * *"
@@ -108,9 +108,9 @@ class Settings(BaseModel):
     sync_delete_brake_long_share: Share = 0.5
     """The same over a longer window: bit by bit a hotel is emptied too."""
     sync_delete_brake_long_window_s: PositiveSeconds = 86_400
-    """Seconds of the longer window. No more than `SYNC_OUTBOX_KEEP_DAYS`: what is gone does not count."""
+    """Seconds of the longer window."""
     sync_outbox_keep_days: Annotated[int, Field(ge=1, le=36_500)] = 90
-    """Days for which finished changes are kept."""
+    """Days for which finished changes are kept; but as long as a window of the delete brake, which counts them."""
     sync_history: Literal["on", "off"] = "on"
     """Whether each version of a code that is replaced is kept, for `mews.voucher_code_history`: `on` or `off`."""
     sync_state_dir: NotEmpty | None = None
@@ -155,8 +155,17 @@ class Settings(BaseModel):
 
     @property
     def overlap(self) -> timedelta:
-        """How far an incremental window reaches back behind the watermark."""
-        return timedelta(seconds=self.sync_overlap_s)
+        """How far an incremental window reaches back behind the watermark.
+
+        What the API may show later than that would count as read: an add would be made once more.
+        """
+        return timedelta(seconds=max(self.sync_overlap_s, self.sync_settle_after_s))
+
+    @property
+    def outbox_keep(self) -> timedelta:
+        """For how long finished changes are kept."""
+        windows_s = self.sync_delete_brake_window_s, self.sync_delete_brake_long_window_s
+        return max(timedelta(days=self.sync_outbox_keep_days), *(timedelta(seconds=one) for one in windows_s))
 
 
 def load_settings(tell: Callable[[str], None] | None = None) -> Settings:
@@ -172,31 +181,10 @@ def load_settings(tell: Callable[[str], None] | None = None) -> Settings:
     except ValidationError as error:
         lines = [_describe(one["loc"], one["msg"], is_empty=one["input"] == "") for one in error.errors()]
         raise SettingsError("\n".join(lines)) from None
-    if contradictions := list(_contradictions(settings)):
-        raise SettingsError("\n".join(contradictions))
     # Not refused: a machine whose clock is behind would not start then, and the API's own clock is what counts.
     if settings.sync_backfill_from and settings.sync_backfill_from > datetime.now(UTC):
         tell(IN_THE_FUTURE)
     return settings
-
-
-def _contradictions(settings: Settings) -> Iterator[str]:
-    """What settings say that cannot be together, each in a line that names both."""
-    long_s = settings.sync_delete_brake_long_window_s
-    if settings.sync_overlap_s < settings.sync_settle_after_s:
-        # Changes that show behind it count as read: an add would be made once more, a delete fail for want of its code.
-        late = "pulls would miss what the API shows as late as that says"
-        yield f"SYNC_OVERLAP_S: is less than SYNC_SETTLE_AFTER_S, and {late}: raise it, or lower the other"
-    if long_s < settings.sync_delete_brake_window_s:
-        yield (
-            "SYNC_DELETE_BRAKE_LONG_WINDOW_S: is less than SYNC_DELETE_BRAKE_WINDOW_S, than which it is to be longer: "
-            "raise it, or lower the other"
-        )
-    if timedelta(seconds=long_s) > timedelta(days=settings.sync_outbox_keep_days):
-        yield (
-            "SYNC_DELETE_BRAKE_LONG_WINDOW_S: is more than SYNC_OUTBOX_KEEP_DAYS, and deletes that are gone from the "
-            "outbox do not count: lower it, or raise the other"
-        )
 
 
 def _warn(words: str) -> None:

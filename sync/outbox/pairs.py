@@ -123,9 +123,8 @@ async def _queued_before(
     if (key := new.idempotency_key) is None:
         return None
     if len(key) > MAX_KEY_LENGTH:
-        raise VoucherSyncError(
-            f"idempotency_key: has {plural(len(key), 'character')}, {MAX_KEY_LENGTH} are the most for a change of two rows"
-        )
+        has = plural(len(key), "character")
+        raise VoucherSyncError(f"idempotency_key: has {has}, {MAX_KEY_LENGTH} are the most for a change of two rows")
     keys = [key, key + SECOND_KEY]
     statement = select(outbox).where(
         outbox.c.queued_by.collate("C") == func.session_user(), outbox.c.idempotency_key.collate("C").in_(keys)

@@ -190,7 +190,7 @@ def job_settings(settings: Settings) -> JobSettings:
         read_after_write_delay=timedelta(seconds=settings.sync_settle_after_s),
         delete_guards=delete_guard_rules(settings),
     )
-    outbox = OutboxSettings(push, keep=timedelta(days=settings.sync_outbox_keep_days))
+    outbox = OutboxSettings(push, keep=settings.outbox_keep)
     pull = PullSettings(settings.overlap, settings.sync_backfill_from)
     late_s = late_after_s(settings.sync_pull_interval_s)
     return JobSettings(pull, outbox, audit_settings(settings), Cron(settings.sync_audit_cron), late_s)

@@ -65,7 +65,7 @@ async def test_a_delete_of_what_the_mirror_does_not_show_is_decided_in_the_same_
 
 @pytest.mark.long
 async def test_a_delete_that_cannot_be_decided_yet_is_told_each_time(cli: Cli, mirror: Mirror) -> None:
-    shown_late = {"SYNC_SETTLE_AFTER_S": "3600", "SYNC_OVERLAP_S": "3600", "SYNC_LEASE_S": "1"}
+    shown_late = {"SYNC_SETTLE_AFTER_S": "3600", "SYNC_LEASE_S": "1"}
     pulls = 0
 
     async def refuse_the_second_pull(operation: Operation, _body: object) -> None:

@@ -126,18 +126,31 @@ def test_a_nul_that_only_a_file_can_hold_is_told(set_: Set, tmp_path: Path, name
     assert complaint() == f"{name}: holds a NUL: save the file that it comes from as text, in UTF-8"
 
 
-def test_a_pull_reaches_back_as_far_as_the_api_may_show_late(set_: Set) -> None:
-    set_(SYNC_OVERLAP_S="7", SYNC_SETTLE_AFTER_S="600.5")
-    assert load_settings().overlap == timedelta(seconds=600.5)
-    set_(SYNC_OVERLAP_S="16", SYNC_SETTLE_AFTER_S="15")
-    assert load_settings().overlap == timedelta(seconds=16)
+@pytest.mark.parametrize(
+    ("given", "overlap_s"),
+    [
+        ({"SYNC_OVERLAP_S": "7", "SYNC_SETTLE_AFTER_S": "600.5"}, 600.5),
+        ({"SYNC_OVERLAP_S": "16", "SYNC_SETTLE_AFTER_S": "15"}, 16),
+    ],
+)
+def test_a_pull_reaches_back_as_far_as_the_api_may_show_late(
+    set_: Set, given: dict[str, str], overlap_s: float
+) -> None:
+    set_(**given)
+    assert load_settings().overlap == timedelta(seconds=overlap_s)
 
 
-def test_what_the_delete_brake_counts_is_kept_for_as_long(set_: Set) -> None:
-    set_(SYNC_OUTBOX_KEEP_DAYS="1", SYNC_DELETE_BRAKE_WINDOW_S="7", SYNC_DELETE_BRAKE_LONG_WINDOW_S="86401")
-    assert load_settings().outbox_keep == timedelta(days=1, seconds=1)
-    set_(SYNC_OUTBOX_KEEP_DAYS="2")
-    assert load_settings().outbox_keep == timedelta(days=2)
+@pytest.mark.parametrize(
+    ("given", "keep"),
+    [
+        ({"SYNC_OUTBOX_KEEP_DAYS": "1", "SYNC_DELETE_BRAKE_LONG_WINDOW_S": "86401"}, timedelta(days=1, seconds=1)),
+        ({"SYNC_OUTBOX_KEEP_DAYS": "1", "SYNC_DELETE_BRAKE_WINDOW_S": "86402"}, timedelta(days=1, seconds=2)),
+        ({"SYNC_OUTBOX_KEEP_DAYS": "2", "SYNC_DELETE_BRAKE_LONG_WINDOW_S": "86401"}, timedelta(days=2)),
+    ],
+)
+def test_deletes_are_kept_for_as_long_as_they_count(set_: Set, given: dict[str, str], keep: timedelta) -> None:
+    set_(**given)
+    assert load_settings().outbox_keep == keep
 
 
 def test_every_wrong_setting_has_its_line_and_no_value_is_shown(set_: Set) -> None:

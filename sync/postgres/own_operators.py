@@ -10,7 +10,7 @@ what is asked must fit exactly what PostgreSQL has:
   schema in front.
 * What PostgreSQL would have to convert is converted: `name::text || '.'`, `sum(...) <> 0.0`, `settings ->> 'X'::text`.
 
-tests/postgres/test_strangers.py holds that, by making operators and functions of all other types. Migrations are not so
+tests/cli/test_strangers.py holds that, by making operators and functions of all other types. Migrations are not so
 written, and what they make keeps the operators that it was made with: they look into no schema of strangers.
 """
 

@@ -66,6 +66,7 @@ class Client:
         pool: HttpPool | None = None,
     ) -> None:
         self._credentials = credentials
+        self._secrets = (credentials.client_token, credentials.access_token)
         self._read_timeout_s = settings.read_timeout_s
         self._rng = rng
         self._stop = stop
@@ -244,28 +245,26 @@ class Client:
         except TimeoutError as error:
             raise api_errors.ConnectionLost(operation, f"no answer within {in_seconds(timeout_s)}") from error
         except httpx.HTTPError as error:
-            raise failures.from_exception(operation, error) from error
+            raise failures.from_exception(operation, error, self._secrets) from error
         if failures.is_from_api(response):
             # A proxy's clock may be wrong by hours, and watermarks go by this one.
             self.server_clock.observe(response.headers.get("Date"))
         return response
 
     def _failure(self, operation: str, response: httpx.Response) -> api_errors.ApiError:
-        credentials, now = self._credentials, self.server_clock.now() or wall_clock()
-        error = failures.from_response(
-            operation, response, now=now, secrets=(credentials.client_token, credentials.access_token)
-        )
+        now = self.server_clock.now() or wall_clock()
+        error = failures.from_response(operation, response, now=now, secrets=self._secrets)
         if isinstance(error, HOLDING) and error.retry_after_s is not None:
             self.rate_limiter.be_silent(error.retry_after_s)
         return error
 
     def _answer(self, operation: str, response: httpx.Response, decode: Callable[[bytes], T]) -> T:
         if bodies.is_cut(response):
-            raise failures.too_long(operation, response)
+            raise failures.too_long(operation, response, self._secrets)
         try:
             return decode(response.content)
         except UNREADABLE as error:
-            request_id = failures.request_id(response)
+            request_id = failures.request_id(response, self._secrets)
             raise api_errors.InvalidResponse(operation, str(error), status=200, request_id=request_id) from error
 
     async def _pause(self, seconds: float) -> None:

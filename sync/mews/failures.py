@@ -72,7 +72,7 @@ def from_response(
         operation,
         api_message(response.content, secrets),
         status=status,
-        request_id=request_id(response),
+        request_id=request_id(response, secrets),
         retry_after_s=retry_after_s(response.headers.get("Retry-After"), now=now),
     )
 
@@ -92,21 +92,24 @@ def _by_class(status: int) -> type[api_errors.ApiError]:
     return api_errors.UndocumentedAnswer if status < 500 else api_errors.ServerError
 
 
-def too_long(operation: str, response: httpx.Response) -> api_errors.ApiError:
+def too_long(operation: str, response: httpx.Response, secrets: Sequence[str] = ()) -> api_errors.ApiError:
     """The error that an answer of 200 stands for whose body was too long to be read."""
     if not is_from_api(response):
         # Asking the API for less does not shorten what a proxy puts in its place.
         return api_errors.InvalidResponse(operation, "too long, and not the API's own", status=200)
-    return api_errors.ResponseTooLarge(operation, status=200, request_id=request_id(response))
+    return api_errors.ResponseTooLarge(operation, status=200, request_id=request_id(response, secrets))
 
 
-def from_exception(operation: str, exception: httpx.HTTPError) -> api_errors.ApiError:
-    """The error that a failure of the connection stands for."""
+def from_exception(operation: str, exception: httpx.HTTPError, secrets: Sequence[str] = ()) -> api_errors.ApiError:
+    """The error that a failure of the connection stands for. Its words may be a proxy's, or quote what came for a
+    header: they bring no `secrets` along either.
+    """
+    words = _shown(_describe(exception), secrets)[:MAX_MESSAGE_CHARACTERS]
     for kind in type(exception).__mro__:
         if error := BY_EXCEPTION.get(kind):
-            return error(operation, _describe(exception))
+            return error(operation, words)
     # An exception that httpx may grow later says nothing about whether the request was sent.
-    return api_errors.ConnectionLost(operation, _describe(exception))
+    return api_errors.ConnectionLost(operation, words)
 
 
 def api_message(body: bytes, secrets: Sequence[str] = ()) -> str:
@@ -115,17 +118,21 @@ def api_message(body: bytes, secrets: Sequence[str] = ()) -> str:
         message = msgspec.json.decode(body, type=_ErrorBody).Message
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return "the body is not the API's JSON" if body else ""
+    return _shown(message, secrets)[:MAX_MESSAGE_CHARACTERS]
+
+
+def request_id(response: httpx.Response, secrets: Sequence[str] = ()) -> str | None:
+    """The API's name for the call, which the vendor's support asks for; without `secrets`."""
+    name = response.headers.get("Request-Id")
+    return _shown(name, secrets)[:MAX_REQUEST_ID_CHARACTERS] if name else None
+
+
+def _shown(words: str, secrets: Sequence[str]) -> str:
     # Before it is cut: a part of one would be left at the end.
     for secret in secrets:
-        message = message.replace(secret, "***")
+        words = words.replace(secret, "***")
     # A NUL or half a surrogate pair would make the database refuse to keep it.
-    return in_a_line(message)[:MAX_MESSAGE_CHARACTERS]
-
-
-def request_id(response: httpx.Response) -> str | None:
-    """The API's name for the call, which the vendor's support asks for."""
-    name = response.headers.get("Request-Id")
-    return in_a_line(name)[:MAX_REQUEST_ID_CHARACTERS] if name else None
+    return in_a_line(words)
 
 
 def retry_after_s(header: str | None, *, now: datetime) -> float | None:

@@ -141,3 +141,16 @@ def test_nothing_is_left_of_a_token_that_a_message_quotes(before: str) -> None:
 def test_a_message_is_one_short_line() -> None:
     assert failures.api_message(b'{"Message": "a\\n  b"}') == "a b"
     assert len(failures.api_message(b'{"Message": "' + b"x" * 9999 + b'"}')) == failures.MAX_MESSAGE_CHARACTERS
+
+
+def test_an_answer_that_names_the_call_by_a_token_does_not_bring_it_along() -> None:
+    answer = response(400, b'{"Message": "why"}', Request_Id="r the-token", Content_Type="application/json")
+    told = failures.from_response("a/b", answer, now=NOW, secrets=["the-token"])
+    too_long = failures.too_long("a/b", answer, ["the-token"])
+    assert (told.request_id, too_long.request_id) == ("r ***", "r ***")
+
+
+def test_what_a_proxy_says_instead_of_a_connection_is_words_without_a_token() -> None:
+    refusal = httpx.ProxyError("407 No \x1b]0;title\x07 the-token")
+    told = failures.from_exception("a/b", refusal, ["the-token"])
+    assert told.api_message == "407 No ]0;title ***"

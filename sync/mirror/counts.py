@@ -26,7 +26,7 @@ SELECT gone.voucher_id, gone.created_month, sum(gone.issued), sum(gone.active), 
 FROM gone GROUP BY 1, 2 HAVING sum(gone.issued) <> 0.0 OR sum(gone.active) <> 0.0 OR sum(gone.deleted) <> 0.0
 """)
 # One statement sees codes and counts as of the same instant, since both are committed together: what it adds is right
-# whoever writes meanwhile, and it locks nothing.
+# whoever writes meanwhile, and it locks no row.
 _OWN = "IN (SELECT id FROM mews.vouchers WHERE connection = :connection)"
 _CORRECT = text(f"""
 INSERT INTO sync.code_counts (voucher_id, created_month, issued, active, deleted)
@@ -45,4 +45,6 @@ async def merge(tx: AsyncConnection) -> int:
 
 async def correct(tx: AsyncConnection, connection: str) -> int:
     """Count the codes of a connection's vouchers anew; how many counts were wrong, as after triggers were disabled."""
+    # In the order in which a TRUNCATE of the codes locks both: else it would be ended as a deadlock.
+    await tx.exec_driver_sql("LOCK TABLE mews.voucher_codes IN ACCESS SHARE MODE")
     return (await tx.execute(_CORRECT, {"connection": connection})).rowcount

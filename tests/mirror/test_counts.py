@@ -34,6 +34,13 @@ PAGE = [
 ]
 
 
+VOUCHERS = f"""
+INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
+SELECT DISTINCT voucher_id, gen_random_uuid(), gen_random_uuid(), 'V', true, '{CONNECTION}' FROM {TABLE}
+ON CONFLICT DO NOTHING
+"""
+
+
 async def is_right(engine: AsyncEngine) -> bool:
     """Whether what is kept is what counting finds."""
     return list(await rows(engine, KEPT)) == list(await rows(engine, f"{COUNTED} ORDER BY 1, 2"))
@@ -147,11 +154,23 @@ async def test_an_end_by_hand_that_meets_a_merge_leaves_no_count(
     assert await rows(engine, f"SELECT * FROM {TABLE}") == []
 
 
-VOUCHERS = f"""
-INSERT INTO mews.vouchers (id, service_id, enterprise_id, name, is_active, connection)
-SELECT DISTINCT voucher_id, gen_random_uuid(), gen_random_uuid(), 'V', true, '{CONNECTION}' FROM {TABLE}
-ON CONFLICT DO NOTHING
-"""
+async def test_an_end_by_hand_that_waits_for_a_reader_does_not_meet_a_count_anew(engine: AsyncEngine) -> None:
+    await store(engine, *PAGE)
+    await execute(engine, VOUCHERS)
+
+    async def count_anew() -> None:
+        async with transaction(engine) as tx:
+            await correct(tx, CONNECTION)
+
+    async with transaction(engine) as reader:
+        await reader.exec_driver_sql("SELECT FROM mews.voucher_codes")
+        emptying = asyncio.create_task(execute(engine, "TRUNCATE mews.voucher_codes"))
+        await blocked(engine, emptying)
+        counting = asyncio.create_task(count_anew())
+        await blocked(engine, emptying, counting, sessions=2)
+    await emptying
+    await counting
+    assert await rows(engine, f"SELECT * FROM {TABLE}") == []
 
 
 async def test_what_was_not_counted_is_put_right(engine: AsyncEngine) -> None:

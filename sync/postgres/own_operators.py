@@ -52,4 +52,5 @@ def look_into_no_schema_of_strangers(connection: Connection) -> None:
     path = connection.execute(text("SELECT pg_catalog.current_schemas(false)::text[]")).scalar_one()
     connection.execute(text("SET LOCAL search_path = pg_catalog, pg_temp"))
     ours = connection.execute(_WITHOUT_STRANGERS, {"names": path}).scalars()
-    connection.execute(text(f"SET LOCAL search_path = {', '.join(['pg_catalog', *ours, 'pg_temp'])}"))
+    path = ", ".join(["pg_catalog", *ours, "pg_temp"])
+    connection.execute(text("SELECT pg_catalog.set_config('search_path', :path, true)"), {"path": path})

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.core.errors import DatabaseUnavailable
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.migrations import make_migration_engine
+from sync.postgres.own_operators import look_into_no_schema_of_strangers
 from sync.postgres.session import ALSO, SETTINGS, begin_statement
 from tests.support.database import rows
 from tests.support.hostile import NEWER, alter, known_to, make_database_hostile, new_login
@@ -186,3 +187,19 @@ async def test_postgresqls_own_come_first_and_temporary_tables_last_in_any_path(
         await tx.execute(text("SELECT relname FROM pg_class"))
     assert (names[0], names[-1]) == ("pg_catalog", "pg_temp")
     await engine.dispose()
+
+
+def test_a_migration_looks_into_a_schema_of_any_name(database_url: str) -> None:
+    """But where others may make something in it."""
+    path = '"theirs", "shop :one", "100% of, all"'
+    with psycopg.connect(database_url, autocommit=True) as admin:
+        admin.execute('CREATE SCHEMA "theirs"; CREATE SCHEMA "shop :one"; CREATE SCHEMA "100% of, all"')
+        admin.execute("GRANT USAGE, CREATE ON SCHEMA theirs TO PUBLIC")
+        admin.execute(alter("DATABASE", admin.info.dbname, {"search_path": path}))
+        with new_login(database_url):
+            engine = make_migration_engine(database_url)
+            with engine.begin() as connection:
+                look_into_no_schema_of_strangers(connection)
+                found = connection.scalar(text("SELECT pg_catalog.current_schemas(false)::text[]"))
+            engine.dispose()
+    assert found == ["pg_catalog", "shop :one", "100% of, all"]

@@ -124,6 +124,7 @@ _THE_REST = (
     "DELETE FROM sync.alerts WHERE connection = :name AND told_level = 0",
     "DELETE FROM sync.connections WHERE name = :name AND removed_at IS NOT NULL AND NOT EXISTS "
     "(SELECT FROM mews.vouchers WHERE connection = :name)",
-    # One that stays for what others see takes no more pages: as one that was never added, it is known to nobody.
-    "UPDATE sync.connections SET added_at = NULL WHERE name = :name AND removed_at IS NOT NULL",
+    # One that stays for what others see takes no more pages: as one that was never added, it is known to nobody. The
+    # environment's, which nobody adds, is its again once there are tokens for it.
+    "UPDATE sync.connections SET added_at = NULL, origin = 'command' WHERE name = :name AND removed_at IS NOT NULL",
 )  # fmt: skip

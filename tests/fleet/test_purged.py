@@ -11,6 +11,7 @@ from sync.connection import store
 from sync.core.errors import VoucherSyncError
 from sync.fleet import changes
 from sync.fleet.purge import purge
+from sync.fleet.registry import register_environment
 from sync.mews.records import Rejected
 from sync.mirror import rejected
 from sync.mirror.discover import discover
@@ -22,9 +23,9 @@ from sync.service import states
 from sync.service.states import Standing
 from tests.fleet.test_registry import STORED
 from tests.mirror.helpers import NEW, OLD
-from tests.support.database import PATIENCE_S, blocked, code
+from tests.support.database import CONNECTION, PATIENCE_S, blocked, code
 from tests.support.flows import add_voucher_to
-from tests.support.mirror import OVERLAP, Mirror
+from tests.support.mirror import ACCESS_TOKEN, OVERLAP, Mirror
 from tests.support.two_tokens import second
 
 KEEPER = "CREATE FUNCTION public.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
@@ -113,6 +114,24 @@ async def test_a_record_that_cannot_be_read_is_kept_of_no_connection_that_was_pu
         with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
             await in_transaction(engine, lambda tx: rejected.keep(tx, "lake", records))
         assert connection.execute("SELECT raw FROM sync.rejected_records").fetchall() == []
+
+
+async def test_nor_is_one_taken_of_the_environments_connection_until_its_tokens_are_there_again(mirror: Mirror) -> None:
+    sea_hotel, own = mirror.hotel, mirror.world.add_enterprise("Hotel B")
+    mirror.world.add_token(ACCESS_TOKEN, name="token", portfolio=True, enterprise_ids=[sea_hotel.id, own.id])
+    voucher, theirs = (add_voucher_to(mirror, mirror.world.add_service(one.id, "Stay")) for one in (own, sea_hotel))
+    page = [code(1, voucher_id=voucher.id)]
+    engine = mirror.connection.engine
+    async with second(mirror, "sea", [sea_hotel.id]) as sea:
+        await mirror.discover()
+        await discover(sea)
+        await in_transaction(engine, lambda tx: changes.remove(tx, CONNECTION))
+        await purge(engine, CONNECTION)
+        assert await mirror.rows("SELECT id FROM mews.vouchers") == [{"id": theirs.id}]
+        with pytest.raises(VoucherSyncError, match="was removed with all that it had mirrored"):
+            await in_transaction(engine, lambda tx: store_voucher_codes(tx, CONNECTION, page))
+        await in_transaction(engine, register_environment)
+        await in_transaction(engine, lambda tx: store_voucher_codes(tx, CONNECTION, page))
 
 
 async def test_codes_that_a_trigger_keeps_end_a_purge_with_its_cause(mirror: Mirror) -> None:

@@ -201,8 +201,8 @@ class Engagements:
         standing, is_told = Standing(str(error), type(error).__name__), False
         while not (is_told or engagement.stop.is_set()):
             with suppress(DatabaseError):
-                await in_transaction(self._place.engine, partial(states.note, name=engagement.name, standing=standing))
-                is_told = True
+                note = partial(states.note, name=engagement.name, standing=standing)
+                is_told = await in_transaction(self._place.engine, note) is None
             if not is_told:
                 await self._wait(engagement)
 

@@ -171,8 +171,9 @@ class Supervisor:
             async with asyncio.timeout(LEAVE_S):
                 for name in names:
                     standing = Standing(why_unopened(name), SettingsError.__name__)
-                    await in_transaction(self._place.engine, partial(states.note, name=name, standing=standing))
-                    self._membership.unopened.told(name)
+                    note = partial(states.note, name=name, standing=standing)
+                    if await in_transaction(self._place.engine, note) is None:
+                        self._membership.unopened.told(name)
 
     async def _release(self) -> None:
         """Let others have what has ended here and is to move."""

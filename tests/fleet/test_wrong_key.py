@@ -19,6 +19,11 @@ from tests.support.daemon import PATIENCE_S
 OLD, NEW = new_key(), new_key()
 REPLACE = "UPDATE sync.connections SET access_token = %s WHERE name = %s"
 STATES = "SELECT name, state, error FROM sync.connections WHERE origin = 'command' ORDER BY name"
+REFUSE_OUTAGES = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON sync.outages FOR EACH ROW EXECUTE FUNCTION refuse();
+"""
+OUTAGES = "SELECT count(*) FROM sync.outages WHERE ended_at IS NULL"
 EPOCHS = "SELECT name, epoch FROM sync.connections ORDER BY name"
 
 
@@ -136,3 +141,16 @@ async def test_what_no_replica_can_open_fails_with_its_reason_until_one_can(flee
         async with fleet.replica():
             await calls.until_pulled(fleet.vouchers, now_s())
             await until_states(fleet, "ok")
+
+
+@pytest.mark.long
+async def test_an_outage_that_found_no_place_at_first_is_noted_of_what_nobody_opens(fleet: Fleet) -> None:
+    url = fleet.mirror.database_url
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as session:
+        await session.execute(REFUSE_OUTAGES)
+        async with fleet.replica(SYNC_SECRET_KEY=new_key()):
+            await until_states(fleet, "failing")
+            await session.execute("DROP TRIGGER refuse ON sync.outages")
+            async with asyncio.timeout(PATIENCE_S):
+                while await (await session.execute(OUTAGES)).fetchone() != (4,):
+                    await session.execute("SELECT pg_sleep(0.1)")

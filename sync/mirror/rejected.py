@@ -20,8 +20,10 @@ TABLES = {"VoucherCodes": voucher_codes, "Vouchers": vouchers, "Services": servi
 
 
 async def keep(tx: AsyncConnection, connection: str, records: Sequence[Rejected]) -> int:
-    """Keep records raw, each once however often it comes; how many were new. As `store_voucher_codes`, it keeps nothing
-    of a connection that was purged."""
+    """Keep records raw, each once however often it comes; how many were new.
+
+    As `store_voucher_codes`, it keeps nothing of a connection that was purged.
+    """
     rows = [
         {
             "connection": connection,

@@ -25,9 +25,9 @@ class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
     `has_unassigned`: some changes belong to no connection yet, may be anybody's, and are due or can be assigned, or are
-    too many to be looked at one by one. `left_behind`: who may mirror
-    what changes are for that wait for another connection, for which nobody works; `abandoned`: connections for which
-    nobody works, and of which claims have not expired yet. `now` is the database's clock.
+    too many to be looked at one by one. `left_behind`: who may mirror what changes are for that wait for another
+    connection, for which nobody works; `abandoned`: connections for which nobody works, and of which claims have not
+    expired yet. `now` is the database's clock.
     """
 
     connections: frozenset[str]
@@ -111,4 +111,6 @@ SELECT coalesce(
            WHERE row.attempt_id = attempt.id AND row.status IN ('sending', 'uncertain'))
        ) AS abandoned,
        clock_timestamp() AS now
-""").bindparams(bindparam("read_back_for", type_=Interval), bindparam("most_unassigned", MAX_UNASSIGNED, type_=Integer))  # noqa: S608 - put together of constants
+""").bindparams(  # noqa: S608 - put together of constants
+    bindparam("read_back_for", type_=Interval), bindparam("most_unassigned", MAX_UNASSIGNED, type_=Integer)
+)

@@ -37,8 +37,10 @@ async def note(
 ) -> DatabaseError | None:
     """Note that a connection works, or why it does not. Writes only a change, and nothing of one that was purged.
 
-    `missed`: it has failed until now, or does so since then. None for `standing`: it is not known yet. Why its outage
-    could not be noted: on a disk without room an outage finds none, and the row that tells of it now has its place.
+    `missed`: it has failed until now, or does so since then. None for `standing`: it is not known yet.
+
+    Returns why only its outage could not be noted, which is to be done anew: on a disk without room a new row finds
+    none, while the connection's own has its place.
     """
     if not await store.is_there(tx, name, is_stored=name != CONNECTION_NAME):
         return None

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,7 +14,7 @@ from sync.connection.tenure import now_s
 from sync.mews.rate_limiter import Permit, Priority
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import delete_guard
-from sync.outbox.claims import Lane, by_index, server_utc_for
+from sync.outbox.claims import Attempt, Lane, by_index, server_utc_for
 from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.each_row import at_once
 from sync.outbox.finder import DueFinder
@@ -114,8 +115,6 @@ class Claimer:
     ) -> Dispatched:
         terms = Terms(
             limit=self._sender.batch_size,
-            lease=self._settings.lease,
-            server_utc=server_utc,
             freshness=self._freshness(),
             incarnation=self._connection.incarnation,
             delete_guards=self._settings.delete_guards,
@@ -124,4 +123,4 @@ class Claimer:
             tenure=self._connection.tenure,
             locked=locked,
         )
-        return await claim_due(tx, lane, terms)
+        return await claim_due(tx, Attempt(uuid4(), lane, self._settings.lease, server_utc), terms)

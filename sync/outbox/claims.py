@@ -62,6 +62,19 @@ class Position(NamedTuple):
 BEGINNING = Position(datetime.min.replace(tzinfo=UTC), 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of rows of a lane, for which its owner has until the end of `lease`.
+
+    `server_utc`: the API's time, and not later.
+    """
+
+    id: UUID
+    lane: Lane
+    lease: timedelta
+    server_utc: datetime
+
+
 @asynccontextmanager
 async def as_daemon(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction that may change the daemon's columns and make its moves, and waits for no lock for long."""
@@ -88,23 +101,14 @@ async def server_utc_for(connection: Connection, operation: Operation) -> dateti
     return await server_now(connection)
 
 
-async def begin_attempt(
-    tx: AsyncConnection, lane: Lane, attempt_id: UUID, *, lease: timedelta, server_utc: datetime
-) -> None:
-    """Open an attempt, whose owner has until the end of `lease`. `server_utc` is the API's time, and not later."""
-    values = {"id": attempt_id, "connection": lane.connection, "server_utc": server_utc}
-    await tx.execute(insert(attempts).values(**values, until=func.now() + lease))
+async def begin_attempt(tx: AsyncConnection, attempt: Attempt) -> None:
+    """Open an attempt."""
+    values = {"id": attempt.id, "connection": attempt.lane.connection, "server_utc": attempt.server_utc}
+    await tx.execute(insert(attempts).values(**values, until=func.now() + attempt.lease))
 
 
 async def claim(
-    tx: AsyncConnection,
-    lane: Lane,
-    attempt_id: UUID,
-    code_ids: Mapping[int, UUID | None],
-    *,
-    lease: timedelta,
-    server_utc: datetime,
-    tenure: Tenure = ANYBODY,
+    tx: AsyncConnection, attempt: Attempt, code_ids: Mapping[int, UUID | None], tenure: Tenure = ANYBODY
 ) -> Written:
     """Open an attempt as `begin_attempt` does, and make rows that this transaction has locked `sending`.
 
@@ -112,23 +116,23 @@ async def claim(
     the row names: another one may be meant next time. `Stopped` where another process has taken the connection since
     this one's `tenure` began.
     """
-    attempt = {
-        "attempt": attempt_id,
-        "connection": lane.connection,
-        "lease": lease,
-        "server_utc": server_utc,
+    parameters = {
+        "attempt": attempt.id,
+        "connection": attempt.lane.connection,
+        "lease": attempt.lease,
+        "server_utc": attempt.server_utc,
         "process": tenure.process,
         "epoch": tenure.epoch,
     }
 
     async def write(row_ids: Sequence[int]) -> Iterable[int]:
         rows = {"ids": list(row_ids), "code_ids": [code_ids[row_id] for row_id in row_ids]}
-        return (await tx.execute(_CLAIM, attempt | rows)).scalars()
+        return (await tx.execute(_CLAIM, parameters | rows)).scalars()
 
     claimed = await write_each(tx, list(code_ids), write)
     if not claimed.ids:
-        await _confirm(tx, lane.connection, tenure)
-        await end_attempt(tx, attempt_id)
+        await _confirm(tx, attempt.lane.connection, tenure)
+        await end_attempt(tx, attempt.id)
     return claimed
 
 
@@ -148,25 +152,19 @@ async def claim_unsent(tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[
 
 
 async def move(
-    tx: AsyncConnection,
-    from_attempt: UUID,
-    to_attempt: UUID,
-    row_ids: Sequence[int],
-    *,
-    lease: timedelta,
-    is_sent: bool = False,
+    tx: AsyncConnection, from_id: UUID, to: Attempt, row_ids: Sequence[int], *, is_sent: bool = False
 ) -> set[int]:
     """Move rows from an attempt that had no effect to another, and give both attempts time; the rows that moved.
 
     What a user holds does not, nor what is refused. `is_sent`: they are sent once more.
     """
-    both = attempts.c.id.in_([from_attempt, to_attempt])
+    both = attempts.c.id.in_([from_id, to.id])
     # Their difference is the lease, whatever the clock did since the attempt began.
-    await tx.execute(update(attempts).where(both).values(started_at=func.now(), until=func.now() + lease))
-    mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_attempt, outbox.c.status == Status.SENDING)
+    await tx.execute(update(attempts).where(both).values(started_at=func.now(), until=func.now() + to.lease))
+    mine = (outbox.c.id.in_(row_ids), outbox.c.attempt_id == from_id, outbox.c.status == Status.SENDING)
     free = await tx.execute(select(outbox.c.id).where(*mine).with_for_update(key_share=True, skip_locked=True))
     sent = {"attempts": outbox.c.attempts + 1, "sent_at": func.now()} if is_sent else {}
-    return (await _update_each(tx, list(free.scalars()), {"attempt_id": to_attempt, **sent})).ids
+    return (await _update_each(tx, list(free.scalars()), {"attempt_id": to.id, **sent})).ids
 
 
 async def postpone(tx: AsyncConnection, row_ids: Sequence[int], wait: timedelta, reason: str | None = None) -> Written:

@@ -17,8 +17,8 @@ from sync.mews.records import VoucherCode
 from sync.mirror import rejected, upsert
 from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.store import CODES, DELETED_CODES, DeletedCode, R, store_page
-from sync.outbox.claims import as_daemon
-from sync.outbox.completion import Completed, Returning, complete
+from sync.outbox.claims import Attempt, as_daemon
+from sync.outbox.completion import Completed, complete
 from sync.outbox.dispatch import Batch
 from sync.outbox.each_row import at_once
 from sync.outbox.outcomes import Outcome, Resolved, Waits
@@ -96,7 +96,7 @@ class Completer:
         batch: Batch,
         resolved: Sequence[Resolved],
         outcome: Outcome | None = None,
-        returning: Returning | None = None,
+        returning: Attempt | None = None,
     ) -> None:
         """Write what was resolved of a batch's rows, and again what somebody had locked. Raises `DatabaseError`.
 
@@ -113,12 +113,12 @@ class Completer:
             left = await self._write(batch, _of_rows(resolved, left), outcome, returning)
 
     async def _write(
-        self, batch: Batch, resolved: Sequence[Resolved], outcome: Outcome | None, returning: Returning | None
+        self, batch: Batch, resolved: Sequence[Resolved], outcome: Outcome | None, returning: Attempt | None
     ) -> set[int]:
         """Write what is free, in one transaction; which rows are not."""
         as_of = self._freshness().discovered_as_of
         write = partial(
-            complete, attempt_id=batch.attempt_id, resolved=resolved, returning=returning, discovered_as_of=as_of
+            complete, attempt_id=batch.attempt.id, resolved=resolved, returning=returning, discovered_as_of=as_of
         )
 
         async def store_made(tx: AsyncConnection, page: Page[VoucherCode], _written: int) -> Completed:
@@ -132,7 +132,7 @@ class Completer:
             return await write(tx, hidden=_refused(page))
 
         run = partial(at_once, opened=as_daemon)
-        if batch.lane.operation is Operation.DELETE:
+        if batch.attempt.lane.operation is Operation.DELETE:
             deleted = Page(_deleted(resolved), [], None)
             completed = await store_page(self._connection, DELETED_CODES, deleted, store_deleted, run)
         else:

@@ -6,7 +6,7 @@ Only who knows the attempt that has claimed a row can complete it, and only as l
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -18,20 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.set_aside import SET_ASIDE_FOR
 from sync.outbox import moved
-from sync.outbox.claims import end_attempt, move
+from sync.outbox.claims import Attempt, end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.followers import move_followers
 from sync.outbox.outcomes import IDS, SET_ASIDE, Completion, Resolved
 from sync.outbox.rules import Status, Uncertainty, Verdict
 from sync.outbox.tables import outbox, outbox_attempts
-
-
-@dataclass(frozen=True, slots=True)
-class Returning:
-    """The attempt to which rows go back that stay claimed, and how long it has for them."""
-
-    attempt_id: UUID
-    lease: timedelta
 
 
 @dataclass(slots=True)
@@ -52,7 +44,7 @@ async def complete(
     resolved: Iterable[Resolved],
     *,
     hidden: Collection[UUID] = (),
-    returning: Returning | None = None,
+    returning: Attempt | None = None,
     discovered_as_of: datetime | None = None,
 ) -> Completed:
     """Write what was resolved of rows of an attempt that are still its own, and that nobody holds; what that changed.
@@ -109,13 +101,13 @@ async def _keep_claimed(
     attempt_id: UUID,
     row_ids: Sequence[int],
     completion: Completion,
-    returning: Returning | None,
+    returning: Attempt | None,
 ) -> set[int]:
     """The rows that should have gone back, and did not."""
     await _note_refused(tx, attempt_id, completion)
     if returning is None:
         return set()
-    return {*row_ids} - await move(tx, attempt_id, returning.attempt_id, row_ids, lease=returning.lease)
+    return {*row_ids} - await move(tx, attempt_id, returning, row_ids)
 
 
 async def _complete_all(

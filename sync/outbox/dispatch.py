@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,10 +13,10 @@ from sync.connection.tenure import Tenure
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import claims, delete_guard, gap, lookups, moved
 from sync.outbox import due as outbox_due
-from sync.outbox.claims import Lane
+from sync.outbox.claims import Attempt, Lane
 from sync.outbox.completion import complete
 from sync.outbox.delete_guard import DeleteGuardRule
-from sync.outbox.each_row import KEPT, Written
+from sync.outbox.each_row import Written
 from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import resolve_unsent
 from sync.outbox.rules import Decision, Fail, Operation, Row, Send, Stands, Status, Wait, resolve_delete, send_together
@@ -29,22 +29,19 @@ RECHECK_AFTER = timedelta(seconds=5)
 class Batch:
     """Claimed rows that go in one call, and the attempt that they are claimed for."""
 
-    attempt_id: UUID
-    lane: Lane
+    attempt: Attempt
     rows: Sequence[Row]
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a claim goes by: how many rows it takes at most, for how long, and what is known.
+    """What a claim goes by: how many rows it takes at most, and what is known.
 
-    `server_utc`: the API's time, and not later. `without`: rows that are left alone. `seen`: by the look that found the
-    lane; `locked`: what it has locked, of this lane alone, where it was taken in the same transaction.
+    `without`: rows that are left alone. `seen`: by the look that found the lane; `locked`: what it has locked, of this
+    lane alone, where it was taken in the same transaction.
     """
 
     limit: int
-    lease: timedelta
-    server_utc: datetime
     freshness: MirrorFreshness
     incarnation: Incarnation
     delete_guards: Sequence[DeleteGuardRule]
@@ -76,23 +73,25 @@ class Dispatched:
     suspicious_because: str | None = None
 
 
-async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched:
-    """Claim what is due of a lane and to be sent, and complete or put off the rest of it.
+async def claim_due(tx: AsyncConnection, attempt: Attempt, terms: Terms) -> Dispatched:
+    """Claim what is due of a lane and to be sent, for an attempt, and complete or put off the rest of it.
 
     `IncarnationChanged` where the database may be another one than was found, `Stopped` where the tenure is over.
     """
-    attempt_id, witnessed = uuid4(), terms.incarnation.witnessed()
-    held, suspicious_because = await _hold(tx, lane, terms)
-    due = [] if suspicious_because else await _lock_due(tx, lane, terms, held)
+    witnessed = terms.incarnation.witnessed()
+    held, suspicious_because = await _hold(tx, attempt.lane, terms)
+    due = [] if suspicious_because else await _lock_due(tx, attempt.lane, terms, held)
     anothers = [row.id for row in due if row.is_anothers]
-    handed_on = await moved.hand_on(tx, anothers)
+    refused = (await moved.hand_on(tx, anothers)).unwritten(anothers)
     rows = send_together([row for row in due if not row.is_anothers])
-    decisions = await _decide(tx, lane.operation, rows, terms) if rows else {}
-    waiting, refused = await _postpone(tx, decisions)
-    done, failed, uncompleted = await _complete_unsent(tx, attempt_id, rows, decisions)
+    decisions = await _decide(tx, attempt, rows, terms) if rows else {}
+    waiting = [row_id for row_id, one in decisions.items() if isinstance(one, Wait)]
+    refused |= (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
+    done, failed, uncompleted = await _complete_unsent(tx, attempt.id, rows, decisions)
     sent = {row_id: one.voucher_code_id for row_id, one in decisions.items() if isinstance(one, Send)}
-    claimed = await _claim(tx, lane, attempt_id, sent, terms)
-    refused |= uncompleted | claimed.refused | dict.fromkeys({*anothers} - handed_on.ids, KEPT) | handed_on.refused
+    # Nothing is sent that was not claimed, whoever kept it from being claimed.
+    claimed = await claims.claim(tx, attempt, sent, terms.tenure) if sent else Written()
+    refused |= uncompleted | claimed.unwritten(sent)
     set_aside = [*await claims.set_aside(tx, refused), *held.refused]
     # Last, since others wait from here to the commit.
     position = await terms.incarnation.advance(tx, await witnessed) if claimed.ids else None
@@ -102,10 +101,10 @@ async def claim_due(tx: AsyncConnection, lane: Lane, terms: Terms) -> Dispatched
         replace(row, target_code_id=sent[row.id], attempts=row.attempts + 1) for row in rows if row.id in claimed.ids
     ]
     return Dispatched(
-        Batch(attempt_id, lane, mine),
+        Batch(attempt, mine),
         done=done,
         failed=failed,
-        waiting=waiting,
+        waiting=len(waiting),
         held=len(held.ids),
         refused=len(refused),
         set_aside=set_aside,
@@ -137,30 +136,12 @@ async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written
     return due
 
 
-async def _postpone(tx: AsyncConnection, decisions: Mapping[int, Decision]) -> tuple[int, dict[int, str]]:
-    """How many wait for what the mirror shows next, and what is refused."""
-    waiting = [row_id for row_id, one in decisions.items() if isinstance(one, Wait)]
-    return len(waiting), (await claims.postpone(tx, waiting, RECHECK_AFTER)).refused
-
-
-async def _claim(
-    tx: AsyncConnection, lane: Lane, attempt_id: UUID, code_ids: Mapping[int, UUID | None], terms: Terms
-) -> Written:
-    """Claim rows to send; nothing is sent that was not claimed, whoever kept it from being claimed."""
-    if not code_ids:
-        return Written()
-    claimed = await claims.claim(
-        tx, lane, attempt_id, code_ids, lease=terms.lease, server_utc=terms.server_utc, tenure=terms.tenure
-    )
-    return Written(claimed.ids, dict.fromkeys(code_ids.keys() - claimed.ids, KEPT) | claimed.refused)
-
-
-async def _decide(tx: AsyncConnection, operation: Operation, rows: Sequence[Row], terms: Terms) -> dict[int, Decision]:
-    if operation is Operation.ADD:
+async def _decide(tx: AsyncConnection, attempt: Attempt, rows: Sequence[Row], terms: Terms) -> dict[int, Decision]:
+    if attempt.lane.operation is Operation.ADD:
         # A pull may have found what an earlier attempt made only after a look had missed it.
         mirrored = [row for row in rows if row.may_be_mirrored]
         unknown = [row.id for row in mirrored if row.unknown_since_utc]
-        made = await lookups.made_since_queued(tx, [row.id for row in mirrored], terms.server_utc)
+        made = await lookups.made_since_queued(tx, [row.id for row in mirrored], attempt.server_utc)
         made |= await lookups.made_for(tx, unknown, usable_only=True)
         return {row.id: Stands(made[row.id]) if row.id in made else Send() for row in rows}
     named, as_of = await lookups.named_by(tx, rows), terms.freshness.complete_as_of
@@ -187,7 +168,6 @@ async def _complete_unsent(
     """How many stand, how many failed, and what is refused."""
     decided = [row.id for row in rows if isinstance(decisions[row.id], Stands | Fail)]
     claimed = await claims.claim_unsent(tx, attempt_id, decided)
-    refused = dict.fromkeys(set(decided) - claimed.ids, KEPT) | claimed.refused
     resolved = resolve_unsent([row for row in rows if row.id in claimed.ids], decisions)
     counts = (await complete(tx, attempt_id, resolved)).counts if claimed.ids else Counter()
-    return counts[Status.DONE], counts[Status.FAILED], refused
+    return counts[Status.DONE], counts[Status.FAILED], claimed.unwritten(decided)

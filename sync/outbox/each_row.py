@@ -43,6 +43,10 @@ class Written:
     ids: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
 
+    def unwritten(self, row_ids: Iterable[int]) -> dict[int, str]:
+        """Why those of these rows were not written that were not, also where nothing says so."""
+        return dict.fromkeys({*row_ids} - self.ids, KEPT) | self.refused
+
 
 async def at_once(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[R]], opened: Opened) -> R:
     """What `work` returns, from a transaction without savepoints; where a row is refused, from one with them.

@@ -61,7 +61,7 @@ class Pusher:
         self._sender = Sender(connection, settings)
         waits = Waits(settings.read_after_write_delay, rng, settings.retry)
         self._completer = Completer(connection, waits, freshness)
-        self._bisector = Bisector(connection, self._sender, self._completer, settings.lease, watch)
+        self._bisector = Bisector(connection, self._sender, self._completer, watch)
         self._slots = asyncio.Semaphore(CALLS_IN_FLIGHT)
         self._has_more = False
         self._finder = DueFinder(connection)
@@ -169,7 +169,7 @@ class Pusher:
         """Claim one batch of each lane in which something is found; the lanes in which there may be more."""
         may_claim_as_found = not self._slots.locked()
         if may_claim_as_found and (found := await self._start_batch(self._claimer.claimed_as_found(), calls)):
-            return [found.batch.lane] if found.has_more else []
+            return [found.batch.attempt.lane] if found.has_more else []
         seen = await self._finder.find(self._freshness(), is_looked=may_claim_as_found)
         self._completer.report.failed += self.waiting.failed
         lanes = await self._not_waiting_for_clock(seen.lanes)
@@ -256,7 +256,7 @@ class Pusher:
         """The batch that was sent, and its outcome; None where nothing was to be."""
         async with claim as one:
             if one:
-                in_flight.enter_context(self.watch.in_flight(one.dispatched.batch.attempt_id))
+                in_flight.enter_context(self.watch.in_flight(one.dispatched.batch.attempt.id))
                 self._note_dispatched(one.dispatched)
             if not claimed.done():
                 claimed.set_result(one.dispatched if one else None)

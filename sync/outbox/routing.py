@@ -87,7 +87,7 @@ async def fail_unknown(
 
 async def _note_refused(tx: AsyncConnection, row_ids: Sequence[int], written: Written) -> None:
     """Have rows say why they wait that something on the table keeps from being written, and leave them for a while."""
-    refused = dict.fromkeys({*row_ids} - written.ids, KEPT) | written.refused
+    refused = written.unwritten(row_ids)
     for reason in set(refused.values()):
         some = [row_id for row_id, one in refused.items() if one == reason]
         await write_each(tx, some, partial(write_rows, tx, _NOTE_REFUSED, reason=reason, rest=SET_ASIDE_FOR))

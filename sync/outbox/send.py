@@ -117,7 +117,7 @@ class Sender:
             return Outcome(Verdict.NOT_PROCESSED)
         self.calls += 1
         try:
-            with span("push", operation=batch.lane.operation, rows=len(batch.rows)):
+            with span("push", operation=batch.attempt.lane.operation, rows=len(batch.rows)):
                 outcome = await self._call(batch)
         except Stopped:
             return Outcome(Verdict.NOT_PROCESSED)
@@ -153,7 +153,8 @@ class Sender:
 
     async def learn(self, batch: Batch, outcome: Outcome) -> Outcome:
         """The outcome, and where a delete was refused alone, whether somebody else has deleted its code just before."""
-        if outcome.verdict is not Verdict.REFUSED or batch.lane.operation is Operation.ADD or len(batch.rows) > 1:
+        is_add = batch.attempt.lane.operation is Operation.ADD
+        if outcome.verdict is not Verdict.REFUSED or is_add or len(batch.rows) > 1:
             return outcome
         (row,) = batch.rows
         if row.voucher_id is None or row.target_code_id is None:
@@ -165,7 +166,7 @@ class Sender:
         return replace(outcome, is_gone=any(not code.is_active for code in codes))
 
     async def _call(self, batch: Batch) -> Outcome:
-        client, lane, timeout_s = self._connection.client, batch.lane, self._settings.write_timeout_s
+        client, lane, timeout_s = self._connection.client, batch.attempt.lane, self._settings.write_timeout_s
         if lane.operation is Operation.ADD:
             page = await operations.add_voucher_codes(client, lane.enterprise_id, batch.rows, timeout_s=timeout_s)
             return Outcome(None, codes=page.records, rejected=page.rejected)

@@ -20,7 +20,7 @@ from sync.outbox.claims import Lane
 from sync.outbox.rules import Operation
 from sync.postgres.engine import in_transaction, transaction
 from tests.fleet.members import HOTELS, Time, joining, owners, share
-from tests.support.queue import LEASE, SENT_UTC
+from tests.support.claims import attempt_of
 from tests.support.statements import statements
 
 OWNERS_READ = "is_of_environment"
@@ -252,10 +252,11 @@ async def test_after_an_outage_of_the_database_nobody_is_dead(engines: list[Asyn
 async def test_a_claim_is_made_only_by_who_owns_the_connection_still(engines: list[AsyncEngine], time: Time) -> None:
     zombie, heir = joining(engines[0]), joining(engines[1])
     mine = (await zombie.beat()).owned["hotel 1"]
-    lane, tenure = Lane("hotel 1", Operation.ADD, None), Tenure(zombie.replica.process, mine.epoch, Trust(float("inf")))
+    attempt = attempt_of(uuid4(), Lane("hotel 1", Operation.ADD, None))
+    tenure = Tenure(zombie.replica.process, mine.epoch, Trust(float("inf")))
 
     async def claim(tx: AsyncConnection) -> None:
-        await claims.claim(tx, lane, uuid4(), {1: None}, lease=LEASE, server_utc=SENT_UTC, tenure=tenure)
+        await claims.claim(tx, attempt, {1: None}, tenure)
 
     await in_transaction(engines[0], claim)
     await heir.beat()

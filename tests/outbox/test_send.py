@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from sync.connection.tenure import now_s
 from sync.demo.simulator import Close, Hang, Operation
 from sync.mirror.freshness import MirrorFreshness
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import Attempt, Lane, as_daemon
 from sync.outbox.dispatch import Batch, Terms, claim_due
 from sync.outbox.rules import Operation as Change
 from sync.outbox.rules import Verdict
@@ -75,8 +76,8 @@ async def claimed_add(mirror: Mirror, outbox: Outbox) -> Batch:
     lane, incarnation = Lane(mirror.connection.name, Change.ADD, mirror.hotel.id), mirror.connection.incarnation
     await incarnation.check(mirror.connection.engine)
     async with as_daemon(mirror.connection.engine) as tx:
-        terms = Terms(1, SETTINGS.lease, mirror.clock(), MirrorFreshness(), incarnation, SETTINGS.delete_guards)
-        return (await claim_due(tx, lane, terms)).batch
+        terms = Terms(1, MirrorFreshness(), incarnation, SETTINGS.delete_guards)
+        return (await claim_due(tx, Attempt(uuid4(), lane, SETTINGS.lease, mirror.clock()), terms)).batch
 
 
 @pytest.mark.parametrize("how", ["its connection is another's", "it was not heard for long"])

@@ -2,9 +2,9 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,8 +15,8 @@ from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import claims as product
 from sync.outbox import expired_claims
 from sync.outbox.claim_watch import ClaimWatch
-from sync.outbox.claims import BEGINNING, Lane, Position, as_daemon, by_index
-from sync.outbox.completion import Completed, Returning, complete
+from sync.outbox.claims import BEGINNING, Attempt, Lane, Position, as_daemon, by_index
+from sync.outbox.completion import Completed, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Dispatched, Terms, claim_due
 from sync.outbox.due import lock_due
@@ -38,6 +38,10 @@ LOST = Completion(
 )
 BUSY = Completion(Status.PENDING, "not processed", "too many requests", 429, "request 1", timedelta(seconds=30))
 BAD = Completion(Status.FAILED, "refused", "Invalid Value", 400, "request 3")
+
+
+def attempt_of(attempt_id: UUID = ONE, lane: Lane = ADDS, server_utc: datetime = SENT_UTC) -> Attempt:
+    return Attempt(attempt_id, lane, LEASE, server_utc)
 
 
 async def in_turn(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
@@ -72,7 +76,7 @@ async def claim(
     """Claims rows for an attempt, which is committed."""
     async with as_daemon(outbox.engine) as tx:
         code_ids = {row_id: (codes or {}).get(row_id) for row_id in row_ids}
-        await product.claim(tx, lane, attempt_id, code_ids, lease=LEASE, server_utc=SENT_UTC)
+        await product.claim(tx, attempt_of(attempt_id, lane), code_ids)
 
 
 async def silent_since_a_lease(tx: AsyncConnection, connection: str) -> ClaimWatch:
@@ -98,7 +102,7 @@ async def complete_rows(
     completion: Completion,
     code_ids: Mapping[int, UUID] | None = None,
     *,
-    returning: Returning | None = None,
+    returning: Attempt | None = None,
 ) -> Completed:
     """Completes rows of an attempt, all alike."""
     rows = [
@@ -134,8 +138,6 @@ async def claim_due_now(
     await incarnation.check(outbox.engine)
     terms = Terms(
         limit=limit,
-        lease=LEASE,
-        server_utc=SENT_UTC,
         freshness=freshness or MirrorFreshness(),
         incarnation=incarnation,
         delete_guards=[rule],
@@ -143,12 +145,14 @@ async def claim_due_now(
         seen=seen or NOTHING,
     )
 
+    attempt = attempt_of(uuid4(), lane)
+
     async def look_and_claim(tx: AsyncConnection) -> Dispatched:
         found, locked = await look_and_lock(tx, lane.connection, NOTHING, without)
         is_all = found.lanes == [lane]
-        return await claim_due(tx, lane, replace(terms, seen=found, locked=locked) if is_all else terms)
+        return await claim_due(tx, attempt, replace(terms, seen=found, locked=locked) if is_all else terms)
 
-    claim_seen = partial(claim_due, lane=lane, terms=terms)
+    claim_seen = partial(claim_due, attempt=attempt, terms=terms)
     return await at_once(outbox.engine, claim_seen if seen else look_and_claim, by_index)
 
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.outbox.claims import as_daemon, claim
 from sync.outbox.rules import Status
-from tests.support.claims import DONE, complete_rows
+from tests.support.claims import DONE, attempt_of, complete_rows
 from tests.support.database import code, store
-from tests.support.queue import ADDS, LEASE, SENT_UTC, VOUCHER, Outbox, as_user, execute, queue
+from tests.support.queue import VOUCHER, Outbox, as_user, execute, queue
 
 ROWS = 300
 READ = """
@@ -84,9 +84,9 @@ async def test_completing_in_a_session_that_has_done_so_when_the_outbox_was_empt
             row_ids = [await queue(tx, value=f"{uuid4()}") or 0 for _ in range(count)]
         async with as_daemon(outbox.engine) as tx:
             before = (await tx.execute(text(READ))).one()
-            attempt_id = uuid4()
-            await claim(tx, ADDS, attempt_id, dict.fromkeys(row_ids), lease=LEASE, server_utc=SENT_UTC)
-            completed = await complete_rows(tx, attempt_id, row_ids, DONE, {one: uuid4() for one in row_ids})
+            attempt = attempt_of(uuid4())
+            await claim(tx, attempt, dict.fromkeys(row_ids))
+            completed = await complete_rows(tx, attempt.id, row_ids, DONE, {one: uuid4() for one in row_ids})
             read = (await tx.execute(text(READ))).one().by_reading_all - before.by_reading_all
         assert completed.counts == {Status.DONE: len(row_ids)}
     assert read < ROWS

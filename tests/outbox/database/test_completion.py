@@ -6,18 +6,29 @@ import pytest
 
 from sync.outbox import claims as product
 from sync.outbox.claims import as_daemon
-from sync.outbox.completion import Returning
 from sync.outbox.outcomes import Blocks, Completion
 from sync.outbox.rules import Status, Uncertainty
-from tests.support.claims import BAD, BUSY, DONE, LOST, ONE, OTHER, SECOND, claim, complete_rows, complete_some
+from tests.support.claims import (
+    BAD,
+    BUSY,
+    DONE,
+    LOST,
+    ONE,
+    OTHER,
+    SECOND,
+    attempt_of,
+    claim,
+    complete_rows,
+    complete_some,
+)
 from tests.support.database import CONNECTION, PATIENCE_S, uuid
-from tests.support.queue import ADDS, FINISHED, LEASE, SENT_UTC, Outbox, execute
+from tests.support.queue import FINISHED, LEASE, SENT_UTC, Outbox, execute
 
 
 async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> None:
     add, delete = await outbox.add(), await outbox.delete("SUMMER")
     async with as_daemon(outbox.engine) as tx:
-        await product.claim(tx, ADDS, ONE, {add: None, delete: uuid(7)}, lease=LEASE, server_utc=SENT_UTC)
+        await product.claim(tx, attempt_of(), {add: None, delete: uuid(7)})
     for row_id, code_id in ((add, None), (delete, uuid(7))):
         row = await outbox.row(row_id)
         assert (row["status"], row["attempt_id"], row["attempts"]) == ("sending", ONE, 1)
@@ -34,7 +45,7 @@ async def test_a_second_claim_keeps_when_it_was_first_sent(outbox: Outbox) -> No
     await claim(outbox, add)
     await complete_some(outbox, BUSY, add)
     async with as_daemon(outbox.engine) as tx:
-        await product.claim(tx, ADDS, OTHER, {add: None}, lease=LEASE, server_utc=SENT_UTC + SECOND)
+        await product.claim(tx, attempt_of(OTHER, server_utc=SENT_UTC + SECOND), {add: None})
     row = await outbox.row(add)
     assert (row["first_sent_utc"], row["attempts"], row["attempt_id"]) == (SENT_UTC, 2, OTHER)
 
@@ -164,7 +175,7 @@ async def test_rows_move_between_attempts_that_both_get_time(outbox: Outbox) -> 
     await execute(outbox.engine, "UPDATE sync.attempts SET until = now() - interval '1 hour'")
     async with as_daemon(outbox.engine) as tx:
         rows_ = [moving, ended, theirs]
-        assert await product.move(tx, ONE, OTHER, rows_, lease=LEASE, is_sent=True) == {moving}
+        assert await product.move(tx, ONE, attempt_of(OTHER), rows_, is_sent=True) == {moving}
     attempts = [(await outbox.row(row_id))["attempt_id"] for row_id in (moving, staying, ended, theirs)]
     assert attempts == [OTHER, ONE, ONE, OTHER]
     assert (await outbox.row(moving))["attempts"] == 2
@@ -178,10 +189,10 @@ async def test_rows_that_stay_claimed_go_back_to_the_attempt_that_they_came_from
     rows_ = [await outbox.add(), await outbox.add()]
     await claim(outbox, *rows_)
     async with as_daemon(outbox.engine) as tx:
-        await product.begin_attempt(tx, ADDS, OTHER, lease=LEASE, server_utc=SENT_UTC)
-        await product.move(tx, ONE, OTHER, rows_, lease=LEASE, is_sent=True)
+        await product.begin_attempt(tx, attempt_of(OTHER))
+        await product.move(tx, ONE, attempt_of(OTHER), rows_, is_sent=True)
         stays = replace(BAD, status=Status.SENDING)
-        completed = await complete_rows(tx, OTHER, rows_, stays, returning=Returning(ONE, LEASE))
+        completed = await complete_rows(tx, OTHER, rows_, stays, returning=attempt_of())
     assert (completed.counts, completed.refused) == ({}, {})
     for row_id in rows_:
         row = await outbox.row(row_id)

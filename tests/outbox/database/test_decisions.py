@@ -30,10 +30,10 @@ async def test_a_batch_is_claimed_and_committed_with_its_attempt(outbox: Outbox)
     assert sent(claimed) == row_ids[:2]
     assert [row.attempts for row in claimed.batch.rows] == [1, 1]
     assert (claimed.done, claimed.waiting, claimed.held) == (0, 0, 0)
-    assert set(await outbox.open_attempts()) == {claimed.batch.attempt_id}
+    assert set(await outbox.open_attempts()) == {claimed.batch.attempt.id}
     assert [(await outbox.row(one))["attempt_id"] for one in row_ids] == [
-        claimed.batch.attempt_id,
-        claimed.batch.attempt_id,
+        claimed.batch.attempt.id,
+        claimed.batch.attempt.id,
         None,
     ]
     assert await outbox.statuses() == ["sending", "sending", "pending"]
@@ -79,7 +79,7 @@ async def test_a_delete_by_value_that_had_no_effect_is_decided_anew(outbox: Outb
     await store(outbox.engine, code(1, updated_utc=utc(2026, 1, 1)))
     delete = await outbox.delete("SUMMER")
     claimed = await claim_due_now(outbox, DELETES)
-    await complete_some(outbox, BUSY, delete, attempt_id=claimed.batch.attempt_id)
+    await complete_some(outbox, BUSY, delete, attempt_id=claimed.batch.attempt.id)
     await store(outbox.engine, code(1, is_active=False, updated_utc=utc(2026, 2, 1)), code(2))
     await outbox.set(delete, next_attempt_at=utc(2026, 1, 1))
     claimed = await claim_due_now(outbox, DELETES)

@@ -12,7 +12,7 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.due import lock_due
 from sync.outbox.look import due_lanes
 from sync.outbox.rules import Operation, Row, Status
-from tests.support.claims import ONE, OTHER, Lock, as_few, by_the_look, in_turn, may_go
+from tests.support.claims import ONE, OTHER, Lock, as_few, attempt_of, by_the_look, in_turn, may_go
 from tests.support.database import CONNECTION, PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
 from tests.support.queue import (
@@ -20,7 +20,6 @@ from tests.support.queue import (
     DELETES,
     FINISHED,
     HOTEL,
-    LEASE,
     OTHER_VOUCHER,
     SENT_UTC,
     UNFINISHED,
@@ -163,8 +162,8 @@ async def test_two_claimers_share_what_is_due_and_wait_for_nobody(outbox: Outbox
         second = [row.id for row in await lock_due(other, ADDS, 3)]
         async with as_daemon(outbox.engine) as third:
             rest = [row.id for row in await lock_due(third, ADDS, 100)]
-            await product.claim(other, ADDS, OTHER, dict.fromkeys(second), lease=LEASE, server_utc=SENT_UTC)
-            await product.claim(one, ADDS, ONE, dict.fromkeys(first), lease=LEASE, server_utc=SENT_UTC)
+            await product.claim(other, attempt_of(OTHER), dict.fromkeys(second))
+            await product.claim(one, attempt_of(), dict.fromkeys(first))
     assert [first, second, rest] == [row_ids[:2], row_ids[2:5], row_ids[5:]]
     assert await may_go(outbox) == rest
 
@@ -191,7 +190,7 @@ async def test_many_claimers_at_once_never_get_the_same_row(outbox: Outbox) -> N
         while True:
             async with as_daemon(outbox.engine) as tx:
                 found = [row.id for row in await lock_due(tx, ADDS, 7)]
-                await product.claim(tx, ADDS, uuid4(), dict.fromkeys(found), lease=LEASE, server_utc=SENT_UTC)
+                await product.claim(tx, attempt_of(uuid4()), dict.fromkeys(found))
             if not found and not await may_go(outbox):
                 return
             claimed.extend(found)
@@ -208,7 +207,7 @@ async def test_a_row_waits_for_one_that_somebody_is_about_to_claim(outbox: Outbo
     async with as_daemon(outbox.engine) as tx:
         assert [row.id for row in await lock_due(tx, DELETES, 1)] == [first]
         assert await may_go(outbox) == []
-        await product.claim(tx, DELETES, ONE, {first: ONE}, lease=LEASE, server_utc=SENT_UTC)
+        await product.claim(tx, attempt_of(lane=DELETES), {first: ONE})
         assert await may_go(outbox) == []
     assert await may_go(outbox) == []
 

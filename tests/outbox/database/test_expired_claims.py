@@ -10,11 +10,11 @@ from sync.outbox.claims import Lane, as_daemon
 from sync.outbox.outcomes import Completion
 from sync.outbox.rules import Operation, Status, Uncertain, Uncertainty
 from sync.outbox.unfinished import load_unfinished
-from tests.support.claims import LOST, ONE, OTHER, claim, complete_rows, complete_some
+from tests.support.claims import LOST, ONE, OTHER, attempt_of, claim, complete_rows, complete_some
 from tests.support.claims import expire_claims as expire_claims_in
 from tests.support.database import CONNECTION, PATIENCE_S, blocked, uuid
 from tests.support.instants import utc
-from tests.support.queue import ADDS, HOTEL, LEASE, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, as_user, change, execute
+from tests.support.queue import HOTEL, OTHER_VOUCHER, SENT_UTC, VOUCHER, Outbox, as_user, change, execute
 
 WAIT = timedelta(seconds=15)
 
@@ -58,8 +58,8 @@ async def test_a_row_that_is_moved_to_a_living_attempt_meanwhile_stays_claimed(o
     await expire(outbox)
     async with asyncio.timeout(PATIENCE_S):
         async with as_daemon(outbox.engine) as tx:
-            await product.begin_attempt(tx, ADDS, OTHER, lease=LEASE, server_utc=SENT_UTC)
-            assert await product.move(tx, ONE, OTHER, [row_id], lease=LEASE) == {row_id}
+            await product.begin_attempt(tx, attempt_of(OTHER))
+            assert await product.move(tx, ONE, attempt_of(OTHER), [row_id]) == {row_id}
             rescuer = asyncio.create_task(expire_claims(outbox))
             await blocked(outbox.engine, rescuer)
         assert await rescuer == 0
@@ -158,8 +158,8 @@ async def test_an_attempt_of_the_dead_without_any_row_is_forgotten(outbox: Outbo
     row_ids = [await outbox.add(), await outbox.add()]
     await claim(outbox, *row_ids)
     async with as_daemon(outbox.engine) as tx:
-        await product.begin_attempt(tx, Lane(CONNECTION, Operation.ADD, HOTEL), OTHER, lease=LEASE, server_utc=SENT_UTC)
-        await product.move(tx, ONE, OTHER, row_ids, lease=LEASE)
+        await product.begin_attempt(tx, attempt_of(OTHER))
+        await product.move(tx, ONE, attempt_of(OTHER), row_ids)
     await expire_claims(outbox)
     assert set(await outbox.open_attempts()) == {ONE, OTHER}
     await expire(outbox, ONE)
@@ -176,8 +176,7 @@ async def test_it_stays_known_since_when_an_outcome_is_unknown(outbox: Outbox) -
     later = SENT_UTC + timedelta(hours=1)
     async with as_daemon(outbox.engine) as tx:
         await complete_rows(tx, ONE, [row_id], Completion(Status.PENDING, "looked up"))
-        lane = Lane(CONNECTION, Operation.ADD, HOTEL)
-        await product.claim(tx, lane, OTHER, {row_id: None}, lease=LEASE, server_utc=later)
+        await product.claim(tx, attempt_of(OTHER, server_utc=later), {row_id: None})
         await complete_rows(tx, OTHER, [row_id], LOST)
     assert (await outbox.row(row_id))["unknown_since_utc"] == SENT_UTC
 

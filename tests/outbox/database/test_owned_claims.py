@@ -10,9 +10,9 @@ from sync.connection.tenure import Tenure, Trust
 from sync.core.errors import Stopped
 from sync.outbox import claims
 from sync.outbox.claims import as_daemon
-from tests.support.claims import ONE
+from tests.support.claims import attempt_of
 from tests.support.database import CONNECTION
-from tests.support.queue import ADDS, LEASE, SENT_UTC, Outbox, execute
+from tests.support.queue import Outbox, execute
 
 EPOCH = 7
 OWNED = """
@@ -32,7 +32,7 @@ async def owner(outbox: Outbox) -> AsyncIterator[UUID]:
 
 async def claim(outbox: Outbox, row_id: int, tenure: Tenure) -> set[int]:
     async with as_daemon(outbox.engine) as tx:
-        claimed = await claims.claim(tx, ADDS, ONE, {row_id: None}, lease=LEASE, server_utc=SENT_UTC, tenure=tenure)
+        claimed = await claims.claim(tx, attempt_of(), {row_id: None}, tenure)
     return set(claimed.ids)
 
 

@@ -8,13 +8,13 @@ import pytest
 
 from sync.outbox import claims as product
 from sync.outbox import retention
-from sync.outbox.claims import Lane, as_daemon
+from sync.outbox.claims import as_daemon
 from sync.outbox.outcomes import Completion
-from sync.outbox.rules import Operation, Status
-from tests.support.claims import complete_rows
-from tests.support.database import CONNECTION, execute, rows, uuid
+from sync.outbox.rules import Status
+from tests.support.claims import attempt_of, complete_rows
+from tests.support.database import execute, rows, uuid
 from tests.support.instants import utc
-from tests.support.queue import FINISHED, HOTEL, LEASE, SENT_UTC, Outbox
+from tests.support.queue import FINISHED, Outbox
 
 
 async def prune(outbox: Outbox, keep: timedelta) -> int:
@@ -48,9 +48,9 @@ async def claim_for(outbox: Outbox, row_id: int, status: Status) -> None:
         await outbox.bring(row_id, status)
         return
     async with as_daemon(outbox.engine) as tx:
-        attempt_id, lane = UUID(int=row_id), Lane(CONNECTION, Operation.ADD, HOTEL)
-        await product.claim(tx, lane, attempt_id, {row_id: None}, lease=LEASE, server_utc=SENT_UTC)
-        await complete_rows(tx, attempt_id, [row_id], Completion(status, "so"), {row_id: uuid(7)})
+        attempt = attempt_of(UUID(int=row_id))
+        await product.claim(tx, attempt, {row_id: None})
+        await complete_rows(tx, attempt.id, [row_id], Completion(status, "so"), {row_id: uuid(7)})
 
 
 async def test_some_are_pruned_at_a_time_the_oldest_first(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:

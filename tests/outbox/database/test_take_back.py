@@ -1,7 +1,7 @@
 """A delete of an add that was not sent yet cancels it, and deletes what stands all the same."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +13,12 @@ from sync.outbox.claims import as_daemon, claim
 from sync.outbox.due import lock_due
 from sync.outbox.gap import hold_before_gap
 from sync.outbox.rules import Status
+from tests.support.claims import attempt_of
 from tests.support.database import PATIENCE_S, code, rows, store, uuid
 from tests.support.instants import utc
 from tests.support.queue import (
     ADDS,
     OTHER_VOUCHER,
-    SENT_UTC,
     UNKNOWN_VOUCHER,
     VOUCHER,
     Outbox,
@@ -106,9 +106,8 @@ async def test_a_code_that_stands_no_longer_needs_no_delete(outbox: Outbox) -> N
 
 async def claim_all(tx: AsyncConnection) -> list[int]:
     """Claims every add that is due."""
-    attempt_id = uuid4()
     due = [row.id for row in await lock_due(tx, ADDS, 100)]
-    await claim(tx, ADDS, attempt_id, dict.fromkeys(due), lease=timedelta(seconds=30), server_utc=SENT_UTC)
+    await claim(tx, attempt_of(uuid4()), dict.fromkeys(due))
     return due
 
 

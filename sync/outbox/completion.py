@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +20,8 @@ from sync.outbox import moved
 from sync.outbox.claims import Attempt, end_attempt, move
 from sync.outbox.each_row import KEPT, Written, write_each
 from sync.outbox.followers import move_followers
-from sync.outbox.outcomes import IDS, SET_ASIDE, Completion, Resolved
-from sync.outbox.rules import Status, Uncertainty, Verdict
+from sync.outbox.outcomes import SET_ASIDE, Completion, Resolved
+from sync.outbox.rules import Status, Uncertainty
 from sync.outbox.tables import outbox, outbox_attempts
 
 
@@ -36,6 +35,14 @@ class Completed:
     ended: set[int] = field(default_factory=set)
     left: set[int] = field(default_factory=set)
     asked_at: datetime | None = None
+
+    def add(self, later: "Completed") -> None:
+        """Take in what was written later, too."""
+        self.counts.update(later.counts)
+        self.refused |= later.refused
+        self.ended |= later.ended
+        self.left |= later.left
+        self.asked_at = later.asked_at or self.asked_at
 
 
 async def complete(
@@ -58,42 +65,24 @@ async def complete(
     for rows, completion in resolved:
         row_ids = [row.id for row in rows]
         if completion.status is Status.SENDING:
-            completed.left.update(await _keep_claimed(tx, attempt_id, row_ids, completion, returning))
+            completed.left |= await _keep_claimed(tx, attempt_id, row_ids, completion, returning)
             continue
-        aside = {row_id for row_id in row_ids if completion.code_ids.get(row_id) in hidden} if hidden else set[int]()
-        shown: Sequence[int] = [row_id for row_id in row_ids if row_id not in aside]
+        aside = {row_id for row_id in row_ids if completion.code_ids.get(row_id) in hidden}
+        shown = [row_id for row_id in row_ids if row_id not in aside]
         if completion.status is Status.FAILED:
-            shown = await _put_off(tx, attempt_id, shown, completion, completed, discovered_as_of=discovered_as_of)
-        await _complete_all(tx, attempt_id, shown, completion, completed)
-        await _complete_all(tx, attempt_id, sorted(aside), replace(completion, error=SET_ASIDE), completed)
+            elsewhere = await moved.elsewhere(tx, shown, completion, discovered_as_of)
+            for wait, waiting in elsewhere.of_wait.items():
+                again = replace(completion, status=Status.PENDING, wait=wait, blocks=None)
+                completed.add(await _complete_all(tx, attempt_id, waiting, again))
+            completed.add(Completed(asked_at=elsewhere.asked_at))
+            put_off = elsewhere.row_ids
+            shown = [row_id for row_id in shown if row_id not in put_off]
+        completed.add(await _complete_all(tx, attempt_id, shown, completion))
+        completed.add(await _complete_all(tx, attempt_id, sorted(aside), replace(completion, error=SET_ASIDE)))
     await end_attempt(tx, attempt_id)
     if completed.ended:
         await move_followers(tx, completed.ended)
     return completed
-
-
-async def _put_off(
-    tx: AsyncConnection,
-    attempt_id: UUID,
-    row_ids: Sequence[int],
-    failed: Completion,
-    completed: Completed,
-    *,
-    discovered_as_of: datetime | None,
-) -> Sequence[int]:
-    """Have rows wait that another connection may make, in place of failing; the others."""
-    if not row_ids or (failed.was_sent and failed.outcome != Verdict.REFUSED):
-        return row_ids  # of what may have been made nothing is made again
-    names_an_id = failed.error == moved.HIDDEN or (
-        failed.http_status == HTTPStatus.BAD_REQUEST and any(name in (failed.error or "") for name in IDS)
-    )
-    found = await moved.elsewhere(tx, row_ids, discovered_as_of, names_an_id=names_an_id, was_sent=failed.was_sent)
-    for wait, waiting in found.of_wait.items():
-        again = replace(failed, status=Status.PENDING, wait=wait, blocks=None)
-        await _complete_all(tx, attempt_id, waiting, again, completed)
-    completed.asked_at = found.asked_at or completed.asked_at
-    elsewhere = {row_id for waiting in found.of_wait.values() for row_id in waiting}
-    return [row_id for row_id in row_ids if row_id not in elsewhere]
 
 
 async def _keep_claimed(
@@ -111,13 +100,13 @@ async def _keep_claimed(
 
 
 async def _complete_all(
-    tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int], completion: Completion, completed: Completed
-) -> None:
+    tx: AsyncConnection, attempt_id: UUID, row_ids: Sequence[int], completion: Completion
+) -> Completed:
     written = await _complete_each(tx, attempt_id, row_ids, completion)
-    completed.counts[completion.status] += len(written.ids)
-    completed.left.update({*row_ids} - written.ids - written.refused.keys())
+    completed = Completed(Counter({completion.status: len(written.ids)}))
+    completed.left = {*row_ids} - written.ids - written.refused.keys()
     if completion.status in {Status.DONE, Status.FAILED}:
-        completed.ended.update(written.ids)
+        completed.ended = written.ids
     for row_id, reason in written.refused.items():
         status, because = Status.PENDING, None
         if completion.was_sent:
@@ -130,6 +119,7 @@ async def _complete_all(
         rested = await _complete_each(tx, attempt_id, [row_id], rests)
         completed.counts[status] += len(rested.ids)
         completed.refused.update(rested.refused)
+    return completed
 
 
 async def _complete_each(

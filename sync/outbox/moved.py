@@ -11,13 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from http import HTTPStatus
 
 from sqlalchemy import Boolean, Interval, Text, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import IS_AT_WORK
 from sync.mirror.take_over import MOVE_ATTEMPTS
+from sync.outbox import outcomes
 from sync.outbox.each_row import IDS, KEPT, REFUSES, Written, write_each, write_rows
+from sync.outbox.outcomes import Completion
+from sync.outbox.rules import Verdict
 from sync.postgres.listen import CHANNEL
 from sync.postgres.metadata import TIMESTAMP
 
@@ -64,28 +68,31 @@ class Elsewhere:
     of_wait: dict[timedelta, list[int]]
     asked_at: datetime | None
 
+    @property
+    def row_ids(self) -> set[int]:
+        """All of them."""
+        return {row_id for row_ids in self.of_wait.values() for row_id in row_ids}
+
 
 async def elsewhere(
-    tx: AsyncConnection,
-    row_ids: Sequence[int],
-    discovered_as_of: datetime | None,
-    *,
-    names_an_id: bool,
-    was_sent: bool = True,
+    tx: AsyncConnection, row_ids: Sequence[int], failed: Completion, discovered_as_of: datetime | None
 ) -> Elsewhere:
-    """Which of the rows that are about to fail another connection may make: its voucher is that one's by now.
+    """Which of the rows that are about to be `failed` another connection may make: its voucher is that one's by now.
 
-    Or it may be soon, where the API refuses an id (`names_an_id`) and another connection at work sees the hotel: a
-    token that has lost a hotel is refused until a discovery of it, and one of the other's. The row waits until one that
-    began since it was first refused (`discovered_as_of` is the last) has listed its voucher, and where that is hidden,
-    for `HIDDEN_FOR` at most; what was not sent waits for that alone. Meanwhile it is tried again, seldom once that
-    takes longer than a discovery does.
+    Or it may be soon, where the API refuses an id and another connection at work sees the hotel: a token that has lost
+    a hotel is refused until a discovery of it, and one of the other's. The row waits until one that began since it was
+    first refused (`discovered_as_of` is the last) has listed its voucher, and where that is hidden, for `HIDDEN_FOR` at
+    most; what was not sent waits for that alone. Meanwhile it is tried again, seldom once that takes longer than a
+    discovery does.
     """
+    if not row_ids or (failed.was_sent and failed.outcome != Verdict.REFUSED):
+        return Elsewhere({}, None)  # of what may have been made nothing is made again
+    refusal = (failed.error or "") if failed.http_status == HTTPStatus.BAD_REQUEST else ""
     parameters = {
         "ids": list(row_ids),
         "discovered": discovered_as_of,
-        "names_an_id": names_an_id,
-        "was_sent": was_sent,
+        "names_an_id": failed.error == HIDDEN or any(name in refusal for name in outcomes.IDS),
+        "was_sent": failed.was_sent,
         "most": HIDDEN_FOR,
     }
     of_wait, asked_at = defaultdict[timedelta, list[int]](list), None

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 
 import click
@@ -48,7 +49,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
             rest = _ask(adoption) if adoption.left.total else Rest.KEEP
             done = adoption.done
             adoption = asyncio.run(_adopt(settings, url, rest, 0.0))
-            adoption.done += done
+            adoption = replace(adoption, done=done + adoption.done)
     click.echo(json.dumps(adoption.summary()) if as_json else sentence(adoption))
     for error in adoption.errors:
         click.echo(f"Error: {error}", err=True)

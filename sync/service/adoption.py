@@ -1,8 +1,7 @@
 """Adopting a database: what a gap holds is looked up in the API, and the rest is released, cancelled or kept."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -52,7 +51,7 @@ class Rest(StrEnum):
     """They stay held, for `voucher-sync outbox release` and `cancel`; so does what is hidden, instead of released."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Adoption:
     """What was done: how many rows were found `done`, `released` and `cancelled`, and which are `left` held.
 
@@ -92,52 +91,57 @@ async def adopt(
 
     Where there is nothing to adopt, what is held still is only looked up.
     """
-    await connection.incarnation.check(connection.engine)
+    engine, everybody = connection.engine, [jobs, *others]
+    await connection.incarnation.check(engine)
     known = connection.incarnation.known
     if known is None or known.gap is None:
-        return await _look_up_kept(connection.engine, [jobs, *others])
-    adoption = Adoption(known.gap)
-    has_waited = await _hold(connection.engine, [jobs, *others], known, pause, adoption)
-    adoption.left = await in_transaction(connection.engine, gap.count_held)
-    if adoption.errors:
-        return adoption
-    if adoption.left.adds and not has_waited:
+        return await _look_up_kept(engine, everybody)
+    has_waited, errors = await _hold(engine, everybody, known, pause)
+    found = Adoption(known.gap, left=await in_transaction(engine, gap.count_held), errors=errors)
+    if errors:
+        return found
+    if found.left.adds and not has_waited:
         await pause()
-    readers = await _read_concerned(connection.engine, [jobs, *others], adoption)
+    readers, errors = await _read_concerned(engine, everybody)
     if readers is None:
-        return adoption
-    await _complete_standing(connection.engine, readers, adoption)
+        return replace(found, errors=errors)
+    done, moved = await _complete_standing(engine, readers), 0
     if rest in (Rest.RELEASE, Rest.CANCEL):
         names = frozenset(one.name for one in readers)
-        await _move_left(connection, adoption, rest, Concerned(names, is_everybody=len(names) == 1 + len(others)))
-    adoption.left = await in_transaction(connection.engine, gap.count_held)
-    adoption.adopted = rest is not None
+        moved = await _move_left(engine, rest, Concerned(names, is_everybody=len(names) == len(everybody)))
+    left = await in_transaction(engine, gap.count_held)
     would_fail = partial(count_unknown, known=known)
-    adoption.failed = await (_record(connection, known) if rest else in_transaction(connection.engine, would_fail))
-    return adoption
+    failed = await (_record(connection, known) if rest else in_transaction(engine, would_fail))
+    released, cancelled = (moved if rest is one else 0 for one in (Rest.RELEASE, Rest.CANCEL))
+    return Adoption(known.gap, rest is not None, done, released, cancelled, failed, left)
 
 
 async def _look_up_kept(engine: AsyncEngine, everybody: Sequence[Jobs]) -> Adoption:
     """Look up what a gap holds that was closed before, as of a voucher that was hidden then; the rest stays held."""
-    adoption = Adoption(None, adopted=True, left=await in_transaction(engine, gap.count_held))
-    if adoption.left.total and (readers := await _read_concerned(engine, everybody, adoption)) is not None:
-        await _complete_standing(engine, readers, adoption)
-        adoption.left = await in_transaction(engine, gap.count_held)
-    return adoption
+    found = Adoption(None, adopted=True, left=await in_transaction(engine, gap.count_held))
+    if not found.left.total:
+        return found
+    readers, errors = await _read_concerned(engine, everybody)
+    if readers is None:
+        return replace(found, errors=errors)
+    done = await _complete_standing(engine, readers)
+    return replace(found, done=done, left=await in_transaction(engine, gap.count_held))
 
 
-async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pause: Pause, adoption: Adoption) -> bool:
+async def _hold(
+    engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pause: Pause
+) -> tuple[bool, list[VoucherSyncError]]:
     """Hold what was queued before the gap, also what is under way or unknown, once it is known not to be done.
 
-    Whether it has waited for that; the adoption has the errors where it could not be known.
+    Whether it has waited for that, and why it could not be known.
     """
     count_open = partial(gap.count_open, known=known, names=[one.connection.name for one in everybody])
     await gap.hold_again(engine, known)
     await gap.hold_all_before_gap(engine, known, waits=True)
-    looks = 0
+    looks, errors = 0, list[VoucherSyncError]()
     while count := await in_transaction(engine, count_open):
         if looks == LOOKS:
-            adoption.errors = [VoucherSyncError(NOT_LOOKED_UP.format(changes=plural(count, "change")))]
+            errors = [VoucherSyncError(NOT_LOOKED_UP.format(changes=plural(count, "change")))]
             break
         if looks:
             await pause()
@@ -146,17 +150,16 @@ async def _hold(engine: AsyncEngine, everybody: Sequence[Jobs], known: Known, pa
             await one.outbox.look_up()
         await gap.hold_all_before_gap(engine, known, waits=True)
         if errors := [error for one in everybody for error in one.health.errors]:
-            adoption.errors = errors
             break
-    return looks > 1
+    return looks > 1, errors
 
 
 async def _read_concerned(
-    engine: AsyncEngine, everybody: Sequence[Jobs], adoption: Adoption
-) -> list[Connection] | None:
+    engine: AsyncEngine, everybody: Sequence[Jobs]
+) -> tuple[list[Connection] | None, list[VoucherSyncError]]:
     """Read all of whom a gap holds rows, until the mirror shows what became of these, and of what was held meanwhile.
 
-    Who was read; None where not all could be, and the adoption has the errors.
+    Who was read; None where not all could be, and why.
     """
     by_name, read = {one.connection.name: one for one in everybody}, dict[str, Connection]()
     while True:
@@ -166,13 +169,11 @@ async def _read_concerned(
             break
         unread = [one for one in missing.values() if not await _read_all(one)]
         if unread:
-            adoption.errors = [error for one in unread for error in one.health.errors]
-            return None
+            return None, [error for one in unread for error in one.health.errors]
         read |= {name: one.connection for name, one in missing.items()}
     if left_out := sorted(concerned.names - read.keys()):
-        adoption.errors = [VoucherSyncError(LEFT_OUT.format(names=", ".join(left_out)))]
-        return None
-    return list(read.values())
+        return None, [VoucherSyncError(LEFT_OUT.format(names=", ".join(left_out)))]
+    return list(read.values()), []
 
 
 async def _read_all(jobs: Jobs) -> bool:
@@ -182,10 +183,11 @@ async def _read_all(jobs: Jobs) -> bool:
     return bool(pulled and pulled.caught_up)
 
 
-async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection], adoption: Adoption) -> None:
+async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection]) -> int:
+    """Make `done` what the mirror shows, which the readers have just read; how many rows."""
     if not readers:  # there was nothing held
-        return
-    after = 0
+        return 0
+    done, after = 0, 0
     unstamped = [
         one
         for one in readers
@@ -194,7 +196,7 @@ async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection],
     while True:
         rows = await in_transaction(engine, partial(gap.held_rows, after=after, limit=AT_ONCE), as_daemon)
         if not rows:
-            return
+            return done
         server_utc = await server_now(readers[0])
         for one in unstamped:
             await _read_unstamped(one, rows)
@@ -203,7 +205,7 @@ async def _complete_standing(engine: AsyncEngine, readers: Sequence[Connection],
             held = await gap.held_rows(tx, since, AT_ONCE)
             return await gap.complete_standing(tx, held, server_utc)
 
-        adoption.done += await in_transaction(engine, complete, as_daemon)
+        done += await in_transaction(engine, complete, as_daemon)
         after = rows[-1].id
 
 
@@ -215,9 +217,11 @@ async def _read_unstamped(connection: Connection, rows: list[Row]) -> None:
         await read_everything(connection, list(some))
 
 
-async def _move_left(connection: Connection, adoption: Adoption, rest: Rest, read: Concerned) -> None:
-    """Release or cancel what was looked up, of those that were `read`; what is held of others since stays so."""
-    counts, after = Counter[Rest](), 0
+async def _move_left(engine: AsyncEngine, rest: Rest, read: Concerned) -> int:
+    """Release or cancel what was looked up, of those that were `read`; how many rows. What is held of others since
+    stays so.
+    """
+    count, after = 0, 0
     move = gap.release if rest is Rest.RELEASE else gap.cancel
 
     async def some(tx: AsyncConnection) -> tuple[int, int]:
@@ -227,12 +231,11 @@ async def _move_left(connection: Connection, adoption: Adoption, rest: Rest, rea
         return len(moved.ids), max(row_ids, default=0)
 
     while True:
-        moved, last = await in_transaction(connection.engine, some, as_daemon)
-        counts[rest] += moved
+        moved, last = await in_transaction(engine, some, as_daemon)
+        count += moved
         if not last:
-            break
+            return count
         after = last
-    adoption.released, adoption.cancelled = counts[Rest.RELEASE], counts[Rest.CANCEL]
 
 
 async def _record(connection: Connection, gap_known: Known) -> int:

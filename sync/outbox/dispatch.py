@@ -131,7 +131,8 @@ async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written
         due = [row for row in locked if row.id not in held.ids | held.refused.keys()]
     else:
         without = {*terms.without, *held.refused}
-        due = await outbox_due.lock_due(tx, lane, terms.limit, without, since=seen.since, are_few=seen.are_few)
+        wanted = outbox_due.Wanted(lane, terms.limit, without, seen.since)
+        due = await outbox_due.lock_due(tx, wanted, are_few=seen.are_few)
     terms.incarnation.refuse_put_back(row.created_at for row in due)
     return due
 

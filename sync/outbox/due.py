@@ -5,7 +5,8 @@ and what one leaves of it goes to the others: 100,000 rows of one user keep anot
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain, groupby, zip_longest
 from typing import Any
@@ -41,51 +42,54 @@ from sync.outbox.tables import IS_IN_TURN, IS_NEXT, QUEUER, ROW_COLUMNS, UNFINIS
 from sync.postgres.metadata import TIMESTAMP
 
 
-async def lock_due(
-    tx: AsyncConnection,
-    lane: Lane,
-    limit: int,
-    without: Iterable[int] = (),
-    *,
-    since: Position = BEGINNING,
-    are_few: bool = False,
-) -> list[Row]:
-    """Due rows of a lane, from a position on, of each user the longest due first, for this transaction to decide on.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which due rows of a lane: at most `limit`, none of those in `without`, from the position `since` on."""
+
+    lane: Lane
+    limit: int
+    without: Collection[int] = ()
+    since: Position = BEGINNING
+
+
+async def lock_due(tx: AsyncConnection, wanted: Wanted, *, are_few: bool = False) -> list[Row]:
+    """The rows that are wanted, of each user the longest due first, for this transaction to decide on.
 
     In a transaction that is opened `by_index`. Left out are rows whose `after_id` is not done; rows behind an
     unfinished one for the same code, since their order counts, but for a delete that another user has put off, or
-    queued behind another change; rows that somebody else holds; and those of `without`. `are_few`: probably all of them
-    are fewer than `limit`, so that nobody need take turns.
+    queued behind another change; and rows that somebody else holds. `are_few`: probably all that are due are fewer than
+    the limit, so that nobody need take turns.
     """
-    found = await _lock_all(tx, lane, limit, without, since) if are_few else None
-    return await _lock_in_turn(tx, lane, limit, without, since) if found is None else found
+    found = await _lock_all(tx, wanted) if are_few else None
+    return await _lock_in_turn(tx, wanted) if found is None else found
 
 
-async def _lock_all(
-    tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int], since: Position
-) -> list[Row] | None:
-    """All due rows of a lane, what has a higher priority first; None where they are not fewer than `limit`."""
-    parameters = {"without": list(without), "limit": limit, **_parameters(lane, since)}
-    rows = (await tx.execute(_all_due(has_hotel=lane.enterprise_id is not None), parameters)).mappings().all()
-    return None if len(rows) == limit else in_order(rows)
+async def _lock_all(tx: AsyncConnection, wanted: Wanted) -> list[Row] | None:
+    """All due rows of a lane, what has a higher priority first; None where they are not fewer than the limit."""
+    parameters = {"without": list(wanted.without), "limit": wanted.limit, **_parameters(wanted)}
+    rows = (await tx.execute(_statements_for(wanted.lane).all_due, parameters)).mappings().all()
+    return None if len(rows) == wanted.limit else in_order(rows)
 
 
-async def _lock_in_turn(
-    tx: AsyncConnection, lane: Lane, limit: int, without: Iterable[int], since: Position
-) -> list[Row]:
-    found: list[Row] = []
-    for priority, turns in groupby(await _turns(tx, lane, since), key=lambda turn: turn[0]):
-        queuers = [queuer for _, queuer in turns]
-        while queuers and len(found) < limit:
-            share = -((len(found) - limit) // len(queuers))
-            left_out = [*without, *(row.id for row in found)]
-            shares = await _lock_shares(tx, lane, priority, queuers, since, share=share, without=left_out)
+async def _lock_in_turn(tx: AsyncConnection, wanted: Wanted) -> list[Row]:
+    statements, parameters, found = _statements_for(wanted.lane), _parameters(wanted), list[Row]()
+    due_turns = (await tx.execute(statements.turns, parameters)).all()
+    for priority, turns in groupby(due_turns, key=lambda turn: turn.priority):
+        queuers = [turn.queuer for turn in turns]
+        while queuers and len(found) < wanted.limit:
+            share = -((len(found) - wanted.limit) // len(queuers))
+            left_out = [*wanted.without, *(row.id for row in found)]
+            turn = {"turn_priority": priority, "queuers": queuers, "share": share, "without": left_out}
+            shares = defaultdict[str, list[Row]](list)
+            for row in (await tx.execute(statements.shares, turn | parameters)).mappings():
+                shares[row["queuer"]].append(_row(row))
             in_turn = chain.from_iterable(zip_longest(*shares.values()))
-            found += [row for row in in_turn if row is not None][: limit - len(found)]
+            found += [one for one in in_turn if one is not None][: wanted.limit - len(found)]
             queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
     return found
 
 
+Conditions = tuple[ColumnElement[bool], ...]
 _QUEUER: ColumnElement[str] = literal_column(QUEUER.text, Text)
 _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
 """Behind connection and operation, and before what orders the rows of a turn: the order of `..._turns_idx`."""
@@ -94,7 +98,8 @@ _TURN_ORDER = (outbox.c.enterprise_id, outbox.c.priority, _QUEUER)
 _SINCE_AT, _SINCE_ID = bindparam("since_at", type_=TIMESTAMP), bindparam("since_id", type_=BigInteger)
 
 
-def _parameters(lane: Lane, since: Position) -> dict[str, Any]:
+def _parameters(wanted: Wanted) -> dict[str, Any]:
+    lane, since = wanted.lane, wanted.since
     hotel = {} if lane.enterprise_id is None else {"hotel": lane.enterprise_id}
     return {
         "lane_connection": lane.connection,
@@ -102,18 +107,6 @@ def _parameters(lane: Lane, since: Position) -> dict[str, Any]:
         "since_at": since.at,
         "since_id": since.id,
     } | hotel
-
-
-def _of_lane(*, has_hotel: bool) -> tuple[ColumnElement[bool], ...]:
-    return (
-        outbox.c.connection == bindparam("lane_connection"),
-        outbox.c.operation == bindparam("lane_operation"),
-        outbox.c.enterprise_id == bindparam("hotel") if has_hotel else outbox.c.enterprise_id.is_(None),
-    )
-
-
-def _pending(*, has_hotel: bool) -> tuple[ColumnElement[bool], ...]:
-    return (literal_column(IS_IN_TURN.text, Boolean), *_of_lane(has_hotel=has_hotel))
 
 
 def is_from_since_on() -> ColumnElement[bool]:
@@ -127,7 +120,7 @@ def is_anothers() -> ColumnElement[bool]:
     return select(vouchers.c.id).where(*moved).correlate(outbox).offset(0).exists()
 
 
-def _may_go() -> tuple[ColumnElement[bool], ...]:
+def _may_go() -> Conditions:
     return (
         is_from_since_on(),
         outbox.c.next_attempt_at <= func.now(),
@@ -155,22 +148,43 @@ def locked_one(seen: FromClause) -> LateralFromClause:
     )
 
 
-# To build one of these statements takes longer than all that the database does for a claim, so each is built once.
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """What finds due rows of lanes that have a hotel, or of those that have none."""
+
+    all_due: Select[Any]
+    turns: Select[Any]
+    shares: Select[Any]
+
+
+def _statements_for(lane: Lane) -> _Statements:
+    return _statements(has_hotel=lane.enterprise_id is not None)
+
+
+# To build one of them takes longer than all that the database does for a claim, so each is built once.
 @cache
-def _all_due(*, has_hotel: bool) -> Select[Any]:
+def _statements(*, has_hotel: bool) -> _Statements:
+    of_lane = (
+        outbox.c.connection == bindparam("lane_connection"),
+        outbox.c.operation == bindparam("lane_operation"),
+        outbox.c.enterprise_id == bindparam("hotel") if has_hotel else outbox.c.enterprise_id.is_(None),
+    )
+    pending = (literal_column(IS_IN_TURN.text, Boolean), *of_lane)
+    return _Statements(_all_due(of_lane), _due_turns(pending), _due_shares(pending))
+
+
+def _all_due(of_lane: Conditions) -> Select[Any]:
     return (
         select(*_columns())
-        .where(literal_column(IS_NEXT.text, Boolean), *_of_lane(has_hotel=has_hotel), *_may_go())
+        .where(literal_column(IS_NEXT.text, Boolean), *of_lane, *_may_go())
         .order_by(outbox.c.next_attempt_at, outbox.c.id)
         .limit(bindparam("limit", type_=Integer))
         .with_for_update(key_share=True, skip_locked=True)
     )
 
 
-@cache
-def _due_turns(*, has_hotel: bool) -> Select[Any]:
+def _due_turns(pending: Conditions) -> Select[Any]:
     """Who has something due of which priority, the highest first. Each is one step in the index."""
-    pending = _pending(has_hotel=has_hotel)
 
     def first(*conditions: ColumnElement[bool]) -> Select[tuple[int, str]]:
         last_first = [column.desc() for column in _TURN_ORDER]
@@ -189,15 +203,14 @@ def _due_turns(*, has_hotel: bool) -> Select[Any]:
     return due.order_by(turns.c.priority.desc())
 
 
-@cache
-def _due_shares(*, has_hotel: bool) -> Select[Any]:
+def _due_shares(pending: Conditions) -> Select[Any]:
     """Up to `share` rows of each of `queuers`."""
     queuers = bindparam("queuers", type_=ARRAY(Text))
     turn = func.pg_catalog.unnest(queuers).table_valued(column("queuer", Text), name="turn").render_derived()
     due = (
         select(*ROW_COLUMNS, is_anothers().label("is_anothers"))
         .where(
-            *_pending(has_hotel=has_hotel),
+            *pending,
             outbox.c.priority == bindparam("turn_priority"),
             turn.c.queuer == _QUEUER,
             *_may_go(),
@@ -208,29 +221,6 @@ def _due_shares(*, has_hotel: bool) -> Select[Any]:
         .lateral("due")
     )
     return select(turn.c.queuer, due).select_from(turn).join(due, true())
-
-
-async def _turns(tx: AsyncConnection, lane: Lane, since: Position) -> list[tuple[int, str]]:
-    due = _due_turns(has_hotel=lane.enterprise_id is not None)
-    return [(row.priority, row.queuer) for row in await tx.execute(due, _parameters(lane, since))]
-
-
-async def _lock_shares(
-    tx: AsyncConnection,
-    lane: Lane,
-    priority: int,
-    queuers: Sequence[str],
-    since: Position,
-    *,
-    share: int,
-    without: Sequence[int],
-) -> dict[str, list[Row]]:
-    due = _due_shares(has_hotel=lane.enterprise_id is not None)
-    turn = {"turn_priority": priority, "queuers": list(queuers), "share": share, "without": list(without)}
-    shares: dict[str, list[Row]] = defaultdict(list)
-    for row in (await tx.execute(due, turn | _parameters(lane, since))).mappings():
-        shares[row["queuer"]].append(_row(row))
-    return shares
 
 
 def _columns() -> list[ColumnElement[Any]]:

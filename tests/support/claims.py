@@ -19,7 +19,7 @@ from sync.outbox.claims import BEGINNING, Attempt, Lane, Position, as_daemon, by
 from sync.outbox.completion import Completed, complete
 from sync.outbox.delete_guard import DeleteGuardRule
 from sync.outbox.dispatch import Dispatched, Terms, claim_due
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.each_row import at_once
 from sync.outbox.look import FEW, NOTHING, Seen, look_and_lock
 from sync.outbox.outcomes import Completion
@@ -46,12 +46,12 @@ def attempt_of(attempt_id: UUID = ONE, lane: Lane = ADDS, server_utc: datetime =
 
 async def in_turn(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
     """What may go of the adds, as where there is much."""
-    return await lock_due(tx, ADDS, FEW, since=since)
+    return await lock_due(tx, Wanted(ADDS, FEW, since=since))
 
 
 async def as_few(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
     """The same, as where all of it fits in a call."""
-    return await lock_due(tx, ADDS, FEW, since=since, are_few=True)
+    return await lock_due(tx, Wanted(ADDS, FEW, since=since), are_few=True)
 
 
 async def by_the_look(tx: AsyncConnection, since: Position = BEGINNING) -> list[Row]:
@@ -62,7 +62,7 @@ async def by_the_look(tx: AsyncConnection, since: Position = BEGINNING) -> list[
 async def may_go(outbox: Outbox, lane: Lane = ADDS, limit: int = 100) -> list[int]:
     """What could be claimed now, which is found by a look too, beside that of other lanes."""
     async with as_daemon(outbox.engine) as tx:
-        found = [row.id for row in await lock_due(tx, lane, limit)]
+        found = [row.id for row in await lock_due(tx, Wanted(lane, limit))]
     async with by_index(outbox.engine) as tx:
         seen, locked = await look_and_lock(tx, lane.connection, NOTHING, without=[])
     looked = {row.id for row in locked}

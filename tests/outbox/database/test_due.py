@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sync.outbox import claims as product
 from sync.outbox import tables
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.look import due_lanes
 from sync.outbox.rules import Operation, Row, Status
 from tests.support.claims import ONE, OTHER, Lock, as_few, attempt_of, by_the_look, in_turn, may_go
@@ -44,7 +44,7 @@ async def test_a_row_holds_what_was_queued(outbox: Outbox) -> None:
     row_id = await outbox.add("SUMMER", validity_start_utc=SENT_UTC, validity_end_utc=utc(2026, 2, 1))
     await outbox.set(row_id, attempts=2)
     async with as_daemon(outbox.engine) as tx:
-        (row,) = await lock_due(tx, ADDS, 1)
+        (row,) = await lock_due(tx, Wanted(ADDS, 1))
     created_at = (await outbox.row(row_id))["created_at"]
     expected = Row(
         row_id, Operation.ADD, VOUCHER, "SUMMER", SENT_UTC, utc(2026, 2, 1), None, None, 2, created_at, None, 0, 0
@@ -158,10 +158,10 @@ async def test_nobody_waits_for_a_later_row_another_value_or_another_voucher(out
 async def test_two_claimers_share_what_is_due_and_wait_for_nobody(outbox: Outbox) -> None:
     row_ids = [await outbox.add() for _ in range(6)]
     async with asyncio.timeout(PATIENCE_S), as_daemon(outbox.engine) as one, as_daemon(outbox.engine) as other:
-        first = [row.id for row in await lock_due(one, ADDS, 2)]
-        second = [row.id for row in await lock_due(other, ADDS, 3)]
+        first = [row.id for row in await lock_due(one, Wanted(ADDS, 2))]
+        second = [row.id for row in await lock_due(other, Wanted(ADDS, 3))]
         async with as_daemon(outbox.engine) as third:
-            rest = [row.id for row in await lock_due(third, ADDS, 100)]
+            rest = [row.id for row in await lock_due(third, Wanted(ADDS, 100))]
             await product.claim(other, attempt_of(OTHER), dict.fromkeys(second))
             await product.claim(one, attempt_of(), dict.fromkeys(first))
     assert [first, second, rest] == [row_ids[:2], row_ids[2:5], row_ids[5:]]
@@ -189,7 +189,7 @@ async def test_many_claimers_at_once_never_get_the_same_row(outbox: Outbox) -> N
     async def claim_on() -> None:
         while True:
             async with as_daemon(outbox.engine) as tx:
-                found = [row.id for row in await lock_due(tx, ADDS, 7)]
+                found = [row.id for row in await lock_due(tx, Wanted(ADDS, 7))]
                 await product.claim(tx, attempt_of(uuid4()), dict.fromkeys(found))
             if not found and not await may_go(outbox):
                 return
@@ -205,7 +205,7 @@ async def test_a_row_waits_for_one_that_somebody_is_about_to_claim(outbox: Outbo
     first = await outbox.delete("SUMMER")
     await outbox.add("SUMMER")
     async with as_daemon(outbox.engine) as tx:
-        assert [row.id for row in await lock_due(tx, DELETES, 1)] == [first]
+        assert [row.id for row in await lock_due(tx, Wanted(DELETES, 1))] == [first]
         assert await may_go(outbox) == []
         await product.claim(tx, attempt_of(lane=DELETES), {first: ONE})
         assert await may_go(outbox) == []

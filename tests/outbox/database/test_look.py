@@ -15,7 +15,7 @@ from sync.outbox import expired_claims, followers, look, routing, uncertain
 from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claims import Lane, Position, as_daemon, by_index
 from sync.outbox.delete_guard import DeleteGuardRule, hold_suspicious
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.look import COMMITTED_WITHIN, FEW, NOTHING, Seen, has_earlier, look_and_lock
 from sync.outbox.rules import Operation, Status
 from sync.postgres.engine import make_engine
@@ -130,7 +130,7 @@ async def test_of_few_rows_it_is_told_of_which_the_mirror_may_have_a_code(outbox
 async def test_what_was_taken_for_few_and_is_more_goes_in_turn(outbox: Outbox) -> None:
     row_ids = [await outbox.add(priority=priority) for priority in (0, 0, 1)]
     async with by_index(outbox.engine) as tx:
-        due = await lock_due(tx, ADDS, 2, are_few=True)
+        due = await lock_due(tx, Wanted(ADDS, 2), are_few=True)
     assert [row.id for row in due] == [row_ids[2], row_ids[0]]
 
 
@@ -200,7 +200,7 @@ async def everything_that_is_done_for_a_row(tx: AsyncConnection, before: Seen, r
     await uncertain.load_uncertain(tx, CONNECTION, with_orphans=False)
     due = await as_few(tx, found.since)
     assert await by_the_look(tx, found.since) == due
-    await lock_due(tx, ADDS, 1, since=found.since)  # as with a backlog
+    await lock_due(tx, Wanted(ADDS, 1, since=found.since))  # as with a backlog
     assert [row.id for row in due] == [row_id]
     await followers.move_followers(tx, [row_id])
 

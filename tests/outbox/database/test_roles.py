@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import UUID
 
 from sync.core.errors import DatabaseError
 from sync.outbox.claims import as_daemon
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.rules import Status
 from sync.outbox.tables import outbox as outbox_table
 from sync.postgres.engine import make_engine
@@ -198,7 +198,7 @@ async def test_a_writer_s_delete_of_another_s_add_goes_after_it(outbox: Outbox, 
         delete = await writer.delete(f"SUMMER {status}")
         assert [await outbox.status(one) for one in (add, delete)] == [status, Status.PENDING]
         async with as_daemon(outbox.engine) as tx:
-            assert delete not in [row.id for row in await lock_due(tx, DELETES, 10)]
+            assert delete not in [row.id for row in await lock_due(tx, Wanted(DELETES, 10))]
     with pytest.raises(DatabaseError, match=SAME_ADD):
         await writer.add("SUMMER held")
 

@@ -9,7 +9,7 @@ import pytest
 
 from sync.outbox import routing
 from sync.outbox.claims import Lane, as_daemon
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.routing import Waiting
 from sync.outbox.rules import Operation, Status
 from tests.support.database import CONNECTION, PATIENCE_S, code, store, uuid
@@ -209,7 +209,7 @@ async def test_an_unknown_row_that_failed_can_be_retried_and_adopted(outbox: Out
     await outbox.change(row_id, status="pending")
     await assign(outbox)
     async with as_daemon(outbox.engine) as tx:
-        assert [row.id for row in await lock_due(tx, Lane(CONNECTION, Operation.ADD, HOTEL), 9)] == [row_id]
+        assert [row.id for row in await lock_due(tx, Wanted(Lane(CONNECTION, Operation.ADD, HOTEL), 9))] == [row_id]
 
 
 async def test_a_user_s_open_transaction_keeps_nobody_else_s_row_waiting(outbox: Outbox) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.gaps import Gap, Known
 from sync.outbox.claims import as_daemon, claim
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.gap import hold_before_gap
 from sync.outbox.rules import Status
 from tests.support.claims import attempt_of
@@ -106,7 +106,7 @@ async def test_a_code_that_stands_no_longer_needs_no_delete(outbox: Outbox) -> N
 
 async def claim_all(tx: AsyncConnection) -> list[int]:
     """Claims every add that is due."""
-    due = [row.id for row in await lock_due(tx, ADDS, 100)]
+    due = [row.id for row in await lock_due(tx, Wanted(ADDS, 100))]
     await claim(tx, attempt_of(uuid4()), dict.fromkeys(due))
     return due
 

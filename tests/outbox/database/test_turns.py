@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from sync.outbox.claims import Lane, as_daemon, by_index
-from sync.outbox.due import lock_due
+from sync.outbox.due import Wanted, lock_due
 from sync.outbox.rules import Operation
 from sync.postgres.engine import make_engine
 from tests.support.database import CONNECTION, rows
@@ -33,7 +33,7 @@ async def queue(outbox: Outbox, user: str, count: int, *, priority: int = 0) -> 
 async def shares(outbox: Outbox, limit: int) -> dict[str, int]:
     """Whose rows go in the next call."""
     async with by_index(outbox.engine) as tx:
-        due = await lock_due(tx, ADDS, limit)
+        due = await lock_due(tx, Wanted(ADDS, limit))
     assert len(due) == len({row.id for row in due}) <= limit
     return dict(Counter((row.value or "").rstrip("0123456789") for row in due))
 
@@ -71,7 +71,7 @@ async def test_what_is_first_of_each_user_is_first_in_the_call(outbox: Outbox) -
     for user in ("a", "b", "c"):
         await queue(outbox, user, 3)
     async with by_index(outbox.engine) as tx:
-        users = [(row.value or "")[0] for row in await lock_due(tx, ADDS, 9)]
+        users = [(row.value or "")[0] for row in await lock_due(tx, Wanted(ADDS, 9))]
     assert [set(users[at : at + 3]) for at in (0, 3, 6)] == [{"a", "b", "c"}] * 3
 
 
@@ -107,7 +107,7 @@ async def test_a_hotel_without_an_id_is_a_lane_of_turns_too(outbox: Outbox) -> N
     await outbox.know(OTHER_VOUCHER.int, enterprise_id=None)
     row_ids = [await outbox.add(voucher_id=OTHER_VOUCHER, priority=number) for number in range(3)]
     async with by_index(outbox.engine) as tx:
-        due = await lock_due(tx, Lane(CONNECTION, Operation.ADD, None), 10)
+        due = await lock_due(tx, Wanted(Lane(CONNECTION, Operation.ADD, None), 10))
     assert [row.id for row in due] == row_ids[::-1]
 
 
@@ -139,7 +139,7 @@ async def test_of_a_call_s_rows_few_are_read_however_many_wait(unused: Outbox, a
     """
     async with by_index(outbox.engine) as tx:
         before = (await tx.execute(text(read))).scalar_one()
-        await lock_due(tx, ADDS, 20)
+        await lock_due(tx, Wanted(ADDS, 20))
         assert (await tx.execute(text(read))).scalar_one() - before < 200
     (row,) = await rows(outbox.engine, "SELECT count(*) AS count FROM mews.voucher_code_outbox")
     assert row["count"] == 3001

@@ -22,9 +22,9 @@ from sync.outbox.claim_watch import ClaimWatch
 from sync.outbox.claimer import Claimed, Claimer
 from sync.outbox.claims import Lane
 from sync.outbox.completer import Completer, PushReport
-from sync.outbox.dispatch import Batch, Dispatched
+from sync.outbox.dispatch import Dispatched
 from sync.outbox.finder import DueFinder
-from sync.outbox.outcomes import Outcome, Waits
+from sync.outbox.outcomes import Waits
 from sync.outbox.routing import Waiting
 from sync.outbox.rules import Operation
 from sync.outbox.send import PushSettings, Sender
@@ -237,9 +237,7 @@ class Pusher:
         """
         try:
             async with self._slots:
-                with ExitStack() as in_flight:
-                    if sent := await self._claim_and_send(claim, claimed, in_flight):
-                        await self._complete(*sent)
+                await self._push_one(claim, claimed)
         except VoucherSyncError as error:
             if claimed.done():
                 self._completer.report.note_error(error)
@@ -250,25 +248,27 @@ class Pusher:
             claimed.cancel()
             raise
 
-    async def _claim_and_send(
-        self, claim: Claim, claimed: "asyncio.Future[Dispatched | None]", in_flight: ExitStack
-    ) -> tuple[Batch, Outcome] | None:
-        """The batch that was sent, and its outcome; None where nothing was to be."""
-        async with claim as one:
-            if one:
-                in_flight.enter_context(self.watch.in_flight(one.dispatched.batch.attempt.id))
-                self._note_dispatched(one.dispatched)
-            if not claimed.done():
-                claimed.set_result(one.dispatched if one else None)
-            if not one or not one.dispatched.batch.rows:
-                return None
-            one.permit.is_used = True
-            batch, position = one.dispatched.batch, one.dispatched.position
-            if position is not None:
-                # If the database loses the claim after this, the witness tells of it: it is not sent again unasked.
-                await self._connection.incarnation.remember(position)
-            outcome = await self._sender.send(batch, one.since_s)
-        return batch, await self._sender.learn(batch, outcome)
+    async def _push_one(self, claim: Claim, claimed: "asyncio.Future[Dispatched | None]") -> None:
+        with ExitStack() as in_flight:
+            async with claim as one:
+                if one:
+                    in_flight.enter_context(self.watch.in_flight(one.dispatched.batch.attempt.id))
+                    self._note_dispatched(one.dispatched)
+                if not claimed.done():
+                    claimed.set_result(one.dispatched if one else None)
+                if not one or not one.dispatched.batch.rows:
+                    return
+                one.permit.is_used = True
+                batch, position = one.dispatched.batch, one.dispatched.position
+                if position is not None:
+                    # If the database loses the claim after this, the witness tells of it: it is not sent again unasked.
+                    await self._connection.incarnation.remember(position)
+                outcome = await self._sender.send(batch, one.since_s)
+            outcome = await self._sender.learn(batch, outcome)
+            try:
+                await self._bisector.complete(batch, outcome)
+            finally:
+                self._wake.set()
 
     def _note_dispatched(self, dispatched: Dispatched) -> None:
         report = self._completer.report
@@ -279,9 +279,3 @@ class Pusher:
         self._completer.ended += dispatched.done + dispatched.failed
         self._connection.set_aside.add(dispatched.set_aside)
         self._finder.waiting = replace(self.waiting, pull=self.waiting.pull or dispatched.waiting > 0)
-
-    async def _complete(self, batch: Batch, outcome: Outcome) -> None:
-        try:
-            await self._bisector.complete(batch, outcome)
-        finally:
-            self._wake.set()

@@ -28,18 +28,18 @@ Scopes = Mapping[UUID, Scope]
 
 async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
     """Note what seems to have drifted in up to 1000 vouchers; one that the API refuses is left out, and said to be."""
-    name, attempts = run.connection.name, list[_Comparing]()
+    name, readers = run.connection.name, list[_Comparing]()
     await misplaced.put_right(run.connection.engine, voucher_ids)
     await run.forget_candidates(voucher_ids)
     begin = partial(db.begin_vouchers, voucher_ids=voucher_ids, overlap=run.settings.overlap)
     scopes = {scope.voucher_id: scope for scope in await run.do(begin)}
 
     def begin_comparing() -> _Comparing:
-        attempts.append(_Comparing(run, scopes))
-        return attempts[-1]
+        readers.append(_Comparing(run, scopes))
+        return readers[-1]
 
     listed = await read_vouchers(run, scopes.values(), begin_comparing)
-    whole = [one.listing for one in attempts if one.is_whole]
+    whole = [one.listing for one in readers if one.is_whole]
 
     async def note(tx: AsyncConnection) -> None:
         await db.require_ours(tx, run.audit)
@@ -51,7 +51,7 @@ async def list_group(run: AuditRun, voucher_ids: list[UUID]) -> None:
     counts = {scope.voucher_id: run.voucher(scope.voucher_id).counts for scope in listed}
     await run.do(lambda tx: db.save_listed(tx, run.audit, listed, counts))
     await run.do(lambda tx: db.finish_vouchers(tx, run.audit, list(counts)))
-    await run.do(lambda tx: pages.forget(tx, [one.listing for one in attempts]))
+    await run.do(lambda tx: pages.forget(tx, [one.listing for one in readers]))
 
 
 async def list_again(run: AuditRun, scopes: Scopes) -> None:

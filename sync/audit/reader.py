@@ -23,8 +23,8 @@ MAX_RESTARTS = 3
 P = TypeVar("P")
 
 
-class Attempt(Protocol[P]):
-    """One try to list some vouchers to their end."""
+class Reader(Protocol[P]):
+    """Lists some vouchers to their end, or tries to, once."""
 
     def pages(self, voucher_ids: Sequence[UUID], page_size: PageSize) -> AsyncIterator[Page[P]]: ...
 
@@ -33,8 +33,8 @@ class Attempt(Protocol[P]):
     def end(self, *, is_whole: bool) -> None: ...
 
 
-async def read_vouchers(run: AuditRun, scopes: Collection[Scope], begin: Callable[[], Attempt[P]]) -> list[Scope]:
-    """List vouchers, in attempts of their own; those that were listed to the end. The others are noted as failed."""
+async def read_vouchers(run: AuditRun, scopes: Collection[Scope], begin: Callable[[], Reader[P]]) -> list[Scope]:
+    """List vouchers, by a reader for each try; those that were listed to the end. The others are noted as failed."""
     page_size, listed = PageSize(), list[Scope]()
     bisection = Bisection(list(scopes))
     while group := bisection.group:
@@ -48,27 +48,27 @@ async def read_vouchers(run: AuditRun, scopes: Collection[Scope], begin: Callabl
 
 
 async def _try(
-    run: AuditRun, voucher_ids: Sequence[UUID], begin: Callable[[], Attempt[P]], page_size: PageSize
+    run: AuditRun, voucher_ids: Sequence[UUID], begin: Callable[[], Reader[P]], page_size: PageSize
 ) -> ApiError | None:
     """List vouchers; why they cannot be listed together."""
     error: ApiError | None = None
     for _ in range(1 + MAX_RESTARTS):
-        attempt = begin()
-        count, error = await _take_pages(run, attempt, attempt.pages(voucher_ids, page_size))
-        attempt.end(is_whole=error is None)
+        reader = begin()
+        count, error = await _take_pages(run, reader, reader.pages(voucher_ids, page_size))
+        reader.end(is_whole=error is None)
         # The record of a cursor that is gone from the API says nothing of the vouchers.
         if not count or not isinstance(error, InvalidRequest) or error.names(operations.VOUCHER_IDS):
             break
     return error
 
 
-async def _take_pages(run: AuditRun, attempt: Attempt[P], pages: AsyncIterator[Page[P]]) -> tuple[int, ApiError | None]:
+async def _take_pages(run: AuditRun, reader: Reader[P], pages: AsyncIterator[Page[P]]) -> tuple[int, ApiError | None]:
     """Take pages while the next ones are read: how many there were, and what ended them too early."""
     count, error = 0, None
 
     async def take(page: Page[P]) -> None:
         try:
-            await attempt.take(page)
+            await reader.take(page)
         finally:
             run.slots.release()
 

@@ -11,7 +11,7 @@ from sync.audit import overwrite, store
 from sync.audit.compare import DRIFT, Difference, MirroredCode, columns_that_differ
 from sync.connection.connection import Connection
 from sync.core.errors import StatementRefused
-from sync.mews.records import VoucherCode
+from sync.mews.records import Rejected, VoucherCode
 from sync.mirror import rejected
 from sync.mirror.rejected import ALTERED
 from sync.mirror.store import CODES, api_object, as_raw, as_rejected, set_aside, target_of
@@ -34,22 +34,9 @@ async def repair(
 
     Raises `DatabaseError` in its variants, where no row can be.
     """
-    ids = _by_kind(differences)
-    engine = connection.engine
-    missing = [(one, here[one].mirrored_at) for one in ids[Difference.ONLY_MIRRORED]]
-    wrong = [(there[one], here[one].mirrored_at) for one in ids[Difference.DIFFERING]]
-    absent = [there[one] for one in ids[Difference.ONLY_LISTED]]
-    marked = await write_all(engine, MARK_MISSING, missing)
-    overwritten = await write_all(engine, OVERWRITE, wrong)
-    added = await write_all(engine, target_of(connection, CODES), absent)
-    written = [*(code for code, _ in overwritten.stored), *added.stored]
-    aside = [
-        *(set_aside(connection, CODES, here[row[0]].code, why) for row, why in marked.refused),
-        *(set_aside(connection, CODES, row[0], why) for row, why in overwritten.refused),
-        *(set_aside(connection, CODES, code, why) for code, why in added.refused),
-    ]
-    marks = [one for one, _ in marked.stored]
-    stand = await in_transaction(engine, partial(store.mirrored, code_ids=[*marks, *(code.id for code in written)]))
+    marked, written, aside = await _write(connection, differences, here, there)
+    code_ids = [*marked, *(code.id for code in written)]
+    stand = await in_transaction(connection.engine, partial(store.mirrored, code_ids=code_ids))
     altered = {code.id: why for code in written if (why := _alteration(stand.get(code.id), code)) is not None}
     aside += [as_rejected(CODES.name, one.id, api_object(one), altered[one.id]) for one in written if one.id in altered]
     taken = [str(code.id) for code in written if code.id not in altered]
@@ -58,10 +45,34 @@ async def repair(
         await rejected.keep(tx, connection.name, aside)
         await rejected.forget(tx, connection.name, CODES.name, taken)
 
-    await in_transaction(engine, note)
-    mended = {one for one in marks if one in stand and stand[one].is_missing}
+    await in_transaction(connection.engine, note)
+    mended = {one for one in marked if one in stand and stand[one].is_missing}
     mended |= {code.id for code in written if _is_mended(stand.get(code.id), here.get(code.id), code)}
     return mended, {UUID(one.record_id) for one in aside if one.record_id}
+
+
+async def _write(
+    connection: Connection,
+    differences: Mapping[UUID, Difference],
+    here: Mapping[UUID, MirroredCode],
+    there: Mapping[UUID, VoucherCode],
+) -> tuple[list[UUID], list[VoucherCode], list[Rejected]]:
+    """The codes that were marked as missing, those that were written, and what is refused of them."""
+    ids = _by_kind(differences)
+    engine = connection.engine
+    missing = [(one, here[one].mirrored_at) for one in ids[Difference.ONLY_MIRRORED]]
+    wrong = [(there[one], here[one].mirrored_at) for one in ids[Difference.DIFFERING]]
+    absent = [there[one] for one in ids[Difference.ONLY_LISTED]]
+    marked = await write_all(engine, MARK_MISSING, missing)
+    overwritten = await write_all(engine, OVERWRITE, wrong)
+    added = await write_all(engine, target_of(connection, CODES), absent)
+    aside = [
+        *(set_aside(connection, CODES, here[row[0]].code, why) for row, why in marked.refused),
+        *(set_aside(connection, CODES, row[0], why) for row, why in overwritten.refused),
+        *(set_aside(connection, CODES, code, why) for code, why in added.refused),
+    ]
+    written = [*(code for code, _ in overwritten.stored), *added.stored]
+    return [one for one, _ in marked.stored], written, aside
 
 
 async def refused_before(

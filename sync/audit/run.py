@@ -6,6 +6,7 @@ it is mended: a code may have moved between two pages, or have changed meanwhile
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from shlex import quote
 from uuid import UUID
 
@@ -42,10 +43,20 @@ async def audit(
 
 
 async def _audit(run: AuditRun) -> AuditReport:
-    report, name = run.report, run.connection.name
+    name = run.connection.name
     run.connection.refusals.forget()
     run.has_rejected = await run.do(lambda tx: rejected.has_any(tx, name))
     sizes = await run.do(lambda tx: db.count_codes(tx, name))
+    await _list_all(run, sizes)
+    run.report.braked = await _guard_against_loss(run)
+    await _confirm_all(run, sizes)
+    await _finish(run)
+    await run.do(lambda tx: counts.correct(tx, name))
+    return run.report
+
+
+async def _list_all(run: AuditRun, sizes: Mapping[UUID, int]) -> None:
+    report, name = run.report, run.connection.name
     voucher_ids = await run.do(lambda tx: db.left_to_list(tx, run.audit))
     report.vouchers_left = len(voucher_ids)
     report.left_out = await run.do(lambda tx: db.count_left_out(tx, name))
@@ -58,7 +69,9 @@ async def _audit(run: AuditRun) -> AuditReport:
         run.on_progress(report)
 
     await for_each(group_vouchers(voucher_ids, sizes), list_some)
-    report.braked = await _guard_against_loss(run)
+
+
+async def _confirm_all(run: AuditRun, sizes: Mapping[UUID, int]) -> None:
     scopes = {scope.voucher_id: scope for scope in await run.do(lambda tx: db.left_to_confirm(tx, run.audit))}
 
     async def confirm_some(group: list[UUID]) -> None:
@@ -66,17 +79,19 @@ async def _audit(run: AuditRun) -> AuditReport:
 
     await for_each(group_vouchers(list(scopes), sizes), confirm_some)
 
+
+async def _finish(run: AuditRun) -> None:
+    """End the audit, and take into the report what was found in all of it."""
+
     async def finish(tx: AsyncConnection) -> list[tuple[UUID, dict[Difference, int], int]]:
-        await rejected.forget_stored(tx, name)
-        await db.finish(tx, run.audit, report.braked)
+        await rejected.forget_stored(tx, run.connection.name)
+        await db.finish(tx, run.audit, run.report.braked)
         return await db.results(tx, run.audit)
 
     for voucher_id, found, repaired in await run.do(finish):
         # With what the process compared that had begun this audit.
         voucher = run.voucher(voucher_id)
         voucher.counts, voucher.repaired = +Counter(found), repaired
-    await run.do(lambda tx: counts.correct(tx, name))
-    return report
 
 
 async def _guard_against_loss(run: AuditRun) -> str | None:

@@ -9,6 +9,7 @@ from functools import partial
 import click
 
 from sync import logs
+from sync.cli import event_loop
 from sync.cli.database import open_database
 from sync.cli.others import await_others
 from sync.core.plurals import in_seconds, plural
@@ -44,11 +45,11 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
     with open_database(settings) as url:
         is_asked = choice is None and not as_json and sys.stdin.isatty()
         rest = None if is_asked or choice == SHOW else Rest(choice or Rest.RELEASE)
-        adoption = asyncio.run(_adopt(settings, url, rest, wait_s))
+        adoption = event_loop.run(_adopt(settings, url, rest, wait_s))
         if is_asked and not (adoption.adopted or adoption.errors):
             rest = _ask(adoption) if adoption.left.total else Rest.KEEP
             done = adoption.done
-            adoption = asyncio.run(_adopt(settings, url, rest, 0.0))
+            adoption = event_loop.run(_adopt(settings, url, rest, 0.0))
             adoption = replace(adoption, done=done + adoption.done)
     click.echo(json.dumps(adoption.summary()) if as_json else sentence(adoption))
     for error in adoption.errors:

@@ -21,6 +21,7 @@ from sync.audit.context import AuditSettings
 from sync.audit.report import AuditReport, VoucherReport
 from sync.audit.run import audit as run_audit
 from sync.audit.store import require_begun
+from sync.cli import event_loop
 from sync.cli.database import open_database
 from sync.cli.progress import Show, call_progress
 from sync.cli.terminal import as_cell, print_table
@@ -47,7 +48,7 @@ def audit(*, repair: bool, accept_loss: bool, as_json: bool, name: str | None) -
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with open_database(settings) as url:
         how = replace(app.audit_settings(settings), repair=repair, accept_loss=accept_loss)
-        report, names, others = asyncio.run(_audit_all(settings, url, how, name))
+        report, names, others = event_loop.run(_audit_all(settings, url, how, name))
     if as_json:
         click.echo(json.dumps(_summary(report, others)))
     else:

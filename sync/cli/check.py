@@ -8,11 +8,12 @@ from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple
 
 import click
 
 from sync.alerts.post import Poster
+from sync.cli import event_loop
 from sync.cli.check_database import check_database
 from sync.cli.check_line import NO_START, CheckLine
 from sync.cli.check_listening import check_listening
@@ -38,6 +39,11 @@ from sync.settings import Settings, load_settings
 from sync.web.access import bind_address, integration_address
 
 MAX_NAMED = 3
+ANSWERS_WITHIN_S = 60.0
+"""A database that was reached and has fallen silent is given up then."""
+
+Ts = TypeVarTuple("Ts")
+Found = TypeVar("Found")
 
 
 def check(*, as_json: bool, name: str | None) -> None:
@@ -51,8 +57,8 @@ def check_also(
     """The same with one line more, found last, if there is any."""
     passed_over: list[str] = []
     settings = load_settings(passed_over.append)
-    findings = [*_check_names(passed_over), *asyncio.run(_check(settings, name))]
-    if also and (last := asyncio.run(also(settings))):
+    findings = [*_check_names(passed_over), *event_loop.run(_check(settings, name))]
+    if also and (last := event_loop.run(also(settings))):
         findings.append(last)
     is_well = not any(finding.is_wrong for finding in findings)
     if as_json:
@@ -86,10 +92,10 @@ async def _check_database(settings: Settings, open_until_the_end: ExitStack) -> 
     found = _Database()
     try:
         url = open_until_the_end.enter_context(open_database(settings))
-        found.findings += await asyncio.to_thread(check_database, url, settings.sync_database_pool)
+        found.findings += await _answered(check_database, url, settings.sync_database_pool)
         is_usable = not any(one.is_wrong for one in found.findings if one.subject == "database")
         if settings.listen_url:
-            found.findings.append(await asyncio.to_thread(check_listening, settings.listen_url, url))
+            found.findings.append(await _answered(check_listening, settings.listen_url, url))
         if is_usable:
             overview, without_rate, found.present = await _look_at(url)
             found.migrated_url = url
@@ -98,6 +104,16 @@ async def _check_database(settings: Settings, open_until_the_end: ExitStack) -> 
     except errors.VoucherSyncError as error:
         found.findings.append(database_line(error))
     return found
+
+
+async def _answered(work: Callable[[*Ts], Found], *args: *Ts) -> Found:
+    """What `work` finds, which waits for a database without an end. Raises what it does, and `DatabaseUnavailable`."""
+    try:
+        async with asyncio.timeout(ANSWERS_WITHIN_S):
+            return await event_loop.in_thread(work, *args)
+    except TimeoutError as error:
+        silent = f"the database does not answer: no end within {ANSWERS_WITHIN_S:g} s"
+        raise errors.DatabaseUnavailable(silent) from error
 
 
 async def _check_connections(settings: Settings, database: _Database, name: str | None) -> list[CheckLine]:

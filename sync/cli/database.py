@@ -1,6 +1,5 @@
 """The database of a command: the one in the settings, or the embedded one."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from psycopg.errors import Diagnostic
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.cli import event_loop
 from sync.cli.extra import require_extra
 from sync.core.errors import SettingsError
 from sync.postgres.engine import make_engine
@@ -50,7 +50,7 @@ def open_database(settings: Settings, *, may_create: bool = False) -> Iterator[s
 def with_database(settings: Settings, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:
     """Does `work` with the database of the settings."""
     with open_database(settings) as url:
-        return asyncio.run(_with_engine(url, work))
+        return event_loop.run(_with_engine(url, work))
 
 
 async def _with_engine(url: str, work: Callable[[AsyncEngine], Awaitable[Result]]) -> Result:

@@ -11,6 +11,7 @@ from functools import partial
 import click
 
 from sync import logs
+from sync.cli import event_loop
 from sync.cli.database import open_database
 from sync.cli.once_outcome import Outcome, Outcomes
 from sync.cli.others import await_others
@@ -44,7 +45,7 @@ def once(*, as_json: bool, accept_enterprises: bool, name: str | None) -> None:
     require_tokens(settings)
     logs.configure(settings.sync_log_format, "warning" if sys.stderr.isatty() else settings.sync_log_level)
     with tracing(), open_database(settings, may_create=True) as url:
-        outcome = asyncio.run(_once(settings, url, name, accept_enterprises=accept_enterprises))
+        outcome = event_loop.run(_once(settings, url, name, accept_enterprises=accept_enterprises))
     click.echo(json.dumps(outcome.summary()) if as_json else outcome.sentence())
     for error in outcome.errors:
         click.echo(f"Error: {error}", err=True)

@@ -1,11 +1,11 @@
 """`voucher-sync run`."""
 
-import asyncio
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from sync import logs
 from sync.alerts.start import telling
+from sync.cli import event_loop
 from sync.cli.database import open_database, revive_embedded
 from sync.cli.loading import loading
 from sync.cli.log_lines import written_beside
@@ -28,7 +28,9 @@ def run() -> None:
     with written_beside() as writer:
         logs.configure(settings.sync_log_format, settings.sync_log_level, writer)
         with tracing(), open_database(settings, may_create=True) as url:
-            asyncio.run(daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside))
+            event_loop.run(
+                daemon.run(settings, url, revive_embedded if settings.database_url is None else None, beside)
+            )
 
 
 def _beside(settings: Settings) -> daemon.Beside:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from sync.cli import streams
+from sync.cli import event_loop, streams
 from sync.cli.database import open_database
 from sync.cli.status_text import as_text, width_of
 from sync.cli.terminal import for_json, is_shown_to_somebody
@@ -43,9 +43,9 @@ def status(*, as_json: bool, healthy: bool, watch: bool, strict: bool, name: str
     with open_database(settings) as url:
         if watch:
             with suppress(KeyboardInterrupt, asyncio.CancelledError):
-                asyncio.run(_watch(url, settings, name))
+                event_loop.run(_watch(url, settings, name))
             return
-        overview = asyncio.run(_load_once(url, name, settings.sync_audit_cron, is_whole=as_json))
+        overview = event_loop.run(_load_once(url, name, settings.sync_audit_cron, is_whole=as_json))
     lease_s = settings.sync_lease_s
     if healthy:
         sys.exit(0 if _is_healthy(overview, lease_s) else 1)

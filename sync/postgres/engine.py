@@ -29,6 +29,7 @@ from sync.core.errors import (
 from sync.core.retry import Backoff
 from sync.postgres.arrays import send_binary
 from sync.postgres.instants import read_all_instants
+from sync.postgres.line import OF_ENGINES
 from sync.postgres.locks import blockers, describe
 from sync.postgres.places import place, places
 from sync.postgres.requirements import NOT_CONVERTED, other_encoding, refuse_at_connect
@@ -92,10 +93,9 @@ def make_engine(
     `keeps_history`: whether the versions of codes that its transactions replace are kept. `is_unattended`: its
     transactions wait for no person and no pipe, so that one that stands still is given up.
     """
-    options = connect_options(database_url)
     engine = create_async_engine(
         "postgresql+psycopg://",
-        connect_args={**options, "autocommit": True},  # the transactions are begun by a statement of ours
+        connect_args={**connect_options(database_url), **OF_ENGINES},
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,

@@ -108,6 +108,8 @@ class Supervisor:
                 stored = await self._load(found)
         except (DatabaseError, TimeoutError) as error:
             self._note_beat(error)
+            if isinstance(error, TimeoutError):
+                self._pause_s = 0.0  # else others might take what it has before the next one
             if not self._has_beaten.is_set() and not engagements.by_name and self._has_own_tokens:
                 # Its jobs tell what is wrong; they ask nothing before it is known that nobody else works for it.
                 engagements.begin(None, OF_ENVIRONMENT)

@@ -2,10 +2,13 @@
 
 import asyncio
 import signal
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from sync.fleet.liveness import BEAT_S, DEAD_AFTER_S
 from tests.migrations.helpers import execute
 from tests.support.daemon import PATIENCE_S, UNSET, running
 from tests.support.mirror import Mirror
@@ -68,3 +71,25 @@ async def test_a_database_that_goes_before_the_first_beat_is_told_by_the_jobs(mi
         proxy.let_be()
         await daemon.event("recovered")
         assert await daemon.stopped(signal.SIGTERM) == 0
+
+
+@pytest.mark.long
+@pytest.mark.direct
+async def test_a_line_that_falls_silent_at_a_beat_is_left_for_another_one_at_once(
+    mirror: Mirror, tmp_path: Path
+) -> None:
+    beats_s: list[float] = []
+
+    def on_statement(statement: bytes) -> None:
+        if b"UPDATE sync.daemons" in statement:
+            beats_s.append(time.monotonic())
+
+    async with mirror.served(), Proxy(mirror.database_url).served() as proxy:
+        proxy.on_statement = on_statement
+        async with running(mirror, tmp_path, DATABASE_URL=proxy.url) as daemon:
+            await daemon.event("pulled")
+            beats_s.clear()
+            proxy.silence_after(b"UPDATE sync.daemons")
+            await daemon.event("beating_again")
+    # By itself psycopg waits 5 s for the line that is left, and the next beat would have its usual pause.
+    assert max(later_s - earlier_s for earlier_s, later_s in pairwise(beats_s)) < DEAD_AFTER_S - BEAT_S

@@ -29,6 +29,7 @@ from sync.core.plurals import plural
 from sync.fleet.registry import StoredConnection, load_present
 from sync.outbox.rules import HeldBecause, Status
 from sync.postgres.engine import make_engine, transaction
+from sync.postgres.snapshot import snapshot
 from sync.service.opened import choose
 from sync.service.states import touch
 from sync.service.status import remedies, words
@@ -201,6 +202,7 @@ async def _look_at(url: str) -> tuple[Overview, int, list[StoredConnection]]:
     try:
         async with transaction(engine) as tx:
             await touch(tx)
+        async with snapshot(engine) as tx:
             overview, without_rate = await load_overview(tx, ()), await count_without_rate(tx)
             failing = {one.name for one in overview.connections if one.state == "failing"}
             present = sorted(await load_present(tx), key=lambda one: one.name not in failing)

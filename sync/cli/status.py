@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.cli import event_loop, streams
 from sync.cli.database import open_database
@@ -21,7 +21,8 @@ from sync.cli.terminal import for_json, is_shown_to_somebody
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
 from sync.core.plurals import plural
-from sync.postgres.engine import make_engine, transaction
+from sync.postgres.engine import in_transaction, make_engine
+from sync.postgres.snapshot import snapshot
 from sync.service.status.facts import ConnectionStatus, Overview
 from sync.service.status.load import load_overview
 from sync.service.status.notes import notes_on_unassigned
@@ -99,7 +100,7 @@ async def _watch(url: str, settings: Settings, name: str | None) -> None:
 
 async def _shown(engine: AsyncEngine, settings: Settings, name: str | None, console: Console) -> list[str]:
     try:
-        return as_text(await _load(engine, name, settings.sync_audit_cron), settings.sync_lease_s, width_of(console))
+        return as_text(await look(engine, name, settings.sync_audit_cron), settings.sync_lease_s, width_of(console))
     except VoucherSyncError as error:
         return [f"Error: {error}"]
 
@@ -115,17 +116,20 @@ def _screenful(lines: list[str], console: Console) -> Text:
 async def _load_once(url: str, name: str | None, cron: str, *, is_whole: bool) -> Overview:
     engine = make_engine(url)
     try:
-        return await _load(engine, name, cron, is_whole=is_whole)
+        return await look(engine, name, cron, is_whole=is_whole)
     finally:
         await engine.dispose()
 
 
-async def _load(engine: AsyncEngine, name: str | None, cron: str, *, is_whole: bool = False) -> Overview:
+async def look(engine: AsyncEngine, name: str | None, cron: str, *, is_whole: bool = False) -> Overview:
     """What there is; `is_whole`: with the details of each connection, else of the one that is named or alone."""
     detailed = None if is_whole and name is None else [] if name is None else [name]
-    async with transaction(engine) as tx:
+
+    async def load(tx: AsyncConnection) -> Overview:
         overview = await load_overview(tx, detailed, of_the_only_one=True)
-        overview = _with_next_audits(overview if name else await with_reasons(tx, overview), cron)
+        return overview if name else await with_reasons(tx, overview)
+
+    overview = _with_next_audits(await in_transaction(engine, load, snapshot), cron)
     if name is None:
         return overview
     named = [one for one in overview.connections if one.name == name]

@@ -60,16 +60,20 @@ what we ask must fit PostgreSQL's own functions and operators exactly, as sync/p
 NO_MORE: Mapping[str, str] = MappingProxyType({})
 ALSO = "also_begin_with"
 """An execution option: statements, without parameters, that follow those which begin a transaction."""
-BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED, READ WRITE, NOT DEFERRABLE"
+SEES = "sees"
+"""An execution option: how a transaction sees what others commit meanwhile, and whether it may write."""
+WORK = "READ COMMITTED, READ WRITE"
+BEGIN = "BEGIN ISOLATION LEVEL"
 
 
-def begin_statement(server_version: int, more: Mapping[str, str] = NO_MORE) -> str:
+def begin_statement(server_version: int, more: Mapping[str, str] = NO_MORE, sees: str = WORK) -> str:
     """What begins a transaction, whatever the session has set; `server_version` as libpq counts it, 180004.
 
     `more`: settings of our own, beside PostgreSQL's.
     """
     settings = {**SETTINGS, **_newer_settings(server_version), **more}
-    return "; ".join([BEGIN, SEARCH_PATH.strip(), *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+    own = (f"SET LOCAL {name} = {value}" for name, value in settings.items())
+    return "; ".join([f"{BEGIN} {sees}, NOT DEFERRABLE", SEARCH_PATH.strip(), *own])
 
 
 def _newer_settings(server_version: int) -> dict[str, str]:
@@ -109,8 +113,9 @@ def _begin_in_any_session(connection: Connection, more: Mapping[str, str] = NO_M
 def _begin(connection: Connection, more: Mapping[str, str] = NO_MORE) -> None:
     driver_connection = connection.connection.driver_connection
     assert driver_connection is not None  # noqa: S101 - only a closed connection has none
-    statement = begin_statement(driver_connection.info.server_version, more)
-    if also := connection.get_execution_options().get(ALSO):
+    options = connection.get_execution_options()
+    statement = begin_statement(driver_connection.info.server_version, more, options.get(SEES, WORK))
+    if also := options.get(ALSO):
         statement += f"; {also}"
     # Without parameters psycopg sends it as it is: several statements, one message.
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})

@@ -5,12 +5,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from sync.core.errors import DatabaseError, DatabaseUnavailable
-from sync.postgres.engine import transaction
+from sync.postgres.snapshot import snapshot_within
 
 T = TypeVar("T")
 
@@ -63,8 +62,7 @@ class DatabaseLook(Generic[T]):
 
     async def _look(self) -> T | DatabaseError:
         try:
-            async with asyncio.timeout(LOOK_S), transaction(self._engine) as tx:
-                await tx.execute(select(func.set_config("statement_timeout", f"{LOOK_S:g}s", True)))
+            async with asyncio.timeout(LOOK_S), snapshot_within(self._engine, LOOK_S) as tx:
                 return await self._work(tx)
         except TimeoutError:
             return DatabaseUnavailable(f"the database gave no answer within {LOOK_S:g} s")

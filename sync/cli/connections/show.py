@@ -12,6 +12,7 @@ from sync.cli.shapes import ListedConnections
 from sync.cli.terminal import as_cell, echo_json, is_shown_to_somebody, plain_table, print_table
 from sync.fleet.listing import ListedConnection, list_present
 from sync.postgres.engine import in_transaction
+from sync.postgres.snapshot import snapshot
 from sync.service.status.load import load_overview
 from sync.service.status.verdict import Level, judge_connection
 from sync.settings import load_settings
@@ -20,7 +21,8 @@ from sync.settings import load_settings
 def list_connections(*, as_json: bool) -> None:
     """Print the connections."""
     settings = load_settings()
-    found = with_database(settings, lambda engine: in_transaction(engine, partial(_load, settings.sync_lease_s)))
+    load = partial(_load, settings.sync_lease_s)
+    found = with_database(settings, lambda engine: in_transaction(engine, load, snapshot))
     if as_json:
         echo_json(ListedConnections(found))
     elif is_shown_to_somebody():

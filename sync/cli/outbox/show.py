@@ -16,7 +16,7 @@ from sync.cli.terminal import as_cell, for_json, is_shown_to_somebody, plain_tab
 from sync.core.errors import VoucherSyncError
 from sync.outbox.listing import Reason, counts, mirrored, newest, reasons, row_with_attempts, without_code
 from sync.outbox.rules import Status
-from sync.postgres.engine import transaction
+from sync.postgres.snapshot import snapshot
 from sync.settings import load_settings
 
 LISTED = ("id", "operation", "status", "voucher_id", "created_at", "attempts", "last_error", "note")
@@ -28,7 +28,7 @@ def list_rows(*, limit: int, with_values: bool, as_json: bool, **asked: Any) -> 
     value = asked.get("value")
 
     async def load(engine: AsyncEngine) -> tuple[list[dict[str, Any]], dict[Status, int], list[dict[str, Any]]]:
-        async with transaction(engine) as tx:
+        async with snapshot(engine) as tx:
             wanted = await find_wanted(tx, asked)
             codes = await mirrored(tx, value) if value else []
             return await newest(tx, wanted, limit), await counts(tx, wanted), codes
@@ -86,7 +86,7 @@ def show(row_id: int, *, as_json: bool) -> None:
     """Print everything about one row, and its attempts."""
 
     async def work(engine: AsyncEngine) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
-        async with transaction(engine) as tx:
+        async with snapshot(engine) as tx:
             return await row_with_attempts(tx, row_id)
 
     if (found := with_database(load_settings(), work)) is None:
@@ -105,7 +105,7 @@ def show_reasons(*, as_json: bool, **asked: Any) -> None:
     """Print why rows failed or wait, and how many for each reason."""
 
     async def work(engine: AsyncEngine) -> list[Reason]:
-        async with transaction(engine) as tx:
+        async with snapshot(engine) as tx:
             return await reasons(tx, await find_wanted(tx, asked))
 
     found = with_database(load_settings(), work)

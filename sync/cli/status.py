@@ -69,7 +69,7 @@ def _exit_code(overview: Overview, lease_s: float, *, strict: bool) -> int:
     if worst >= Level.DEGRADED:
         return 1
     # Nothing there and nobody at work: the database may be the wrong one.
-    has_notes = any(verdict.notes for verdict in verdicts) or any(notes_on_unassigned(overview.unassigned))
+    has_notes = any(verdict.notes for verdict in verdicts) or any(notes_on_unassigned(overview))
     needs_somebody = has_notes or not (verdicts or overview.alive)
     return NEEDS_SOMEBODY if strict and needs_somebody else 0
 

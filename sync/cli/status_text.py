@@ -73,9 +73,8 @@ def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
     if len(urgent) > MAX_LISTED:
         yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
     if overview.unassigned:
-        yield from _wrapped(
-            f"of vouchers that no connection knows: {words.statuses(overview.unassigned, ())}", "", width
-        )
+        of_none = words.statuses(overview.unassigned, overview.unassigned_at_least)
+        yield from _wrapped(f"of vouchers that no connection knows: {of_none}", "", width)
     if len(urgent) > SLOWEST:
         yield from ("", "furthest behind, since a pull last caught up:")
         for one in furthest_behind(urgent):
@@ -134,7 +133,7 @@ def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) 
 
 def _heard(one: ConnectionStatus, overview: Overview, lease_s: float) -> str:
     if one.paused_at:
-        return "none while it is paused"
+        return words.none_for(one)
     if one.heartbeat_age_s is None:
         return "never seen"
     state = "alive" if is_served(one, overview, lease_s) else "SILENT"

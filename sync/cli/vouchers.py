@@ -36,7 +36,7 @@ def vouchers(*, with_deleted: bool, as_json: bool) -> None:
 
 
 def _print_table(found: list[ListedVoucher]) -> None:
-    table = plain_table("name", "hotel", "service", "codes", "id")
+    table = plain_table("name", "hotel", "service", "active\ncodes", "id")
     for one in found:
         name = as_cell(one.name) + (f" ({as_cell(one.external_identifier)})" if one.external_identifier else "")
         name += "" if one.is_active else ", deleted"

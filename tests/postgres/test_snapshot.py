@@ -66,12 +66,12 @@ async def test_it_sees_nothing_that_is_committed_meanwhile_and_writes_nothing(
 @LOOKS
 async def test_behind_a_pooler_it_leaves_nothing_to_the_next(database_url: str, look: Look, longest: str) -> None:
     with pooled(database_url, pool_size=1) as url, psycopg.connect(url, autocommit=True) as other:
-        before = [other.execute(f"SHOW {name}").fetchone() for name in NAMES]  # type: ignore[arg-type]  # by constants
+        before = [other.execute(f"SHOW {name}").fetchone() for name in NAMES]
         engine = make_engine(url)
         async with look(engine) as tx:
             assert (await stands(tx))[:2] == ["repeatable read", "on"]
         await engine.dispose()
-        assert [other.execute(f"SHOW {name}").fetchone() for name in NAMES] == before  # type: ignore[arg-type]  # as above
+        assert [other.execute(f"SHOW {name}").fetchone() for name in NAMES] == before
 
 
 @pytest.mark.long

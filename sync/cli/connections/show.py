@@ -13,6 +13,7 @@ from sync.cli.terminal import as_cell, echo_json, is_shown_to_somebody, plain_ta
 from sync.fleet.listing import ListedConnection, list_present
 from sync.postgres.engine import in_transaction
 from sync.postgres.snapshot import snapshot
+from sync.service.status import words
 from sync.service.status.load import load_overview
 from sync.service.status.verdict import Level, judge_connection
 from sync.settings import load_settings
@@ -52,7 +53,7 @@ def _show(found: list[ListedConnection]) -> None:
         return
     table = plain_table("name", "state", "since", "late", "owner", "why")
     for one in found:
-        late = "" if one.late_s is None else f"{one.late_s:,.0f} s"
+        late = "not yet" if one.late_s is None else words.lasting(one.late_s)
         since = "" if one.state == "ok" else f"{one.since:%Y-%m-%d %H:%M}"
         why = one.paused_because if one.state == "paused" else one.error
         table.add_row(*(Text(as_cell(cell)) for cell in (one.name, one.state, since, late, one.owner, why)))

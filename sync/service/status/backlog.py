@@ -68,9 +68,11 @@ WITH counted AS (
   UNION ALL SELECT connection, status, NULL, count(*), min(created_at) FROM (
     SELECT connection, status, created_at FROM mews.voucher_code_outbox
     WHERE status IN ('sending', 'uncertain') LIMIT 10 * :cap) AS few GROUP BY connection, status
-  UNION ALL SELECT NULL, status, held_because, count(*), min(created_at) FROM (
-    SELECT status, held_because, created_at FROM mews.voucher_code_outbox
-    WHERE connection IS NULL AND status IN ('pending', 'held') LIMIT :cap) AS few GROUP BY status, held_because
+  UNION ALL SELECT NULL, 'pending', NULL, count(*), min(created_at) FROM (
+    SELECT created_at FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'pending' LIMIT :cap) AS few
+  UNION ALL SELECT NULL, 'held', held_because, count(*), NULL FROM (
+    SELECT held_because FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'held' LIMIT :cap) AS few
+  GROUP BY held_because
   UNION ALL SELECT NULL, 'failed', NULL, count(*), NULL FROM (
     SELECT FROM mews.voucher_code_outbox WHERE connection IS NULL AND status = 'failed' LIMIT :cap) AS few
 )

@@ -22,13 +22,13 @@ UNDER_WAY = {"sending": "being sent", "uncertain": "its answer was lost: it is l
 
 
 async def load_changes(
-    tx: AsyncConnection, names: Sequence[str], looked_at: int = LOOKED_AT
+    tx: AsyncConnection, names: Sequence[str], the_only_one: str | None, looked_at: int = LOOKED_AT
 ) -> defaultdict[str, dict[str, Any]]:
     """`waiting`, `held_for` and `failed` of `Details`, by connection, of so many changes of each sort.
 
-    Those whose voucher no connection knows are told with the only one there is.
+    Those whose voucher no connection knows are told with `the_only_one`, as `load_backlogs` counts them.
     """
-    parameters = {"names": list(names), "looked_at": looked_at}
+    parameters = {"names": list(names), "the_only_one": the_only_one, "looked_at": looked_at}
     rows = (await tx.execute(_ROWS, parameters)).all()
     told = [(row, without_code(row.last_error or "", row.value)) for row in rows]
     codes = await _codes_in(tx, {reason for _, reason in told})
@@ -104,7 +104,7 @@ def _failed(rows: list[tuple[Any, str]]) -> list[FailedGroup]:
 # index, without which the whole outbox may be read for a connection that has nothing in it.
 _ROWS = text("""
 WITH known AS (
-  SELECT name, (SELECT count(*) FROM sync.connections WHERE removed_at IS NULL) <= 1 AS is_alone
+  SELECT name, name = CAST(:the_only_one AS text) AS is_alone
   FROM pg_catalog.unnest(CAST(:names AS text[])) AS given(name))
 SELECT known.name AS of_connection, part.* FROM known CROSS JOIN LATERAL (
   (SELECT id, connection, status, value, last_error, request_id, created_at, finished_at, next_attempt_at,

@@ -23,9 +23,13 @@ F = TypeVar("F")
 
 
 async def load_details(
-    tx: AsyncConnection, statuses: Sequence[ConnectionStatus], now: datetime, daemons: Sequence[Daemon]
+    tx: AsyncConnection,
+    statuses: Sequence[ConnectionStatus],
+    now: datetime,
+    daemons: Sequence[Daemon],
+    the_only_one: str | None,
 ) -> dict[str, Details]:
-    """The details of each of these connections, by name. Raises `DatabaseError`."""
+    """The details of each of these connections, by name; `the_only_one`: see `load_changes`. Raises `DatabaseError`."""
     if not statuses:
         return {}
     names = [one.name for one in statuses]
@@ -38,7 +42,7 @@ async def load_details(
     skipped, rejected = await load(_SKIPPED, LeftOut), await load_rejected(tx, names)
     shares = await _load_shares(tx, names, daemons)
     missed = {row.name: row.finished_at for row in await tx.execute(_MISSED, {"names": names})}
-    changes = await load_changes(tx, names)
+    changes = await load_changes(tx, names, the_only_one)
     following = _next_audit(daemons, now)
     paused = {one.name for one in statuses if one.paused_at}
     return {

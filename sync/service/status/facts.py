@@ -30,8 +30,8 @@ def setting(told: Mapping[str, Any], name: str) -> Any:
 class Daemon:
     """A process of `voucher-sync run`; alive if it was heard of within its own lease. `settings` hold no secrets.
 
-    `connections`: how many it works for. `takes`: whose tokens it has, `environment` or `stored`, and its keys to these
-    by name; None of a release that does not tell.
+    `connections`: how many it works for, none once it is silent. `takes`: whose tokens it has, `environment` or
+    `stored`, and its keys to these by name; None of a release that does not tell.
     """
 
     process: UUID
@@ -150,7 +150,7 @@ class Overview:
     """Everything, at the database's `now`: connections by name, and daemons, those that are alive first.
 
     `database`: its name and where it is. `unassigned` counts, where there are several connections, the changes whose
-    voucher none of them knows, by status, and up to `COUNTED_TO`.
+    voucher none of them knows, by status, and up to `COUNTED_TO`; those in `unassigned_at_least` are more.
 
     What is made of the daemons is made once: it is asked of each of thousands of connections.
     """
@@ -161,6 +161,7 @@ class Overview:
     connections: list[ConnectionStatus]
     daemons: list[Daemon]
     unassigned: dict[str, int] = field(default_factory=dict)
+    unassigned_at_least: list[str] = field(default_factory=list)
 
     @cached_property
     def alive(self) -> list[Daemon]:

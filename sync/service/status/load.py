@@ -41,8 +41,9 @@ async def load_overview(
     running = await _load_daemons(tx, now, Counter(row["owner"] for row in rows))
     owners = {one.process: one.name for one in running if one.is_alive}
     names = [row["name"] for row in rows]
+    the_only_one = names[0] if len(names) == 1 else None
     left_out = {row.pop("connection"): row for row in map(dict, (await tx.execute(_SKIPPED)).mappings())}
-    backlogs = await load_backlogs(tx, names, names[0] if len(names) == 1 else None)
+    backlogs = await load_backlogs(tx, names, the_only_one)
     codes, is_estimate = await count_codes(tx, names)
     statuses = list[ConnectionStatus]()
     for row in rows:
@@ -52,12 +53,12 @@ async def load_overview(
         statuses.append(_status(told, backlogs.get(name, Backlog())))
         if len(statuses) % AT_ONCE == 0:
             await asyncio.sleep(0)  # others in the loop have their turn: of thousands this takes long
-    is_alone = of_the_only_one and len(statuses) == 1
+    is_alone = of_the_only_one and the_only_one is not None
     wanted = [one for one in statuses if detailed is None or is_alone or one.name in detailed]
-    details = await load_details(tx, wanted, now, running)
+    details = await load_details(tx, wanted, now, running, the_only_one)
     connections = [replace(one, details=details[one.name]) if one.name in details else one for one in statuses]
-    unassigned = backlogs.get(None, Backlog()).outbox
-    return Overview(now, await place_of(tx), revision, connections, running, unassigned)
+    of_none, place = backlogs.get(None, Backlog()), await place_of(tx)
+    return Overview(now, place, revision, connections, running, of_none.outbox, of_none.outbox_at_least)
 
 
 async def load_status(tx: AsyncConnection) -> list[ConnectionStatus]:
@@ -77,14 +78,11 @@ async def _load_daemons(tx: AsyncConnection, now: datetime, owned: Mapping[UUID,
     age_s = cast(func.extract("epoch", now - daemons.c.heartbeat_at), Double).label("heartbeat_age_s")
     takes = case((daemons.c.beat > 0, daemons.c.takes)).label("takes")
     rows = (await tx.execute(select(*columns, age_s, takes))).mappings()
-    found = [
-        Daemon(
-            **row,
-            is_alive=_is_alive(row["heartbeat_age_s"], row["settings"]),
-            connections=owned.get(row["process"], 0),
-        )
-        for row in rows
-    ]
+    found = list[Daemon]()
+    for row in rows:
+        is_alive = _is_alive(row["heartbeat_age_s"], row["settings"])
+        # What a silent one has owned is nobody's, until another takes it.
+        found.append(Daemon(**row, is_alive=is_alive, connections=owned.get(row["process"], 0) if is_alive else 0))
     return sorted(found, key=lambda one: (not one.is_alive, one.started_at, one.process))
 
 

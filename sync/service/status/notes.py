@@ -1,6 +1,6 @@
 """What somebody must look at while all goes on, and what to do; pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import shorten
 
@@ -10,7 +10,7 @@ from sync.outbox.each_row import KEPT, REFUSES
 from sync.outbox.rules import HeldBecause
 from sync.outbox.uncertain import NOT_SHOWN
 from sync.service.status import remedies, words
-from sync.service.status.facts import COUNTED_TO, ConnectionStatus
+from sync.service.status.facts import COUNTED_TO, ConnectionStatus, Overview
 
 HELD_TO_DO = (
     "see `voucher-sync outbox list --status held`; then send them with `voucher-sync outbox release`, or take them "
@@ -93,14 +93,15 @@ def notes_on(one: ConnectionStatus) -> Iterator[Note]:
         yield Note(text, to_do, "records cannot be stored")
 
 
-def notes_on_unassigned(counts: Mapping[str, int]) -> Iterator[Note]:
+def notes_on_unassigned(overview: Overview) -> Iterator[Note]:
     """What somebody must look at of changes that are no connection's, where there are several."""
     for status, what, to_do in (
         ("failed", "refused for good", UNKNOWN_TO_DO),
         ("held", "held until somebody looks", HELD_TO_DO),
     ):
-        if count := counts.get(status):
-            text = f"{words.changes(count, count >= COUNTED_TO)} {what}, of vouchers that no connection knows"
+        if count := overview.unassigned.get(status):
+            number = words.changes(count, status in overview.unassigned_at_least)
+            text = f"{number} {what}, of vouchers that no connection knows"
             yield Note(
                 text, to_do, f"changes of unknown vouchers {'were refused' if status == 'failed' else 'are held'}"
             )

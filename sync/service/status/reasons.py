@@ -23,7 +23,8 @@ async def with_reasons(tx: AsyncConnection, overview: Overview) -> Overview:
     names = [one.name for one in _first(overview)]
     if not names:
         return overview
-    changes = await load_changes(tx, names, looked_at=LOOKED_AT)
+    the_only_one = overview.connections[0].name if len(overview.connections) == 1 else None
+    changes = await load_changes(tx, names, the_only_one, looked_at=LOOKED_AT)
     rejected = await load_rejected(tx, names, looked_at=LOOKED_AT)
     explained = {
         name: Details(

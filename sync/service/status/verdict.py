@@ -11,7 +11,7 @@ from enum import IntEnum
 from sync.core.plurals import plural
 from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.service.progress import late_after_s
-from sync.service.status import remedies, words
+from sync.service.status import remedies, silence, words
 from sync.service.status.facts import DEFAULTS, ConnectionStatus, Overview, setting
 from sync.service.status.notes import Note, notes_on, notes_on_unassigned
 
@@ -105,7 +105,7 @@ def judge_all(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
         return Verdict(Level.NOTHING, "Nothing has been mirrored yet", cause, to_do=to_do)
     if len(verdicts) == 1:
         return next(iter(verdicts.values()))
-    told, of_none = _judge_many(verdicts, overview), list(notes_on_unassigned(overview.unassigned))
+    told, of_none = _judge_many(verdicts, overview), list(notes_on_unassigned(overview))
     if of_none and told.level < Level.ATTENTION:
         return Verdict(Level.ATTENTION, f"{told.headline}, and {of_none[0].what}", of_none[0].text, None,
                        of_none[0].to_do, [*of_none, *told.notes])  # fmt: skip
@@ -122,7 +122,7 @@ def _judge_many(verdicts: dict[str, Verdict], overview: Overview) -> Verdict:
     if worst is Level.OK:
         of_all = words.connections(len(verdicts))
         rest = f"{len(verdicts) - paused:,} of {of_all} work, the rest is paused" if paused else f"All {of_all} work"
-        return Verdict(worst, rest, words.silent(overview))
+        return Verdict(worst, rest, silence.silent(overview))
     # What stops everything is told once; else one of them may fail while the fleet works on.
     level = Level.DEGRADED if worst is Level.FAILING and counts[worst] < counts.total() else worst
     headline = f"{counts[worst]:,} of {words.connections(len(verdicts))}: {worst.word}"
@@ -176,7 +176,7 @@ def judge_connection(one: ConnectionStatus, overview: Overview, lease_s: float =
     if one.heartbeat_age_s is None:
         cause = f"No daemon was ever seen here; the last cycle caught up {words.ago(one.caught_up_age_s)}."
         return Verdict(Level.OK, "Mirrored by single cycles", cause, one.state_since)
-    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}. {words.silent(overview)}".rstrip()
+    cause = f"Caught up with the API {words.ago(one.caught_up_age_s)}. {silence.silent(overview)}".rstrip()
     return Verdict(Level.OK, "The mirror is up to date", cause, one.state_since)
 
 
@@ -225,7 +225,7 @@ def _unserved(one: ConnectionStatus, overview: Overview, lease_s: float) -> Verd
         return Verdict(Level.FAILING, "No daemon works for it", cause, heard, to_do)
     cause = "The daemon is silent: it was stopped, has died, hangs, or cannot write to this database"
     update = UPDATE if overview.left_behind else ""
-    cause, to_do = f"{cause}. {words.left_behind(overview)}".rstrip(". "), f"{update}{START}; {CHECK}"
+    cause, to_do = f"{cause}. {silence.left_behind(overview)}".rstrip(". "), f"{update}{START}; {CHECK}"
     return Verdict(Level.FAILING, "No daemon is running", cause, heard, to_do)
 
 

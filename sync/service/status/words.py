@@ -18,11 +18,12 @@ from sync.service.status.detail_facts import (
     Share,
     WaitingGroup,
 )
-from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, MirrorState, Overview
+from sync.service.status.facts import Backlog, ConnectionStatus, Daemon, MirrorState
 
 UNITS = {"days": 86_400, "hours": 3_600, "minutes": 60}
 WAIT_STATUSES = ("pending", "sending", "uncertain")
 NO_VOUCHER = "no voucher is known yet"
+NO_PULL = "no pull has caught up so far"
 TOLD_OF_NONE = {"drift"}
 """Counts that are told of a run even when they are 0: that an audit found no drift is what it was for."""
 
@@ -47,7 +48,7 @@ def ago(seconds: float | None) -> str:
     if seconds is None:
         return "never"
     if seconds < -1:
-        return f"{-seconds:,.0f} s ahead (the database's clock was set back)"
+        return f"{lasting(-seconds)} ahead (the database's clock was set back)"
     return f"{lasting(seconds)} ago"
 
 
@@ -115,7 +116,9 @@ def windows_left(one: ConnectionStatus) -> str:
         return "no window is open: not begun, or just about to end"
     planned = f" of {reading.planned:,}" if reading and reading.planned else ""
     number = one.mirror.open_windows
-    left = f"{number:,}{planned} {'window is' if number == 1 else 'windows are'} left to read"
+    # It is one of as many as were planned: "1 of 5 windows is".
+    windows = "window" if (number if not planned else reading.planned) == 1 else "windows"
+    left = f"{number:,}{planned} {windows} {'is' if number == 1 else 'are'} left to read"
     return f"{left}, {done_in(reading)}" if reading and reading.done_in_s is not None else left
 
 
@@ -185,10 +188,15 @@ def audit(mirror: MirrorState) -> str:
     return f"{found}, and {mended(mirror)}" if mirror.audit_drift else found
 
 
+def none_for(one: ConnectionStatus) -> str:
+    """Of what there is none for a connection that nobody works for on purpose."""
+    return f"none {'since it was removed' if one.is_removed else 'while it is paused'}"
+
+
 def next_audit(one: ConnectionStatus, now: datetime) -> str:
     """How long it is to the next audit, or what has to happen first."""
     if one.paused_at:
-        return "none while it is paused"
+        return none_for(one)
     return until(one.details.next_audit_at, now) if one.details.next_audit_at else "once a daemon runs"
 
 
@@ -271,28 +279,6 @@ def outage(one: Outage) -> str:
 def daemon(one: Daemon) -> str:
     """A process, and whether it is alive."""
     state = "alive" if one.is_alive else "SILENT"
+    works = f"works for {connections(one.connections)}; " if one.is_alive else ""
     is_what = f"voucher-sync {one.version}, schema {one.revision}, started {instant(one.started_at)}"
-    works = f"works for {connections(one.connections)}"
-    return f"daemon {one.name}: {state}, last heard of {ago(one.heartbeat_age_s)}; {works}; {is_what}"
-
-
-def silent(overview: Overview) -> str:
-    """Which daemons are silent while others work."""
-    if not overview.gone:
-        return left_behind(overview)
-    one, *others = overview.gone
-    more = f", and {len(others):,} more" if others else ""
-    gone = f"Silent: daemon {one.name}, last heard of {ago(one.heartbeat_age_s)}{more}."
-    return f"{gone} {left_behind(overview)}".rstrip()
-
-
-def left_behind(overview: Overview) -> str:
-    """Of the silent daemons of older releases the last one that was heard of, and how many more there are."""
-    if not overview.left_behind:
-        return ""
-    one, *others = overview.left_behind
-    more = f", and {len(others):,} more" if others else ""
-    return (
-        f"Silent, and of an older release than this database: daemon {one.name} (voucher-sync {one.version}, schema "
-        f"{one.revision}, here {overview.revision}), last heard of {ago(one.heartbeat_age_s)}{more}."
-    )
+    return f"daemon {one.name}: {state}, last heard of {ago(one.heartbeat_age_s)}; {works}{is_what}"

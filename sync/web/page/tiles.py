@@ -8,7 +8,6 @@ from datetime import datetime
 from sync.core.plurals import plural
 from sync.service.status import words
 from sync.service.status.facts import Backlog, ConnectionStatus, MirrorState, Overview, setting
-from sync.service.status.order import furthest_behind
 from sync.service.status.verdict import Level, Verdict
 
 
@@ -43,20 +42,28 @@ def tiles_of_all(overview: Overview, verdicts: Mapping[str, Verdict]) -> list[Ti
     if not overview.connections:
         return []
     backlog = _of_all(overview)
-    behind_s = [one.caught_up_age_s for one in furthest_behind(overview.connections)]
-    slowest_s = max((age_s for age_s in behind_s if age_s is not None), default=None)
     return [
         _connections(overview, verdicts),
-        Tile("Furthest behind", words.lasting(slowest_s), "since its last pull that caught up"),
+        _furthest_behind(overview),
         Tile("Waiting", words.queued(backlog, *words.WAIT_STATUSES), "changes in the outbox"),
         _held_or_refused(backlog),
         _daemons(overview),
     ]
 
 
+def _furthest_behind(overview: Overview) -> Tile:
+    """Of those that are at work; who has never caught up has no age, and is counted beside it."""
+    ages_s = [one.caught_up_age_s for one in overview.connections if one.paused_at is None]
+    known_s = [age_s for age_s in ages_s if age_s is not None]
+    never = f", and {len(ages_s) - len(known_s):,} not yet" if len(known_s) < len(ages_s) else ""
+    if not known_s:
+        return Tile("Furthest behind", "not yet" if ages_s else "none", words.NO_PULL if ages_s else "none is at work")
+    return Tile("Furthest behind", words.lasting(max(known_s)), f"since its last pull that caught up{never}")
+
+
 def _of_all(overview: Overview) -> Backlog:
     """What waits for any connection, or for none."""
-    outbox, at_least = Counter(overview.unassigned), set[str]()
+    outbox, at_least = Counter(overview.unassigned), set(overview.unassigned_at_least)
     for one in overview.connections:
         outbox.update(one.backlog.outbox)
         at_least.update(one.backlog.outbox_at_least)
@@ -69,7 +76,7 @@ def _through(one: ConnectionStatus, now: datetime) -> str:
     if one.mirror.complete_through is not None:
         return f"complete through {words.moment(one.mirror.complete_through, now)}"
     if one.caught_up_age_s is None:
-        return "no pull has caught up so far"
+        return words.NO_PULL
     return "a voucher that is new is being read" if one.mirror.vouchers else words.NO_VOUCHER
 
 
@@ -101,16 +108,17 @@ def _audit(one: ConnectionStatus, now: datetime) -> Tile:
     elif level or one.details.audits:
         last = "not all vouchers yet"
     else:
-        return Tile("Audit", "never audited", f"the first {following}")
+        return Tile("Audit", "never audited", following if one.paused_at else f"the first {following}")
+    following = following if one.paused_at else f"next {following}"
     found = "changed nothing" if mirror.audit_braked else f"{mirror.audit_drift or 0:,} drifted"
     mended = f"{words.mended(mirror)}, " if mirror.audit_drift else ""
-    return Tile("Audit", found, f"{mended}{last}, next {following}", level)
+    return Tile("Audit", found, f"{mended}{last}, {following}", level)
 
 
 def _connections(overview: Overview, verdicts: Mapping[str, Verdict]) -> Tile:
     number = len(overview.connections)
     failing = sum(one.level >= Level.DEGRADED for one in verdicts.values())
-    paused = sum(one.paused_at is not None for one in overview.connections)
+    paused = sum(one.paused_at is not None and not one.is_removed for one in overview.connections)
     beside = f", {paused:,} paused" if paused else ""
     if failing:
         return Tile("Connections", f"{failing:,} of {number:,}", f"fail or are degraded{beside}", "failing")

@@ -161,7 +161,7 @@ async def test_each_connection_is_told_with_its_owner_and_each_daemon_with_how_m
     assert [one.name for one in told.connections] == [*"abcd", "default"]
     assert [(one.host, one.connections, one.takes) for one in told.daemons] == [
         ("alive", 2, ["stored"]),
-        ("dead", 1, ["stored"]),
+        ("dead", 0, ["stored"]),
     ]
     assert " at " in told.database
 

@@ -262,7 +262,7 @@ def test_of_many_the_settings_of_each_daemon_are_left_out() -> None:
     [
         (4, "alive, last heard of 4 s ago"),
         (-4, "alive, last heard of 4 s ahead (the database's clock was set back)"),
-        (-900, "SILENT, last heard of 900 s ahead (the database's clock was set back)"),
+        (-900, "SILENT, last heard of 15 minutes ahead (the database's clock was set back)"),
         (200, "SILENT, last heard of 3 minutes ago"),
         (86_400 * 40, "SILENT, last heard of 40 days ago"),
     ],

@@ -1,7 +1,7 @@
 """What `voucher-sync status` prints for people, in lines of a terminal's width."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
@@ -67,26 +67,26 @@ def _many(overview: Overview, lease_s: float, width: int) -> Iterator[str]:
     urgent = by_urgency(overview.connections, verdicts)
     widest = min(max(cell_len(one.name) for one in urgent), MAX_NAME, width - OTHER_COLUMNS)
     column = max(LEAST_NAME, widest)
-    yield from _named("connection", f"{'state':<9}  {'since':<16}  {'last pull':<12}  daemon", column, width)
+    yield from _named("connection", _columns("state", "since (UTC)", "last pull", "daemon"), column, width)
     for one in urgent[:MAX_LISTED]:
         yield from _line(one, verdicts[one.name], column, width)
     if len(urgent) > MAX_LISTED:
-        yield f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent"
+        yield from _wrapped(f"... and {len(urgent) - MAX_LISTED:,} more, none of them more urgent", "", width)
     if overview.unassigned:
         of_none = words.statuses(overview.unassigned, overview.unassigned_at_least)
         yield from _wrapped(f"of vouchers that no connection knows: {of_none}", "", width)
     if len(urgent) > SLOWEST:
-        yield from ("", "furthest behind, since a pull last caught up:")
+        yield from ["", *_wrapped("furthest behind, since a pull last caught up:", "", width)]
         for one in furthest_behind(urgent):
-            yield from _named(one.name, f"{words.caught_up(one):<12}  {one.owner or ''}", column, width, indent="  ")
-    yield "More of one: voucher-sync status --connection NAME"
+            told = [f"{words.caught_up(one):<12}", one.owner or ""]
+            yield from _named(one.name, told, column, width, indent="  ")
+    yield from _wrapped("More of one: voucher-sync status --connection NAME", "", width)
 
 
 def _line(one: ConnectionStatus, verdict: Verdict, column: int, width: int) -> Iterator[str]:
     """A connection, and below it why it is not well, and what is queued for it."""
     since = f"{verdict.since:%Y-%m-%d %H:%M}" if verdict.since and verdict.level is not Level.OK else ""
-    late = words.caught_up(one)
-    told = f"{verdict.level.word:<9}  {since:<16}  {late:<12}  {one.owner or ''}"
+    told = _columns(verdict.level.word, since, words.caught_up(one), one.owner or "")
     yield from _named(one.name, told, column, width)
     if verdict.level is not Level.OK:
         yield from _wrapped(verdict.cause or verdict.headline, "    ", width)
@@ -94,12 +94,29 @@ def _line(one: ConnectionStatus, verdict: Verdict, column: int, width: int) -> I
         yield from _wrapped(f"outbox: {words.outbox(one.backlog)}", "    ", width)
 
 
-def _named(name: str, told: str, column: int, width: int, *, indent: str = "") -> Iterator[str]:
-    """What is told of a connection, behind its name; below it, where that is wider than its column."""
+def _columns(level: str, since: str, late: str, owner: str) -> list[str]:
+    return [f"{level:<9}", f"{since:<16}", f"{late:<12}", owner]
+
+
+def _named(name: str, told: Sequence[str], column: int, width: int, *, indent: str = "") -> Iterator[str]:
+    """What is told of a connection, behind its name; below it, where that is wider than its column.
+
+    So is what a narrow terminal has no room for in that line.
+    """
     if cell_len(name) > column:
         yield from (f"{indent}{part}" for part in chop_cells(name, width - len(indent)))
         name = ""
-    yield set_cell_size(f"{indent}{set_cell_size(name, column)}  {told}", width).rstrip()
+    line, below = f"{indent}{set_cell_size(name, column)}", f"{indent}    "
+    for text in told:
+        if line.strip() and cell_len(f"{line}  {text}".rstrip()) > width:
+            yield line.rstrip()
+            *whole, rest = chop_cells(text, width - len(below)) or [""]
+            yield from (f"{below}{part}" for part in whole)
+            line = f"{below}{rest}"
+        else:
+            line = f"{line}  {text}"
+    if line.strip():
+        yield line.rstrip()
 
 
 def _one(one: ConnectionStatus, overview: Overview, lease_s: float, width: int) -> Iterator[str]:

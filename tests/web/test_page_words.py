@@ -23,6 +23,20 @@ async def test_before_the_first_pull_has_caught_up_nothing_is_called_unknown_or_
         assert (await site.get("/")).body.decode().count('<td role="cell">not yet</td>') == 2
 
 
+async def test_what_waits_for_no_connection_is_told_beside_what_waits_for_each(mirror: Mirror) -> None:
+    async with mirror.opened(), serving(mirror) as site:
+        await mirror.execute("INSERT INTO sync.connections (name, state) VALUES ('lake', 'ok'), ('hill', 'ok')")
+        await mirror.execute(
+            "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) "
+            "SELECT 'add', gen_random_uuid(), n::text FROM generate_series(1, 3) AS n"
+        )
+        text = (await site.get("/")).body.decode()
+    assert ('<dt>Waiting</dt><dd class="value">3</dd>' in text, "no connection knows: 3 pending." in text) == (
+        True,
+        True,
+    )
+
+
 @pytest.mark.long
 async def test_what_complete_through_means_is_said_where_it_stands(mirror: Mirror) -> None:
     async with serving(mirror) as site:

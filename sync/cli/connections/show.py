@@ -51,7 +51,7 @@ def _show(found: list[ListedConnection]) -> None:
     if not found:
         click.echo("There is none yet: `voucher-sync connections add`, or MEWS_ACCESS_TOKEN in the environment.")
         return
-    table = plain_table("name", "state", "since", "late", "owner", "why")
+    table = plain_table("name", "state", "since (UTC)", "late", "owner", "why")
     for one in found:
         late = "not yet" if one.late_s is None else words.lasting(one.late_s)
         since = "" if one.state == "ok" else f"{one.since:%Y-%m-%d %H:%M}"

@@ -78,7 +78,7 @@ class MirrorState:
 
 @dataclass(slots=True)
 class Backlog:
-    """`outbox` counts changes that nobody may forget by their status, up to `COUNTED_TO`; those in `outbox_at_least`
+    """`outbox` counts changes that nobody may forget by their status, up to 10,000; those in `outbox_at_least`
     are more. `held` counts those that are held by why they are; `stuck` is how many nothing can become of until
     somebody mends what keeps them. Changes whose voucher no connection knows count for the only one there is.
     """

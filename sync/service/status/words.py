@@ -114,11 +114,11 @@ def windows_left(one: ConnectionStatus) -> str:
     reading = one.details.reading
     if not one.mirror.open_windows:
         return "no window is open: not begun, or just about to end"
-    planned = f" of {reading.planned:,}" if reading and reading.planned else ""
-    number = one.mirror.open_windows
-    # It is one of as many as were planned: "1 of 5 windows is".
-    windows = "window" if (number if not planned else reading.planned) == 1 else "windows"
-    left = f"{number:,}{planned} {windows} {'is' if number == 1 else 'are'} left to read"
+    number, planned = one.mirror.open_windows, reading.planned if reading else None
+    # It may be one of several: "1 of 5 windows is".
+    windows = plural(planned or number, "window")
+    of_planned = f"{number:,} of {windows}" if planned else windows
+    left = f"{of_planned} {'is' if number == 1 else 'are'} left to read"
     return f"{left}, {done_in(reading)}" if reading and reading.done_in_s is not None else left
 
 

@@ -159,7 +159,10 @@ OUTBOX = _of_connection(
     "status",
 )
 OUTBOX_AGE = _of_connection(
-    "outbox_oldest_pending_seconds", "gauge", "Time since the oldest change was queued that waits.", unit="seconds"
+    "outbox_oldest_pending_seconds",
+    "gauge",
+    "Time since the oldest pending change was queued, of those that are not put off by 15 minutes or more.",
+    unit="seconds",
 )
 STUCK = _of_connection(
     "outbox_stuck",

@@ -60,7 +60,8 @@ class Trouble:
 class View:
     """All that a page shows. `one` and `details` are of the connection that is looked at, if it is one.
 
-    `now`: when the facts were so; `told_at`: later than that, where there are none of just now.
+    `now`: when the facts were so; `told_at`: later than that, where there are none of just now. `of_none`: the changes
+    whose voucher none of several connections knows.
     """
 
     now: datetime
@@ -79,6 +80,7 @@ class View:
     own_settings: dict[str, str]
     database: str
     revision: str
+    of_none: str = ""
     is_stale: bool = False
     sparklines: dict[str, str] = field(default_factory=dict)
 
@@ -100,8 +102,7 @@ def make_view(
     day: Series | None = None,
 ) -> View:
     """What is shown of what is asked for; `trouble`: why the facts are not of just now; `day`: the last day of the
-    connection that is looked at.
-    """
+    connection that is looked at."""
     one = look_at(overview, asked.name)
     verdicts = {each.name: judge_connection(each, overview, lease_s) for each in overview.connections}
     verdict = verdicts[one.name] if one else judge_all(verdicts, overview)
@@ -127,6 +128,7 @@ def make_view(
         own_settings=settings,
         database=overview.database,
         revision=overview.revision,
+        of_none=words.statuses(overview.unassigned, overview.unassigned_at_least),
         is_stale=trouble is not None,
         sparklines={name: path(values) for name, values in day.lines.items()} if day else {},
     )

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.cli.status_text import as_text
 from sync.postgres.engine import transaction
 from sync.service.status import backlog, words
+from sync.service.status.detail_facts import BackfillProgress
 from sync.service.status.facts import Overview
 from sync.service.status.load import load_overview
 from sync.service.status.verdict import judge
@@ -106,7 +107,7 @@ def test_of_what_nobody_works_for_is_said_why(is_removed: bool, said: str) -> No
 
 def test_one_of_several_windows_is_left() -> None:
     for planned, said in ((5, "1 of 5 windows is left to read"), (1, "1 of 1 window is left to read")):
-        reading = words.BackfillProgress(1, planned, NOW, NOW, 1, [], None)
+        reading = BackfillProgress(1, planned, NOW, NOW, 1, [], None)
         one = connection(open_windows=1)
         assert words.windows_left(replace(one, details=replace(one.details, reading=reading))) == said
     assert words.windows_left(connection(open_windows=1)) == "1 window is left to read"

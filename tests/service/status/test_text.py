@@ -44,6 +44,17 @@ def test_a_sentence_is_as_wide_as_its_characters_are(text: str, widest_word: int
     assert printable(text).replace(" ", "") in "".join(lines).replace(" ", "")
 
 
+@pytest.mark.parametrize("width", [24, 40, 62, 80])
+def test_a_terminal_that_is_narrow_lacks_nothing_of_a_line(width: int) -> None:
+    owner = f"{'voucher-sync-' * 3}0 (7)"
+    hotels = [connection(name=f"hotel-{number}", owner=owner, state="failing", error="x") for number in range(12)]
+    lines = as_text(overview(*hotels), 30.0, width)
+    shown = "".join("".join(lines).split())
+    assert shown.count("".join(owner.split())) == len(hotels) + 10
+    assert ("daemon" in shown, shown.count("30sago") >= len(hotels)) == (True, True)
+    assert [line for line in lines if cell_len(line) > width] == []
+
+
 def test_of_a_hotel_without_vouchers_nothing_is_said_to_be_left() -> None:
     one = connection(vouchers=0, voucher_codes=0, complete_through=None, audited_since=None)
     told = {line[:18].strip(): line[18:] for line in as_text(overview(one), 30.0, 80)}

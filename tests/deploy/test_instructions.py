@@ -1,6 +1,7 @@
 """What is written for operators is so: examples, commands, and the files that they name."""
 
 import re
+import shutil
 from pathlib import Path
 
 import click
@@ -10,8 +11,13 @@ from pydantic import SecretStr
 from sync.cli.commands import voucher_sync
 from sync.settings import Settings
 from tests.deploy.helpers import DEPLOY, README, command, needs
+from tests.support.pages import parse_command
 
 FILES = [path for path in sorted(DEPLOY.iterdir()) if path.is_file() and path.suffix != ".lock"]
+CALLS = sorted(
+    set(re.findall(r"(?m)^(?:(?:docker compose|kubectl) exec .*\b)?voucher[-_]sync (?!\|)([a-z].*)$", README))
+)
+"""How our commands are called in blocks, by whatever way leads to them."""
 NO_DEFAULT = {"SYNC_BACKFILL_FROM"}
 """Examples in `voucher-sync.env.example` of what has no default."""
 
@@ -82,6 +88,30 @@ def test_the_instructions_commands_are_sound_shell(tmp_path: Path) -> None:
     done = command(shellcheck, "--color=never", *scripts)
 
     assert done.returncode == 0, done.stdout
+
+
+def test_compose_is_called_where_its_file_is() -> None:
+    # Each block begins in the root of the repository, where Compose finds no file.
+    beginnings = [block.partition("docker compose ")[0] for block in shell_blocks() if "docker compose " in block]
+    assert len(beginnings) > 5
+    assert [one for one in beginnings if "cd deploy\n" not in one] == []
+
+
+@pytest.mark.parametrize("line", CALLS)
+def test_a_command_is_called_as_it_can_be(line: str) -> None:
+    parse_command(f"voucher-sync {line}")
+
+
+def test_a_patch_for_kubernetes_takes_the_token_of_the_environment_away(tmp_path: Path) -> None:
+    (patch,) = re.findall(r"(?ms)^```yaml\n(patches:\n.*?)^```$", README)
+    folder = shutil.copytree(DEPLOY / "kubernetes", tmp_path / "kubernetes") / "overlays" / "example"
+    before = command(needs("kubectl"), "kustomize", str(folder)).stdout
+    with (folder / "kustomization.yaml").open("a") as overlay:
+        overlay.write(patch)
+    after = command(needs("kubectl"), "kustomize", str(folder)).stdout
+
+    names = ("MEWS_ACCESS_TOKEN_FILE", "MEWS_CLIENT_TOKEN_FILE")
+    assert [(before.count(name), after.count(name)) for name in names] == [(2, 0), (2, 2)]
 
 
 def test_the_instructions_name_only_files_that_exist() -> None:

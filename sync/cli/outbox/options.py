@@ -74,7 +74,7 @@ option_priority = click.option(
     "--priority",
     type=WholeNumber(-(2**31), 2**31 - 1),
     default=0,
-    help="What has a higher one goes first; for the operator. 0 if it is not given.",
+    help="What has a higher one goes first; only the owner of the outbox may give one. 0 if it is not given.",
 )
 option_dry_run = click.option(
     "--dry-run", is_flag=True, help="Check everything, say what would be done, queue nothing."

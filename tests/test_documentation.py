@@ -27,9 +27,8 @@ OF_README = [
 ]
 STATEMENTS = [(name, one) for name in GUIDES for one in blocks(TEXTS[name], "sql")]
 STATEMENTS += [("README.md", one) for one in OF_README]
-COMMANDS = sorted(
-    {one for name in GUIDES for one in commands(TEXTS[name])} | set(commands(re.sub(r"(?m)^\|.*", "", README)))
-)
+WITH_COMMANDS = [re.sub(r"(?m)^\|.*", "", README), *(TEXTS[name] for name in [*GUIDES, "bi.md"])]
+COMMANDS = sorted({one for text in WITH_COMMANDS for one in commands(text)})
 ROWS = """
 INSERT INTO mews.enterprises (id, name, connection) VALUES (gen_random_uuid(), 'Prague', 'default');
 INSERT INTO mews.services (id, enterprise_id, name, is_active, connection)

@@ -1,6 +1,7 @@
 """What the database refuses of a row, for its users' own things, is set aside; its neighbours and the window go on."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import event
@@ -134,6 +135,24 @@ async def test_another_process_tries_it_again_and_forgets_it_once_it_is_taken(mi
     async with mirror.connected():
         assert (await later(mirror)).written == 1
     assert ((await mirror.compare()).is_equal, await aside(mirror)) == (True, [])
+
+
+@pytest.mark.long
+async def test_one_that_no_window_shows_any_more_is_tried_by_no_pull(mirror: Mirror) -> None:
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await put(mirror, CHECK)
+    mirror.world.add_codes(voucher.id, [BAD])
+    await later(mirror)
+    await put(mirror, UNDO)
+    for number in range(2):
+        mirror.clock.advance(timedelta(hours=1))
+        mirror.world.add_codes(voucher.id, [f"GOOD-{number}"])
+        assert (await later(mirror)).written == 1
+    mirror.clock.advance(timedelta(hours=1))
+    async with mirror.connected():
+        assert (await later(mirror)).written == 0
+    assert len(await aside(mirror)) == 1
 
 
 @pytest.mark.long

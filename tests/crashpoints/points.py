@@ -24,7 +24,13 @@ SUSPENDED = (CoroutineType, AsyncGeneratorType, GeneratorType)
 
 def trace(arrive: Callable[[str], None]) -> None:
     """Has every event loop that begins from now on tell its points, each by a name, as they come."""
-    asyncio.set_event_loop_policy(_TracedPolicy(arrive))
+    begin, tracer = asyncio.BaseEventLoop.__init__, _Tracer(arrive)
+
+    def begin_traced(loop: Any) -> None:
+        begin(loop)
+        loop.set_task_factory(tracer.make_task)
+
+    asyncio.BaseEventLoop.__init__ = begin_traced  # type: ignore[assignment, method-assign] # whichever loop a command takes
 
 
 def die_at(last: str, file: Path) -> Callable[[str], None]:
@@ -39,17 +45,11 @@ def die_at(last: str, file: Path) -> Callable[[str], None]:
     return arrive
 
 
-class _TracedPolicy(asyncio.DefaultEventLoopPolicy):
+class _Tracer:
     def __init__(self, arrive: Callable[[str], None]) -> None:
-        super().__init__()
         self._arrive, self._seen = arrive, Counter[str]()
 
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        loop = super().new_event_loop()
-        loop.set_task_factory(self._make_task)
-        return loop
-
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    def make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
         draws = isinstance(coro, CoroutineType) and coro.cr_code.co_filename == DRAWING
         return asyncio.Task(coro if draws else _Traced(coro, self._tell), loop=loop, **options)
 

@@ -56,9 +56,10 @@ async def test_what_was_pushed_is_told_where_nothing_could_be_pulled(cli: Cli, m
 
 @pytest.mark.long
 async def test_a_delete_of_what_the_mirror_does_not_show_is_decided_in_the_same_cycle(cli: Cli, mirror: Mirror) -> None:
+    shown_at_once = {"SYNC_SETTLE_AFTER_S": "0.01"}  # sooner than any process begins
     async with mirror.opened():
         await queue_deletes(mirror)
-        ended = await cli("once", settings=mirror.environment | QUICK)
+        ended = await cli("once", settings=mirror.environment | QUICK | shown_at_once)
         assert await state(mirror) == [("failed", 0), ("failed", 0)]
     assert (ended.code, errors_of(ended.stderr), "0 changes done, 2 failed" in ended.stdout) == (0, [], True)
 

@@ -27,6 +27,7 @@ from .conftest import PASSWORD
 
 ALL = ["server", "privileges", "sessions", "database", "tables", "roles"]
 POOL = 5
+OTHERS = "SELECT count(*) FROM pg_stat_activity, pg_sleep(0.01) WHERE datname = %s AND backend_type = 'client backend'"
 
 
 def found(url: str, pool: int = POOL) -> dict[str, CheckLine]:
@@ -105,8 +106,11 @@ def test_sessions_of_the_daemon_are_not_missed_twice(owner_of_three: str) -> Non
 
 
 def test_too_few_sessions_for_the_database(owner_of_three: str, empty_database_url: str) -> None:
-    with psycopg.connect(empty_database_url, autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {database_of(empty_database_url)} CONNECTION LIMIT 2".encode())
+    name = database_of(empty_database_url)
+    with psycopg.connect(in_database(empty_database_url, "postgres"), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 2".encode())
+        while admin.execute(OTHERS, [name]).fetchone() != (1,):  # what was closed counts until the server has ended it
+            pass
     assert found(owner_of_three, pool=2)["sessions"].detail.endswith("; 1 free (the database's CONNECTION LIMIT 2)")
 
 

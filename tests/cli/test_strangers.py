@@ -53,8 +53,8 @@ async def test_nor_does_a_daemon(mirror: Mirror, tmp_path: Path) -> None:
 async def test_nor_does_a_migration_and_what_it_makes_has_none_of_theirs(cli: Cli, empty_database_url: str) -> None:
     theirs = (
         "SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend, pg_operator AS operator "
-        "WHERE refclassid = 'pg_operator'::regclass AND refobjid = operator.oid "
-        "AND oprnamespace = 'public'::regnamespace"
+        "WHERE refclassid = CAST('pg_operator'::regclass AS oid) AND refobjid = operator.oid "
+        "AND oprnamespace = CAST('public'::regnamespace AS oid)"
     )
     with new_login(empty_database_url) as url:
         let_in_strangers(empty_database_url, url)

@@ -21,13 +21,11 @@ from sync.postgres.migrations import migrate
 from sync.service import roles
 from tests.support.hostile import alter, new_login, new_owner
 from tests.support.pooler import needs_pgbouncer, pooled
-from tests.support.postgres import database_of, in_database
+from tests.support.postgres import database_of, in_database, sessions_left
 
 from .conftest import PASSWORD
 
-ALL = ["server", "privileges", "sessions", "database", "tables", "roles"]
-POOL = 5
-OTHERS = "SELECT count(*) FROM pg_stat_activity, pg_sleep(0.01) WHERE datname = %s AND backend_type = 'client backend'"
+ALL, POOL = ["server", "privileges", "sessions", "database", "tables", "roles"], 5
 
 
 def found(url: str, pool: int = POOL) -> dict[str, CheckLine]:
@@ -106,11 +104,9 @@ def test_sessions_of_the_daemon_are_not_missed_twice(owner_of_three: str) -> Non
 
 
 def test_too_few_sessions_for_the_database(owner_of_three: str, empty_database_url: str) -> None:
-    name = database_of(empty_database_url)
     with psycopg.connect(in_database(empty_database_url, "postgres"), autocommit=True) as admin:
-        admin.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 2".encode())
-        while admin.execute(OTHERS, [name]).fetchone() != (1,):  # what was closed counts until the server has ended it
-            pass
+        admin.execute(f"ALTER DATABASE {database_of(empty_database_url)} CONNECTION LIMIT 2".encode())
+        sessions_left(admin, database_of(empty_database_url), but=1)  # what was closed counts until it has ended
     assert found(owner_of_three, pool=2)["sessions"].detail.endswith("; 1 free (the database's CONNECTION LIMIT 2)")
 
 

@@ -76,20 +76,23 @@ def new_database(server: str, *, template: str = "template1", encoding: str | No
         admin.execute(make)
     yield in_database(server, name)
     with psycopg.connect(server, autocommit=True) as admin:
-        left = _sessions_left(admin, name)
+        left = sessions_left(admin, name)
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
     assert not left, f"the test has left sessions open, each an application and its last statement: {left}"
 
 
-def _sessions_left(admin: "psycopg.Connection[Any]", database: str) -> list[tuple[str, str]]:
-    """Application and last statement of each session that is open, once those that are about to end had time to."""
+def sessions_left(admin: "psycopg.Connection[Any]", database: str, but: int = 0) -> list[tuple[str, str]]:
+    """Application and last statement of each session that is open, once those that are about to end had time to.
+
+    `but`: so many stay open.
+    """
     deadline = time.monotonic() + LEAVING_S
     sessions = """
         SELECT application_name, query FROM pg_stat_activity, pg_sleep(%s)
         WHERE datname = %s AND backend_type = 'client backend'
     """
     left = admin.execute(sessions, (0, database)).fetchall()
-    while left and time.monotonic() < deadline:
+    while len(left) > but and time.monotonic() < deadline:
         left = admin.execute(sessions, (0.02, database)).fetchall()
     return left
 

@@ -6,11 +6,23 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event
 
+from sync.demo.simulator import Voucher
 from tests.support.flows import footprint, honest, later, mirrored, numbered, open_windows, pull_later, watermarks
 from tests.support.guards import ALWAYS, BAD, BEHIND_OURS, CHECK, GUARDS, UNDO, aside, put
 from tests.support.mirror import Mirror
 
 MANY = 100
+
+
+async def refused_until_now(mirror: Mirror) -> Voucher:
+    """The voucher of a code that was refused by what is gone since."""
+    voucher = mirror.add_voucher()
+    await mirror.once()
+    await put(mirror, CHECK)
+    mirror.world.add_codes(voucher.id, [BAD])
+    await later(mirror)
+    await put(mirror, UNDO)
+    return voucher
 
 
 def guards(table: dict[str, Sequence[str]]) -> pytest.MarkDecorator:
@@ -126,12 +138,7 @@ async def test_it_is_taken_as_soon_as_the_code_is_another(mirror: Mirror) -> Non
 
 @pytest.mark.long
 async def test_another_process_tries_it_again_and_forgets_it_once_it_is_taken(mirror: Mirror) -> None:
-    voucher = mirror.add_voucher()
-    await mirror.once()
-    await put(mirror, CHECK)
-    mirror.world.add_codes(voucher.id, [BAD])
-    await later(mirror)
-    await put(mirror, UNDO)
+    await refused_until_now(mirror)
     async with mirror.connected():
         assert (await later(mirror)).written == 1
     assert ((await mirror.compare()).is_equal, await aside(mirror)) == (True, [])
@@ -139,12 +146,7 @@ async def test_another_process_tries_it_again_and_forgets_it_once_it_is_taken(mi
 
 @pytest.mark.long
 async def test_one_that_no_window_shows_any_more_is_tried_by_no_pull(mirror: Mirror) -> None:
-    voucher = mirror.add_voucher()
-    await mirror.once()
-    await put(mirror, CHECK)
-    mirror.world.add_codes(voucher.id, [BAD])
-    await later(mirror)
-    await put(mirror, UNDO)
+    voucher = await refused_until_now(mirror)
     for number in range(2):
         mirror.clock.advance(timedelta(hours=1))
         mirror.world.add_codes(voucher.id, [f"GOOD-{number}"])

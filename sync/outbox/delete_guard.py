@@ -47,10 +47,14 @@ class DeleteGuardRule:
 
 @dataclass(frozen=True, slots=True)
 class Suspicious:
-    """What was held. `more_because`: why the deletes that wait still are to be held as well; None: there are none."""
+    """What was held. `more_because`: why the deletes that wait still are to be held as well; None: there are none.
+
+    `is_undecided`: they were found to be too many, and more of them than a transaction takes are another connection's.
+    """
 
     held: Written = field(default_factory=Written)
     more_because: str | None = None
+    is_undecided: bool = False
 
 
 async def hold_suspicious(
@@ -62,8 +66,8 @@ async def hold_suspicious(
     seen it; what lies before that was done already.
     """
     for rule in rules:
-        if await _find_suspicious(tx, connection, rule, since):
-            await _hand_on_anothers(tx, connection)
+        if await _find_suspicious(tx, connection, rule, since) and await _hand_on_anothers(tx, connection):
+            return Suspicious(is_undecided=True)
         if reason := await _find_suspicious(tx, connection, rule, since):
             held, has_more = await _hold_some(tx, connection, reason)
             return Suspicious(held, reason if has_more else None)
@@ -83,11 +87,13 @@ async def hold_rest(connection: Connection, reason: str) -> Written:
     return held
 
 
-async def _hand_on_anothers(tx: AsyncConnection, connection: str) -> None:
-    """What is another connection's by now counts as that one's, among the codes that it has."""
-    anothers = select(outbox.c.id).where(*_unreleased(connection), is_anothers())
+async def _hand_on_anothers(tx: AsyncConnection, connection: str) -> bool:
+    """What is another connection's by now counts as that one's, among the codes that it has; whether more may be."""
+    anothers = select(outbox.c.id).where(*_unreleased(connection), is_anothers()).limit(HELD_AT_ONCE)
     locked = anothers.with_for_update(of=outbox, key_share=True, skip_locked=True)
-    await moved.hand_on(tx, (await tx.execute(locked)).scalars().all())
+    row_ids = (await tx.execute(locked)).scalars().all()
+    handed = await moved.hand_on(tx, row_ids)
+    return len(row_ids) == HELD_AT_ONCE and bool(handed.ids)
 
 
 async def _hold_some(

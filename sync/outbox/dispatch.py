@@ -15,7 +15,7 @@ from sync.outbox import claims, delete_guard, gap, lookups, moved
 from sync.outbox import due as outbox_due
 from sync.outbox.claims import Attempt, Lane
 from sync.outbox.completion import complete
-from sync.outbox.delete_guard import DeleteGuardRule
+from sync.outbox.delete_guard import DeleteGuardRule, Suspicious
 from sync.outbox.each_row import Written
 from sync.outbox.look import NOTHING, Seen
 from sync.outbox.outcomes import resolve_unsent
@@ -79,8 +79,9 @@ async def claim_due(tx: AsyncConnection, attempt: Attempt, terms: Terms) -> Disp
     `IncarnationChanged` where the database may be another one than was found, `Stopped` where the tenure is over.
     """
     witnessed = terms.incarnation.witnessed()
-    held, suspicious_because = await _hold(tx, attempt.lane, terms)
-    due = [] if suspicious_because else await _lock_due(tx, attempt.lane, terms, held)
+    held, suspicious = await _hold(tx, attempt.lane, terms)
+    is_held_up = suspicious.more_because is not None or suspicious.is_undecided
+    due = [] if is_held_up else await _lock_due(tx, attempt.lane, terms, held)
     anothers = [row.id for row in due if row.is_anothers]
     refused = (await moved.hand_on(tx, anothers)).unwritten(anothers)
     rows = send_together([row for row in due if not row.is_anothers])
@@ -108,20 +109,19 @@ async def claim_due(tx: AsyncConnection, attempt: Attempt, terms: Terms) -> Disp
         held=len(held.ids),
         refused=len(refused),
         set_aside=set_aside,
-        has_more=len(due) >= terms.limit or len(rows) < len(due),
+        has_more=len(due) >= terms.limit or len(rows) < len(due) or suspicious.is_undecided,
         position=position,
-        suspicious_because=suspicious_because,
+        suspicious_because=suspicious.more_because,
     )
 
 
-async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> tuple[Written, str | None]:
-    """Hold what was queued before a gap, and deletes that are too many; and why more are to be, if there are more."""
+async def _hold(tx: AsyncConnection, lane: Lane, terms: Terms) -> tuple[Written, Suspicious]:
+    """Hold what was queued before a gap, and deletes that are too many: all that is held, and what is of those."""
     held = await gap.hold_before_gap(tx, terms.incarnation.worked_with)
     if lane.operation is not Operation.DELETE:
-        return held, None
+        return held, Suspicious()
     found = await delete_guard.hold_suspicious(tx, lane.connection, terms.delete_guards, terms.seen.since)
-    both = Written(held.ids | found.held.ids, held.refused | found.held.refused)
-    return both, found.more_because
+    return Written(held.ids | found.held.ids, held.refused | found.held.refused), found
 
 
 async def _lock_due(tx: AsyncConnection, lane: Lane, terms: Terms, held: Written) -> list[Row]:

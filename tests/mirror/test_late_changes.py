@@ -10,7 +10,6 @@ from sync.connection.connection import Connection
 from sync.demo.simulator import Close, Operation, RequestRecord, Status, Voucher
 from sync.demo.simulator.faults import PartialAnswer
 from sync.mirror.discover import discover
-from sync.outbox import delete_guard
 from sync.outbox.claims import as_daemon
 from sync.service import app
 from sync.service.jobs import Jobs
@@ -25,10 +24,6 @@ WAIT = """
 SELECT CAST(extract(epoch FROM row.next_attempt_at - last.settled_at) AS int) AS seconds
 FROM mews.voucher_code_outbox AS row JOIN mews.voucher_code_outbox_attempts AS last
   ON last.outbox_id = row.id AND last.attempt_id = row.attempt_id
-"""
-TOGETHER = """
-SELECT max(written.number) AS number
-FROM (SELECT count(*) AS number FROM mews.voucher_code_outbox GROUP BY xmin) AS written
 """
 TO_GROUP = "UPDATE mews.vouchers SET connection = 'group'"
 
@@ -100,35 +95,6 @@ async def test_a_delete_is_decided_on_by_whoever_sees_its_code(
     await outbox.pusher.push()
     assert await stand(mirror) == [("pending", "group")] * 2
     assert await push_all(mirror, group) == (2, 0)
-
-
-async def test_deletes_of_what_is_another_s_are_held_by_its_codes_alone(
-    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox
-) -> None:
-    """The connection that they are noted for has few codes left, of which so many would be suspicious."""
-    mirror.add_codes(voucher, [f"C{number}" for number in range(1000)], days_old=0)
-    mirror.clock.advance(A_WHILE)
-    await outbox.refresh()
-    await queue_late(mirror, group, voucher, [("delete", f"C{number}") for number in range(110)])
-    report = await outbox.pusher.push()
-    assert (report.held, report.failed) == (0, 0)
-    assert set(await stand(mirror)) == {("pending", "group")}
-    assert await push_all(mirror, group) == (110, 0)
-
-
-async def test_more_late_deletes_than_a_transaction_takes_go_in_several(
-    mirror: Mirror, group: Connection, voucher: Voucher, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(delete_guard, "HELD_AT_ONCE", 60)
-    mirror.add_codes(voucher, [f"C{number}" for number in range(2000)], days_old=0)
-    mirror.clock.advance(A_WHILE)
-    await outbox.refresh()
-    await queue_late(mirror, group, voucher, [("delete", f"C{number}") for number in range(200)])
-    report = await outbox.pusher.push()
-    assert (report.held, report.failed) == (0, 0)
-    assert set(await stand(mirror)) == {("pending", "group")}
-    assert await mirror.rows(TOGETHER) == [{"number": 60}]
-    assert await push_all(mirror, group) == (200, 0)
 
 
 async def test_a_change_that_is_refused_since_its_voucher_has_just_moved_goes_with_it(

@@ -12,12 +12,17 @@ import asyncio
 import math
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import quantiles
+from typing import Any
 
 import click
 import fleet_scenes as scenes
+from fleet_figures import Figure, percentiles, spread
+from fleet_neighbours import Neighbours
 from fleet_world import Bench, bench
 
 from sync.demo.simulator import RateLimit
@@ -28,16 +33,6 @@ from tests.support.postgres import new_database
 REPLICAS = 3
 INTERVAL_S = 2.0
 AWAY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A line of the table; `is_met`: whether the goal is."""
-
-    name: str
-    goal: str
-    measured: str
-    is_met: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +60,11 @@ DEATHS = {
     "stopped": Death("clean stop", scenes.stopped, most_s=1),
 }
 CUT_OFF = {"reset", "held"}
-RESTARTED, AWAY, BUDGET = "restarted", "away", "budget"
+RESTARTED, AWAY, BUDGET, NEIGHBOURS = "restarted", "away", "budget", "neighbours"
+SCENES = (*DEATHS, RESTARTED, AWAY, BUDGET, NEIGHBOURS)
+CALM_INTERVAL_S = 10.0
+ALL = "200"
+"""Of a budget's calls, none is kept back."""
 BUSY_HOTELS = 3
 """So few, since each is to spend all of its budget."""
 
@@ -74,15 +73,14 @@ BUSY_HOTELS = 3
 @click.option("--hotels", default=60, show_default=True)
 @click.option("--repeats", default=20, show_default=True, help="Of each death.")
 @click.option("--kills", default=200, show_default=True, help="Of replicas that spend a budget.")
-@click.option(
-    "--only", multiple=True, type=click.Choice([*DEATHS, RESTARTED, AWAY, BUDGET]), help="Leave out the rest."
-)
+@click.option("--only", multiple=True, type=click.Choice(SCENES), help="Leave out the rest.")
 def main(hotels: int, repeats: int, kills: int, only: tuple[str, ...]) -> None:
     """Play each scene and print the table."""
     figures: list[Figure] = []
-    for name in only or (*DEATHS, RESTARTED, AWAY, BUDGET):
-        playing = _spend(kills) if name == BUDGET else _play(name, hotels, repeats)
-        for figure in asyncio.run(playing):
+    apart = {BUDGET: partial(_spend, kills), NEIGHBOURS: partial(_annoy, hotels)}
+    for name in only or SCENES:
+        play = apart.get(name, partial(_play, name, hotels, repeats))
+        for figure in asyncio.run(play()):
             click.echo(f"{figure.name}: {figure.measured}", err=True)
             figures.append(figure)
     click.echo(f"| {hotels} hotels, {REPLICAS} replicas, an interval of {INTERVAL_S:g} s | goal | measured |")
@@ -95,19 +93,33 @@ def main(hotels: int, repeats: int, kills: int, only: tuple[str, ...]) -> None:
 
 async def _play(name: str, hotels: int, repeats: int) -> list[Figure]:
     """One scene on a world of its own, while adds are queued."""
+    async with _world(hotels, INTERVAL_S) as on:
+        for _ in range(REPLICAS):
+            await on.begin(is_cut_off=name in CUT_OFF)
+        await on.shared()
+        producer = scenes.Producer(on)
+        found = await _measure(on, name, repeats)
+        queued, doubled, lost = await producer.end()
+        defects = on.told("defect")
+    told = f"{queued:,} adds: {doubled} doubled, {lost} lost, {defects} defects told"
+    return [*found, Figure("adds queued meanwhile", "0 doubled, 0 lost", told, not (doubled or lost or defects))]
+
+
+async def _annoy(hotels: int) -> list[Figure]:
+    """Neighbours make noise, for whom the same replica works as for the others; the API keeps its budget."""
+    async with _world(hotels, CALM_INTERVAL_S, rate_limit=RateLimit()) as on:
+        await on.begin(SYNC_RATE_LIMIT_REQUESTS=ALL)
+        await on.shared()
+        return await Neighbours(on).annoy()
+
+
+@asynccontextmanager
+async def _world(hotels: int, interval_s: float, **simulator: Any) -> AsyncIterator[Bench]:
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-") as directory:
         with physical_server() as server, new_database(server.url) as url:
             await asyncio.to_thread(migrate, url)
-            async with bench(server, url, Path(directory), hotels=hotels, interval_s=INTERVAL_S) as on:
-                for _ in range(REPLICAS):
-                    await on.begin(is_cut_off=name in CUT_OFF)
-                await on.shared()
-                producer = scenes.Producer(on)
-                found = await _measure(on, name, repeats)
-                queued, doubled, lost = await producer.end()
-                defects = on.told("defect")
-    told = f"{queued:,} adds: {doubled} doubled, {lost} lost, {defects} defects told"
-    return [*found, Figure("adds queued meanwhile", "0 doubled, 0 lost", told, not (doubled or lost or defects))]
+            async with bench(server, url, Path(directory), hotels=hotels, interval_s=interval_s, **simulator) as on:
+                yield on
 
 
 async def _spend(kills: int) -> list[Figure]:
@@ -115,10 +127,10 @@ async def _spend(kills: int) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="voucher-sync-bench-") as directory, stepped_server() as (server, clock):
         with new_database(server) as url:
             await asyncio.to_thread(migrate, url)
-            busy = {"hotels": BUSY_HOTELS, "interval_s": INTERVAL_S, "rate_limit": RateLimit()}
-            async with bench(None, url, Path(directory), **busy) as on:
+            busy = bench(None, url, Path(directory), hotels=BUSY_HOTELS, interval_s=INTERVAL_S, rate_limit=RateLimit())
+            async with busy as on:
                 for _ in range(REPLICAS):
-                    await on.begin(SYNC_RATE_LIMIT_REQUESTS="200")
+                    await on.begin(SYNC_RATE_LIMIT_REQUESTS=ALL)
                 await on.shared()
                 producer = scenes.Producer(on)
                 calls, over = await scenes.over_budget(on, clock, kills)
@@ -135,29 +147,19 @@ async def _measure(on: Bench, name: str, repeats: int) -> list[Figure]:
         late_s = await scenes.rolling_restart(on)
         return [Figure("rolling restart", "no hotel more than 5 s late", f"{late_s:.1f} s late at most", late_s <= 5)]
     late, ended = await scenes.database_away(on, AWAY_S)
-    told = f"{_spread(late.seconds)}; {ended} ended"
+    told = f"{spread(late.seconds)}; {ended} ended"
     is_met = max(late.seconds) <= 15 and not ended
     return [Figure(f"database away for {AWAY_S:g} s", "max <= 15 s, no process ends", told, is_met)]
 
 
 def _death(death: Death, found: scenes.Lateness, repeats: int) -> list[Figure]:
-    p50_s, p99_s, most_s = _percentiles(found.seconds)
+    p50_s, p99_s, most_s = percentiles(found.seconds)
     is_met = p50_s <= death.p50_s and p99_s <= death.p99_s and most_s <= death.most_s
     zombies = len(found.zombie_writes)
     return [
-        Figure(f"{death.told}, {repeats} times: pulled again", death.goal, _spread(found.seconds), is_met),
+        Figure(f"{death.told}, {repeats} times: pulled again", death.goal, spread(found.seconds), is_met),
         Figure("writes of what another has taken", "0", f"{zombies}", not zombies),
     ]
-
-
-def _percentiles(seconds: list[float]) -> tuple[float, float, float]:
-    cuts = quantiles(seconds, n=100, method="inclusive")
-    return cuts[49], cuts[98], max(seconds)
-
-
-def _spread(seconds: list[float]) -> str:
-    p50_s, p99_s, most_s = _percentiles(seconds)
-    return f"p50 {p50_s:.1f} s, p99 {p99_s:.1f} s, max {most_s:.1f} s"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -54,7 +54,7 @@ class Bench:
     directory: Path
     stack: AsyncExitStack
     replicas: list[Replica] = field(default_factory=list)
-    numbers: count = field(default_factory=count)
+    numbers: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
         self.calls = Calls(self.fleet.mirror.simulator)

@@ -23,11 +23,12 @@ def make_world(codes: int, vouchers: int, hotels: int = 1, span: timedelta = YEA
     world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[one.id for one in enterprises], portfolio=hotels > 1)
     services = [world.add_service(one.id, "Stay").id for one in enterprises]
     ids = [world.add_voucher(services[n % hotels], f"Voucher {n}", created_utc=began).id for n in range(vouchers)]
-    world.codes.put(_codes(world, rng, ids, codes, span))
+    world.codes.put(codes_of(world, rng, ids, codes, span))
     return world
 
 
-def _codes(world: World, rng: random.Random, voucher_ids: list[UUID], count: int, span: timedelta) -> Iterator[Code]:
+def codes_of(world: World, rng: random.Random, voucher_ids: list[UUID], count: int, span: timedelta) -> Iterator[Code]:
+    """As many codes of these vouchers, spread evenly over them and over the span that ends now."""
     began, seconds = world.now() - span, int(span.total_seconds()) - 3600
     for n in range(count):
         instant = began + timedelta(seconds=rng.randint(0, seconds))

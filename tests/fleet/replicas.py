@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,21 +39,28 @@ class Fleet:
 
     def add_hotels(self, number: int) -> None:
         """Hotels whose tokens the database keeps."""
-        with psycopg.connect(self.mirror.database_url, autocommit=True) as connection:
-            for name in (f"hotel-{n}" for n in range(number)):
-                self._add_hotel(name)
-                box, address = TokenBox([self.key]), self.mirror.address
-                token = box.encrypt(token_of(name), TokenOf(name, address, "access"))
-                connection.execute(ADD.encode(), [name, address, token])
+        names = [f"hotel-{n}" for n in range(number)]
+        for name in names:
+            self.vouchers[name] = self.open_hotel(name, self.mirror.clock())
+        self.connect(names)
         self.mirror.simulator.on_request = self._tell
 
-    def _add_hotel(self, name: str) -> None:
+    def open_hotel(self, name: str, created_utc: datetime) -> Voucher:
+        """A hotel of the API, with its voucher, that the database does not know of."""
         world = self.mirror.world
         hotel = world.add_enterprise(name)
         world.add_token(token_of(name), name=name, enterprise_ids=[hotel.id])
         service = world.add_service(hotel.id, "Stay")
         self.hotel_ids[name] = hotel.id
-        self.vouchers[name] = world.add_voucher(service.id, "Summer", created_utc=self.mirror.clock())
+        return world.add_voucher(service.id, "Summer", created_utc=created_utc)
+
+    def connect(self, names: Iterable[str]) -> None:
+        """Has the database know these hotels' tokens."""
+        box, address = TokenBox([self.key]), self.mirror.address
+        with psycopg.connect(self.mirror.database_url, autocommit=True) as connection:
+            for name in names:
+                token = box.encrypt(token_of(name), TokenOf(name, address, "access"))
+                connection.execute(ADD.encode(), [name, address, token])
 
     async def _tell(self, _operation: Operation, _body: Any) -> None:
         self.news.set()

@@ -24,6 +24,7 @@ MAX_UNASSIGNED = 1000
 class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
+    `pending`: those of them that have changes to send.
     `has_unassigned`: some changes belong to no connection yet, may be anybody's, and are due or can be assigned, or are
     too many to be looked at one by one. `left_behind`: who may mirror what changes are for that wait for another
     connection, for which nobody works; `abandoned`: connections for which nobody works, and of which claims have not
@@ -31,6 +32,7 @@ class Unfinished:
     """
 
     connections: frozenset[str]
+    pending: frozenset[str]
     has_unassigned: bool
     left_behind: frozenset[str]
     abandoned: frozenset[str]
@@ -38,7 +40,11 @@ class Unfinished:
 
     def concerns(self, connection: str) -> bool:
         """Whether anything of it is, or may be, this connection's."""
-        return self.has_unassigned or connection in self.connections or connection in self.left_behind
+        return connection in self.connections or self.has_to_send(connection)
+
+    def has_to_send(self, connection: str) -> bool:
+        """Whether changes are, or may be, this connection's to send."""
+        return self.has_unassigned or connection in self.pending or connection in self.left_behind
 
 
 async def load_unfinished(tx: AsyncConnection) -> Unfinished:
@@ -46,8 +52,9 @@ async def load_unfinished(tx: AsyncConnection) -> Unfinished:
     # By statistics of an outbox that was emptied since, a sort seems as cheap as the index, and reads all that waits.
     await tx.exec_driver_sql("SET LOCAL enable_sort = off")
     row = (await tx.execute(_UNFINISHED, {"read_back_for": READ_BACK_FOR})).one()
-    connections, left_behind, abandoned = map(frozenset, (row.connections, row.left_behind, row.abandoned))
-    return Unfinished(connections, row.has_unassigned, left_behind, abandoned, row.now)
+    found = (row.connections, row.pending, row.left_behind, row.abandoned)
+    connections, pending, left_behind, abandoned = map(frozenset, found)
+    return Unfinished(connections, pending, row.has_unassigned, left_behind, abandoned, row.now)
 
 
 def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
@@ -95,6 +102,8 @@ UNION SELECT connection FROM deleted WHERE EXISTS (
 ))
 SELECT coalesce(
          (SELECT pg_catalog.array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
+       coalesce(
+         (SELECT pg_catalog.array_agg(connection) FROM pending WHERE connection IS NOT NULL), '{{}}') AS pending,
        (SELECT count(*) > :most_unassigned OR coalesce(bool_or(row.status = 'pending' AND row.next_attempt_at <= now()
           OR EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = row.voucher_id)
           OR EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = row.voucher_code_id)), false)

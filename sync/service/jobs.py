@@ -265,6 +265,10 @@ class Jobs:
             self.outbox.rest()
         return not is_needless
 
+    def has_to_send(self, looked: Looked[Unfinished] | None) -> bool:
+        """Whether its outbox may have anything to send, by a look for all of the process."""
+        return looked is None or looked.found.has_to_send(self.connection.name)
+
     def is_moving(self, within_s: float) -> bool:
         """Whether the scheduler has fired the job that it fires most often within so many seconds."""
         return time.monotonic() - self._fired_s <= within_s

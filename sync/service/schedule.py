@@ -115,10 +115,13 @@ class Schedule:
             self.timetable.every(PRUNE_INTERVAL_S, self._prune)
 
     async def wake_outboxes(self) -> None:
-        """Wake the outboxes in which one look finds anything: at once, or one after the other, where they are many."""
+        """Wake the outboxes in which one look finds something to send: at once, or one after the other, where many are.
+
+        Not those that only wait for answers: in a busy fleet each change would have all of these look for nothing.
+        """
         some = next(iter(self._at_work), None)
         looked = await some.polls.look(anew=True) if some else None
-        concerned = [jobs for jobs in self._at_work if jobs.is_to_be_polled(looked)]
+        concerned = [jobs for jobs in self._at_work if jobs.is_to_be_polled(looked) and jobs.has_to_send(looked)]
         for jobs in concerned:
             asyncio.get_running_loop().call_later(self._spread(len(concerned)), jobs.outbox.wake.set)
 

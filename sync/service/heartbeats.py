@@ -22,7 +22,7 @@ from sync.service import samples
 from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 
-AT_ONCE = 16
+AT_ONCE = 3
 
 
 class Heartbeats:

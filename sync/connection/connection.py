@@ -12,6 +12,7 @@ from sync.connection.set_aside import SetAside
 from sync.connection.signals import Turn
 from sync.connection.tenure import Tenure
 from sync.mews.client import Client
+from sync.postgres.places import asked_by
 
 
 @dataclass(slots=True)
@@ -33,13 +34,13 @@ class Identity:
 class Connection:
     """One access token on one platform address, and the database it is mirrored into.
 
-    Once `stop` is set, what is done for it ends with the page in flight. `process` is what others know this one by,
-    and `tenure` whether it may ask and send now.
+    `shared_engine` is the process's. Once `stop` is set, what is done for it ends with the page in flight. `process` is
+    what others know this one by, and `tenure` whether it may ask and send now.
     """
 
     name: str
     client: Client
-    engine: AsyncEngine
+    shared_engine: AsyncEngine
     stop: asyncio.Event
     identity: Identity
     incarnation: Incarnation
@@ -47,3 +48,8 @@ class Connection:
     set_aside: SetAside = field(default_factory=SetAside)
     process: UUID = field(default_factory=uuid4)
     tenure: Tenure = field(default_factory=Tenure)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The process's, which this connection asks for sessions by its name; made anew each time, of thousands."""
+        return asked_by(self.shared_engine, self.name)

@@ -31,7 +31,7 @@ from sync.postgres.arrays import send_binary
 from sync.postgres.instants import read_all_instants
 from sync.postgres.line import OF_ENGINES
 from sync.postgres.locks import blockers, describe
-from sync.postgres.places import place, places
+from sync.postgres.places import PLACES, Places, place
 from sync.postgres.requirements import NOT_CONVERTED, other_encoding, refuse_at_connect
 from sync.postgres.session import ALSO, BEGIN, begin_by_statement
 from sync.postgres.sqlstates import (
@@ -101,7 +101,7 @@ def make_engine(
         pool_timeout=POOL_TIMEOUT_S,
         use_native_hstore=False,  # looks for a type, wherever the session looks for names
         hide_parameters=True,  # values of codes must not reach an error's text
-        execution_options={"preserve_rowcount": True, **places(pool_size)},  # without it an INSERT's row count is -1
+        execution_options={"preserve_rowcount": True, PLACES: Places(pool_size)},  # else an INSERT's row count is -1
     )
     event.listen(engine.sync_engine, "connect", _prepare)
     event.listen(engine.sync_engine, "handle_error", _leave_standby)

@@ -34,7 +34,7 @@ async def test_codes_that_no_listing_showed_are_found_in_one_reading(mirror: Mir
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
             cursor.close()
 
-    event.listen(mirror.connection.engine.sync_engine, "before_cursor_execute", explain)
+    event.listen(mirror.connection.shared_engine.sync_engine, "before_cursor_execute", explain)
     await audit(mirror.connection, LOOK)
     assert plans
     assert not [plan for plan in plans if "Nested Loop" in plan]
@@ -54,7 +54,7 @@ async def test_of_many_hotels_an_audit_reads_the_codes_of_its_own(mirror: Mirror
             plans[statement] = "\n".join(row[0] for row in cursor.fetchall())
             cursor.close()
 
-    event.listen(mirror.connection.engine.sync_engine, "before_cursor_execute", explain)
+    event.listen(mirror.connection.shared_engine.sync_engine, "before_cursor_execute", explain)
     await audit(mirror.connection, LOOK)
     assert len(plans) >= 5
     assert [statement for statement, plan in plans.items() if "Seq Scan on voucher_codes" in plan] == []

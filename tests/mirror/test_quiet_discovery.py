@@ -30,7 +30,7 @@ class Discovering:
 
     async def discover(self) -> int:
         """One discovery; how many statements it was."""
-        with statements(self.mirror.connection.engine) as said:
+        with statements(self.mirror.connection.shared_engine) as said:
             await self.discoveries.discover()
         return len(said)
 

@@ -105,7 +105,7 @@ async def test_half_a_page_that_is_refused_is_bounded_work(mirror: Mirror) -> No
     await mirror.discover()
     await put(mirror, ["ALTER TABLE mews.voucher_codes ADD CONSTRAINT guard CHECK (value LIKE 'GOOD%')"])
     transactions: list[object] = []
-    event.listen(mirror.connection.engine.sync_engine, "begin", transactions.append)
+    event.listen(mirror.connection.shared_engine.sync_engine, "begin", transactions.append)
     report = await mirror.pull()
     assert (report.written, report.rejected, report.errors) == (MANY, MANY, [])
     assert len(mirror.requests()) == 2

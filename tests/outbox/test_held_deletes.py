@@ -56,9 +56,9 @@ async def test_a_stop_waits_for_no_hold_of_millions_and_the_next_process_goes_on
         if "SET status = 'held'" in str(given[2]):
             mirror.stop.set()
 
-    event.listen(mirror.connection.engine.sync_engine, "after_cursor_execute", stop)
+    event.listen(mirror.connection.shared_engine.sync_engine, "after_cursor_execute", stop)
     assert (await outbox.pusher.push()).held == 60
-    event.remove(mirror.connection.engine.sync_engine, "after_cursor_execute", stop)
+    event.remove(mirror.connection.shared_engine.sync_engine, "after_cursor_execute", stop)
     mirror.stop.clear()
     assert (await outbox.pusher.push()).held == 90
     assert outbox.calls(Operation.DELETE_CODES) == 0

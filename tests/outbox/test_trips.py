@@ -48,7 +48,7 @@ async def test_a_change_is_found_and_claimed_in_three_questions(mirror: Mirror, 
             until_sent.extend(sent)
 
     mirror.simulator.on_request = on_request
-    with trips(mirror.connection.engine) as sent:
+    with trips(mirror.connection.shared_engine) as sent:
         await outbox.pusher.push()
     assert until_sent == CLAIM
     assert "SAVEPOINT" not in sent, "what the call has done is written without any, while nothing is refused"
@@ -58,6 +58,6 @@ async def test_where_nothing_is_due_one_question_is_all(mirror: Mirror, outbox: 
     mirror.add_voucher()
     await outbox.refresh()
     await outbox.pusher.push()
-    with trips(mirror.connection.engine) as sent:
+    with trips(mirror.connection.shared_engine) as sent:
         await outbox.pusher.push()
     assert sent == LOOK * 2, "one of them for what a look may have passed"

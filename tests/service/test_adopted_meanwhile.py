@@ -34,7 +34,7 @@ async def test_what_is_held_after_everybody_was_read_stays_held(mirror: Mirror, 
                     tx.execute(NO_TRIGGERS)
                     tx.execute(HOLD_BEFORE_A_GAP)
 
-        event.listen(mirror.connection.engine.sync_engine, "after_cursor_execute", hold)
+        event.listen(mirror.connection.shared_engine.sync_engine, "after_cursor_execute", hold)
         adoption = await adopt(mirror.connection, app.make_jobs(mirror.connection, mirror.settings()), rest, no_pause)
     assert (adoption.left.adds, adoption.released, adoption.cancelled, adoption.adopted) == (1, 0, 0, True)
     assert await outbox.statuses() == ["held"]

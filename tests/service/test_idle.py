@@ -59,7 +59,7 @@ async def test_polls_of_many_quiet_outboxes_are_one_statement(mirror: Mirror, jo
     for one in all_:
         await one.pull()
         await poll(one)
-    with statements(mirror.connection.engine) as said:
+    with statements(mirror.connection.shared_engine) as said:
         assert not any([await poll(one) for one in all_])
     assert len(said) <= 3  # and not one for each, even where a look takes next to no time
 
@@ -209,7 +209,7 @@ async def test_pulls_with_nothing_new_of_many_are_one_statement(mirror: Mirror, 
     for _ in range(2):
         await asyncio.gather(*(one.pull() for one in all_))
     before = len(mirror.requests())
-    with statements(mirror.connection.engine) as said:
+    with statements(mirror.connection.shared_engine) as said:
         await asyncio.gather(*(one.pull() for one in all_))
     assert len(said) <= 5
     assert len(mirror.requests()) == before + len(all_)
@@ -228,10 +228,10 @@ async def test_a_pull_asks_the_database_again_after_another_process_has_changed_
     mirror: Mirror, jobs: Jobs, change: str
 ) -> None:
     await jobs.pull()
-    with statements(mirror.connection.engine) as quiet:
+    with statements(mirror.connection.shared_engine) as quiet:
         await jobs.pull()
     await mirror.execute(change)
-    with statements(mirror.connection.engine) as said:
+    with statements(mirror.connection.shared_engine) as said:
         await jobs.pull()
     assert len(quiet) == 1
     assert len(said) > 1

@@ -167,7 +167,7 @@ async def test_however_many_scrape_the_database_is_asked_by_one_statement(mirror
         statements.append(arguments[2])
 
     async with serving(mirror) as site:
-        event.listen(mirror.connection.engine.sync_engine, "before_cursor_execute", note)
+        event.listen(mirror.connection.shared_engine.sync_engine, "before_cursor_execute", note)
         answers = await asyncio.gather(*(site.get("/metrics") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert sum("FROM" in statement for statement in statements) == 1

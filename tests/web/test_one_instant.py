@@ -26,7 +26,7 @@ async def test_what_the_page_shows_is_of_one_instant(mirror: Mirror) -> None:
             while (number := number + 1) <= len(said):
                 sql.execute(PRUNE)
                 queue(sql, "A", "sending")
-                with acting_after(mirror.connection.engine, number, partial(sql.execute, PRUNE)) as said:
+                with acting_after(mirror.connection.shared_engine, number, partial(sql.execute, PRUNE)) as said:
                     shown = (await site.get("/fragment")).body.decode()
                 (waiting,) = re.findall(r'<dt>Waiting</dt><dd class="value">(\d+)</dd>', shown)
                 told = int(waiting) > 0, "the outbox is empty" not in shown, "being sent" in shown

@@ -130,7 +130,7 @@ async def test_the_database_is_asked_as_often_for_a_thousand_connections_as_for_
         async with serving(mirror) as site:
             await STATES[state](mirror, site)
             statements = list[str]()
-            engine = mirror.connection.engine.sync_engine
+            engine = mirror.connection.shared_engine.sync_engine
             event.listen(engine, "before_cursor_execute", lambda *given, noted=statements: noted.append(given[2]))
             await site.get("/")
             counts.append(sum("FROM" in statement for statement in statements))

@@ -9,6 +9,9 @@ from sync.service.jobs import Jobs
 from sync.service.retries import Retries
 from sync.service.timetable import Entry, Kind, Timetable
 
+BEHIND_PULL_S = 2.0
+"""Where many are begun at once, what need not be done at once keeps their pulls waiting."""
+
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
@@ -39,8 +42,8 @@ class AtWork:
     """A connection at work: its jobs, how often each of them has failed, and what the timetable has for it.
 
     `regular` is done at intervals, in the order in which it begins; the rest where it is found that it is time, and
-    `polls` and `make_up` once at the beginning. `pulls_first`: it need not discover before; else it pulls once it has
-    tried to.
+    `polls` and `make_up` once at the beginning. `pulls_first`: it need not do anything before, as to discover; else it
+    pulls once it has tried to discover.
     """
 
     __slots__ = ("_timetable", "audit", "jobs", "make_up", "polls", "reading", "refresh", "regular", "retries")
@@ -50,9 +53,10 @@ class AtWork:
     ) -> None:
         self.jobs, self.retries, self._timetable, enter = jobs, retries, timetable, timetable.enter
         self.reading = enter(kinds.pull, self, first_s=0.0 if pulls_first else math.inf)
-        self.regular = (self.reading, enter(kinds.discovery, self))
-        self.polls = tuple(enter(kind, self) for kind in kinds.polls)
-        self.make_up = enter(kinds.make_up, self)
+        later_s = BEHIND_PULL_S if pulls_first else 0.0
+        self.regular = (self.reading, enter(kinds.discovery, self, first_s=later_s))
+        self.polls = tuple(enter(kind, self, first_s=later_s) for kind in kinds.polls)
+        self.make_up = enter(kinds.make_up, self, first_s=later_s)
         self.audit = enter(kinds.audit, self, first_s=math.inf)
         self.refresh = enter(kinds.refresh, self, first_s=math.inf)
         jobs.outbox.ask_refresh = self._ask_refresh

@@ -153,7 +153,10 @@ class Engagements:
                     engagement, self._take_step(engagement, partial(self._begin_jobs, jobs, pulls_first=pulls_first))
                 )
 
-        self.starts.enter(jobs, begin)
+        if pulls_first:
+            self.starts.enter(jobs, begin, jobs.outbox.begin)
+        else:
+            self.starts.enter(jobs, begin)
 
     def _begin_jobs(self, jobs: Jobs, *, pulls_first: bool) -> None:
         connection = jobs.connection

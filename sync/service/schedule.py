@@ -74,13 +74,15 @@ class Schedule:
     def begin(self, jobs: Jobs, *, pulls_first: bool = False) -> None:
         """Push, and fire every job at its intervals, until it is to `end`.
 
-        `pulls_first`: its vouchers are known, and what is new in them waits for no discovery.
+        `pulls_first`: its vouchers are known, and what is new in them waits for no discovery. Nothing is sent before it
+        is read: then whoever calls this begins its outbox.
         """
         jobs.progress.expect()
         retries = Retries(jobs.health, self._rng)
         self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
         self._begin_common()
-        jobs.outbox.begin()
+        if not pulls_first:
+            jobs.outbox.begin()
 
     async def end(self, jobs: Jobs) -> None:
         """Begin nothing more for a connection, and let what is in flight end."""

@@ -16,19 +16,19 @@ BEGINS_S = 3.0
 
 
 class StartQueue:
-    """`waiting`: the jobs of those that have not begun, each with what begins them."""
+    """`waiting`: the jobs of those that have not begun, each with what begins them, and what comes behind its pull."""
 
     def __init__(self, at_once: int = BEGUN_AT_ONCE) -> None:
-        self.waiting: dict[Jobs, Callable[[], None]] = {}
+        self.waiting: dict[Jobs, tuple[Callable[[], None], Callable[[], None]]] = {}
         self._at_once = at_once
         self._beginning: dict[Jobs, asyncio.Task[None]] = {}
 
-    def enter(self, jobs: Jobs, begin: Callable[[], None]) -> None:
-        """Have `begin` called once a connection may begin.
+    def enter(self, jobs: Jobs, begin: Callable[[], None], go_on: Callable[[], None] = lambda: None) -> None:
+        """Have `begin` called once a connection may begin, and `go_on` once it has pulled, or leaves, or takes long.
 
-        Its place is another's once it has pulled, or leaves, or takes long.
+        Then its place is another's.
         """
-        self.waiting[jobs] = begin
+        self.waiting[jobs] = begin, go_on
         self._fill()
 
     async def leave(self, jobs: Jobs) -> None:
@@ -41,14 +41,15 @@ class StartQueue:
     def _fill(self) -> None:
         while self.waiting and len(self._beginning) < self._at_once:
             jobs = next(iter(self.waiting))
-            begin = self.waiting.pop(jobs)
-            self._beginning[jobs] = asyncio.create_task(self._keep_place(jobs))
+            begin, go_on = self.waiting.pop(jobs)
+            self._beginning[jobs] = asyncio.create_task(self._keep_place(jobs, go_on))
             begin()
 
-    async def _keep_place(self, jobs: Jobs) -> None:
+    async def _keep_place(self, jobs: Jobs, go_on: Callable[[], None]) -> None:
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(jobs.has_pulled.wait(), BEGINS_S)
         finally:
             del self._beginning[jobs]
+            go_on()
             self._fill()

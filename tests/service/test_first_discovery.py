@@ -10,6 +10,8 @@ from sync.service.at_work import Intervals
 from sync.service.schedule import Schedule
 from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import Mirror
+from tests.support.outbox import A_WHILE
+from tests.support.statements import statements
 
 
 @pytest.mark.parametrize(("pulls_first", "pulls"), [(False, 1), (True, 2)])
@@ -51,3 +53,20 @@ async def test_a_hotel_that_its_outbox_had_pulled_before_its_first_discovery_is_
         async with asyncio.timeout(PATIENCE_S):
             await jobs.cycle_completed.wait()
         await schedule.end(jobs)
+
+
+async def test_of_a_hotel_that_is_taken_over_nothing_comes_before_its_pull(mirror: Mirror) -> None:
+    """Where many are taken over at once, all that is done for each keeps the others' pulls waiting."""
+    voucher = mirror.add_voucher()
+    await mirror.discover()
+    mirror.add_codes(voucher, ["A"], days_old=0)
+    mirror.clock.advance(A_WHILE)
+    jobs = app.make_jobs(mirror.connection, mirror.settings())
+    schedule = Schedule(jobs.audit.cron, Random(0), Intervals(3600, 3600, 3600))
+    with schedule.running(), statements(mirror.connection.shared_engine) as said:
+        schedule.begin(jobs, pulls_first=True)
+        async with asyncio.timeout(PATIENCE_S):
+            await jobs.has_pulled.wait()
+        await schedule.end(jobs)
+    assert (await mirror.compare()).is_equal
+    assert not [one for one in said if "left(row.status, 7) = 'pending'" in one]

@@ -53,3 +53,14 @@ async def test_who_leaves_before_its_start_never_begins_and_takes_no_place(all_j
     assert (begun, list(queue.waiting)) == ([first], [third])
     await queue.leave(first)
     assert (begun, list(queue.waiting)) == ([first, third], [])
+
+
+async def test_what_is_behind_its_pull_comes_as_soon_as_it_has_pulled(all_jobs: list[Jobs]) -> None:
+    queue, told, (first, second, _) = StartQueue(at_once=1), list[str](), all_jobs
+    queue.enter(first, partial(told.append, "first begins"), partial(told.append, "first goes on"))
+    queue.enter(second, partial(told.append, "second begins"), partial(told.append, "second goes on"))
+    await turns(10)
+    assert told == ["first begins"]
+    first.has_pulled.set()
+    await turns(10)
+    assert told == ["first begins", "first goes on", "second begins"]

@@ -9,9 +9,6 @@ from sync.service.jobs import Jobs
 from sync.service.retries import Retries
 from sync.service.timetable import Entry, Kind, Timetable
 
-BEHIND_PULL_S = 2.0
-"""Where many are begun at once, what need not be done at once keeps their pulls waiting."""
-
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
@@ -38,25 +35,41 @@ class Slots:
     others: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(64))
 
 
+@dataclass(frozen=True, slots=True)
+class BehindPull:
+    """After how many seconds what need not come before the first pull begins."""
+
+    polls_s: float
+    discovery_s: float
+
+
+AT_ONCE = BehindPull(0.0, 0.0)
+
+
 class AtWork:
     """A connection at work: its jobs, how often each of them has failed, and what the timetable has for it.
 
     `regular` is done at intervals, in the order in which it begins; the rest where it is found that it is time, and
-    `polls` and `make_up` once at the beginning. `pulls_first`: it need not do anything before, as to discover; else it
-    pulls once it has tried to discover.
+    `polls` and `make_up` once at the beginning. `behind_pull`: it pulls first, and does the rest later; else it pulls
+    once it has tried to discover.
     """
 
     __slots__ = ("_timetable", "audit", "jobs", "make_up", "polls", "reading", "refresh", "regular", "retries")
 
     def __init__(
-        self, jobs: Jobs, retries: Retries, timetable: Timetable, kinds: "Kinds", *, pulls_first: bool
+        self,
+        jobs: Jobs,
+        retries: Retries,
+        timetable: Timetable,
+        kinds: "Kinds",
+        behind_pull: BehindPull | None = None,
     ) -> None:
         self.jobs, self.retries, self._timetable, enter = jobs, retries, timetable, timetable.enter
-        self.reading = enter(kinds.pull, self, first_s=0.0 if pulls_first else math.inf)
-        later_s = BEHIND_PULL_S if pulls_first else 0.0
-        self.regular = (self.reading, enter(kinds.discovery, self, first_s=later_s))
-        self.polls = tuple(enter(kind, self, first_s=later_s) for kind in kinds.polls)
-        self.make_up = enter(kinds.make_up, self, first_s=later_s)
+        self.reading = enter(kinds.pull, self, first_s=0.0 if behind_pull else math.inf)
+        after = behind_pull or AT_ONCE
+        self.regular = (self.reading, enter(kinds.discovery, self, first_s=after.discovery_s))
+        self.polls = tuple(enter(kind, self, first_s=after.polls_s) for kind in kinds.polls)
+        self.make_up = enter(kinds.make_up, self, first_s=after.polls_s)
         self.audit = enter(kinds.audit, self, first_s=math.inf)
         self.refresh = enter(kinds.refresh, self, first_s=math.inf)
         jobs.outbox.ask_refresh = self._ask_refresh

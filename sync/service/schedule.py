@@ -17,7 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sync.core.cron import Cron
 from sync.core.errors import DatabaseError
 from sync.outbox.expired_claims import AbandonedClaims
-from sync.service.at_work import AtWork, Intervals, Kinds, Slots
+from sync.service.at_work import AtWork, BehindPull, Intervals, Kinds, Slots
 from sync.service.jobs import Jobs
 from sync.service.retries import Retries
 from sync.service.timetable import Entry, Timetable
@@ -32,6 +32,11 @@ MAKE_UP_INTERVAL_S = 300.0
 TICK = "intervals"
 SPREAD_S = 0.002
 """Many things that are made up for at once are spread over so much more for each."""
+
+BEHIND_PULL_S = 2.0
+"""What need not be done at once keeps the pulls waiting of all that are begun together."""
+DISCOVERY_SPREAD_S = 0.25
+"""Discoveries of these are spread over so much for each that is at work."""
 
 log = structlog.get_logger()
 
@@ -79,10 +84,16 @@ class Schedule:
         """
         jobs.progress.expect()
         retries = Retries(jobs.health, self._rng)
-        self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, pulls_first=pulls_first)
+        behind_pull = self._behind_pull() if pulls_first else None
+        self._at_work[jobs] = AtWork(jobs, retries, self.timetable, self._kinds, behind_pull)
         self._begin_common()
         if not pulls_first:
             jobs.outbox.begin()
+
+    def _behind_pull(self) -> BehindPull:
+        """Of many that are taken over together, discoveries would keep the next pulls waiting for seconds."""
+        spread_s = min(DISCOVERY_SPREAD_S * len(self._at_work), self._intervals.discovery_s)
+        return BehindPull(BEHIND_PULL_S, BEHIND_PULL_S + self._rng.uniform(0, spread_s))
 
     async def end(self, jobs: Jobs) -> None:
         """Begin nothing more for a connection, and let what is in flight end."""

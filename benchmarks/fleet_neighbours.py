@@ -118,6 +118,9 @@ class Neighbours:
         """The noisy hotels are connected, and one of them has its changes queued; returns once all are heard."""
         began_s = now_s()
         self._bench.fleet.connect(NOISY)
+        async with asyncio.timeout(PATIENCE_S):
+            while self._heard(began_s)[READING] == 0:  # they are known from then on
+                await asyncio.sleep(0.1)
         async with await psycopg.AsyncConnection.connect(self._bench.fleet.mirror.database_url, autocommit=True) as one:
             await one.execute(QUEUE_MANY, [self._voucher_ids[QUEUED], MANY])
         async with asyncio.timeout(PATIENCE_S):

@@ -47,6 +47,35 @@ UNION ALL
 """
 """The connections that have pending rows, and null, for WITH RECURSIVE: each step finds the next one in an index, so
 that a million rows of one cost one step."""
+UNASSIGNED = """
+stray AS (
+  (SELECT row.voucher_id FROM mews.voucher_code_outbox AS row
+   WHERE row.connection IS NULL AND row.status IN ('pending', 'held') AND row.voucher_id IS NOT NULL
+   ORDER BY row.voucher_id LIMIT 1)
+UNION ALL
+  SELECT (
+    SELECT row.voucher_id FROM mews.voucher_code_outbox AS row
+    WHERE row.connection IS NULL AND row.status IN ('pending', 'held') AND row.voucher_id > stray.voucher_id
+    ORDER BY row.voucher_id LIMIT 1
+  ) FROM stray WHERE stray.voucher_id IS NOT NULL
+), unassigned AS (
+  SELECT row.* FROM stray CROSS JOIN LATERAL (
+    SELECT one.id, one.status, one.voucher_id, one.voucher_code_id, one.created_at, one.next_attempt_at
+    FROM mews.voucher_code_outbox AS one
+    WHERE one.connection IS NULL AND one.status IN ('pending', 'held') AND one.voucher_id = stray.voucher_id OFFSET 0
+  ) AS row
+  WHERE NOT EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = stray.voucher_id OFFSET 0)
+UNION ALL
+  SELECT row.* FROM (
+    SELECT one.id, one.status, one.voucher_id, one.voucher_code_id, one.created_at, one.next_attempt_at
+    FROM mews.voucher_code_outbox AS one
+    WHERE one.connection IS NULL AND one.status IN ('pending', 'held') AND one.voucher_id IS NULL OFFSET 0
+  ) AS row
+)
+"""
+"""For WITH RECURSIVE: the vouchers of rows that have no connection, and null (`stray`), and those rows that are of no
+voucher, or of one that nobody mirrors (`unassigned`). A million rows of a voucher that is known are one step. By OFFSET
+each is found by the one index of these, whatever is known of the table: by another one they would all be read."""
 QUEUER = text("coalesce(queued_by, '')")
 """Who queued it; rows from before the triggers, or past them, count as one user's."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.connection.tables import IS_AT_WORK
 from sync.mirror.upsert import READ_BACK_FOR
 from sync.outbox.claims import as_daemon
-from sync.outbox.tables import PENDING_CONNECTIONS
+from sync.outbox.tables import PENDING_CONNECTIONS, UNASSIGNED
 from sync.postgres.shared_look import SharedLook
 
 MAX_UNASSIGNED = 1000
@@ -24,11 +24,11 @@ MAX_UNASSIGNED = 1000
 class Unfinished:
     """The connections that have changes to send, calls under way or of unknown outcome, or deletes to read back.
 
-    `pending`: those of them that have changes to send.
-    `has_unassigned`: some changes belong to no connection yet, may be anybody's, and are due or can be assigned, or are
-    too many to be looked at one by one. `left_behind`: who may mirror what changes are for that wait for another
-    connection, for which nobody works; `abandoned`: connections for which nobody works, and of which claims have not
-    expired yet. `now` is the database's clock.
+    `pending`: those of them that have changes to send, with those whose vouchers changes are for that belong to none.
+    `has_unassigned`: some changes of what no connection knows may be anybody's, and are due, or are too many to be
+    looked at one by one. `left_behind`: who may mirror what changes are for that wait for another connection, for which
+    nobody works; `abandoned`: connections for which nobody works, and of which claims have not expired yet. `now` is
+    the database's clock.
     """
 
     connections: frozenset[str]
@@ -66,7 +66,7 @@ def unfinished_look(engine: AsyncEngine) -> SharedLook[Unfinished]:
 # What is sent and not completed has an attempt; rows of attempts that are not there are looked for by each connection,
 # now and then. The hotels of connections that nobody works for are found one by one, as those are.
 _UNFINISHED = text(f"""
-WITH RECURSIVE {PENDING_CONNECTIONS}, left_behind AS (
+WITH RECURSIVE {PENDING_CONNECTIONS}, {UNASSIGNED}, left_behind AS (
   SELECT pending.connection, kind.operation, (
     SELECT row.enterprise_id FROM mews.voucher_code_outbox AS row
     WHERE row.status = 'pending' AND row.connection = pending.connection AND row.operation = kind.operation
@@ -90,11 +90,12 @@ UNION ALL
     WHERE code.delete_noted_at IS NOT NULL AND code.connection > deleted.connection
     ORDER BY code.connection, code.delete_noted_at LIMIT 1
   ) FROM deleted WHERE deleted.connection IS NOT NULL
-), unassigned AS (
-  SELECT row.status, row.next_attempt_at, row.voucher_id, row.voucher_code_id FROM mews.voucher_code_outbox AS row
-  WHERE row.connection IS NULL AND row.status IN ('pending', 'held') LIMIT :most_unassigned + 1
+), sendable AS (
+  SELECT connection FROM pending WHERE connection IS NOT NULL
+UNION
+  SELECT known.connection FROM stray JOIN mews.vouchers AS known ON known.id = stray.voucher_id
 ), unfinished AS (
-  SELECT connection FROM pending
+  SELECT connection FROM sendable
 UNION SELECT connection FROM sync.attempts
 UNION SELECT connection FROM deleted WHERE EXISTS (
   SELECT FROM mews.voucher_codes AS code
@@ -102,12 +103,10 @@ UNION SELECT connection FROM deleted WHERE EXISTS (
 ))
 SELECT coalesce(
          (SELECT pg_catalog.array_agg(connection) FROM unfinished WHERE connection IS NOT NULL), '{{}}') AS connections,
-       coalesce(
-         (SELECT pg_catalog.array_agg(connection) FROM pending WHERE connection IS NOT NULL), '{{}}') AS pending,
+       ARRAY(SELECT connection FROM sendable) AS pending,
        (SELECT count(*) > :most_unassigned OR coalesce(bool_or(row.status = 'pending' AND row.next_attempt_at <= now()
-          OR EXISTS (SELECT FROM mews.vouchers AS known WHERE known.id = row.voucher_id)
           OR EXISTS (SELECT FROM mews.voucher_codes AS known WHERE known.id = row.voucher_code_id)), false)
-        FROM unassigned AS row) AS has_unassigned,
+        FROM (SELECT * FROM unassigned LIMIT :most_unassigned + 1) AS row) AS has_unassigned,
        ARRAY(
          SELECT DISTINCT voucher.connection FROM left_behind AS hotel
          JOIN mews.vouchers AS voucher

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sync.postgres.engine import make_engine
 from tests.support.pooler import in_front_of
 from tests.support.postgres import new_database
 from tests.support.queue import Outbox, emptied
@@ -49,3 +50,17 @@ async def app(outbox: Outbox, database_url: str) -> AsyncIterator[psycopg.AsyncC
     with login(database_url, member_of="mews_writer") as url:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             yield connection
+
+
+@pytest.fixture
+def unused_url(server_url: str, template: str) -> Iterator[str]:
+    """A database of its own: what is known of a table outlives its rows."""
+    with new_database(server_url, template=template) as url:
+        yield url
+
+
+@pytest.fixture
+async def unused(unused_url: str) -> AsyncIterator[Outbox]:
+    engine = make_engine(unused_url)
+    yield await emptied(engine)
+    await engine.dispose()

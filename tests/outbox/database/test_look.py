@@ -1,6 +1,6 @@
 """A look finds what is due, and reads nothing again of what was done before."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -22,8 +22,7 @@ from sync.postgres.engine import make_engine
 from tests.support.claims import Lock, as_few, by_the_look, claim_due_now, in_turn, sent
 from tests.support.database import CONNECTION, code, store, uuid
 from tests.support.instants import utc
-from tests.support.postgres import new_database
-from tests.support.queue import ADDS, DELETES, LEASE, OTHER_VOUCHER, VOUCHER, Outbox, emptied, execute
+from tests.support.queue import ADDS, DELETES, LEASE, OTHER_VOUCHER, VOUCHER, Outbox, execute
 
 OLD = utc(2026, 1, 2)
 OLDER = utc(2026, 1, 1)
@@ -164,20 +163,6 @@ SELECT sum(pg_stat_get_xact_tuples_returned(indexrelid)) FROM pg_index
 WHERE indrelid = 'mews.voucher_code_outbox'::regclass
 """
 ANALYZE = "ANALYZE mews.voucher_code_outbox"
-
-
-@pytest.fixture
-def unused_url(server_url: str, template: str) -> Iterator[str]:
-    """A database of its own: what is known of a table outlives its rows."""
-    with new_database(server_url, template=template) as url:
-        yield url
-
-
-@pytest.fixture
-async def unused(unused_url: str) -> AsyncIterator[Outbox]:
-    engine = make_engine(unused_url)
-    yield await emptied(engine)
-    await engine.dispose()
 
 
 async def read_by(outbox: Outbox, act: Callable[[AsyncConnection], Awaitable[object]]) -> int:

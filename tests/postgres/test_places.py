@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.core.errors import DatabaseUnavailable
 from sync.postgres import engine as engines
 from sync.postgres.engine import in_transaction, make_engine, transaction
-from sync.postgres.places import asked_by
+from sync.postgres.places import LEAST_ROOM, PASSED_OVER_S, Places, asked_by
+from tests.mews.helpers import turns
 
 SESSIONS = 2
 WAITING = 50
@@ -85,47 +86,94 @@ async def test_who_has_a_session_waits_for_those_who_have_none(database_url: str
         async with transaction(asked_by(engine, name)):
             order.append(name)
 
-    async with opened(database_url, 2) as engine, AsyncExitStack() as held:
-        _ = await held.enter_async_context(transaction(asked_by(engine, "busy")))
+    async with opened(database_url, 2) as engine, transaction(asked_by(engine, "busy")):
         async with transaction(asked_by(engine, "third")):
             asking = [asyncio.create_task(ask(engine, name)) for name in ["busy", "busy", "quiet", "other"]]
             await asyncio.sleep(0)
-        await asyncio.gather(*asking[2:])
-        assert order == ["quiet", "other"]
-        await held.aclose()
         await asyncio.gather(*asking)
     assert order == ["quiet", "other", "busy", "busy"]
 
 
+class Askers:
+    """Those who ask for one of some places; `now_s` is their clock."""
+
+    def __init__(self, sessions: int) -> None:
+        self.now_s = 0.0
+        self.places = Places(sessions, lambda: self.now_s)
+
+    async def had(self, name: str, for_s: float) -> None:
+        """This one has had a place for so long until now."""
+        await self.places.acquire(name)
+        self.places.release(name, for_s)
+
+    async def asks(self, name: str | None) -> "asyncio.Task[None]":
+        """This one asks; done once it has a place."""
+        asking = asyncio.create_task(self.places.acquire(name))
+        await turns(2)
+        return asking
+
+
 @pytest.mark.parametrize(("sessions", "most"), [(1, 1), (2, 1), (3, 2), (4, 2), (9, 5)])
-async def test_nobody_has_more_than_half_of_the_sessions(database_url: str, sessions: int, most: int) -> None:
-    async with opened(database_url, sessions) as engine, AsyncExitStack() as held:
-        for _ in range(most):
-            _ = await held.enter_async_context(transaction(asked_by(engine, "busy")))
-        more = asyncio.create_task(in_transaction(asked_by(engine, "busy"), _ask))
-        if most < sessions:
-            assert await in_transaction(asked_by(engine, "quiet"), _ask) == 1
-        assert not more.done()
-        await held.aclose()
-        assert await more == 1
+async def test_who_has_used_much_lately_has_half_of_the_sessions_together(sessions: int, most: int) -> None:
+    askers = Askers(sessions)
+    for name in ("busy", "another"):
+        await askers.had(name, 10.0)
+    for number in range(most):
+        assert (await askers.asks("another" if number else "busy")).done()
+    more = await askers.asks("another")
+    assert not more.done()
+    quiet = [await askers.asks(name) for name in ["quiet", None, "other"][: sessions - most]]
+    assert all(one.done() for one in quiet)
+    askers.places.release("busy", 1.0)
+    await more
 
 
-async def test_the_last_session_is_for_who_has_none(database_url: str) -> None:
-    """So it is when several have much to do, none of them more than half."""
-    async with opened(database_url, 4) as engine, AsyncExitStack() as held:
-        for name in ["busy", "busy", "another"]:
-            _ = await held.enter_async_context(transaction(asked_by(engine, name)))
-        more = asyncio.create_task(in_transaction(asked_by(engine, "another"), _ask))
-        assert await in_transaction(asked_by(engine, "quiet"), _ask) == 1
-        assert not more.done()
-        await held.aclose()
-        assert await more == 1
+async def test_who_has_used_much_lately_is_behind_who_has_not() -> None:
+    askers = Askers(1)
+    await askers.had("busy", 10.0)
+    first, busy, quiet = [await askers.asks(name) for name in ("first", "busy", "quiet")]
+    assert (first.done(), busy.done(), quiet.done()) == (True, False, False)
+    askers.places.release("first", 0.01)
+    await quiet
+    assert not busy.done()
+    askers.places.release("quiet", 0.01)
+    await busy
 
 
-async def test_who_has_no_name_waits_for_no_share(few: AsyncEngine) -> None:
-    """Who looks for all, as a process's heartbeats."""
-    async with transaction(few), transaction(few):
-        pass
+async def test_who_has_used_much_is_not_passed_over_for_ever() -> None:
+    askers = Askers(1)
+    await askers.had("busy", 100.0)
+    first, busy = await askers.asks("first"), await askers.asks("busy")
+    askers.now_s += PASSED_OVER_S
+    quiet = await askers.asks("quiet")
+    askers.places.release("first", 0.01)
+    await asyncio.gather(first, busy)
+    assert not quiet.done()
+    askers.places.release("busy", 0.01)
+    await quiet
+
+
+@pytest.mark.parametrize(("passed_s", "is_behind"), [(0.0, True), (1.0, True), (20.0, False)])
+async def test_what_was_used_long_ago_does_not_count(passed_s: float, is_behind: bool) -> None:
+    askers = Askers(1)
+    await askers.had("busy", 2.0)
+    askers.now_s += passed_s
+    _ = await askers.asks("first")
+    busy, quiet = await askers.asks("busy"), await askers.asks("quiet")
+    askers.places.release("first", 0.01)
+    await turns(2)
+    assert (busy.done(), quiet.done()) == (not is_behind, is_behind)
+    askers.places.release("quiet" if is_behind else "busy", 0.01)
+    await asyncio.gather(busy, quiet)
+
+
+async def test_of_thousands_who_have_used_little_nothing_is_kept() -> None:
+    askers = Askers(4)
+    for number in range(LEAST_ROOM):
+        await askers.had(f"hotel-{number}", 0.02)
+    askers.now_s += 60.0
+    await askers.had("busy", 10.0)
+    assert askers.places.remembered == ["busy"]
 
 
 async def test_who_gives_up_in_the_moment_that_it_is_given_a_session_leaves_it_to_others(database_url: str) -> None:

@@ -4,7 +4,8 @@ SQLAlchemy runs each transaction on a stack of its own, of tens of kilobytes, an
 on it. Where thousands of connections begin at once, those stacks would be most of what a process ever needs.
 
 Who has the fewest sessions is next, and who has used much of them lately waits behind all others. All of those together
-have half of the sessions at most: a hotel with a million changes to push kept all others waiting for 0.35 s each time.
+have half of the sessions at most, where there are others: a hotel with a million changes to push kept them waiting for
+0.35 s each time.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ class Places:
         self._for_busy = -(-sessions // 2)
         self._held = Counter[str]()
         self._clock = clock
+        self._others_s = -math.inf
         self._usage = Usage(clock)
         self._waiting: dict[asyncio.Future[None], Turn] = {}
 
@@ -75,13 +77,16 @@ class Places:
             self._free -= 1
             if asker is not None:
                 self._held[asker] += 1
+                if not self._usage.is_much(asker):
+                    self._others_s = self._clock()
             if not given.done():
                 given.set_result(None)
 
     def _next(self) -> asyncio.Future[None] | None:
         """The first of those that go before all others; None: nobody may have a place now."""
         found, least, now_s = None, (True, math.inf), self._clock()
-        is_full = sum(held for asker, held in self._held.items() if self._usage.is_much(asker)) >= self._for_busy
+        busy = sum(held for asker, held in self._held.items() if self._usage.is_much(asker))
+        is_full = busy >= self._for_busy and now_s - self._others_s < LATELY_S
         for given, turn in self._waiting.items():
             is_busy = turn.asker is not None and self._usage.is_much(turn.asker)
             is_behind = is_busy and now_s - turn.asked_s < PASSED_OVER_S

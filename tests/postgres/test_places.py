@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sync.core.errors import DatabaseUnavailable
 from sync.postgres import engine as engines
 from sync.postgres.engine import in_transaction, make_engine, transaction
-from sync.postgres.places import LEAST_ROOM, PASSED_OVER_S, Places, asked_by
+from sync.postgres.places import LATELY_S, LEAST_ROOM, PASSED_OVER_S, Places, asked_by
 from tests.mews.helpers import turns
 
 SESSIONS = 2
@@ -126,6 +126,19 @@ async def test_who_has_used_much_lately_has_half_of_the_sessions_together(sessio
     assert all(one.done() for one in quiet)
     askers.places.release("busy", 1.0)
     await more
+
+
+async def test_who_is_alone_has_all_of_the_sessions() -> None:
+    askers = Askers(4)
+    await askers.had("quiet", 0.01)
+    await askers.had("busy", 100.0)
+    asking = [await askers.asks("busy") for _ in range(4)]
+    assert sum(one.done() for one in asking) == 2
+    askers.now_s += LATELY_S
+    askers.places.release("busy", 1.0)
+    await asyncio.gather(*asking[:3])
+    await turns(2)
+    assert asking[3].done()
 
 
 async def test_who_has_used_much_lately_is_behind_who_has_not() -> None:

@@ -113,6 +113,7 @@ class Usage:
         self._clock = clock
         self._room = LEAST_ROOM
         self._used: dict[str, tuple[float, float]] = {}
+        self._total = 0.0, 0.0
 
     @property
     def names(self) -> list[str]:
@@ -122,16 +123,24 @@ class Usage:
     def add(self, asker: str, for_s: float) -> None:
         """It has had one for so long."""
         self._used[asker] = self._of(asker) + for_s, self._clock()
+        self._total = self._left(self._total) + for_s, self._clock()
         if len(self._used) > self._room:
             self._used = {name: used for name, used in self._used.items() if self._of(name) > FORGOTTEN_S}
             self._room = max(LEAST_ROOM, 2 * len(self._used))
 
     def is_much(self, asker: str) -> bool:
-        """Whether it has had more than a quarter of one all the time."""
-        return self._of(asker) > LATELY_S / 4
+        """Whether it has had more than a quarter of one all the time, and more than an eighth of what all have had.
+
+        In a slow hour the little that each does takes long.
+        """
+        used_s = self._of(asker)
+        return used_s > LATELY_S / 4 and used_s > self._left(self._total) / 8
 
     def _of(self, asker: str) -> float:
-        used_s, at_s = self._used.get(asker, (0.0, 0.0))
+        return self._left(self._used.get(asker, (0.0, 0.0)))
+
+    def _left(self, used: tuple[float, float]) -> float:
+        used_s, at_s = used
         return used_s * math.exp((at_s - self._clock()) / LATELY_S)
 
 

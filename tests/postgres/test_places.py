@@ -166,6 +166,18 @@ async def test_who_has_used_much_is_not_passed_over_for_ever() -> None:
     await quiet
 
 
+async def test_where_all_is_slow_who_does_little_is_not_behind() -> None:
+    askers = Askers(1)
+    for number in range(20):
+        await askers.had(f"hotel-{number}", 1.0)
+    first, second, quiet = [await askers.asks(name) for name in ("first", "hotel-0", "quiet")]
+    askers.places.release("first", 0.01)
+    await asyncio.gather(first, second)
+    assert not quiet.done()
+    askers.places.release("hotel-0", 0.01)
+    await quiet
+
+
 @pytest.mark.parametrize(("passed_s", "is_behind"), [(0.0, True), (1.0, True), (20.0, False)])
 async def test_what_was_used_long_ago_does_not_count(passed_s: float, is_behind: bool) -> None:
     askers = Askers(1)

@@ -134,7 +134,8 @@ class Neighbours:
         return Counter(one.hotel for one in calls if of_kind.get(one.hotel) is one.operation)
 
     async def _noticed(self) -> Noticed:
-        """What the quiet hotels notice while they are watched."""
+        """What the quiet hotels notice while they are watched, once what came before has held nobody up any more."""
+        await self._bench.calls.until_pulled(self._quiet, now_s(), patience_s=PATIENCE_S)
         task = asyncio.create_task(self._trickle.run())
         began_s = now_s()
         await asyncio.sleep(WATCHED_S)
@@ -149,4 +150,4 @@ class Neighbours:
         for call in self._bench.calls.seen:
             if call.operation is Operation.GET_CODES and call.hotel in pulls and call.at_s < to_s:
                 pulls[call.hotel].append(call.at_s)
-        return [later - sooner for times in pulls.values() for sooner, later in pairwise(times) if later > from_s]
+        return [later - sooner for times in pulls.values() for sooner, later in pairwise(times) if sooner > from_s]

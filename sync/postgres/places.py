@@ -20,10 +20,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 FIRST = (False, 0)
+"""The rank of who has no session, and is behind nobody."""
 PASSED_OVER_S = 1.0
 """Nobody waits for longer behind those who have used less: there may always be some."""
 LATELY_S = 2.0
+"""What was used so long ago counts a third of what is used now."""
 FORGOTTEN_S = 0.01
+"""What is left of somebody's use is not remembered below this."""
 LEAST_ROOM = 1000
 """So many are remembered at least before those are forgotten that have used next to nothing."""
 PLACES, ASKER = "places", "asker"

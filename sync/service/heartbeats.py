@@ -23,6 +23,7 @@ from sync.service.defects import outlived
 from sync.service.jobs import Jobs
 
 AT_ONCE = 3
+"""More would leave no session to who has a change to send."""
 
 
 class Heartbeats:

@@ -15,6 +15,7 @@ from sync.postgres import engine as engines
 from sync.postgres.engine import in_transaction, make_engine, transaction
 from sync.postgres.places import LATELY_S, LEAST_ROOM, PASSED_OVER_S, Places, asked_by
 from tests.mews.helpers import turns
+from tests.support.database import PATIENCE_S
 
 SESSIONS = 2
 WAITING = 50
@@ -113,6 +114,12 @@ class Askers:
         return asking
 
 
+async def given(*asking: "asyncio.Task[None]") -> None:
+    """Waits until all of these have a place."""
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(*asking)
+
+
 @pytest.mark.parametrize(("sessions", "most"), [(1, 1), (2, 1), (3, 2), (4, 2), (9, 5)])
 async def test_who_has_used_much_lately_has_half_of_the_sessions_together(sessions: int, most: int) -> None:
     askers = Askers(sessions)
@@ -125,7 +132,7 @@ async def test_who_has_used_much_lately_has_half_of_the_sessions_together(sessio
     quiet = [await askers.asks(name) for name in ["quiet", None, "other"][: sessions - most]]
     assert all(one.done() for one in quiet)
     askers.places.release("busy", 1.0)
-    await more
+    await given(more)
 
 
 async def test_who_is_alone_has_all_of_the_sessions() -> None:
@@ -136,7 +143,7 @@ async def test_who_is_alone_has_all_of_the_sessions() -> None:
     assert sum(one.done() for one in asking) == 2
     askers.now_s += LATELY_S
     askers.places.release("busy", 1.0)
-    await asyncio.gather(*asking[:3])
+    await given(*asking[:3])
     await turns(2)
     assert asking[3].done()
 
@@ -147,10 +154,10 @@ async def test_who_has_used_much_lately_is_behind_who_has_not() -> None:
     first, busy, quiet = [await askers.asks(name) for name in ("first", "busy", "quiet")]
     assert (first.done(), busy.done(), quiet.done()) == (True, False, False)
     askers.places.release("first", 0.01)
-    await quiet
+    await given(quiet)
     assert not busy.done()
     askers.places.release("quiet", 0.01)
-    await busy
+    await given(busy)
 
 
 async def test_who_has_used_much_is_not_passed_over_for_ever() -> None:
@@ -160,10 +167,10 @@ async def test_who_has_used_much_is_not_passed_over_for_ever() -> None:
     askers.now_s += PASSED_OVER_S
     quiet = await askers.asks("quiet")
     askers.places.release("first", 0.01)
-    await asyncio.gather(first, busy)
+    await given(first, busy)
     assert not quiet.done()
     askers.places.release("busy", 0.01)
-    await quiet
+    await given(quiet)
 
 
 async def test_where_all_is_slow_who_does_little_is_not_behind() -> None:
@@ -172,10 +179,10 @@ async def test_where_all_is_slow_who_does_little_is_not_behind() -> None:
         await askers.had(f"hotel-{number}", 1.0)
     first, second, quiet = [await askers.asks(name) for name in ("first", "hotel-0", "quiet")]
     askers.places.release("first", 0.01)
-    await asyncio.gather(first, second)
+    await given(first, second)
     assert not quiet.done()
     askers.places.release("hotel-0", 0.01)
-    await quiet
+    await given(quiet)
 
 
 @pytest.mark.parametrize(("passed_s", "is_behind"), [(0.0, True), (1.0, True), (20.0, False)])
@@ -189,7 +196,7 @@ async def test_what_was_used_long_ago_does_not_count(passed_s: float, is_behind:
     await turns(2)
     assert (busy.done(), quiet.done()) == (not is_behind, is_behind)
     askers.places.release("quiet" if is_behind else "busy", 0.01)
-    await asyncio.gather(busy, quiet)
+    await given(busy, quiet)
 
 
 async def test_of_thousands_who_have_used_little_nothing_is_kept() -> None:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import fleet_neighbours as neighbours
 import fleet_scenes as scenes
 from fleet_figures import Figure, percentiles, spread
-from fleet_neighbours import Neighbours
 from fleet_world import Bench, bench
 
 from sync.demo.simulator import RateLimit
@@ -62,7 +62,6 @@ DEATHS = {
 CUT_OFF = {"reset", "held"}
 RESTARTED, AWAY, BUDGET, NEIGHBOURS = "restarted", "away", "budget", "neighbours"
 SCENES = (*DEATHS, RESTARTED, AWAY, BUDGET, NEIGHBOURS)
-CALM_INTERVAL_S = 10.0
 ALL = "200"
 """Of a budget's calls, none is kept back."""
 BUSY_HOTELS = 3
@@ -107,10 +106,10 @@ async def _play(name: str, hotels: int, repeats: int) -> list[Figure]:
 
 async def _annoy(hotels: int) -> list[Figure]:
     """Neighbours make noise, for whom the same replica works as for the others; the API keeps its budget."""
-    async with _world(hotels, CALM_INTERVAL_S, rate_limit=RateLimit()) as on:
+    async with _world(hotels, neighbours.INTERVAL_S, rate_limit=RateLimit()) as on:
         await on.begin(SYNC_RATE_LIMIT_REQUESTS=ALL)
         await on.shared()
-        return await Neighbours(on).annoy()
+        return await neighbours.Neighbours(on).annoy()
 
 
 @asynccontextmanager

@@ -197,8 +197,8 @@ SELECT completed.id, :attempt, completed.sent_at, :outcome, :http_status, :error
 WHERE :was_sent
 ON CONFLICT (outbox_id, attempt_id) DO UPDATE SET outcome = excluded.outcome, settled_at = excluded.settled_at
 )
-SELECT free.id, completed.status IS NOT DISTINCT FROM :new_status AS is_completed
-FROM free LEFT JOIN completed ON completed.id = free.id
+SELECT free.id, free.id IN (SELECT completed.id FROM completed WHERE completed.status = :new_status) AS is_completed
+FROM free
 """).bindparams(
     bindparam("ids", type_=ARRAY(BigInteger)),
     bindparam("code_ids", type_=ARRAY(UUID_TYPE)),

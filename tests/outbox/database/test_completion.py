@@ -1,8 +1,11 @@
 """What was claimed is completed once, by the attempt that claimed it, and every attempt is noted."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, event
 
 from sync.outbox import claims as product
 from sync.outbox.claims import as_daemon
@@ -21,8 +24,13 @@ from tests.support.claims import (
     complete_rows,
     complete_some,
 )
-from tests.support.database import CONNECTION, PATIENCE_S, uuid
-from tests.support.queue import FINISHED, LEASE, SENT_UTC, Outbox, execute
+from tests.support.database import CONNECTION, PATIENCE_S, rows, uuid
+from tests.support.queue import FINISHED, LEASE, SENT_UTC, VOUCHER, Outbox, execute
+
+QUEUE_MANY = """
+INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value)
+SELECT 'add', :voucher, generate_series(1, 500) RETURNING id
+"""
 
 
 async def test_a_claim_says_who_sends_what_and_since_when(outbox: Outbox) -> None:
@@ -230,3 +238,33 @@ async def test_when_a_row_was_first_sent_stays_whatever_becomes_of_it(outbox: Ou
     await claim(outbox, add, attempt_id=OTHER)
     again = await outbox.row(add)
     assert first["first_sent_at"] == first["sent_at"] == again["first_sent_at"] < again["sent_at"]
+
+
+def looped(plan: dict[str, Any]) -> Iterator[float]:
+    """How many rows each step of a plan has read, those that it left out too, with all its repetitions."""
+    for step in plan.get("Plans", []):
+        yield from looped(step)
+    yield (plan["Actual Rows"] + plan.get("Rows Removed by Join Filter", 0)) * plan["Actual Loops"]
+
+
+async def test_a_batch_is_completed_in_steps_that_each_read_its_rows_once(unused: Outbox) -> None:
+    """Of rows that it has just locked PostgreSQL expects a handful, and would compare each with all others."""
+    row_ids = [row["id"] for row in await rows(unused.engine, QUEUE_MANY, voucher=VOUCHER)]
+    await claim(unused, *row_ids)
+    plans: list[dict[str, Any]] = []
+
+    def explain(connection: Connection, _cursor: object, statement: str, parameters: Any, *_others: object) -> None:
+        if "INSERT INTO mews.voucher_code_outbox_attempts" in statement:
+            cursor = connection.connection.cursor()
+            cursor.execute("SAVEPOINT before")
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT json) {statement}", parameters)
+            (found,) = cursor.fetchone() or ([],)
+            plans.extend(one["Plan"] for one in found)
+            cursor.execute("ROLLBACK TO SAVEPOINT before")
+            cursor.close()
+
+    event.listen(unused.engine.sync_engine, "before_cursor_execute", explain)
+    codes = {row_id: uuid(row_id) for row_id in row_ids}
+    assert await complete_some(unused, DONE, *row_ids, codes=codes) == len(row_ids)
+    assert plans
+    assert max(max(looped(plan)) for plan in plans) == len(row_ids)

@@ -153,7 +153,7 @@ outbox = Table(
     Column("released_at", TIMESTAMP, comment="When somebody released it from being held."),
     Column(
         "priority", Integer, nullable=False, server_default="0",
-        comment="What has a higher one goes first; given by the operator.",
+        comment="What has a higher one goes first; the owner of the outbox gives it, and operators may change it.",
     ),
     Column("first_sent_at", TIMESTAMP, comment="When it was first sent, by this database's clock."),
     Column(

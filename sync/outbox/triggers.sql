@@ -1,7 +1,7 @@
 -- The triggers of mews.voucher_code_outbox that are in force; sync/mirror/history.sql has those of the codes.
 --
 -- To change one: edit it here, copy the whole file to the name of a new migration with .sql behind it, and let that
--- migration load the copy, as migrations/versions/0050_taken_back_in_a_gap.py does. What was released is never edited.
+-- migration load the copy, as migrations/versions/0052_words.py does. What was released is never edited.
 -- tests/migrations/test_triggers.py compares this file with the newest copy and with a migrated database.
 --
 -- They run in the sessions of users, so they rely on nothing of theirs:
@@ -123,7 +123,7 @@ BEGIN
     WHEN NEW.id > last_number OR NEW.id < 1
       THEN 'id: the database numbers the rows; leave it out, or give DEFAULT'
     WHEN NEW.priority <> 0 AND NOT is_operator
-      THEN 'priority: is for the operator to give; leave it out'
+      THEN 'priority: only the owner of the outbox may give one; leave it out'
     WHEN NEW.operation IS NULL OR NEW.operation NOT IN ('add', 'delete')
       THEN 'operation: must be ''add'' or ''delete'', in small letters'
     WHEN NEW.operation = 'add' AND (NEW.voucher_id IS NULL OR NEW.value IS NULL)
@@ -269,6 +269,9 @@ DECLARE
   expired_adds record;
   deletes_without_code record;
   of_removed record;
+  transaction_id text;
+  word text;
+  said_before text;
 BEGIN
   -- 1. Warnings, which stop nothing.
   SELECT count(*) AS number, min(queued.id) AS first_id INTO expired_adds FROM queued
@@ -302,14 +305,32 @@ BEGIN
   -- of 200 writers did, an eighth of their commits went through. So three at a time do, each by a lock of its own until
   -- its end, and whoever finds none free is found by the daemon, which looks again after each notification. It is three
   -- so that one transaction that stays open does not silence all others, and a transaction takes one, once.
-  IF coalesce(current_setting('voucher_sync.notify', true), '') <> 'off'
-     AND coalesce(current_setting('voucher_sync.notified_in', true), '') <> pg_current_xact_id()::text
-     AND (pg_try_advisory_xact_lock(1986228835, 1) OR pg_try_advisory_xact_lock(1986228835, 2)
-          OR pg_try_advisory_xact_lock(1986228835, 3))
-     AND pg_notification_queue_usage() < 0.5
-  THEN
-    PERFORM pg_notify('voucher_sync_outbox', '');
-    PERFORM set_config('voucher_sync.notified_in', pg_current_xact_id()::text, true);
+  --
+  -- It says whose they are that were queued, by a word that only who knows the connection's name can tell: every user of
+  -- the database may listen. It says nothing where they are of several, or of none yet. sync/postgres/listen.py has the
+  -- same words.
+  IF coalesce(current_setting('voucher_sync.notify', true), '') <> 'off' THEN
+    transaction_id := pg_current_xact_id()::text;
+    said_before := substring(current_setting('voucher_sync.notified_in', true) FROM '^' || transaction_id || ' (.*)$');
+    IF said_before IS DISTINCT FROM '' THEN
+      SELECT CASE
+        WHEN count(*) = count(queued.connection)
+             AND min(queued.connection COLLATE "C") = max(queued.connection COLLATE "C")
+        THEN left(encode(sha256(convert_to(min(queued.connection COLLATE "C"), 'UTF8')), 'hex'), 16)
+        ELSE '' END
+        INTO word FROM queued;
+      IF said_before IS NULL
+         AND (pg_try_advisory_xact_lock(1986228835, 1) OR pg_try_advisory_xact_lock(1986228835, 2)
+              OR pg_try_advisory_xact_lock(1986228835, 3))
+         OR said_before <> word
+      THEN
+        word := CASE WHEN said_before IS NULL THEN word ELSE '' END;
+        IF pg_notification_queue_usage() < 0.5 THEN
+          PERFORM pg_notify('voucher_sync_outbox', word);
+          PERFORM set_config('voucher_sync.notified_in', transaction_id || ' ' || word, true);
+        END IF;
+      END IF;
+    END IF;
   END IF;
   RETURN NULL;
 END $$;

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import psycopg
 import structlog
@@ -15,6 +16,9 @@ from sync.postgres.engine import connect_options
 from sync.postgres.requirements import refuse_unsuitable
 
 CHANNEL = "voucher_sync_outbox"
+ANYBODY = ""
+"""What is said on it of changes of several connections, or of none yet."""
+WORD_LENGTH = 16
 QUIET_S = 30.0
 """After so long without a word the connection is tried: a line that was cut silently would never say another."""
 RECONNECT_S = 2.0
@@ -22,7 +26,8 @@ TOGETHER_S = 0.005
 """What comes so shortly after a word wakes once more, however much it is: any user of the database may flood us."""
 AGAIN_AFTER_S = (0.1, 1.0)
 """So long after the last word it wakes again. Of those who queue at once only some notify, and theirs may be committed
-before what the others queued: without these looks, that would wait for the slow poll."""
+before what the others queued: without these looks, that would wait for the slow poll. As words come one after another
+the first of them is not put off."""
 # A server that ends idle sessions is spoken to more often; it counts in milliseconds, 0 for never.
 IDLE_TIMEOUT = "SELECT setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'idle_session_timeout'"
 LOCK = "SELECT pg_catalog.pg_try_advisory_lock(CAST(%s AS bigint))"
@@ -34,12 +39,19 @@ log = structlog.get_logger()
 class Listener:
     """Whom to wake, at words of the outbox and of any other channel of `on_other`; `lock`: the number of an advisory
     lock that the session keeps, and `on_lock` is told whether it does.
+
+    `on_word` gets the words, each of a connection, as `word_of` has it, or `ANYBODY`.
     """
 
-    on_word: Callable[[], None]
+    on_word: Callable[[Collection[str]], None]
     on_other: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     lock: int | None = None
     on_lock: Callable[[bool], None] = lambda is_held: None
+
+
+def word_of(connection: str) -> str:
+    """What the outbox's trigger says of changes of this connection alone: whoever listens hears no name."""
+    return sha256(connection.encode()).hexdigest()[:WORD_LENGTH]
 
 
 async def listen(database_url: str, listener: Listener, is_tried: asyncio.Event) -> None:
@@ -84,33 +96,40 @@ async def _begin(connection: psycopg.AsyncConnection, listener: Listener) -> flo
 
 async def _hear(connection: psycopg.AsyncConnection, listener: Listener, quiet_s: float) -> None:
     """Wake at once, at every word and some time after the last one; try the connection where none comes. No end."""
-    _wake(listener, {CHANNEL, *listener.on_other})
+    _wake(listener, {name: {ANYBODY} for name in (CHANNEL, *listener.on_other)})
     looks = deque[float]()
     while True:
         wait_s = max(0.0, looks[0] - time.monotonic()) if looks else quiet_s
-        channels = await _heard(connection, wait_s, stop_after=1)
-        if channels:
-            _wake(listener, channels)
+        heard = await _heard(connection, wait_s, stop_after=1)
+        if heard:
+            _wake(listener, heard)
             more = await _heard(connection, TOGETHER_S)
             _wake(listener, more)
-            channels |= more
+            heard |= more
         elif not looks:
             async with asyncio.timeout(QUIET_S):
                 await connection.execute("SELECT 1")
         now_s = time.monotonic()
-        if CHANNEL in channels:
-            looks = deque(now_s + after_s for after_s in AGAIN_AFTER_S)
-        elif looks and looks[0] <= now_s:  # however many words of other channels came
+        if looks and looks[0] <= now_s:  # whatever words have come
             looks.popleft()
-            listener.on_word()
+            listener.on_word([ANYBODY])
+        if CHANNEL in heard:
+            soon, late = (now_s + after_s for after_s in AGAIN_AFTER_S)
+            looks = deque([looks[0] if len(looks) > 1 else soon, late])
 
 
-def _wake(listener: Listener, channels: set[str]) -> None:
-    if CHANNEL in channels:
-        listener.on_word()
-    for channel in channels & listener.on_other.keys():
+def _wake(listener: Listener, heard: Mapping[str, Collection[str]]) -> None:
+    if words := heard.get(CHANNEL):
+        listener.on_word(words)
+    for channel in heard.keys() & listener.on_other.keys():
         listener.on_other[channel]()
 
 
-async def _heard(connection: psycopg.AsyncConnection, timeout_s: float, stop_after: int | None = None) -> set[str]:
-    return {notify.channel async for notify in connection.notifies(timeout=timeout_s, stop_after=stop_after)}
+async def _heard(
+    connection: psycopg.AsyncConnection, timeout_s: float, stop_after: int | None = None
+) -> dict[str, set[str]]:
+    """What was said, by channel; of the outbox's what is no word is for anybody."""
+    heard = defaultdict[str, set[str]](set)
+    async for notify in connection.notifies(timeout=timeout_s, stop_after=stop_after):
+        heard[notify.channel].add(notify.payload if len(notify.payload) == WORD_LENGTH else ANYBODY)
+    return heard

@@ -6,7 +6,7 @@ waited in between would take kilobytes of each of thousands.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from sync.fleet.assignment import Owned
 from sync.fleet.membership import Membership
 from sync.fleet.registry import StoredConnection
 from sync.postgres.engine import in_transaction
+from sync.postgres.listen import word_of
 from sync.service import app, states
 from sync.service.defects import outlived
 from sync.service.engagement import Engagement, follow_owner
@@ -58,6 +59,7 @@ class Engagements:
         self.starts = StartQueue()
         self.has_begun = asyncio.Event()
         self._place = place
+        self._by_word: dict[str, Engagement] = {}
         self._looks, self._job_settings = make_looks(place.engine), app.job_settings(place.settings)
         self._membership = membership
         self._schedule = schedule
@@ -76,6 +78,7 @@ class Engagements:
         epoch = UNKNOWN_EPOCH if owned is None else owned.epoch
         tenure = Tenure(self._place.process, epoch, self._membership.trust)
         engagement = self.by_name[stored.name] = Engagement(stored.name, owned, tenure)
+        self._by_word[word_of(stored.name)] = engagement
         self._new.append((engagement, stored))
         if self._beginning is None or self._beginning.done():
             self._beginning = asyncio.create_task(self._begin_new())
@@ -90,6 +93,12 @@ class Engagements:
             self._accept(engagement, owned, stored)
         follow_owner(engagement, owned, is_given_back=is_given_back)
         self._end_if_stopped(engagement)
+
+    def wake_outboxes(self, words: Collection[str]) -> None:
+        """Have those outboxes look for what is due of whose connections there is word."""
+        for word in words:
+            if (engagement := self._by_word.get(word)) and engagement.jobs:
+                engagement.jobs.outbox.wake.set()
 
     def end_all(self) -> None:
         """End all, and let others have it."""
@@ -179,7 +188,7 @@ class Engagements:
                 if engagement.jobs is not None:
                     await self._end_jobs(engagement.jobs)
         finally:
-            del self.by_name[engagement.name]
+            del self.by_name[engagement.name], self._by_word[word_of(engagement.name)]
             if engagement.is_given_back and not engagement.is_lost:
                 self.to_release.add(engagement.name)
             self._wake.set()

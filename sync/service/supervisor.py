@@ -5,7 +5,7 @@ once, and nothing is released.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -19,6 +19,7 @@ from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import OF_ENVIRONMENT, StoredConnection
 from sync.postgres.engine import in_transaction
+from sync.postgres.listen import ANYBODY
 from sync.service import app, states
 from sync.service.defects import outlived
 from sync.service.engagement import is_written_anew
@@ -60,13 +61,17 @@ class Supervisor:
         self._pause_s = BEAT_S
         self._fails_by: type[Exception | None] = type(None)
 
-    def wake_outboxes(self) -> None:
-        """Have the outboxes look for what is due: each where they are few, else those in which one look finds any."""
-        if len(self.jobs) > FEW:
+    def wake_outboxes(self, words: Collection[str]) -> None:
+        """Have the outboxes look for what is due of which there is word; where that may be anybody's, all of few, else
+        those in which one look finds any.
+        """
+        if ANYBODY not in words:
+            self._engagements.wake_outboxes(words)
+        elif len(self.jobs) > FEW:
             self._has_news.set()
-            return
-        for jobs in self.jobs:
-            jobs.outbox.wake.set()
+        else:
+            for jobs in self.jobs:
+                jobs.outbox.wake.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work for what this replica owns until `stop`, then give it all back."""
@@ -202,7 +207,7 @@ class Supervisor:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _hear_news(self) -> None:
-        """Wake whom notifications concern: they name nobody, since not everybody who queues may notify."""
+        """Wake whom notifications concern that name nobody, as after each other one: not everybody may notify."""
         while True:
             await self._has_news.wait()
             self._has_news.clear()

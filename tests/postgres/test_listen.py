@@ -2,14 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 
 import psycopg
 import pytest
 
 from sync.postgres import listen as module
-from sync.postgres.listen import CHANNEL, Listener, listen
+from sync.postgres.listen import ANYBODY, CHANNEL, Listener, listen, word_of
 from tests.support.database import PATIENCE_S
 from tests.support.hostile import alter
 from tests.support.postgres import database_of
@@ -30,10 +30,12 @@ class Sleeper:
 
     def __init__(self) -> None:
         self.times = 0
+        self.words: list[str] = []
         self._woken = asyncio.Event()
 
-    def wake(self) -> None:
+    def wake(self, words: Collection[str] = ()) -> None:
         self.times += 1
+        self.words += [*words]
         self._woken.set()
 
     async def woken(self) -> None:
@@ -108,6 +110,29 @@ async def test_after_the_last_word_it_wakes_some_more_times_for_what_was_committ
             await sleeper.woken()
 
 
+async def test_a_word_of_one_connection_is_told_as_it_is_and_any_other_concerns_anybody(
+    sleeper: Sleeper, stranger: psycopg.AsyncConnection
+) -> None:
+    for word, told in ((word_of("hotel"), word_of("hotel")), ("", ANYBODY), ("hotel", ANYBODY)):
+        sleeper.words.clear()
+        await stranger.execute("SELECT pg_notify(%s, %s)", [CHANNEL, word])
+        await sleeper.woken()
+        assert sleeper.words == [told]
+        for _ in module.AGAIN_AFTER_S:
+            await sleeper.woken()
+        assert sleeper.words == [told, ANYBODY, ANYBODY]
+
+
+async def test_words_that_go_on_put_off_no_look_for_what_nobody_told_of(
+    sleeper: Sleeper, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AGAIN_AFTER_S", (0.2, 3600.0))
+    sleeper.words.clear()
+    async with asyncio.timeout(PATIENCE_S):
+        while ANYBODY not in sleeper.words:
+            await stranger.execute("SELECT pg_notify(%s, %s)", [CHANNEL, word_of("hotel")])
+
+
 async def test_words_of_others_put_off_none_of_these_looks(
     database_url: str, stranger: psycopg.AsyncConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,4 +181,4 @@ async def test_a_server_that_ends_idle_sessions_is_spoken_to_before_it_does(
 ) -> None:
     await stranger.execute(alter("DATABASE", database_of(database_url), {"idle_session_timeout": "'5s'"}))
     async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
-        assert await module._begin(connection, Listener(lambda: None)) == 2.5
+        assert await module._begin(connection, Listener(lambda _words: None)) == 2.5

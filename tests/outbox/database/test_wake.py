@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -13,11 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.core.errors import DatabaseError
 from sync.outbox.claims import as_daemon
 from sync.outbox.rules import Status
-from sync.postgres.listen import CHANNEL
-from tests.support.database import PATIENCE_S, rows
+from sync.postgres.listen import ANYBODY, CHANNEL, word_of
+from tests.support.database import CONNECTION, PATIENCE_S, rows
 from tests.support.instants import utc
-from tests.support.queue import ADD, VOUCHER, Outbox, as_user, execute, move, queue
+from tests.support.queue import ADD, OTHER_VOUCHER, UNKNOWN_VOUCHER, VOUCHER, Outbox, as_user, execute, move, queue
 
+MINE = word_of(CONNECTION)
 INSERT = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) VALUES ('add', %s, %s)"
 
 
@@ -48,7 +50,7 @@ async def test_an_insert_wakes_the_daemon_once_it_is_committed(outbox: Outbox, l
     async with as_user(outbox.engine) as tx:
         await queue(tx, value="A")
         assert await listener.upto("not yet") == []
-    assert await listener.upto("now") == [""]
+    assert await listener.upto("now") == [MINE]
     async with as_user(outbox.engine) as tx:
         await queue(tx, value="B")
         await tx.rollback()
@@ -61,7 +63,30 @@ async def test_many_rows_wake_it_once(outbox: Outbox, listener: Listener) -> Non
         "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', :v, generate_series(1, 500)",
         v=VOUCHER,
     )
-    assert await listener.upto("end") == [""]
+    assert await listener.upto("end") == [MINE]
+
+
+async def test_changes_of_several_connections_or_of_one_that_is_not_known_yet_may_be_anybody_s(
+    outbox: Outbox, listener: Listener
+) -> None:
+    await outbox.know(OTHER_VOUCHER.int, connection="another")
+    several = "INSERT INTO mews.voucher_code_outbox (operation, voucher_id, value) SELECT 'add', unnest(:ids), :value"
+    await execute(outbox.engine, several, ids=[VOUCHER, OTHER_VOUCHER], value="A")
+    assert await listener.upto("several") == [ANYBODY]
+    await execute(outbox.engine, several, ids=[OTHER_VOUCHER, UNKNOWN_VOUCHER], value="B")
+    assert await listener.upto("unknown") == [ANYBODY]
+    await outbox.queue("delete", voucher_code_id=VOUCHER)
+    assert await listener.upto("no voucher") == [ANYBODY]
+
+
+async def test_a_transaction_that_queues_for_others_too_says_so_in_one_word_more(
+    outbox: Outbox, listener: Listener
+) -> None:
+    await outbox.know(OTHER_VOUCHER.int, connection="another")
+    async with as_user(outbox.engine) as tx:
+        for voucher_id in (OTHER_VOUCHER, OTHER_VOUCHER, VOUCHER, OTHER_VOUCHER, UNKNOWN_VOUCHER):
+            await queue(tx, voucher_id=voucher_id, value=f"B-{uuid4()}")
+    assert await listener.upto("end") == [word_of("another"), ANYBODY]
 
 
 @asynccontextmanager
@@ -84,11 +109,11 @@ async def test_of_many_who_queue_at_once_only_three_notify_since_they_commit_one
         await outbox.queue(**ADD)
         assert await listener.upto("too many") == []
         await one.commit()
-        assert await listener.upto("one fewer") == [""]
+        assert await listener.upto("one fewer") == [MINE]
         for number, other in enumerate(others):
             await other.execute(INSERT, [VOUCHER, f"MORE-{number}"])
         await outbox.queue(**ADD | {"value": "THIRD"})
-        assert await listener.upto("in its place") == [""]
+        assert await listener.upto("in its place") == [MINE]
         for other in others:
             await other.rollback()
         assert await listener.upto("never") == []
@@ -104,7 +129,7 @@ async def test_what_a_transaction_takes_back_to_a_savepoint_does_not_keep_it_fro
                     await writer.execute(INSERT, [VOUCHER, "TAKEN BACK"])
                     raise psycopg.Rollback
             await writer.execute(INSERT, [VOUCHER, "QUEUED"])
-    assert await listener.upto("end") == [""]
+    assert await listener.upto("end") == [MINE]
 
 
 async def test_a_session_s_next_transaction_notifies_too(outbox: Outbox, listener: Listener, database_url: str) -> None:
@@ -112,7 +137,7 @@ async def test_a_session_s_next_transaction_notifies_too(outbox: Outbox, listene
         for value in ("FIRST", "SECOND"):
             await writer.execute(INSERT, [VOUCHER, value])
             await writer.commit()
-            assert await listener.upto(value) == [""]
+            assert await listener.upto(value) == [MINE]
 
 
 async def test_a_retry_a_release_and_an_earlier_instant_wake_it(outbox: Outbox, listener: Listener) -> None:
@@ -122,9 +147,9 @@ async def test_a_retry_a_release_and_an_earlier_instant_wake_it(outbox: Outbox, 
     await listener.upto("queued")
     for row_id in (failed, held):
         await outbox.change(row_id, status="pending")
-        assert await listener.upto(f"changed {row_id}") == [""]
+        assert await listener.upto(f"changed {row_id}") == [ANYBODY]
     await outbox.change(delayed, not_before=None)
-    assert await listener.upto("end") == [""]
+    assert await listener.upto("end") == [ANYBODY]
 
 
 async def test_a_cancel_and_the_daemon_s_own_moves_wake_nobody(outbox: Outbox, listener: Listener) -> None:

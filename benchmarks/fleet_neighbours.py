@@ -5,6 +5,7 @@ pulled.
 """
 
 import asyncio
+import gc
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -88,11 +89,15 @@ class Neighbours:
 
     async def annoy(self) -> list[Figure]:
         """What the quiet ones notice while nobody else is there, and then beside the noise."""
-        self._open()
-        before = await self._noticed()
-        await self._make_noise()
-        began_s = now_s()
-        after = await self._noticed()
+        gc.disable()  # of a million codes that the simulator keeps, a collection stops its answers for 0.7 s
+        try:
+            self._open()
+            before = await self._noticed()
+            await self._make_noise()
+            began_s = now_s()
+            after = await self._noticed()
+        finally:
+            gc.enable()
         is_noisy = self._heard(now_s() - STILL_S).keys() == set(NOISY)
         heard = ", ".join(f"{name} {calls:,}" for name, calls in sorted(self._heard(began_s).items()))
         return [

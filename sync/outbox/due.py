@@ -5,10 +5,11 @@ and what one leaves of it goes to the others: 100,000 rows of one user keep anot
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, groupby, zip_longest
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -81,8 +82,9 @@ async def _lock_in_turn(tx: AsyncConnection, wanted: Wanted) -> list[Row]:
             left_out = [*wanted.without, *(row.id for row in found)]
             turn = {"turn_priority": priority, "queuers": queuers, "share": share, "without": left_out}
             shares = defaultdict[str, list[Row]](list)
-            for row in (await tx.execute(statements.shares, turn | parameters)).mappings():
-                shares[row["queuer"]].append(_row(row))
+            due = (await tx.execute(statements.shares, turn | parameters)).mappings().all()
+            for of_queuer, row in zip(due, _rows(due), strict=True):
+                shares[of_queuer["queuer"]].append(row)
             in_turn = chain.from_iterable(zip_longest(*shares.values()))
             found += [one for one in in_turn if one is not None][: wanted.limit - len(found)]
             queuers = [queuer for queuer in queuers if len(shares[queuer]) == share]
@@ -132,7 +134,7 @@ def _may_go() -> Conditions:
 
 def in_order(found: Iterable[RowMapping]) -> list[Row]:
     """Rows of a lane that fit in a call, what has a higher priority first."""
-    return [_row(row) for row in sorted(found, key=lambda row: -row["priority"])]
+    return _rows(sorted(found, key=lambda row: -row["priority"]))
 
 
 def locked_one(seen: FromClause) -> LateralFromClause:
@@ -228,9 +230,13 @@ def _columns() -> list[ColumnElement[Any]]:
     return [outbox.c.priority, *ROW_COLUMNS, *computed]
 
 
-def _row(row: RowMapping) -> Row:
-    values = {name: row[name] for name in Row.__slots__ if name in row}
-    return Row(**values | {"operation": Operation(row["operation"])})
+def _rows(found: Sequence[RowMapping]) -> list[Row]:
+    """Rows of one statement, which all have the same columns: a thousand of them are made while others wait."""
+    if not found:
+        return []
+    names = [name for name in Row.__slots__ if name in found[0]]
+    columns = (dict(zip(names, values, strict=True)) for values in map(itemgetter(*names), found))
+    return [Row(**one | {"operation": Operation(one["operation"])}) for one in columns]
 
 
 def _waits(row: FromClause) -> ColumnElement[bool]:

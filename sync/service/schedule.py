@@ -30,6 +30,9 @@ TELL_LAST_S = 1.0
 PRUNE_INTERVAL_S = 600.0
 MAKE_UP_INTERVAL_S = 300.0
 TICK = "intervals"
+TICKS = 100
+"""None waits for anything, so no two run at once; but what is due next may be so before APScheduler has noted the end
+of the one before, and would be left out until the plan is looked at again."""
 SPREAD_S = 0.002
 """Many things that are made up for at once are spread over so much more for each."""
 
@@ -63,9 +66,9 @@ class Schedule:
     @contextmanager
     def running(self) -> Iterator[None]:
         """While it fires."""
-        tick = self.timetable.tick
+        tick, now = self.timetable.tick, datetime.now(UTC)
         self._scheduler.add_job(
-            tick, DueTrigger(self.timetable), id=TICK, next_run_time=datetime.now(UTC), name=tick.__name__
+            tick, DueTrigger(self.timetable), id=TICK, next_run_time=now, name=tick.__name__, max_instances=TICKS
         )
         self._scheduler.add_job(self._audit_all, CronTrigger(self._cron), name="audit")
         self._scheduler.start()

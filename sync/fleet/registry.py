@@ -23,7 +23,7 @@ class StoredConnection:
 
     One of the environment has none: whose environment has not its tokens cannot work for it. A stored one without a
     client token goes with the environment's, and `platform_address` is None only of the environment's.
-    `caught_up_as_of`: of when it was taken, or last given back.
+    `caught_up_as_of`: of when it was taken, or last given back. `token_fingerprint`: of the token last seen to fit.
     """
 
     name: str
@@ -37,9 +37,12 @@ class StoredConnection:
     owner: UUID | None
     epoch: int
     caught_up_as_of: datetime | None
+    token_fingerprint: bytes | None
 
 
-OF_ENVIRONMENT = StoredConnection(CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0, None)
+OF_ENVIRONMENT = StoredConnection(
+    CONNECTION_NAME, "environment", None, None, None, None, None, None, None, 0, None, None
+)
 
 
 async def load_active(tx: AsyncConnection) -> list[StoredConnection]:

@@ -179,6 +179,7 @@ class Engagements:
         engagement.given = given = app.open_stored(place.settings, stored)
         made = app.make_connection(place, stored.name, given, trust=engagement.tenure.trust)
         connection = replace(made, tenure=engagement.tenure)
+        connection.identity.is_verified = stored.token_fingerprint == connection.identity.token
         return app.make_jobs(connection, place.settings, self._looks, self._job_settings)
 
     async def _end(self, engagement: Engagement) -> None:

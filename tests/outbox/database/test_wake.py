@@ -66,6 +66,12 @@ async def test_many_rows_wake_it_once(outbox: Outbox, listener: Listener) -> Non
     assert await listener.upto("end") == [MINE]
 
 
+async def test_the_word_of_a_name_is_the_same_here_and_there(outbox: Outbox, listener: Listener) -> None:
+    await outbox.know(OTHER_VOUCHER.int, connection="Hôtel Zürich 東京")
+    await outbox.queue(**ADD | {"voucher_id": OTHER_VOUCHER})
+    assert await listener.upto("end") == [word_of("Hôtel Zürich 東京")]
+
+
 async def test_changes_of_several_connections_or_of_one_that_is_not_known_yet_may_be_anybody_s(
     outbox: Outbox, listener: Listener
 ) -> None:

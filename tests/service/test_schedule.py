@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from sync.core.cron import Cron
+from sync.service import schedule as module
 from sync.service import triggers
 from sync.service.at_work import Intervals
 from sync.service.schedule import Schedule
@@ -31,7 +32,8 @@ def test_the_next_time_follows_the_last_whatever_the_clock_does(late: timedelta)
 
 async def test_what_comes_to_be_due_while_others_are_begun_is_begun_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """APScheduler runs no job while the one before has not ended for it, and leaves it out."""
-    monkeypatch.setattr(triggers, "LOOK_S", 3600.0)
+    for looks in (triggers, module):
+        monkeypatch.setattr(looks, "LOOK_S", 3600.0)
     schedule = Schedule(Cron("0 3 * * 0"), Random(0), Intervals(3600, 3600, 3600))
     begun = asyncio.Event()
 

@@ -131,7 +131,7 @@ async def test_all_may_be_refused(outbox: Outbox, guarded: Guard) -> None:
 
 
 @pytest.mark.parametrize("completion", [DONE, BUSY, BAD])
-@pytest.mark.parametrize("kind", ["trigger", "constraint", "silent", "late"])
+@pytest.mark.parametrize("kind", ["trigger", "constraint", "silent", "undone", "late"])
 async def test_what_was_sent_and_cannot_be_completed_rests_uncertain(
     outbox: Outbox, guarded: Guard, completion: Completion, kind: str
 ) -> None:
@@ -145,6 +145,8 @@ async def test_what_was_sent_and_cannot_be_completed_rests_uncertain(
             await guarded(CHECK.format(condition=f"NOT {condition}"))
         case "silent":
             await guarded(*refusing(f"NEW.{condition}", act="RETURN NULL"))
+        case "undone":
+            await guarded(*refusing(f"NEW.{condition}", act="NEW.status := OLD.status; NEW.finished_at := NULL"))
         case _:
             await guarded(*refusing(f"NEW.{condition}", trigger=LATE))
     async with as_daemon(outbox.engine) as tx:

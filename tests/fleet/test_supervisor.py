@@ -1,24 +1,29 @@
-"""A word of one hotel's changes has its outbox look, and no other of a fleet."""
+"""A replica within this process: whom a word of changes wakes, and whose token is known to fit."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from sync.connection.tenure import Tenure
 from sync.core.cron import Cron
 from sync.demo.simulator import Operation
+from sync.fleet import registry
 from sync.fleet.assignment import STORED
 from sync.fleet.membership import Membership
-from sync.fleet.tokens import TokenBox
+from sync.fleet.tokens import TokenBox, TokenOf
+from sync.postgres.engine import in_transaction
 from sync.postgres.listen import ANYBODY, word_of
 from sync.service import app
 from sync.service.at_work import Intervals
+from sync.service.engagement import Engagement
 from sync.service.schedule import Schedule
 from sync.service.supervisor import FEW, Supervisor
-from tests.fleet.replicas import Fleet, served
+from tests.fleet.replicas import Fleet, served, token_of
 from tests.support.daemon import PATIENCE_S
 
 HOTELS = FEW + 2
@@ -63,3 +68,17 @@ async def test_who_is_told_of_looks_and_others_do_not(database_url: str, tmp_pat
             while not fleet.mirror.requests(Operation.ADD_CODES):
                 fleet.news.clear()
                 await fleet.news.wait()
+    assert supervisor._engagements._by_word == {}
+
+
+@pytest.mark.long
+async def test_a_token_that_has_fitted_is_known_to_and_no_other(database_url: str, tmp_path: Path) -> None:
+    async with served(database_url, tmp_path, HOTELS) as fleet, supervised(fleet) as supervisor:
+        active = await in_transaction(supervisor._place.engine, registry.load_active)
+        stored = next(one for one in active if one.name == "hotel-0")
+        of, box = TokenOf("hotel-0", fleet.mirror.address, "access"), TokenBox([fleet.key])
+        foreign = replace(stored, access_token=box.encrypt(token_of("hotel-1"), of))
+        for one, is_known in ((stored, True), (foreign, False)):
+            jobs = supervisor._engagements._make_jobs(Engagement("hotel-0", None, Tenure()), one)
+            assert jobs.connection.identity.is_verified is is_known
+            await jobs.connection.client.aclose()

@@ -266,36 +266,45 @@ CREATE OR REPLACE FUNCTION sync.warn_and_wake() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-  expired_adds record;
-  deletes_without_code record;
+  summary record;
   of_removed record;
-  transaction_id text;
+  transaction_id text := pg_current_xact_id()::text || ' ';
+  notified_in text := coalesce(current_setting('voucher_sync.notified_in', true), '');
   word text;
-  said_before text;
+  is_to_notify boolean;
 BEGIN
-  -- 1. Warnings, which stop nothing.
-  SELECT count(*) AS number, min(queued.id) AS first_id INTO expired_adds FROM queued
-    WHERE queued.operation = 'add' AND queued.validity_end_utc <= now();
-  IF expired_adds.number > 0 THEN
-    RAISE WARNING 'validity_end_utc has passed: % of the queued adds can never be used, the first of them in row %',
-      expired_adds.number, expired_adds.first_id;
-  END IF;
-  SELECT count(*) AS number, min(queued.id) AS first_id INTO deletes_without_code FROM queued
-    WHERE queued.operation = 'delete' AND queued.status = 'pending'
-      AND starts_with(queued.last_error, 'the mirror shows no such code');
-  IF deletes_without_code.number > 0 THEN
-    RAISE WARNING 'the mirror shows no code for % of the queued deletes, the first of them in row %: they wait for the '
-      'next pull, and fail if it finds none', deletes_without_code.number, deletes_without_code.first_id;
-  END IF;
+  -- In one pass: a statement may queue a million rows, and a transaction may be a million statements.
+  SELECT count(*) FILTER (WHERE queued.operation = 'add' AND queued.validity_end_utc <= now()) AS expired_adds,
+         min(queued.id) FILTER (WHERE queued.operation = 'add' AND queued.validity_end_utc <= now()) AS expired_add,
+         count(*) FILTER (WHERE queued.operation = 'delete' AND queued.status = 'pending'
+                                AND starts_with(queued.last_error, 'the mirror shows no such code')) AS codeless_deletes,
+         min(queued.id) FILTER (WHERE queued.operation = 'delete' AND queued.status = 'pending'
+                                AND starts_with(queued.last_error, 'the mirror shows no such code')) AS codeless_delete,
+         bool_or(queued.last_error LIKE 'connection % was removed: %') AS are_some_of_removed,
+         count(*) = count(queued.connection) AS are_all_known,
+         min(queued.connection COLLATE "C") AS first_connection,
+         max(queued.connection COLLATE "C") AS last_connection
+    INTO summary FROM queued;
 
-  FOR of_removed IN
-    SELECT queued.connection, count(*) AS number, min(queued.id) AS first_id FROM queued
-      WHERE queued.status = 'pending' AND queued.last_error LIKE 'connection % was removed: %'
-      GROUP BY queued.connection ORDER BY queued.connection LIMIT 10
-  LOOP
-    RAISE WARNING 'connection % was removed: % of the queued changes wait until it is added again, the first of them '
-      'in row %', of_removed.connection, of_removed.number, of_removed.first_id;
-  END LOOP;
+  -- 1. Warnings, which stop nothing.
+  IF summary.expired_adds > 0 THEN
+    RAISE WARNING 'validity_end_utc has passed: % of the queued adds can never be used, the first of them in row %',
+      summary.expired_adds, summary.expired_add;
+  END IF;
+  IF summary.codeless_deletes > 0 THEN
+    RAISE WARNING 'the mirror shows no code for % of the queued deletes, the first of them in row %: they wait for the '
+      'next pull, and fail if it finds none', summary.codeless_deletes, summary.codeless_delete;
+  END IF;
+  IF summary.are_some_of_removed THEN
+    FOR of_removed IN
+      SELECT queued.connection, count(*) AS number, min(queued.id) AS first_id FROM queued
+        WHERE queued.status = 'pending' AND queued.last_error LIKE 'connection % was removed: %'
+        GROUP BY queued.connection ORDER BY queued.connection LIMIT 10
+    LOOP
+      RAISE WARNING 'connection % was removed: % of the queued changes wait until it is added again, the first of them '
+        'in row %', of_removed.connection, of_removed.number, of_removed.first_id;
+    END LOOP;
+  END IF;
 
   -- 2. The daemon looks every few seconds anyway, so a notification that cannot be sent must not cost the change.
   -- Somebody who listens and never reads fills the queue for all; and a transaction that has notified cannot be
@@ -310,26 +319,20 @@ BEGIN
   -- the database may listen. It says nothing where they are of several, or of none yet. sync/postgres/listen.py has the
   -- same words.
   IF coalesce(current_setting('voucher_sync.notify', true), '') <> 'off' THEN
-    transaction_id := pg_current_xact_id()::text;
-    said_before := substring(current_setting('voucher_sync.notified_in', true) FROM '^' || transaction_id || ' (.*)$');
-    IF said_before IS DISTINCT FROM '' THEN
-      SELECT CASE
-        WHEN count(*) = count(queued.connection)
-             AND min(queued.connection COLLATE "C") = max(queued.connection COLLATE "C")
-        THEN left(encode(sha256(convert_to(min(queued.connection COLLATE "C"), 'UTF8')), 'hex'), 16)
-        ELSE '' END
-        INTO word FROM queued;
-      IF said_before IS NULL
-         AND (pg_try_advisory_xact_lock(1986228835, 1) OR pg_try_advisory_xact_lock(1986228835, 2)
-              OR pg_try_advisory_xact_lock(1986228835, 3))
-         OR said_before <> word
-      THEN
-        word := CASE WHEN said_before IS NULL THEN word ELSE '' END;
-        IF pg_notification_queue_usage() < 0.5 THEN
-          PERFORM pg_notify('voucher_sync_outbox', word);
-          PERFORM set_config('voucher_sync.notified_in', transaction_id || ' ' || word, true);
-        END IF;
-      END IF;
+    word := CASE
+      WHEN summary.are_all_known AND summary.first_connection = summary.last_connection
+      THEN left(encode(sha256(convert_to(summary.first_connection, 'UTF8')), 'hex'), 16)
+      ELSE '' END;
+    IF starts_with(notified_in, transaction_id) THEN
+      is_to_notify := notified_in NOT IN (transaction_id, transaction_id || word);
+      word := '';
+    ELSE
+      is_to_notify := pg_try_advisory_xact_lock(1986228835, 1) OR pg_try_advisory_xact_lock(1986228835, 2)
+        OR pg_try_advisory_xact_lock(1986228835, 3);
+    END IF;
+    IF is_to_notify AND pg_notification_queue_usage() < 0.5 THEN
+      PERFORM pg_notify('voucher_sync_outbox', word);
+      PERFORM set_config('voucher_sync.notified_in', transaction_id || word, true);
     END IF;
   END IF;
   RETURN NULL;

@@ -88,7 +88,7 @@ class Client:
             ledger=ledger,
             capped=capped,
         )
-        self.server_clock = ServerClock(clock, settings.clock_tolerance)
+        self.server_clock = ServerClock(clock, settings.clock_tolerance, platform=pool.server_clock if pool else None)
 
     async def read(
         self,

@@ -2,7 +2,8 @@
 
 A `Date` is believed where one of three other clocks confirms it to within a tolerance:
 
-- the last one believed, carried forward by this machine's stop-watch;
+- the last one believed, carried forward by this machine's stop-watch: of the same connection, or before its first
+  answer of any other one of its address in this process;
 - this machine's wall clock;
 - the database's, corrected by how far the server's was from it when a pull last caught up (`expect`), which is asked at
   a start and whenever the last `Date` was not believed.
@@ -54,26 +55,45 @@ class ClockReading:
         return self.instant + timedelta(seconds=(now_s - self.read_s) * (1 - MAX_DRIFT))
 
 
+@dataclass(slots=True)
+class PlatformClock:
+    """The last reading that any connection of an address has believed in this process; None before there is any."""
+
+    last: ClockReading | None = None
+
+
 class ServerClock:
     """Estimates the server's time, never ahead of it: this machine's wall clock only confirms it.
 
     `clock` gives seconds that only go forward. The header's instant was cut to a whole second and is older than its
     arrival, so adding the time since (less what the stop-watch may run fast) stays behind the server's own clock.
-    `last` is the last reading that was believed, `refused` why the last `Date` was not; None if it was.
+    What is read off it is noted in `platform` too, and what others noted there is known before the first answer: else
+    each of thousands of connections would ask for the time when it begins. `refused`: why the last `Date` was not
+    believed; None if it was.
     """
 
-    __slots__ = ("_clock", "_expected", "_leapt_from", "_machine", "_tolerance", "last", "refused")
+    __slots__ = ("_clock", "_expected", "_last", "_leapt_from", "_machine", "_platform", "_tolerance", "refused")
 
     def __init__(
-        self, clock: Callable[[], float], tolerance: timedelta = TOLERANCE, machine: Callable[[], datetime] = wall_clock
+        self,
+        clock: Callable[[], float],
+        tolerance: timedelta = TOLERANCE,
+        machine: Callable[[], datetime] = wall_clock,
+        platform: PlatformClock | None = None,
     ) -> None:
         self._clock = clock
         self._tolerance = tolerance
         self._machine = machine
         self._expected: ClockReading | None = None
         self._leapt_from: datetime | None = None
-        self.last: ClockReading | None = None
+        self._last: ClockReading | None = None
+        self._platform = platform or PlatformClock()
         self.refused: str | None = None
+
+    @property
+    def last(self) -> ClockReading | None:
+        """The last reading that was believed."""
+        return self._last or self._platform.last
 
     @property
     def needs_witness(self) -> bool:
@@ -100,7 +120,8 @@ class ServerClock:
         if any(abs(date - witness) <= self._tolerance + COARSE for witness in (machine, *known)):
             if self.last and self._leapt_from is None and date - (before := self.last.carried(now_s)) > LEAP:
                 self._leapt_from = before
-            self.last, self.refused = ClockReading(date, now_s), None
+            self._last, self.refused = ClockReading(date, now_s), None
+            self._platform.last = self._last
         else:
             self.refused = _why_refused(date, machine, known)
 

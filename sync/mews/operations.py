@@ -238,10 +238,8 @@ async def server_now(client: Client) -> datetime:
     clock = client.server_clock
     if (known := clock.now()) is not None and clock.refused is None:
         return known
-    before = clock.last
     await client.read(ENTERPRISES_GET_ALL, limitation(1, None), ENTERPRISES.decode)
-    now = clock.now()
-    if now is not None and clock.last is not before:
+    if clock.refused is None and (now := clock.now()) is not None:
         return now
     if clock.refused:
         raise ClockRefused(f"{clock.refused}: {CLOCK_TO_DO}")

@@ -27,6 +27,7 @@ import httpx
 
 from sync.mews import bodies
 from sync.mews.address import same_address
+from sync.mews.clock import PlatformClock
 from sync.mews.platform_cap import PlatformCap, PlatformLimits
 from sync.mews.platform_circuit import PlatformCircuit
 from sync.mews.surroundings import proxy_for, tls_context
@@ -62,8 +63,8 @@ was given up, and looked up in vain, would arrive after the one that was sent in
 class HttpPool:
     """The connections to one platform address, whichever tokens they are used for.
 
-    Tokens that share it share a `cap` and a `circuit`, and count their `durations_s` together. An answer's body may
-    have `max_response_bytes`, unpacked.
+    Tokens that share it share a `cap`, a `circuit` and what the `server_clock` showed last, and count their
+    `durations_s` together. An answer's body may have `max_response_bytes`, unpacked.
 
     `SettingsError` where the environment names a proxy or certificates that cannot be used.
     """
@@ -79,6 +80,7 @@ class HttpPool:
     ) -> None:
         self.cap, self.circuit = cap, circuit
         self.durations_s = no_durations()
+        self.server_clock = PlatformClock()
         self._platform_address = platform_address.rstrip("/")
         self._urls: dict[str, httpx.URL] = {}
         self._max_response_bytes = max_response_bytes

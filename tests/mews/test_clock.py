@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sync.core.errors import ClockRefused
 from sync.demo.simulator import RequestRecord, Status
 from sync.mews import operations
-from sync.mews.clock import ServerClock
+from sync.mews.clock import PlatformClock, ServerClock
+from sync.mews.transport import HttpPool
 from tests.mews.helpers import fail, opened, read, script
 from tests.support.mirror import Mirror
 
@@ -143,6 +144,36 @@ def test_what_was_known_is_carried_forward() -> None:
         watch.now += 86_400.0
         clock.observe(header(RIGHT + timedelta(seconds=watch.now - Watch.now)))
         assert clock.refused is None
+
+
+def test_what_others_of_an_address_believe_is_known_before_the_first_answer_and_no_longer() -> None:
+    watch, platform, wrong = Watch(), PlatformClock(), datetime(2000, 1, 1, tzinfo=UTC)
+    one = ServerClock(watch, machine=machine, platform=platform)
+    other = ServerClock(watch, machine=lambda: wrong, platform=platform)
+    assert other.needs_witness
+    assert other.now() is None
+    one.observe(header(RIGHT))
+    assert not other.needs_witness
+    watch.now += 100
+    assert other.now() == one.now() == RIGHT + timedelta(seconds=99.9)
+    other.observe(header(RIGHT + timedelta(seconds=100)))  # which this machine does not confirm
+    assert other.refused is None
+    one.observe(header(RIGHT + timedelta(seconds=160)))
+    assert other.now() == RIGHT + timedelta(seconds=100)
+
+
+async def test_the_time_that_one_connection_of_an_address_was_told_no_other_asks_for(api: Mirror) -> None:
+    pool = HttpPool(api.address, max_response_bytes=2**20)
+    async with opened(api, pool=pool) as one, opened(api, pool=pool) as other:
+        known = await operations.server_now(one)
+        assert timedelta() <= await operations.server_now(other) - known < timedelta(seconds=5)
+        assert len(api.simulator.requests) == 1
+        api.simulator.behaviour.date_ahead_s = 1e8
+        assert await read(other)
+        with pytest.raises(ClockRefused):
+            await operations.server_now(other)
+        assert await operations.server_now(one)
+    await pool.aclose()
 
 
 def test_a_refusal_names_each_clock() -> None:

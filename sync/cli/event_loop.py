@@ -5,6 +5,7 @@ them all, for half a minute each: what else needs one waits behind that, and so 
 """
 
 import asyncio
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -14,12 +15,17 @@ from typing import Any, TypeVar, TypeVarTuple
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+LOOKED_FOR_AFTER = 10_000
+"""So many objects more must be there before Python looks for garbage among them, while the loop stands still. Of its
+own 700, the rows of one batch are many times as many: each time, those that happened to be in use counted as there for
+long, and so many of them had it go through all that there is, twice a second, for 20 ms and more."""
 AGAIN_AFTER_S = 5.0
 """So long a resolver waits for a name server by default; who asks later may find one that is back."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """What `main` returns, as by `asyncio.run`."""
+    gc.set_threshold(LOOKED_FOR_AFTER, *gc.get_threshold()[1:])
     with asyncio.Runner(loop_factory=Loop) as runner:
         return runner.run(main)
 

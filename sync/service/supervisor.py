@@ -96,7 +96,8 @@ class Supervisor:
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LEAST_PAUSE_S)
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self.wake.wait())]
-        await asyncio.wait(waits, timeout=self._pause_s, return_when=asyncio.FIRST_COMPLETED)
+        pause_s = max(0.0, self._pause_s - LEAST_PAUSE_S)
+        await asyncio.wait(waits, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
 

@@ -1,6 +1,7 @@
 """What is waited for in a thread, as a name server that is silent, keeps neither other work nor the end waiting."""
 
 import asyncio
+import gc
 import signal
 import socket
 from contextlib import ExitStack
@@ -102,6 +103,21 @@ def test_what_a_thread_raises_is_raised_where_it_is_waited_for() -> None:
 
     with pytest.raises(ValueError, match="none"):
         event_loop.run(main())
+
+
+def test_the_rows_of_a_batch_are_not_gone_through_for_garbage() -> None:
+    async def make_rows() -> int:
+        before = gc.get_stats()[0]["collections"]
+        rows = [{"values": [number]} for number in range(1000)]
+        assert len(rows) == 1000
+        return gc.get_stats()[0]["collections"] - before
+
+    of_python = gc.get_threshold()
+    gc.collect()
+    try:
+        assert event_loop.run(make_rows()) == 0
+    finally:
+        gc.set_threshold(*of_python)
 
 
 async def test_a_name_server_that_is_silent_holds_up_no_stop(mirror: Mirror, tmp_path: Path) -> None:

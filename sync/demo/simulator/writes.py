@@ -1,6 +1,7 @@
 """The two writes. Every rule is checked before anything changes: one bad item refuses the whole call."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import msgspec
@@ -35,7 +36,8 @@ def add(
         if voucher is None or not voucher.is_active or not _may_write(token, request, voucher):
             raise Refused(400, "Invalid VoucherId")
     _check_values(world, items, behaviour)
-    codes = [_new_code(world, item, behaviour) for item in items[:only_first]]
+    now = world.now()
+    codes = [_new_code(world, item, behaviour, now) for item in items[:only_first]]
     world.codes.put(codes, hidden_for_s=hide_for_s)
     if only_first is not None:
         raise Refused(500, "Internal server error")
@@ -84,8 +86,8 @@ def _check_values(world: World, items: Sequence[CodeParameters], behaviour: Beha
         taken.add(key)
 
 
-def _new_code(world: World, item: CodeParameters, behaviour: Behaviour) -> Code:
-    start, end, now = item.validity_start_utc, item.validity_end_utc, world.now()
+def _new_code(world: World, item: CodeParameters, behaviour: Behaviour, now: datetime) -> Code:
+    start, end = item.validity_start_utc, item.validity_end_utc
     return Code(
         id=world.new_id(),
         voucher_id=item.voucher_id,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -230,6 +231,19 @@ def test_a_timeline_reads_what_sorting_all_codes_would_give(
         )
         for count in (1, 10, 1000):
             assert timeline.newest(vouchers, low=bounds[0], high=bounds[1], count=count) == expected[:count]
+
+
+@pytest.mark.parametrize("number", [63, 64, 500])
+def test_many_codes_at_once_take_their_places_among_those_that_are_there(number: int) -> None:
+    voucher_id, rng, timeline = uuid4(), Random(number), Timeline()
+    codes = [
+        Code(id=UUID(int=one), voucher_id=voucher_id, updated_utc=START + timedelta(minutes=rng.randrange(100)))
+        for one in range(2 * number)
+    ]
+    timeline.put(codes[:number])
+    timeline.put(codes[number:])
+    newest_first = sorted(codes, key=lambda code: position(code.updated_utc, code.id), reverse=True)
+    assert timeline.newest([voucher_id], low=0, high=NEWEST, count=2 * number) == newest_first
 
 
 def is_inside(updated: datetime, start: datetime, end: datetime) -> bool:

@@ -106,11 +106,14 @@ def test_what_a_thread_raises_is_raised_where_it_is_waited_for() -> None:
 
 
 def test_the_rows_of_a_batch_are_not_gone_through_for_garbage() -> None:
+    def looks() -> int:
+        return int(gc.get_stats()[0]["collections"])
+
     async def make_rows() -> int:
-        before = gc.get_stats()[0]["collections"]
+        before = looks()
         rows = [{"values": [number]} for number in range(1000)]
         assert len(rows) == 1000
-        return gc.get_stats()[0]["collections"] - before
+        return looks() - before
 
     of_python = gc.get_threshold()
     gc.collect()

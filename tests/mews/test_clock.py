@@ -172,7 +172,7 @@ async def test_the_time_that_one_connection_of_an_address_was_told_no_other_asks
         assert await read(other)
         with pytest.raises(ClockRefused):
             await operations.server_now(other)
-        assert await operations.server_now(one)
+        assert await operations.server_now(one) >= known
     await pool.aclose()
 
 

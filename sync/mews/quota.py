@@ -21,6 +21,11 @@ class Quota:
             return 0.0
         return self.free_at[0] - now if self.free_at else RECHECK_AFTER_S
 
+    def hold(self, free_at: float, now: float) -> None:
+        """Have a place free again at an instant, and let go of those that are by now: else they may stay for ever."""
+        free_those_of(self.free_at, now)
+        self.free_at.append(free_at)
+
 
 def free_those_of(free_at: list[float], now: float) -> None:
     """Let go of what is free by now, of instants that only grow."""

@@ -161,13 +161,14 @@ class RateLimiter:
 
     def _free(self, priority: Priority, *, is_used: bool) -> None:
         self._in_flight -= 1
-        free_at = self._clock() + self._window_s
+        now = self._clock()
+        free_at = now + self._window_s
         if share := self._shares.get(priority):
             share.in_flight -= 1
         if is_used:
             self._free_at.append(free_at)
             if share:
-                share.free_at.append(free_at)
+                share.hold(free_at, now)
         elif self._allowance:
             self._allowance.give_back()
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import tracemalloc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -214,3 +216,24 @@ async def test_an_audit_waits_for_a_push_to_end() -> None:
             await asyncio.sleep(0)
         assert not waiting.done()
     await waiting
+
+
+@pytest.mark.parametrize("priority", Priority)
+async def test_what_has_been_asked_for_days_takes_no_room(priority: Priority) -> None:
+    """A service that lives for months asks once a minute, of each of thousands of hotels."""
+    watch = StopWatch()
+    rate_limiter = RateLimiter(200, 30.0, clock=watch, pause=watch.pause)
+
+    async def ask(times: int) -> int:
+        for _ in range(times):
+            watch.now += 60.0
+            async with rate_limiter.permit(priority):
+                pass
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        began_with = await ask(100)
+        assert await ask(5_000) - began_with < 16_000  # 3 bytes for each; an instant takes 32
+    finally:
+        tracemalloc.stop()

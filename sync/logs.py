@@ -5,9 +5,8 @@ import os
 import sys
 from typing import Literal, TextIO
 
-import structlog
-
 from sync.core.internal_errors import told
+from sync.logger import structlog
 
 LogFormat = Literal["json", "console"]
 

@@ -7,9 +7,8 @@ from importlib.metadata import version
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import structlog
-
 from sync.core.tracing import Span, Tracer, Value, trace_by
+from sync.logger import structlog
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import structlog
-
 from sync.alerts.conditions import Key, Kind
 from sync.alerts.store import Known, Untold
+from sync.logger import structlog
 
 log = structlog.get_logger()
 

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.alerts import store
@@ -28,6 +27,7 @@ from sync.alerts.post import NotReached, NotTold, Poster
 from sync.alerts.store import Known, Untold
 from sync.core.errors import DatabaseError
 from sync.core.retry import Backoff
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.service.defects import outlived
 from sync.service.status.facts import ConnectionStatus

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from queue import Queue
 from threading import Thread
 
-import structlog
-
 from sync.cli import streams
+from sync.logger import structlog
 
 MOST_LINES = 10_000
 """That wait for their reader, some megabytes; what comes beyond them is dropped."""

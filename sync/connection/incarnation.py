@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-import structlog
 from sqlalchemy import BigInteger, Row, bindparam, func, select, text, update
 from sqlalchemy.dialects.postgresql import UUID as UUID_TYPE
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -22,6 +21,7 @@ from sync.connection.gaps import Gap, Known, find_gap, is_promoted, lies_elsewhe
 from sync.connection.tables import incarnation
 from sync.connection.witness import Witness
 from sync.core.errors import IncarnationChanged, NotAdopted, Unsuitable
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.postgres.identity import ServerFacts, load_server_facts
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import platformdirs
-import structlog
 
 from sync.core.errors import SettingsError
+from sync.logger import structlog
 
 OURS = "voucher-sync"
 SIZE = 256

@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import cache
 from uuid import UUID
 
-import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sync.connection.tables import connections
 from sync.fleet.assignment import STORED, Member, Needs, Owned
 from sync.fleet.tokens import NAME_OF_KEY, TokenBox, TokenOf, no_key_reads
+from sync.logger import structlog
 
 UNKNOWN_KEY = "a key that this replica has not"
 

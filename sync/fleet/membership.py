@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sync.connection.incarnation import Incarnation
@@ -19,6 +18,7 @@ from sync.fleet.ownership import Taken
 from sync.fleet.parts import FleetPart
 from sync.fleet.replicas import Replica, Seen
 from sync.fleet.tokens import TokenBox
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 
 AGAIN_FOR_S = 2.0

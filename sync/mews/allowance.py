@@ -12,9 +12,8 @@ import asyncio
 import math
 from collections.abc import Callable
 
-import structlog
-
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.logger import structlog
 from sync.mews.ledger import Entry, Ledger, Others, Usage
 from sync.mews.portions import ASK_AGAIN_S, Portions
 

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
 from sync.core.errors import VoucherSyncError
 from sync.core.retry import Backoff
+from sync.logger import structlog
 
 SEVERAL = 3
 """Connections that must fail. Of fewer, each has its own circuit."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 import psycopg
-import structlog
 from psycopg import sql
 
 from sync.core.errors import Unsuitable
+from sync.logger import structlog
 from sync.postgres.engine import connect_options
 from sync.postgres.requirements import refuse_unsuitable
 

@@ -5,8 +5,6 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-import structlog
-
 from sync.audit.context import AuditSettings
 from sync.audit.due import Standing, load_standing, load_standings
 from sync.audit.run import audit
@@ -14,6 +12,7 @@ from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.core.cron import Cron
 from sync.core.errors import AuditMissed, AuditRunning, DatabaseError, VoucherSyncError
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.service.health import Health
 from sync.service.history import History

@@ -11,7 +11,6 @@ from functools import partial
 from random import Random
 from typing import Any
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.connection.tables import CONNECTIONS_CHANNEL
@@ -21,6 +20,7 @@ from sync.fleet.assignment import ENVIRONMENT, STORED
 from sync.fleet.membership import Membership
 from sync.fleet.replicas import lock_key
 from sync.fleet.tokens import TokenBox
+from sync.logger import structlog
 from sync.mews.client_settings import RetryPolicy
 from sync.postgres.engine import make_engine, transaction
 from sync.postgres.listen import Listener, listen

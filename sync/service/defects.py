@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 
-import structlog
-
 from sync.core.errors import InternalError
 from sync.core.internal_errors import internal_error
+from sync.logger import structlog
 
 log = structlog.get_logger()
 

@@ -11,13 +11,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-import structlog
-
 from sync.connection.tenure import Tenure
 from sync.core.errors import DatabaseError, SettingsError, VoucherSyncError
 from sync.fleet.assignment import Owned
 from sync.fleet.membership import Membership
 from sync.fleet.registry import StoredConnection
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.postgres.listen import word_of
 from sync.service import app, states

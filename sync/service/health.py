@@ -6,12 +6,11 @@ import time
 from collections import Counter
 from functools import partial
 
-import structlog
-
 from sync.connection.connection import Connection
 from sync.core.api_errors import CircuitOpen
 from sync.core.errors import DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY, is_outage
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.service import states
 from sync.service.states import Missed, Standing

@@ -7,12 +7,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import structlog
-
 from sync.connection.connection import Connection
 from sync.core.api_errors import ApiError
 from sync.core.errors import DatabaseBusy, DatabaseError, VoucherSyncError
 from sync.core.outages import API_IS_AWAY
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.service import runs, samples
 from sync.service.forgetting import forget_old

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from sync.core.errors import DatabaseError, SettingsError, Stopped
@@ -12,6 +11,7 @@ from sync.fleet.registry import StoredConnection
 from sync.fleet.tokens import TokenBox
 from sync.fleet.webhooks import store
 from sync.fleet.webhooks.work import Receiver, work_off
+from sync.logger import structlog
 from sync.mews import operations
 from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.mews.transport import HttpPools

@@ -10,13 +10,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from random import Random
 
-import structlog
-
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
 from sync.connection.signals import Wake
 from sync.core.api_errors import ApiError
 from sync.core.errors import Stopped, VoucherSyncError
+from sync.logger import structlog
 from sync.mirror.freshness import MirrorFreshness
 from sync.mirror.read_back import read_deleted
 from sync.outbox import left_over, retention, routing

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-import structlog
-
+from sync.logger import structlog
 from sync.mirror.discover import DiscoverReport
 from sync.mirror.pull_report import PullReport
 from sync.outbox.completer import PushReport

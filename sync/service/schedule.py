@@ -11,11 +11,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from random import Random
 
-import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from sync.core.cron import Cron
 from sync.core.errors import DatabaseError
+from sync.logger import structlog
 from sync.outbox.expired_claims import AbandonedClaims
 from sync.service.at_work import AtWork, BehindPull, Intervals, Kinds, Slots
 from sync.service.jobs import Jobs

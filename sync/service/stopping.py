@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-import structlog
+from sync.logger import structlog
 
 STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the process must be gone."""

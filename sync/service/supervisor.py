@@ -9,8 +9,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-import structlog
-
 from sync.connection.tenure import now_s
 from sync.core.errors import DatabaseError, SettingsError
 from sync.fleet import registry
@@ -18,6 +16,7 @@ from sync.fleet.keys import why_unopened
 from sync.fleet.liveness import BEAT_S
 from sync.fleet.membership import Membership, Round
 from sync.fleet.registry import OF_ENVIRONMENT, StoredConnection
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 from sync.postgres.listen import ANYBODY
 from sync.service import app, states

@@ -7,10 +7,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from sync.core.bind_address import BindAddress
+from sync.logger import structlog
 from sync.service.running import Running
 from sync.web.answers import finished, plain
 from sync.web.app import make_app

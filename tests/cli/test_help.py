@@ -20,7 +20,8 @@ sys.argv = ["voucher-sync", *json.loads(sys.argv[1])]
 try:
     main()
 except SystemExit as ended:
-    print(json.dumps([ended.code, sorted({name.partition(".")[0] for name, one in sys.modules.items() if one})]))
+    print(json.dumps([ended.code, sorted({name.partition(".")[0] for name, one in sys.modules.items()
+                                        if getattr(one, "__spec__", None)})]))
 """
 CUT_OFF = re.compile(r"  \S.*\.\.\.")
 HEAVY = {

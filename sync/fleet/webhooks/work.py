@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-import structlog
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -24,6 +23,7 @@ from sync.fleet.webhooks import store
 from sync.fleet.webhooks.decide import MAX_ATTEMPTS_OF_TOKEN, KnownConnection, Step, again_or_nothing, decide
 from sync.fleet.webhooks.events import Action, Event
 from sync.fleet.webhooks.store import Waiting
+from sync.logger import structlog
 from sync.postgres.engine import in_transaction
 
 BY_MEWS = "Mews: "

@@ -19,6 +19,7 @@ from sync.service.jobs import Jobs
 from sync.service.progress import late_after_s
 from sync.service.running import Running
 from sync.settings import Settings
+from sync.signals import Signal
 
 LOOK_S = 1.0
 
@@ -63,7 +64,7 @@ def _names(running: Running) -> Sequence[str]:
 
 async def _complete_cycle(running: Running) -> None:
     """Wait until each connection that this process works for by then has completed a cycle."""
-    never = asyncio.Event()  # whoever works for none, since another process does, completes nothing
+    never = Signal()  # whoever works for none, since another process does, completes nothing
     while waiting := [one for one in _cycles(running) or [never] if not one.is_set()]:
         with suppress(TimeoutError):  # another process may have taken it meanwhile
             await asyncio.wait_for(waiting[0].wait(), LOOK_S)
@@ -71,7 +72,7 @@ async def _complete_cycle(running: Running) -> None:
         one.clear()
 
 
-def _cycles(running: Running) -> list[asyncio.Event]:
+def _cycles(running: Running) -> list[Signal]:
     return [jobs.cycle_completed for jobs in running.jobs]
 
 

@@ -17,6 +17,7 @@ from sync.service import app
 from sync.service.adoption import Adoption, Rest, adopt
 from sync.service.opened import open_connections, require_tokens
 from sync.settings import Settings, load_settings
+from sync.signals import Signal
 
 SHOW = "show"
 NEXT_STEP = (
@@ -61,7 +62,7 @@ def run_adopt(*, choice: str | None, as_json: bool) -> None:
 
 async def _adopt(settings: Settings, url: str, rest: Rest | None, wait_s: float) -> Adoption:
     only_looks = rest is None  # what is held by that stays so, also for a daemon that knows the server
-    async with open_connections(settings, url, asyncio.Event(), waits_for_others=only_looks) as opened:
+    async with open_connections(settings, url, Signal(), waits_for_others=only_looks) as opened:
         if only_looks:
             await await_others(opened.connections[0])
         jobs, *others = [app.make_jobs(connection, settings) for connection in opened.connections]

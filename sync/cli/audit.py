@@ -1,6 +1,5 @@
 """`voucher-sync audit`: every code compared with the API's, and mended if asked for."""
 
-import asyncio
 import json
 import signal
 import sys
@@ -37,6 +36,7 @@ from sync.service.opened import open_connections, require_tokens
 from sync.service.states import is_daemon_heard
 from sync.service.stopping import stop_on
 from sync.settings import Settings, load_settings
+from sync.signals import Signal
 
 MAX_SHOWN = 50
 
@@ -64,7 +64,7 @@ async def _audit_all(
     settings: Settings, url: str, how: AuditSettings, name: str | None
 ) -> tuple[AuditReport, dict[UUID, str], list[str]]:
     """What was found in all connections, the names of vouchers, and why connections could not be compared at all."""
-    stop = asyncio.Event()
+    stop = Signal()
     report, names = AuditReport(), dict[UUID, str]()
     async with open_connections(settings, url, stop, name=name) as opened:
         # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.

@@ -23,6 +23,7 @@ from sync.postgres.engine import make_engine, transaction
 from sync.service import app
 from sync.service.status import remedies
 from sync.settings import Settings
+from sync.signals import Signal
 
 MAX_CLOCK_DIFFERENCE_S = 60
 MAX_SERVICES = 20
@@ -70,7 +71,7 @@ async def _check_connection(settings: Settings, one: StoredConnection, engine: A
         # Somebody waits for the answer: the daemon's patience would take a quarter of a minute to find nobody there.
         policy = RetryPolicy(max_attempts=2)
         ledger = None if engine is None else app.new_ledger(settings, engine, given)
-        client = app.make_client(settings, asyncio.Event(), given, ledger, retry_policy=policy)
+        client = app.make_client(settings, Signal(), given, ledger, retry_policy=policy)
     except errors.SettingsError as error:
         variable = str(error).partition(":")[0]
         return [CheckLine("surroundings", str(error), f"mend or unset {variable}")]

@@ -31,6 +31,7 @@ from sync.service.opened import open_connections, require_tokens
 from sync.service.outbox_worker import OutboxJobs
 from sync.service.stopping import stop_on
 from sync.settings import Settings, load_settings
+from sync.signals import Signal
 from sync.tracing import tracing
 
 PushAll = Callable[[], Awaitable[PushReport]]
@@ -53,7 +54,7 @@ def once(*, as_json: bool, accept_enterprises: bool, name: str | None) -> None:
 
 
 async def _once(settings: Settings, url: str, name: str | None, *, accept_enterprises: bool) -> Outcome | Outcomes:
-    stop = asyncio.Event()
+    stop = Signal()
     async with open_connections(settings, url, stop, name=name, accept_enterprises=accept_enterprises) as opened:
         # Until here nothing is under way that is to be finished: waiting for a database that is silent, it just ends.
         stop_on((signal.SIGTERM,), stop)

@@ -1,6 +1,5 @@
 """What everything that is done for a connection works with."""
 
-import asyncio
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -9,10 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.connection.incarnation import Incarnation
 from sync.connection.refusals import Refusals
 from sync.connection.set_aside import SetAside
-from sync.connection.signals import Turn
 from sync.connection.tenure import Tenure
 from sync.mews.client import Client
 from sync.postgres.places import asked_by
+from sync.signals import Signal, Turn
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class Connection:
     name: str
     client: Client
     shared_engine: AsyncEngine
-    stop: asyncio.Event
+    stop: Signal
     identity: Identity
     incarnation: Incarnation
     refusals: Refusals = field(default_factory=Refusals)

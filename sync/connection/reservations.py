@@ -6,8 +6,9 @@ free at the API.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 from sync.mews.ledger import CLOCK_TOLERANCE, Others
@@ -47,32 +48,37 @@ class _Seen:
     alive_s: float
 
 
+NONE_SEEN: Mapping[UUID, _Seen] = MappingProxyType({})
+"""There once: of thousands of tokens no other process has written anything down."""
+
+
 class ReservationWatch:
     """The reservations of other processes. `good_for_s`: as long as one may be spent; `window_s`: as the API counts."""
 
     __slots__ = ("_good_for_s", "_last_seen", "_window_s")
 
     def __init__(self, window_s: float, good_for_s: float) -> None:
-        self._window_s = window_s * CLOCK_TOLERANCE
-        self._good_for_s = good_for_s * CLOCK_TOLERANCE
-        self._last_seen: dict[UUID, _Seen] = {}
+        self._window_s = window_s
+        self._good_for_s = good_for_s
+        self._last_seen: Mapping[UUID, _Seen] = NONE_SEEN
 
     def look(self, reservations: Iterable[Reservation], now_s: float) -> tuple[Others, list[UUID]]:
         """What others have taken, and the processes of which nothing counts any more; `now_s` by a forward clock."""
-        seen_before, self._last_seen = self._last_seen, {}
+        seen_before, last_seen = self._last_seen, dict[UUID, _Seen]()
         taken, alive, waiting, over = 0, 0, 0, list[UUID]()
         ends: list[float] = []
         for one in reservations:
-            seen = self._last_seen[one.process] = _see(one, seen_before.get(one.process), now_s)
+            seen = last_seen[one.process] = _see(one, seen_before.get(one.process), now_s)
             seen_s = seen.written_s
             counted = [(until_s, calls) for until_s, calls in self._counted_until(one, seen) if until_s > now_s]
             taken += sum(calls for _, calls in counted)
             ends += [until_s for until_s, calls in counted if calls]
-            is_alive = bool(one.reserved or one.is_waiting) and now_s < seen_s + self._good_for_s
+            is_alive = bool(one.reserved or one.is_waiting) and now_s < seen_s + self._good_for_s * CLOCK_TOLERANCE
             alive += is_alive
             waiting += one.is_waiting and now_s < seen_s + WAITS_FOR_S
             if not is_alive and not any(calls for _, calls in counted):
                 over.append(one.process)
+        self._last_seen = last_seen or NONE_SEEN
         return Others(taken, alive, waiting, min(ends, default=math.inf) - now_s), over
 
     def _counted_until(self, one: Reservation, seen: _Seen) -> Iterator[tuple[float, int]]:
@@ -82,7 +88,7 @@ class ReservationWatch:
             until_s = min(until_s, seen.alive_s + one.silent_for_s * CLOCK_TOLERANCE)
         yield until_s, one.reserved
         for age_s in one.ages_s:
-            yield seen.written_s + self._window_s - age_s, 1
+            yield seen.written_s + self._window_s * CLOCK_TOLERANCE - age_s, 1
 
 
 def _see(one: Reservation, before: _Seen | None, now_s: float) -> _Seen:

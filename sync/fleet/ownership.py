@@ -29,9 +29,11 @@ async def load_version(tx: AsyncConnection) -> int:
 
 async def load_owned(tx: AsyncConnection) -> list[Owned]:
     """The connections that are at work, with their owners; `sync.fleet.keys` finds which keys they need."""
-    rows = await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})
+    rows = (await tx.execute(_LOAD, {"of_environment": CONNECTION_NAME})).all()
+    owners = {row.owner: row.owner for row in rows}  # each row has an object of its own for the same few
     return [
-        Owned(sys.intern(row.name), _NEEDS[row.is_of_environment], row.owner, row.epoch, row.version) for row in rows
+        Owned(sys.intern(row.name), _NEEDS[row.is_of_environment], owners[row.owner], row.epoch, row.version)
+        for row in rows
     ]
 
 

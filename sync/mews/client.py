@@ -21,6 +21,7 @@ from sync.mews.platform_cap import CappedCaller
 from sync.mews.platform_circuit import PROBE, PROBE_TIMEOUT_S
 from sync.mews.rate_limiter import Priority, RateLimiter
 from sync.mews.transport import PATH_PREFIX, HttpPool, Transport, first_outcome
+from sync.signals import Signal, Turn
 
 T = TypeVar("T")
 
@@ -54,6 +55,11 @@ class Client:
     every call raises `DatabaseError` where it cannot be written down beforehand. A `pool` is others' too, and stays.
     """
 
+    __slots__ = (
+        "_circuit", "_credentials", "_now_s", "_one_beside", "_read_timeout_s", "_retry_policy", "_rng",
+        "_stop", "_transport", "failure_log", "rate_limiter", "server_clock", "traffic",
+    )  # fmt: skip
+
     def __init__(
         self,
         credentials: Credentials,
@@ -61,12 +67,11 @@ class Client:
         *,
         clock: Callable[[], float],
         rng: random.Random,
-        stop: asyncio.Event,
+        stop: Signal,
         ledger: Ledger | None = None,
         pool: HttpPool | None = None,
     ) -> None:
         self._credentials = credentials
-        self._secrets = (credentials.client_token, credentials.access_token)
         self._read_timeout_s = settings.read_timeout_s
         self._rng = rng
         self._stop = stop
@@ -77,8 +82,7 @@ class Client:
         self._circuit = TokenCircuit(retry_policy.circuit_backoff, rng, clock, platform=platform, prober=self)
         self._now_s = clock
         self.traffic, self.failure_log = self._transport.traffic, self._circuit.failure_log
-        self._silence_s = max(LEAST_SILENCE_S, SILENCE * self._read_timeout_s)
-        self._one_beside = asyncio.Lock()
+        self._one_beside = Turn()
         capped = CappedCaller(pool.cap) if pool and pool.cap else None
         self.rate_limiter = RateLimiter(
             settings.budget_requests,
@@ -173,6 +177,16 @@ class Client:
         async with self.rate_limiter.permit(Priority.PUSH):
             with self._circuit.watched(self._now_s()):
                 await self._call(operation, parameters, msgspec.json.decode, PROBE_TIMEOUT_S)
+
+    @property
+    def _silence_s(self) -> float:
+        """Seconds after which a read counts as hanging."""
+        return max(LEAST_SILENCE_S, SILENCE * self._read_timeout_s)
+
+    @property
+    def _secrets(self) -> tuple[str, str]:
+        """What no error may show."""
+        return self._credentials.client_token, self._credentials.access_token
 
     async def aclose(self) -> None:
         """Close every connection, and leave the rest of the budget to a successor."""

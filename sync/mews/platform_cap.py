@@ -93,7 +93,7 @@ class PlatformCap:
         turns = caller.turns.get(priority, {})
         turns.pop(turn, None)
         if not turns:
-            caller.turns.pop(priority, None)
+            caller.drop(priority)
             self._queues[priority, caller.hangs].pop(caller, None)
 
     def free(self, turn: "CapTurn", *, is_used: bool) -> None:
@@ -120,7 +120,7 @@ class PlatformCap:
             if caller.turns[priority]:
                 self._queue(caller, priority)  # behind the others
             else:
-                del caller.turns[priority]
+                caller.drop(priority)
             self.waiting -= 1
             self._count(caller, +1)
             self._begun.append((self._clock() + HANGS_AFTER_S, turn, turn.begin()))
@@ -223,6 +223,11 @@ class CappedCaller:
     def turn(self, priority: Priority) -> "CapTurn":
         """For a place."""
         return CapTurn(self._cap, self, priority)
+
+    def drop(self, priority: Priority) -> None:
+        """Nobody of a priority waits any more."""
+        # Made anew: a dict that is emptied keeps the room that it had, of each of thousands.
+        self.turns = {other: turns for other, turns in self.turns.items() if other is not priority}
 
     def first(self, priority: Priority) -> "CapTurn | None":
         """Who of a priority is to have the next place; None if all have stepped aside."""

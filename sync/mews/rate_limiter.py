@@ -71,7 +71,7 @@ class RateLimiter:
     """
 
     __slots__ = (
-        "_allowance", "_backlogged", "_capped", "_clock", "_free_at", "_in_flight", "_pause", "_shares",
+        "_allowance", "_backlogged", "_capped", "_clock", "_free_at", "_in_flight", "_of_audits", "_of_pulls", "_pause",
         "_silent_until", "_turn", "_window_s", "limit",
     )  # fmt: skip
 
@@ -98,10 +98,8 @@ class RateLimiter:
         self._allowance: Allowance | None = None
         if ledger is not None:
             self._allowance = Allowance(limit, self._window_s, ledger, usage=self._usage, clock=clock)
-        self._shares = {
-            Priority.PULL: Quota(max(1, limit // PUSHES_PER_PULL)),
-            Priority.AUDIT: Quota(max(1, limit // AUDIT_SHARE)),
-        }
+        self._of_pulls = Quota(max(1, limit // PUSHES_PER_PULL))
+        self._of_audits: Quota | None = Quota(max(1, limit // AUDIT_SHARE))
 
     @contextmanager
     def backlogged(self) -> Iterator[None]:
@@ -114,7 +112,7 @@ class RateLimiter:
 
     def lift_audit_share(self) -> None:
         """Let audits have every place that no push or pull waits for, from now on."""
-        del self._shares[Priority.AUDIT]
+        self._of_audits = None
 
     @property
     def is_free(self) -> bool:
@@ -154,7 +152,7 @@ class RateLimiter:
         await self._turn.take(priority)
         try:
             await self._take_place()
-            if share := self._shares.get(priority):
+            if share := self._share(priority):
                 share.in_flight += 1
         finally:
             self._turn.pass_on()
@@ -163,7 +161,7 @@ class RateLimiter:
         self._in_flight -= 1
         now = self._clock()
         free_at = now + self._window_s
-        if share := self._shares.get(priority):
+        if share := self._share(priority):
             share.in_flight -= 1
         if is_used:
             self._free_at.append(free_at)
@@ -227,11 +225,15 @@ class RateLimiter:
         now = self._clock()
         return Usage(self._in_flight, tuple(self._window_s + now - one for one in self._free_at if one > now))
 
+    def _share(self, priority: Priority) -> Quota | None:
+        """What requests of a priority may have of the budget; None: all of it."""
+        return self._of_pulls if priority is Priority.PULL else self._of_audits if priority is Priority.AUDIT else None
+
     def _share_wait_s(self, priority: Priority) -> float:
         """Seconds until requests of a priority may look again for a place; 0 if they may have one."""
         if priority is Priority.AUDIT and self._backlogged:
             return RECHECK_AFTER_S
-        share = self._shares.get(priority)
+        share = self._share(priority)
         if share is None or (priority is Priority.PULL and not self._backlogged):
             return 0.0
         return min(RECHECK_AFTER_S, share.wait_s(self._clock()))
@@ -282,6 +284,7 @@ class _PermitQueue:
             audits.popleft().set_result(None)
         else:
             self.is_taken = False
+            self._waiting = {}  # one that was emptied keeps the room that it had
 
     def _still_waiting(self, priority: Priority) -> deque["asyncio.Future[None]"] | None:
         """Those of a priority, if there are any, without the ones at the head who have given up."""

@@ -1,11 +1,11 @@
 """What went over the wire since the process began: calls by how they ended and how long they took."""
 
 import asyncio
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import httpx
 
@@ -49,7 +49,7 @@ class Traffic:
             with span("request", operation=operation) as told:
                 yield call
                 told.set(status=call.status)
-            ended = sys.intern(str(call.status))  # of thousands of tokens that count by the same words
+            ended = str(call.status)
         except TimeoutError:
             ended = "timed_out"
             raise
@@ -63,8 +63,14 @@ class Traffic:
             ended = "connection_lost"
             raise
         finally:
-            self.calls[operation, ended] += 1
+            self.calls[_kind(operation, ended)] += 1
             self._durations_s[operation].observe(time.monotonic() - began_s)
+
+
+@cache
+def _kind(operation: str, ended: str) -> tuple[str, str]:
+    """There once: thousands of tokens count by the same few."""
+    return operation, ended
 
 
 def no_durations() -> Durations:

@@ -38,6 +38,8 @@ LISTED = (ENTERPRISES.name, SERVICES.name, VOUCHERS.name, ASSIGNMENTS)
 
 Listing = tuple[list[Voucher], list[VoucherAssignment], list[Rejected]]
 """Vouchers, their assignments, and what of both cannot be read."""
+NONE: frozenset[bytes] = frozenset()
+"""There once: each empty set takes 200 bytes."""
 
 
 @dataclass(slots=True)
@@ -61,7 +63,7 @@ class DiscoverReport:
     left_out: Sequence[UUID] = ()
     listed: bytes = b""
     left_for_now: Sequence[UUID] = ()
-    unreadable: frozenset[bytes] = frozenset()
+    unreadable: frozenset[bytes] = NONE
 
 
 async def discover(connection: Connection) -> DiscoverReport:

@@ -14,7 +14,7 @@ from sync.connection.connection import Connection
 from sync.core.api_errors import InvalidRequest
 from sync.mews import operations
 from sync.mews.client import Client
-from sync.mirror.discover import DiscoverReport, discover, listed_ids, listed_with
+from sync.mirror.discover import NONE, DiscoverReport, discover, listed_ids, listed_with
 from sync.mirror.quiet import MirrorVersions, QuietPulls
 from sync.mirror.windows import chunks
 from sync.postgres.shared_look import SharedLook
@@ -80,7 +80,7 @@ def _as_it_stands(report: DiscoverReport) -> DiscoverReport:
         enterprise_ids=(),
         left_out=left_out,
         left_for_now=(),
-        unreadable=frozenset(),
+        unreadable=NONE,
     )
 
 

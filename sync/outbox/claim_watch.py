@@ -5,10 +5,11 @@ stepped while a call is under way, decides nothing. A process that has just begu
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 from sync.outbox.database_clock import DatabaseClock
@@ -21,6 +22,10 @@ class SignOfLife:
     attempt_id: UUID
     until: datetime
     lease: timedelta
+
+
+NONE_SEEN: Mapping[UUID, tuple[datetime, float]] = MappingProxyType({})
+"""There once: most connections have no attempt open."""
 
 
 class ClaimWatch:
@@ -36,7 +41,7 @@ class ClaimWatch:
         self._lease = lease
         self._clock = clock
         self.database_clock = DatabaseClock(clock)
-        self._last_seen: dict[UUID, tuple[datetime, float]] = {}
+        self._last_seen = NONE_SEEN
         # Dicts of nothing: an empty set takes 200 bytes of each connection.
         self._in_flight = dict[UUID, None]()
         self._given_up = dict[UUID, None]()
@@ -58,15 +63,16 @@ class ClaimWatch:
     def expired(self, signs: Iterable[SignOfLife]) -> list[SignOfLife]:
         """Of all open attempts those that are over."""
         now_s = self._clock()
-        seen_before, self._last_seen = self._last_seen, {}
+        seen_before, last_seen = self._last_seen, dict[UUID, tuple[datetime, float]]()
         over = []
         for sign in signs:
             until, seen_s = seen_before.get(sign.attempt_id, (None, now_s))
             if until != sign.until or sign.attempt_id in self._in_flight:
                 seen_s = now_s
-            self._last_seen[sign.attempt_id] = (sign.until, seen_s)
+            last_seen[sign.attempt_id] = (sign.until, seen_s)
             if sign.attempt_id in self._given_up or now_s - seen_s >= max(self._lease, sign.lease).total_seconds():
                 over.append(sign)
+        self._last_seen = last_seen or NONE_SEEN
         self._given_up = dict.fromkeys(one for one in self._given_up if one in self._last_seen)
         return over
 

@@ -16,6 +16,7 @@ STEP = timedelta(seconds=2)
 PutOff = Mapping[int, tuple[datetime, timedelta]]
 """Rows by number: until when each was put off, and by how much less it is to wait, unless it is put off anew."""
 NOTHING: PutOff = MappingProxyType({})
+NOT_AT_ALL = timedelta()
 
 
 class DatabaseClock:
@@ -31,7 +32,7 @@ class DatabaseClock:
         self._clock = clock
         self._last: tuple[datetime, float] | None = None
         self._even_since_s: float | None = None
-        self.went_back = timedelta()
+        self.went_back = NOT_AT_ALL
         self.missed = NOTHING
 
     @property
@@ -45,7 +46,7 @@ class DatabaseClock:
         The first time counts what other processes saw it show: it went back where that lies ahead, by no less than so
         much; what was put off between the two is due no later than was meant then.
         """
-        now_s, step = self._clock(), timedelta()
+        now_s, step = self._clock(), NOT_AT_ALL
         if self._last:
             before, before_s = self._last
             step = (now - before) - timedelta(seconds=now_s - before_s)
@@ -54,11 +55,11 @@ class DatabaseClock:
         self._last = (now, now_s)
         if self._even_since_s is None or abs(step) >= STEP:
             self._even_since_s = now_s
-            self.went_back = max(timedelta(), self.went_back - step)
+            self.went_back = max(NOT_AT_ALL, self.went_back - step)
 
     def note_brought(self, by: timedelta, missed: PutOff) -> None:
         """Count no more by how much rows were brought forward, but for those that were missed."""
-        self.went_back = max(timedelta(), self.went_back - by)
+        self.went_back = max(NOT_AT_ALL, self.went_back - by)
         self.missed = missed
 
     def wait_s(self, even_for: timedelta) -> float:

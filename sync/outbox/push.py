@@ -13,7 +13,6 @@ from random import Random
 
 from sync.connection.connection import Connection
 from sync.connection.server_time import server_now
-from sync.connection.signals import Wake
 from sync.core.errors import ClockRefused, IncarnationChanged, VoucherSyncError
 from sync.mirror.freshness import MirrorFreshness
 from sync.outbox import gap
@@ -28,6 +27,7 @@ from sync.outbox.outcomes import Waits
 from sync.outbox.routing import Waiting
 from sync.outbox.rules import Operation
 from sync.outbox.send import PushSettings, Sender
+from sync.signals import Wake
 
 Claim = AbstractAsyncContextManager[Claimed | None]
 CALLS_IN_FLIGHT = 8

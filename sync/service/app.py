@@ -1,9 +1,9 @@
 """The one place where the parts are put together; the daemon, `once` and the tests all start from here."""
 
-import asyncio
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +45,7 @@ from sync.service.looks import Looks, make_looks
 from sync.service.outbox_worker import OutboxSettings
 from sync.service.progress import late_after_s
 from sync.settings import Settings
+from sync.signals import Signal
 
 _rng = random.Random()  # noqa: S311 - spreads retries, keeps no secret; one for all, since each takes 2.5 kB
 
@@ -55,7 +56,7 @@ class Workplace:
 
     settings: Settings
     engine: AsyncEngine
-    stop: asyncio.Event
+    stop: Signal
     incarnation: Incarnation
     process: UUID
     retry_policy: RetryPolicy
@@ -67,7 +68,7 @@ class Workplace:
 async def open_workplace(
     settings: Settings,
     database_url: str,
-    stop: asyncio.Event,
+    stop: Signal,
     retry_policy: RetryPolicy = RetryPolicy(),
     *,
     sessions: int | None = None,
@@ -124,7 +125,7 @@ def open_stored(settings: Settings, stored: StoredConnection) -> Credentials:
     """
     if stored.access_token is None or stored.platform_address is None:
         return credentials(settings)
-    box, address = TokenBox(settings.secret_keys), stored.platform_address
+    box, address = TokenBox(settings.secret_keys), sys.intern(stored.platform_address)  # the same of thousands
     access_token = box.decrypt(stored.access_token, TokenOf(stored.name, address, "access"))
     return Credentials(address, client_token_of(settings, stored), access_token, settings.mews_client)
 
@@ -144,7 +145,7 @@ def client_token_of(settings: Settings, stored: StoredConnection) -> str:
 
 def make_client(
     settings: Settings,
-    stop: asyncio.Event,
+    stop: Signal,
     given: Credentials,
     ledger: BudgetLedger | None,
     *,

@@ -1,6 +1,5 @@
 """The audit of one connection: at its time, and made up for where that passed without one."""
 
-import asyncio
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -14,9 +13,8 @@ from sync.core.cron import Cron
 from sync.core.errors import AuditMissed, AuditRunning, DatabaseError, VoucherSyncError
 from sync.logger import structlog
 from sync.postgres.engine import in_transaction
-from sync.service.health import Health
-from sync.service.history import History
 from sync.service.runner import Runner
+from sync.signals import Turn
 
 LATE = timedelta(minutes=1)
 """An audit that has been due for less may be about to begin, here or in another process."""
@@ -31,16 +29,13 @@ class AuditJobs:
         "_auditing", "_connection", "_health", "_history", "_is_owed", "_runner", "_settings", "_told_after", "cron",
     )  # fmt: skip
 
-    def __init__(
-        self, connection: Connection, settings: AuditSettings, cron: Cron, health: Health, history: History
-    ) -> None:
+    def __init__(self, connection: Connection, settings: AuditSettings, cron: Cron, runner: Runner) -> None:
         self._connection = connection
         self._settings = settings
         self.cron = cron
-        self._health = health
-        self._history = history
-        self._runner = Runner(connection, health, history)
-        self._auditing = asyncio.Lock()
+        self._runner = runner
+        self._health, self._history = runner.health, runner.history
+        self._auditing = Turn()
         self._is_owed = False
         self._told_after: datetime | None = None
 

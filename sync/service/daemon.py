@@ -36,6 +36,7 @@ from sync.service.schedule import Schedule
 from sync.service.stopping import stop_on
 from sync.service.supervisor import Supervisor
 from sync.settings import Settings
+from sync.signals import Signal
 
 HEARTBEATS_PER_LEASE = 3
 """Two may be missed before a daemon counts as silent."""
@@ -74,7 +75,7 @@ async def run(
     `revive` starts a database again that nobody else looks after; called while there is none. What runs `beside` is
     cancelled once the jobs have ended.
     """
-    stop = asyncio.Event()
+    stop = Signal()
     stop_on((signal.SIGTERM, signal.SIGINT), stop, partial(notify_systemd, "STOPPING=1"))
     async with _opened(settings, database_url, stop) as (place, beats):
         await _refuse_useless_database(place.engine)
@@ -106,9 +107,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _opened(
-    settings: Settings, database_url: str, stop: asyncio.Event
-) -> AsyncIterator[tuple[Workplace, AsyncEngine]]:
+async def _opened(settings: Settings, database_url: str, stop: Signal) -> AsyncIterator[tuple[Workplace, AsyncEngine]]:
     """What all connections share, and the engine that this replica beats by.
 
     Beats have a session of their own where there are enough: behind the work of thousands they would come late.

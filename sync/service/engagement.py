@@ -3,11 +3,11 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from sync.connection.signals import Signal
 from sync.connection.tenure import Tenure
 from sync.fleet.assignment import Owned
 from sync.mews.client_settings import Credentials
 from sync.service.jobs import Jobs
+from sync.signals import Signal
 
 
 @dataclass(eq=False, slots=True)
@@ -22,7 +22,7 @@ class Engagement:
     name: str
     owned: Owned | None
     tenure: Tenure
-    stop: asyncio.Event = field(default_factory=Signal)
+    stop: Signal = field(default_factory=Signal)
     task: "asyncio.Task[None] | None" = None
     given: Credentials | None = None
     jobs: Jobs | None = None
@@ -49,3 +49,5 @@ def follow_owner(engagement: Engagement, owned: Owned | None, *, is_given_back: 
     engagement.is_given_back = engagement.is_given_back or is_given_back
     if engagement.is_lost or engagement.is_given_back or owned != engagement.owned:
         engagement.stop.set()
+    elif owned is not None:
+        engagement.owned = owned  # of equals the one that others keep, too

@@ -26,7 +26,7 @@ class History:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._last_errors: dict[str, str | None] = {}
+        self._last_errors: dict[str, str] = {}
 
     async def note(
         self, kind: str, began_s: float, counts: Mapping[str, int], error: VoucherSyncError | None, *, is_news: bool
@@ -44,7 +44,9 @@ class History:
             # The same trouble ends the job itself, or the next one, and is told there.
             log.debug("run_not_noted", connection=self._connection.name, kind=kind, error=type(unsaved).__name__)
         else:
-            self._last_errors[kind] = sort
+            self._last_errors.pop(kind, None)
+            if sort is not None:
+                self._last_errors[kind] = sort
 
     async def prune(self) -> None:
         """Forget what is old, and keep less of what is older. Raises `DatabaseError`."""

@@ -19,6 +19,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.defects import outlived
 from sync.settings import Settings
+from sync.signals import Signal
 
 LEAST_PAUSE_S = 1.0
 """Between two events: whoever forges any number of them makes no more calls than this of the vendor's API."""
@@ -29,7 +30,7 @@ PRUNE_EVERY = timedelta(hours=1)
 log = structlog.get_logger()
 
 
-def make_receiver(settings: Settings, engine: AsyncEngine, stop: asyncio.Event, pools: HttpPools) -> Receiver:
+def make_receiver(settings: Settings, engine: AsyncEngine, stop: Signal, pools: HttpPools) -> Receiver:
     """What events are worked off with, by the environment's address and client token.
 
     Its calls are among all that a replica makes of the address, and wait as those do while it answers nobody.

@@ -1,6 +1,5 @@
 """The jobs of one connection: each runs a flow, and tells what came of it."""
 
-import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sync.audit.context import AuditSettings
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.connection.signals import Signal, Turn
 from sync.core.cron import Cron
 from sync.core.errors import VoucherSyncError
 from sync.mirror import counts
@@ -37,6 +35,7 @@ from sync.service.progress import Progress
 from sync.service.report_log import log_report
 from sync.service.runner import Runner
 from sync.service.samples import Done, Sampler
+from sync.signals import Signal, Turn
 
 TURN_S = 20.0
 """After this a pull lets others have their turn: discovery, and what is new in vouchers that are mirrored already."""
@@ -79,15 +78,15 @@ class Jobs:
         self.history = History(connection)
         self.progress = Progress()
         self.cycle_completed, self.has_pulled = Signal(), Signal()
-        self.audit = AuditJobs(connection, settings.audit, settings.audit_cron, self.health, self.history)
         self._runner = Runner(connection, self.health, self.history)
+        self.audit = AuditJobs(connection, settings.audit, settings.audit_cron, self._runner)
         self.outbox = OutboxJobs(connection, settings.outbox, self.health, self.history)
         self.polls = OutboxPolls(connection, self.outbox, self.health, looks.unfinished)
         self._quiet = QuietPulls(connection, looks.versions)
         self._discoveries = Discoveries(connection, looks.versions, self._quiet)
         self.connection, self.settings = connection, settings
         self._one_at_a_time = Turn()
-        self._telling = asyncio.Lock()
+        self._telling = Turn()
         self._caught_up: CaughtUp | None = None
         self._caught_up_by: int | None = None
         self._fired_s, self._has_not_discovered = time.monotonic(), False
@@ -177,7 +176,7 @@ class Jobs:
 
         So it is behind one that failed, and where a pull came first and had nothing to read.
         """
-        had_nothing = self._has_not_discovered or not self.progress.totals["pages"]
+        had_nothing = self._has_not_discovered or not self.progress.totals.pages
         report = await self.discover()
         self._has_not_discovered = report is None
         return bool(had_nothing and report and report.written)
@@ -245,7 +244,7 @@ class Jobs:
         """What this process has done so far."""
         calls = self.connection.client.traffic.calls
         failed = sum(count for (_, ended), count in calls.items() if ended not in WELL_ENDED)
-        codes = self.progress.totals["written"] + self.outbox.totals["done"]
+        codes = self.progress.totals.written + self.outbox.totals["done"]
         return Done(codes, sum(calls.values()), failed)
 
     async def idle(self) -> None:

@@ -1,6 +1,5 @@
 """The connections that a command works for: the environment's, and those that the database keeps."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.app import Workplace
 from sync.settings import Settings
+from sync.signals import Signal
 
 NONE_AT_WORK = (
     "there is no connection to work for: all of them are paused; see `voucher-sync connections list`, and `resume` one"
@@ -43,7 +43,7 @@ def require_tokens(settings: Settings) -> None:
 async def open_connections(
     settings: Settings,
     database_url: str,
-    stop: asyncio.Event,
+    stop: Signal,
     retry_policy: RetryPolicy = RetryPolicy(),
     *,
     name: str | None = None,

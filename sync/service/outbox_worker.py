@@ -12,7 +12,6 @@ from random import Random
 
 from sync.connection.connection import Connection
 from sync.connection.guard import verify
-from sync.connection.signals import Wake
 from sync.core.api_errors import ApiError
 from sync.core.errors import Stopped, VoucherSyncError
 from sync.logger import structlog
@@ -31,6 +30,7 @@ from sync.service.health import Health
 from sync.service.history import History, counts_of
 from sync.service.push_all import PushAll
 from sync.service.report_log import warn_of_changes
+from sync.signals import Turn, Wake
 
 AFTER_DEFECT_S = 5.0
 REFRESH_AGAIN_S = 5.0
@@ -86,7 +86,7 @@ class OutboxJobs:
         self._ended = 0
         self.watch = ClaimWatch(settings.push.lease)
         self._next_refresh_s = time.monotonic()
-        self._reconciling = asyncio.Lock()
+        self._reconciling = Turn()
         self._next_read_back_s = time.monotonic()
         self._pruned: tuple[datetime, int] | None = None
         self._pushed, self._pushing_since_s = PushReport(), time.monotonic()

@@ -4,12 +4,11 @@ And for how long a process may begin no job.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import astuple, dataclass, fields
 
 from sync.mirror.pull_report import PullReport
 
-COUNTED = ("windows_done", "pages", "codes", "written", "rejected")
 INTERVALS = 3
 LEAST_LATE_S = 30.0
 """However short the interval is: a call of the API may take as long."""
@@ -29,20 +28,33 @@ def late_after_s(pull_interval_s: float) -> float:
     return max(INTERVALS * pull_interval_s, LEAST_LATE_S)
 
 
+@dataclass(frozen=True, slots=True)
+class PullTotals:
+    """What pulls have read and written, by the names of `PullReport`."""
+
+    windows_done: int = 0
+    pages: int = 0
+    codes: int = 0
+    written: int = 0
+    rejected: int = 0
+
+
+NOTHING = PullTotals()
+COUNTED = tuple(field.name for field in fields(PullTotals))
+
+
 class Progress:
     """When a pull last read a page, or ended without an error, by `clock`, whose seconds only go forward.
 
-    `totals` counts what pulls read and wrote since the process began, by the names of `PullReport`.
+    `totals` counts what pulls read and wrote since the process began.
     """
 
-    __slots__ = ("_begun_s", "_clock", "_counted", "_last_s", "_pages", "totals")
+    __slots__ = ("_before", "_begun_s", "_clock", "_last_s", "totals")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.totals: Counter[str] = Counter()
+        self.totals = self._before = NOTHING
         self._clock, self._begun_s = clock, clock()
         self._last_s: float | None = None
-        self._counted: Counter[str] = Counter()
-        self._pages = 0
 
     def expect(self) -> None:
         """From now on pulls of this connection are to get on: its work begins, maybe long after the process did."""
@@ -50,22 +62,20 @@ class Progress:
 
     def begin(self) -> None:
         """A pull begins, and has read nothing yet."""
-        self._counted.clear()
+        self._before = self.totals
 
     def note(self, report: PullReport) -> None:
         """Take what the pull that goes on has read so far."""
-        for name in COUNTED:
-            count = getattr(report, name)
-            self.totals[name] += count - self._counted[name]
-            self._counted[name] = count
-        if self.totals["pages"] > self._pages:
-            self._pages = self.totals["pages"]
+        counts = (getattr(report, name) for name in COUNTED)
+        totals = PullTotals(*map(sum, zip(astuple(self._before), counts, strict=True)))
+        if totals.pages > self.totals.pages:
             self._last_s = self._clock()
+        self.totals = totals
 
     def end(self, report: PullReport) -> None:
         """Take how it ended; not called where it failed as a whole. A turn that is over is none of an end."""
         self.note(report)
-        self._counted.clear()
+        self._before = self.totals
         if not (report.errors or report.stopped or report.left_over):
             self._last_s = self._clock()
 

@@ -1,6 +1,5 @@
 """One run of a job: alone, with its outcome noted, and whatever it ends with."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
@@ -11,6 +10,7 @@ from sync.core.tracing import span
 from sync.service.defects import outlived
 from sync.service.health import Health
 from sync.service.history import History
+from sync.signals import Turn
 
 R = TypeVar("R")
 
@@ -18,14 +18,14 @@ R = TypeVar("R")
 class Runner:
     """Runs the jobs of one connection, and tells `health` and `history` what came of each."""
 
-    __slots__ = ("_connection", "_health", "_history")
+    __slots__ = ("_connection", "health", "history")
 
     def __init__(self, connection: Connection, health: Health, history: History) -> None:
         self._connection = connection
-        self._health = health
-        self._history = history
+        self.health = health
+        self.history = history
 
-    async def run(self, job: str, lock: asyncio.Lock, run: Callable[[float], Awaitable[R]]) -> R | None:
+    async def run(self, job: str, lock: Turn, run: Callable[[float], Awaitable[R]]) -> R | None:
         """What `run` returns, told when it began by the monotonic clock; None if it failed, or the service stops."""
         async with lock:
             if self._connection.stop.is_set():
@@ -53,5 +53,5 @@ class Runner:
         is_news: bool = False,
     ) -> None:
         """Take the outcome of a run."""
-        await self._health.note(job, error)
-        await self._history.note(job, began_s, counts, error, is_news=is_news)
+        await self.health.note(job, error)
+        await self.history.note(job, began_s, counts, error, is_news=is_news)

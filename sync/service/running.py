@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sync.mews.transport import HttpPools
 from sync.service.jobs import Jobs
 from sync.settings import Settings
+from sync.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Running:
     settings: Settings
     engine: AsyncEngine
     jobs: Sequence[Jobs]
-    stop: asyncio.Event
+    stop: Signal
     started_at: datetime
     pools: HttpPools
     database: str

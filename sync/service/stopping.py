@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from sync.logger import structlog
+from sync.signals import Signal
 
 STOPPED_AFTER_S = 9.5
 """After a signal; within 10 s the process must be gone."""
@@ -18,9 +19,7 @@ INTERRUPTED = 130
 log = structlog.get_logger()
 
 
-def stop_on(
-    numbers: Sequence[signal.Signals], stop: asyncio.Event, on_first: Callable[[], None] = lambda: None
-) -> None:
+def stop_on(numbers: Sequence[signal.Signals], stop: Signal, on_first: Callable[[], None] = lambda: None) -> None:
     """Set `stop` at the first of these signals, and cancel the task that calls this at the second one. Whatever is
     waited for then, the process ends.
 

@@ -26,6 +26,7 @@ from sync.service.engagements import Engagements
 from sync.service.heartbeats import Heartbeats
 from sync.service.schedule import Schedule
 from sync.service.states import Standing
+from sync.signals import Signal
 
 BEAT_TAKES_S = 3.0
 """A beat that takes longer is given up for another one, over another line."""
@@ -72,7 +73,7 @@ class Supervisor:
             for jobs in self.jobs:
                 jobs.outbox.wake.set()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: Signal) -> None:
         """Work for what this replica owns until `stop`, then give it all back."""
         beside = [asyncio.create_task(one) for one in (self._watch_trust(), self._tell_all(), self._hear_news())]
         self._place.pools.on_return = self._schedule.make_up
@@ -91,7 +92,7 @@ class Supervisor:
                     await self._membership.leave()
                     await self._place.incarnation.follow(self._place.engine)  # all may be started anew next
 
-    async def _wait(self, stop: asyncio.Event) -> None:
+    async def _wait(self, stop: Signal) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LEAST_PAUSE_S)
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(self.wake.wait())]

@@ -23,6 +23,7 @@ from sync.service.at_work import Intervals
 from sync.service.engagement import Engagement
 from sync.service.schedule import Schedule
 from sync.service.supervisor import FEW, Supervisor
+from sync.signals import Signal
 from tests.fleet.replicas import Fleet, served, token_of
 from tests.support.daemon import PATIENCE_S
 
@@ -33,7 +34,7 @@ HOUR_S = 3600.0
 @asynccontextmanager
 async def supervised(fleet: Fleet) -> AsyncIterator[Supervisor]:
     """A replica within this process that works for all of them."""
-    settings, stop = fleet.mirror.settings(sync_secret_key=fleet.key, mews_access_token=None), asyncio.Event()
+    settings, stop = fleet.mirror.settings(sync_secret_key=fleet.key, mews_access_token=None), Signal()
     async with app.open_workplace(settings, fleet.mirror.way, stop) as place:
         schedule = Schedule(Cron(settings.sync_audit_cron), Random(0), Intervals(HOUR_S, HOUR_S, HOUR_S))
         replica = app.describe_replica(place.process, settings)

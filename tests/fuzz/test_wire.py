@@ -13,6 +13,7 @@ from sync.core import api_errors
 from sync.mews.client import Client
 from sync.mews.client_settings import ClientSettings, Credentials, RetryPolicy
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL
+from sync.signals import Signal
 from tests.support.mirror import ACCESS_TOKEN, CLIENT_TOKEN
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nRequest-Id: r\r\n"
@@ -122,7 +123,7 @@ async def opened(server: Server, read_timeout_s: float = TIMEOUT_S) -> AsyncIter
             ClientSettings(100, 30.0, read_timeout_s, MAX_BYTES, RetryPolicy(max_attempts=1)),
             clock=time.monotonic,
             rng=random.Random(1),
-            stop=asyncio.Event(),
+            stop=Signal(),
         )
         yield client
         await client.aclose()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sync.core.errors import DatabaseUnavailable
 from sync.mews.portions import ASK_AGAIN_S, PORTIONS
 from sync.mews.rate_limiter import RateLimiter
+from sync.signals import Signal
 from tests.mews.ledgers import (
     COUNTS_FOR_S,
     GOOD_FOR_S,
@@ -35,7 +36,7 @@ async def kill_and_start(limit: int, seed: int, lanes: int) -> None:
     """In each lane a process at a time, each killed or stopped at some moment, and another started behind it."""
     shared, arrivals, rng = Ledgers(), list[float](), random.Random(seed)
 
-    async def work(rate_limiter: RateLimiter, stop: asyncio.Event) -> None:
+    async def work(rate_limiter: RateLimiter, stop: Signal) -> None:
         while not stop.is_set():
             way_s = rng.choice([0.0, 0.01, rng.uniform(0, LONGEST_CALL_S)])
             await call(rate_limiter, arrivals, way_s)
@@ -44,7 +45,7 @@ async def kill_and_start(limit: int, seed: int, lanes: int) -> None:
     async def live(lane: int) -> None:
         for life in range(6):
             rate_limiter, ledger = begin(shared, limit, seed + 100 * lane + life)
-            stop = asyncio.Event()
+            stop = Signal()
             workers = [asyncio.create_task(work(rate_limiter, stop)) for _ in range(rng.randint(1, 5))]
             await asyncio.sleep(rng.choice([rng.uniform(0, 3), rng.uniform(0, 100)]))
             stop.set()

@@ -17,6 +17,7 @@ from sync.core import api_errors
 from sync.mews.client import Client
 from sync.mews.client_settings import RetryPolicy
 from sync.mews.operations import ENTERPRISES
+from sync.signals import Signal
 from tests.mews.helpers import CREDENTIALS, MAX_BYTES, ONCE, client_settings, fail, read
 
 IN_FLIGHT_BYTES = 16_000_000
@@ -71,7 +72,7 @@ async def calling(
     server = await asyncio.start_server(talker.accept, "127.0.0.1", 0)
     given = replace(CREDENTIALS, platform_address=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     settings, rng = client_settings(retry_policy, {}), random.Random(1)
-    client = Client(given, settings, clock=time.monotonic, rng=rng, stop=asyncio.Event())
+    client = Client(given, settings, clock=time.monotonic, rng=rng, stop=Signal())
     async with server:
         try:
             yield client, talker

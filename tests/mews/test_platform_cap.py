@@ -11,6 +11,7 @@ import pytest
 from sync.core.errors import Stopped
 from sync.mews.platform_cap import CappedCaller, PlatformCap, PlatformLimits
 from sync.mews.rate_limiter import CAP_WAIT_S, Priority, RateLimiter
+from sync.signals import Signal
 from tests.mews.helpers import turns
 from tests.mews.test_rate_limiter import most_in_any_window
 from tests.outages.virtual_clock import run_in_virtual_time
@@ -27,7 +28,7 @@ class Connection:
 
     def __init__(self, cap: PlatformCap, requests: int = 1_000_000) -> None:
         self.arrivals: list[float] = []
-        self.stop = asyncio.Event()
+        self.stop = Signal()
         self._loop = asyncio.get_running_loop()
         self.caller = CappedCaller(cap)
         self.limiter = RateLimiter(requests, 30.0, clock=self._loop.time, pause=self._pause, capped=self.caller)

@@ -12,6 +12,7 @@ from sync.core.api_errors import ApiError
 from sync.mews.client import Client
 from sync.mews.client_settings import ClientSettings, Credentials
 from sync.mews.operations import ENTERPRISES, ENTERPRISES_GET_ALL, VOUCHER_CODES_ADD, limitation
+from sync.signals import Signal
 from tests.outages.virtual_clock import run_in_virtual_time
 
 OUTAGE_S = 1200.0
@@ -74,7 +75,7 @@ def patient_client(port: int) -> Client:
         ClientSettings(200, 30.0, read_timeout_s=60.0, max_response_bytes=2**20),
         clock=asyncio.get_running_loop().time,
         rng=random.Random(1),
-        stop=asyncio.Event(),
+        stop=Signal(),
     )
 
 

@@ -20,22 +20,23 @@ from sync.service.looks import Looks, make_looks
 from sync.service.schedule import Schedule
 from sync.service.start_queue import StartQueue
 from sync.service.timetable import Timetable
+from sync.signals import Signal
 from tests.support.daemon import PATIENCE_S
 from tests.support.mirror import CLIENT_TOKEN, Mirror
 
 NUMBER = 50
 AT_WORK = 10
-AT_MOST = 10_000
-"""Bytes of the jobs and the client of a hotel, before any has run."""
-AT_MOST_AT_WORK = 15_000
-"""The same of one that is at work, and at rest: 12,000."""
+AT_MOST = 7_500
+"""Bytes of the jobs and the client of a hotel, before any has run: 6,200."""
+AT_MOST_AT_WORK = 12_000
+"""The same of one that is at work, and at rest: 9,800."""
 
 
 @pytest.mark.long
 async def test_the_parts_of_a_hotel_take_next_to_no_memory(mirror: Mirror) -> None:
     settings, kept = mirror.settings(), list[Jobs]()
     given = [Credentials(mirror.address, "client", f"{number:064}", "test") for number in range(NUMBER + 1)]
-    async with app.open_workplace(settings, mirror.way, asyncio.Event()) as place:
+    async with app.open_workplace(settings, mirror.way, Signal()) as place:
         looks, shared = make_looks(place.engine), app.job_settings(settings)
 
         def make(one: Credentials) -> Jobs:

@@ -1,6 +1,5 @@
 """A simulated API, a database, and the connection that mirrors the one into the other."""
 
-import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -25,6 +24,7 @@ from sync.postgres.engine import transaction
 from sync.service import app
 from sync.service.jobs import Jobs
 from sync.settings import Settings
+from sync.signals import Signal
 from tests.support.owner import Owner
 from tests.support.pooler import QUICK_LOOKS, way_to
 
@@ -63,7 +63,7 @@ class Mirror:
         self.service = self.world.add_service(self.hotel.id, "Stay")
         self.world.add_token(ACCESS_TOKEN, name="token", enterprise_ids=[self.hotel.id])
         self.simulator = Simulator(self.world, **({"rate_limit": UNLIMITED} | simulator_options))
-        self.stop = asyncio.Event()
+        self.stop = Signal()
         self.state_dir = STATE_DIR
         self.address = ""
         self.connection: Connection

@@ -9,7 +9,6 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from sync.connection.signals import Wake
 from sync.core.retry import Backoff
 from sync.demo.simulator import Operation, Voucher
 from sync.mirror.freshness import MirrorFreshness
@@ -20,6 +19,7 @@ from sync.outbox.expired_claims import signs_of_life
 from sync.outbox.push import Pusher
 from sync.outbox.reconcile import reconcile
 from sync.outbox.send import PushSettings
+from sync.signals import Wake
 from tests.support.mirror import Mirror
 
 AT_ONCE, A_WHILE = timedelta(), timedelta(seconds=20)

@@ -1,6 +1,5 @@
 """`voucher-sync connections rotate`."""
 
-import asyncio
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from sync.mews.client_settings import Credentials, RetryPolicy
 from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.settings import Settings, load_settings
+from sync.signals import Signal
 
 MAX_NAMED = 3
 
@@ -99,7 +99,7 @@ async def _hotels_of(
     given = Credentials(new.platform_address, client_token, new.access_token, settings.mews_client)
     policy = RetryPolicy(max_attempts=2)  # somebody waits for the answer
     ledger = app.new_ledger(settings, engine, given)
-    client = app.make_client(settings, asyncio.Event(), given, ledger, retry_policy=policy)
+    client = app.make_client(settings, Signal(), given, ledger, retry_policy=policy)
     try:
         return {one.id async for page in operations.enterprises(client) for one in page.records}
     finally:

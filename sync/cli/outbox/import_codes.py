@@ -49,6 +49,7 @@ from sync.postgres.engine import in_transaction
 from sync.service import app
 from sync.service.opened import choose
 from sync.settings import Settings, load_settings
+from sync.signals import Signal
 
 MAX_LISTED = 100
 LINES_PER_REPORT = 5_000
@@ -189,7 +190,7 @@ async def _client(settings: Settings, engine: AsyncEngine, asked: Asked) -> Asyn
     async with user_transaction(engine) as tx:
         is_shared = await may_write(tx)
     ledger = app.new_ledger(settings, engine, tokens) if is_shared else None
-    client = app.make_client(settings, asyncio.Event(), tokens, ledger)
+    client = app.make_client(settings, Signal(), tokens, ledger)
     try:
         yield client
     finally:

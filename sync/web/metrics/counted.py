@@ -69,9 +69,9 @@ def _poll_age(jobs: Jobs) -> Iterator[Told]:
 
 def _codes(jobs: Jobs) -> Iterator[Told]:
     pulled = jobs.progress.totals
-    yield ("written",), pulled["written"]
-    yield ("rejected",), pulled["rejected"]
-    yield ("unchanged",), pulled["codes"] - pulled["written"]
+    yield ("written",), pulled.written
+    yield ("rejected",), pulled.rejected
+    yield ("unchanged",), pulled.codes - pulled.written
 
 
 def _changes(jobs: Jobs) -> Iterator[Told]:
@@ -100,8 +100,8 @@ OF_JOBS: Mapping[Metric, Callable[[Jobs], Iterator[Told]]] = {
     names.FAILING: _failing,
     names.RUNS: _runs,
     names.POLL_AGE: _poll_age,
-    names.WINDOWS: _one(lambda jobs: jobs.progress.totals["windows_done"]),
-    names.PAGES: _one(lambda jobs: jobs.progress.totals["pages"]),
+    names.WINDOWS: _one(lambda jobs: jobs.progress.totals.windows_done),
+    names.PAGES: _one(lambda jobs: jobs.progress.totals.pages),
     names.CODES: _codes,
     names.CALLS_OF_PUSH: _one(lambda jobs: jobs.outbox.totals["calls"]),
     names.CHANGES: _changes,

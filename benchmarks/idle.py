@@ -115,24 +115,24 @@ def main(hotels: int, minutes: float, replicas: int, profile: Path | None) -> No
 
 async def _measured(server: Database, hotels: int, seconds: float, replicas: int, profile: Path | None) -> int:
     world = World(lambda: datetime.now(UTC), client_token=CLIENT_TOKEN)
-    tokens = [_add_hotel(world, number) for number in range(hotels)]
+    tokens = [add_hotel(world, number) for number in range(hotels)]
     simulator = Simulator(world, max_records=10_000)
-    async with _running(server, simulator, tokens, replicas, profile) as fleet:
+    async with running(server, simulator, tokens, replicas, profile) as fleet:
         began_s = time.monotonic()
-        while len(fleet.read_at) < hotels or len(_told(fleet)) < hotels:
+        while len(fleet.read_at) < hotels or len(told_of(fleet)) < hotels:
             await asyncio.sleep(0.5)
         began_s = time.monotonic() - began_s
         while await asyncio.to_thread(_only, fleet, SAMPLED) < hotels:  # that alone is written for each
             await asyncio.sleep(EVERY_S)
         await asyncio.sleep(INTERVAL_S)
         server.come_to_rest()
-        seen = Seen(rss_mb=[_rss_mb(fleet)], lag=[await _lag(fleet)])
+        seen = Seen(rss_mb=[_rss_mb(fleet)], lag=[await loop_looks(fleet)])
         before = await _spent(fleet)
         while time.monotonic() < before.at_s + seconds:
             await asyncio.sleep(EVERY_S)
             await asyncio.to_thread(_look, fleet, seen)
         after = await _spent(fleet)
-        seen.lag.append(await _lag(fleet))
+        seen.lag.append(await loop_looks(fleet))
         seen.rss_mb.append(_rss_mb(fleet))
         _tell(fleet, began_s, Window(before, after), seen)
         faults = [f"{count} looks told of a hotel as fresher than it was" for count in [seen.too_fresh] if count]
@@ -141,7 +141,7 @@ async def _measured(server: Database, hotels: int, seconds: float, replicas: int
         return 1 if faults or simulator.violations else 0
 
 
-def _add_hotel(world: World, number: int) -> str:
+def add_hotel(world: World, number: int) -> str:
     began = world.now() - timedelta(days=30)
     hotel = world.add_enterprise(f"Hotel {number}")
     world.add_token(token := f"{number:016X}" * 4, name=_name(number), enterprise_ids=[hotel.id])
@@ -156,7 +156,7 @@ def _name(number: int) -> str:
 
 
 @asynccontextmanager
-async def _running(
+async def running(
     server: Database, simulator: Simulator, tokens: list[str], replicas: int, profile: Path | None
 ) -> AsyncIterator[Fleet]:
     read_at, asked = dict[str, float](), Counter[str]()
@@ -200,13 +200,13 @@ async def _import(settings: dict[str, str], file: Path, tokens: list[str]) -> No
         raise SystemExit("the hotels could not be added")
 
 
-def _told(fleet: Fleet) -> dict[str, float]:
+def told_of(fleet: Fleet) -> dict[str, float]:
     with fleet.server.session(NAME) as session:
         return dict(session.execute(TOLD.encode()).fetchall())
 
 
 def _look(fleet: Fleet, seen: Seen) -> None:
-    told, now = _told(fleet), time.time()
+    told, now = told_of(fleet), time.time()
     for name, as_of in told.items():
         seen.told_s.append(now - as_of)
         seen.true_s.append(now - fleet.read_at[name])
@@ -236,7 +236,7 @@ def _rss_mb(fleet: Fleet) -> float:
     return sum(float(one.memory_info().rss) for one in fleet.replicas) / 2**20
 
 
-async def _lag(fleet: Fleet) -> tuple[float, float]:
+async def loop_looks(fleet: Fleet) -> tuple[float, float]:
     """How often replicas have looked how late their loops are, and how often one was, by a scrape of each."""
     looks = late = 0.0
     async with httpx.AsyncClient(timeout=60) as http:

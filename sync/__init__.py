@@ -9,10 +9,23 @@ from types import ModuleType
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # which Python takes for "there is none"
 
 
+class _LeftOut:
+    """What nobody uses here. Whoever does needs the module, and a line less below."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        raise ImportError("sync/__init__.py leaves it out, since nothing used it")
+
+
 def _empty(name: str) -> ModuleType:
-    """A module of which each name may be imported, and is nothing."""
+    """A module of which each name may be imported."""
     module = ModuleType(name)
-    module.__getattr__ = lambda _: None  # type: ignore[method-assign]
+
+    def get(wanted: str) -> type[_LeftOut]:
+        if wanted.startswith("__"):
+            raise AttributeError(wanted)
+        return _LeftOut
+
+    module.__getattr__ = get  # type: ignore[method-assign]
     return module
 
 

@@ -1,6 +1,7 @@
 """Calls to a webhook or a dead man's switch. Their addresses are secrets: nothing here says more than their host."""
 
 import asyncio
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -35,6 +36,8 @@ class Poster:
             verify=tls_context(url),
             proxy=proxy_for(url),
             trust_env=False,
+            # Kept, cookies of ever new names would fill the header, until nothing is taken any more.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             headers={} if token is None else {"Authorization": f"Bearer {token}"},
             timeout=TIMEOUT_S,
             # Of an address that answers with another one nobody knows whether it takes what was sent.

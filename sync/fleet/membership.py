@@ -189,7 +189,9 @@ class Membership:
     def _note_refused(self, found: Round) -> None:
         for name in found.refused.keys() - self._refused:
             log.warning("not_taken", connection=name, error=found.refused[name])
-        self._refused = (self._refused | found.refused.keys()) - found.owned.keys()
+        if refused := self._refused | found.refused.keys():  # of those that are still to be had
+            refused &= {one.name for one in self._known[1] if one.name not in found.owned}
+        self._refused = refused
 
     def _round(self, owned: Sequence[Owned], found: Plan, taken: Taken, members: int) -> Round:
         mine = {one.name: one for one in owned if one.owner == self.replica.process}

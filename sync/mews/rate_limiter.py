@@ -270,6 +270,8 @@ class _PermitQueue:
         except asyncio.CancelledError:
             if not mine.cancelled():
                 self.pass_on()  # the turn came in the same moment, and the next one waits for it
+            elif mine in (waiting := self._waiting.get(priority, deque())):
+                waiting.remove(mine)  # else it stays for as long as the one before it waits
             raise
 
     def pass_on(self) -> None:
@@ -284,10 +286,10 @@ class _PermitQueue:
             audits.popleft().set_result(None)
         else:
             self.is_taken = False
-            self._waiting = {}  # one that was emptied keeps the room that it had
+            self._waiting = {}  # what was emptied keeps the room that it had
 
     def _still_waiting(self, priority: Priority) -> deque["asyncio.Future[None]"] | None:
-        """Those of a priority, if there are any, without the ones at the head who have given up."""
+        """Those of a priority, if there are any, without the ones at the head who have just given up."""
         waiting = self._waiting.get(priority)
         while waiting and waiting[0].cancelled():
             del waiting[0]

@@ -113,6 +113,13 @@ async def test_whoever_sends_to_a_host_that_cannot_be_is_pinged_again_after_the_
     assert len(receiver.calls) == 2
 
 
+async def test_no_cookie_is_sent_back_however_many_are_set(receiver: Receiver) -> None:
+    async with Poster(receiver.url) as poster:
+        for _ in range(3):
+            await poster.post()
+    assert not any("cookie" in call.headers for call in receiver.calls)
+
+
 async def test_a_ping_follows_each_cycle_and_no_other_moment(receiver: Receiver) -> None:
     completed = asyncio.Event()
 

@@ -30,6 +30,19 @@ async def test_a_connection_whose_row_is_refused_keeps_no_other_out_and_is_named
     assert len((await one.beat()).owned) == HOTELS
 
 
+async def test_one_that_is_refused_again_after_it_was_away_is_named_again(
+    engine: AsyncEngine, hotels: None, database_url: str
+) -> None:
+    one = joining(engine)
+    with psycopg.connect(database_url, autocommit=True) as owner, structlog.testing.capture_logs() as logs:
+        guard = "CHECK (owner IS NULL OR name <> 'hotel 3')"
+        owner.execute(f"ALTER TABLE sync.connections ADD CONSTRAINT guard {guard}".encode())
+        for paused_at in ("NULL", "now()", "NULL"):
+            owner.execute(f"UPDATE sync.connections SET paused_at = {paused_at} WHERE name = 'hotel 3'".encode())
+            await one.beat()
+    assert [told["connection"] for told in logs if told["event"] == "not_taken"] == ["hotel 3"] * 2
+
+
 @pytest.mark.parametrize("refused", [6, HOTELS])
 async def test_however_many_are_refused_all_others_are_taken_and_each_is_named(
     engine: AsyncEngine, hotels: None, database_url: str, refused: int

@@ -163,6 +163,36 @@ async def test_who_gives_up_waiting_keeps_nobody_back() -> None:
     assert all(task.cancelled() for task in waiting[:4])
 
 
+async def test_who_gives_up_behind_one_who_waits_for_long_takes_no_room() -> None:
+    watch, silence = StopWatch(), asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        await silence.wait()
+
+    rate_limiter = RateLimiter(1, 30.0, clock=watch, pause=wait)
+    async with rate_limiter.permit():
+        first = asyncio.create_task(_take_permit(rate_limiter))
+        await asyncio.sleep(0)
+
+        async def give_up(times: int) -> int:
+            for _ in range(times):
+                waiting = asyncio.create_task(_take_permit(rate_limiter))
+                await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            began_with = await give_up(100)
+            assert await give_up(1000) - began_with < 16_000  # a future takes 100
+        finally:
+            tracemalloc.stop()
+    watch.now += 31.0
+    silence.set()
+    await first
+
+
 async def _take_permit(rate_limiter: RateLimiter) -> None:
     async with rate_limiter.permit():
         return

@@ -28,7 +28,7 @@ class Call:
 @dataclass
 class Receiver:
     """Takes every POST, or answers with the `statuses` that are left; `calls` are those that came. Where a status
-    redirects, it does to `location`.
+    redirects, it does to `location`. Each answer sets a cookie of another name.
     """
 
     url: str = ""
@@ -49,7 +49,10 @@ class Receiver:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.calls.append(Call(request.path_qs, headers, await request.read()))
         self._came.set()
-        return web.Response(status=self.statuses.pop(0) if self.statuses else 200, headers={"Location": self.location})
+        status = self.statuses.pop(0) if self.statuses else 200
+        answer = web.Response(status=status, headers={"Location": self.location})
+        answer.set_cookie(f"seen-{len(self.calls)}", "yes")
+        return answer
 
 
 @asynccontextmanager
